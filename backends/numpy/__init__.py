@@ -1,0 +1,42 @@
+"""The NumPy backend: backpropagation through time by hand, the reference for all the others."""
+
+from .concise import concise
+from .machine import array, devices, environment, set_threads, synchronize, tensor
+from .scratch import (
+    clip,
+    encode,
+    evaluate,
+    forward,
+    gradients,
+    loss,
+    params,
+    predict,
+    scratch,
+    state,
+    step,
+    train_epoch,
+    update,
+)
+
+__all__ = [
+    "array",
+    "clip",
+    "concise",
+    "devices",
+    "encode",
+    "environment",
+    "evaluate",
+    "forward",
+    "gradients",
+    "loss",
+    "params",
+    "predict",
+    "scratch",
+    "set_threads",
+    "state",
+    "step",
+    "synchronize",
+    "tensor",
+    "train_epoch",
+    "update",
+]

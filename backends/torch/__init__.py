@@ -1,0 +1,42 @@
+"""The PyTorch backend: eager, differentiated by autograd; on CPU, CUDA or MPS."""
+
+from .concise import concise
+from .machine import array, devices, environment, set_threads, synchronize, tensor
+from .scratch import (
+    clip,
+    encode,
+    evaluate,
+    forward,
+    gradients,
+    loss,
+    params,
+    predict,
+    scratch,
+    state,
+    step,
+    train_epoch,
+    update,
+)
+
+__all__ = [
+    "array",
+    "clip",
+    "concise",
+    "devices",
+    "encode",
+    "environment",
+    "evaluate",
+    "forward",
+    "gradients",
+    "loss",
+    "params",
+    "predict",
+    "scratch",
+    "set_threads",
+    "state",
+    "step",
+    "synchronize",
+    "tensor",
+    "train_epoch",
+    "update",
+]

@@ -1,0 +1,49 @@
+"""What PyTorch computes on: CPU, CUDA or MPS, and its threads."""
+
+import numpy as np
+import torch
+
+# NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
+
+def devices(dtype):
+    """The devices that can compute in this dtype here and now, the best first."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available() and dtype != "float64":  # MPS has no float64
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def set_threads(threads):
+    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def synchronize(device):
+    """Return when all that was asked of the device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def environment():
+    """The versions of PyTorch and CUDA, and the GPU's name."""
+    found = {"torch": torch.__version__}
+    if torch.cuda.is_available():
+        found |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
+    return found
+
+
+def tensor(array, device):
+    """The array as a tensor of the same dtype on the device."""
+    return torch.as_tensor(array, device=device)
+
+
+def array(tensor):
+    """The tensor as a NumPy array of the same dtype."""
+    return np.asarray(tensor.detach().cpu())

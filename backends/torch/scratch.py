@@ -1,0 +1,146 @@
+"""A recurrent language model from scratch in PyTorch, differentiated by autograd.
+
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from rnn_scratch.contract import Model
+
+from .machine import array, tensor
+
+
+def params(arrays, options):
+    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    dtype = getattr(torch, options.dtype)
+    return {
+        name: torch.tensor(values, dtype=dtype, device=options.device, requires_grad=True)
+        for name, values in arrays.items()
+    }
+
+
+def state(batch_size, num_hiddens, options):
+    """The hidden state before the first token: a tuple with zeros (B, H)."""
+    dtype = getattr(torch, options.dtype)
+    return (torch.zeros((batch_size, num_hiddens), dtype=dtype, device=options.device),)
+
+
+def encode(tokens, params):
+    """One-hot vectors: tokens (...) to (..., V)."""
+    W_xh = params["W_xh"]
+    return F.one_hot(tokens, len(W_xh)).to(W_xh.dtype)
+
+
+def step(x, state, params, options):
+    """One time step: x (B, V) to logits (B, V), and the new state."""
+    (H,) = state
+    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return H @ params["W_hq"] + params["b_q"], (H,)
+
+
+def forward(tokens, state, params, options):
+    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    (H,) = state
+    # one_hot(tokens) @ W_xh + b_h. An embedding gathers rows as an index does, but its gradient
+    # is summed several times faster.
+    inputs = F.embedding(tokens.T, params["W_xh"]) + params["b_h"]  # (T, B, H)
+    hiddens = []
+    for x in inputs.unbind():
+        H = _activation(torch.addmm(x, H, params["W_hh"]), options)  # (B, H)
+        hiddens.append(H)
+    outputs = torch.cat(hiddens)  # (T*B, H)
+    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (H,)
+
+
+def loss(logits, targets):
+    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the logits' order
+    return F.cross_entropy(logits, labels)
+
+
+def gradients(model, X, Y, state):
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
+    logits, state = model.forward(X, state, model.params, model.options)
+    mean = loss(logits, Y)
+    grads = torch.autograd.grad(mean, list(model.params.values()))
+    # Detached, or the next minibatch would go back through a graph that is already freed.
+    return mean.detach(), dict(zip(model.params, grads)), tuple(s.detach() for s in state)
+
+
+@torch.no_grad()
+def clip(grads, theta):
+    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    # Not clip_grad_norm_, which divides by norm + 1e-6.
+    norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    if theta is None:
+        return grads, norm
+    scale = theta / norm.clamp(min=theta)  # the same as min(1, theta/norm), and never 1/0
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+@torch.no_grad()
+def update(params, grads, lr, grid):
+    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
+    for name, param in params.items():
+        change = lr * grads[name]
+        if grid is not None:
+            change = torch.round(change / grid) * grid
+        param -= change
+
+
+def train_epoch(model, minibatches, how, carry):
+    """One pass over the minibatches: summed loss, number of tokens, last state."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, grads, state = gradients(model, tokens, targets, state)
+        grads, _ = clip(grads, how.theta)
+        update(model.params, grads, how.lr, how.grid)
+        losses.append(mean * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens, state
+
+
+@torch.no_grad()
+def evaluate(model, minibatches, carry):
+    """Summed loss and number of tokens, without training."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        logits, state = model.forward(tokens, state, model.params, model.options)
+        losses.append(loss(logits, targets) * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens
+
+
+@torch.no_grad()  # or the graph would grow with every generated token
+def predict(model, prefix, num_preds, choose):
+    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+    state = model.state(1, model.num_hiddens, model.options)
+    outputs = [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
+        logits, state = model.forward(token, state, model.params, model.options)
+        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+    return outputs
+
+
+def scratch(arrays, options):
+    """The model of this file, with parameters that start at `arrays`."""
+    num_hiddens = len(arrays["W_hh"])
+    return Model(params(arrays, options), num_hiddens, state, forward, _to_arrays, options)
+
+
+def _to_arrays(params):
+    return {name: array(param).copy() for name, param in params.items()}
+
+
+def _activation(z, options):
+    return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)

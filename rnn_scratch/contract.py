@@ -1,0 +1,219 @@
+"""What every backend must have: types, one exception, and the pieces with their signatures.
+
+The functions below are the specification: they have documentation and no body. A backend is a
+module with functions of the same names and signatures, registered under the entry-point group
+``rnn_scratch.backends``; a test holds each backend to this page.
+
+Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
+hidden units. Tokens are integers from 0 to V-1. "Tensor" is the framework's own type; the only
+places where a tensor meets a NumPy array are `tensor` and `array`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Tensor = Any  # the framework's own type
+Arrays = dict[str, np.ndarray]
+Params = dict[str, Tensor]
+State = tuple[Tensor, ...]
+Backend = ModuleType  # a module with the functions below
+
+PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")
+
+
+class RNNScratchError(Exception):
+    """Something asked for cannot be done; the message says what was asked, found, and what to do."""
+
+
+class Options(NamedTuple):
+    """What shapes the mathematics of a model."""
+
+    activation: str = "tanh"  # or "relu"
+    dtype: str = "float32"  # or "float64"
+    device: str = "cpu"
+
+
+class Update(NamedTuple):
+    """How parameters move."""
+
+    lr: float = 1.0
+    theta: float | None = 1.0  # the largest norm a gradient may have; None: gradients are not clipped
+    grid: float | None = None  # every step is rounded to a multiple of it (exact mode); None: it is not
+
+
+class Model(NamedTuple):
+    """The chapter's ``RNNModelScratch`` as data: parameters, and the functions that use them.
+
+    `to_arrays` copies parameters, or their gradients, into NumPy arrays in the contract's shapes,
+    whatever the layout that a framework's own layer keeps them in.
+    """
+
+    params: Params
+    num_hiddens: int
+    state: Callable[[int, int, Options], State]
+    forward: Callable[[Tensor, State, Params, Options], tuple[Tensor, State]]
+    to_arrays: Callable[[Params], Arrays]
+    options: Options
+    backward: Callable[..., Any] | None = None  # only where the framework does not differentiate
+
+
+# The pieces, in the order in which a backend tells them.
+
+
+def params(arrays: Arrays, options: Options) -> Params:
+    """Trainable tensors from the starting values.
+
+    W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,): named as in the chapter, in
+    ``options.dtype`` on ``options.device``, sharing no memory with `arrays`.
+    """
+    raise NotImplementedError
+
+
+def state(batch_size: int, num_hiddens: int, options: Options) -> State:
+    """The hidden state before the first token: zeros, a tuple with one tensor (B, H)."""
+    raise NotImplementedError
+
+
+def encode(tokens: Tensor, params: Params) -> Tensor:
+    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype."""
+    raise NotImplementedError
+
+
+def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
+    """One time step: x (B, V) to logits (B, V), and the new state.
+
+    H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), then logits = H_t W_hq + b_q.
+    """
+    raise NotImplementedError
+
+
+def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
+    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
+
+    Equal to a loop over ``step(encode(...))``, which a test proves; it need not be one.
+    """
+    raise NotImplementedError
+
+
+def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats: logits (T*B, V) against targets (B, T).
+
+    The targets are transposed before they are flattened, so that they stand in the logits' order.
+    """
+    raise NotImplementedError
+
+
+def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
+    """Loss of one minibatch X, Y (B, T), its gradient for every parameter, and the state.
+
+    The state is detached: no gradient will flow from the next minibatch into this one. Gradients
+    are dense and shaped like their parameters.
+    """
+    raise NotImplementedError
+
+
+def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
+    """Gradients scaled by min(1, theta/norm), and that norm, taken over all parameters together.
+
+    With theta None the gradients stay as they are.
+    """
+    raise NotImplementedError
+
+
+def update(params: Params, grads: Params, lr: float, grid: float | None) -> None:
+    """Plain gradient descent in place: p <- p - lr g.
+
+    With a grid, each element of lr g is first rounded to the nearest multiple of it. Differences
+    in the order of summation, 1e-18 to 1e-17 on an element, then vanish, but for the rare element
+    that lies that close to the middle between two multiples.
+    """
+    raise NotImplementedError
+
+
+def train_epoch(
+    model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], how: Update, carry: bool
+) -> tuple[float, int, State]:
+    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
+
+    With `carry` the state goes on from minibatch to minibatch (sequential partitioning); without
+    it every minibatch starts from zeros (random sampling). Returns the summed loss in nats, the
+    number of tokens it was summed over, and the last state.
+    """
+    raise NotImplementedError
+
+
+def evaluate(
+    model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], carry: bool
+) -> tuple[float, int]:
+    """Summed loss in nats and number of tokens over the minibatches; nothing is trained."""
+    raise NotImplementedError
+
+
+def predict(
+    model: Model, prefix: Sequence[int], num_preds: int, choose: Callable[[np.ndarray], int]
+) -> list[int]:
+    """The prefix and `num_preds` tokens after it.
+
+    The state is warmed up on the prefix, which has one token at least; from then on `choose` picks
+    each token from the logits (V,).
+    """
+    raise NotImplementedError
+
+
+def scratch(arrays: Arrays, options: Options) -> Model:
+    """The model made of the pieces above, with parameters that start at `arrays`."""
+    raise NotImplementedError
+
+
+def concise(arrays: Arrays, options: Options) -> Model:
+    """The same model on the framework's own recurrent and output layers.
+
+    It has the same five parameters (a second bias of a layer stays zero, untrained), and trains
+    with the same `gradients`, `clip` and `update`. Raises RNNScratchError where the framework has
+    no such layer, or the layer cannot do what the options ask.
+    """
+    raise NotImplementedError
+
+
+# The machine below: devices, threads, and the crossing between tensors and NumPy.
+
+
+def devices(dtype: str) -> list[str]:
+    """The devices that can compute in this dtype here and now, the best first."""
+    raise NotImplementedError
+
+
+def set_threads(threads: int | None) -> int:
+    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    raise NotImplementedError
+
+
+def synchronize(device: str) -> None:
+    """Return when all that was asked of the device is done: before any clock stops."""
+    raise NotImplementedError
+
+
+def environment() -> dict[str, str]:
+    """The framework's version, and those of the libraries and devices it computes with."""
+    raise NotImplementedError
+
+
+def tensor(array: np.ndarray, device: str) -> Tensor:
+    """The array as a tensor of the same dtype on the device."""
+    raise NotImplementedError
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """The tensor as a NumPy array of the same dtype."""
+    raise NotImplementedError
+
+
+PIECES = (
+    params, state, encode, step, forward, loss, gradients,
+    clip, update, train_epoch, evaluate, predict, scratch, concise,
+)  # fmt: skip
+MACHINE = (devices, set_threads, synchronize, environment, tensor, array)
+

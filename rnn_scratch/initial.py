@@ -1,0 +1,26 @@
+"""Names, shapes and starting values of the parameters, the same for every backend."""
+
+import numpy as np
+
+from .chance import generator
+from .contract import Arrays
+
+
+def shapes(vocab_size: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, in the order in which the parameters are drawn."""
+    return {
+        "W_xh": (vocab_size, num_hiddens),
+        "W_hh": (num_hiddens, num_hiddens),
+        "b_h": (num_hiddens,),
+        "W_hq": (num_hiddens, vocab_size),
+        "b_q": (vocab_size,),
+    }
+
+
+def initial(vocab_size: int, num_hiddens: int, sigma: float, seed: int) -> Arrays:
+    """Starting values in float64: weights normal with standard deviation sigma, biases zero."""
+    chance = generator(seed, "initial")
+    return {
+        name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
+        for name, shape in shapes(vocab_size, num_hiddens).items()
+    }

@@ -1,0 +1,81 @@
+"""The hyperparameters: what, together with the text, determines every number of a run."""
+
+import dataclasses
+import math
+import numbers
+from dataclasses import dataclass, field
+from typing import Any
+
+from .contract import RNNScratchError
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] = (), low: int | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The chapter's names and values; checked when made, RNNScratchError if one cannot be."""
+
+    batch_size: int = _setting(32, "Subsequences in a minibatch.", low=1)
+    num_steps: int = _setting(35, "Time steps in a subsequence.", low=1)
+    num_hiddens: int = _setting(512, "Hidden units.", low=1)
+    num_epochs: int = _setting(500, "Epochs to train.", low=1)
+    lr: float = _setting(1.0, "Learning rate.")
+    sigma: float = _setting(0.01, "Standard deviation σ of the starting weights.")
+    theta: float | None = _setting(1.0, "Clip gradients at this norm θ.")
+    activation: str = _setting("tanh", "Activation of the hidden units.", ("tanh", "relu"))
+    sampling: str = _setting(
+        "sequential", "How the text is cut into minibatches.", ("sequential", "random")
+    )
+    normalize: str = _setting(
+        "chapter",
+        "Letters and spaces as in the chapter; the same with a space between lines; or as it is.",
+        ("chapter", "spaced", "none"),
+    )
+    max_tokens: int = _setting(10_000, "Train on the first so many characters; 0: all.", low=0)
+    valid_tokens: int = _setting(
+        0, "Hold out so many characters after the training part, and report both.", low=0
+    )
+    dtype: str = _setting("float32", "Floating-point type.", ("float32", "float64"))
+    seed: int = _setting(0, "Where chance begins.", low=0)
+
+    def __post_init__(self) -> None:
+        """Check every value, so that whoever holds settings holds good ones."""
+        for item in dataclasses.fields(self):
+            value, option = getattr(self, item.name), option_of(item.name)
+            if item.name == "theta" and value is None:
+                continue
+            if item.metadata["choices"]:
+                _require(value in item.metadata["choices"], option, value,
+                         "one of " + ", ".join(item.metadata["choices"]))  # fmt: skip
+            elif item.metadata["low"] is not None:
+                low = item.metadata["low"]
+                whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+                _require(whole and value >= low, option, value, f"a whole number from {low} on")
+                object.__setattr__(self, item.name, int(value))
+            else:
+                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                _require(number and math.isfinite(value) and value > 0, option, value,
+                         "a finite number above 0")  # fmt: skip
+                object.__setattr__(self, item.name, float(value))
+        _require(self.seed < 2**32, "--seed", self.seed, "a whole number below 2**32")
+
+
+def _require(good: bool, option: str, value: object, wanted: str) -> None:
+    if not good:
+        raise RNNScratchError(f"{option} is {value!r}; it must be {wanted}.")
+
+
+def option_of(name: str) -> str:
+    """The command line's name of a setting."""
+    return "--epochs" if name == "num_epochs" else "--" + name.replace("_", "-")
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """Lines that name the settings in which two differ, but for the number of epochs."""
+    return [
+        f"{option_of(item.name)}: {getattr(old, item.name)} before, {getattr(new, item.name)} now"
+        for item in dataclasses.fields(Settings)
+        if item.name != "num_epochs" and getattr(old, item.name) != getattr(new, item.name)
+    ]
