@@ -40,8 +40,12 @@ class Update(NamedTuple):
     """How parameters move."""
 
     lr: float = 1.0
-    theta: float | None = 1.0  # the largest norm a gradient may have; None: gradients are not clipped
-    grid: float | None = None  # every step is rounded to a multiple of it (exact mode); None: it is not
+    theta: float | None = (
+        1.0  # the largest norm a gradient may have; None: gradients are not clipped
+    )
+    grid: float | None = (
+        None  # every step is rounded to a multiple of it (exact mode); None: it is not
+    )
 
 
 class Model(NamedTuple):
@@ -133,6 +137,16 @@ def update(params: Params, grads: Params, lr: float, grid: float | None) -> None
     raise NotImplementedError
 
 
+def train_minibatch(
+    model: Model, X: Tensor, Y: Tensor, state: State, how: Update
+) -> tuple[Tensor, State]:
+    """One update of the parameters from X, Y (B, T): its loss, and the state carried on, detached.
+
+    Gradients, clip, update. This is what a framework that compiles compiles as a whole.
+    """
+    raise NotImplementedError
+
+
 def train_epoch(
     model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], how: Update, carry: bool
 ) -> tuple[float, int, State]:
@@ -191,6 +205,11 @@ def set_threads(threads: int | None) -> int:
     raise NotImplementedError
 
 
+def set_eager(eager: bool) -> None:
+    """Run the same functions uncompiled, for stepping through them; before a model is made."""
+    raise NotImplementedError
+
+
 def synchronize(device: str) -> None:
     """Return when all that was asked of the device is done: before any clock stops."""
     raise NotImplementedError
@@ -213,7 +232,6 @@ def array(tensor: Tensor) -> np.ndarray:
 
 PIECES = (
     params, state, encode, step, forward, loss, gradients,
-    clip, update, train_epoch, evaluate, predict, scratch, concise,
+    clip, update, train_minibatch, train_epoch, evaluate, predict, scratch, concise,
 )  # fmt: skip
-MACHINE = (devices, set_threads, synchronize, environment, tensor, array)
-
+MACHINE = (devices, set_threads, set_eager, synchronize, environment, tensor, array)

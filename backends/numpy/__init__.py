@@ -1,7 +1,7 @@
 """The NumPy backend: backpropagation through time by hand, the reference for all the others."""
 
 from .concise import concise
-from .machine import array, devices, environment, set_threads, synchronize, tensor
+from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
 from .scratch import (
     clip,
     encode,
@@ -15,6 +15,7 @@ from .scratch import (
     state,
     step,
     train_epoch,
+    train_minibatch,
     update,
 )
 
@@ -32,11 +33,13 @@ __all__ = [
     "params",
     "predict",
     "scratch",
+    "set_eager",
     "set_threads",
     "state",
     "step",
     "synchronize",
     "tensor",
     "train_epoch",
+    "train_minibatch",
     "update",
 ]

@@ -16,6 +16,10 @@ def set_threads(threads):
     return max((pool["num_threads"] for pool in _blas()), default=1)
 
 
+def set_eager(eager):
+    """Nothing to do: nothing here is compiled."""
+
+
 def synchronize(device):
     """Nothing to wait for: NumPy returns when it is done."""
 

@@ -107,6 +107,14 @@ def update(params, grads, lr, grid):
         param -= change
 
 
+def train_minibatch(model, X, Y, state, how):
+    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    mean, grads, state = gradients(model, X, Y, state)
+    grads, _ = clip(grads, how.theta)
+    update(model.params, grads, how.lr, how.grid)
+    return mean, state
+
+
 def train_epoch(model, minibatches, how, carry):
     """One pass over the minibatches: summed loss, number of tokens, last state."""
     losses, num_tokens, state = [], 0, None
@@ -114,9 +122,7 @@ def train_epoch(model, minibatches, how, carry):
         if state is None or not carry:
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, grads, state = gradients(model, tokens, targets, state)
-        grads, _ = clip(grads, how.theta)
-        update(model.params, grads, how.lr, how.grid)
+        mean, state = train_minibatch(model, tokens, targets, state, how)
         losses.append(mean * X.size)
         num_tokens += X.size
     return sum(map(float, losses)), num_tokens, state
@@ -150,7 +156,9 @@ def predict(model, prefix, num_preds, choose):
 def scratch(arrays, options):
     """The model of this file, with parameters that start at `arrays`."""
     num_hiddens = len(arrays["W_hh"])
-    return Model(params(arrays, options), num_hiddens, state, forward, _to_arrays, options, backward)
+    return Model(
+        params(arrays, options), num_hiddens, state, forward, _to_arrays, options, backward
+    )
 
 
 def _to_arrays(params):

@@ -1,7 +1,7 @@
 """The PyTorch backend: eager, differentiated by autograd; on CPU, CUDA or MPS."""
 
 from .concise import concise
-from .machine import array, devices, environment, set_threads, synchronize, tensor
+from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
 from .scratch import (
     clip,
     encode,
@@ -15,6 +15,7 @@ from .scratch import (
     state,
     step,
     train_epoch,
+    train_minibatch,
     update,
 )
 
@@ -32,11 +33,13 @@ __all__ = [
     "params",
     "predict",
     "scratch",
+    "set_eager",
     "set_threads",
     "state",
     "step",
     "synchronize",
     "tensor",
     "train_epoch",
+    "train_minibatch",
     "update",
 ]

@@ -23,6 +23,10 @@ def set_threads(threads):
     return torch.get_num_threads()
 
 
+def set_eager(eager):
+    """Nothing to do: nothing here is compiled."""
+
+
 def synchronize(device):
     """Return when all that was asked of the device is done."""
     if device == "cuda":

@@ -90,6 +90,14 @@ def update(params, grads, lr, grid):
         param -= change
 
 
+def train_minibatch(model, X, Y, state, how):
+    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    mean, grads, state = gradients(model, X, Y, state)
+    grads, _ = clip(grads, how.theta)
+    update(model.params, grads, how.lr, how.grid)
+    return mean, state
+
+
 def train_epoch(model, minibatches, how, carry):
     """One pass over the minibatches: summed loss, number of tokens, last state."""
     losses, num_tokens, state = [], 0, None
@@ -97,9 +105,7 @@ def train_epoch(model, minibatches, how, carry):
         if state is None or not carry:
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, grads, state = gradients(model, tokens, targets, state)
-        grads, _ = clip(grads, how.theta)
-        update(model.params, grads, how.lr, how.grid)
+        mean, state = train_minibatch(model, tokens, targets, state, how)
         losses.append(mean * X.size)
         num_tokens += X.size
     return sum(map(float, losses)), num_tokens, state
