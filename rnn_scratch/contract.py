@@ -9,6 +9,8 @@ hidden units. Tokens are integers from 0 to V-1. "Tensor" is the framework's own
 places where a tensor meets a NumPy array are `tensor` and `array`.
 """
 
+# mypy: disable-error-code="empty-body"
+
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")
 
 
 class RNNScratchError(Exception):
-    """Something asked for cannot be done; the message says what was asked, found, and what to do."""
+    """Something cannot be done: the message says what was asked, what was found, what to do."""
 
 
 class Options(NamedTuple):
@@ -73,17 +75,14 @@ def params(arrays: Arrays, options: Options) -> Params:
     W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,): named as in the chapter, in
     ``options.dtype`` on ``options.device``, sharing no memory with `arrays`.
     """
-    raise NotImplementedError
 
 
 def state(batch_size: int, num_hiddens: int, options: Options) -> State:
     """The hidden state before the first token: zeros, a tuple with one tensor (B, H)."""
-    raise NotImplementedError
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
     """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype."""
-    raise NotImplementedError
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
@@ -91,7 +90,6 @@ def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Ten
 
     H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), then logits = H_t W_hq + b_q.
     """
-    raise NotImplementedError
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
@@ -99,7 +97,6 @@ def forward(tokens: Tensor, state: State, params: Params, options: Options) -> t
 
     Equal to a loop over ``step(encode(...))``, which a test proves; it need not be one.
     """
-    raise NotImplementedError
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -107,7 +104,6 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     The targets are transposed before they are flattened, so that they stand in the logits' order.
     """
-    raise NotImplementedError
 
 
 def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
@@ -116,7 +112,6 @@ def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor,
     The state is detached: no gradient will flow from the next minibatch into this one. Gradients
     are dense and shaped like their parameters.
     """
-    raise NotImplementedError
 
 
 def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
@@ -124,7 +119,6 @@ def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
 
     With theta None the gradients stay as they are.
     """
-    raise NotImplementedError
 
 
 def update(params: Params, grads: Params, lr: float, grid: float | None) -> None:
@@ -134,7 +128,6 @@ def update(params: Params, grads: Params, lr: float, grid: float | None) -> None
     in the order of summation, 1e-18 to 1e-17 on an element, then vanish, but for the rare element
     that lies that close to the middle between two multiples.
     """
-    raise NotImplementedError
 
 
 def train_minibatch(
@@ -144,7 +137,6 @@ def train_minibatch(
 
     Gradients, clip, update. This is what a framework that compiles compiles as a whole.
     """
-    raise NotImplementedError
 
 
 def train_epoch(
@@ -156,14 +148,12 @@ def train_epoch(
     it every minibatch starts from zeros (random sampling). Returns the summed loss in nats, the
     number of tokens it was summed over, and the last state.
     """
-    raise NotImplementedError
 
 
 def evaluate(
     model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], carry: bool
 ) -> tuple[float, int]:
     """Summed loss in nats and number of tokens over the minibatches; nothing is trained."""
-    raise NotImplementedError
 
 
 def predict(
@@ -174,12 +164,10 @@ def predict(
     The state is warmed up on the prefix, which has one token at least; from then on `choose` picks
     each token from the logits (V,).
     """
-    raise NotImplementedError
 
 
 def scratch(arrays: Arrays, options: Options) -> Model:
     """The model made of the pieces above, with parameters that start at `arrays`."""
-    raise NotImplementedError
 
 
 def concise(arrays: Arrays, options: Options) -> Model:
@@ -189,7 +177,6 @@ def concise(arrays: Arrays, options: Options) -> Model:
     with the same `gradients`, `clip` and `update`. Raises RNNScratchError where the framework has
     no such layer, or the layer cannot do what the options ask.
     """
-    raise NotImplementedError
 
 
 # The machine below: devices, threads, and the crossing between tensors and NumPy.
@@ -197,37 +184,30 @@ def concise(arrays: Arrays, options: Options) -> Model:
 
 def devices(dtype: str) -> list[str]:
     """The devices that can compute in this dtype here and now, the best first."""
-    raise NotImplementedError
 
 
 def set_threads(threads: int | None) -> int:
     """Compute with so many threads from here on (None: as it is), and say how many it will be."""
-    raise NotImplementedError
 
 
 def set_eager(eager: bool) -> None:
     """Run the same functions uncompiled, for stepping through them; before a model is made."""
-    raise NotImplementedError
 
 
 def synchronize(device: str) -> None:
     """Return when all that was asked of the device is done: before any clock stops."""
-    raise NotImplementedError
 
 
 def environment() -> dict[str, str]:
     """The framework's version, and those of the libraries and devices it computes with."""
-    raise NotImplementedError
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
     """The array as a tensor of the same dtype on the device."""
-    raise NotImplementedError
 
 
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor as a NumPy array of the same dtype."""
-    raise NotImplementedError
 
 
 PIECES = (

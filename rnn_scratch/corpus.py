@@ -123,20 +123,112 @@ def _decode(data: bytes) -> str:
     return data.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-# A book. The first line of each error stands by itself, for `load` to fall back with.
+# A book is verified whenever it is read. The first line of an error stands by itself: it is what
+# `load` says when it falls back.
 
 
 def _book(book: Book) -> Text:
     path = data_folder() / book.filename
+    there = os.path.lexists(path)
     try:
-        try:
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            data = _download(book, path)
-        else:
-            if fault := _fault(book, data):
-                raise RNNScratchError(
-                    f"the file {path} is something else.\n{fault}\nDelete it or replace it."
-                )
+        data = path.read_bytes() if there else _download(book, path)
+        return _text(book.name, str(path), _verified(book, data, f"the file {path}"))
     except (RNNScratchError, OSError) as error:
-        pass
+        reason = str(error)
+        if isinstance(error, OSError):  # the disk's: `_body` has made the network's our own
+            why = "its folder is a file" if path.parent.is_file() else error.strerror
+            reason = f"the file {path} cannot be {'read' if there else 'written'}: {why}."
+        todo = "Delete the file or replace it" if there else "Try again or put the file there"
+        raise RNNScratchError(
+            f"{book.title} cannot be had: {reason}\n"
+            f"{todo} by hand: from {book.url} into the folder {path.parent} as {path.name}.\n"
+            "The environment variable RNN_SCRATCH_DATA names another folder."
+        ) from error
+
+
+def _verified(book: Book, data: bytes, what: str) -> str:
+    """The book's text; RNNScratchError if the data are not the book."""
+    sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    if book.sha1 not in (None, sha1):
+        fault = f"Expected: SHA-1 {book.sha1}. Found: SHA-1 {sha1}."
+        raise RNNScratchError(f"{what} is not that text.\n{fault}")
+    try:
+        content = _decode(data)
+    except UnicodeDecodeError as error:
+        fault = f"Expected: UTF-8. Found: byte 0x{data[error.start]:02x} at offset {error.start}."
+        raise RNNScratchError(f"{what} is not that text.\n{fault}") from error
+    if not book.markers:
+        return content
+    start, end = (re.escape(marker).replace("THE", "TH(?:E|IS)") for marker in book.markers)
+    found = re.search(rf"^{start}.*\n((?s:.*?))^{end}", content, re.MULTILINE)
+    if not found or not found[1].strip():
+        fault = "Expected: text between the lines '{}' and '{}'. Found: none.".format(*book.markers)
+        raise RNNScratchError(f"{what} is not that text.\n{fault}")
+    return found[1].strip("\n") + "\n"
+
+
+def _download(book: Book, path: Path) -> bytes:
+    """The book's bytes, which are in the file `path` from then on; nothing else stays behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
+        data = _received(book)
+        _verified(book, data, "what came")
+        part = Path(folder) / book.filename
+        part.write_bytes(data)
+        os.replace(part, path)
+    return data
+
+
+def _received(book: Book) -> bytes:
+    """What the server sends; RNNScratchError with a short reason where that fails.
+
+    In a thread, as nothing else ends on time: time-outs start again with each byte, and looking up
+    a host has none. A daemon, so that the program can end before it does.
+    """
+    outcome: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+    with _progress_bar(book.title) as show:
+
+        def work() -> None:
+            try:
+                outcome.set_result(_request(book.url, show))
+            except Exception as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return outcome.result(DEADLINE)
+        except concurrent.futures.TimeoutError:
+            raise RNNScratchError(f"it did not come within {DEADLINE:g} seconds.") from None
+        except Exception as error:
+            raise RNNScratchError(_reason(error)) from error
+
+
+def _request(url: str, show: Callable[[int, int | None], object]) -> bytes:
+    import requests
+
+    timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
+    plain = {"Accept-Encoding": "identity"}  # so that lengths can be compared
+    with requests.get(url, stream=True, timeout=timeouts, headers=plain) as response:
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        encoded = "Content-Encoding" in response.headers or "Transfer-Encoding" in response.headers
+        total = int(length) if length.isdecimal() and not encoded else None
+        body = bytearray()
+        for piece in response.iter_content(2**13):
+            body += piece
+            show(len(body), total)
+            if len(body) > LARGEST:
+                raise RNNScratchError(f"more than {LARGEST} bytes came.")
+    if total is not None and len(body) != total:
+        raise RNNScratchError(f"{len(body)} bytes came instead of {total}.")
+    return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    match error:
+        case RNNScratchError(): return str(error)
+        case requests.HTTPError(): return f"the server answered {error.response.status_code} {error.response.reason}."
+        case requests.exceptions.ChunkedEncodingError: "the connection broke off."
+    ...

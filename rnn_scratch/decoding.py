@@ -1,4 +1,4 @@
-"""The choice of the next token from the logits, made here so that it is the same in every backend."""
+"""The choice of the next token from the logits: the same logits give the same text everywhere."""
 
 from collections.abc import Callable
 

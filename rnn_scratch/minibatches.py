@@ -37,7 +37,7 @@ def sequential(
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
 ) -> Iterator[Minibatch]:
-    """The text from `offset` on, cut into subsequences of T tokens that are dealt in random order."""
+    """The text from `offset` on, cut into subsequences of T tokens, dealt in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * chance.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):

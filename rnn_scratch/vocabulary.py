@@ -34,7 +34,7 @@ def normalize(text: str, how: str) -> str:
 
 
 def build(text: str) -> list[str]:
-    """The vocabulary: ``<unk>`` at 0, then the characters, most frequent first, ties alphabetical."""
+    """The vocabulary: ``<unk>``, then the characters, most frequent first, ties alphabetical."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 

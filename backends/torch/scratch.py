@@ -140,8 +140,8 @@ def predict(model, prefix, num_preds, choose):
 
 def scratch(arrays, options):
     """The model of this file, with parameters that start at `arrays`."""
-    num_hiddens = len(arrays["W_hh"])
-    return Model(params(arrays, options), num_hiddens, state, forward, _to_arrays, options)
+    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
+    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
 
 
 def _to_arrays(params):
