@@ -29,6 +29,8 @@ PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")
 class RNNScratchError(Exception):
     """Something cannot be done: the message says what was asked, what was found, what to do."""
 
+    exit_code = 2  # of the command that meets it; 1 where nothing was wrong with what was asked
+
 
 class Options(NamedTuple):
     """What shapes the mathematics of a model."""

@@ -1,16 +1,15 @@
 """Where text comes from: built in, downloaded and verified, or a file of the user's."""
 
-import concurrent.futures
-import contextlib
 import difflib
 import hashlib
 import importlib.resources
+import multiprocessing.pool
 import os
 import re
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ class Book(NamedTuple):
     url: str
     sha1: str | None  # of the file; None: its edition changes, and the markers must do
     filename: str
-    markers: tuple[str, str] | None  # how the lines begin between which the text stands
+    markers: tuple[str, str] | None  # how the two lines begin between which the text stands
 
 
 class Text(NamedTuple):
@@ -37,31 +36,25 @@ class Text(NamedTuple):
     sha256: str  # of the UTF-8 bytes of `content`
 
 
-MARKERS = ("*** START OF THE PROJECT GUTENBERG EBOOK", "*** END OF THE PROJECT GUTENBERG EBOOK")
 D2L = "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 PG36 = "https://www.gutenberg.org/cache/epub/36/pg36.txt"
-BOOKS = {
-    book.name: book
-    for book in (
-        Book("time-machine", "The Time Machine", D2L, D2L_SHA1, "timemachine.txt", None),
-        Book("war-of-the-worlds", "The War of the Worlds", PG36, None, "pg36.txt", MARKERS),
-    )
-}
+MARKERS = ("*** START OF THE PROJECT GUTENBERG EBOOK", "*** END OF THE PROJECT GUTENBERG EBOOK")
+TIME_MACHINE = Book("time-machine", "The Time Machine", D2L, D2L_SHA1, "timemachine.txt", None)
+WORLDS = Book("war-of-the-worlds", "The War of the Worlds", PG36, None, "pg36.txt", MARKERS)
+BOOKS = {book.name: book for book in (TIME_MACHINE, WORLDS)}
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 
-CONNECT_TIMEOUT = 5.0  # seconds
-READ_TIMEOUT = 30.0  # seconds without a single byte
-DEADLINE = 300.0  # seconds for all of it
+CONNECT_TIMEOUT, READ_TIMEOUT, DEADLINE = 5.0, 30.0, 300.0  # seconds; the last for all of it
 LARGEST = 2**24  # bytes; a book has less than a thirtieth of that
 
 
 def data_folder() -> Path:
-    """The folder of downloaded books: RNN_SCRATCH_DATA if set, else the user's cache folder."""
+    """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
     if folder := os.environ.get("RNN_SCRATCH_DATA"):
         return Path(folder).absolute()
-    import platformdirs
+    import platformdirs  # only here, as others below, so that the module is imported quickly
 
     return platformdirs.user_cache_path("rnn-scratch")
 
@@ -77,17 +70,15 @@ def load(name: str | None, say: Callable[[str], None]) -> Text:
         try:
             return load("time-machine", say)
         except RNNScratchError as error:
-            reason = str(error).splitlines()[0]
-            say(f"{reason} The built-in text {BUILT_IN} is used instead.")
+            say(f"{str(error).splitlines()[0]} The built-in text {BUILT_IN} is used instead.")
             return load(BUILT_IN, say)
     if name == BUILT_IN:
         file = importlib.resources.files("rnn_scratch") / "texts" / "the_tide_clock.txt"
-        return _text(BUILT_IN, "built in", _decode(file.read_bytes()))
+        return _text(BUILT_IN, "built in", _decoded(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
         return _book(BOOKS[name])
-    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    raise RNNScratchError(f"There is no text named {name!r}; known are {', '.join(NAMES)}.{hint}")
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)[0]
+    raise RNNScratchError(f"No text is named {name!r}. Known: {', '.join(NAMES)}; closest: {near}.")
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
@@ -98,18 +89,12 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     except OSError as error:
         why = "it is a folder" if os.path.isdir(path) else error.strerror
         raise RNNScratchError(f"Cannot read {path}: {why}. Name a file you may read.") from error
-
-    convert = "If it is text, convert it: iconv -f {} -t UTF-8 FILE > NEW_FILE"
     if (offset := data.find(0)) >= 0:
-        what = f"is binary (a NUL at byte offset {offset})"
-        raise RNNScratchError(f"{path} {what}, not UTF-8 text. {convert.format('UTF-16')}")
-    try:
-        content = _decode(data)
-    except UnicodeDecodeError as error:
-        what = f"is not UTF-8 (byte 0x{data[error.start]:02x} at byte offset {error.start})"
-        raise RNNScratchError(f"{path} {what}. {convert.format('WINDOWS-1252')}") from error
+        what = f"{path} is binary: it has a NUL at byte offset {offset}."
+        raise RNNScratchError(f"{what} Name a text file; convert one in UTF-16 to UTF-8 first.")
+    content = _decoded(data, str(path))
     if not content.strip():
-        what = "has nothing but white space" if data else "is empty"
+        what = "has nothing but white space in it" if data else "is empty"
         raise RNNScratchError(f"{path} {what}. Name a file with text in it.")
     return _text("file", str(path), content)
 
@@ -118,16 +103,18 @@ def _text(corpus: str, origin: str, content: str) -> Text:
     return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())
 
 
-def _decode(data: bytes) -> str:
-    # not "utf-8-sig", whose errors count their offset from behind the byte-order mark
-    return data.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-# A book is verified whenever it is read. The first line of an error stands by itself: it is what
-# `load` says when it falls back.
+def _decoded(data: bytes, what: str) -> str:
+    try:
+        return data.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:  # with "utf-8-sig", not counting the byte-order mark
+        raise RNNScratchError(
+            f"{what} is not UTF-8: it has 0x{data[error.start]:02x} at byte offset {error.start}.\n"
+            "Convert it from the encoding it is in, e.g. iconv -f LATIN1 -t UTF-8 FILE > NEW_FILE"
+        ) from error
 
 
 def _book(book: Book) -> Text:
+    """The book, verified. An error's first line stands by itself: `load` says it, falling back."""
     path = data_folder() / book.filename
     there = os.path.lexists(path)
     try:
@@ -135,13 +122,13 @@ def _book(book: Book) -> Text:
         return _text(book.name, str(path), _verified(book, data, f"the file {path}"))
     except (RNNScratchError, OSError) as error:
         reason = str(error)
-        if isinstance(error, OSError):  # the disk's: `_body` has made the network's our own
-            why = "its folder is a file" if path.parent.is_file() else error.strerror
+        if isinstance(error, OSError):  # of the disk: `_received` makes the network's our own
+            why = "its folder is a file" if os.path.isfile(path.parent) else error.strerror
             reason = f"the file {path} cannot be {'read' if there else 'written'}: {why}."
         todo = "Delete the file or replace it" if there else "Try again or put the file there"
         raise RNNScratchError(
             f"{book.title} cannot be had: {reason}\n"
-            f"{todo} by hand: from {book.url} into the folder {path.parent} as {path.name}.\n"
+            f"{todo} by hand: what is at {book.url} goes into {path.parent} as {path.name}.\n"
             "The environment variable RNN_SCRATCH_DATA names another folder."
         ) from error
 
@@ -149,21 +136,16 @@ def _book(book: Book) -> Text:
 def _verified(book: Book, data: bytes, what: str) -> str:
     """The book's text; RNNScratchError if the data are not the book."""
     sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    wrong = f"{what} is not that text.\nExpected: "
     if book.sha1 not in (None, sha1):
-        fault = f"Expected: SHA-1 {book.sha1}. Found: SHA-1 {sha1}."
-        raise RNNScratchError(f"{what} is not that text.\n{fault}")
-    try:
-        content = _decode(data)
-    except UnicodeDecodeError as error:
-        fault = f"Expected: UTF-8. Found: byte 0x{data[error.start]:02x} at offset {error.start}."
-        raise RNNScratchError(f"{what} is not that text.\n{fault}") from error
+        raise RNNScratchError(f"{wrong}SHA-1 {book.sha1}. Found: SHA-1 {sha1}.")
+    content = _decoded(data, what)
     if not book.markers:
         return content
     start, end = (re.escape(marker).replace("THE", "TH(?:E|IS)") for marker in book.markers)
     found = re.search(rf"^{start}.*\n((?s:.*?))^{end}", content, re.MULTILINE)
     if not found or not found[1].strip():
-        fault = "Expected: text between the lines '{}' and '{}'. Found: none.".format(*book.markers)
-        raise RNNScratchError(f"{what} is not that text.\n{fault}")
+        raise RNNScratchError(f"{wrong}text between the lines {book.markers}. Found: none.")
     return found[1].strip("\n") + "\n"
 
 
@@ -173,62 +155,46 @@ def _download(book: Book, path: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
         data = _received(book)
         _verified(book, data, "what came")
-        part = Path(folder) / book.filename
+        part = Path(folder) / path.name
         part.write_bytes(data)
-        os.replace(part, path)
+        part.replace(path)
     return data
 
 
 def _received(book: Book) -> bytes:
-    """What the server sends; RNNScratchError with a short reason where that fails.
+    """What the server sends; RNNScratchError with a short reason where that fails."""
+    import requests
+    from rich import console, progress
 
-    In a thread, as nothing else ends on time: time-outs start again with each byte, and looking up
-    a host has none. A daemon, so that the program can end before it does.
-    """
-    outcome: concurrent.futures.Future[bytes] = concurrent.futures.Future()
-    with _progress_bar(book.title) as show:
+    bar = progress.Progress(console=console.Console(stderr=True))
+    task = bar.add_task(book.title, total=None)
 
-        def work() -> None:
-            try:
-                outcome.set_result(_request(book.url, show))
-            except Exception as error:
-                outcome.set_exception(error)
+    def receive() -> tuple[bytes, int | None]:
+        body = b""
+        timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
+        plain = {"Accept-Encoding": "identity"}  # so that lengths can be compared
+        with requests.get(book.url, stream=True, timeout=timeouts, headers=plain) as response:
+            response.raise_for_status()
+            length = response.headers.get("Content-Length", "")
+            coded = "Content-Encoding" in response.headers
+            total = int(length) if length.isdecimal() and not coded else None
+            for piece in response.iter_content(2**14):
+                body += piece
+                bar.update(task, completed=len(body), total=total)
+                if len(body) > LARGEST:
+                    break  # it will not pass for the book
+        return body, total
 
-        threading.Thread(target=work, daemon=True).start()
+    # in a thread: the time-outs start again with each byte, and looking up a host has none
+    with bar if sys.stderr.isatty() else nullcontext(), multiprocessing.pool.ThreadPool(1) as pool:
         try:
-            return outcome.result(DEADLINE)
-        except concurrent.futures.TimeoutError:
+            body, total = pool.apply_async(receive).get(DEADLINE)
+        except multiprocessing.TimeoutError:
             raise RNNScratchError(f"it did not come within {DEADLINE:g} seconds.") from None
         except Exception as error:
-            raise RNNScratchError(_reason(error)) from error
-
-
-def _request(url: str, show: Callable[[int, int | None], object]) -> bytes:
-    import requests
-
-    timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
-    plain = {"Accept-Encoding": "identity"}  # so that lengths can be compared
-    with requests.get(url, stream=True, timeout=timeouts, headers=plain) as response:
-        response.raise_for_status()
-        length = response.headers.get("Content-Length", "")
-        encoded = "Content-Encoding" in response.headers or "Transfer-Encoding" in response.headers
-        total = int(length) if length.isdecimal() and not encoded else None
-        body = bytearray()
-        for piece in response.iter_content(2**13):
-            body += piece
-            show(len(body), total)
-            if len(body) > LARGEST:
-                raise RNNScratchError(f"more than {LARGEST} bytes came.")
-    if total is not None and len(body) != total:
+            got = getattr(error, "response", None)  # a server's refusal has one
+            what = type(error).__name__ if got is None else f"{got.status_code} {got.reason}"
+            raise RNNScratchError(f"the download failed ({what}).") from error
+    if total not in (None, len(body)):
         raise RNNScratchError(f"{len(body)} bytes came instead of {total}.")
-    return bytes(body)
-
-
-def _reason(error: Exception) -> str:
-    import requests
-
-    match error:
-        case RNNScratchError(): return str(error)
-        case requests.HTTPError(): return f"the server answered {error.response.status_code} {error.response.reason}."
-        case requests.exceptions.ChunkedEncodingError: "the connection broke off."
-    ...
+    return body

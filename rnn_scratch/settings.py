@@ -79,3 +79,13 @@ def differences(old: Settings, new: Settings) -> list[str]:
         for item in dataclasses.fields(Settings)
         if item.name != "num_epochs" and getattr(old, item.name) != getattr(new, item.name)
     ]
+
+
+def make(values: dict[str, Any]) -> Settings:
+    """Settings from names and values; RNNScratchError for a name that is none."""
+    known = [item.name for item in dataclasses.fields(Settings)]
+    if unknown := sorted(set(values) - set(known)):
+        raise RNNScratchError(
+            f"There is no setting {', '.join(unknown)}.\nThe settings are: {', '.join(known)}."
+        )
+    return Settings(**values)

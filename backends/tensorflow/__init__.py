@@ -1,0 +1,48 @@
+"""The TensorFlow backend: each minibatch one compiled graph, differentiated by a tape."""
+
+from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
+
+# isort: split
+# The machine comes first: it sets what must be set before TensorFlow is imported.
+from .concise import concise
+from .scratch import (
+    clip,
+    encode,
+    evaluate,
+    forward,
+    gradients,
+    loss,
+    params,
+    predict,
+    scratch,
+    state,
+    step,
+    train_epoch,
+    train_minibatch,
+    update,
+)
+
+__all__ = [
+    "array",
+    "clip",
+    "concise",
+    "devices",
+    "encode",
+    "environment",
+    "evaluate",
+    "forward",
+    "gradients",
+    "loss",
+    "params",
+    "predict",
+    "scratch",
+    "set_eager",
+    "set_threads",
+    "state",
+    "step",
+    "synchronize",
+    "tensor",
+    "train_epoch",
+    "train_minibatch",
+    "update",
+]

@@ -1,0 +1,52 @@
+"""The same model on Keras's own layers, ``SimpleRNN`` and ``Dense``."""
+
+import keras
+import tensorflow as tf
+
+from rnn_scratch.contract import Model
+
+from .machine import array, on
+from .scratch import state
+
+
+def concise(arrays, options):
+    """The model on the framework's own layers, with parameters that start at `arrays`."""
+    V, H = arrays["W_xh"].shape
+    # Zeros and a seed only because the layers would draw both: neither is ever used.
+    zeros = {"kernel_initializer": "zeros", "dtype": options.dtype}
+    recurrent = keras.layers.SimpleRNN(
+        H,
+        activation=options.activation,
+        recurrent_initializer="zeros",
+        return_sequences=True,
+        return_state=True,
+        seed=0,
+        **zeros,
+    )
+    output = keras.layers.Dense(V, **zeros)
+    with on(options.device):
+        recurrent.build((None, None, V))
+        output.build((None, H))
+    params = {
+        "W_xh": recurrent.cell.kernel.value,
+        "W_hh": recurrent.cell.recurrent_kernel.value,
+        "b_h": recurrent.cell.bias.value,
+        "W_hq": output.kernel.value,
+        "b_q": output.bias.value,
+    }
+    for name, param in params.items():
+        param.assign(arrays[name].astype(options.dtype))
+
+    @tf.function
+    def forward(tokens, state, params, options):
+        (H,) = state
+        inputs = tf.one_hot(tokens, V, dtype=options.dtype)  # (B, T, V)
+        hiddens, H = recurrent(inputs, initial_state=H)  # (B, T, H), (B, H)
+        outputs = tf.reshape(tf.transpose(hiddens, (1, 0, 2)), (-1, H.shape[1]))  # (T*B, H)
+        return output(outputs), (H,)
+
+    return Model(params, H, state, forward, _to_arrays, options)
+
+
+def _to_arrays(params):
+    return {name: array(param).copy() for name, param in params.items()}

@@ -1,0 +1,145 @@
+"""A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
+
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from rnn_scratch.contract import Model
+
+from .machine import array, on, tensor
+
+
+def params(arrays, options):
+    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    with on(options.device):
+        return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
+
+
+def state(batch_size, num_hiddens, options):
+    """The hidden state before the first token: a tuple with zeros (B, H)."""
+    with on(options.device):
+        return (tf.zeros((batch_size, num_hiddens), options.dtype),)
+
+
+def encode(tokens, params):
+    """One-hot vectors: tokens (...) to (..., V)."""
+    W_xh = params["W_xh"]
+    return tf.one_hot(tokens, len(W_xh), dtype=W_xh.dtype)
+
+
+def step(x, state, params, options):
+    """One time step: x (B, V) to logits (B, V), and the new state."""
+    (H,) = state
+    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return H @ params["W_hq"] + params["b_q"], (H,)
+
+
+@tf.function
+def forward(tokens, state, params, options):
+    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    (H,) = state
+    # one_hot(tokens) @ W_xh + b_h
+    inputs = tf.gather(params["W_xh"], tf.transpose(tokens)) + params["b_h"]  # (T, B, H)
+    hiddens = []
+    for x in tf.unstack(inputs):
+        H = _activation(x + H @ params["W_hh"], options)  # (B, H)
+        hiddens.append(H)
+    outputs = tf.concat(hiddens, 0)  # (T*B, H)
+    return outputs @ params["W_hq"] + params["b_q"], (H,)
+
+
+def loss(logits, targets):
+    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
+    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the logits' order
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+
+def gradients(model, X, Y, state):
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
+    with tf.GradientTape() as tape:
+        logits, state = model.forward(X, state, model.params, model.options)
+        mean = loss(logits, Y)
+    grads = tape.gradient(mean, model.params)
+    grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}
+    return mean, grads, tuple(tf.stop_gradient(s) for s in state)
+
+
+def clip(grads, theta):
+    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
+    if theta is None:
+        return grads, norm
+    scale = theta / tf.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+def update(params, grads, lr, grid):
+    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
+    for name, param in params.items():
+        change = lr * grads[name]
+        if grid is not None:
+            change = tf.round(change / grid) * grid
+        param.assign_sub(change)
+
+
+@tf.function
+def train_minibatch(model, X, Y, state, how):
+    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    mean, grads, state = gradients(model, X, Y, state)
+    grads, _ = clip(grads, how.theta)
+    update(model.params, grads, how.lr, how.grid)
+    return mean, state
+
+
+def train_epoch(model, minibatches, how, carry):
+    """One pass over the minibatches: summed loss, number of tokens, last state."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, tokens, targets, state, how)
+        losses.append(mean * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens, state
+
+
+def evaluate(model, minibatches, carry):
+    """Summed loss and number of tokens, without training."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        logits, state = model.forward(tokens, state, model.params, model.options)
+        losses.append(loss(logits, targets) * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens
+
+
+def predict(model, prefix, num_preds, choose):
+    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+    state = model.state(1, model.num_hiddens, model.options)
+    outputs = [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
+        logits, state = model.forward(token, state, model.params, model.options)
+        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+    return outputs
+
+
+def scratch(arrays, options):
+    """The model of this file, with parameters that start at `arrays`."""
+    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
+    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
+
+
+def _to_arrays(params):
+    return {name: array(param).copy() for name, param in params.items()}
+
+
+def _activation(z, options):
+    return tf.tanh(z) if options.activation == "tanh" else tf.nn.relu(z)

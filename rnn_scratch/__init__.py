@@ -1,0 +1,23 @@
+"""One recurrent language model from scratch, told in several frameworks behind one contract.
+
+`train`, `resume`, `predict` and `evaluate` do what the commands of the same names do. Nothing
+here loads a framework until a backend is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .contract import RNNScratchError
+
+if TYPE_CHECKING:
+    from .api import evaluate, predict, resume, train
+
+__all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used, so that the command line answers --help at once.
+    if name in __all__:
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,105 @@
+"""The project from Python: what the commands do, as functions."""
+
+from pathlib import Path
+from typing import Any
+
+from . import corpus as corpora
+from . import runs, sessions
+from .contract import RNNScratchError
+from .inference import Evaluation
+from .inference import evaluate as evaluate_text
+from .inference import predict as predict_run
+from .sessions import Place, Run
+from .settings import make
+from .training import Report
+
+
+def train(
+    backend: str = "torch",
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    model: str = "scratch",
+    device: str = "auto",
+    threads: int | None = None,
+    eager: bool = False,
+    run: str | Path | None = None,
+    report: Report | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a new model, and leave a folder with all that came of it.
+
+    `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
+    own; with neither it is *The Time Machine*, or the built-in text where that can't be had. `run`
+    is the folder (default: a new dated one under ``runs/``). `settings` are those of
+    `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
+    """
+    report = report or Report()
+    checked = make(settings)
+    return sessions.train(
+        checked,
+        find_text(corpus, text, report),
+        Place(backend, model, device, threads, eager),
+        None if run is None else Path(run),
+        report,
+    )
+
+
+def resume(
+    run: Run | str | Path,
+    num_epochs: int,
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    backend: str | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    eager: bool = False,
+    report: Report | None = None,
+    **settings: Any,
+) -> Run:
+    """Go on with a run to `num_epochs` epochs, exactly as if it had never stopped.
+
+    It may go on in another backend. Text and `settings` are the run's; if any are given, they must
+    be the same.
+    Raises RNNScratchError.
+    """
+    folder = _folder(run)
+    last = runs.read(folder)["sessions"][-1]
+    place = Place(backend or last["backend"], model or last["model"], device, threads, eager)
+    report = report or Report()
+    given = None if corpus is None and text is None else find_text(corpus, text, report)
+    return sessions.resume(folder, num_epochs, given, place, settings, report)
+
+
+def predict(run: Run | str | Path, prefix: str, length: int = 50, **options: Any) -> str:
+    """The prefix and `length` characters after it; see `rnn_scratch.inference.predict`."""
+    return predict_run(_folder(run), prefix, length, **options)
+
+
+def evaluate(
+    run: Run | str | Path,
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    report: Report | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Perplexity of a run's model on a text; see `rnn_scratch.inference.evaluate`."""
+    return evaluate_text(_folder(run), find_text(corpus, text, report or Report()), **options)
+
+
+def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:
+    """The text of that name or of that file; RNNScratchError when both are given."""
+    if text is None:
+        return corpora.load(corpus, report.say)
+    if corpus is not None:
+        raise RNNScratchError(
+            f"Both --corpus {corpus} and --text {text} were given: one text at a time, please."
+        )
+    return corpora.read_file(Path(text))
+
+
+def _folder(run: Run | str | Path) -> Path:
+    return run.folder if isinstance(run, Run) else Path(run)

@@ -1,0 +1,227 @@
+"""The command line: parses, calls, prints."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .contract import RNNScratchError
+from .settings import Settings, option_of
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
+def cli() -> None:
+    """One recurrent language model, from scratch, in several frameworks.
+
+    Train one:  rnn-scratch train --backend torch
+    """
+
+
+def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each setting; one that is not given is None, so that it can be told."""
+    for item in reversed(dataclasses.fields(Settings)):
+        choices, default = item.metadata["choices"], item.default
+        kind = click.Choice(choices) if choices else type(default)
+        command = click.option(
+            option_of(item.name), item.name, type=kind, help=item.metadata["help"],
+            show_default=f"{default:g}" if isinstance(default, float) else str(default),
+        )(command)  # fmt: skip
+    return click.option("--no-clip", is_flag=True, help="Don't clip gradients.")(command)
+
+
+def place_options(backend_help: str) -> Decorator:
+    """Add the options that say where something is computed."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option("--verbose", is_flag=True, help="Show the framework's own messages."),
+            click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
+            click.option("--device", default="auto", help="cpu, cuda, mps.  [default: the best one]"),
+            click.option("--model", type=click.Choice(["scratch", "concise"]),
+                         help="From scratch, or on the framework's own layers."),
+            click.option("--backend", help=backend_help),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def text_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a text."""
+    command = click.option("--text", metavar="FILE", help="A UTF-8 text file of your own.")(command)
+    return click.option(
+        "--corpus",
+        metavar="NAME",
+        help="time-machine, war-of-the-worlds or tide-clock (built in).  "
+        "[default: time-machine, or tide-clock where that can't be had]",
+    )(command)
+
+
+unknown_option = click.option(
+    "--unknown",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="What to do with characters that the model's vocabulary lacks.",
+)
+
+
+@cli.command()
+@place_options("Who computes: torch, numpy, ...  [default: torch; a resumed run's own]")
+@click.option("--resume", metavar="RUN", help="Go on with this run, to --epochs.")
+@click.option("--run", metavar="FOLDER", help="Where the run goes.  [default: a new one in runs/]")
+@text_options
+@click.option("--eager", is_flag=True, help="Run uncompiled what is compiled, to step through it.")
+@settings_options
+def train(
+    resume: str | None, run: str | None, no_clip: bool, verbose: bool,
+    corpus: str | None, text: str | None, **options: Any,
+) -> None:  # fmt: skip
+    """Train a model on a text, and read what it writes."""
+    from . import api, display
+
+    _let_through(verbose)
+    place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
+    settings = {name: value for name, value in options.items() if value is not None}
+    if no_clip:
+        if "theta" in settings:
+            raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
+        settings["theta"] = None
+    screen = display.console()
+    report = (display.Bar if screen.is_terminal else display.Lines)(screen)
+    try:
+        if resume is None:
+            place = {name: value for name, value in place.items() if value is not None}
+            done = api.train(
+                corpus=corpus, text=text, run=run, report=report, **place, **settings
+            )  # fmt: skip
+        else:
+            if run is not None:
+                raise RNNScratchError("--resume goes on in the run's own folder: leave out --run.")
+            if "num_epochs" not in settings:
+                raise RNNScratchError("--resume needs --epochs N: to how many epochs should it go?")
+            done = api.resume(
+                resume, corpus=corpus, text=text, report=report, **place, **settings
+            )  # fmt: skip
+    except (KeyboardInterrupt, RNNScratchError) as stopped:
+        if report.folder is not None:
+            report.say(_how_to_go_on(report.folder, isinstance(stopped, KeyboardInterrupt)))
+        raise
+    for line in display.ending(done.history, done.record["sessions"][-1]):
+        report.say(line)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--prefix", default="time traveller ", show_default=True, help="What it begins with.")
+@click.option("--length", default=50, show_default=True, help="Characters to write after it.")
+@click.option("--temperature", type=float, help="Draw the characters; low is careful, high is wild."
+              "  [default: always the most likely one]")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Where chance begins.")
+@unknown_option
+@place_options("Who computes.  [default: the run's own]")
+def predict(run: str, prefix: str, verbose: bool, model: str | None, **options: Any) -> None:
+    """Let the model of RUN, a folder or a checkpoint, write on from a prefix."""
+    from . import api
+
+    _let_through(verbose)
+    click.echo(api.predict(run, prefix, model=model or "scratch", **options))
+
+
+@cli.command()
+@click.argument("run")
+@text_options
+@unknown_option
+@place_options("Who computes.  [default: the run's own]")
+def evaluate(run: str, verbose: bool, model: str | None, **options: Any) -> None:
+    """Perplexity of the model of RUN on a text, with what takes no model beside it."""
+    from . import api, display
+
+    _let_through(verbose)
+    screen = display.console()
+    found = api.evaluate(run, model=model or "scratch", report=display.Lines(screen), **options)
+    skipped = f" ({found.skipped:,} unknown ones skipped)" if found.skipped else ""
+    click.echo(
+        f"perplexity {display.shown(found.perplexity)} on {found.tokens:,} characters{skipped}"
+    )
+    click.echo(f"uniform    {found.uniform:.2f}  all characters of the vocabulary equally likely")
+    click.echo(f"unigram    {found.unigram:.2f}  each as likely as it is frequent in this text")
+
+
+@cli.command()
+@click.argument("folder", default="runs")
+def runs(folder: str) -> None:
+    """List the runs in FOLDER, newest first."""
+    from . import display
+    from . import runs as run_folders
+
+    if not (found := run_folders.listing(Path(folder))):
+        click.echo(f"There are no runs in {folder}. Make one: rnn-scratch train")
+        return
+    display.console().print(display.runs_table(found))
+
+
+@cli.command()
+def backends() -> None:
+    """List the backends: version, devices, ready or not, and what installs what is missing."""
+    from . import display, registry
+
+    screen = display.console()
+    probes = {}
+    for name in registry.names():
+        if screen.is_terminal:
+            with screen.status(f"asking {name} ..."):
+                probes[name] = registry.probe(name)
+        else:
+            probes[name] = registry.probe(name)
+    screen.print(display.backends_table(probes))
+
+
+def _let_through(verbose: bool) -> None:
+    # Backends read this when they load their framework.
+    if verbose:
+        os.environ["RNN_SCRATCH_VERBOSE"] = "1"
+
+
+def _how_to_go_on(folder: Path, interrupted: bool) -> str:
+    from . import checkpoint, runs
+
+    saved = checkpoint.load(checkpoint.find(folder))
+    last = runs.read(folder)["settings"]["num_epochs"]
+    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch} is kept"
+    return f"{kept}. To go on from there:\n{line}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code; a fault is told in words, never a traceback."""
+    try:
+        cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RNNScratchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except MemoryError as error:
+        click.echo(f"Error: There is not enough memory: {error}.", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would say so at exit once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Finds a backend by name, and says what to do when it is not there."""
+
+import difflib
+import importlib
+import json
+import signal
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from typing import Any
+
+from .contract import MACHINE, PIECES, Backend, RNNScratchError
+
+GROUP = "rnn_scratch.backends"
+OURS = ("numpy", "torch", "tensorflow", "mxnet")  # the order in which they are told
+FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
+
+
+def names() -> list[str]:
+    """The backends there are: ours, then those of other packages."""
+    found = {entry.name for entry in entry_points(group=GROUP)}
+    return [name for name in OURS if name in found] + sorted(found - set(OURS))
+
+
+def load(name: str) -> Backend:
+    """The backend of that name, its framework imported.
+
+    Raises RNNScratchError when there is none of that name, its framework is missing or does not
+    start, or it lacks a piece of the contract.
+    """
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        close = difflib.get_close_matches(name, found, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise RNNScratchError(
+            f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
+        )
+    try:
+        backend = importlib.import_module(found[name].module)
+    except ModuleNotFoundError as error:
+        if error.name != name or name not in FRAMEWORKS:
+            raise RNNScratchError(f"The {name} backend did not load: {error}.") from error
+        raise RNNScratchError(
+            f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
+            f"Install it, in the folder of the clone: {install(name)}"
+        ) from error
+    except Exception as error:  # a framework that breaks while it starts may raise anything
+        raise RNNScratchError(
+            f"The {name} backend did not load: {type(error).__name__}: {error}"
+        ) from error
+    pieces = [piece.__name__ for piece in (*PIECES, *MACHINE)]
+    if lacking := [piece for piece in pieces if not hasattr(backend, piece)]:
+        raise RNNScratchError(
+            f"The {name} backend ({found[name].module}) lacks {', '.join(lacking)}: "
+            "rnn_scratch.contract says what each must be."
+        )
+    return backend
+
+
+def install(name: str) -> str:
+    """The line that installs what a backend of ours needs, or why none can."""
+    if name == "mxnet" and sys.version_info >= (3, 13):
+        return "MXNet 1.9.1 works up to Python 3.12; make the environment with that"
+    return f"pip install -e '.[{name}]'"
+
+
+def choose_device(backend: Backend, asked: str, dtype: str) -> str:
+    """The device asked for, or with ``auto`` the best that can compute in this dtype."""
+    usable = backend.devices(dtype)
+    if asked == "auto":
+        return usable[0]
+    if asked not in usable:
+        short = backend.__name__.rsplit(".", 1)[-1]
+        raise RNNScratchError(
+            f"--device {asked} was asked for; the {short} backend computes {dtype} here on: "
+            f"{', '.join(usable)}."
+        )
+    return asked
+
+
+def probe(name: str, timeout: float = 120) -> dict[str, Any]:
+    """What the backend says of itself, asked in a process of its own: a crash is an answer too.
+
+    It is ``ready``, with ``environment``, ``devices`` and ``threads``, or not, with a ``reason``.
+    """
+    program = f"from rnn_scratch import registry; registry.describe({name!r})"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {"ready": False, "reason": f"no answer in {timeout:.0f} s"}
+    lines = done.stdout.splitlines()
+    if done.returncode == 0 and lines:
+        return json.loads(lines[-1])
+    if done.returncode < 0:
+        return {"ready": False, "reason": f"crashed: {signal.Signals(-done.returncode).name}"}
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return {"ready": False, "reason": f"failed with exit code {done.returncode}: {last}"}
+
+
+def describe(name: str) -> None:
+    """Print what `probe` returns, as JSON on the last line."""
+    try:
+        backend = load(name)
+    except RNNScratchError as error:
+        print(json.dumps({"ready": False, "reason": str(error)}))
+        return
+    answer = {
+        "ready": True,
+        "environment": backend.environment(),
+        "devices": backend.devices("float32"),
+        "threads": backend.set_threads(None),
+    }
+    print(json.dumps(answer))

@@ -1,0 +1,131 @@
+"""A run's folder: the record, the history, the curve and the checkpoint.
+
+``run.json``                what was asked, of what text, and each session: where, when, result
+``history.jsonl``           a line of JSON per epoch, written as it ends
+``perplexity.png``          the curve
+``checkpoint.safetensors``  the model after the last whole epoch
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import files
+from .contract import RNNScratchError
+from .settings import Settings
+
+RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
+PARENT = Path("runs")
+
+
+class Epoch(NamedTuple):
+    """One epoch of training, as the history keeps it; losses are means in nats per character."""
+
+    epoch: int
+    loss: float
+    perplexity: float | None  # None where it is too large for a float
+    valid_loss: float | None
+    valid_perplexity: float | None
+    tokens: int
+    seconds: float
+    backend: str
+    sample: str | None  # what the model wrote, every tenth epoch
+
+
+def create(folder: Path | None, backend: str) -> Path:
+    """Make the folder of a new run: the one asked for, or a dated one under ``runs/``."""
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True)
+            return folder
+        stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{backend}"
+        for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2))):
+            folder = PARENT / f"{stamp}{suffix}"
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                break
+    except FileExistsError as error:
+        raise RNNScratchError(
+            f"The run folder {folder} exists already.\nGive another with --run, or go on with "
+            f"what is in it: rnn-scratch train --resume {folder} --epochs N"
+        ) from error
+    except OSError as error:
+        raise RNNScratchError(
+            f"The run folder {folder} could not be made: {error.strerror}."
+        ) from error
+    assert folder is not None
+    return folder
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The record of a run; RNNScratchError where there is none or it is damaged."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        Settings(**record["settings"])
+        record["text"]["sha256"], record["sessions"][-1]["backend"]
+    except FileNotFoundError as error:
+        raise RNNScratchError(
+            f"{folder} is not the folder of a run: it has no {RECORD}.\n"
+            "`rnn-scratch runs` lists the runs there are."
+        ) from error
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
+    return record
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record; the old one stays until the new one is whole."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, default=dataclasses.asdict)
+    files.replace(folder / RECORD, text.encode() + b"\n")
+
+
+def history(folder: Path) -> list[Epoch]:
+    """The epochs recorded so far; a last line that a kill cut short is left out."""
+    path = folder / HISTORY
+    if not path.exists():
+        return []
+    epochs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            epochs.append(Epoch(**json.loads(line)))
+        except (ValueError, TypeError):
+            # Only the last line can be a half-written one, and cut_history drops it.
+            if number != path.read_text(encoding="utf-8").count("\n") + 1:
+                raise RNNScratchError(f"Line {number} of {path} is damaged.") from None
+    return epochs
+
+
+def append(folder: Path, epoch: Epoch) -> None:
+    """Add an epoch to the history, at once on disk."""
+    path = folder / HISTORY
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(_line(epoch))
+    except OSError as error:
+        raise files.unwritable(path, error) from error
+
+
+def cut_history(folder: Path, epoch: int) -> list[Epoch]:
+    """Drop what was recorded after this epoch, so that the history ends where the model is."""
+    kept = [row for row in history(folder) if row.epoch <= epoch]
+    files.replace(folder / HISTORY, "".join(map(_line, kept)).encode())
+    return kept
+
+
+def _line(epoch: Epoch) -> str:
+    return json.dumps(epoch._asdict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def listing(parent: Path) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
+    """The runs under a folder, newest first: folder, record, history. Damaged ones are left out."""
+    found = []
+    for path in parent.glob(f"*/{RECORD}"):
+        try:
+            found.append((path.parent, read(path.parent), history(path.parent)))
+        except RNNScratchError:
+            continue
+    return sorted(found, key=lambda run: run[1]["sessions"][-1]["started"], reverse=True)

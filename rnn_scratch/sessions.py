@@ -1,0 +1,178 @@
+"""Sessions of a run: the first one and those that go on, with all that is kept of them."""
+
+import contextlib
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import checkpoint, corpus, dataset, figures, initial, machine, registry, runs, training
+from .checkpoint import Checkpoint
+from .contract import Arrays, Backend, Model, Options, RNNScratchError
+from .dataset import Prepared
+from .runs import Epoch
+from .settings import Settings, differences
+from .training import Report
+
+
+class Place(NamedTuple):
+    """Where a run computes: what may change between sessions without changing the mathematics."""
+
+    backend: str = "torch"
+    model: str = "scratch"
+    device: str = "auto"
+    threads: int | None = None  # None: as many as the framework takes by itself
+    eager: bool = False  # run uncompiled what is compiled
+
+
+class Run(NamedTuple):
+    """A run that has ended: where it is, and what came out."""
+
+    folder: Path
+    history: list[Epoch]
+    record: dict[str, Any]
+    vocab: list[str]
+    arrays: Arrays
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity of the last epoch on the text it trained on."""
+        return self.history[-1].perplexity
+
+
+def train(
+    settings: Settings, text: corpus.Text, place: Place, folder: Path | None, report: Report
+) -> Run:
+    """Train a new model; every fault of the user's is found before the folder is made."""
+    prepared = dataset.prepare(text, settings)
+    backend, place = _ready(place, settings)
+    arrays = initial.initial(
+        len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed
+    )
+    model = _build(backend, place, arrays, settings)
+    folder = runs.create(folder, place.backend)
+    record = {
+        "format": 1,
+        "settings": settings,
+        "text": dataset.origin(text, prepared),
+        "sessions": [],
+    }
+    start = Checkpoint(model.to_arrays(model.params), prepared.vocab, settings, 0, text.sha256)
+    checkpoint.save(folder / checkpoint.FILE, start)
+    return _session(folder, record, start, prepared, backend, model, place, report)
+
+
+def resume(
+    folder: Path,
+    num_epochs: int,
+    text: corpus.Text | None,
+    place: Place,
+    asked: dict[str, Any],
+    report: Report,
+) -> Run:
+    """Go on with a run to `num_epochs` epochs, as if it had never stopped.
+
+    Only epochs, backend, model, device and threads may differ: RNNScratchError if the text, found
+    again when it is None, is another, or a setting in `asked` is another than the run's.
+    """
+    record = runs.read(folder)
+    before = checkpoint.load(checkpoint.find(folder))
+    asked = {name: value for name, value in asked.items() if name != "num_epochs"}
+    settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
+    if changed := differences(before.settings, dataclasses.replace(settings, **asked)):
+        raise RNNScratchError(
+            f"The run in {folder} goes on with the settings it has; asked for were others:\n"
+            + "\n".join(changed)
+            + "\nLeave these options out, or train a new run."
+        )
+    if num_epochs <= before.epoch:
+        raise RNNScratchError(
+            f"The run in {folder} has {before.epoch} epochs already; --epochs {num_epochs} asks "
+            "for no more. Give a larger number."
+        )
+    text = dataset.same_text(record, text, report.say)
+    prepared = dataset.prepare(text, settings)
+    if prepared.vocab != before.vocab:
+        raise RNNScratchError(f"The vocabulary of the checkpoint in {folder} is not the text's.")
+    backend, place = _ready(place, settings)
+    model = _build(backend, place, before.arrays, settings)
+    runs.cut_history(folder, before.epoch)
+    record["settings"] = settings
+    return _session(folder, record, before, prepared, backend, model, place, report)
+
+
+def _ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
+    backend = registry.load(place.backend)
+    # Threads first: TensorFlow fixes their number when it first looks for devices.
+    threads = backend.set_threads(place.threads)
+    backend.set_eager(place.eager)
+    device = registry.choose_device(backend, place.device, settings.dtype)
+    return backend, place._replace(device=device, threads=threads)
+
+
+def _build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:
+    options = Options(settings.activation, settings.dtype, place.device)
+    return getattr(backend, place.model)(arrays, options)
+
+
+def _session(
+    folder: Path,
+    record: dict[str, Any],
+    before: Checkpoint,
+    prepared: Prepared,
+    backend: Backend,
+    model: Model,
+    place: Place,
+    report: Report,
+) -> Run:
+    # From one checkpoint on to the last epoch, with the record kept whatever happens.
+    settings: Settings = record["settings"]
+    session: dict[str, Any] = {
+        "started": _now(),
+        "from_epoch": before.epoch,
+        **place._asdict(),
+        "machine": machine.describe(),
+        "environment": backend.environment(),
+        "outcome": "running",  # what a kill leaves
+    }
+    record["sessions"].append(session)
+    runs.write(folder, record)
+    report.start(folder, settings, session, before.epoch + 1)
+    try:
+        trained = training.epochs(backend, place.backend, model, before, prepared, settings, report)
+        for epoch, arrays in trained:
+            # History first: a kill between the two leaves one line too many, which is cut.
+            runs.append(folder, epoch)
+            before = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
+            checkpoint.save(folder / checkpoint.FILE, before)
+            report.epoch(epoch)
+        outcome = {
+            "outcome": "finished",
+            "predictions": training.predictions(backend, model, prepared.vocab, prepared.train),
+        }
+    except BaseException as error:
+        report.stop()
+        interrupted = isinstance(error, KeyboardInterrupt)
+        outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": str(error)}
+        with contextlib.suppress(RNNScratchError):  # a full disk, say: the first error is told
+            _close(folder, record, before.epoch, outcome)
+        raise
+    report.stop()
+    history = _close(folder, record, before.epoch, outcome)
+    return Run(folder, history, record, prepared.vocab, before.arrays)
+
+
+def _close(
+    folder: Path, record: dict[str, Any], epoch: int, outcome: dict[str, Any]
+) -> list[Epoch]:
+    session = record["sessions"][-1]
+    session |= {"ended": _now(), "to_epoch": epoch, **outcome}
+    runs.write(folder, record)
+    history = runs.history(folder)
+    if history:
+        figures.perplexity_curve(folder / runs.CURVE, {session["backend"]: history})
+    return history
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

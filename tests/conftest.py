@@ -1,0 +1,48 @@
+"""What the tests share: the backends they are asked to hold to the contract."""
+
+import pytest
+
+from rnn_scratch import registry
+from rnn_scratch.contract import RNNScratchError
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backends",
+        default="all",
+        help="Comma-separated names of the backends to test; one that does not load is a failure. "
+        "Default: all that are registered.",
+    )
+
+
+def asked(config):
+    names = config.getoption("--backends")
+    return registry.names() if names == "all" else names.split(",")
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that takes `backend_name` (or `candidate`: not the reference) once for each."""
+    names = asked(metafunc.config)
+    if "backend_name" in metafunc.fixturenames:
+        metafunc.parametrize("backend_name", names)
+    if "candidate" in metafunc.fixturenames:
+        metafunc.parametrize("candidate", [name for name in names if name != "numpy"])
+
+
+def pytest_report_header(config):
+    return f"backends: {', '.join(asked(config))}"
+
+
+@pytest.fixture
+def backend(backend_name):
+    """The backend; a test that wants one that does not load fails, and is not skipped."""
+    try:
+        return registry.load(backend_name)
+    except RNNScratchError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _away_from_home(monkeypatch, tmp_path):
+    """Every test starts in an empty folder, so that runs/ is its own."""
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,597 @@
+"""Where text comes from, against a server on this machine that answers well and in bad ways."""
+
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from rnn_scratch import corpus
+from rnn_scratch.contract import RNNScratchError
+
+ORIGINAL_FOLDER = os.environ.get("RNN_SCRATCH_DATA")
+ROOT = Path(__file__).parents[1]
+
+STORY = "A traveller told of a clock.\n\nNobody believed him.\n" * 400
+FRAMED = (
+    "\ufeffAbout this book\r\n\r\n"
+    "*** START OF THE PROJECT GUTENBERG EBOOK A STORY ***\r\n\r\n\r\n"
+    + STORY.replace("\n", "\r\n")
+    + "\r\n\r\n*** END OF THE PROJECT GUTENBERG EBOOK A STORY ***\r\n\r\nA licence\r\n"
+)
+BODIES = {"time-machine": STORY.encode(), "war-of-the-worlds": FRAMED.encode()}
+NAMES = sorted(BODIES)
+
+Handler = http.server.BaseHTTPRequestHandler
+Answer = Callable[[Handler], object]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Counts the requests; `answer` is what a test has it do, `over` the end of the test."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handling)
+        self.requests: list[str] = []
+        self.answer: Answer = sends(b"")
+        self.over = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class Handling(Handler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        self.close_connection = True
+        self.server.requests.append(self.path)
+        self.server.answer(self)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def sends(body: bytes, status: int = 200, length: int | None = None, **headers: str) -> Answer:
+    """The body, under a Content-Length of its own length or of another."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        for key, value in {"Connection": "close", **headers}.items():
+            handler.send_header(key.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def sends_chunks(body: bytes, whole: bool) -> Answer:
+    """Two chunks and the last, empty one; if not whole, the connection ends within the second."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        half = len(body) // 2
+        handler.wfile.write(b"%x\r\n%s\r\n" % (half, body[:half]))
+        handler.wfile.write(b"%x\r\n" % (len(body) - half))
+        handler.wfile.write(body[half:] + b"\r\n0\r\n\r\n" if whole else body[half:-9])
+
+    return answer
+
+
+def stalls(body: bytes, then: Callable[[], object] = lambda: None) -> Answer:
+    """Half of the body, and nothing more until the test is over."""
+
+    def answer(handler: Handler) -> None:
+        assert isinstance(handler.server, Server)
+        sends(body[: len(body) // 2], length=len(body))(handler)
+        then()
+        handler.server.over.wait(10)
+
+    return answer
+
+
+def drips(start: bytes) -> Answer:
+    """After the start a byte now and then, each in good time, until the test is over."""
+
+    def answer(handler: Handler) -> None:
+        assert isinstance(handler.server, Server)
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + start)
+        while not handler.server.over.wait(0.01):
+            handler.wfile.write(b"x")
+
+    return answer
+
+
+class Place(NamedTuple):
+    """One of the books, told to come from the server, and the folder it goes into."""
+
+    name: str
+    body: bytes
+    server: Server
+    folder: Path
+    file: Path
+    url: str
+
+    def load(self) -> corpus.Text:
+        return corpus.load(self.name, unsaid)
+
+    def left(self) -> list[Path]:
+        return list(self.folder.rglob("*"))
+
+
+def unsaid(line: str) -> None:
+    pytest.fail(f"said for a book asked for by name: {line}")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder that is not there yet."""
+    monkeypatch.setenv("RNN_SCRATCH_DATA", str(tmp_path / "books" / "here"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    return tmp_path / "books" / "here"
+
+
+def settle(name: str, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    body, book = BODIES[name], corpus.BOOKS[name]
+    url = f"http://127.0.0.1:{server.server_port}/{book.filename}"
+    sha1 = book.sha1 and hashlib.sha1(body).hexdigest()
+    monkeypatch.setitem(corpus.BOOKS, name, book._replace(url=url, sha1=sha1))
+    server.answer = sends(body)
+    return Place(name, body, server, folder, folder / book.filename, url)
+
+
+@pytest.fixture(params=NAMES)
+def place(
+    request: pytest.FixtureRequest, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    return settle(request.param, server, folder, monkeypatch)
+
+
+@pytest.fixture
+def time_machine(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return settle("time-machine", server, folder, monkeypatch)
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(RNNScratchError) as raised:
+        action()
+    return str(raised.value)
+
+
+def assert_fails(place: Place, reason: str) -> None:
+    """The book cannot be had; the error tells what, why, and what to do; no file stays behind."""
+    error = error_of(place.load)
+    first = error.splitlines()[0]
+    assert reason in first
+    assert corpus.BOOKS[place.name].title in first
+    for hint in (place.url, str(place.folder), place.file.name, "RNN_SCRATCH_DATA"):
+        assert hint in error
+    assert place.left() == []
+
+
+# Downloads that succeed
+
+
+def test_a_book_is_downloaded_once(place: Place) -> None:
+    text = place.load()
+    assert text == place.load()
+    assert place.server.requests == [f"/{place.file.name}"]
+    assert place.left() == [place.file]
+    assert place.file.read_bytes() == place.body
+    assert text.corpus == place.name
+    assert text.origin == str(place.file)
+    assert text.content == STORY
+    assert text.sha256 == hashlib.sha256(STORY.encode()).hexdigest()
+
+
+def test_others_may_read_what_was_downloaded(place: Place) -> None:
+    place.load()
+    other = place.folder / "other"
+    other.write_bytes(b"")
+    assert place.file.stat().st_mode == other.stat().st_mode
+
+
+def test_a_redirect_is_followed(place: Place) -> None:
+    moved = sends(b"gone elsewhere", 302, Location="/elsewhere")
+    whole = place.server.answer
+    place.server.answer = lambda handler: (whole if "elsewhere" in handler.path else moved)(handler)
+    assert place.load().content == STORY
+    assert place.server.requests == [f"/{place.file.name}", "/elsewhere"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda body: sends_chunks(body, whole=True),
+        lambda body: sends(gzip.compress(body), Content_Encoding="gzip"),
+    ],
+    ids=["in chunks", "compressed unasked"],
+)
+def test_a_body_whose_length_is_not_told(place: Place, answer: Any) -> None:
+    place.server.answer = answer(place.body)
+    assert place.load().content == STORY
+    assert place.file.read_bytes() == place.body
+
+
+def test_this_instead_of_the_in_the_markers(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = settle("war-of-the-worlds", server, folder, monkeypatch)
+    server.answer = sends(place.body.replace(b"OF THE PROJECT", b"OF THIS PROJECT"))
+    assert place.load().content == STORY
+
+
+def test_a_bar_on_a_terminal_and_none_elsewhere(
+    time_machine: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    time_machine.load()
+    assert capfd.readouterr() == ("", "")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    time_machine.file.unlink()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    time_machine.load()
+    assert "The Time Machine" in terminal.getvalue()
+    assert capfd.readouterr() == ("", "")
+
+
+# Downloads that fail
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error"])
+def test_a_refusal(place: Place, status: str) -> None:
+    place.server.answer = sends(place.body, int(status[:3]))
+    assert_fails(place, status)
+
+
+def test_no_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:  # bound, so that nobody else gets the port, and not listening
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        book = corpus.BOOKS[place.name]._replace(url=url)
+        monkeypatch.setitem(corpus.BOOKS, place.name, book)
+        assert_fails(place._replace(url=url), "download failed (ConnectionError)")
+
+
+def test_a_connection_that_breaks_off(place: Place) -> None:
+    place.server.answer = sends(place.body[:-9], length=len(place.body))
+    assert_fails(place, "")  # the reason is in the words of whoever notices first
+    place.server.answer = sends_chunks(place.body, whole=False)
+    assert_fails(place, "download failed")
+
+
+def test_a_server_that_says_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "READ_TIMEOUT", 0.1)
+    place.server.answer = lambda handler: place.server.over.wait(10)
+    assert_fails(place, "download failed (ReadTimeout)")
+
+
+def test_a_server_that_falls_silent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "READ_TIMEOUT", 0.1)
+    place.server.answer = stalls(place.body)
+    assert_fails(place, "download failed")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"X-Endless: ", b"Content-Length: 99999\r\n\r\n", b"Connection: close\r\n\r\n"],
+    ids=["within a header", "with a length", "without a length"],
+)
+def test_a_server_that_drips(place: Place, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "DEADLINE", 0.2)
+    place.server.answer = drips(start)
+    assert_fails(place, "within 0.2 seconds")
+
+
+def test_a_server_that_does_not_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "LARGEST", 2**15)
+    place.server.answer = sends(place.body * 100)
+    assert_fails(place, "bytes came instead of")
+
+
+def test_another_file_with_another_hash(time_machine: Place) -> None:
+    other = time_machine.body.replace(b"clock", b"glock")
+    time_machine.server.answer = sends(other)
+    assert_fails(time_machine, "what came is not that text")
+    error = error_of(time_machine.load)
+    assert hashlib.sha1(time_machine.body).hexdigest() in error
+    assert hashlib.sha1(other).hexdigest() in error
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Please log in to the network</html>",
+        b"",
+        FRAMED.encode().partition(b"*** END")[0],
+        FRAMED.encode().replace(b"*** START", b"START"),
+        FRAMED.replace(STORY.replace("\n", "\r\n"), "").encode(),
+        FRAMED.encode().replace(b"clock", b"cl\xf6ck"),
+    ],
+    ids=["page", "empty", "no end", "no start", "nothing between", "not UTF-8"],
+)
+def test_another_file_without_markers(
+    body: bytes, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = settle("war-of-the-worlds", server, folder, monkeypatch)
+    server.answer = sends(body)
+    assert_fails(place, "what came is not")
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+def test_an_interruption_leaves_nothing_behind(place: Place) -> None:
+    seen = []
+
+    def interrupt() -> None:
+        seen.extend(place.left())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    place.server.answer = stalls(place.body, then=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        place.load()
+    assert seen, "the test came too early: there was nothing temporary yet"
+    assert place.left() == []
+    place.server.answer = sends(place.body)
+    assert place.load().content == STORY
+
+
+# Disks that fail
+
+
+def test_the_folder_is_a_file(place: Place) -> None:
+    place.folder.parent.mkdir()
+    place.folder.write_text("in the way")
+    assert_fails(place, "folder is a file")
+    assert place.server.requests == []
+    assert place.folder.read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+@pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 1)() == 0, reason="root may write into any folder"
+)
+def test_the_folder_may_not_be_written(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    place.folder.chmod(0o500)
+    try:
+        assert_fails(place, os.strerror(errno.EACCES))
+        assert place.server.requests == []
+    finally:
+        place.folder.chmod(0o700)
+
+
+def test_the_disk_is_full(place: Place) -> None:
+    """A limit on the size of files stands in for it; in a process of its own, as it binds all."""
+    pytest.importorskip("resource", reason="needs a limit on the size of files")
+    program = f"""if True:
+        import resource
+        from rnn_scratch import corpus
+        book = corpus.BOOKS[{place.name!r}]._replace(url={place.url!r}, sha1=None)
+        corpus.BOOKS[{place.name!r}] = book
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            corpus.load({place.name!r}, print)
+        except corpus.RNNScratchError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    first = ran.stdout.splitlines()[0]
+    assert f"{place.file} cannot be written: {os.strerror(errno.EFBIG)}" in first
+    assert str(place.url) in ran.stdout
+    assert len(place.server.requests) == 1
+    assert place.left() == []
+
+
+# Files that are in the data folder already
+
+
+def test_a_file_put_there_by_hand_is_used(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    place.file.write_bytes(place.body)
+    assert place.load().content == STORY
+    assert place.server.requests == []
+
+
+def test_a_damaged_file_is_an_error_and_stays(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    damaged = place.body[: len(place.body) // 2]
+    place.file.write_bytes(damaged)
+    error = error_of(place.load)
+    for part in (str(place.file), "Expected", "Found", "Delete", "replace", "RNN_SCRATCH_DATA"):
+        assert part in error
+    if sha1 := corpus.BOOKS[place.name].sha1:
+        assert sha1 in error
+        assert hashlib.sha1(damaged).hexdigest() in error
+    assert place.file.read_bytes() == damaged
+    assert place.left() == [place.file]
+    assert place.server.requests == []
+
+
+def test_a_folder_in_the_place_of_the_file(place: Place) -> None:
+    place.file.mkdir(parents=True)
+    error = error_of(place.load)
+    assert f"{place.file} cannot be read" in error
+    assert place.server.requests == []
+
+
+@pytest.mark.skipif(
+    not Path(ORIGINAL_FOLDER or "", "timemachine.txt").is_file(),
+    reason="RNN_SCRATCH_DATA names no folder with the real book in it",
+)
+def test_the_real_time_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNN_SCRATCH_DATA", ORIGINAL_FOLDER or "")
+    text = corpus.load("time-machine", unsaid)
+    assert len(text.content) == 178979
+    sha256 = "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516"
+    assert text.sha256 == sha256
+
+
+# Names
+
+
+def test_the_default_is_the_time_machine(time_machine: Place) -> None:
+    assert corpus.load(None, unsaid).corpus == "time-machine"
+    time_machine.server.answer = sends(b"", 404)
+    assert corpus.load(None, unsaid).content == STORY
+
+
+@pytest.mark.parametrize("trouble", ["404", "another text", "folder", "damaged"])
+def test_the_default_falls_back_with_one_line(time_machine: Place, trouble: str) -> None:
+    time_machine.server.answer = sends(b"no story", 404 if trouble == "404" else 200)
+    time_machine.folder.parent.mkdir()
+    if trouble == "folder":
+        time_machine.folder.write_text("in the way")
+    if trouble == "damaged":
+        time_machine.folder.mkdir()
+        time_machine.file.write_bytes(b"no story")
+    said: list[str] = []
+    text = corpus.load(None, said.append)
+    assert text == corpus.load(corpus.BUILT_IN, unsaid)
+    (line,) = said
+    assert len(line.splitlines()) == 1
+    assert "The Time Machine" in line
+    assert corpus.BUILT_IN in line
+    assert {"damaged": "not that text", "another text": "not that text"}.get(
+        trouble, trouble
+    ) in line
+
+
+def test_the_built_in_text_needs_nothing(time_machine: Place) -> None:
+    text = corpus.load("tide-clock", unsaid)
+    assert text.corpus == "tide-clock"
+    assert text.origin == "built in"
+    assert len(text.content) > 1000
+    assert "\r" not in text.content
+    assert text.sha256 == hashlib.sha256(text.content.encode()).hexdigest()
+    assert time_machine.server.requests == []
+    assert not time_machine.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["time-machin", "Time-Machine", "the time machine"])
+def test_an_unknown_name(name: str) -> None:
+    error = error_of(lambda: corpus.load(name, unsaid))
+    assert repr(name) in error
+    for known in corpus.NAMES:
+        assert known in error
+    assert "closest: time-machine." in error
+
+
+@pytest.mark.parametrize("name", ["", "?"])
+def test_a_name_like_no_other(name: str) -> None:
+    assert "tide-clock" in error_of(lambda: corpus.load(name, unsaid))
+
+
+def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNN_SCRATCH_DATA", str(tmp_path))
+    assert corpus.data_folder() == tmp_path
+    monkeypatch.setenv("RNN_SCRATCH_DATA", "")
+    cache = corpus.data_folder()
+    monkeypatch.delenv("RNN_SCRATCH_DATA")
+    assert corpus.data_folder() == cache
+    assert cache.is_absolute()
+    assert "rnn-scratch" in cache.parts
+
+
+def test_the_import_leaves_the_slow_modules_for_later() -> None:
+    program = "import sys, rnn_scratch.corpus as _; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"requests", "rich", "urllib3", "platformdirs"} & set(ran.stdout.split())
+
+
+# The user's files
+
+
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"one\ntwo", "one\ntwo"),
+        (b"one\r\ntwo\rthree\n\r\n", "one\ntwo\nthree\n\n"),
+        (b"\xef\xbb\xbfone", "one"),
+        ("sch\u00f6n \U0001d54f\n".encode(), "sch\u00f6n \U0001d54f\n"),
+        (b" x ", " x "),
+    ],
+    ids=["plain", "line ends", "byte-order mark", "beyond ASCII", "a character"],
+)
+def test_a_file(data: bytes, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.txt").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    expected = corpus.Text("file", str(tmp_path / "mine.txt"), content, sha256)
+    assert corpus.read_file(tmp_path / "mine.txt") == expected
+    assert corpus.read_file("mine.txt") == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "reasons"),
+    [
+        (b"", ["is empty"]),
+        (b" \r\n\t\n", ["white space"]),
+        (b"\xef\xbb\xbf\n", ["white space"]),
+        (b"GIF89a\x01\x00\x01", ["binary", "offset 7"]),
+        ("\ufefftext".encode("utf-16-le"), ["binary", "UTF-16"]),
+        (b"caf\xe9 \n", ["not UTF-8", "0xe9", "offset 3.", "iconv"]),
+        (b"\xef\xbb\xbfcaf\xe9 \n", ["not UTF-8", "0xe9", "offset 6.", "iconv"]),
+        (b"cut short \xe2\x82", ["not UTF-8", "0xe2", "offset 10."]),
+        (b"half a pair \xed\xa0\x80", ["not UTF-8", "0xed", "offset 12."]),
+    ],
+    ids=[
+        "empty", "white space", "mark only", "binary", "UTF-16", "Latin-1", "Latin-1 after a mark",
+        "cut short", "surrogate",
+    ],
+)  # fmt: skip
+def test_a_file_without_text(data: bytes, reasons: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes(data)
+    error = error_of(lambda: corpus.read_file(path))
+    for part in (str(path), *reasons):
+        assert part in error
+
+
+def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:
+    missing = tmp_path / "none.txt"
+    assert f"{missing}: {os.strerror(errno.ENOENT)}" in error_of(lambda: corpus.read_file(missing))
+    assert f"{tmp_path}: it is a folder" in error_of(lambda: corpus.read_file(tmp_path))
+    (tmp_path / "file").write_text("text")
+    assert "Cannot read" in error_of(lambda: corpus.read_file(tmp_path / "file" / "below"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="root may read any file")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("text")
+    path.chmod(0)
+    assert f"{path}: {os.strerror(errno.EACCES)}" in error_of(lambda: corpus.read_file(path))
