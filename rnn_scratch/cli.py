@@ -29,6 +29,15 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each setting; one that is not given is None, so that it can be told."""
     for item in reversed(dataclasses.fields(Settings)):
         choices, default = item.metadata["choices"], item.default
+        if isinstance(default, bool):
+            command = click.option(
+                option_of(item.name),
+                item.name,
+                is_flag=True,
+                default=None,
+                help=item.metadata["help"],
+            )(command)
+            continue
         kind = click.Choice(choices) if choices else type(default)
         command = click.option(
             option_of(item.name), item.name, type=kind, help=item.metadata["help"],
@@ -91,11 +100,7 @@ def train(
 
     _let_through(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
-    settings = {name: value for name, value in options.items() if value is not None}
-    if no_clip:
-        if "theta" in settings:
-            raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
-        settings["theta"] = None
+    settings = _given(options, no_clip)
     screen = display.console()
     report = (display.Bar if screen.is_terminal else display.Lines)(screen)
     try:
@@ -184,6 +189,54 @@ def backends() -> None:
         else:
             probes[name] = registry.probe(name)
     screen.print(display.backends_table(probes))
+
+
+@cli.command()
+@click.argument("backends", nargs=-1)
+@click.option(
+    "--model", type=click.Choice(["scratch", "concise"]), help="One only.  [default: both]"
+)
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Show every comparison, not the worst ones."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@text_options
+@click.option("--every", type=click.IntRange(1), default=10, show_default=True,
+              help="In exact mode: epochs between two digests.")  # fmt: skip
+@settings_options
+def check(
+    backends: Sequence[str], model: str | None, device: str, everything: bool, as_json: bool,
+    corpus: str | None, text: str | None, every: int, no_clip: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Hold backends against the NumPy reference, piece by piece.
+
+    With --exact, train them in exact mode instead, with the settings of `train` (50 epochs if not
+    given), and compare their parameters to the last bit. The exit code is 1 when anything is off.
+    """
+    from . import checking
+
+    settings = _given(options, no_clip)
+    exact = settings.pop("exact", False)
+    if not exact and (settings or corpus or text):
+        given = ", ".join(map(option_of, settings)) or "a text"
+        raise RNNScratchError(f"{given} goes with --exact: the pieces are checked on fixed sizes.")
+    if exact:
+        chosen = model or "scratch"
+        settings = {"num_epochs": 50, **settings}
+        good = checking.exact(backends, chosen, device, settings, corpus, text, every, as_json)
+    else:
+        models = [model] if model else ["scratch", "concise"]
+        good = checking.pieces(backends, models, device, everything, as_json)
+    sys.exit(0 if good else 1)
+
+
+def _given(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
+    # The settings that were given on the command line.
+    settings = {name: value for name, value in options.items() if value is not None}
+    if no_clip and "theta" in settings:
+        raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
+    return {**settings, "theta": None} if no_clip else settings
 
 
 def _let_through(verbose: bool) -> None:

@@ -108,11 +108,14 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
 
 
+def detach(state: State) -> State:
+    """The same values with their history cut off: no gradient flows back through them."""
+
+
 def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
     """Loss of one minibatch X, Y (B, T), its gradient for every parameter, and the state.
 
-    The state is detached: no gradient will flow from the next minibatch into this one. Gradients
-    are dense and shaped like their parameters.
+    The state is detached. Gradients are dense and shaped like their parameters.
     """
 
 
@@ -213,7 +216,7 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 PIECES = (
-    params, state, encode, step, forward, loss, gradients,
+    params, state, encode, step, forward, loss, detach, gradients,
     clip, update, train_minibatch, train_epoch, evaluate, predict, scratch, concise,
 )  # fmt: skip
 MACHINE = (devices, set_threads, set_eager, synchronize, environment, tensor, array)

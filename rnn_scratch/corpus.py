@@ -185,11 +185,10 @@ def _received(book: Book) -> bytes:
                     break  # it will not pass for the book
         return body, total
 
-    # in a thread: the time-outs start again with each byte, and looking up a host has none
     with bar if sys.stderr.isatty() else nullcontext(), multiprocessing.pool.ThreadPool(1) as pool:
         try:
             body, total = pool.apply_async(receive).get(DEADLINE)
-        except multiprocessing.TimeoutError:
+        except multiprocessing.TimeoutError:  # so a thread: other time-outs restart at each byte
             raise RNNScratchError(f"it did not come within {DEADLINE:g} seconds.") from None
         except Exception as error:
             got = getattr(error, "response", None)  # a server's refusal has one

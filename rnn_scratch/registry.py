@@ -2,13 +2,12 @@
 
 import difflib
 import importlib
-import json
-import signal
-import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
+from . import workers
 from .contract import MACHINE, PIECES, Backend, RNNScratchError
 
 GROUP = "rnn_scratch.backends"
@@ -22,12 +21,8 @@ def names() -> list[str]:
     return [name for name in OURS if name in found] + sorted(found - set(OURS))
 
 
-def load(name: str) -> Backend:
-    """The backend of that name, its framework imported.
-
-    Raises RNNScratchError when there is none of that name, its framework is missing or does not
-    start, or it lacks a piece of the contract.
-    """
+def known(name: str) -> str:
+    """The module of the backend of that name; RNNScratchError if there is none."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
         close = difflib.get_close_matches(name, found, 1)
@@ -35,8 +30,18 @@ def load(name: str) -> Backend:
         raise RNNScratchError(
             f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
         )
+    return found[name].module
+
+
+def load(name: str) -> Backend:
+    """The backend of that name, its framework imported.
+
+    Raises RNNScratchError when there is none of that name, its framework is missing or does not
+    start, or it lacks a piece of the contract.
+    """
+    module = known(name)
     try:
-        backend = importlib.import_module(found[name].module)
+        backend = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != name or name not in FRAMEWORKS:
             raise RNNScratchError(f"The {name} backend did not load: {error}.") from error
@@ -51,7 +56,7 @@ def load(name: str) -> Backend:
     pieces = [piece.__name__ for piece in (*PIECES, *MACHINE)]
     if lacking := [piece for piece in pieces if not hasattr(backend, piece)]:
         raise RNNScratchError(
-            f"The {name} backend ({found[name].module}) lacks {', '.join(lacking)}: "
+            f"The {name} backend ({module}) lacks {', '.join(lacking)}: "
             "rnn_scratch.contract says what each must be."
         )
     return backend
@@ -83,33 +88,24 @@ def probe(name: str, timeout: float = 120) -> dict[str, Any]:
 
     It is ``ready``, with ``environment``, ``devices`` and ``threads``, or not, with a ``reason``.
     """
-    program = f"from rnn_scratch import registry; registry.describe({name!r})"
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
-        )
-    except subprocess.TimeoutExpired:
-        return {"ready": False, "reason": f"no answer in {timeout:.0f} s"}
-    lines = done.stdout.splitlines()
-    if done.returncode == 0 and lines:
-        return json.loads(lines[-1])
-    if done.returncode < 0:
-        return {"ready": False, "reason": f"crashed: {signal.Signals(-done.returncode).name}"}
-    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    return {"ready": False, "reason": f"failed with exit code {done.returncode}: {last}"}
+        (answer,) = workers.ask("rnn_scratch.registry:describe", name, timeout=timeout)
+    except RNNScratchError as error:
+        return {"ready": False, "reason": str(error)}
+    return answer
 
 
-def describe(name: str) -> None:
-    """Print what `probe` returns, as JSON on the last line."""
+def describe(name: str) -> Iterator[dict[str, Any]]:
+    """Yield what `probe` returns."""
     try:
         backend = load(name)
     except RNNScratchError as error:
-        print(json.dumps({"ready": False, "reason": str(error)}))
+        yield {"ready": False, "reason": str(error)}
         return
-    answer = {
+    threads = backend.set_threads(None)
+    yield {
         "ready": True,
         "environment": backend.environment(),
         "devices": backend.devices("float32"),
-        "threads": backend.set_threads(None),
+        "threads": threads,
     }
-    print(json.dumps(answer))

@@ -45,11 +45,11 @@ def train(
 ) -> Run:
     """Train a new model; every fault of the user's is found before the folder is made."""
     prepared = dataset.prepare(text, settings)
-    backend, place = _ready(place, settings)
+    backend, place = ready(place, settings)
     arrays = initial.initial(
         len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed
     )
-    model = _build(backend, place, arrays, settings)
+    model = build(backend, place, arrays, settings)
     folder = runs.create(folder, place.backend)
     record = {
         "format": 1,
@@ -94,14 +94,15 @@ def resume(
     prepared = dataset.prepare(text, settings)
     if prepared.vocab != before.vocab:
         raise RNNScratchError(f"The vocabulary of the checkpoint in {folder} is not the text's.")
-    backend, place = _ready(place, settings)
-    model = _build(backend, place, before.arrays, settings)
+    backend, place = ready(place, settings)
+    model = build(backend, place, before.arrays, settings)
     runs.cut_history(folder, before.epoch)
     record["settings"] = settings
     return _session(folder, record, before, prepared, backend, model, place, report)
 
 
-def _ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
+def ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
+    """The backend, set to what the place asks for, and the place with what that came to."""
     backend = registry.load(place.backend)
     # Threads first: TensorFlow fixes their number when it first looks for devices.
     threads = backend.set_threads(place.threads)
@@ -110,7 +111,8 @@ def _ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
     return backend, place._replace(device=device, threads=threads)
 
 
-def _build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:
+def build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:
+    """The model, from these parameters, where the place says."""
     options = Options(settings.activation, settings.dtype, place.device)
     return getattr(backend, place.model)(arrays, options)
 

@@ -38,6 +38,9 @@ class Settings:
         0, "Hold out so many characters after the training part, and report both.", low=0
     )
     dtype: str = _setting("float32", "Floating-point type.", ("float32", "float64"))
+    exact: bool = _setting(
+        False, "Exact mode: the same parameters in every backend, to the last bit; float64."
+    )
     seed: int = _setting(0, "Where chance begins.", low=0)
 
     def __post_init__(self) -> None:
@@ -45,6 +48,9 @@ class Settings:
         for item in dataclasses.fields(self):
             value, option = getattr(self, item.name), option_of(item.name)
             if item.name == "theta" and value is None:
+                continue
+            if isinstance(item.default, bool):
+                _require(isinstance(value, bool), option, value, "True or False")
                 continue
             if item.metadata["choices"]:
                 _require(value in item.metadata["choices"], option, value,
@@ -59,6 +65,8 @@ class Settings:
                 _require(number and math.isfinite(value) and value > 0, option, value,
                          "a finite number above 0")  # fmt: skip
                 object.__setattr__(self, item.name, float(value))
+        _require(not self.exact or self.dtype == "float64", "--dtype", self.dtype,
+                 "float64 in exact mode")  # fmt: skip
         _require(self.seed < 2**32, "--seed", self.seed, "a whole number below 2**32")
 
 
@@ -82,10 +90,15 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def make(values: dict[str, Any]) -> Settings:
-    """Settings from names and values; RNNScratchError for a name that is none."""
+    """Settings from names and values; RNNScratchError for a name that is none.
+
+    Exact mode brings float64 with it.
+    """
     known = [item.name for item in dataclasses.fields(Settings)]
     if unknown := sorted(set(values) - set(known)):
         raise RNNScratchError(
             f"There is no setting {', '.join(unknown)}.\nThe settings are: {', '.join(known)}."
         )
+    if values.get("exact"):
+        values = {"dtype": "float64", **values}
     return Settings(**values)

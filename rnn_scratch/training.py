@@ -12,6 +12,7 @@ from . import decoding, minibatches, vocabulary
 from .checkpoint import Checkpoint
 from .contract import Arrays, Backend, Model, RNNScratchError, Update
 from .dataset import Prepared
+from .exact import GRID
 from .runs import Epoch
 from .settings import Settings
 
@@ -52,7 +53,7 @@ def epochs(
 
     Raises RNNScratchError when the loss is no longer finite.
     """
-    how = Update(settings.lr, settings.theta, None)
+    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
     carry = minibatches.carries(settings.sampling)
     for number in range(before.epoch + 1, settings.num_epochs + 1):
         batches = minibatches.of_epoch(

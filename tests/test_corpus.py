@@ -499,7 +499,7 @@ def test_the_built_in_text_needs_nothing(time_machine: Place) -> None:
     assert not time_machine.folder.exists()
 
 
-@pytest.mark.parametrize("name", ["time-machin", "Time-Machine", "the time machine"])
+@pytest.mark.parametrize("name", ["time-machin", "TIME-MACHINE", "the time machine"])
 def test_an_unknown_name(name: str) -> None:
     error = error_of(lambda: corpus.load(name, unsaid))
     assert repr(name) in error
@@ -516,6 +516,9 @@ def test_a_name_like_no_other(name: str) -> None:
 def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNN_SCRATCH_DATA", str(tmp_path))
     assert corpus.data_folder() == tmp_path
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNN_SCRATCH_DATA", "below")
+    assert corpus.data_folder() == tmp_path / "below"
     monkeypatch.setenv("RNN_SCRATCH_DATA", "")
     cache = corpus.data_folder()
     monkeypatch.delenv("RNN_SCRATCH_DATA")

@@ -46,6 +46,11 @@ def loss(logits, targets):
     return -_log_softmax(logits)[np.arange(len(labels)), labels].mean()
 
 
+def detach(state):
+    """The state without its history, so that no gradient flows back through it."""
+    return state  # an array has no history
+
+
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
     # NumPy does not differentiate: the model brings its own way back.
@@ -86,7 +91,7 @@ def backward(X, Y, state, params, options):
         "W_hq": after.T @ d_logits,
         "b_q": d_logits.sum(0),
     }
-    return mean, grads, (hiddens[-1].copy(),)
+    return mean, grads, detach((hiddens[-1].copy(),))
 
 
 def clip(grads, theta):

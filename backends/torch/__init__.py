@@ -4,6 +4,7 @@ from .concise import concise
 from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
 from .scratch import (
     clip,
+    detach,
     encode,
     evaluate,
     forward,
@@ -23,6 +24,7 @@ __all__ = [
     "array",
     "clip",
     "concise",
+    "detach",
     "devices",
     "encode",
     "environment",

@@ -60,13 +60,18 @@ def loss(logits, targets):
     return F.cross_entropy(logits, labels)
 
 
+def detach(state):
+    """The state without its history, so that no gradient flows back through it."""
+    # Carried on with it, the next minibatch would go back through a graph that is already freed.
+    return tuple(s.detach() for s in state)
+
+
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
     logits, state = model.forward(X, state, model.params, model.options)
     mean = loss(logits, Y)
     grads = torch.autograd.grad(mean, list(model.params.values()))
-    # Detached, or the next minibatch would go back through a graph that is already freed.
-    return mean.detach(), dict(zip(model.params, grads)), tuple(s.detach() for s in state)
+    return mean.detach(), dict(zip(model.params, grads)), detach(state)
 
 
 @torch.no_grad()

@@ -1,0 +1,81 @@
+"""Work done in a process of its own, so that a framework that crashes is an answer, not a crash.
+
+The parent calls `ask` with a function of this package and its arguments; the child calls that
+function, which yields, and sends each thing it yields as a line of JSON.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from .contract import RNNScratchError
+
+
+def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
+    """What ``module:function`` yields for these arguments, as it comes.
+
+    Raises RNNScratchError with the reason when the child fails, is killed, or goes on for longer
+    than `timeout` seconds. No process is left behind, whatever happens here.
+    """
+    command = [sys.executable, "-m", "rnn_scratch.workers", function, json.dumps(arguments)]
+    late = threading.Event()
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as noise,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=noise, text=True) as child,
+    ):
+
+        def give_up() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.start()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                yield json.loads(line)
+            child.wait()
+        finally:
+            timer.cancel()
+            child.kill()
+        if late.is_set():
+            raise RNNScratchError(f"no answer within {timeout:g} s")
+        if child.returncode < 0:
+            raise RNNScratchError(f"killed by {signal.Signals(-child.returncode).name}")
+        if child.returncode:
+            noise.seek(0)
+            said = [line for line in noise.read().splitlines() if line.strip()]
+            last = said[-1] if said else "it said nothing"
+            raise RNNScratchError(f"failed with exit code {child.returncode}: {last}")
+
+
+def main() -> None:
+    """Answer a parent that has called `ask`."""
+    function, arguments = sys.argv[1:]
+    module, name = function.split(":")
+    # What a framework prints must not get between the lines of JSON.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        for answer in getattr(importlib.import_module(module), name)(*json.loads(arguments)):
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+    except RNNScratchError as error:
+        sys.exit(str(error).replace("\n", " "))
+    except KeyboardInterrupt:  # the parent was interrupted too, and says so
+        sys.exit(130)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            answers.close()
+
+
+if __name__ == "__main__":
+    main()
