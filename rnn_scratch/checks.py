@@ -4,7 +4,6 @@ Each backend is checked in a process of its own, so that one framework cannot di
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def rows(name: str, model: str, device: str) -> Iterator[Row]:
         for answer in workers.ask("rnn_scratch.checks:_rows", name, model, device, timeout=TIMEOUT):
             yield Row(*answer)
     except RNNScratchError as error:
-        yield Row("backend", model, "", None, str(error), 0)
+        yield Row("backend", model, "-", None, str(error), 0)
 
 
 def _rows(name: str, model: str, device: str) -> Iterator[Row]:
@@ -35,21 +34,20 @@ def _rows(name: str, model: str, device: str) -> Iterator[Row]:
 
 
 def collapse(found: Sequence[Row]) -> list[Row]:
-    """A row per piece and dtype, the one nearest to what is allowed; all that are off are kept.
+    """A row per dtype and piece, the one nearest to what is allowed; all that are off are kept.
 
     Gradients and training keep a row for each result.
     """
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in found:
+        apart = row.piece in ("gradients", "train_epoch")
+        key = (row.case.split()[0], row.piece, row.result if apart else "")
+        groups.setdefault(key, []).append(row)
     kept = []
-    for _, group in itertools.groupby(found, _line):
-        every = list(group)
-        off = [row for row in every if not row.passed]
-        kept += off or [max(every, key=lambda row: (row.difference or 0) / (row.allowed or 1))]
+    for rows in groups.values():
+        off = [row for row in rows if not row.passed]
+        kept += off or [max(rows, key=lambda row: (row.difference or 0) / (row.allowed or 1))]
     return kept
-
-
-def _line(row: Row) -> tuple[str, ...]:
-    apart = row.piece in ("gradients", "train_epoch")
-    return (row.case, row.piece, row.result if apart else "")
 
 
 def digests(

@@ -53,7 +53,7 @@ def place_options(backend_help: str) -> Decorator:
         for option in (
             click.option("--verbose", is_flag=True, help="Show the framework's own messages."),
             click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
-            click.option("--device", default="auto", help="cpu, cuda, mps.  [default: the best one]"),
+            click.option("--device", default="auto", help="cpu, cuda, mps; auto: the best one."),
             click.option("--model", type=click.Choice(["scratch", "concise"]),
                          help="From scratch, or on the framework's own layers."),
             click.option("--backend", help=backend_help),

@@ -241,7 +241,7 @@ def _update(case: Case) -> Iterator[Row]:
     model, _ = case.models(case.arrays)
     _, grads, _ = case.reference.gradients(model, case.X, case.Y, (case.h,))
     ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
-    trials = [("plain", grads, LR, None, ROUNDING)]
+    trials: list[Any] = [("plain", grads, LR, None, ROUNDING)]
     if case.ours.dtype == "float64":  # the only one with exact mode
         trials += [("on the grid", grads, LR, GRID, 0), ("ties on the grid", ties, 1.0, GRID, 0)]
     for name, given, lr, grid, allowed in trials:
@@ -347,7 +347,7 @@ def _predict(case: Case) -> Iterator[Row]:
             return next(written)
 
         backend.predict(network, prefix, 100, choose)
-    yield case.row("predict", "logits", np.stack(kept[0]), np.stack(kept[1]))
+    yield case.row("predict", "logits", np.stack(kept[0]), np.stack(kept[1]), 10 * ROUNDING)
 
 
 # In the order in which one is made of another, so that the first that is off is the one to mend.

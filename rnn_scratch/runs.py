@@ -6,10 +6,12 @@
 ``checkpoint.safetensors``  the model after the last whole epoch
 """
 
+import contextlib
 import dataclasses
 import datetime
-import itertools
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,15 +40,10 @@ class Epoch(NamedTuple):
 def create(folder: Path | None, backend: str) -> Path:
     """Make the folder of a new run: the one asked for, or a dated one under ``runs/``."""
     try:
-        if folder is not None:
-            folder.mkdir(parents=True)
-            return folder
-        stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{backend}"
-        for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2))):
-            folder = PARENT / f"{stamp}{suffix}"
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                break
+        if folder is None:
+            return _dated(backend)
+        folder.mkdir(parents=True)
+        return folder
     except FileExistsError as error:
         raise RNNScratchError(
             f"The run folder {folder} exists already.\nGive another with --run, or go on with "
@@ -54,10 +51,19 @@ def create(folder: Path | None, backend: str) -> Path:
         ) from error
     except OSError as error:
         raise RNNScratchError(
-            f"The run folder {folder} could not be made: {error.strerror}."
+            f"The run folder {folder or PARENT} could not be made: {error.strerror}."
         ) from error
-    assert folder is not None
-    return folder
+
+
+def _dated(backend: str) -> Path:
+    stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{backend}"
+    for number in range(1, 10_000):
+        folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
+        # Made, and not looked for first: another run may begin in the same second.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(PARENT))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -67,12 +73,13 @@ def read(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         Settings(**record["settings"])
         record["text"]["sha256"], record["sessions"][-1]["backend"]
-    except FileNotFoundError as error:
+        _started(record)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"{folder} is not the folder of a run: it has no {RECORD}.\n"
             "`rnn-scratch runs` lists the runs there are."
         ) from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RNNScratchError) as error:
         raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
     return record
 
@@ -88,14 +95,16 @@ def history(folder: Path) -> list[Epoch]:
     path = folder / HISTORY
     if not path.exists():
         return []
+    # Bytes: a kill may cut a character in two, and other characters than \n end lines of a text.
+    *lines, last = path.read_bytes().split(b"\n")
     epochs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             epochs.append(Epoch(**json.loads(line)))
-        except (ValueError, TypeError):
-            # Only the last line can be a half-written one, and cut_history drops it.
-            if number != path.read_text(encoding="utf-8").count("\n") + 1:
-                raise RNNScratchError(f"Line {number} of {path} is damaged.") from None
+        except (ValueError, TypeError) as error:
+            raise RNNScratchError(f"Line {number} of {path} is damaged.") from error
+    with contextlib.suppress(ValueError, TypeError):
+        epochs.append(Epoch(**json.loads(last)))
     return epochs
 
 
@@ -128,4 +137,8 @@ def listing(parent: Path) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
             found.append((path.parent, read(path.parent), history(path.parent)))
         except RNNScratchError:
             continue
-    return sorted(found, key=lambda run: run[1]["sessions"][-1]["started"], reverse=True)
+    return sorted(found, key=lambda run: (_started(run[1]), str(run[0])), reverse=True)
+
+
+def _started(record: dict[str, Any]) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(record["sessions"][-1]["started"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnn_scratch import registry
+from rnn_scratch import corpus, registry
 from rnn_scratch.contract import RNNScratchError
 
 
@@ -46,3 +46,12 @@ def backend(backend_name):
 def _away_from_home(monkeypatch, tmp_path):
     """Every test starts in an empty folder, so that runs/ is its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def book():
+    """The Time Machine, where it is at hand; no test fetches it."""
+    path = corpus.data_folder() / corpus.BOOKS["time-machine"].filename
+    if not path.exists():
+        pytest.skip(f"The Time Machine is not at {path}")
+    return corpus.load("time-machine", print)

@@ -1,0 +1,72 @@
+"""The project's environments, each made by pip in a folder of its own.
+
+`nox` runs the style and type checks and the tests with all four backends; `nox -l` lists the
+sessions, `nox -s NAME` runs one. What stands after `--` goes to pytest.
+"""
+
+import shutil
+import subprocess
+
+import nox
+
+nox.options.sessions = ["lint", "all"]
+nox.options.default_venv_backend = "venv"
+
+TEST = ["hypothesis", "pytest"]
+# One thread: the tests compare numbers, and tests in several processes share the cores.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+
+
+def newest_python() -> str:
+    """The newest Python that this machine has and the project supports."""
+    for version in ("3.13", "3.12", "3.11"):
+        if path := shutil.which(f"python{version}"):
+            done = subprocess.run([path, "--version"], capture_output=True, text=True)
+            if done.stdout.startswith(f"Python {version}."):
+                return version
+    return "3.10"
+
+
+def run_tests(session: nox.Session, extra: str, backends: str) -> None:
+    """Install the project with what an extra brings, and hold these backends to the tests."""
+    session.install("-e", f".{extra}", *TEST)
+    session.run("python", "-m", "pytest", "--backends", backends, *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and types."""
+    session.install("-e", ".", "ruff", "mypy", "types-requests")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", "rnn_scratch")
+
+
+@nox.session(name="all")
+def all_four(session: nox.Session) -> None:
+    """All four backends in one environment."""
+    run_tests(session, "[all]", "numpy,torch,tensorflow,mxnet")
+
+
+@nox.session(python=newest_python())
+def numpy(session: nox.Session) -> None:
+    """The core and the NumPy backend on the newest Python, with no framework installed."""
+    run_tests(session, "", "numpy")
+
+
+@nox.session
+def torch(session: nox.Session) -> None:
+    """PyTorch alone, on the newest NumPy."""
+    run_tests(session, "[torch]", "numpy,torch")
+
+
+@nox.session
+def tensorflow(session: nox.Session) -> None:
+    """TensorFlow alone, on the newest NumPy it works with."""
+    run_tests(session, "[tensorflow]", "numpy,tensorflow")
+
+
+@nox.session
+def mxnet(session: nox.Session) -> None:
+    """MXNet alone, on NumPy 1.26."""
+    run_tests(session, "[mxnet]", "numpy,mxnet")
