@@ -16,6 +16,17 @@ TEST = ["hypothesis", "pytest"]
 # One thread: the tests compare numbers, and tests in several processes share the cores.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
 
+FOUR = ("numpy", "torch", "tensorflow", "mxnet")
+RECORDS = {
+    f"{backend}-{model}-{sampling}": (
+        "--backend", backend, "--model", model, "--sampling", sampling, "--threads", "1"
+    )
+    for model, sampling in (
+        ("scratch", "sequential"), ("scratch", "random"), ("concise", "sequential")
+    )
+    for backend in (FOUR if model == "scratch" else FOUR[1:])
+}  # fmt: skip
+
 
 def newest_python() -> str:
     """The newest Python that this machine has and the project supports."""
@@ -45,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(name="all")
 def all_four(session: nox.Session) -> None:
     """All four backends in one environment."""
-    run_tests(session, "[all]", "numpy,torch,tensorflow,mxnet")
+    run_tests(session, "[all]", ",".join(FOUR))
 
 
 @nox.session(python=newest_python())
@@ -70,3 +81,24 @@ def tensorflow(session: nox.Session) -> None:
 def mxnet(session: nox.Session) -> None:
     """MXNet alone, on NumPy 1.26."""
     run_tests(session, "[mxnet]", "numpy,mxnet")
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Speed of training beside the limit of the machine, at one thread and at two."""
+    session.install("-e", ".[all]")
+    for threads in ("1", "2"):
+        session.run("python", "tests/benchmark.py", "--threads", threads, *session.posargs)
+
+
+@nox.session
+def records(session: nox.Session) -> None:
+    """Train what the README quotes, an hour's work, and write it there. Only some: -- NAME."""
+    session.install("-e", ".[all]")
+    for name, options in RECORDS.items():
+        if session.posargs and name not in session.posargs:
+            continue
+        folder = f"notebooks/records/{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("rnn-scratch", "train", "--corpus", "time-machine", "--run", folder, *options)
+    session.run("python", "-m", "rnn_scratch.records")

@@ -53,7 +53,7 @@ def resume(
     text: str | Path | None = None,
     backend: str | None = None,
     model: str | None = None,
-    device: str = "auto",
+    device: str | None = None,
     threads: int | None = None,
     eager: bool = False,
     report: Report | None = None,
@@ -61,13 +61,15 @@ def resume(
 ) -> Run:
     """Go on with a run to `num_epochs` epochs, exactly as if it had never stopped.
 
-    It may go on in another backend. Text and `settings` are the run's; if any are given, they must
-    be the same.
-    Raises RNNScratchError.
+    Backend, model and device are those of the last session where none are given, and the device
+    the best one in another backend. Text and `settings` are the run's; if any are given, they must
+    be the same. Raises RNNScratchError.
     """
     folder = _folder(run)
     last = runs.read(folder)["sessions"][-1]
-    place = Place(backend or last["backend"], model or last["model"], device, threads, eager)
+    backend = backend or last["backend"]
+    device = device or (last["device"] if backend == last["backend"] else "auto")
+    place = Place(backend, model or last["model"], device, threads, eager)
     report = report or Report()
     given = None if corpus is None and text is None else find_text(corpus, text, report)
     return sessions.resume(folder, num_epochs, given, place, settings, report)

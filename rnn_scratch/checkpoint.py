@@ -11,6 +11,7 @@ from . import files
 from .contract import Arrays, RNNScratchError
 from .initial import shapes
 from .settings import Settings
+from .vocabulary import UNKNOWN
 
 FILE = "checkpoint.safetensors"
 FORMAT = "rnn-scratch 1"
@@ -60,10 +61,12 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ours = metadata.get("format") == FORMAT
+            arrays = {name: file.get_tensor(name) for name in file.keys()} if ours else {}  # noqa: SIM118
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error}.") from error
-    except SafetensorError as error:
+    # The two others come with types of numbers that NumPy does not have.
+    except (SafetensorError, TypeError, AttributeError) as error:
         raise RNNScratchError(
             f"{path} is damaged, or no safetensors file at all ({error}).\n"
             "Use another copy of it, or train again."
@@ -89,9 +92,14 @@ def load(path: Path) -> Checkpoint:
 
 def _verify(path: Path, checkpoint: Checkpoint) -> None:
     settings, vocab, arrays = checkpoint.settings, checkpoint.vocab, checkpoint.arrays
-    characters = isinstance(vocab, list) and all(isinstance(token, str) for token in vocab)
+    strings = isinstance(vocab, list) and all(isinstance(token, str) for token in vocab)
+    characters = strings and vocab[:1] == [UNKNOWN] and all(len(token) == 1 for token in vocab[1:])
     if not characters or len(set(vocab)) != len(vocab):
-        raise RNNScratchError(f"The vocabulary in {path} is no list of different characters.")
+        raise RNNScratchError(
+            f"The vocabulary in {path} is no list of {UNKNOWN} and different characters."
+        )
+    if checkpoint.epoch < 0:
+        raise RNNScratchError(f"The epoch in {path} is {checkpoint.epoch}, below 0.")
     expected = shapes(len(vocab), settings.num_hiddens)
     found = {name: array.shape for name, array in arrays.items()}
     if found != expected:

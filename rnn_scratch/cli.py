@@ -1,7 +1,9 @@
 """The command line: parses, calls, prints."""
 
 import dataclasses
+import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +15,9 @@ import click
 from .contract import RNNScratchError
 from .settings import Settings, option_of
 
+WANT_OF_MEMORY = re.compile(
+    "out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I
+)
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -39,10 +44,9 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
             )(command)
             continue
         kind = click.Choice(choices) if choices else type(default)
-        command = click.option(
-            option_of(item.name), item.name, type=kind, help=item.metadata["help"],
-            show_default=f"{default:g}" if isinstance(default, float) else str(default),
-        )(command)  # fmt: skip
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        help = f"{item.metadata['help']}  [default: {shown}]"
+        command = click.option(option_of(item.name), item.name, type=kind, help=help)(command)
     return click.option("--no-clip", is_flag=True, help="Don't clip gradients.")(command)
 
 
@@ -53,7 +57,7 @@ def place_options(backend_help: str) -> Decorator:
         for option in (
             click.option("--verbose", is_flag=True, help="Show the framework's own messages."),
             click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
-            click.option("--device", default="auto", help="cpu, cuda, mps; auto: the best one."),
+            click.option("--device", help="cpu, cuda, mps; auto: the best one."),
             click.option("--model", type=click.Choice(["scratch", "concise"]),
                          help="From scratch, or on the framework's own layers."),
             click.option("--backend", help=backend_help),
@@ -100,14 +104,13 @@ def train(
 
     _let_through(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
-    settings = _given(options, no_clip)
+    settings = _settings(options, no_clip)
     screen = display.console()
     report = (display.Bar if screen.is_terminal else display.Lines)(screen)
     try:
         if resume is None:
-            place = {name: value for name, value in place.items() if value is not None}
             done = api.train(
-                corpus=corpus, text=text, run=run, report=report, **place, **settings
+                corpus=corpus, text=text, run=run, report=report, **_given(place), **settings
             )  # fmt: skip
         else:
             if run is not None:
@@ -118,7 +121,8 @@ def train(
                 resume, corpus=corpus, text=text, report=report, **place, **settings
             )  # fmt: skip
     except (KeyboardInterrupt, RNNScratchError) as stopped:
-        if report.folder is not None:
+        diverged = getattr(stopped, "exit_code", 2) == 1  # and would do so again
+        if report.folder is not None and not diverged:
             report.say(_how_to_go_on(report.folder, isinstance(stopped, KeyboardInterrupt)))
         raise
     for line in display.ending(done.history, done.record["sessions"][-1]):
@@ -134,12 +138,12 @@ def train(
 @click.option("--seed", default=0, show_default=True, help="Where chance begins.")
 @unknown_option
 @place_options("Who computes.  [default: the run's own]")
-def predict(run: str, prefix: str, verbose: bool, model: str | None, **options: Any) -> None:
+def predict(run: str, prefix: str, verbose: bool, **options: Any) -> None:
     """Let the model of RUN, a folder or a checkpoint, write on from a prefix."""
     from . import api
 
     _let_through(verbose)
-    click.echo(api.predict(run, prefix, model=model or "scratch", **options))
+    click.echo(api.predict(run, prefix, **_given(options)))
 
 
 @cli.command()
@@ -147,13 +151,12 @@ def predict(run: str, prefix: str, verbose: bool, model: str | None, **options: 
 @text_options
 @unknown_option
 @place_options("Who computes.  [default: the run's own]")
-def evaluate(run: str, verbose: bool, model: str | None, **options: Any) -> None:
+def evaluate(run: str, verbose: bool, **options: Any) -> None:
     """Perplexity of the model of RUN on a text, with what takes no model beside it."""
     from . import api, display
 
     _let_through(verbose)
-    screen = display.console()
-    found = api.evaluate(run, model=model or "scratch", report=display.Lines(screen), **options)
+    found = api.evaluate(run, report=display.Lines(display.console()), **_given(options))
     skipped = f" ({found.skipped:,} unknown ones skipped)" if found.skipped else ""
     click.echo(
         f"perplexity {display.shown(found.perplexity)} on {found.tokens:,} characters{skipped}"
@@ -216,7 +219,7 @@ def check(
     """
     from . import checking
 
-    settings = _given(options, no_clip)
+    settings = _settings(options, no_clip)
     exact = settings.pop("exact", False)
     if not exact and (settings or corpus or text):
         given = ", ".join(map(option_of, settings)) or "a text"
@@ -231,9 +234,13 @@ def check(
     sys.exit(0 if good else 1)
 
 
-def _given(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
-    # The settings that were given on the command line.
-    settings = {name: value for name, value in options.items() if value is not None}
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _settings(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
+    # Those that were given on the command line.
+    settings = _given(options)
     if no_clip and "theta" in settings:
         raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
     return {**settings, "theta": None} if no_clip else settings
@@ -251,12 +258,18 @@ def _how_to_go_on(folder: Path, interrupted: bool) -> str:
     saved = checkpoint.load(checkpoint.find(folder))
     last = runs.read(folder)["settings"]["num_epochs"]
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
-    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch} is kept"
-    return f"{kept}. To go on from there:\n{line}"
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
+    if saved.epoch == last:  # only the picture, say, was not drawn any more
+        return f"{kept}, the last one, is kept in {folder}."
+    return f"{kept} is kept. To go on from there:\n{line}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; a fault is told in words, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A text may have letters that the terminal's encoding lacks: no reason to stop training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
     except click.ClickException as error:
@@ -267,13 +280,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
-    except MemoryError as error:
-        click.echo(f"Error: There is not enough memory: {error}.", err=True)
-        sys.exit(2)
-    except BrokenPipeError:
-        # Whoever read the output has gone; Python would say so at exit once more.
+    except OSError as error:
+        # Of the output: whoever read it has gone, or its disk is full. Python would say so at exit
+        # once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        click.echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # Frameworks have exceptions of their own for want of memory: only their words are alike.
+        if not isinstance(error, MemoryError) and not WANT_OF_MEMORY.search(str(error)):
+            raise
+        reason = (str(error).splitlines() or ["no more to be had"])[0].removesuffix(".")
+        click.echo(f"Error: There is not enough memory: {reason}.", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def sampler(temperature: float, seed: int) -> Choice:
 
     def choose(logits: np.ndarray) -> int:
         logits = logits.astype(np.float64)
-        weights = np.exp((logits - logits.max()) / temperature).cumsum()
+        with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
+            weights = np.exp((logits - logits.max()) / temperature).cumsum()
         # The cap: a draw just below 1 can be rounded up to the sum of all weights.
         below = weights[:-1]
         return int(np.searchsorted(below, chance.random_sample() * weights[-1], side="right"))

@@ -16,8 +16,10 @@ from .training import SAMPLE_EVERY, Report
 
 def console() -> Console:
     """The terminal, or the pipe in its place, where no line is cut to a width."""
-    screen = Console(highlight=False, markup=False)
-    return screen if screen.is_terminal else Console(highlight=False, markup=False, width=10_000)
+    screen = Console(highlight=False, markup=False, emoji=False)  # a text's :key: is no picture
+    if not screen.is_terminal:
+        screen.width = 10_000
+    return screen
 
 
 class Lines(Report):
@@ -110,7 +112,7 @@ def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     own = [row for row in history if row.epoch > session["from_epoch"]]
     speed = statistics.median(row.tokens / row.seconds for row in own)
     last = own[-1].perplexity
-    perplexity = shown(last) if last is None else f"{last:.1f}"
+    perplexity = f"{last:.1f}" if last is not None and last < 1000 else shown(last)
     return [
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],

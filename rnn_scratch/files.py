@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .contract import RNNScratchError
 
+TEMPORARY = ".part"
+
 
 def replace(path: Path, data: bytes) -> None:
     """Write the bytes to a temporary file beside `path`, then rename it to `path`.
@@ -14,7 +16,7 @@ def replace(path: Path, data: bytes) -> None:
     Raises RNNScratchError if it cannot be written, for want of room say; the old file then stays.
     """
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -26,6 +28,13 @@ def replace(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a kill in the middle of `replace` left in a folder."""
+    for left in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> RNNScratchError:

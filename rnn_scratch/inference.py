@@ -35,11 +35,10 @@ def load(
     if backend is None:
         has_record = (path.parent / runs.RECORD).exists()
         backend = runs.read(path.parent)["sessions"][-1]["backend"] if has_record else "numpy"
-    module = registry.load(backend)
-    module.set_threads(threads)
+    module, _ = registry.start(backend, threads)
     where = registry.choose_device(module, device, saved.settings.dtype)
     options = Options(saved.settings.activation, saved.settings.dtype, where)
-    return module, getattr(module, model)(saved.arrays, options), saved
+    return module, registry.build(module, model, saved.arrays, options), saved
 
 
 def predict(
@@ -67,6 +66,8 @@ def predict(
         raise RNNScratchError(
             f"--temperature is {temperature}; it must be a finite number above 0."
         )
+    if not 0 <= seed < 2**32:
+        raise RNNScratchError(f"--seed is {seed}; it must be a whole number from 0 to 2**32 - 1.")
     module, network, saved = load(run, backend, model, device, threads)
     tokens = vocabulary.encode(prefix, saved.vocab, unknown)
     if not len(tokens):
@@ -75,7 +76,9 @@ def predict(
             'Give one, such as --prefix "time traveller ".'
         )
     choose = decoding.greedy if temperature is None else decoding.sampler(temperature, seed)
-    return vocabulary.decode(module.predict(network, tokens.tolist(), length, choose), saved.vocab)
+    with np.errstate(all="ignore"):
+        predicted = module.predict(network, tokens.tolist(), length, choose)
+    return vocabulary.decode(predicted, saved.vocab)
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from . import workers
-from .contract import MACHINE, PIECES, Backend, RNNScratchError
+from .contract import MACHINE, PIECES, Arrays, Backend, Model, Options, RNNScratchError
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet")  # the order in which they are told
@@ -69,6 +69,14 @@ def install(name: str) -> str:
     return f"pip install -e '.[{name}]'"
 
 
+def start(name: str, threads: int | None) -> tuple[Backend, int]:
+    """The backend of that name, computing with so many threads, and how many they will be."""
+    if threads is not None and threads < 1:
+        raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
+    backend = load(name)
+    return backend, backend.set_threads(threads)
+
+
 def choose_device(backend: Backend, asked: str, dtype: str) -> str:
     """The device asked for, or with ``auto`` the best that can compute in this dtype."""
     usable = backend.devices(dtype)
@@ -81,6 +89,13 @@ def choose_device(backend: Backend, asked: str, dtype: str) -> str:
             f"{', '.join(usable)}."
         )
     return asked
+
+
+def build(backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
+    """The ``scratch`` or the ``concise`` model of a backend, with these parameters."""
+    if model not in ("scratch", "concise"):
+        raise RNNScratchError(f"--model is {model!r}; it must be scratch or concise.")
+    return getattr(backend, model)(arrays, options)
 
 
 def probe(name: str, timeout: float = 120) -> dict[str, Any]:

@@ -9,9 +9,7 @@
 import contextlib
 import dataclasses
 import datetime
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +44,8 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
-            f"The run folder {folder} exists already.\nGive another with --run, or go on with "
-            f"what is in it: rnn-scratch train --resume {folder} --epochs N"
+            f"The run folder {folder or PARENT} exists already.\nGive another with --run, or go on "
+            f"with what is in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
         ) from error
     except OSError as error:
         raise RNNScratchError(
@@ -56,14 +54,16 @@ def create(folder: Path | None, backend: str) -> Path:
 
 
 def _dated(backend: str) -> Path:
+    PARENT.mkdir(exist_ok=True)
     stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{backend}"
-    for number in range(1, 10_000):
+    number = 1
+    while True:
         folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
         # Made, and not looked for first: another run may begin in the same second.
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
-    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(PARENT))
+        number += 1
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -72,7 +72,10 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         Settings(**record["settings"])
-        record["text"]["sha256"], record["sessions"][-1]["backend"]
+        for key in ("corpus", "origin", "sha256"):
+            record["text"][key]
+        for key in ("backend", "model", "device", "outcome"):
+            record["sessions"][-1][key]
         _started(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
@@ -119,7 +122,11 @@ def append(folder: Path, epoch: Epoch) -> None:
 
 
 def cut_history(folder: Path, epoch: int) -> list[Epoch]:
-    """Drop what was recorded after this epoch, so that the history ends where the model is."""
+    """Drop what was recorded after this epoch, so that the history ends where the model is.
+
+    Files that a kill left half written go with it.
+    """
+    files.sweep(folder)
     kept = [row for row in history(folder) if row.epoch <= epoch]
     files.replace(folder / HISTORY, "".join(map(_line, kept)).encode())
     return kept

@@ -92,8 +92,8 @@ def resume(
         )
     text = dataset.same_text(record, text, report.say)
     prepared = dataset.prepare(text, settings)
-    if prepared.vocab != before.vocab:
-        raise RNNScratchError(f"The vocabulary of the checkpoint in {folder} is not the text's.")
+    if (prepared.vocab, text.sha256) != (before.vocab, before.text_sha256):
+        raise RNNScratchError(f"The checkpoint in {folder} comes from another text than its run.")
     backend, place = ready(place, settings)
     model = build(backend, place, before.arrays, settings)
     runs.cut_history(folder, before.epoch)
@@ -103,9 +103,8 @@ def resume(
 
 def ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
     """The backend, set to what the place asks for, and the place with what that came to."""
-    backend = registry.load(place.backend)
     # Threads first: TensorFlow fixes their number when it first looks for devices.
-    threads = backend.set_threads(place.threads)
+    backend, threads = registry.start(place.backend, place.threads)
     backend.set_eager(place.eager)
     device = registry.choose_device(backend, place.device, settings.dtype)
     return backend, place._replace(device=device, threads=threads)
@@ -114,7 +113,7 @@ def ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
 def build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:
     """The model, from these parameters, where the place says."""
     options = Options(settings.activation, settings.dtype, place.device)
-    return getattr(backend, place.model)(arrays, options)
+    return registry.build(backend, place.model, arrays, options)
 
 
 def _session(
@@ -145,8 +144,9 @@ def _session(
         for epoch, arrays in trained:
             # History first: a kill between the two leaves one line too many, which is cut.
             runs.append(folder, epoch)
-            before = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
-            checkpoint.save(folder / checkpoint.FILE, before)
+            after = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
+            checkpoint.save(folder / checkpoint.FILE, after)
+            before = after
             report.epoch(epoch)
         outcome = {
             "outcome": "finished",
@@ -155,7 +155,8 @@ def _session(
     except BaseException as error:
         report.stop()
         interrupted = isinstance(error, KeyboardInterrupt)
-        outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": str(error)}
+        reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
+        outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
         with contextlib.suppress(RNNScratchError):  # a full disk, say: the first error is told
             _close(folder, record, before.epoch, outcome)
         raise

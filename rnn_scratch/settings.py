@@ -1,8 +1,8 @@
 """The hyperparameters: what, together with the text, determines every number of a run."""
 
 import dataclasses
-import math
 import numbers
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,16 +58,17 @@ class Settings:
             elif item.metadata["low"] is not None:
                 low = item.metadata["low"]
                 whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-                _require(whole and value >= low, option, value, f"a whole number from {low} on")
+                # Below 2**32 because that is what NumPy takes as part of a seed.
+                _require(whole and low <= value < 2**32, option, value,
+                         f"a whole number from {low} to 2**32 - 1")  # fmt: skip
                 object.__setattr__(self, item.name, int(value))
             else:
                 number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-                _require(number and math.isfinite(value) and value > 0, option, value,
+                _require(number and 0 < value <= sys.float_info.max, option, value,
                          "a finite number above 0")  # fmt: skip
                 object.__setattr__(self, item.name, float(value))
         _require(not self.exact or self.dtype == "float64", "--dtype", self.dtype,
                  "float64 in exact mode")  # fmt: skip
-        _require(self.seed < 2**32, "--seed", self.seed, "a whole number below 2**32")
 
 
 def _require(good: bool, option: str, value: object, wanted: str) -> None:

@@ -60,18 +60,18 @@ def epochs(
             prepared.train, settings.batch_size, settings.num_steps,
             settings.sampling, settings.seed, number,
         )  # fmt: skip
-        start = time.perf_counter()
+        valid = minibatches.whole(prepared.valid, settings.batch_size, settings.num_steps)
         with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
+            start = time.perf_counter()
             summed, tokens, _ = backend.train_epoch(model, _counted(batches, report), how, carry)
-        backend.synchronize(model.options.device)
-        seconds = time.perf_counter() - start
-        arrays = model.to_arrays(model.params)
-        if not (math.isfinite(summed) and all(np.isfinite(a).all() for a in arrays.values())):
+            backend.synchronize(model.options.device)
+            seconds = time.perf_counter() - start
+            arrays = model.to_arrays(model.params)
+            loss, valid_loss = summed / tokens, None
+            if len(prepared.valid):
+                valid_loss = float(np.divide(*backend.evaluate(model, valid, True)))
+        if not all(np.isfinite(x).all() for x in (loss, valid_loss or 0, *arrays.values())):
             raise _diverged(number, settings)
-        loss, valid_loss = summed / tokens, None
-        if len(prepared.valid):
-            valid = minibatches.whole(prepared.valid, settings.batch_size, settings.num_steps)
-            valid_loss = float(np.divide(*backend.evaluate(model, valid, True)))
         sample = None
         if number % SAMPLE_EVERY == 0:
             sample = predictions(backend, model, prepared.vocab, prepared.train)[0]
@@ -92,10 +92,11 @@ def predictions(
     """
     spelled = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
     prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in spelled]
-    return [
-        vocabulary.decode(backend.predict(model, p, SAMPLE_LENGTH, decoding.greedy), vocab)
-        for p in prefixes or [list(train_tokens[:10])]
-    ]
+    with np.errstate(all="ignore"):  # of a model that is about to diverge
+        return [
+            vocabulary.decode(backend.predict(model, p, SAMPLE_LENGTH, decoding.greedy), vocab)
+            for p in prefixes or [list(train_tokens[:10])]
+        ]
 
 
 def _counted(

@@ -42,6 +42,12 @@ def backend(backend_name):
         pytest.fail(str(error))
 
 
+@pytest.fixture
+def asked_backends(request):
+    """The names of all backends that the tests were asked to hold to the contract."""
+    return asked(request.config)
+
+
 @pytest.fixture(autouse=True)
 def _away_from_home(monkeypatch, tmp_path):
     """Every test starts in an empty folder, so that runs/ is its own."""

@@ -1,39 +1,91 @@
-"""What TensorFlow computes on: CPU or CUDA, its threads, and what it needs to start quietly."""
+"""What TensorFlow computes on: CPU or CUDA, its threads, and what it needs to start quietly.
 
+What it writes on its way, to stderr and to its log, is held back unless the environment variable
+RNN_SCRATCH_VERBOSE is set.
+"""
+
+import contextlib
+import functools
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
-import tensorflow as tf
+
+from rnn_scratch.contract import RNNScratchError
+
+_VERBOSE = bool(os.environ.get("RNN_SCRATCH_VERBOSE"))
 
 
-def on(device):
-    return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
+@contextlib.contextmanager
+def _silence():
+    # Of the process, not of Python: some lines come from C++, before it minds any log level.
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # Keras 3 may be set to another one by its user
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or it takes a GPU's whole memory
+if not _VERBOSE:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with contextlib.nullcontext() if _VERBOSE else _silence():
+    import keras
+    import tensorflow as tf
+if not _VERBOSE:
+    tf.get_logger().setLevel("ERROR")
+
+# NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def devices(dtype):
     """The devices that can compute in this dtype here and now, the best first."""
-    return [*(["cuda"] if tf.config.list_physical_devices("GPU") else []), "cpu"]
+    found = tf.test.is_built_with_gpu_support() and tf.config.list_physical_devices("GPU")
+    return ["cuda", "cpu"] if found else ["cpu"]
 
 
 def set_threads(threads):
     """Compute with so many threads from here on (None: as it is), and say how many it will be."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(int(os.environ.get("NI", "1")))
+    now = tf.config.threading.get_inter_op_parallelism_threads() or _num_cores()
+    if threads is None:
+        return now
+    # So many operations at a time rather than so many threads for each: a product (B, H) @ (H, H)
+    # gains little from a second thread, while the two products of a step back in time, one for
+    # the state before and one for W_hh, do not wait for each other.
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // 2))
+    except RuntimeError:
+        if threads != now:
+            raise RNNScratchError(
+                f"TensorFlow computes with {now} threads and cannot change to {threads} any more.\n"
+                "Set the number of threads before anything else, in a fresh process."
+            ) from None
     return threads
 
 
 def set_eager(eager):
-    """Run the same functions uncompiled, for stepping through them."""
+    """Run the same functions uncompiled, for stepping through them; before a model is made."""
     tf.config.run_functions_eagerly(eager)
 
 
 def synchronize(device):
     """Return when all that was asked of the device is done."""
+    if device == "cuda":
+        tf.test.experimental.sync_devices()
 
 
 def environment():
-    return {}
+    """The versions of TensorFlow, Keras and CUDA, and the GPU's name."""
+    found = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    for gpu in tf.config.list_physical_devices("GPU")[:1]:
+        found["cuda"] = str(tf.sysconfig.get_build_info().get("cuda_version"))
+        found["gpu"] = tf.config.experimental.get_device_details(gpu).get("device_name", "unknown")
+    return found
 
 
 def tensor(array, device):
@@ -45,3 +97,24 @@ def tensor(array, device):
 def array(tensor):
     """The tensor as a NumPy array of the same dtype."""
     return np.asarray(tensor)
+
+
+def on(device):
+    """The context in which TensorFlow computes on the device."""
+    return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
+
+
+def on_its_device(function):
+    """The function, with all that it computes on the device that its model is on."""
+
+    # Left alone, TensorFlow computes on a GPU if it finds one, wherever the tensors are.
+    @functools.wraps(function)
+    def placed(model, *args, **kwargs):
+        with on(model.options.device):
+            return function(model, *args, **kwargs)
+
+    return placed
+
+
+def _num_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

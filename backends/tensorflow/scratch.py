@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rnn_scratch.contract import Model
 
-from .machine import array, on, tensor
+from .machine import array, on, on_its_device, tensor
 
 
 def params(arrays, options):
@@ -26,7 +26,7 @@ def state(batch_size, num_hiddens, options):
 def encode(tokens, params):
     """One-hot vectors: tokens (...) to (..., V)."""
     W_xh = params["W_xh"]
-    return tf.one_hot(tokens, len(W_xh), dtype=W_xh.dtype)
+    return tf.one_hot(tokens, W_xh.shape[0], dtype=W_xh.dtype)
 
 
 def step(x, state, params, options):
@@ -40,8 +40,8 @@ def step(x, state, params, options):
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
-    # one_hot(tokens) @ W_xh + b_h
-    inputs = tf.gather(params["W_xh"], tf.transpose(tokens)) + params["b_h"]  # (T, B, H)
+    # one_hot(tokens) @ W_xh + b_h, with the bias added to V rows instead of T*B.
+    inputs = tf.gather(params["W_xh"] + params["b_h"], tf.transpose(tokens))  # (T, B, H)
     hiddens = []
     for x in tf.unstack(inputs):
         H = _activation(x + H @ params["W_hh"], options)  # (B, H)
@@ -62,7 +62,9 @@ def gradients(model, X, Y, state):
         logits, state = model.forward(X, state, model.params, model.options)
         mean = loss(logits, Y)
     grads = tape.gradient(mean, model.params)
+    # Dense: where rows are gathered, the tape gives a sparse gradient, a row for every use of one.
     grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}
+    # Detached as in the other backends, though a fresh tape never saw the minibatch before.
     return mean, grads, tuple(tf.stop_gradient(s) for s in state)
 
 
@@ -93,6 +95,7 @@ def train_minibatch(model, X, Y, state, how):
     return mean, state
 
 
+@on_its_device
 def train_epoch(model, minibatches, how, carry):
     """One pass over the minibatches: summed loss, number of tokens, last state."""
     losses, num_tokens, state = [], 0, None
@@ -106,6 +109,7 @@ def train_epoch(model, minibatches, how, carry):
     return sum(map(float, losses)), num_tokens, state
 
 
+@on_its_device
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
     losses, num_tokens, state = [], 0, None
@@ -119,6 +123,7 @@ def evaluate(model, minibatches, carry):
     return sum(map(float, losses)), num_tokens
 
 
+@on_its_device
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
     state = model.state(1, model.num_hiddens, model.options)

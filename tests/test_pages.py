@@ -1,0 +1,55 @@
+"""What the pages say is so: examples run, records are what the figures come from."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rnn_scratch import records, runs
+
+HERE = Path(__file__).parent
+CLONE = HERE.parent
+README = (CLONE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("runs/")
+    assert lines[1].startswith("the clock ")
+
+
+def test_the_readme_names_every_command():
+    from rnn_scratch.cli import cli
+
+    for command in cli.commands:
+        assert f"`rnn-scratch {command}" in README, command
+
+
+def test_the_figures_of_the_readme_are_those_of_the_records():
+    text = records.updated(README, records.table(CLONE / records.RECORDS))
+    assert text == README, "make them again: python -m rnn_scratch.records"
+    assert (CLONE / records.FIGURE).exists()
+
+
+def test_what_the_records_must_show():
+    found = {path.name: (record, history) for path, record, history in
+             runs.listing(CLONE / records.RECORDS)}  # fmt: skip
+    for name, (record, history) in found.items():
+        _, model, sampling = name.split("-")
+        assert history[-1].epoch == 500
+        assert record["text"]["corpus"] == "time-machine"
+        most = 1.5 if model == "concise" else {"sequential": 1.1, "random": 1.8}[sampling]
+        assert history[-1].perplexity <= most, name
+    assert len(found) >= 11
+
+
+@pytest.mark.parametrize("page", ["errata.md"])
+def test_tests_that_a_page_names_exist(page):
+    text = (CLONE / "notebooks" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text))
+    assert named
+    for file, function in named:
+        source = (HERE / file).read_text(encoding="utf-8")
+        assert f"def {function}" in source
