@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from . import api, checks, display, registry, training
+from .cases import Row
 from .contract import RNNScratchError
-from .parity import Row
 from .settings import make
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import checkpoint, corpus, dataset, parity, registry, sessions, training, workers
+from .cases import Row
 from .contract import RNNScratchError
 from .exact import digest
 from .initial import initial
-from .parity import Row
 from .sessions import Place
 from .settings import Settings
 

@@ -26,7 +26,8 @@ def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
             (row.epoch, row.valid_perplexity) for row in history if row.valid_perplexity is not None
         ]
         marker = "." if len(history) < 3 else ""
-        axes.plot(*zip(*trained), color=color, marker=marker, label=name)
+        if trained:
+            axes.plot(*zip(*trained), color=color, marker=marker, label=name)
         if held_out:
             label = f"{name}, held out"
             axes.plot(*zip(*held_out), color=color, marker=marker, linestyle="--", label=label)
@@ -34,7 +35,8 @@ def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     image = BytesIO()
     figure.savefig(image, format=path.suffix.lstrip("."))
     files.replace(path, image.getvalue())

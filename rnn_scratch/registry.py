@@ -49,7 +49,7 @@ def load(name: str) -> Backend:
             f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
             f"Install it, in the folder of the clone: {install(name)}"
         ) from error
-    except Exception as error:  # a framework that breaks while it starts may raise anything
+    except (Exception, SystemExit) as error:  # one that breaks as it starts may raise anything
         raise RNNScratchError(
             f"The {name} backend did not load: {type(error).__name__}: {error}"
         ) from error
@@ -104,10 +104,10 @@ def probe(name: str, timeout: float = 120) -> dict[str, Any]:
     It is ``ready``, with ``environment``, ``devices`` and ``threads``, or not, with a ``reason``.
     """
     try:
-        (answer,) = workers.ask("rnn_scratch.registry:describe", name, timeout=timeout)
+        answers = list(workers.ask("rnn_scratch.registry:describe", name, timeout=timeout))
     except RNNScratchError as error:
         return {"ready": False, "reason": str(error)}
-    return answer
+    return answers[0] if answers else {"ready": False, "reason": "it ended without an answer"}
 
 
 def describe(name: str) -> Iterator[dict[str, Any]]:

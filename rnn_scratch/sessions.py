@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint
 from .contract import Arrays, Backend, Model, Options, RNNScratchError
 from .dataset import Prepared
 from .runs import Epoch
-from .settings import Settings, differences
+from .settings import Settings, differences, make
 from .training import Report
 
 
@@ -77,9 +77,8 @@ def resume(
     """
     record = runs.read(folder)
     before = checkpoint.load(checkpoint.find(folder))
-    asked = {name: value for name, value in asked.items() if name != "num_epochs"}
     settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(before.settings, dataclasses.replace(settings, **asked)):
+    if changed := differences(settings, make({**dataclasses.asdict(settings), **asked})):
         raise RNNScratchError(
             f"The run in {folder} goes on with the settings it has; asked for were others:\n"
             + "\n".join(changed)
@@ -144,9 +143,8 @@ def _session(
         for epoch, arrays in trained:
             # History first: a kill between the two leaves one line too many, which is cut.
             runs.append(folder, epoch)
-            after = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
-            checkpoint.save(folder / checkpoint.FILE, after)
-            before = after
+            before = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
+            checkpoint.save(folder / checkpoint.FILE, before)
             report.epoch(epoch)
         outcome = {
             "outcome": "finished",
@@ -158,7 +156,8 @@ def _session(
         reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
         outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
         with contextlib.suppress(RNNScratchError):  # a full disk, say: the first error is told
-            _close(folder, record, before.epoch, outcome)
+            kept = checkpoint.load(folder / checkpoint.FILE)  # it may have stopped in writing one
+            _close(folder, record, kept.epoch, outcome)
         raise
     report.stop()
     history = _close(folder, record, before.epoch, outcome)

@@ -1,9 +1,13 @@
 """What the tests share: the backends they are asked to hold to the contract."""
 
+import hypothesis
 import pytest
 
 from rnn_scratch import corpus, registry
 from rnn_scratch.contract import RNNScratchError
+
+hypothesis.settings.register_profile("patient", deadline=None)  # no test here is about time
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser):
@@ -50,8 +54,10 @@ def asked_backends(request):
 
 @pytest.fixture(autouse=True)
 def _away_from_home(monkeypatch, tmp_path):
-    """Every test starts in an empty folder, so that runs/ is its own."""
+    """Every test starts in an empty folder, so that runs/ is its own, and writes to no terminal."""
     monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

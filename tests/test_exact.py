@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from rnn_scratch import api, checkpoint, exact, minibatches, parity, registry, vocabulary
+from rnn_scratch import api, checkpoint, exact, minibatches, registry, vocabulary
 from rnn_scratch.contract import Options, RNNScratchError, Update
 from rnn_scratch.initial import initial
+from rnn_scratch.parity_training import built_in_text
 from rnn_scratch.settings import make
 
 # The clip acts in some of these updates, and not in others: a test below counts.
@@ -41,7 +42,7 @@ def test_concise_models_end_with_the_same_bits(candidate, tmp_path):
 
 def test_the_clip_acts_in_some_updates_of_this_training():
     settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"})
-    tokens, _ = parity._text()
+    tokens, _ = built_in_text()
     tokens = tokens[: settings.max_tokens]
     reference = registry.load("numpy")
     model = reference.scratch(
@@ -104,7 +105,7 @@ def test_digests_tell_one_bit():
 
 
 def test_vocabulary_of_the_built_in_text_is_what_this_file_thinks():
-    tokens, _ = parity._text()
+    tokens, _ = built_in_text()
     assert len(vocabulary.build("".join(map(chr, tokens)))) == 28
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from rnn_scratch import checks, minibatches, parity, registry, vocabulary
+from rnn_scratch import cases, checks, minibatches, parity, registry, vocabulary
+from rnn_scratch import parity_training as training
+from rnn_scratch.cases import Row, worst
 from rnn_scratch.contract import Options, Update
 from rnn_scratch.initial import initial
-from rnn_scratch.parity import Row, worst
 
 
 def assert_parity(rows):
@@ -39,18 +40,18 @@ def test_numpy_says_that_it_has_no_layers():
 def test_the_clip_acts_in_some_updates_and_not_in_others():
     # A check in which it never acts, or always, proves nothing about it.
     reference = registry.load("numpy")
-    tokens, _ = parity._text()
+    tokens, _ = training.built_in_text()
     for activation in ("tanh", "relu"):
-        case = parity.make_case(reference, "scratch", Options(activation, "float64"))
+        case = cases.make_case(reference, "scratch", Options(activation, "float64"))
         for sampling in ("sequential", "random"):
-            batches = minibatches.of_epoch(tokens, parity.B, parity.T, sampling, 0, 1)
-            how = Update(parity.LR, parity.THETA, None)
-            acted = parity._clip_acts(case, list(batches)[:100], how, sampling == "sequential")
+            batches = minibatches.of_epoch(tokens, cases.B, cases.T, sampling, 0, 1)
+            how = Update(training.LR, training.THETA, None)
+            acted = training.clip_acts(case, list(batches)[:100], how, sampling == "sequential")
             assert 10 < sum(acted) < 95
 
 
 def test_sizes_cannot_hide_a_mistake():
-    assert len({parity.B, parity.T, parity.H, parity.V, 28}) == 5
+    assert len({cases.B, cases.T, cases.H, cases.V, 28}) == 5
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])

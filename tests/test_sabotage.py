@@ -72,7 +72,7 @@ CORE_MISTAKES = {
     ),
     "weights drawn with the variance for the standard deviation": (
         "initial.py", "chance.normal(0, sigma, shape)", "chance.normal(0, sigma**2, shape)",
-        "test_minibatches.py",
+        "test_chance.py",
     ),
 }  # fmt: skip
 
@@ -97,4 +97,4 @@ def test_a_mistake_in_the_core_is_caught_by_pinned_values(mistake, tmp_path):
     path.write_text(text.replace(old, new), encoding="utf-8")
     done = run()
     assert done.returncode == 1, done.stdout
-    assert " failed" in done.stdout, done.stdout
+    assert "FAILED" in done.stdout, done.stdout

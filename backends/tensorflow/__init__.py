@@ -7,6 +7,7 @@ from .machine import array, devices, environment, set_eager, set_threads, synchr
 from .concise import concise
 from .scratch import (
     clip,
+    detach,
     encode,
     evaluate,
     forward,
@@ -26,6 +27,7 @@ __all__ = [
     "array",
     "clip",
     "concise",
+    "detach",
     "devices",
     "encode",
     "environment",

@@ -12,8 +12,8 @@ from .scratch import state
 def concise(arrays, options):
     """The model on the framework's own layers, with parameters that start at `arrays`."""
     V, H = arrays["W_xh"].shape
-    # Zeros and a seed only because the layers would draw both: neither is ever used.
-    zeros = {"kernel_initializer": "zeros", "dtype": options.dtype}
+    # Zeros and a seed, neither of which is used, only so that the layers draw none of their own.
+    given = {"kernel_initializer": "zeros", "dtype": options.dtype}
     recurrent = keras.layers.SimpleRNN(
         H,
         activation=options.activation,
@@ -21,14 +21,14 @@ def concise(arrays, options):
         return_sequences=True,
         return_state=True,
         seed=0,
-        **zeros,
+        **given,
     )
-    output = keras.layers.Dense(V, **zeros)
+    output = keras.layers.Dense(V, **given)
     with on(options.device):
         recurrent.build((None, None, V))
         output.build((None, H))
     params = {
-        "W_xh": recurrent.cell.kernel.value,
+        "W_xh": recurrent.cell.kernel.value,  # (V, H): the layers keep their weights as we do
         "W_hh": recurrent.cell.recurrent_kernel.value,
         "b_h": recurrent.cell.bias.value,
         "W_hq": output.kernel.value,

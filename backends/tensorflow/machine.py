@@ -7,12 +7,14 @@ RNN_SCRATCH_VERBOSE is set.
 import contextlib
 import functools
 import os
+import sys
+from importlib.metadata import version
 
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 
-_VERBOSE = bool(os.environ.get("RNN_SCRATCH_VERBOSE"))
+_QUIET = not os.environ.get("RNN_SCRATCH_VERBOSE")
 
 
 @contextlib.contextmanager
@@ -30,12 +32,11 @@ def _silence():
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # Keras 3 may be set to another one by its user
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or it takes a GPU's whole memory
-if not _VERBOSE:
+if _QUIET:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with contextlib.nullcontext() if _VERBOSE else _silence():
-    import keras
+with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
-if not _VERBOSE:
+if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
 # NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
@@ -50,7 +51,7 @@ def devices(dtype):
 
 def set_threads(threads):
     """Compute with so many threads from here on (None: as it is), and say how many it will be."""
-    now = tf.config.threading.get_inter_op_parallelism_threads() or _num_cores()
+    now = tf.config.threading.get_inter_op_parallelism_threads() or _num_threads()
     if threads is None:
         return now
     # So many operations at a time rather than so many threads for each: a product (B, H) @ (H, H)
@@ -62,8 +63,8 @@ def set_threads(threads):
     except RuntimeError:
         if threads != now:
             raise RNNScratchError(
-                f"TensorFlow computes with {now} threads and cannot change to {threads} any more.\n"
-                "Set the number of threads before anything else, in a fresh process."
+                f"TensorFlow has begun to compute: the number of its threads is {now}, and cannot "
+                f"become {threads}.\nSet it before anything else, in a process of its own."
             ) from None
     return threads
 
@@ -81,7 +82,7 @@ def synchronize(device):
 
 def environment():
     """The versions of TensorFlow, Keras and CUDA, and the GPU's name."""
-    found = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    found = {"tensorflow": tf.__version__, "keras": version("keras")}
     for gpu in tf.config.list_physical_devices("GPU")[:1]:
         found["cuda"] = str(tf.sysconfig.get_build_info().get("cuda_version"))
         found["gpu"] = tf.config.experimental.get_device_details(gpu).get("device_name", "unknown")
@@ -116,5 +117,7 @@ def on_its_device(function):
     return placed
 
 
-def _num_cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _num_threads():
+    # What TensorFlow takes where nothing is set.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(os.environ.get("TF_NUM_INTEROP_THREADS") or cores)

@@ -36,7 +36,7 @@ def step(x, state, params, options):
     return H @ params["W_hq"] + params["b_q"], (H,)
 
 
-@tf.function
+@tf.function  # compiled for each shape of tokens, the loop over time unrolled
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
@@ -56,6 +56,12 @@ def loss(logits, targets):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
+def detach(state):
+    """The state without its history, so that no gradient flows back through it."""
+    # The next minibatch would not notice: it has a tape of its own, which never saw this one.
+    return tuple(tf.stop_gradient(s) for s in state)
+
+
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
     with tf.GradientTape() as tape:
@@ -64,12 +70,12 @@ def gradients(model, X, Y, state):
     grads = tape.gradient(mean, model.params)
     # Dense: where rows are gathered, the tape gives a sparse gradient, a row for every use of one.
     grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}
-    # Detached as in the other backends, though a fresh tape never saw the minibatch before.
-    return mean, grads, tuple(tf.stop_gradient(s) for s in state)
+    return mean, grads, detach(state)
 
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    # Not clip_by_global_norm, which would take a sparse gradient's norm before its rows are summed.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     if theta is None:
         return grads, norm
@@ -86,7 +92,7 @@ def update(params, grads, lr, grid):
         param.assign_sub(change)
 
 
-@tf.function
+@tf.function  # all of an update compiled as one graph
 def train_minibatch(model, X, Y, state, how):
     """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
     mean, grads, state = gradients(model, X, Y, state)
@@ -95,7 +101,7 @@ def train_minibatch(model, X, Y, state, how):
     return mean, state
 
 
-@on_its_device
+@on_its_device  # TensorFlow would choose a GPU over the CPU that the tensors are on
 def train_epoch(model, minibatches, how, carry):
     """One pass over the minibatches: summed loss, number of tokens, last state."""
     losses, num_tokens, state = [], 0, None

@@ -1,0 +1,41 @@
+"""The same model on MXNet's own layers, ``gluon.rnn.RNN`` and ``gluon.nn.Dense``."""
+
+from mxnet import gluon, npx
+
+from rnn_scratch.contract import Model
+
+from .machine import array, context, tensor
+from .scratch import state
+
+
+def concise(arrays, options):
+    """The model on the framework's own layers, with parameters that start at `arrays`."""
+    V, H = arrays["W_xh"].shape
+    recurrent = gluon.rnn.RNN(H, activation=options.activation, input_size=V, dtype=options.dtype)
+    output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
+    layers = {
+        "W_xh": recurrent.l0_i2h_weight,  # (H, V): the layers keep their weights transposed
+        "W_hh": recurrent.l0_h2h_weight,
+        "b_h": recurrent.l0_i2h_bias,
+        "W_hq": output.weight,
+        "b_q": output.bias,
+    }
+    # The layer has a second bias, which would double the first: it stays zero, untrained.
+    recurrent.l0_h2h_bias.grad_req = "null"
+    recurrent.initialize("zeros", ctx=context(options.device))
+    output.initialize("zeros", ctx=context(options.device))
+    for name, layer in layers.items():
+        layer.set_data(tensor(arrays[name].T.astype(options.dtype), options.device))
+    params = {name: layer.data() for name, layer in layers.items()}
+
+    def forward(tokens, state, params, options):
+        (H,) = state
+        inputs = npx.one_hot(tokens.T, V, dtype=options.dtype)  # (T, B, V)
+        outputs, (H,) = recurrent(inputs, [H[None]])  # (T, B, H), (1, B, H)
+        return output(outputs.reshape(-1, outputs.shape[2])), (H[0],)
+
+    return Model(params, H, state, forward, _to_arrays, options)
+
+
+def _to_arrays(params):
+    return {name: array(param).T.copy() for name, param in params.items()}

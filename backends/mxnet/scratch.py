@@ -1,0 +1,164 @@
+"""A recurrent language model from scratch in MXNet, differentiated by autograd.
+
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+"""
+
+import numpy
+from mxnet import autograd, np, npx
+
+from rnn_scratch.contract import Model
+
+from .machine import array, compiled, context, tensor
+
+
+def params(arrays, options):
+    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    where = {"dtype": options.dtype, "ctx": context(options.device)}
+    tensors = {name: np.array(values, **where) for name, values in arrays.items()}
+    for param in tensors.values():
+        param.attach_grad()
+    return tensors
+
+
+def state(batch_size, num_hiddens, options):
+    """The hidden state before the first token: a tuple with zeros (B, H)."""
+    where = {"dtype": options.dtype, "ctx": context(options.device)}
+    return (np.zeros((batch_size, num_hiddens), **where),)
+
+
+def encode(tokens, params):
+    """One-hot vectors: tokens (...) to (..., V)."""
+    W_xh = params["W_xh"]
+    return npx.one_hot(tokens, len(W_xh), dtype=W_xh.dtype)
+
+
+def step(x, state, params, options):
+    """One time step: x (B, V) to logits (B, V), and the new state."""
+    (H,) = state
+    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return H @ params["W_hq"] + params["b_q"], (H,)
+
+
+@compiled
+def forward(tokens, state, params, options):
+    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    (H,) = state
+    inputs = params["W_xh"] + params["b_h"]  # (V, H): its rows are one_hot(tokens) @ W_xh + b_h
+    # fully_connected multiplies with oneDNN, faster than @, by weights that it wants transposed;
+    # that copies them, slowly, and so stands before the loop.
+    W_hh, W_hq = params["W_hh"].T, params["W_hq"].T  # (H, H), (V, H)
+    hiddens = []
+    for x in tokens.T:
+        # Row by row: were all taken at once, the gradient of every x would be as large as all.
+        z = np.take(inputs, x, axis=0) + _linear(H, W_hh)  # (B, H)
+        H = _activation(z, options)  # (B, H)
+        hiddens.append(H)
+    outputs = np.concatenate(hiddens)  # (T*B, H)
+    return _linear(outputs, W_hq, params["b_q"]), (H,)
+
+
+def loss(logits, targets):
+    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the logits' order
+    return -npx.pick(npx.log_softmax(logits), labels).mean()
+
+
+def detach(state):
+    """The state without its history, so that no gradient flows back through it."""
+    # MXNet's detach() returns a new array: whoever drops it has detached nothing.
+    return tuple(s.detach() for s in state)
+
+
+def gradients(model, X, Y, state):
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
+    with autograd.record():  # and only here: there is nothing to switch off anywhere else
+        logits, state = model.forward(X, state, model.params, model.options)
+        mean = loss(logits, Y)
+    mean.backward()
+    # Copied, or the next minibatch would write its gradients over these.
+    grads = {name: param.grad.copy() for name, param in model.params.items()}
+    return mean.detach(), grads, detach(state)
+
+
+def clip(grads, theta):
+    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    if theta is None:
+        return grads, norm
+    scale = theta / np.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+def update(params, grads, lr, grid):
+    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
+    for name, param in params.items():
+        change = lr * grads[name]
+        if grid is not None:
+            change = np.round(change / grid) * grid  # not rint, which rounds halves down here
+        param -= change
+
+
+def train_minibatch(model, X, Y, state, how):
+    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    mean, grads, state = gradients(model, X, Y, state)
+    grads, _ = clip(grads, how.theta)
+    update(model.params, grads, how.lr, how.grid)
+    return mean, state
+
+
+def train_epoch(model, minibatches, how, carry):
+    """One pass over the minibatches: summed loss, number of tokens, last state."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, tokens, targets, state, how)
+        losses.append(mean * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens, state
+
+
+def evaluate(model, minibatches, carry):
+    """Summed loss and number of tokens, without training."""
+    losses, num_tokens, state = [], 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X), model.num_hiddens, model.options)
+        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
+        logits, state = model.forward(tokens, state, model.params, model.options)
+        losses.append(loss(logits, targets) * X.size)
+        num_tokens += X.size
+    return sum(map(float, losses)), num_tokens
+
+
+def predict(model, prefix, num_preds, choose):
+    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+    state = model.state(1, model.num_hiddens, model.options)
+    outputs = [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = tensor(numpy.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
+        logits, state = model.forward(token, state, model.params, model.options)
+        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+    return outputs
+
+
+def scratch(arrays, options):
+    """The model of this file, with parameters that start at `arrays`."""
+    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
+    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
+
+
+def _to_arrays(params):
+    return {name: array(param) for name, param in params.items()}  # already copies
+
+
+def _activation(z, options):
+    return npx.activation(z, options.activation)
+
+
+def _linear(x, weight, *bias):
+    return npx.fully_connected(
+        x, weight, *bias, num_hidden=len(weight), no_bias=not bias, flatten=False
+    )

@@ -1,0 +1,101 @@
+"""Numbers that chance gives, as literals: every NumPy must give these, and every backend sees them.
+
+They are a case worked out once, so that a change of the core that all backends would follow, and
+with which they would still agree, does not go unseen.
+"""
+
+import numpy as np
+import pytest
+
+from rnn_scratch import chance, decoding, minibatches
+from rnn_scratch.initial import initial, shapes
+
+
+def test_offsets():
+    assert [minibatches.draw_offset(35, 0, epoch) for epoch in range(1, 9)] == [
+        14, 12, 16, 17, 34, 33, 30, 0,
+    ]  # fmt: skip
+    assert [minibatches.draw_offset(35, 1, epoch) for epoch in range(1, 5)] == [17, 1, 30, 19]
+
+
+# Tokens 0 to 13, two rows, three steps, seed 7: the starts of the rows of each minibatch.
+CUTS = {
+    ("sequential", 1): [[1, 7], [4, 10]],
+    ("sequential", 2): [[0, 6], [3, 9]],
+    ("random", 1): [[1, 7], [10, 4]],
+    ("random", 2): [[3, 9], [6, 0]],
+}
+
+
+@pytest.mark.parametrize(("sampling", "epoch"), CUTS)
+def test_minibatches(sampling, epoch):
+    found = list(minibatches.of_epoch(np.arange(14), 2, 3, sampling, 7, epoch))
+    assert len(found) == 2
+    for (X, Y), starts in zip(found, CUTS[sampling, epoch]):
+        assert X.tolist() == [[start, start + 1, start + 2] for start in starts]
+        assert Y.tolist() == [[start + 1, start + 2, start + 3] for start in starts]
+
+
+def test_initial_values():
+    expected = {
+        "W_xh": [
+            [0.001009496327881852, -0.013556277566775615],
+            [-0.01119320340757228, 0.002647203810312654],
+            [-0.005261122801822055, -0.013659920878952467],
+        ],
+        "W_hh": [
+            [0.0010476637247049463, 0.004579099465391338],
+            [0.020820870849942594, -0.01773341853672309],
+        ],
+        "b_h": [0.0, 0.0],
+        "W_hq": [
+            [-0.019884221887328822, 0.0002802599622325358, -0.005682567046442825],
+            [0.019817794477068905, -0.010759139065454434, -0.01826073971681117],
+        ],
+        "b_q": [0.0, 0.0, 0.0],
+    }
+    found = initial(3, 2, 0.01, 0)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert found[name].dtype == "float64"
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-12)
+
+
+def test_initial_weights_are_normal_and_biases_zero():
+    found = initial(28, 200, 0.5, 3)
+    assert {name: values.shape for name, values in found.items()} == shapes(28, 200)
+    for name in ("W_xh", "W_hh", "W_hq"):
+        values = found[name] / 0.5
+        many = 4 / np.sqrt(values.size)
+        assert abs(values.mean()) < many
+        assert abs(values.std() - 1) < many
+        assert abs((np.abs(values) < 1).mean() - 0.6827) < many
+    assert not found["b_h"].any()
+    assert not found["b_q"].any()
+
+
+def test_seed_changes_the_initial_values_and_nothing_else_does():
+    np.random.seed(5)
+    once = initial(3, 2, 0.01, 1)
+    np.random.seed(6)
+    again = initial(3, 2, 0.01, 1)
+    for name, values in once.items():
+        assert again[name].tobytes() == values.tobytes()
+    assert not np.array_equal(initial(3, 2, 0.01, 2)["W_hh"], once["W_hh"])
+
+
+def test_decoding():
+    choose = decoding.sampler(1.0, 0)
+    logits = np.array([0.0, 1.0, 2.0, 3.0])
+    assert [choose(logits) for _ in range(30)] == [
+        3, 2, 2, 3, 3, 2, 3, 3, 3, 3, 2, 3, 3, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 3, 1, 2,
+    ]  # fmt: skip
+
+
+def test_purposes_seeds_and_epochs_have_streams_of_their_own():
+    keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in chance.PURPOSES
+            for epoch in (0, 1)]  # fmt: skip
+    first = [chance.generator(*key).random_sample() for key in keys]
+    assert len(set(first)) == len(keys)
+    assert [chance.generator(*key).random_sample() for key in keys] == first
+    chance.generator(2**32 - 1, "offset", 2**32 - 1)

@@ -1,0 +1,254 @@
+"""The checkpoint: to the last bit, verified when read, and never half written."""
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+from helpers import SETTINGS, hidden_files, there
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.numpy import load_file, save_file
+
+from rnn_scratch import checkpoint, files
+from rnn_scratch.checkpoint import Checkpoint
+from rnn_scratch.contract import PARAMETERS, RNNScratchError
+from rnn_scratch.initial import initial, shapes
+from rnn_scratch.settings import Settings
+
+VOCAB = ["<unk>", " ", "e", "猫"]
+SHA = "0123456789abcdef" * 4
+
+
+def made(epoch=3, dtype="float32", **settings):
+    settings = Settings(num_hiddens=5, dtype=dtype, theta=None, **settings)
+    values = {name: v.astype(dtype) for name, v in initial(len(VOCAB), 5, 1.0, epoch).items()}
+    return Checkpoint(values, VOCAB, settings, epoch, SHA)
+
+
+def parts(path):
+    """The header of a safetensors file, and the numbers after it."""
+    data = path.read_bytes()
+    length = 8 + struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8:length]), data[length:]
+
+
+def put_together(path, header, numbers):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + numbers)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / checkpoint.FILE
+    checkpoint.save(path, made())
+    return path
+
+
+def refused(path, *words):
+    with pytest.raises(RNNScratchError) as caught:
+        checkpoint.load(path)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(st.data())
+def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
+    path = tmp_path_factory.getbasetemp() / f"round-trip-{dtype}"
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=int(dtype[5:]))
+    values = {name: data.draw(arrays(dtype, shape, elements=numbers))
+              for name, shape in shapes(len(VOCAB), 5).items()}  # fmt: skip
+    before = made(dtype=dtype)._replace(arrays=values)
+    checkpoint.save(path, before)
+    after = checkpoint.load(path)
+    assert {n: v.tobytes() for n, v in after.arrays.items()} == {
+        n: v.tobytes() for n, v in values.items()
+    }
+    assert all(array.dtype == dtype for array in after.arrays.values())
+    assert list(after.arrays) == list(PARAMETERS)
+    assert after[1:] == before[1:]
+
+
+def test_others_can_read_it(saved):
+    arrays = load_file(saved)
+    assert sorted(arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
+    assert arrays["W_hq"].shape == (5, 4)
+    metadata = parts(saved)[0]["__metadata__"]
+    assert sorted(metadata) == ["epoch", "format", "settings", "text_sha256", "vocabulary"]
+    assert json.loads(metadata["vocabulary"]) == VOCAB
+    assert json.loads(metadata["settings"])["theta"] is None
+    assert metadata["epoch"] == "3"
+
+
+def test_found_by_folder_or_by_file(saved):
+    assert checkpoint.find(saved.parent) == checkpoint.find(str(saved)) == saved
+    with pytest.raises(RNNScratchError, match=r"no checkpoint at .*nowhere"):
+        checkpoint.find("nowhere")
+    empty = saved.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(RNNScratchError, match="no checkpoint at"):
+        checkpoint.find(empty)
+
+
+def test_cut_short_anywhere(saved):
+    whole = saved.read_bytes()
+    for length in [*range(0, len(whole), 17), 1, 7, 8, 9, len(whole) - 1]:
+        saved.write_bytes(whole[:length])
+        refused(saved, "damaged")
+    saved.write_bytes(whole + b"\0")
+    refused(saved, "damaged")
+
+
+def test_a_damaged_header_never_ends_in_another_exception(saved):
+    whole = saved.read_bytes()
+    noticed = 0
+    length = len(whole) - len(parts(saved)[1])
+    for place in range(length):
+        for flip in (1, 128):
+            damaged = bytearray(whole)
+            damaged[place] ^= flip
+            saved.write_bytes(damaged)
+            try:
+                checkpoint.load(saved)  # another learning rate, say, is no damage to be seen
+            except RNNScratchError:
+                noticed += 1
+    assert noticed > 0.85 * 2 * length
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 50, b"\xff" * 100, b"\0" * 100])
+def test_other_files(saved, content):
+    saved.write_bytes(content)
+    refused(saved, "damaged, or no safetensors file at all")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"format": "rnn-scratch 2"}])
+def test_safetensors_of_another_program(saved, metadata):
+    save_file({"weight": np.zeros(3, np.float16)}, saved, metadata)
+    refused(saved, "not a checkpoint of this program", "rnn-scratch 1")
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_types_that_numpy_does_not_know(saved, ours):
+    header, numbers = parts(saved)
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            tensor["dtype"] = "BF16"
+            tensor["shape"][-1] *= 2
+    if not ours:
+        header["__metadata__"] = {}
+    put_together(saved, header, numbers)
+    refused(saved)
+
+
+SETTINGS_AS_JSON = {
+    "[]": "settings", '{"lr": -1}': "--lr is -1", '{"lr": 1e999}': "--lr is inf",
+    f'{{"lr": {10**400}}}': "--lr is", '{"speed": 1}': "speed", "{": "damaged",
+    '{"num_hiddens": 6}': "don't fit", '{"num_hiddens": 5, "dtype": "float64"}': "float64",
+}  # fmt: skip
+BAD = [
+    *(("settings", text, word) for text, word in SETTINGS_AS_JSON.items()),
+    ("epoch", "three", "three"),
+    ("epoch", "-1", "-1"),
+    ("vocabulary", '"abcd"', "vocabulary"),
+    ("vocabulary", '["<unk>", " ", "e", 3]', "vocabulary"),
+    ("vocabulary", '["<unk>", " ", "e", "e"]', "vocabulary"),
+    ("vocabulary", '["<unk>", " ", "e", "ee"]', "vocabulary"),
+    ("vocabulary", '[" ", "e", "f", "g"]', "vocabulary"),
+    ("vocabulary", '["<unk>", " ", "e"]', "vocabulary of 3"),
+    ("vocabulary", '["<unk>", " ", "e", "f", "g"]', "vocabulary of 5"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "word"), BAD)
+def test_metadata_that_do_not_fit(saved, key, value, word):
+    header, numbers = parts(saved)
+    header["__metadata__"][key] = value
+    put_together(saved, header, numbers)
+    refused(saved, word)
+
+
+@pytest.mark.parametrize("key", ["epoch", "settings", "text_sha256", "vocabulary"])
+def test_metadata_that_are_missing(saved, key):
+    header, numbers = parts(saved)
+    del header["__metadata__"][key]
+    put_together(saved, header, numbers)
+    refused(saved, key)
+
+
+@pytest.mark.parametrize("name", ["W_hh", "b_q"])
+@pytest.mark.parametrize("change", ["missing", "more", "shape", "dtype"])
+def test_tensors_that_do_not_fit(saved, name, change):
+    values = dict(made().arrays)
+    if change == "missing":
+        del values[name]
+    elif change == "more":
+        values["b_hh"] = values["b_h"]
+    elif change == "shape":
+        values[name] = values[name][:-1]
+    else:
+        values[name] = values[name].astype("float16")
+    checkpoint.save(saved, made()._replace(arrays=values))
+    refused(saved, "float16" if change == "dtype" else "don't fit")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
+def test_numbers_that_are_not_finite(saved, name, value):
+    values = {name: array.copy() for name, array in made().arrays.items()}
+    values[name].flat[-1] = value
+    checkpoint.save(saved, made()._replace(arrays=values))
+    refused(saved, name, "not finite")
+
+
+def test_a_new_one_takes_the_place_of_the_old_one(saved):
+    checkpoint.save(saved, made(epoch=4))
+    assert checkpoint.load(saved).epoch == 4
+    assert os.listdir(saved.parent) == [saved.name]
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
+# The system refuses the new file's last bytes; and then takes it, once there is room.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from rnn_scratch import checkpoint
+from rnn_scratch.contract import RNNScratchError
+path = Path(sys.argv[1])
+old = checkpoint.load(path)
+size = path.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, resource.RLIM_INFINITY))
+try:
+    checkpoint.save(path, old._replace(epoch=4))
+except RNNScratchError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+checkpoint.save(Path(sys.argv[2]), old._replace(epoch=4))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")
+def test_a_write_that_fails_leaves_the_old_one_and_nothing_else(saved):
+    before = saved.read_bytes()
+    done = there(saved, saved.with_name("other"), program=("-c", LIMITED))
+    assert done.code == 0, done.err
+    assert done.out == f"{saved} could not be written: File too large.\n"
+    assert saved.read_bytes() == before
+    assert checkpoint.load(saved.with_name("other")).epoch == 4
+    assert hidden_files(saved.parent) == []
+
+
+def test_a_folder_that_is_gone_is_told_in_words(tmp_path):
+    with pytest.raises(RNNScratchError, match=r"gone.x could not be written: No such file"):
+        files.replace(tmp_path / "gone" / "x", b"data")
+
+
+def test_settings_of_the_small_runs_are_good():
+    Settings(**SETTINGS)

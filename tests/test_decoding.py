@@ -1,0 +1,82 @@
+"""The choice of the next token."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rnn_scratch.decoding import greedy, sampler
+
+LOGITS = np.array([0.3, -1.2, 2.0, 0.9, 1.1])
+finite = {
+    dtype: arrays(dtype, st.integers(1, 8), elements=st.floats(allow_nan=False,
+                  allow_infinity=False, width=np.finfo(dtype).bits))
+    for dtype in ("float32", "float64")
+}  # fmt: skip
+
+
+def test_greedy_takes_the_most_likely_and_the_first_on_a_tie():
+    assert greedy(LOGITS) == 2
+    assert greedy(np.array([1.0, 3.0, 2.0, 3.0])) == 1
+    assert greedy(np.zeros(4, np.float32)) == 0
+    assert type(greedy(LOGITS)) is int
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0])
+def test_frequencies_are_those_of_softmax_to_the_power_of_alpha(temperature):
+    # The chapter's exercise: P(x)^α, normalised, with α = 1/temperature.
+    alpha, draws = 1 / temperature, 20_000
+    probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum()
+    expected = probabilities**alpha / (probabilities**alpha).sum()
+    choose = sampler(temperature, seed=1)
+    counts = np.bincount([choose(LOGITS) for _ in range(draws)], minlength=len(LOGITS))
+    chi_square = ((counts - draws * expected) ** 2 / (draws * expected)).sum()
+    assert chi_square < 25  # with 4 degrees of freedom, 1 in 20,000 is above
+
+
+def test_alike_for_alike_seeds():
+    def text(seed, temperature=1.0):
+        choose = sampler(temperature, seed)
+        return [choose(LOGITS) for _ in range(50)]
+
+    assert text(3) == text(3)
+    assert text(3) != text(4)
+    assert text(3) != text(3, 0.5)
+    assert text(2**32 - 1) == text(2**32 - 1)
+
+
+def test_the_same_logits_in_float32_give_the_same_choices():
+    logits = LOGITS.astype(np.float32)
+    one, other = sampler(0.7, 0), sampler(0.7, 0)
+    assert [one(logits) for _ in range(200)] == [
+        other(logits.astype(np.float64)) for _ in range(200)
+    ]
+
+
+def test_very_cold_is_greedy_and_very_hot_is_uniform():
+    cold = sampler(5e-324, 0)
+    assert {cold(LOGITS) for _ in range(50)} == {2}
+    hot = sampler(1e308, 0)
+    counts = np.bincount([hot(LOGITS) for _ in range(5_000)])
+    assert (abs(counts - 1000) < 150).all()
+
+
+def test_impossible_tokens_are_never_drawn():
+    choose = sampler(1.0, 0)
+    logits = np.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf])
+    assert {choose(logits) for _ in range(200)} == {1, 3}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(st.data())
+def test_always_an_index_and_never_a_warning(dtype, data):
+    logits = data.draw(finite[dtype])
+    temperature = data.draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False))
+    choose = sampler(temperature, data.draw(st.integers(0, 2**32 - 1)))
+    with np.errstate(all="raise", under="ignore"):
+        for _ in range(5):
+            chosen = choose(logits)
+            assert type(chosen) is int
+            assert 0 <= chosen < len(logits)
+    assert 0 <= greedy(logits) < len(logits)

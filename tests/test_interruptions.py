@@ -1,0 +1,220 @@
+"""Runs that are killed, interrupted, or meet a full disk: what is left, and that it goes on."""
+
+import errno
+import functools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import (
+    SMALL,
+    Done,
+    assert_same,
+    environment,
+    figures,
+    hidden_files,
+    history,
+    lines,
+    options,
+    parameters,
+    start,
+    there,
+    wait_for_epochs,
+)
+
+import rnn_scratch
+from rnn_scratch import checkpoint, runs
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+# Epochs of a few milliseconds: enough of them to be stopped among.
+EPOCHS = 150
+SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 800}
+
+
+@pytest.fixture(scope="module")
+def undisturbed_of(tmp_path_factory):
+    """A function that gives the run of a backend that nothing happens to; one run for each."""
+
+    @functools.cache
+    def of(backend_name):
+        folder = tmp_path_factory.mktemp("undisturbed") / backend_name
+        return rnn_scratch.train(backend_name, num_epochs=EPOCHS, run=folder, threads=1, **SETTINGS)
+
+    return of
+
+
+@pytest.fixture
+def undisturbed(undisturbed_of, backend_name):
+    return undisturbed_of(backend_name)
+
+
+def train(backend_name, run, **more):
+    return start("train", "--backend", backend_name, "--threads", "1",
+                 *options(run=run, num_epochs=EPOCHS, **SETTINGS), **more)  # fmt: skip
+
+
+def finish(process):
+    with process:
+        out, err = process.communicate(timeout=60)
+        return Done(process.returncode, out, err)
+
+
+def assert_undisturbed(run, undisturbed):
+    assert_same(parameters(run), parameters(undisturbed))
+    assert figures(run) == figures(undisturbed.folder)
+
+
+def test_killed_at_any_moment_and_resumed_is_never_killed(backend_name, undisturbed):
+    chance = random.Random()
+    process = train(backend_name, "killed")
+    killed = []
+    for _ in range(3):
+        wait_for_epochs(process, "killed", (killed[-1] if killed else 0) + 5)
+        time.sleep(chance.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        assert finish(process).code == -signal.SIGKILL
+        saved = checkpoint.load(checkpoint.find("killed"))
+        assert all(np.isfinite(array).all() for array in saved.arrays.values())
+        told = [row["epoch"] for row in history("killed")]
+        assert told == list(range(1, len(told) + 1))
+        assert saved.epoch in (len(told), len(told) - 1)
+        killed.append(saved.epoch)
+        assert runs.read(Path("killed"))["sessions"][-1]["outcome"] == "running"
+        process = start("train", "--resume", "killed", "--epochs", EPOCHS, "--threads", "1")
+    assert finish(process).code == 0
+    assert 0 < killed[0] < killed[1] < killed[2] < EPOCHS
+    record = runs.read(Path("killed"))
+    assert [session["from_epoch"] for session in record["sessions"]] == [0, *killed]
+    assert_undisturbed("killed", undisturbed)
+    assert hidden_files("killed") == []
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_the_printed_line_goes_on(backend_name, undisturbed):
+    process = train(backend_name, "with a space")
+    wait_for_epochs(process, "with a space", 5)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.code == 130
+    assert done.err.strip() == ""
+    *_, kept, line = done.out.splitlines()
+    saved = checkpoint.load(checkpoint.find("with a space"))
+    assert 4 <= saved.epoch < EPOCHS
+    assert kept == (
+        f"Interrupted. The checkpoint of epoch {saved.epoch} is kept. To go on from there:"
+    )
+    assert line == f"rnn-scratch train --resume 'with a space' --epochs {EPOCHS}"
+    (session,) = runs.read(Path("with a space"))["sessions"]
+    assert (session["outcome"], session["to_epoch"]) == ("interrupted", saved.epoch)
+    assert (Path("with a space") / "perplexity.png").exists()
+
+    # As it stands there, in a shell.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
+    assert_undisturbed("with a space", undisturbed)
+
+
+def test_ctrl_c_before_the_first_epoch_has_ended():
+    settings = {**SMALL, "num_hiddens": 1500, "max_tokens": 0, "num_epochs": 2}
+    process = start("train", "--backend", "numpy", *options(run="r", **settings))
+    deadline = time.monotonic() + 60
+    while not Path("r/run.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert (done.code, done.err.strip()) == (130, "")
+    assert "The checkpoint of epoch 0 is kept" in done.out
+    assert checkpoint.load(checkpoint.find("r")).epoch == 0
+
+
+# A limit on the size of a file stands for a full disk: the history is the one that meets it first.
+LIMITED = """
+import resource, sys
+from rnn_scratch import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+cli.main(sys.argv[2:])
+"""
+
+
+def test_a_history_that_cannot_grow_stops_the_run_in_words(backend_name, undisturbed):
+    limit = 2 * undisturbed.folder.joinpath("checkpoint.safetensors").stat().st_size
+    assert limit < undisturbed.folder.joinpath("history.jsonl").stat().st_size
+    done = there(limit, "train", "--backend", backend_name, "--threads", "1",
+                 *options(run="limited", num_epochs=EPOCHS, **SETTINGS),
+                 program=("-c", LIMITED))  # fmt: skip
+    epoch = assert_stopped(done, "limited", errno.EFBIG)
+    (session,) = runs.read(Path("limited"))["sessions"]
+    assert (session["outcome"], session["to_epoch"]) == ("failed", epoch)
+    text = Path("limited/history.jsonl").read_bytes()
+    assert len(text) == limit
+    assert text.count(b"\n") == epoch
+    assert not text.endswith(b"\n"), "the last line is to be half written"
+    rnn_scratch.resume("limited", EPOCHS, threads=1)
+    assert_undisturbed("limited", undisturbed)
+
+
+def assert_stopped(done, run, number):
+    """The epoch of the checkpoint that a run has kept that could not write."""
+    done.refused("could not be written", os.strerror(number), run)
+    saved = checkpoint.load(checkpoint.find(run))
+    assert 0 < saved.epoch < EPOCHS
+    assert f"The checkpoint of epoch {saved.epoch} is kept. To go on from there:\n" in done.out
+    assert hidden_files(run) == []
+    return saved.epoch
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root on Linux may mount a small file system to fill")
+    made = subprocess.run(mount, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a small file system could not be mounted: {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(path):
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1024)
+
+
+def test_no_room_on_the_disk(backend_name, undisturbed, small_disk):
+    run = small_disk / "run"
+    process = train(backend_name, run)
+    wait_for_epochs(process, run, 5)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"):
+        fill(filler)
+    done = finish(process)
+    assert_stopped(done, str(run), errno.ENOSPC)
+    assert runs.history(run)[-1].epoch >= 5
+    filler.unlink()
+    rnn_scratch.resume(run, EPOCHS, threads=1)
+    assert_undisturbed(run, undisturbed)
+
+
+def test_the_reader_of_the_output_leaves():
+    with start(
+        "train", "--backend", "numpy", *options(run="r", num_epochs=10**6, **SMALL)
+    ) as process:
+        assert process.stdout.readline().startswith("numpy (scratch) on cpu")
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(60)
+    assert error == ""
+    assert process.returncode == 1
+    assert checkpoint.load(checkpoint.find("r")).epoch == len(lines("r")) >= 10

@@ -1,0 +1,162 @@
+"""Backends by name: those that are missing, break, crash, or come from another package."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from helpers import SMALL, environment, options, there
+
+from rnn_scratch import registry
+from rnn_scratch.contract import RNNScratchError
+
+# Each is a package of its own, installed as pip would: an entry point in a .dist-info folder.
+FOREIGN = {
+    "healthy": """
+        from rnn_scratch.backends.numpy import *
+        from rnn_scratch.backends import numpy
+        def environment():
+            print("noise on stdout")
+            return {"healthy": "1.2.3"}
+    """,
+    "lacking": """
+        from rnn_scratch.backends.numpy import *
+        del clip, tensor, predict
+    """,
+    "segfault": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "exits": "import sys; sys.exit(3)",
+    "vanishes": "import os; os._exit(0)",
+    "raises": "raise RuntimeError('no such driver')",
+    "needy": "import a_module_that_nobody_has",
+    "breaks": """
+        from rnn_scratch.backends.numpy import *
+        def environment():
+            raise OSError("the device has gone")
+    """,
+}
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """An environment in which other packages bring backends."""
+    place = tmp_path / "site"
+    for name, source in FOREIGN.items():
+        package, info = place / f"{name}_rnn", place / f"{name}_rnn-1.0.dist-info"
+        package.mkdir(parents=True)
+        info.mkdir()
+        (package / "__init__.py").write_text(textwrap.dedent(source))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
+    return {"PYTHONPATH": str(place)}
+
+
+def test_ours_are_there_in_the_order_in_which_they_are_told():
+    names = registry.names()
+    assert names[:2] == ["numpy", "torch"]
+    assert [name for name in registry.OURS if name in names] == names[: len(names)]
+
+
+def test_what_a_backend_says_of_itself(backend_name):
+    found = registry.probe(backend_name)
+    assert found["ready"], found
+    assert found["environment"][backend_name]
+    assert "cpu" in found["devices"]
+    assert found["threads"] >= 1
+
+
+def test_the_table_has_a_row_for_each_and_no_crash_takes_it_down(foreign):
+    done = there("backends", env=foreign)
+    assert (done.code, done.err) == (0, "")
+    head, *rows = done.out.splitlines()
+    assert head.split("  ")[0].strip() == "backend"
+    told = {row.split()[0]: " ".join(row.split()) for row in rows if row.split()[0] != row.strip()}
+    assert list(told)[:2] == ["numpy", "torch"]
+    assert set(told) >= {*registry.names(), *FOREIGN}
+    assert told["numpy"].startswith("numpy yes cpu numpy ")
+    assert told["healthy"] == "healthy yes cpu healthy 1.2.3"
+    for name, reason in {
+        "lacking": "lacks predict, clip, tensor" if False else "lacks clip, predict, tensor",
+        "segfault": "SIGSEGV",
+        "exits": "SystemExit: 3",
+        "vanishes": "without an answer",
+        "raises": "RuntimeError: no such driver",
+        "needy": "No module named 'a_module_that_nobody_has'",
+        "breaks": "the device has gone",
+    }.items():
+        assert told[name].startswith(f"{name} no ")
+        assert reason in told[name]
+
+
+def test_a_backend_of_another_package_trains_by_its_name(foreign):
+    settings = {**SMALL, "num_epochs": 2, "run": "r"}
+    done = there("train", "--backend", "healthy", *options(**settings), env=foreign)
+    assert (done.code, done.err) == (0, "")
+    assert "healthy (scratch) on cpu" in done.out
+    wrote = there("predict", "r", "--prefix", "the ", env=foreign)
+    same = there("predict", "r", "--prefix", "the ", "--backend", "numpy", env=foreign)
+    assert wrote.out == same.out != ""
+    without = there("predict", "r", "--prefix", "the ")
+    without.refused("There is no backend 'healthy'", "numpy")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("lacking", ["lacks clip, predict, tensor", "rnn_scratch.contract"]),
+    ("raises", ["RuntimeError: no such driver"]),
+    ("needy", ["No module named 'a_module_that_nobody_has'"]),
+    ("exits", ["SystemExit: 3"]),
+])  # fmt: skip
+def test_a_backend_that_does_not_load(foreign, name, words):
+    done = there("train", "--backend", name, *options(**SMALL), env=foreign)
+    done.refused(f"The {name} backend", *words)
+
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None  # as if it were not installed
+from rnn_scratch import cli
+cli.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names() if n in registry.FRAMEWORKS])
+def test_a_framework_that_is_not_installed(name):
+    done = there(name, "train", "--backend", name, *options(**SMALL), program=("-c", WITHOUT))
+    done.refused(
+        f"The {name} backend needs {registry.FRAMEWORKS[name]}, which is not installed.",
+        registry.install(name),
+    )
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(
+        RNNScratchError, match=r"no backend 'pytorch'. Did you mean torch\?\n.*numpy"
+    ):
+        registry.load("pytorch")
+    with pytest.raises(RNNScratchError, match=r"no backend 'xyz'.\nThe backends are: numpy"):
+        registry.load("xyz")
+
+
+def test_devices(backend):
+    assert registry.choose_device(backend, "cpu", "float64") == "cpu"
+    assert registry.choose_device(backend, "auto", "float32") == backend.devices("float32")[0]
+    with pytest.raises(
+        RNNScratchError, match=r"--device tpu was asked for; .* float32 here on: .*cpu"
+    ):
+        registry.choose_device(backend, "tpu", "float32")
+
+
+def test_a_new_reader_of_the_core_needs_no_framework():
+    program = textwrap.dedent("""
+        import sys, io
+        import rnn_scratch
+        from rnn_scratch import cli, registry
+        for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
+            cli.main(arguments)
+        registry.names()
+        frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax"} & set(sys.modules)
+        assert not frameworks, frameworks
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--num-hiddens" in done.stdout

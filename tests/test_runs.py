@@ -1,0 +1,218 @@
+"""What a run leaves in its folder, and the list of runs."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from helpers import SMALL, here, history, lines, options, start, wait_for_epochs
+
+import rnn_scratch
+from rnn_scratch import checkpoint, corpus, runs
+from rnn_scratch.contract import RNNScratchError
+
+
+@pytest.fixture
+def run(backend_name):
+    return rnn_scratch.train(backend_name, num_epochs=11, valid_tokens=50, **SMALL)
+
+
+def strict(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_run_s_folder(run, backend_name):
+    assert sorted(os.listdir(run.folder)) == [
+        "checkpoint.safetensors", "history.jsonl", "perplexity.png", "run.json",
+    ]  # fmt: skip
+    assert re.fullmatch(rf"runs.\d{{4}}-\d\d-\d\d-\d{{6}}-{backend_name}", str(run.folder))
+
+    record = strict((run.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["settings"]["num_hiddens"] == SMALL["num_hiddens"]
+    assert record["settings"]["lr"] == 1.0
+    sha256 = hashlib.sha256(corpus.load("tide-clock", print).content.encode()).hexdigest()
+    assert record["text"] == {
+        "corpus": "tide-clock", "origin": "built in", "sha256": sha256, "vocabulary": 28,
+        "train_tokens": 400, "valid_tokens": 50,
+    }  # fmt: skip
+    (session,) = record["sessions"]
+    assert session["backend"] == backend_name
+    assert session["outcome"] == "finished"
+    assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
+    assert session["threads"] >= 1
+    assert session["machine"]["python"] == platform.python_version()
+    assert session["machine"]["numpy"] == np.__version__
+    assert session["machine"]["cores"] >= 1
+    assert session["environment"][backend_name]
+    first, second = session["predictions"]
+    assert first.startswith("time traveller")
+    assert second.startswith("traveller")
+    assert [len(line) for line in session["predictions"]] == [64, 59]
+
+    saved = checkpoint.load(run.folder / "checkpoint.safetensors")
+    assert sorted(saved.arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
+    assert saved.epoch == 11
+    assert saved.text_sha256 == sha256
+    assert saved.vocab == run.vocab
+
+
+def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
+    rows = [strict(line) for line in lines(run.folder)]
+    assert [row["epoch"] for row in rows] == list(range(1, 12))
+    for row in rows:
+        assert list(row) == [
+            "epoch", "loss", "perplexity", "valid_loss", "valid_perplexity", "tokens", "seconds",
+            "backend", "sample",
+        ]  # fmt: skip
+        assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
+        assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
+        assert row["backend"] == backend_name
+        assert row["seconds"] > 0
+        # Sequential: four rows of six steps at a time.
+        assert row["tokens"] % 24 == 0
+        assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
+    samples = [row["epoch"] for row in rows if row["sample"] is not None]
+    assert samples == [10]
+    assert rows[9]["sample"].startswith("time traveller")
+    assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
+
+
+def test_the_curve_is_a_picture(run):
+    data = (run.folder / "perplexity.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    image = matplotlib.image.imread(run.folder / "perplexity.png")
+    assert image.shape[0] > 300
+    assert image.shape[1] > 600
+    assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 10
+
+
+def test_without_held_out_text_nothing_is_said_of_it():
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert history(run.folder)[0]["valid_loss"] is None
+    assert history(run.folder)[0]["valid_perplexity"] is None
+
+
+def test_history_can_be_read_while_the_run_goes_on():
+    with start(
+        "train", "--backend", "numpy", *options(run="r", num_epochs=10**6, **SMALL)
+    ) as process:
+        try:
+            for number in (1, 5, 20):
+                wait_for_epochs(process, "r", number)
+                assert [row["epoch"] for row in history("r")][:number] == list(range(1, number + 1))
+            record = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
+            assert record["sessions"][0]["outcome"] == "running"
+            assert checkpoint.load(checkpoint.find("r")).epoch >= 19
+        finally:
+            process.kill()
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    with pytest.raises(RNNScratchError, match=r"mine exists already.\n.*--resume mine --epochs N"):
+        rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
+    assert os.listdir("mine") == ["file"]
+
+
+@pytest.mark.parametrize("folder", ["file/run", "file"])
+def test_a_folder_that_cannot_be_made(tmp_path, folder):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RNNScratchError, match="The run folder file"):
+        rnn_scratch.train("numpy", run=folder, num_epochs=1, **SMALL)
+
+
+def test_runs_that_begin_in_the_same_second_get_folders_of_their_own():
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: runs.create(None, "numpy"), range(40)))
+    assert len(set(made)) == 40
+    assert all(folder.is_dir() for folder in made)
+
+
+def test_runs_is_a_file(tmp_path):
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(RNNScratchError, match="The run folder runs "):
+        rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+
+
+def row(epoch, sample="x"):
+    return runs.Epoch(epoch, 1.0, np.e, None, None, 100, 0.1, "numpy", sample)
+
+
+# Characters of several bytes, and those at which Python, but not JSON, sees the end of a line.
+@pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
+def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
+    path = tmp_path / runs.HISTORY
+    for epoch in (1, 2, 3):
+        runs.append(tmp_path, row(epoch, sample))
+    whole = path.read_bytes()
+    assert [epoch.sample for epoch in runs.history(tmp_path)] == [sample] * 3
+    second = whole.rindex(b"\n", 0, -1) + 1
+    for end in range(second, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        assert [epoch.epoch for epoch in runs.history(tmp_path)] == [1, 2]
+    assert [epoch.epoch for epoch in runs.cut_history(tmp_path, 1)] == [1]
+    assert path.read_bytes() == whole[: len(whole) // 3]
+
+
+def test_a_line_damaged_in_the_middle_is_an_error(tmp_path):
+    for epoch in (1, 2, 3):
+        runs.append(tmp_path, row(epoch))
+    text = (tmp_path / runs.HISTORY).read_text().replace('"epoch": 2', '"epoch"  2')
+    (tmp_path / runs.HISTORY).write_text(text)
+    with pytest.raises(RNNScratchError, match=r"Line 2 of .*history.jsonl is damaged"):
+        runs.history(tmp_path)
+
+
+DAMAGE = {
+    "empty": lambda record: "",
+    "cut short": lambda record: json.dumps(record)[:-9],
+    "not a record": lambda record: "[1, 2]",
+    "no sessions": lambda record: json.dumps({**record, "sessions": []}),
+    "a bad setting": lambda record: json.dumps({**record, "settings": {"lr": 0}}),
+    "a bad time": lambda record: json.dumps(
+        {**record, "sessions": [{**record["sessions"][0], "started": "yesterday"}]}
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_record_is_told_and_left_out_of_the_list(capsys, damage):
+    good, bad = (rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder for _ in range(2))
+    record = json.loads((bad / "run.json").read_text())
+    (bad / "run.json").write_text(damage(record))
+    with pytest.raises(RNNScratchError, match=r"run.json could not be read, or is damaged"):
+        runs.read(bad)
+    assert [folder for folder, _, _ in runs.listing(runs.PARENT)] == [good]
+    here(capsys, "train", "--resume", bad, "--epochs", 3).refused("damaged")
+
+
+def test_the_list_is_newest_first(capsys):
+    folders = [rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
+               for name in ("b", "c", "a")]  # fmt: skip
+    # In three places on earth; later in this order, though the clocks show the reverse.
+    clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
+    for folder, clock in zip(folders, clocks):
+        record = json.loads((folder / "run.json").read_text())
+        record["sessions"][-1]["started"] = clock
+        (folder / "run.json").write_text(json.dumps(record))
+    done = here(capsys, "runs")
+    assert done.code == 0
+    head, *rows = done.out.splitlines()
+    assert head.split() == ["run", "started", "backend", "text", "epochs", "perplexity", "state"]
+    assert [row.split()[0] for row in rows] == [str(folder) for folder in reversed(folders)]
+    assert all("2/2" in row and "finished" in row and "tide-clock" in row for row in rows)
+
+
+def test_no_runs(capsys):
+    assert here(capsys, "runs").out == "There are no runs in runs. Make one: rnn-scratch train\n"
+    assert here(capsys, "runs", "elsewhere").code == 0

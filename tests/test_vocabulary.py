@@ -1,0 +1,110 @@
+"""Texts to tokens and back, and the three normalisations."""
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnn_scratch import corpus, vocabulary
+from rnn_scratch.contract import RNNScratchError
+
+TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow!\n"
+# What UTF-8 can hold; letters and line ends often, as they are what matters here.
+texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcXYZ \n\t.")))
+
+
+def test_the_chapter_s_normalisation_joins_lines_with_nothing_between_them():
+    assert vocabulary.normalize(TEXT, "chapter") == "it s o clocktime flieslike an arrow"
+
+
+def test_spaced_keeps_a_space_between_lines():
+    assert vocabulary.normalize(TEXT, "spaced") == "it s o clock time flies like an arrow"
+
+
+def test_none_leaves_a_text_as_it_is():
+    text = TEXT + "Ёлка, 猫, naïve \N{SMILING FACE WITH SUNGLASSES}\u2028end\t"
+    assert vocabulary.normalize(text, "none") == text
+
+
+@given(texts)
+def test_chapter_and_spaced_have_the_same_letters_in_small_and_single_spaces(text):
+    words = [word.lower() for word in re.findall("[A-Za-z]+", text)]
+    spaced = vocabulary.normalize(text, "spaced")
+    assert spaced == " ".join(words)
+    chapter = vocabulary.normalize(text, "chapter")
+    assert set(chapter) <= set("abcdefghijklmnopqrstuvwxyz ")
+    assert chapter.replace(" ", "") == "".join(words)
+    assert "  " not in chapter
+    assert chapter == chapter.strip()
+
+
+@given(texts, st.sampled_from(sorted(vocabulary.NORMALIZATIONS)))
+def test_normalising_again_changes_nothing(text, how):
+    once = vocabulary.normalize(text, how)
+    assert vocabulary.normalize(once, how) == once
+
+
+def test_the_time_machine_has_the_chapter_s_numbers(book):
+    text = vocabulary.normalize(book.content, "chapter")
+    assert len(text) == 170_580
+    assert text.startswith("the time machine by h g wellsithe time traveller for so it will be")
+    vocab = vocabulary.build(text)
+    assert len(vocab) == 28
+    assert "".join(vocab[1:]) == " etainoshrdlmucfwgypbvkxzjq"
+    assert len(vocabulary.normalize(book.content, "spaced")) == 173_427
+
+
+def test_the_built_in_text_has_the_same_alphabet():
+    text = corpus.load("tide-clock", print).content
+    assert len(vocabulary.build(vocabulary.normalize(text, "chapter"))) == 28
+    assert len(vocabulary.build(vocabulary.normalize(text, "none"))) > 60
+
+
+def test_most_frequent_first_ties_alphabetical():
+    assert vocabulary.build("cbbaac d") == ["<unk>", "a", "b", "c", " ", "d"]
+    assert vocabulary.build("zzz b aa") == ["<unk>", "z", " ", "a", "b"]
+    assert vocabulary.build("") == ["<unk>"]
+
+
+@given(texts)
+def test_vocabulary_is_in_order_and_complete(text):
+    unknown, *characters = vocabulary.build(text)
+    assert unknown == "<unk>"
+    counts = Counter(text)
+    assert set(characters) == set(counts)
+    order = [(-counts[character], character) for character in characters]
+    assert order == sorted(order)
+
+
+@given(texts)
+def test_round_trip(text):
+    vocab = vocabulary.build(text)
+    tokens = vocabulary.encode(text, vocab)
+    assert tokens.shape == (len(text),)
+    assert tokens.dtype == "int64"
+    assert 0 not in tokens
+    assert vocabulary.decode(tokens, vocab) == text
+
+
+@given(texts, texts)
+def test_skip_leaves_out_just_what_the_vocabulary_lacks(text, known):
+    vocab = vocabulary.build(known)
+    left = "".join(character for character in text if character in known)
+    assert vocabulary.decode(vocabulary.encode(text, vocab, "skip"), vocab) == left
+
+
+def test_what_is_lacking_is_named():
+    with pytest.raises(RNNScratchError) as caught:
+        vocabulary.encode("Tea, 猫!", vocabulary.build("a teapot"))
+    message = str(caught.value)
+    for named in ("'T' (U+0054)", "',' (U+002C)", "'!' (U+0021)", "'猫' (U+732B)", "' aeopt'"):
+        assert named in message
+    assert "'a' (" not in message
+    assert "--unknown skip" in message
+
+
+def test_a_lot_that_is_lacking_is_counted():
+    with pytest.raises(RNNScratchError, match=r"'J' \(U\+004A\) and 16 more\."):
+        vocabulary.encode("ABCDEFGHIJKLMNOPQRSTUVWXYZ", vocabulary.build("abc"))
