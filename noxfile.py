@@ -14,7 +14,11 @@ nox.options.default_venv_backend = "venv"
 
 TEST = ["hypothesis", "pytest"]
 # One thread: the tests compare numbers, and tests in several processes share the cores.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
 
 FOUR = ("numpy", "torch", "tensorflow", "mxnet")
 RECORDS = {

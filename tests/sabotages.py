@@ -20,7 +20,7 @@ class Sabotage(NamedTuple):
     mistake: str
     piece: str
     result: str  # what the row's result or place begins with; "" for any
-    changes: dict[str, tuple[str, str]]
+    changes: dict[str, tuple[str, ...]]  # what stands there, what is put there; and so on
 
 
 CARRY = "if state is None or not carry:"  # stands in train_epoch first, then in evaluate
@@ -93,31 +93,42 @@ SABOTAGES = [
     Sabotage("argmax over the wrong axis", "predict", "", dict.fromkeys(
         ("numpy", "torch", "tensorflow", "mxnet"),
         ("choose(array(logits)[0])", "choose(array(logits)[:, 0])"))),
-    Sabotage("W_hh transposed in the step", "step", "logits", dict.fromkeys(
-        ("numpy", "torch"), ('H @ params["W_hh"] + ', 'H @ params["W_hh"].T + '))),
+    Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
+        "tensorflow": (
+            "grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}",
+            "grads = dict(grads)",
+            "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
+            "norm = tf.linalg.global_norm(list(grads.values()))",
+        ),
+    }),
+    Sabotage("W_hh transposed in the step", "step", "logits", {
+        **dict.fromkeys(("numpy", "torch", "mxnet"),
+                        ('H @ params["W_hh"] + ', 'H @ params["W_hh"].T + ')),
+        "tensorflow": ('H @ params["W_hh"] + ', 'H @ tf.transpose(params["W_hh"]) + '),
+    }),
     Sabotage("W_hh not transposed on the way back", "gradients", "W_xh", {
         "numpy": ('d_next = dz[t] @ params["W_hh"].T', 'd_next = dz[t] @ params["W_hh"]'),
     }),
     Sabotage("input bias left out of the forward pass", "forward", "logits", {
         "numpy": ('params["W_xh"][tokens.T] + params["b_h"]', 'params["W_xh"][tokens.T]'),
         "torch": ('params["W_xh"]) + params["b_h"]', 'params["W_xh"])'),
+        "tensorflow": ('params["W_xh"] + params["b_h"]', 'params["W_xh"] + 0'),
+        "mxnet": ('params["W_xh"] + params["b_h"]', 'params["W_xh"] + 0'),
     }),
 ]  # fmt: skip
 
 
-def sabotaged(backend, change: tuple[str, str], folder: Path):
-    """A copy of the backend with one change in its `scratch`, loaded as a module of its own."""
-    old, new = change
+def sabotaged(backend, change: tuple[str, ...], folder: Path):
+    """A copy of the backend with a change in its `scratch`, loaded as a module of its own."""
     name = f"sabotaged_{next(COUNTER)}"
     package = folder / name
     package.mkdir()
     for path in Path(backend.__file__).parent.glob("*.py"):
         text = path.read_text(encoding="utf-8")
         if path.name == "scratch.py":
-            assert old in text, (
-                f"{old!r} does not stand in {path}: make the sabotage follow the code"
-            )
-            text = text.replace(old, new, 1)
+            for old, new in zip(change[::2], change[1::2]):
+                assert old in text, f"{old!r} is not in {path}: make the sabotage follow the code"
+                text = text.replace(old, new, 1)
         (package / path.name).write_text(text, encoding="utf-8")
     spec = importlib.util.spec_from_file_location(
         name, package / "__init__.py", submodule_search_locations=[str(package)]

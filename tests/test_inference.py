@@ -1,5 +1,6 @@
 """A model put to use, from Python: training, writing and measuring in a few lines."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -150,7 +151,7 @@ def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, tmp
 
     p, H, loss = run.arrays, np.zeros(SETTINGS["num_hiddens"]), 0.0
     tokens = vocabulary.encode(text, run.vocab)
-    for now, following in zip(tokens, tokens[1:]):
+    for now, following in itertools.pairwise(tokens):
         H = np.tanh(p["W_xh"][now] + H @ p["W_hh"] + p["b_h"])
         logits = H @ p["W_hq"] + p["b_q"]
         loss += np.log(np.exp(logits).sum()) - logits[following]

@@ -52,21 +52,20 @@ def devices(dtype):
 def set_threads(threads):
     """Compute with so many threads from here on (None: as it is), and say how many it will be."""
     now = tf.config.threading.get_inter_op_parallelism_threads() or _num_threads()
-    if threads is None:
-        return now
+    wanted = threads or now
     # So many operations at a time rather than so many threads for each: a product (B, H) @ (H, H)
     # gains little from a second thread, while the two products of a step back in time, one for
     # the state before and one for W_hh, do not wait for each other.
     try:
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // 2))
+        tf.config.threading.set_inter_op_parallelism_threads(wanted)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, wanted // 2))
     except RuntimeError:
-        if threads != now:
+        if wanted != now:
             raise RNNScratchError(
                 f"TensorFlow has begun to compute: the number of its threads is {now}, and cannot "
-                f"become {threads}.\nSet it before anything else, in a process of its own."
+                f"become {wanted}.\nSet it before anything else, in a process of its own."
             ) from None
-    return threads
+    return wanted
 
 
 def set_eager(eager):
@@ -97,7 +96,7 @@ def tensor(array, device):
 
 def array(tensor):
     """The tensor as a NumPy array of the same dtype."""
-    return np.asarray(tensor)
+    return np.asarray(tf.convert_to_tensor(tensor))
 
 
 def on(device):

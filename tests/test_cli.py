@@ -1,0 +1,245 @@
+"""The command line: what it prints, and that bad input gets an error in words and exit code 2."""
+
+import os
+import re
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import SETTINGS, SMALL, environment, here, history, options, there
+
+TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
+
+
+@pytest.fixture
+def run(capsys):
+    """A small run, in the folder r."""
+    assert here(capsys, *TRAIN, *options(run="r", **SMALL)).code == 0
+    return "r"
+
+
+def test_a_run_as_it_is_read(capsys, backend_name):
+    done = here(capsys, "train", "--backend", backend_name, *options(
+        run="r", num_epochs=11, valid_tokens=50, **SMALL))  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert "\x1b" not in done.out
+    first, tenth, eleventh, summary, *texts = done.out.splitlines()
+    assert re.fullmatch(
+        rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
+    )
+    numbers = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)  [\d,]+ tokens/s"
+    assert re.fullmatch(rf"epoch 10  {numbers}  'time traveller.{{50}}'", tenth)
+    assert re.fullmatch(rf"epoch 11  {numbers}", eleventh)
+    assert re.fullmatch(r"perplexity \d+\.\d, [\d.]+ tokens/sec on \w+", summary)
+    assert f"perplexity {history('r')[-1]['perplexity']:.1f}, " in summary
+    assert [text[:9] for text in texts] == ["time trav", "traveller"]
+
+
+def test_without_a_terminal_a_process_prints_plain_lines():
+    done = there(*TRAIN, *options(run="r", **SMALL))
+    assert (done.code, done.err) == (0, "")
+    assert "\x1b" not in done.out
+    assert "\r" not in done.out
+    assert len(done.out.splitlines()) == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like these")
+def test_with_a_terminal_there_is_a_live_bar():
+    import pty
+
+    ours, theirs = pty.openpty()
+    program = [sys.executable, "-m", "rnn_scratch.cli", *TRAIN, *options(run="r", **SMALL)]
+    child = os.spawnve  # not used: a pseudo-terminal is handed to a child as its output
+    del child
+    import subprocess
+
+    with subprocess.Popen(program, stdout=theirs, stderr=theirs, stdin=theirs,
+                          env=environment(TERM="xterm", COLUMNS=120)) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:
+            pass  # how Linux says that the other end is closed
+    os.close(ours)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert "\x1b[" in text
+    assert re.search(r"epoch [012]/2", text)
+    assert "\u2501" in text, "the bar itself"
+    plain = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text)
+    assert re.search(r"perplexity \d+\.\d, [\d.]+ tokens/sec on cpu", plain)
+
+
+def test_predict(capsys, run):
+    done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12")
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
+    assert here(capsys, "predict", f"{run}/checkpoint.safetensors", "--prefix", "the ",
+                "--length", 12).out == done.out  # fmt: skip
+    hot = [here(capsys, "predict", run, "--temperature", 9, "--seed", seed).out
+           for seed in (1, 1, 2)]  # fmt: skip
+    assert hot[0] == hot[1] != hot[2]
+    assert hot[0].startswith("time traveller ")
+    skipped = here(capsys, "predict", run, "--prefix", "The ", "--unknown", "skip", "--length", 1)
+    assert re.fullmatch("he .\n", skipped.out)
+
+
+def test_evaluate(capsys, run):
+    done = here(capsys, "evaluate", run, "--corpus", "tide-clock")
+    assert (done.code, done.err) == (0, "")
+    first, uniform, unigram = done.out.splitlines()
+    assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)
+    assert uniform.startswith("uniform    28.00  ")
+    assert unigram.startswith("unigram    16.60  ")
+
+
+BAD_OPTIONS = [
+    ("--backend", "nmpy", "Did you mean numpy?"),
+    ("--corpus", "tide", "tide-clock"),
+    ("--device", "tpu", "cpu"),
+    ("--lr", "0", "above 0"),
+    ("--lr", "-1", "above 0"),
+    ("--lr", "nan", "finite"),
+    ("--sigma", "inf", "finite"),
+    ("--theta", "-0.5", "above 0"),
+    ("--batch-size", "0", "from 1"),
+    ("--num-hiddens", "-3", "from 1"),
+    ("--num-hiddens", str(10**19), "2**32"),
+    ("--seed", "-1", "from 0"),
+    ("--seed", str(2**32), "2**32"),
+    ("--max-tokens", "-1", "from 0"),
+    ("--valid-tokens", "1000000", "leaves nothing to train on"),
+    ("--valid-tokens", "1", "takes 2"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "word"), BAD_OPTIONS)
+def test_values_that_cannot_be(capsys, option, value, word):
+    here(capsys, *TRAIN, *options(**SMALL), option, value).refused(option.strip("-"), word)
+    assert not Path("runs").exists(), "every fault is found before a folder is made"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--num-hidens", "3"), ("--lr", "fast"), ("--epochs", "2.5"), ("--activation", "sigmoid"),
+    ("--threads", "0"), ("--dtype", "float16"), ("--normalize", "all"), ("more",),
+])  # fmt: skip
+def test_options_that_click_refuses(capsys, arguments):
+    here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(arguments[0])
+
+
+def test_an_unknown_command(capsys):
+    here(capsys, "trian").refused("trian")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--theta", "1", "--no-clip"], ["--theta and --no-clip"]),
+    (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
+    (["--model", "concise"], ["NumPy", "--model scratch"]),
+    (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),
+])  # fmt: skip
+def test_options_that_exclude_each_other(capsys, arguments, words):
+    here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(*words)
+
+
+@pytest.mark.parametrize(("arguments", "word"), [
+    ([], "--resume needs --epochs"), (["--epochs", "3", "--run", "s"], "leave out --run"),
+    (["--epochs", "2"], "2 epochs already"), (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
+    (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
+])  # fmt: skip
+def test_resuming_in_ways_that_cannot_be(capsys, run, arguments, word):
+    here(capsys, "train", "--resume", run, *arguments).refused(word)
+
+
+def test_resume(capsys, run):
+    done = here(capsys, "train", "--resume", run, "--epochs", 4)
+    assert (done.code, done.err) == (0, "")
+    assert "epochs 3 to 4" in done.out
+    assert [row["epoch"] for row in history(run)] == [1, 2, 3, 4]
+
+
+def test_a_folder_that_exists_already(capsys, run):
+    here(capsys, *TRAIN, *options(run=run, **SMALL)).refused("r exists already", "--resume r")
+
+
+FILES = {
+    "empty": (b"", "is empty"),
+    "blank": (b" \n\t\n", "nothing but white space"),
+    "binary": (b"text\0text", "binary"),
+    "latin-1": ("caf\xe9 ".encode("latin-1") * 99, "not UTF-8"),
+    "other letters": ("猫の時計 ".encode() * 99, "--normalize none"),
+}
+
+
+@pytest.mark.parametrize(("content", "word"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_files_that_are_no_text(capsys, run, command, content, word):
+    Path("t.txt").write_bytes(content)
+    first = TRAIN if command == "train" else ("evaluate", run)
+    if (command, word) == ("evaluate", "--normalize none"):
+        word = "has 0 characters that the model knows"
+    here(capsys, *first, "--text", "t.txt").refused("t.txt", word)
+
+
+def test_files_that_cannot_be_read(capsys, run):
+    for first in (TRAIN, ("evaluate", run)):
+        here(capsys, *first, "--text", "nowhere.txt").refused("nowhere.txt", "No such file")
+        here(capsys, *first, "--text", ".").refused("it is a folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_without_permission(capsys):
+    Path("t.txt").write_text("secret " * 99)
+    Path("t.txt").chmod(0)
+    here(capsys, *TRAIN, "--text", "t.txt").refused("t.txt", "Permission denied")
+
+
+def test_a_text_too_short_says_what_would_fit_and_that_fits(capsys):
+    Path("t.txt").write_text("abcdefghij" * 5)
+    settings = {name: SETTINGS[name] for name in ("num_hiddens", "num_steps")}
+    short = (*TRAIN, "--text", "t.txt", *options(**settings))
+    done = here(capsys, *short, "--batch-size", 9)
+    done.refused("has 50 characters", "--batch-size 9 and --num-steps 6 it needs 60")
+    assert "What would fit: --batch-size 7 or --num-steps 5." in done.err
+    assert here(capsys, *short, "--batch-size", 7).code == 0
+    assert here(capsys, *short, "--batch-size", 9, "--num-steps", 5).code == 0
+    Path("t.txt").write_text("a")
+    here(capsys, *short).refused("has 1 characters", "longer text")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_models_that_are_none(capsys, run, command):
+    more = ("--corpus", "tide-clock") if command == "evaluate" else ()
+    whole = Path("r/checkpoint.safetensors").read_bytes()
+    for content, word in (
+        (whole[:-1], "damaged"),
+        (b"", "damaged"),
+        (b"text\n" * 9, "no safetensors file"),
+        (struct.pack("<Q", 2) + b"{}", "not a checkpoint of this program"),
+        (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "don't fit"),
+    ):
+        assert content != whole
+        Path("m.safetensors").write_bytes(content)
+        here(capsys, command, "m.safetensors", *more).refused("m.safetensors", word)
+    here(capsys, command, "nowhere", *more).refused("no checkpoint at nowhere")
+    here(capsys, command, ".", *more).refused("no checkpoint at")
+    here(capsys, command, "x" * 5000, *more).refused("File name too long")
+    # A resumed run, too, verifies what it begins with.
+    Path("r/checkpoint.safetensors").write_bytes(whole[:-1])
+    here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--prefix", ""], ["prefix is empty"]),
+    (["--prefix", "Time, ü"], ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"]),
+    (["--length", "0"], ["--length is 0"]),
+    (["--temperature", "0"], ["--temperature is 0.0"]),
+    (["--temperature", "nan"], ["--temperature is nan"]),
+    (["--temperature", "1", "--seed", "-1"], ["--seed is -1"]),
+    (["--device", "tpu"], ["--device tpu"]),
+    (["--backend", "trch"], ["Did you mean torch?"]),
+])  # fmt: skip
+def test_predicting_in_ways_that_cannot_be(capsys, run, arguments, words):
+    here(capsys, "predict", run, *arguments).refused(*words)
