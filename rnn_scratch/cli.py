@@ -281,9 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
     except OSError as error:
-        # Of the output: whoever read it has gone, or its disk is full. Python would say so at exit
-        # once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None:
+            # Of the output: whoever read it has gone, or its disk is full. Python would say so at
+            # exit once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         click.echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)

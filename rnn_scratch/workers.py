@@ -25,12 +25,18 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
     Raises RNNScratchError with the reason when the child fails, is killed, or goes on for longer
     than `timeout` seconds. No process is left behind, whatever happens here.
     """
-    command = [sys.executable, "-m", "rnn_scratch.workers", function, json.dumps(arguments)]
+    command = [sys.executable, "-m", "rnn_scratch.workers", function]
     late = threading.Event()
     with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as given,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as noise,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=noise, text=True) as child,
     ):
+        # In a file: a command line is too short for a text, and a pipe could block.
+        json.dump(arguments, given)
+        given.seek(0)
+        child = subprocess.Popen(
+            command, stdin=given, stdout=subprocess.PIPE, stderr=noise, encoding="utf-8"
+        )
 
         def give_up() -> None:
             late.set()
@@ -38,14 +44,16 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
 
         timer = threading.Timer(timeout, give_up)
         timer.start()
+        assert child.stdout is not None
         try:
-            assert child.stdout is not None
             for line in child.stdout:
                 yield json.loads(line)
             child.wait()
         finally:
             timer.cancel()
             child.kill()
+            child.wait()
+            child.stdout.close()
         if late.is_set():
             raise RNNScratchError(f"no answer within {timeout:g} s")
         if child.returncode < 0:
@@ -59,13 +67,13 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
 
 def main() -> None:
     """Answer a parent that has called `ask`."""
-    function, arguments = sys.argv[1:]
-    module, name = function.split(":")
+    module, name = sys.argv[1].split(":")
+    arguments = json.load(sys.stdin)
     # What a framework prints must not get between the lines of JSON.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        for answer in getattr(importlib.import_module(module), name)(*json.loads(arguments)):
+        for answer in getattr(importlib.import_module(module), name)(*arguments):
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
     except RNNScratchError as error:

@@ -55,7 +55,6 @@ def here(capsys, *arguments):
 def environment(**more):
     """This process's environment, without what makes a pipe look like a terminal."""
     kept = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    # A coverage tool or the like may print on stderr: only what we run says anything there.
     return {**kept, **{name: str(value) for name, value in more.items()}}
 
 
@@ -64,7 +63,7 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-        env=environment(PYTHONIOENCODING="utf-8", **(env or {})), **more,
+        env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}), **more,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,7 +113,9 @@ def test_vocabulary_of_the_built_in_text_is_what_this_file_thinks():
 def test_check_exact_at_the_command_line(asked_backends, capsys):
     from rnn_scratch.cli import main
 
-    small = ["--corpus", "tide-clock", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
+    # A text too long for a command line, as a book is.
+    Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
+    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
     with pytest.raises(SystemExit) as left:
         main(["check", *asked_backends, "--exact", "--json", *small])
     found = json.loads(capsys.readouterr().out)
