@@ -11,9 +11,9 @@ It is a matter of odds: two values a distance d apart part with probability d / 
 all elements of all steps, `tests/odds.py` measures the number of partings that is to be expected
 in a whole training; ``notebooks/records/odds.json`` has what it found. A grid four times as coarse
 has a fourth of it. This one is 2**-16 because the quality of the chapter's training does not
-suffer (perplexity as good as with 2**-20, on the same record), and because with a coarser one
+suffer (the same record has the perplexities), and because with a coarser one
 still a small learning rate would leave no step to take. Rounding the state that is carried, too,
-was tried and is not done: it would take less than a tenth off the odds.
+was tried and is not done: it would take about a tenth off the odds.
 """
 
 import hashlib

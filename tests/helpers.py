@@ -62,8 +62,8 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
     """A command in a process of its own, which goes on while the test does."""
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-        env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}), **more,
+        env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}), text=True,
+        encoding="utf-8", **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
     )  # fmt: skip
 
 

@@ -35,8 +35,6 @@ def test_all_backends_end_with_the_same_bits(asked_backends, tmp_path, sampling)
 
 
 def test_concise_models_end_with_the_same_bits(candidate, tmp_path):
-    if candidate == "mxnet":
-        pytest.skip("gluon's recurrent layer has no float64; test_parity holds what it says")
     reference = trained("numpy", tmp_path / "numpy", 10)
     assert trained(candidate, tmp_path / candidate, 10, model="concise") == reference
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 # Epochs of a few milliseconds: enough of them to be stopped among.
 EPOCHS = 150
-SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 800}
+SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def train(backend_name, run, **more):
 
 def finish(process):
     with process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return Done(process.returncode, out, err)
 
 
@@ -159,6 +159,17 @@ def test_a_history_that_cannot_grow_stops_the_run_in_words(backend_name, undistu
     assert not text.endswith(b"\n"), "the last line is to be half written"
     rnn_scratch.resume("limited", EPOCHS, threads=1)
     assert_undisturbed("limited", undisturbed)
+
+
+def test_what_fails_after_the_last_epoch_takes_nothing_away(undisturbed_of):
+    model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
+    done = there(model.stat().st_size + 1000, "train", "--backend", "numpy",
+                 *options(run="r", **{**SETTINGS, "num_epochs": 2}),
+                 program=("-c", LIMITED))  # fmt: skip
+    done.refused("perplexity.png could not be written")
+    assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
+    assert "--resume" not in done.out
+    assert runs.read(Path("r"))["sessions"][0]["outcome"] == "finished"
 
 
 def assert_stopped(done, run, number):

@@ -1,9 +1,11 @@
-"""Texts, terminals and pipes that cannot take what is printed, and text that looks like markup."""
+"""What is around a command: terminals and pipes that cannot take its output, memory, texts."""
 
 from pathlib import Path
 
 import pytest
-from helpers import here, options, start
+from helpers import SMALL, here, options, start, there
+
+from rnn_scratch import runs
 
 # Letters of several scripts; to some programs a picture, a colour, and the end of a line.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
@@ -38,3 +40,72 @@ def test_an_encoding_that_lacks_the_letters_stops_nothing(text, encoding):
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "standard deviation" in out.lower()
+
+
+@pytest.fixture
+def run(capsys):
+    assert here(capsys, "train", "--backend", "numpy", *options(
+        run="runs/r", num_epochs=1, **SMALL)).code == 0  # fmt: skip
+    return "runs/r"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+@pytest.mark.parametrize("arguments", [("runs",), ("predict", "runs/r")])
+def test_no_room_for_the_output(run, arguments):
+    with open("/dev/full", "w") as full, start(*arguments, stdout=full) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "Error: The output: No space left on device.\n")
+
+
+def test_the_reader_of_a_list_leaves(run):
+    with start("runs") as process:
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(60)
+    assert "Traceback" not in error
+    assert process.returncode in (0, 1)
+
+
+def test_help_says_the_defaults(capsys):
+    shown = " ".join(here(capsys, "train", "--help").out.split())
+    for default in ("[default: 32]", "[default: 0.01]", "[default: sequential]", "[default: 512]"):
+        assert default in shown
+
+
+def test_a_book_that_cannot_be_had_is_replaced_and_that_is_said(capsys, monkeypatch):
+    Path("file").write_text("no folder")
+    monkeypatch.setenv("RNN_SCRATCH_DATA", "file")
+    settings = {name: value for name, value in SMALL.items() if name != "corpus"}
+    train = ("train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings))
+    done = here(capsys, *train)
+    assert (done.code, done.err) == (0, "")
+    assert "The built-in text tide-clock is used instead." in done.out.splitlines()[0]
+    assert runs.read(Path("r"))["text"]["corpus"] == "tide-clock"
+    done = here(capsys, "train", "--resume", "r", "--epochs", 2)
+    assert (done.code, done.err) == (0, "")
+    assert "instead" not in done.out, "the text of the run was the built-in one"
+    here(capsys, *train, "--corpus", "time-machine").refused("cannot be had", "RNN_SCRATCH_DATA")
+
+
+# Memory is taken away once the framework is there, and little of it is left.
+POOR = """
+import resource, sys
+from rnn_scratch import cli, registry
+registry.load(sys.argv[1])
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
+cli.main(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize(("megabytes", "num_hiddens"), [(500, 20_000), (250, 3_000)])
+def test_want_of_memory_is_told_in_words(backend_name, megabytes, num_hiddens):
+    # In the first case the starting values don't fit, in the second the framework's own tensors.
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this takes a process's memory away as Linux does it")
+    settings = {"corpus": "tide-clock", "num_steps": 100, "batch_size": 250, "max_tokens": 0,
+                "num_hiddens": num_hiddens, "num_epochs": 1}  # fmt: skip
+    done = there(backend_name, megabytes, "train", "--backend", backend_name, *options(**settings),
+                 program=("-c", POOR))  # fmt: skip
+    done.refused("There is not enough memory: ")

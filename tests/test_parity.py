@@ -37,6 +37,15 @@ def test_numpy_says_that_it_has_no_layers():
     assert "no recurrent layer" in row.note
 
 
+def test_a_layer_that_cannot_do_float64_says_so(asked_backends):
+    if "mxnet" not in asked_backends:
+        pytest.skip("only MXNet has such a layer")
+    rows = list(parity.hold(registry.load("mxnet"), "concise"))
+    (refused,) = (row for row in rows if row.piece == "concise")
+    assert refused.case == "float64 relu"
+    assert "no float64 with relu" in refused.note
+
+
 def test_the_clip_acts_in_some_updates_and_not_in_others():
     # A check in which it never acts, or always, proves nothing about it.
     reference = registry.load("numpy")

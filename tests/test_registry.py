@@ -1,5 +1,6 @@
 """Backends by name: those that are missing, break, crash, or come from another package."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,8 @@ from rnn_scratch.contract import RNNScratchError
 FOREIGN = {
     "healthy": """
         from rnn_scratch.backends.numpy import *
-        from rnn_scratch.backends import numpy
+        def devices(dtype):
+            return ["fast", "cpu"]
         def environment():
             print("noise on stdout")
             return {"healthy": "1.2.3"}
@@ -47,7 +49,7 @@ def foreign(tmp_path):
         (package / "__init__.py").write_text(textwrap.dedent(source))
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
-    return {"PYTHONPATH": str(place)}
+    return {"PYTHONPATH": f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 def test_ours_come_first_in_the_order_in_which_they_are_told():
@@ -74,7 +76,7 @@ def test_the_table_has_a_row_for_each_and_no_crash_takes_it_down(foreign):
     assert list(told)[:2] == ["numpy", "torch"]
     assert set(told) >= {*registry.names(), *FOREIGN}
     assert told["numpy"].startswith("numpy yes cpu numpy ")
-    assert told["healthy"] == "healthy yes cpu healthy 1.2.3"
+    assert told["healthy"] == "healthy yes fast, cpu healthy 1.2.3"
     for name, reason in {
         "lacking": "lacks clip, predict, tensor",
         "segfault": "SIGSEGV",
@@ -92,12 +94,25 @@ def test_a_backend_of_another_package_trains_by_its_name(foreign):
     settings = {**SMALL, "num_epochs": 2, "run": "r"}
     done = there("train", "--backend", "healthy", *options(**settings), env=foreign)
     assert (done.code, done.err) == (0, "")
-    assert "healthy (scratch) on cpu" in done.out
+    assert "healthy (scratch) on fast" in done.out
     wrote = there("predict", "r", "--prefix", "the ", env=foreign)
     same = there("predict", "r", "--prefix", "the ", "--backend", "numpy", env=foreign)
     assert wrote.out == same.out != ""
-    without = there("predict", "r", "--prefix", "the ")
-    without.refused("There is no backend 'healthy'", "numpy")
+    there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
+
+
+def test_a_run_goes_on_where_it_was_unless_told_otherwise(foreign):
+    settings = {**SMALL, "num_epochs": 1, "run": "r", "backend": "healthy", "device": "cpu"}
+    assert there("train", *options(**settings), env=foreign).code == 0
+    for epochs, more, where in (
+        (2, [], "healthy (scratch) on cpu"),
+        (3, ["--device", "auto"], "healthy (scratch) on fast"),
+        (4, ["--backend", "numpy"], "numpy (scratch) on cpu"),
+        (5, ["--backend", "healthy"], "healthy (scratch) on fast"),
+    ):
+        done = there("train", "--resume", "r", "--epochs", epochs, *more, env=foreign)
+        assert (done.code, done.err) == (0, "")
+        assert where in done.out
 
 
 @pytest.mark.parametrize(("name", "words"), [

@@ -16,7 +16,6 @@ from helpers import (
     history,
     options,
     parameters,
-    there,
 )
 
 import rnn_scratch
@@ -154,9 +153,10 @@ def test_a_text_that_changed(tmp_path):
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
-def test_a_checkpoint_of_another_text(run_of_two, tmp_path):
+@pytest.mark.parametrize("content", [STORY.replace("e", "x"), STORY + "!"])
+def test_a_checkpoint_of_another_text(run_of_two, tmp_path, content):
     text = tmp_path / "text.txt"
-    text.write_text(STORY.replace("Hazel", "Hilda"))
+    text.write_text(content)  # with another vocabulary; with the same one
     other = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
     shutil.copy(checkpoint.find(other.folder), checkpoint.find(run_of_two))
     with pytest.raises(RNNScratchError, match="comes from another text"):
@@ -169,9 +169,12 @@ def test_a_run_s_checkpoint_is_no_run(run_of_two, tmp_path):
             rnn_scratch.resume(path, 4)
 
 
+# NumPy warns of each overflow; it is told in our words, and only once.
+quietly = pytest.mark.filterwarnings("error")
 DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
 
 
+@quietly
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
     done = here(capfd, "train", "--backend", backend_name, "--no-clip",
                 *options(run="r", num_epochs=3, **SMALL, **DIVERGING))  # fmt: skip
@@ -179,24 +182,24 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
     assert done.err.startswith("Error: The loss is no longer finite in epoch 1")
     for word in ("--lr than 1e+06", "leave out --no-clip", "--sigma than 10", "epoch 0 is kept"):
         assert word in done.err
-    assert "Warning" not in done.out + done.err
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
     session = runs.read(Path("r"))["sessions"][0]
     assert session["outcome"] == "failed"
     assert "no longer finite" in session["reason"]
 
 
+@quietly
 def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
     # One minibatch in the epoch: its loss is finite, and after it nothing is any more.
-    settings = {**SMALL, **DIVERGING, "batch_size": 30, "valid_tokens": 100}
+    settings = {**SMALL, **DIVERGING, "batch_size": 50, "valid_tokens": 100}
     done = here(capfd, "train", "--backend", backend_name, "--no-clip",
                 *options(run="r", num_epochs=3, **settings))  # fmt: skip
     assert done.code == 1
     assert "no longer finite in epoch 1" in done.err
-    assert "Warning" not in done.out + done.err
     assert history("r") == []
 
 
+@quietly
 def test_the_last_good_checkpoint_is_kept(backend_name):
     # Each epoch multiplies the parameters; a few are still finite.
     settings = {**SMALL, "lr": 3e3, "activation": "relu", "sigma": 0.5, "batch_size": 30}
@@ -210,6 +213,7 @@ def test_the_last_good_checkpoint_is_kept(backend_name):
     assert all(np.isfinite(array).all() for array in saved.arrays.values())
 
 
+@quietly
 def test_a_perplexity_too_large_for_a_number(capfd):
     settings = {**SMALL, "lr": 0.01, "activation": "relu", "sigma": 9.0, "dtype": "float64"}
     done = here(capfd, "train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings))
@@ -244,27 +248,3 @@ def test_the_number_of_threads_is_recorded():
     for threads in (0, -2):
         with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
             train("numpy", 1, threads=threads)
-
-
-# Memory is taken away once the framework is there, and little of it is left.
-POOR = """
-import resource, sys
-from rnn_scratch import cli, registry
-registry.load(sys.argv[1])
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
-cli.main(sys.argv[3:])
-"""
-
-
-@pytest.mark.parametrize(("megabytes", "num_hiddens"), [(500, 20_000), (250, 3_000)])
-def test_want_of_memory_is_told_in_words(backend_name, megabytes, num_hiddens):
-    # In the first case the starting values don't fit, in the second the framework's own tensors.
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("this takes a process's memory away as Linux does it")
-    settings = {"corpus": "tide-clock", "num_steps": 100, "batch_size": 250, "max_tokens": 0,
-                "num_hiddens": num_hiddens, "num_epochs": 1}  # fmt: skip
-    done = there(backend_name, megabytes, "train", "--backend", backend_name, *options(**settings),
-                 program=("-c", POOR))  # fmt: skip
-    done.refused("There is not enough memory: ")

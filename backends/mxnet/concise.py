@@ -2,7 +2,7 @@
 
 from mxnet import gluon, npx
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import Model, RNNScratchError
 
 from .machine import array, context, tensor
 from .scratch import state
@@ -10,6 +10,11 @@ from .scratch import state
 
 def concise(arrays, options):
     """The model on the framework's own layers, with parameters that start at `arrays`."""
+    if (options.activation, options.dtype) == ("relu", "float64"):
+        raise RNNScratchError(
+            "MXNet's recurrent layer has no float64 with relu: inside it computes in float32.\n"
+            "Use --activation tanh, --dtype float32, or --model scratch."
+        )
     V, H = arrays["W_xh"].shape
     recurrent = gluon.rnn.RNN(H, activation=options.activation, input_size=V, dtype=options.dtype)
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)

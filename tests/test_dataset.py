@@ -1,0 +1,57 @@
+"""A text made ready for a run: what is trained on, and what is held out."""
+
+import pytest
+
+from rnn_scratch import dataset, vocabulary
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.corpus import Text
+from rnn_scratch.settings import Settings
+
+CONTENT = "The quick brown fox\njumps over 2 lazy dogs.\n" * 10
+TEXT = Text("file", "here", CONTENT, "0" * 64)
+
+
+def prepare(text=TEXT, **settings):
+    return dataset.prepare(text, Settings(batch_size=2, num_steps=4, **settings))
+
+
+@pytest.mark.parametrize("how", ["chapter", "spaced", "none"])
+def test_the_vocabulary_is_that_of_the_whole_text(how):
+    whole = vocabulary.normalize(CONTENT, how)
+    found = prepare(normalize=how, max_tokens=12)
+    assert found.vocab == vocabulary.build(whole)
+    assert vocabulary.decode(found.train, found.vocab) == whole[:12]
+    assert len(found.valid) == 0
+
+
+@pytest.mark.parametrize(("max_tokens", "valid_tokens", "train", "valid"), [
+    (0, 0, slice(0, 440), slice(0, 0)),
+    (0, 30, slice(0, 410), slice(410, 440)),
+    (100, 30, slice(0, 100), slice(100, 130)),
+    (420, 30, slice(0, 410), slice(410, 440)),
+    (10_000, 0, slice(0, 440), slice(0, 0)),
+    (0, 428, slice(0, 12), slice(12, 440)),
+])  # fmt: skip
+def test_what_is_held_out_comes_after_what_is_trained_on(max_tokens, valid_tokens, train, valid):
+    found = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
+    assert len(CONTENT) == 440
+    assert vocabulary.decode(found.train, found.vocab) == CONTENT[train]
+    assert vocabulary.decode(found.valid, found.vocab) == CONTENT[valid]
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"valid_tokens": 440}, "--valid-tokens 440 leaves nothing to train on: the text has 440"),
+    ({"valid_tokens": 10**6}, "leaves nothing to train on"),
+    ({"valid_tokens": 1}, "--valid-tokens is 1"),
+    ({"valid_tokens": 429}, "The text to train on has 11 characters; .* it needs 12"),
+    ({"max_tokens": 11}, "The text to train on has 11 characters; .* it needs 12"),
+])  # fmt: skip
+def test_too_little_text(settings, words):
+    with pytest.raises(RNNScratchError, match=words):
+        prepare(normalize="none", **settings)
+
+
+def test_a_text_of_other_letters():
+    with pytest.raises(RNNScratchError, match=r"has no letters from a to z.*\n.*--normalize none"):
+        prepare(TEXT._replace(content="привет 123\n" * 20))
+    assert len(prepare(TEXT._replace(content="привет 123\n" * 20), normalize="none").train) == 220
