@@ -4,11 +4,14 @@ Run in the folder of the clone. The records lie under ``notebooks/records``, a r
 what is made of them stands in the README between two marks, and a test fails when it differs.
 """
 
+import json
+import math
 import re
 import statistics
 from pathlib import Path
 
 from . import figures, runs
+from .exact import GRID
 
 RECORDS = Path("notebooks/records")
 FIGURE = Path("notebooks/figures/perplexity.png")
@@ -17,7 +20,7 @@ START, END = "<!-- results: made from records -->", "<!-- end of results -->"
 
 
 def table(records: Path) -> str:
-    """The results of all recorded runs as a Markdown table, and a sample from each scratch run."""
+    """The results of all recorded runs as Markdown: a table, samples, and what exact mode gave."""
     rows, samples = [], []
     for folder in sorted(path.parent for path in records.glob(f"*/{runs.RECORD}")):
         record, history = runs.read(folder), runs.history(folder)
@@ -39,7 +42,27 @@ def table(records: Path) -> str:
         "|---|---|---|---|---|---|---|---|\n"
     )
     machine = f"Measured on: {where}{session['threads']}."
-    return "\n".join([head + "\n".join(rows), "", machine, "", *samples])
+    return "\n".join([head + "\n".join(rows), "", machine, "", *samples, "", exact(records)])
+
+
+def exact(records: Path) -> str:
+    """What the exact training of all backends gave, and the odds that it would not have."""
+    found = json.loads((records / "exact.json").read_text(encoding="utf-8"))
+    odds = json.loads((records / "odds.json").read_text(encoding="utf-8"))
+    ends = {name: rows[-1] for name, rows in found["backends"].items()}
+    digests = sorted({row["digest"] for row in ends.values()})
+    last = next(iter(ends.values()))
+    grid = f"2**{math.log2(GRID):.0f}"
+    chance = odds["expected partings in one training, NumPy and PyTorch"][grid]
+    acted = odds["updates in which the clip acted"][grid]
+    perplexity = odds["perplexity after the last epoch"]
+    return (
+        f"Exact mode, {found['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
+        f"{', '.join(ends)} end with parameters of the digest {' and '.join(digests)}. The clip "
+        f"acted in {acted} updates. Perplexity is {perplexity[grid]:.4f}, and in plain float64 "
+        f"{perplexity['no grid']:.4f}. The odds that two backends part in such a training, "
+        f"measured: 1 in {1 / chance:,.0f}."
+    )
 
 
 def figure(records: Path, path: Path) -> None:

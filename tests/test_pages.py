@@ -1,11 +1,14 @@
 """What the pages say is so: examples run, records are what the figures come from."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rnn_scratch import records, runs
+from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
 CLONE = HERE.parent
@@ -43,6 +46,27 @@ def test_what_the_records_must_show():
         most = 1.5 if model == "concise" else {"sequential": 1.1, "random": 1.8}[sampling]
         assert history[-1].perplexity <= most, name
     assert len(found) >= 11
+
+
+def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_four_backends():
+    found = json.loads((CLONE / records.RECORDS / "exact.json").read_text(encoding="utf-8"))
+    assert found["settings"] == {**Settings().__dict__, "exact": True, "dtype": "float64"}
+    assert list(found["backends"]) == ["numpy", "torch", "tensorflow", "mxnet"]
+    digests = [[row["digest"] for row in rows] for rows in found["backends"].values()]
+    assert all(each == digests[0] for each in digests)
+    assert len(set(digests[0])) == len(digests[0]) > 10
+    assert found["equal"]
+
+
+def test_the_record_of_float64_agrees_for_a_hundred_epochs():
+    losses = {
+        path.name: [row.loss for row in history]
+        for path, _, history in runs.listing(CLONE / records.RECORDS / "float64")
+    }
+    assert sorted(losses) == ["mxnet", "numpy", "tensorflow", "torch"]
+    for name in losses:
+        assert len(losses[name]) == 100
+        np.testing.assert_allclose(np.exp(losses[name]), np.exp(losses["numpy"]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("page", ["errata.md"])
