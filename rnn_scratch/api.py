@@ -68,7 +68,10 @@ def resume(
     folder = _folder(run)
     last = runs.read(folder)["sessions"][-1]
     backend = backend or last["backend"]
-    device = device or (last["device"] if backend == last["backend"] else "auto")
+    if backend == last["backend"]:  # as it was: another number of threads may sum otherwise
+        device, threads = device or last["device"], threads or last["threads"]
+        eager = eager or last["eager"]
+    device = device or "auto"
     place = Place(backend, model or last["model"], device, threads, eager)
     report = report or Report()
     given = None if corpus is None and text is None else find_text(corpus, text, report)

@@ -74,7 +74,7 @@ def _present(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
     if names:
         for name in names:
             registry.known(name)
-        return list(names)
+        return list(dict.fromkeys(names))
     ready = []
     for name in registry.names():
         answer = registry.probe(name)
@@ -93,7 +93,9 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
         table.add_column(column)
     for row in rows:
         difference = "-" if row.difference is None else f"{row.difference:.1e}"
-        verdict = "not offered" if row.piece == "concise" else "ok" if row.passed else "OFF"
+        verdict = (
+            "not offered" if row.piece in ("concise", "device") else "ok" if row.passed else "OFF"
+        )
         table.add_row(
             row.piece, row.result, row.case, difference, row.where, f"{row.allowed:.1e}", verdict,
             row.note, style=None if row.passed else "bold red",

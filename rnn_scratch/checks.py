@@ -30,7 +30,7 @@ def rows(name: str, model: str, device: str) -> Iterator[Row]:
 def _rows(name: str, model: str, device: str) -> Iterator[Row]:
     backend = registry.load(name)
     backend.set_threads(1)
-    yield from parity.hold(backend, model, registry.choose_device(backend, device, "float64"))
+    yield from parity.hold(backend, model, registry.choose_device(backend, device, "float32"))
 
 
 def collapse(found: Sequence[Row]) -> list[Row]:

@@ -163,7 +163,8 @@ def check(
     settings = _settings(options, no_clip)
     exact = settings.pop("exact", False)
     if not exact and (settings or corpus or text):
-        given = ", ".join(map(option_of, settings)) or "a text"
+        given = ", ".join(map(option_of, settings)) or "A text"
+        given = given.replace("--theta", "--no-clip") if no_clip else given
         raise RNNScratchError(f"{given} goes with --exact: the pieces are checked on fixed sizes.")
     if exact:
         chosen = model or "scratch"

@@ -192,7 +192,7 @@ def devices(dtype: str) -> list[str]:
 
 
 def set_threads(threads: int | None) -> int:
-    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    """Compute with so many threads from here on (None: its own choice), and say how many."""
 
 
 def set_eager(eager: bool) -> None:

@@ -68,7 +68,8 @@ def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
     """What the record of a run keeps of its text."""
     return {
         "corpus": text.corpus,
-        "origin": text.origin,
+        # A book is found again by its name, wherever it lies; the folders here concern nobody.
+        "origin": text.origin if text.corpus == "file" else text.corpus,
         "sha256": text.sha256,
         "vocabulary": len(prepared.vocab),
         "train_tokens": len(prepared.train),

@@ -20,16 +20,18 @@ START, END = "<!-- results: made from records -->", "<!-- end of results -->"
 
 
 def table(records: Path) -> str:
-    """The results of all recorded runs as Markdown: a table, samples, and what exact mode gave."""
+    """Results as Markdown: a row for each run in the folder, samples, and what exact mode gave."""
     rows, samples = [], []
-    for folder in sorted(path.parent for path in records.glob(f"*/{runs.RECORD}")):
+    folders = sorted(path.parent for path in records.glob(f"*/{runs.RECORD}"))
+    if not folders:
+        raise FileNotFoundError(f"there are no records of runs in {records}: nox -s records")
+    for folder in folders:
         record, history = runs.read(folder), runs.history(folder)
         settings, session = record["settings"], record["sessions"][-1]
         seconds = sum(row.seconds for row in history)
         speed = statistics.median(row.tokens / row.seconds for row in history)
-        mode = "exact" if settings["exact"] else settings["dtype"]
         rows.append(
-            f"| {session['backend']} | {session['model']} | {settings['sampling']} | {mode} "
+            f"| {session['backend']} | {session['model']} | {settings['sampling']} "
             f"| {history[-1].epoch} | {history[-1].perplexity:.3f} | {speed:,.0f} "
             f"| {seconds / 60:.1f} min |"
         )
@@ -38,8 +40,8 @@ def table(records: Path) -> str:
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
         where = f"{session['machine']['processor']}, {session['device']}, threads: "
     head = (
-        "| backend | model | sampling | mode | epochs | perplexity | tokens/s | training time |\n"
-        "|---|---|---|---|---|---|---|---|\n"
+        "| backend | model | sampling | epochs | perplexity | tokens/s | training time |\n"
+        "|---|---|---|---|---|---|---|\n"
     )
     machine = f"Measured on: {where}{session['threads']}."
     return "\n".join([head + "\n".join(rows), "", machine, "", *samples, "", exact(records)])

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -64,8 +65,8 @@ def load(name: str) -> Backend:
 
 def install(name: str) -> str:
     """The line that installs what a backend of ours needs, or why none can."""
-    if name == "mxnet" and sys.version_info >= (3, 13):
-        return "MXNet 1.9.1 works up to Python 3.12; make the environment with that"
+    if name == "mxnet" and not mxnet_can_be_had():
+        return "it cannot be; MXNet 1.9.1 is there up to Python 3.12, on Linux or an Intel Mac"
     return f"pip install -e '.[{name}]'"
 
 
@@ -75,6 +76,12 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
         raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
     backend = load(name)
     return backend, backend.set_threads(threads)
+
+
+def mxnet_can_be_had() -> bool:
+    """Whether there is an MXNet 1.9.1 for this Python and platform; the extra says the same."""
+    intel_mac = sys.platform == "darwin" and platform.machine() == "x86_64"
+    return sys.version_info < (3, 13) and (sys.platform == "linux" or intel_mac)
 
 
 def choose_device(backend: Backend, asked: str, dtype: str) -> str:

@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -89,7 +88,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write the record; the old one stays until the new one is whole."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, default=dataclasses.asdict)
+    text = json.dumps(record, indent=2, ensure_ascii=False)
     files.replace(folder / RECORD, text.encode() + b"\n")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,12 +54,17 @@ def train(
     folder = runs.create(folder, place.backend)
     record = {
         "format": 1,
-        "settings": settings,
+        "settings": dataclasses.asdict(settings),
         "text": dataset.origin(text, prepared),
         "sessions": [],
     }
     start = Checkpoint(model.to_arrays(model.params), prepared.vocab, settings, 0, text.sha256)
-    checkpoint.save(folder / checkpoint.FILE, start)
+    try:
+        checkpoint.save(folder / checkpoint.FILE, start)
+        _begin(folder, record, start, backend, place)
+    except BaseException:  # nothing has begun: no folder is left that is not a run's
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return _session(folder, record, start, prepared, backend, model, place, report)
 
 
@@ -96,7 +102,9 @@ def resume(
     backend, place = ready(place, settings)
     model = build(backend, place, before.arrays, settings)
     runs.cut_history(folder, before.epoch)
-    record["settings"] = settings
+    record["settings"] = dataclasses.asdict(settings)
+    before = before._replace(settings=settings)
+    _begin(folder, record, before, backend, place)
     return _session(folder, record, before, prepared, backend, model, place, report)
 
 
@@ -115,6 +123,22 @@ def build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) ->
     return registry.build(backend, place.model, arrays, options)
 
 
+def _begin(
+    folder: Path, record: dict[str, Any], before: Checkpoint, backend: Backend, place: Place
+) -> None:
+    # A session in the record, that says where and with what it computes.
+    session = {
+        "started": _now(),
+        "from_epoch": before.epoch,
+        **place._asdict(),
+        "machine": machine.describe(),
+        "environment": backend.environment(),
+        "outcome": "running",  # what a kill leaves
+    }
+    record["sessions"].append(session)
+    runs.write(folder, record)
+
+
 def _session(
     folder: Path,
     record: dict[str, Any],
@@ -126,24 +150,14 @@ def _session(
     report: Report,
 ) -> Run:
     # From one checkpoint on to the last epoch, with the record kept whatever happens.
-    settings: Settings = record["settings"]
-    session: dict[str, Any] = {
-        "started": _now(),
-        "from_epoch": before.epoch,
-        **place._asdict(),
-        "machine": machine.describe(),
-        "environment": backend.environment(),
-        "outcome": "running",  # what a kill leaves
-    }
-    record["sessions"].append(session)
-    runs.write(folder, record)
-    report.start(folder, settings, session, before.epoch + 1)
+    settings = before.settings
     try:
+        report.start(folder, settings, record["sessions"][-1], before.epoch + 1)
         trained = training.epochs(backend, place.backend, model, before, prepared, settings, report)
         for epoch, arrays in trained:
             # History first: a kill between the two leaves one line too many, which is cut.
             runs.append(folder, epoch)
-            before = before._replace(arrays=arrays, settings=settings, epoch=epoch.epoch)
+            before = before._replace(arrays=arrays, epoch=epoch.epoch)
             checkpoint.save(folder / checkpoint.FILE, before)
             report.epoch(epoch)
         outcome = {

@@ -108,15 +108,14 @@ def test_a_damaged_header_never_ends_in_another_exception(saved):
     noticed = 0
     length = len(whole) - len(parts(saved)[1])
     for place in range(length):
-        for flip in (1, 128):
-            damaged = bytearray(whole)
-            damaged[place] ^= flip
-            saved.write_bytes(damaged)
-            try:
-                checkpoint.load(saved)  # another learning rate, say, is no damage to be seen
-            except RNNScratchError:
-                noticed += 1
-    assert noticed > 0.85 * 2 * length
+        damaged = bytearray(whole)
+        damaged[place] ^= (1, 4, 128)[place % 3]
+        saved.write_bytes(damaged)
+        try:
+            checkpoint.load(saved)  # another learning rate, say, is no damage to be seen
+        except RNNScratchError:
+            noticed += 1
+    assert noticed > 0.85 * length
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 50, b"\xff" * 100, b"\0" * 100])

@@ -172,6 +172,13 @@ def test_what_fails_after_the_last_epoch_takes_nothing_away(undisturbed_of):
     assert runs.read(Path("r"))["sessions"][0]["outcome"] == "finished"
 
 
+def test_what_fails_before_the_first_epoch_leaves_nothing_behind(backend_name):
+    done = there(100, "train", "--backend", backend_name, *options(run="r", num_epochs=1, **SMALL),
+                 program=("-c", LIMITED))  # fmt: skip
+    done.refused("checkpoint.safetensors could not be written: File too large")
+    assert not Path("r").exists()
+
+
 def assert_stopped(done, run, number):
     """The epoch of the checkpoint that a run has kept that could not write."""
     done.refused("could not be written", os.strerror(number), run)

@@ -10,10 +10,11 @@ from .scratch import state
 
 def concise(arrays, options):
     """The model on the framework's own layers, with parameters that start at `arrays`."""
-    if (options.activation, options.dtype) == ("relu", "float64"):
+    if (options.activation, options.dtype, options.device) == ("relu", "float64", "cpu"):
+        # Measured: it rounds every hidden state to a float32. It does so for relu only.
         raise RNNScratchError(
-            "MXNet's recurrent layer has no float64 with relu: inside it computes in float32.\n"
-            "Use --activation tanh, --dtype float32, or --model scratch."
+            "MXNet's recurrent layer, gluon.rnn.RNN, computes relu in float32 on the CPU, and "
+            "float64 was asked for.\nUse --dtype float32, --activation tanh or --model scratch."
         )
     V, H = arrays["W_xh"].shape
     recurrent = gluon.rnn.RNN(H, activation=options.activation, input_size=V, dtype=options.dtype)

@@ -7,19 +7,24 @@ import warnings
 
 import numpy
 
-# MXNet 1.9.1 still asks for numpy.bool, which NumPy 1.24 removed: while it is imported, and later
-# when it indexes. So the name stays. (NumPy 2 has it again, but MXNet does not run there.)
+# MXNet 1.9.1 still asks for numpy.bool, which NumPy 1.24 removed: when it is imported, and later
+# when it indexes, so the name stays. (NumPy 2 has it again, but MXNet does not run with that.)
 vars(numpy).setdefault("bool", bool)
+
+# After a product OpenMP's threads wait for the next one, spinning: on a machine that is busy with
+# other things, for longer than the product took (measured: two threads 1.5 to 50 times slower).
+# So they spin for a moment only, as they do by themselves where they know that cores are short.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 with warnings.catch_warnings():
     if not os.environ.get("RNN_SCRATCH_VERBOSE"):
-        warnings.simplefilter("ignore")  # MXNet's own sources are full of what is deprecated by now
+        warnings.simplefilter("ignore")  # MXNet itself uses a lot that is deprecated by now
     import mxnet
     from mxnet import autograd, np, npx
 
-# NumPy's semantics of shapes and arrays in place of MXNet's own older ones. MXNet would log this
-# through the root logger and so install a handler there, for everybody: it thinks that it has.
-mxnet.util._set_np_shape_logged = True
+# NumPy's shapes and arrays, in place of MXNet's own older ones. MXNet would say so in the root
+# logger, and thereby install a handler there for everybody: it is told that it has said it.
+mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
 
 _eager = False
@@ -31,7 +36,7 @@ def devices(dtype):
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    """Compute with so many threads from here on (None: its own choice), and say how many."""
     library = mxnet.base._LIB
     if not mxnet.runtime.Features().is_enabled("OPENMP"):
         return 1
@@ -42,9 +47,11 @@ def set_threads(threads):
             library.omp_set_num_threads(threads)
         found.append(library.omp_get_max_threads())
 
-    # OpenMP counts its threads per calling thread, and MXNet does not compute in this one but in
-    # its engine's: setting the number here, with threadpoolctl for instance, would change nothing
-    # (measured). So the engine is given this function as an operation to execute.
+    # OpenMP keeps the number for each thread that calls it, and MXNet computes in a thread of its
+    # engine: set from here, by threadpoolctl for instance, it would change nothing (measured). So
+    # the engine is given this function as an operation to execute. Both of MXNet's libraries for
+    # matrix products, OpenBLAS and oneDNN, follow OpenMP. Of its own accord it uses half of the
+    # processors, taking the other half for hyperthreads, unless OMP_NUM_THREADS says otherwise.
     operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(in_engine)
     cpu = (ctypes.c_int * 2)(mxnet.cpu().device_typeid, 0)
     mxnet.base.check_call(
@@ -55,7 +62,7 @@ def set_threads(threads):
 
 
 def set_eager(eager):
-    """Run the same functions uncompiled, for stepping through them."""
+    """Run the same functions uncompiled, for stepping through them; before a model is made."""
     global _eager
     _eager = eager
 
@@ -66,7 +73,7 @@ def synchronize(device):
 
 
 def environment():
-    """The versions of MXNet and of what it was built with, and whether there is a GPU."""
+    """The version of MXNet, the libraries that it multiplies matrices with, and a GPU."""
     features = mxnet.runtime.Features()
     built = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]
     found = {
@@ -96,8 +103,9 @@ def array(tensor):
 def compiled(forward):
     """The same function, which autograd records once per shape; from then on MXNet replays it.
 
-    What is replayed is the graph as a whole, with its memory laid out beforehand, in place of one
-    operation after another. Only training is: elsewhere nothing records, and shapes change.
+    The graph is replayed as a whole, in memory laid out beforehand, and gives the same numbers to
+    the last bit as its operations do one after another. Only where gradients are recorded: what
+    generates and evaluates is called with other shapes all the time.
     """
     graphs = {}
 

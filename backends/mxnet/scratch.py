@@ -39,22 +39,24 @@ def step(x, state, params, options):
     return H @ params["W_hq"] + params["b_q"], (H,)
 
 
-@compiled
+@compiled  # where gradients are recorded: one graph for each shape of tokens
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
+    # Rows are taken step by step: were they all taken before the loop, the way back would write a
+    # gradient of the size of all of them for each step.
     inputs = params["W_xh"] + params["b_h"]  # (V, H): its rows are one_hot(tokens) @ W_xh + b_h
-    # fully_connected multiplies with oneDNN, faster than @, by weights that it wants transposed;
-    # that copies them, slowly, and so stands before the loop.
+    # fully_connected multiplies with oneDNN, faster than @, by weights that it wants transposed.
+    # Transposing copies them, slowly, and so comes before the loop.
     W_hh, W_hq = params["W_hh"].T, params["W_hq"].T  # (H, H), (V, H)
+    V, num_hiddens = W_hq.shape
     hiddens = []
     for x in tokens.T:
-        # Row by row: were all taken at once, the gradient of every x would be as large as all.
-        z = np.take(inputs, x, axis=0) + _linear(H, W_hh)  # (B, H)
-        H = _activation(z, options)  # (B, H)
+        z = npx.fully_connected(H, W_hh, num_hidden=num_hiddens, no_bias=True)  # (B, H)
+        H = _activation(np.take(inputs, x, axis=0) + z, options)  # (B, H)
         hiddens.append(H)
     outputs = np.concatenate(hiddens)  # (T*B, H)
-    return _linear(outputs, W_hq, params["b_q"]), (H,)
+    return npx.fully_connected(outputs, W_hq, params["b_q"], num_hidden=V), (H,)
 
 
 def loss(logits, targets):
@@ -65,17 +67,18 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    # MXNet's detach() returns a new array: whoever drops it has detached nothing.
+    # detach() returns a new array and leaves s as it is. Without it the next minibatch would not
+    # notice: backward() frees the graph, and what is freed passes no gradient on.
     return tuple(s.detach() for s in state)
 
 
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
-    with autograd.record():  # and only here: there is nothing to switch off anywhere else
+    with autograd.record():  # MXNet records here and nowhere else: nothing has to be switched off
         logits, state = model.forward(X, state, model.params, model.options)
         mean = loss(logits, Y)
     mean.backward()
-    # Copied, or the next minibatch would write its gradients over these.
+    # Copied: the next backward() writes into the same param.grad.
     grads = {name: param.grad.copy() for name, param in model.params.items()}
     return mean.detach(), grads, detach(state)
 
@@ -151,14 +154,9 @@ def scratch(arrays, options):
 
 
 def _to_arrays(params):
-    return {name: array(param) for name, param in params.items()}  # already copies
+    return {name: array(param) for name, param in params.items()}  # asnumpy() copies
 
 
 def _activation(z, options):
+    # "tanh" or "relu". np.tanh gives the same and takes six times as long in float32.
     return npx.activation(z, options.activation)
-
-
-def _linear(x, weight, *bias):
-    return npx.fully_connected(
-        x, weight, *bias, num_hidden=len(weight), no_bias=not bias, flatten=False
-    )

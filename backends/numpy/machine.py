@@ -10,7 +10,7 @@ def devices(dtype):
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    """Compute with so many threads from here on (None: its own choice), and say how many."""
     if threads is not None:
         threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
     return max((pool["num_threads"] for pool in _blas()), default=1)

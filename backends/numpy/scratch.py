@@ -37,6 +37,7 @@ def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     hiddens = _hiddens(tokens, state, params, options)  # (T+1, B, H)
     outputs = hiddens[1:].reshape(-1, hiddens.shape[2])  # (T*B, H)
+    # A copy, because a view would keep all hidden states alive.
     return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1].copy(),)
 
 

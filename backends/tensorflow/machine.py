@@ -50,7 +50,7 @@ def devices(dtype):
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    """Compute with so many threads from here on (None: its own choice), and say how many."""
     now = tf.config.threading.get_inter_op_parallelism_threads() or _num_threads()
     wanted = threads or now
     # So many operations at a time rather than so many threads for each: a product (B, H) @ (H, H)

@@ -17,7 +17,7 @@ def devices(dtype):
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: as it is), and say how many it will be."""
+    """Compute with so many threads from here on (None: its own choice), and say how many."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

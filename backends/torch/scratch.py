@@ -116,7 +116,7 @@ def train_epoch(model, minibatches, how, carry):
     return sum(map(float, losses)), num_tokens, state
 
 
-@torch.no_grad()
+@torch.no_grad()  # no graph is needed
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
     losses, num_tokens, state = [], 0, None
