@@ -69,7 +69,7 @@ def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
     return {
         "corpus": text.corpus,
         # A book is found again by its name, wherever it lies; the folders here concern nobody.
-        "origin": text.origin if text.corpus == "file" else text.corpus,
+        "origin": text.corpus if text.corpus in corpus.BOOKS else text.origin,
         "sha256": text.sha256,
         "vocabulary": len(prepared.vocab),
         "train_tokens": len(prepared.train),

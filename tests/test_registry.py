@@ -1,12 +1,13 @@
 """Backends by name: those that are missing, break, crash, or come from another package."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from helpers import SMALL, environment, options, there
+from helpers import SMALL, environment, here, options, there
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -176,3 +177,31 @@ def test_a_new_reader_of_the_core_needs_no_framework():
                           env=environment())  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "--num-hiddens" in done.stdout
+
+
+def missing():
+    """Our backends whose framework this environment really lacks: none where all are installed."""
+    return [name for name in registry.FRAMEWORKS if importlib.util.find_spec(name) is None]
+
+
+def test_what_is_not_installed_is_told_with_the_line_that_installs_it(asked_backends):
+    for name in missing():
+        with pytest.raises(RNNScratchError, match="which is not installed") as told:
+            registry.load(name)
+        assert registry.install(name) in str(told.value)
+        answer = registry.probe(name)
+        assert not answer["ready"]
+        assert registry.install(name) in answer["reason"]
+    # And with it missing everything else works: the other tests are run in the same environment.
+    assert not set(missing()) & set(asked_backends)
+
+
+def test_check_without_names_leaves_out_what_is_missing(capsys):
+    lacking = missing()
+    if not lacking:
+        pytest.skip("all frameworks are installed here")
+    done = here(capsys, "check", "--exact", "--corpus", "tide-clock", "--num-hiddens", 8,
+                "--epochs", 1)  # fmt: skip
+    assert done.code == 0, done
+    for name in lacking:
+        assert f"{name} is left out" in done.out
