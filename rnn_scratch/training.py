@@ -1,8 +1,11 @@
 """Training: one epoch after another, and what is told of them."""
 
+import contextlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,32 +58,35 @@ def epochs(
     """
     how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
     carry = minibatches.carries(settings.sampling)
-    for number in range(before.epoch + 1, settings.num_epochs + 1):
-        batches = minibatches.of_epoch(
-            prepared.train, settings.batch_size, settings.num_steps,
-            settings.sampling, settings.seed, number,
-        )  # fmt: skip
-        valid = minibatches.whole(prepared.valid, settings.batch_size, settings.num_steps)
-        with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
-            start = time.perf_counter()
-            summed, tokens, _ = backend.train_epoch(model, _counted(batches, report), how, carry)
-            backend.synchronize(model.options.device)
-            seconds = time.perf_counter() - start
-            arrays = model.to_arrays(model.params)
-            loss, valid_loss = summed / tokens, None
-            if len(prepared.valid):
-                valid_loss = float(np.divide(*backend.evaluate(model, valid, True)))
-        if not all(np.isfinite(x).all() for x in (loss, valid_loss or 0, *arrays.values())):
-            raise _diverged(number, settings)
-        sample = None
-        if number % SAMPLE_EVERY == 0:
-            sample = predictions(backend, model, prepared.vocab, prepared.train)[0]
-        epoch = Epoch(
-            number, loss, perplexity(loss),
-            valid_loss, None if valid_loss is None else perplexity(valid_loss),
-            tokens, seconds, name, sample,
-        )  # fmt: skip
-        yield epoch, arrays
+    with _interruptible() as stop_if_asked:
+        for number in range(before.epoch + 1, settings.num_epochs + 1):
+            batches = minibatches.of_epoch(
+                prepared.train, settings.batch_size, settings.num_steps,
+                settings.sampling, settings.seed, number,
+            )  # fmt: skip
+            valid = minibatches.whole(prepared.valid, settings.batch_size, settings.num_steps)
+            with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
+                start = time.perf_counter()
+                counted = _counted(batches, report, stop_if_asked)
+                summed, tokens, _ = backend.train_epoch(model, counted, how, carry)
+                backend.synchronize(model.options.device)
+                seconds = time.perf_counter() - start
+                arrays = model.to_arrays(model.params)
+                loss, valid_loss = summed / tokens, None
+                if len(prepared.valid):
+                    valid_loss = float(np.divide(*backend.evaluate(model, valid, True)))
+            if not all(np.isfinite(x).all() for x in (loss, valid_loss or 0, *arrays.values())):
+                raise _diverged(number, settings)
+            sample = None
+            if number % SAMPLE_EVERY == 0:
+                sample = predictions(backend, model, prepared.vocab, prepared.train)[0]
+            epoch = Epoch(
+                number, loss, perplexity(loss),
+                valid_loss, None if valid_loss is None else perplexity(valid_loss),
+                tokens, seconds, name, sample,
+            )  # fmt: skip
+            yield epoch, arrays
+            stop_if_asked()
 
 
 def predictions(
@@ -100,11 +106,37 @@ def predictions(
 
 
 def _counted(
-    batches: Iterable[minibatches.Minibatch], report: Report
+    batches: Iterable[minibatches.Minibatch], report: Report, stop_if_asked: Callable[[], None]
 ) -> Iterator[minibatches.Minibatch]:
     for X, Y in batches:
         yield X, Y
         report.minibatch(X.size)
+        stop_if_asked()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    # Ctrl-C is remembered, and obeyed between minibatches. Raised at any place it could be lost:
+    # Python drops an exception in a destructor, and MXNet has many. A second one is obeyed at once.
+    asked: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop_if_asked  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _diverged(epoch: int, settings: Settings) -> RNNScratchError:
