@@ -82,7 +82,7 @@ def lines(folder):
 
 def wait_for_epochs(process, folder, number):
     """Return when so many epochs are in the history of a run that still goes on."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # against a hang, on however busy a machine
     while len(lines(folder)) < number:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
