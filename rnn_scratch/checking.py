@@ -75,14 +75,8 @@ def _present(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
         for name in names:
             registry.known(name)
         return list(dict.fromkeys(names))
-    ready = []
-    for name in registry.names():
-        answer = registry.probe(name)
-        if answer["ready"]:
-            ready.append(name)
-        elif not quiet:
-            screen.print(f"{name} is left out: {answer['reason']}", soft_wrap=True)
-    return ready
+    say = display.Lines(screen).say
+    return registry.ready((lambda line: None) if quiet else say)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:

@@ -11,8 +11,16 @@ from typing import Any
 
 import click
 
+from .cli_compare import compare, report
 from .contract import RNNScratchError
-from .options import place_options, settings_options, text_options, unknown_option
+from .options import (
+    given,
+    place_options,
+    settings_from,
+    settings_options,
+    text_options,
+    unknown_option,
+)
 from .settings import option_of
 
 WANT_OF_MEMORY = re.compile(
@@ -27,6 +35,10 @@ def cli() -> None:
 
     Train one:  rnn-scratch train --backend torch
     """
+
+
+cli.add_command(compare)
+cli.add_command(report)
 
 
 @cli.command()
@@ -45,13 +57,13 @@ def train(
 
     _let_through(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
-    settings = _settings(options, no_clip)
+    settings = settings_from(options, no_clip)
     screen = display.console()
     report = (display.Bar if screen.is_terminal else display.Lines)(screen)
     try:
         if resume is None:
             done = api.train(
-                corpus=corpus, text=text, run=run, report=report, **_given(place), **settings
+                corpus=corpus, text=text, run=run, report=report, **given(place), **settings
             )  # fmt: skip
         else:
             if run is not None:
@@ -84,7 +96,7 @@ def predict(run: str, prefix: str, verbose: bool, **options: Any) -> None:
     from . import api
 
     _let_through(verbose)
-    click.echo(api.predict(run, prefix, **_given(options)))
+    click.echo(api.predict(run, prefix, **given(options)))
 
 
 @cli.command()
@@ -97,7 +109,7 @@ def evaluate(run: str, verbose: bool, **options: Any) -> None:
     from . import api, display
 
     _let_through(verbose)
-    found = api.evaluate(run, report=display.Lines(display.console()), **_given(options))
+    found = api.evaluate(run, report=display.Lines(display.console()), **given(options))
     skipped = f" ({found.skipped:,} unknown ones skipped)" if found.skipped else ""
     click.echo(
         f"perplexity {display.shown(found.perplexity)} on {found.tokens:,} characters{skipped}"
@@ -160,12 +172,12 @@ def check(
     """
     from . import checking
 
-    settings = _settings(options, no_clip)
+    settings = settings_from(options, no_clip)
     exact = settings.pop("exact", False)
     if not exact and (settings or corpus or text):
-        given = ", ".join(map(option_of, settings)) or "A text"
-        given = given.replace("--theta", "--no-clip") if no_clip else given
-        raise RNNScratchError(f"{given} goes with --exact: the pieces are checked on fixed sizes.")
+        stray = ", ".join(map(option_of, settings)) or "A text"
+        stray = stray.replace("--theta", "--no-clip") if no_clip else stray
+        raise RNNScratchError(f"{stray} goes with --exact: the pieces are checked on fixed sizes.")
     if exact:
         chosen = model or "scratch"
         settings = {"num_epochs": 50, **settings}
@@ -174,18 +186,6 @@ def check(
         models = [model] if model else ["scratch", "concise"]
         good = checking.pieces(backends, models, device, everything, as_json)
     sys.exit(0 if good else 1)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _settings(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
-    # Those that were given on the command line.
-    settings = _given(options)
-    if no_clip and "theta" in settings:
-        raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
-    return {**settings, "theta": None} if no_clip else settings
 
 
 def _let_through(verbose: bool) -> None:

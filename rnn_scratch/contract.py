@@ -199,12 +199,30 @@ def set_eager(eager: bool) -> None:
     """Run the same functions uncompiled, for stepping through them; before a model is made."""
 
 
+def set_tf32(allowed: bool) -> None:
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23.
+
+    A backend begins with it off, for the numbers to be those of the others.
+    """
+
+
 def synchronize(device: str) -> None:
     """Return when all that was asked of the device is done: before any clock stops."""
 
 
 def environment() -> dict[str, str]:
     """The framework's version, and those of the libraries and devices it computes with."""
+
+
+def memory(device: str) -> int | None:
+    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+
+
+def multiply(h: Tensor, W: Tensor, times: int) -> Tensor:
+    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed.
+
+    Nothing else, in the way in which the framework multiplies such matrices fastest.
+    """
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
@@ -219,4 +237,7 @@ PIECES = (
     params, state, encode, step, forward, loss, detach, gradients,
     clip, update, train_minibatch, train_epoch, evaluate, predict, scratch, concise,
 )  # fmt: skip
-MACHINE = (devices, set_threads, set_eager, synchronize, environment, tensor, array)
+MACHINE = (
+    devices, set_threads, set_eager, set_tf32, synchronize, environment, memory, multiply,
+    tensor, array,
+)  # fmt: skip

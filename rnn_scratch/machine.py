@@ -2,10 +2,16 @@
 
 import os
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+try:
+    import resource
+except ImportError:
+    resource = None  # type: ignore[assignment]
 
 
 def describe() -> dict[str, str | int]:
@@ -25,6 +31,23 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def load() -> float | None:
+    """How many processes were at work in the last minute, on average; None where not told."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def peak_memory() -> int | None:
+    """The most bytes of memory that this process has had at once; None where it is not told."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0])
+    except (OSError, IndexError):
+        pass  # not Linux
+    if resource is None:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on a Mac
 
 
 def processor() -> str:

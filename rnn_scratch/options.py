@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import click
 
+from .contract import RNNScratchError
 from .settings import Settings, option_of
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -66,3 +68,16 @@ unknown_option = click.option(
     show_default=True,
     help="What to do with characters that the model's vocabulary lacks.",
 )
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def settings_from(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
+    """The settings that were given; RNNScratchError for two that exclude each other."""
+    settings = given(options)
+    if no_clip and "theta" in settings:
+        raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
+    return {**settings, "theta": None} if no_clip else settings

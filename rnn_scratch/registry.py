@@ -4,7 +4,7 @@ import difflib
 import importlib
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -105,13 +105,30 @@ def build(backend: Backend, model: str, arrays: Arrays, options: Options) -> Mod
     return getattr(backend, model)(arrays, options)
 
 
-def probe(name: str, timeout: float = 120) -> dict[str, Any]:
+def ready(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
+    """The backends that are ready, in an interpreter of their own if they have one.
+
+    A line is said for each that is not.
+    """
+    found = []
+    for name in names():
+        answer = probe(name, python=(pythons or {}).get(name, sys.executable))
+        if answer["ready"]:
+            found.append(name)
+        else:
+            say(f"{name} is left out: {answer['reason']}")
+    return found
+
+
+def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict[str, Any]:
     """What the backend says of itself, asked in a process of its own: a crash is an answer too.
 
     It is ``ready``, with ``environment``, ``devices`` and ``threads``, or not, with a ``reason``.
     """
     try:
-        answers = list(workers.ask("rnn_scratch.registry:describe", name, timeout=timeout))
+        answers = list(
+            workers.ask("rnn_scratch.registry:describe", name, timeout=timeout, python=python)
+        )
     except RNNScratchError as error:
         return {"ready": False, "reason": str(error)}
     return answers[0] if answers else {"ready": False, "reason": "it ended without an answer"}

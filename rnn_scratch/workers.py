@@ -13,19 +13,27 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .contract import RNNScratchError
 
 
-def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
+def ask(
+    function: str,
+    *arguments: Any,
+    timeout: float,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
     """What ``module:function`` yields for these arguments, as it comes.
 
-    Raises RNNScratchError with the reason when the child fails, is killed, or goes on for longer
-    than `timeout` seconds. No process is left behind, whatever happens here.
+    The child is run by the interpreter `python`, with what `environment` adds to this process's.
+    Raises RNNScratchError with the reason when it cannot be started, fails, is killed, or says
+    nothing for `timeout` seconds. No process is left behind, whatever happens here.
     """
-    command = [sys.executable, "-m", "rnn_scratch.workers", function]
+    command = [python, "-m", "rnn_scratch.workers", function]
     late = threading.Event()
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as given,
@@ -34,20 +42,25 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
         # In a file: a command line is too short for a text, and a pipe could block.
         json.dump(arguments, given)
         given.seek(0)
-        child = subprocess.Popen(
-            command, stdin=given, stdout=subprocess.PIPE, stderr=noise, encoding="utf-8"
-        )
+        try:
+            child = subprocess.Popen(
+                command, stdin=given, stdout=subprocess.PIPE, stderr=noise, encoding="utf-8",
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+        except OSError as error:
+            raise RNNScratchError(f"{python} could not be started: {error.strerror}") from error
 
         def give_up() -> None:
             late.set()
             child.kill()
 
-        timer = threading.Timer(timeout, give_up)
-        timer.start()
         assert child.stdout is not None
+        timer = _after(timeout, give_up)
         try:
             for line in child.stdout:
+                timer.cancel()
                 yield json.loads(line)
+                timer = _after(timeout, give_up)
             child.wait()
         finally:
             timer.cancel()
@@ -57,7 +70,9 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
         if late.is_set():
             raise RNNScratchError(f"no answer within {timeout:g} s")
         if child.returncode < 0:
-            raise RNNScratchError(f"killed by {signal.Signals(-child.returncode).name}")
+            hint = " (by the system, perhaps, for want of memory)"
+            name = signal.Signals(-child.returncode).name
+            raise RNNScratchError(f"killed by {name}{hint if name == 'SIGKILL' else ''}")
         if child.returncode:
             noise.seek(0)
             said = [line for line in noise.read().splitlines() if line.strip()]
@@ -65,8 +80,24 @@ def ask(function: str, *arguments: Any, timeout: float) -> Iterator[Any]:
             raise RNNScratchError(f"failed with exit code {child.returncode}: {last}")
 
 
+def _after(seconds: float, do: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _leave_with_the_parent() -> None:
+    # A parent that is killed cannot end its child: the child notices that it has been left.
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer a parent that has called `ask`."""
+    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
     module, name = sys.argv[1].split(":")
     arguments = json.load(sys.stdin)
     # What a framework prints must not get between the lines of JSON.

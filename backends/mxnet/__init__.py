@@ -1,6 +1,17 @@
 """The MXNet backend: recorded once, then replayed as one graph; differentiated by autograd."""
 
-from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
+from .machine import (
+    array,
+    devices,
+    environment,
+    memory,
+    multiply,
+    set_eager,
+    set_tf32,
+    set_threads,
+    synchronize,
+    tensor,
+)
 
 # isort: split
 # The machine comes first: it sets what must be set before MXNet is imported.
@@ -35,10 +46,13 @@ __all__ = [
     "forward",
     "gradients",
     "loss",
+    "memory",
+    "multiply",
     "params",
     "predict",
     "scratch",
     "set_eager",
+    "set_tf32",
     "set_threads",
     "state",
     "step",

@@ -67,6 +67,11 @@ def set_eager(eager):
     _eager = eager
 
 
+def set_tf32(allowed):
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = str(int(allowed))
+
+
 def synchronize(device):
     """Return when all that was asked of any device is done."""
     npx.waitall()
@@ -83,6 +88,21 @@ def environment():
     if mxnet.context.num_gpus():
         found["gpu"] = str(mxnet.gpu(0))
     return found
+
+
+def memory(device):
+    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+    if device != "cuda":
+        return None
+    free, total = mxnet.context.gpu_memory_info()  # MXNet keeps what it once took
+    return total - free
+
+
+def multiply(h, W, times):
+    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
+    for _ in range(times):
+        h = npx.fully_connected(h, W, num_hidden=len(W), no_bias=True)  # with oneDNN
+    return h
 
 
 def context(device):

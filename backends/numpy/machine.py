@@ -20,6 +20,10 @@ def set_eager(eager):
     """Nothing to do: nothing here is compiled."""
 
 
+def set_tf32(allowed):
+    """Nothing to do: there is no GPU here."""
+
+
 def synchronize(device):
     """Nothing to wait for: NumPy returns when it is done."""
 
@@ -28,6 +32,17 @@ def environment():
     """The versions of NumPy and of the linear algebra library that it multiplies matrices with."""
     blas = ", ".join(sorted({f"{pool['internal_api']} {pool['version']}" for pool in _blas()}))
     return {"numpy": np.__version__, "blas": blas or "unknown"}
+
+
+def memory(device):
+    """None: NumPy has no device apart from the process."""
+
+
+def multiply(h, W, times):
+    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
+    for _ in range(times):
+        h = h @ W.T
+    return h
 
 
 def tensor(array, device):

@@ -73,6 +73,11 @@ def set_eager(eager):
     tf.config.run_functions_eagerly(eager)
 
 
+def set_tf32(allowed):
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
 def synchronize(device):
     """Return when all that was asked of the device is done."""
     if device == "cuda":
@@ -86,6 +91,20 @@ def environment():
         found["cuda"] = str(tf.sysconfig.get_build_info().get("cuda_version"))
         found["gpu"] = tf.config.experimental.get_device_details(gpu).get("device_name", "unknown")
     return found
+
+
+def memory(device):
+    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
+
+
+@tf.function
+def multiply(h, W, times):
+    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
+    W = tf.transpose(W)  # once: a product by a matrix that is laid out so takes less time
+    for _ in range(times):
+        h = h @ W
+    return h
 
 
 def tensor(array, device):

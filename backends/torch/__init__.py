@@ -1,7 +1,18 @@
 """The PyTorch backend: eager, differentiated by autograd; on CPU, CUDA or MPS."""
 
 from .concise import concise
-from .machine import array, devices, environment, set_eager, set_threads, synchronize, tensor
+from .machine import (
+    array,
+    devices,
+    environment,
+    memory,
+    multiply,
+    set_eager,
+    set_tf32,
+    set_threads,
+    synchronize,
+    tensor,
+)
 from .scratch import (
     clip,
     detach,
@@ -32,10 +43,13 @@ __all__ = [
     "forward",
     "gradients",
     "loss",
+    "memory",
+    "multiply",
     "params",
     "predict",
     "scratch",
     "set_eager",
+    "set_tf32",
     "set_threads",
     "state",
     "step",

@@ -27,6 +27,12 @@ def set_eager(eager):
     """Nothing to do: nothing here is compiled."""
 
 
+def set_tf32(allowed):
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
 def synchronize(device):
     """Return when all that was asked of the device is done."""
     if device == "cuda":
@@ -41,6 +47,18 @@ def environment():
     if torch.cuda.is_available():
         found |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
     return found
+
+
+def memory(device):
+    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None
+
+
+def multiply(h, W, times):
+    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
+    for _ in range(times):
+        h = h @ W.T
+    return h
 
 
 def tensor(array, device):

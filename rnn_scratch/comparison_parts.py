@@ -1,0 +1,165 @@
+"""The three parts of a comparison: trainings, trainings in float64, rounds of taking times.
+
+Each yields a candidate when one of its workers has ended.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from . import workers
+from .contract import RNNScratchError
+from .measuring import Event, Task
+from .plan import Candidate, Plan, Record, Watch, name, varied
+from .settings import Settings
+
+# Libraries that read the number of their threads from the environment, before anything can tell
+# them otherwise.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+           "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
+# What is kept of a worker that has taken times.
+TIMES = ("import", "first", "minibatches", "products", "generation", "memory", "device_memory")
+
+
+def trainings(
+    record: Record, plan: Plan, settings: Settings, text: list[str], watch: Watch
+) -> Iterator[Candidate]:
+    """Check and train each, with one seed after another."""
+    for candidate in record["candidates"]:
+        for seed in range(settings.seed, settings.seed + plan.seeds):
+            if candidate["state"] != "waiting":
+                break
+            seeded = dataclasses.replace(settings, seed=seed)
+            asked = seed == settings.seed
+            doing = f"training, seed {seed}" if plan.seeds > 1 else "training"
+            _with_reason(candidate, _train, plan, seeded, text, watch, doing, asked)
+            if candidate["state"] == "waiting":
+                _require_same(candidate, record["candidates"])
+            yield candidate
+
+
+def float64(
+    record: Record, plan: Plan, settings: Settings, text: list[str], watch: Watch
+) -> Iterator[Candidate]:
+    """Train in float64, to see how far the losses of each are from those of NumPy."""
+    doubled = dataclasses.replace(settings, dtype="float64")
+    reference: list[float] = []
+    for candidate in record["candidates"]:
+        if candidate["state"] != "waiting" or not (reference or candidate["backend"] == "numpy"):
+            continue
+        watch.busy(candidate, "training in float64")
+        losses = candidate["trainings"][0].pop("losses", [])
+        try:
+            if settings.dtype != "float64":
+                for event in _ask(candidate, "train", plan, plan.threads, doubled, text, False):
+                    if event["event"] == "epoch":
+                        losses += event["losses"]
+                        watch.busy(candidate, f"training in float64: epoch {event['epoch']}")
+        except RNNScratchError as error:
+            candidate["float64"] = {"reason": str(error)}
+        else:
+            reference = reference or losses
+            apart = (abs(a - b) / b for a, b in zip(losses, reference))
+            candidate["float64"] = {"differences": [float(f"{value:.2e}") for value in apart]}
+        yield candidate
+
+
+def rounds(
+    record: Record, plan: Plan, settings: Settings, text: list[str], watch: Watch
+) -> Iterator[Candidate]:
+    """Take times of each in turn, in an order that moves on by one from round to round."""
+    turns = [(candidate, speed) for candidate in record["candidates"]
+             for speed in candidate["speed"] if candidate["state"] == "waiting"]  # fmt: skip
+    for number in range(plan.repeats):
+        first = number % max(len(turns), 1)
+        for candidate, speed in turns[first:] + turns[:first]:
+            if speed["state"] == "failed":
+                continue
+            chosen, threads = varied(plan, settings, speed["value"])
+            doing = f"timing, round {number + 1}/{plan.repeats}"
+            if plan.vary:
+                doing += f", {plan.vary[0]} {speed['value']}"
+            watch.busy(candidate, doing)
+            try:
+                found: Event = {"round": number}
+                for event in _ask(candidate, "take_times", plan, threads, chosen, text, False):
+                    found |= {key: value for key, value in event.items()
+                              if event["event"] != "turn" and key in TIMES}  # fmt: skip
+                    speed["threads"] = event.get("threads", speed.get("threads"))
+                speed["rounds"].append(found)
+                speed["state"] = "measured"
+            except RNNScratchError as error:
+                speed |= {"state": "failed", "reason": str(error)}
+            yield candidate
+
+
+def _with_reason(candidate: Candidate, work: Any, *arguments: Any) -> None:
+    # Do a candidate's work; if it fails, that and the reason go into the candidate.
+    try:
+        work(candidate, *arguments)
+    except RNNScratchError as error:
+        candidate |= {"state": "failed", "reason": str(error)}
+
+
+def _train(
+    candidate: Candidate, plan: Plan, settings: Settings, text: list[str], watch: Watch,
+    doing: str, check: bool,
+) -> None:  # fmt: skip
+    watch.busy(candidate, "starting" if check else doing)
+    training: dict[str, Any] = {"seed": settings.seed, "perplexity": []}
+    candidate["trainings"].append(training)  # what there is of it, if the worker is killed
+    for event in _ask(candidate, "train", plan, plan.threads, settings, text, check):
+        if event["event"] == "ready" and check:
+            keep = ("device", "threads", "libraries", "machine", "environment")
+            candidate |= {key: event[key] for key in keep}
+            watch.busy(candidate, "checking")
+        elif event["event"] == "checked":
+            candidate["check"] = {key: event[key] for key in ("comparisons", "off")}
+            if event["off"]:
+                raise RNNScratchError(
+                    f"its check is off in {len(event['off'])} of {event['comparisons']} "
+                    f"comparisons, first in: {event['off'][0]}"
+                )
+        elif event["event"] == "not offered":
+            candidate |= {"state": "not offered", "reason": event["reason"], "trainings": []}
+        elif event["event"] == "epoch":
+            losses = event["losses"]
+            training["perplexity"].append(math.exp(min(sum(losses) / len(losses), 700)))
+            if check and settings.dtype == "float64":
+                training["losses"] = training.get("losses", []) + losses
+            watch.busy(candidate, f"{doing}: epoch {event['epoch']}/{settings.num_epochs}")
+        elif event["event"] == "trained":
+            training |= {key: event[key] for key in ("parameters", "minibatches", "samples")}
+
+
+def _require_same(candidate: Candidate, others: Sequence[Candidate]) -> None:
+    # Nothing is compared that did not begin with the same numbers and see the same text.
+    training = candidate["trainings"][-1]
+    for other in others:
+        for theirs in other["trainings"]:
+            for what in ("parameters", "minibatches"):
+                if (
+                    theirs["seed"] == training["seed"]
+                    and theirs.get(what, training[what]) != training[what]
+                ):
+                    starting = "starting " if what == "parameters" else ""
+                    reason = f"its {starting}{what} are not those of {name(other)}"
+                    candidate |= {"state": "failed", "reason": reason}
+
+
+def _ask(
+    candidate: Candidate, function: str, plan: Plan, threads: int,
+    settings: Settings, text: list[str], check: bool,
+) -> Iterator[Event]:  # fmt: skip
+    backend = candidate["backend"]
+    task = Task(backend, candidate["model"], plan.device, threads, plan.tf32,
+                dataclasses.asdict(settings), text, check)  # fmt: skip
+    where = {"python": plan.pythons[backend]} if backend in plan.pythons else {}
+    yield from workers.ask(
+        f"rnn_scratch.measuring:{function}", *task, timeout=plan.timeout,
+        environment=dict.fromkeys(THREADS, str(threads)), **where,
+    )  # fmt: skip
+
+
+PARTS = (trainings, float64, rounds)

@@ -1,0 +1,202 @@
+"""What the workers of a comparison do, each in a process of its own: one trains, one takes times.
+
+Both begin in the same way, so that what is timed is what was trained: the same starting values,
+the same minibatches, the same number of threads.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import threadpoolctl
+
+from . import corpus, dataset, decoding, machine, minibatches, parity, registry, sessions, training
+from .contract import Backend, Model, RNNScratchError, Update
+from .dataset import Prepared
+from .exact import GRID, digest
+from .initial import initial
+from .sessions import Place
+from .settings import Settings
+
+Event = dict[str, Any]
+
+STEADY, TURNS = 1.5, 5  # training is timed for so many seconds, and for so many epochs, at least
+GENERATED = 200  # characters
+
+
+class Task(NamedTuple):
+    """What a worker is asked to do; plain values, as they go to it as JSON."""
+
+    backend: str
+    model: str
+    device: str
+    threads: int
+    tf32: bool
+    settings: dict[str, Any]
+    text: list[str]
+    check: bool = False  # hold the backend against the reference before it trains
+
+
+def train(*values: Any) -> Iterator[Event]:
+    """Train as the settings say: events ``ready``, ``checked``, an ``epoch`` each, ``trained``.
+
+    An epoch has the loss of every update. Ends early with ``not offered`` where the framework has
+    no layer for a concise model, and after ``checked`` where something was off.
+    """
+    task = Task(*values)
+    backend, place, ready = _ready(task)
+    yield ready
+    if task.check:
+        rows = list(parity.hold(backend, task.model, place.device, short=True))
+        off = [" ".join((r.piece, r.result, "in", r.case)) for r in rows if not r.passed]
+        yield {"event": "checked", "comparisons": len(rows), "off": off}
+        if off:
+            return
+    settings, prepared = _prepared(task)
+    try:
+        network = _network(backend, place, settings, prepared)
+    except RNNScratchError as error:
+        if task.model != "concise":
+            raise
+        yield {"event": "not offered", "reason": str(error).splitlines()[0]}
+        return
+    start, seen = digest(network.to_arrays(network.params)), hashlib.sha256()
+    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
+    for number in range(1, settings.num_epochs + 1):
+        losses, state = [], None
+        for X, Y in _minibatches(prepared, settings, number):
+            seen.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
+            if state is None or not minibatches.carries(settings.sampling):
+                state = network.state(len(X), network.num_hiddens, network.options)
+            tokens, targets = (backend.tensor(part, place.device) for part in (X, Y))
+            with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
+                mean, state = backend.train_minibatch(network, tokens, targets, state, how)
+            losses.append(mean)
+        told = [float(backend.array(mean)) for mean in losses]
+        if not all(map(math.isfinite, told)):
+            raise RNNScratchError(f"training diverged in epoch {number}")
+        yield {"event": "epoch", "epoch": number, "losses": told}
+    yield {
+        "event": "trained",
+        "parameters": start,
+        "minibatches": seen.hexdigest()[:16],
+        "samples": training.predictions(backend, network, prepared.vocab, prepared.train),
+    }
+
+
+def take_times(*values: Any) -> Iterator[Event]:
+    """Times of one process: events ``ready``, ``turn`` while it goes on, and ``timed``.
+
+    Seconds: ``first``, of the first minibatch, compilation and all; ``minibatches``, of one in the
+    steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
+    between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
+    ``device_memory`` of the device's.
+    """
+    task = Task(*values)
+    backend, place, ready = _ready(task)
+    yield ready
+    settings, prepared = _prepared(task)
+    network = _network(backend, place, settings, prepared)
+    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
+    carry = minibatches.carries(settings.sampling)
+    batches = list(_minibatches(prepared, settings, 1))
+    multiply = _products(backend, place.device, settings)
+
+    def seconds(done: Any, times: int = 1) -> float:
+        backend.synchronize(place.device)
+        start = time.perf_counter()
+        done()
+        backend.synchronize(place.device)
+        return (time.perf_counter() - start) / times
+
+    def epoch() -> None:
+        backend.train_epoch(network, batches, how, carry)
+
+    with np.errstate(all="ignore"):
+        first = seconds(lambda: backend.train_epoch(network, batches[:1], how, carry))
+        epoch()  # to warm up
+        multiply()
+        steady: list[float] = []
+        products: list[float] = []
+        begun = time.perf_counter()
+        while len(steady) < TURNS or time.perf_counter() - begun < STEADY:
+            steady.append(seconds(epoch, len(batches)))
+            products.append(seconds(multiply))
+            yield {"event": "turn", "turn": len(steady)}
+        prefix = prepared.train[:10].tolist()
+
+        def generate() -> None:
+            backend.predict(network, prefix, GENERATED, decoding.greedy)
+
+        generate()  # to warm up
+        steps = len(prefix) + GENERATED - 1
+        generation = [seconds(generate, steps) for _ in range(TURNS)]
+    yield {
+        "event": "timed",
+        "first": first,
+        "minibatches": steady,
+        "products": products,
+        "generation": generation,
+        "memory": machine.peak_memory(),
+        "device_memory": backend.memory(place.device),
+    }
+
+
+def _ready(task: Task) -> tuple[Backend, Place, Event]:
+    start = time.perf_counter()
+    registry.load(task.backend)
+    imported = time.perf_counter() - start
+    settings = Settings(**task.settings)
+    place = Place(task.backend, task.model, task.device, task.threads)
+    backend, place = sessions.ready(place, settings)
+    backend.set_tf32(task.tf32)
+    pools = {p["internal_api"]: p["num_threads"] for p in threadpoolctl.threadpool_info()}
+    return backend, place, {
+        "event": "ready",
+        "import": imported,
+        "device": place.device,
+        "threads": place.threads,
+        "libraries": pools,  # with the number of threads of each
+        "machine": machine.describe(),
+        "environment": backend.environment(),
+    }  # fmt: skip
+
+
+def _prepared(task: Task) -> tuple[Settings, Prepared]:
+    settings = Settings(**task.settings)
+    return settings, dataset.prepare(corpus.Text(*task.text), settings)
+
+
+def _network(backend: Backend, place: Place, settings: Settings, prepared: Prepared) -> Model:
+    arrays = initial(len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed)
+    return sessions.build(backend, place, arrays, settings)
+
+
+def _minibatches(
+    prepared: Prepared, settings: Settings, epoch: int
+) -> Iterator[minibatches.Minibatch]:
+    return minibatches.of_epoch(
+        prepared.train, settings.batch_size, settings.num_steps,
+        settings.sampling, settings.seed, epoch,
+    )  # fmt: skip
+
+
+def _products(backend: Backend, device: str, settings: Settings) -> Any:
+    # What training cannot do without, the matrix products with W_hh: for each time step one on
+    # the way forward (B, H) @ (H, H) and one on the way back, and one (T*B, H) @ (H, H) for the
+    # gradient of W_hh. The embedding and the output layer are left out: a twentieth of the work.
+    chance = np.random.RandomState(0)
+    B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
+    W, h, hs = (
+        backend.tensor(chance.normal(0, H**-0.5, shape).astype(settings.dtype), device)
+        for shape in ((H, H), (B, H), (T * B, H))
+    )
+
+    def multiply() -> None:
+        backend.multiply(h, W, 2 * T)
+        backend.multiply(hs, W, 1)
+
+    return multiply
