@@ -1,5 +1,6 @@
 """What a run was made on: for the record, so that a figure can be believed."""
 
+import ctypes
 import os
 import platform
 import re
@@ -31,6 +32,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that arrays have freed, for the next ones."""
+    # Of large arrays glibc gives it back to the system at once, and every minibatch pays for the
+    # same pages again: up to a tenth of the time of training (measured).
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the largest that it takes
 
 
 def load() -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from . import workers
+from . import machine, workers
 from .contract import MACHINE, PIECES, Arrays, Backend, Model, Options, RNNScratchError
 
 GROUP = "rnn_scratch.backends"
@@ -74,6 +74,7 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """The backend of that name, computing with so many threads, and how many they will be."""
     if threads is not None and threads < 1:
         raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
+    machine.keep_memory()
     backend = load(name)
     return backend, backend.set_threads(threads)
 

@@ -85,7 +85,7 @@ def gradients(model, X, Y, state):
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum(_sum(grad * grad) for grad in grads.values()))
     if theta is None:
         return grads, norm
     scale = theta / np.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
@@ -155,6 +155,12 @@ def scratch(arrays, options):
 
 def _to_arrays(params):
     return {name: array(param) for name, param in params.items()}  # asnumpy() copies
+
+
+def _sum(x):
+    # A product with ones, and then the sum of that: x.sum() takes ten times as long.
+    ones = np.ones((1, x.shape[-1]), dtype=x.dtype, ctx=x.ctx)
+    return npx.fully_connected(np.atleast_2d(x), ones, num_hidden=1, no_bias=True).sum()
 
 
 def _activation(z, options):

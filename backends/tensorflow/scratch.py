@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rnn_scratch.contract import Model
 
-from .machine import array, on, on_its_device, tensor
+from .machine import array, on, on_its_device, product, shared, tensor
 
 
 def params(arrays, options):
@@ -42,12 +42,9 @@ def forward(tokens, state, params, options):
     (H,) = state
     # one_hot(tokens) @ W_xh + b_h, with the bias added to V rows instead of T*B.
     inputs = tf.gather(params["W_xh"] + params["b_h"], tf.transpose(tokens))  # (T, B, H)
-    hiddens = []
-    for x in tf.unstack(inputs):
-        H = _activation(x + H @ params["W_hh"], options)  # (B, H)
-        hiddens.append(H)
-    outputs = tf.concat(hiddens, 0)  # (T*B, H)
-    return outputs @ params["W_hq"] + params["b_q"], (H,)
+    hiddens = _recurrence(inputs, H, tf.convert_to_tensor(params["W_hh"]), options)  # (T, B, H)
+    outputs = _flat(hiddens)  # (T*B, H)
+    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
 
 
 def loss(logits, targets):
@@ -152,5 +149,45 @@ def _to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+def _recurrence(inputs, H, W_hh, options):
+    # The loop over time, with its way back by hand: the tape would multiply for the gradient of
+    # W_hh at every time step; here it is one product for all of them.
+
+    @tf.custom_gradient
+    def recurrence(inputs, H, W_hh):
+        # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H).
+        columns = shared(W_hh, options.device)
+        hiddens = [H]
+        for x in tf.unstack(inputs):
+            hiddens.append(_activation(x + product(hiddens[-1], columns), options))  # (B, H)
+        hiddens = tf.stack(hiddens)  # (T+1, B, H)
+
+        def backward(d_hiddens):
+            # dz is the gradient before the activation; d_next is what the next step sends back.
+            columns = shared(tf.transpose(W_hh), options.device)
+            slope = _slope(hiddens[1:], options)  # (T, B, H)
+            dz, d_next = [], tf.zeros_like(H)
+            for d, s in zip(reversed(tf.unstack(d_hiddens)), reversed(tf.unstack(slope))):
+                dz.append((d + d_next) * s)  # (B, H)
+                d_next = product(dz[-1], columns)
+            dz = tf.stack(dz[::-1])  # (T, B, H)
+            before, columns = _flat(hiddens[:-1]), shared(_flat(dz), options.device)
+            d_W_hh = product(tf.transpose(before), columns)  # all time steps in one product
+            return dz, d_next, d_W_hh
+
+        return hiddens[1:], backward
+
+    return recurrence(inputs, H, W_hh)
+
+
+def _flat(x):
+    return tf.reshape(x, (-1, x.shape[-1]))  # (T, B, H) to (T*B, H)
+
+
 def _activation(z, options):
     return tf.tanh(z) if options.activation == "tanh" else tf.nn.relu(z)
+
+
+def _slope(h, options):
+    # The derivative of the activation, from its value.
+    return 1 - h * h if options.activation == "tanh" else tf.cast(h > 0, h.dtype)

@@ -46,12 +46,9 @@ def forward(tokens, state, params, options):
     # one_hot(tokens) @ W_xh + b_h. An embedding gathers rows as an index does, but its gradient
     # is summed several times faster.
     inputs = F.embedding(tokens.T, params["W_xh"]) + params["b_h"]  # (T, B, H)
-    hiddens = []
-    for x in inputs.unbind():
-        H = _activation(torch.addmm(x, H, params["W_hh"]), options)  # (B, H)
-        hiddens.append(H)
-    outputs = torch.cat(hiddens)  # (T*B, H)
-    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (H,)
+    hiddens = _Recurrence.apply(inputs, H, params["W_hh"], options)  # (T, B, H)
+    outputs = hiddens.flatten(0, 1)  # (T*B, H)
+    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
 
 
 def loss(logits, targets):
@@ -153,5 +150,39 @@ def _to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+class _Recurrence(torch.autograd.Function):
+    # The loop over time, with its way back by hand: autograd would multiply for the gradient of
+    # W_hh at every time step; here it is one product for all of them.
+
+    @staticmethod
+    def forward(ctx, inputs, H, W_hh, options):
+        # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H).
+        hiddens = [H]
+        for x in inputs.unbind():
+            hiddens.append(_activation(torch.addmm(x, hiddens[-1], W_hh), options))  # (B, H)
+        hiddens = torch.stack(hiddens)  # (T+1, B, H)
+        ctx.save_for_backward(hiddens, W_hh)
+        ctx.options = options
+        return hiddens[1:]
+
+    @staticmethod
+    def backward(ctx, d_hiddens):
+        # dz is the gradient before the activation; d_next is what the next step sends back.
+        hiddens, W_hh = ctx.saved_tensors
+        slope = _slope(hiddens[1:], ctx.options)  # (T, B, H)
+        dz, d_next = [], torch.zeros_like(hiddens[0])
+        for d, s in zip(reversed(d_hiddens.unbind()), reversed(slope.unbind())):
+            dz.append((d + d_next) * s)  # (B, H)
+            d_next = dz[-1] @ W_hh.T
+        dz = torch.stack(dz[::-1])  # (T, B, H)
+        d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz.flatten(0, 1)  # all time steps in one product
+        return dz, d_next, d_W_hh, None
+
+
 def _activation(z, options):
     return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)
+
+
+def _slope(h, options):
+    # The derivative of the activation, from its value.
+    return 1 - h * h if options.activation == "tanh" else (h > 0).to(h.dtype)
