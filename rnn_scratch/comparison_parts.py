@@ -5,7 +5,7 @@ Each yields a candidate when one of its workers has ended.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from . import workers
@@ -18,14 +18,16 @@ from .settings import Settings
 # them otherwise.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
-# What is kept of a worker that has taken times.
-TIMES = ("import", "first", "minibatches", "products", "generation", "memory", "device_memory")
+# What is kept of a worker that has taken times, and of every worker.
+TIMES = ("first", "minibatches", "products", "generation", "memory", "device_memory")
+DIGESTS = ("parameters", "minibatches seen")
 
 
 def trainings(
     record: Record, plan: Plan, settings: Settings, text: list[str], watch: Watch
 ) -> Iterator[Candidate]:
     """Check and train each, with one seed after another."""
+    seen: dict[Any, Any] = {}
     for candidate in record["candidates"]:
         for seed in range(settings.seed, settings.seed + plan.seeds):
             if candidate["state"] != "waiting":
@@ -33,9 +35,10 @@ def trainings(
             seeded = dataclasses.replace(settings, seed=seed)
             asked = seed == settings.seed
             doing = f"training, seed {seed}" if plan.seeds > 1 else "training"
-            _with_reason(candidate, _train, plan, seeded, text, watch, doing, asked)
-            if candidate["state"] == "waiting":
-                _require_same(candidate, record["candidates"])
+            try:
+                _train(candidate, plan, seeded, text, watch, doing, asked, seen)
+            except RNNScratchError as error:
+                candidate |= {"state": "failed", "reason": str(error)}
             yield candidate
 
 
@@ -45,6 +48,7 @@ def float64(
     """Train in float64, to see how far the losses of each are from those of NumPy."""
     doubled = dataclasses.replace(settings, dtype="float64")
     reference: list[float] = []
+    seen: dict[Any, Any] = {}
     for candidate in record["candidates"]:
         if candidate["state"] != "waiting" or not (reference or candidate["backend"] == "numpy"):
             continue
@@ -56,6 +60,8 @@ def float64(
                     if event["event"] == "epoch":
                         losses += event["losses"]
                         watch.busy(candidate, f"training in float64: epoch {event['epoch']}")
+                    elif event["event"] == "trained":
+                        _require_same(event, seen, None, candidate)
         except RNNScratchError as error:
             candidate["float64"] = {"reason": str(error)}
         else:
@@ -71,6 +77,7 @@ def rounds(
     """Take times of each in turn, in an order that moves on by one from round to round."""
     turns = [(candidate, speed) for candidate in record["candidates"]
              for speed in candidate["speed"] if candidate["state"] == "waiting"]  # fmt: skip
+    seen: dict[Any, Any] = {}
     for number in range(plan.repeats):
         first = number % max(len(turns), 1)
         for candidate, speed in turns[first:] + turns[:first]:
@@ -84,9 +91,11 @@ def rounds(
             try:
                 found: Event = {"round": number}
                 for event in _ask(candidate, "take_times", plan, threads, chosen, text, False):
-                    found |= {key: value for key, value in event.items()
-                              if event["event"] != "turn" and key in TIMES}  # fmt: skip
-                    speed["threads"] = event.get("threads", speed.get("threads"))
+                    if event["event"] == "ready":
+                        speed["threads"], found["import"] = event["threads"], event["import"]
+                    elif event["event"] == "timed":
+                        _require_same(event, seen, speed["value"], candidate)
+                        found |= {key: event[key] for key in (*DIGESTS, *TIMES)}
                 speed["rounds"].append(found)
                 speed["state"] = "measured"
             except RNNScratchError as error:
@@ -94,17 +103,9 @@ def rounds(
             yield candidate
 
 
-def _with_reason(candidate: Candidate, work: Any, *arguments: Any) -> None:
-    # Do a candidate's work; if it fails, that and the reason go into the candidate.
-    try:
-        work(candidate, *arguments)
-    except RNNScratchError as error:
-        candidate |= {"state": "failed", "reason": str(error)}
-
-
 def _train(
     candidate: Candidate, plan: Plan, settings: Settings, text: list[str], watch: Watch,
-    doing: str, check: bool,
+    doing: str, check: bool, seen: dict[Any, Any],
 ) -> None:  # fmt: skip
     watch.busy(candidate, "starting" if check else doing)
     training: dict[str, Any] = {"seed": settings.seed, "perplexity": []}
@@ -130,22 +131,16 @@ def _train(
                 training["losses"] = training.get("losses", []) + losses
             watch.busy(candidate, f"{doing}: epoch {event['epoch']}/{settings.num_epochs}")
         elif event["event"] == "trained":
-            training |= {key: event[key] for key in ("parameters", "minibatches", "samples")}
+            training |= {key: event[key] for key in (*DIGESTS, "samples")}
+            _require_same(event, seen, settings.seed, candidate)
 
 
-def _require_same(candidate: Candidate, others: Sequence[Candidate]) -> None:
+def _require_same(found: Event, seen: dict[Any, Any], key: Any, candidate: Candidate) -> None:
     # Nothing is compared that did not begin with the same numbers and see the same text.
-    training = candidate["trainings"][-1]
-    for other in others:
-        for theirs in other["trainings"]:
-            for what in ("parameters", "minibatches"):
-                if (
-                    theirs["seed"] == training["seed"]
-                    and theirs.get(what, training[what]) != training[what]
-                ):
-                    starting = "starting " if what == "parameters" else ""
-                    reason = f"its {starting}{what} are not those of {name(other)}"
-                    candidate |= {"state": "failed", "reason": reason}
+    first, expected = seen.setdefault(key, (name(candidate), found))
+    for what, words in (("parameters", "starting parameters"), ("minibatches seen", "minibatches")):
+        if found[what] != expected[what]:
+            raise RNNScratchError(f"its {words} are not those of {first}")
 
 
 def _ask(

@@ -65,7 +65,7 @@ def quality_cells(record: Record) -> Cells:
         cells.append(
             [
                 row.candidate, f"{row.comparisons} passed", perplexity,
-                row.parameters[:8], row.minibatches[:8], row.sample.strip(),
+                row.parameters[:8], row.minibatches[:8], row.reason or row.sample.strip(),
             ]
         )  # fmt: skip
     return [head, *cells]

@@ -68,7 +68,7 @@ def train(*values: Any) -> Iterator[Event]:
     for number in range(1, settings.num_epochs + 1):
         losses, state = [], None
         for X, Y in _minibatches(prepared, settings, number):
-            seen.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
+            _see(seen, X, Y)
             if state is None or not minibatches.carries(settings.sampling):
                 state = network.state(len(X), network.num_hiddens, network.options)
             tokens, targets = (backend.tensor(part, place.device) for part in (X, Y))
@@ -82,7 +82,7 @@ def train(*values: Any) -> Iterator[Event]:
     yield {
         "event": "trained",
         "parameters": start,
-        "minibatches": seen.hexdigest()[:16],
+        "minibatches seen": seen.hexdigest()[:16],
         "samples": training.predictions(backend, network, prepared.vocab, prepared.train),
     }
 
@@ -93,7 +93,8 @@ def take_times(*values: Any) -> Iterator[Event]:
     Seconds: ``first``, of the first minibatch, compilation and all; ``minibatches``, of one in the
     steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
     between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
-    ``device_memory`` of the device's.
+    ``device_memory`` of the device's. Digests, as in ``trained``: ``parameters`` to start from,
+    and ``minibatches seen``.
     """
     task = Task(*values)
     backend, place, ready = _ready(task)
@@ -102,15 +103,18 @@ def take_times(*values: Any) -> Iterator[Event]:
     network = _network(backend, place, settings, prepared)
     how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
     carry = minibatches.carries(settings.sampling)
-    batches = list(_minibatches(prepared, settings, 1))
+    batches, seen = list(_minibatches(prepared, settings, 1)), hashlib.sha256()
+    for X, Y in batches:
+        _see(seen, X, Y)
+    start = digest(network.to_arrays(network.params))
     multiply = _products(backend, place.device, settings)
 
     def seconds(done: Any, times: int = 1) -> float:
         backend.synchronize(place.device)
-        start = time.perf_counter()
+        before = time.perf_counter()
         done()
         backend.synchronize(place.device)
-        return (time.perf_counter() - start) / times
+        return (time.perf_counter() - before) / times
 
     def epoch() -> None:
         backend.train_epoch(network, batches, how, carry)
@@ -136,6 +140,8 @@ def take_times(*values: Any) -> Iterator[Event]:
         generation = [seconds(generate, steps) for _ in range(TURNS)]
     yield {
         "event": "timed",
+        "parameters": start,
+        "minibatches seen": seen.hexdigest()[:16],
         "first": first,
         "minibatches": steady,
         "products": products,
@@ -182,6 +188,11 @@ def _minibatches(
         prepared.train, settings.batch_size, settings.num_steps,
         settings.sampling, settings.seed, epoch,
     )  # fmt: skip
+
+
+def _see(seen: Any, X: np.ndarray, Y: np.ndarray) -> None:
+    # Of the very arrays that the backend is given: the same in every worker, or nothing is equal.
+    seen.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
 
 
 def _products(backend: Backend, device: str, settings: Settings) -> Any:

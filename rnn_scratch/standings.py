@@ -123,7 +123,7 @@ def qualities(record: Record) -> list[Quality]:
                 statistics.stdev(ends) if len(ends) > 1 else None,
                 len(ends),
                 start.get("parameters", ""),
-                start.get("minibatches", ""),
+                start.get("minibatches seen", ""),
                 start.get("samples", [""])[0],
             )
         )
