@@ -42,6 +42,12 @@ RECORDS = {
     for backend in FOUR
 }  # fmt: skip
 
+COMPARISONS = {
+    "speed": ("--models", "scratch,concise", "--vary", "threads=1,2"),
+    "curves": ("--epochs", "500", "--repeats", "1"),
+    "scaling": ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=64,128,256,512,1024"),
+}
+
 
 def newest_python() -> str:
     """The newest Python that this machine has and the project supports."""
@@ -100,15 +106,24 @@ def mxnet(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Speed of training beside the limit of the machine, at one thread and at two."""
+    """A small comparison of all backends, at one thread and at two; it leaves its record."""
     session.install("-e", ".[all]")
-    for threads in ("1", "2"):
-        session.run("python", "tests/benchmark.py", "--threads", threads, *session.posargs)
+    session.run(
+        "rnn-scratch", "compare", "--backends", ",".join(FOUR), "--models", "scratch,concise",
+        "--epochs", "2", "--repeats", "3", "--vary", "threads=1,2", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Pages in a real browser: Chromium, or what `playwright install chromium` gives."""
+    session.install("-e", ".[torch]", *TEST, "playwright")
+    session.run("python", "-m", "pytest", "tests/browser_report.py", *session.posargs)
 
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Train what the README quotes, an hour's work, and write it there. Only some: -- NAME."""
+    """Train and compare what the README quotes, hours of work, and write it there; or: -- NAME."""
     session.install("-e", ".[all]")
     for name, options in RECORDS.items():
         if session.posargs and name not in session.posargs:
@@ -117,6 +132,13 @@ def records(session: nox.Session) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         session.run("rnn-scratch", "train", "--corpus", "time-machine", "--run", folder, *options)
         Path(folder, "checkpoint.safetensors").unlink()  # a megabyte that no page quotes
+    for name, options in COMPARISONS.items():
+        if session.posargs and name not in session.posargs:
+            continue
+        folder = f"notebooks/comparisons/{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        command = ("compare", "--backends", ",".join(FOUR), "--corpus", "time-machine")
+        session.run("rnn-scratch", *command, *options, "--output", folder)
     if not session.posargs or "exact" in session.posargs:
         with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
             command = ("check", *FOUR, "--exact", "--epochs", "500", "--every", "25", "--json")

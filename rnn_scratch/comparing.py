@@ -105,6 +105,7 @@ def compare(
         record["against"] = {
             "started": before["started"],
             "machine": before["machine"],
+            "differences": comparison.differences(record, before),
             "speeds": standings.against(record, before),
         }
         comparison.write(folder, record)

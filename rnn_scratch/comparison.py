@@ -14,7 +14,7 @@ from pathlib import Path
 from . import comparison_parts, corpus, dataset, files, machine
 from .contract import RNNScratchError
 from .plan import Plan, Record, Watch, values, varied
-from .settings import Settings
+from .settings import Settings, option_of
 
 RECORD = "comparison.json"
 
@@ -97,6 +97,15 @@ def read(folder: Path) -> Record:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RNNScratchError) as error:
         raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
     return record
+
+
+def differences(new: Record, old: Record) -> list[str]:
+    """Lines that say in what two comparisons differ, so that a ratio is not taken for another."""
+    pairs = [("processor", new["machine"]["processor"], old["machine"]["processor"])]
+    pairs += [(key, new["plan"][key], old["plan"][key]) for key in ("device", "threads", "vary")]
+    pairs += [(option_of(key), value, old["settings"].get(key))
+              for key, value in new["settings"].items()]  # fmt: skip
+    return [f"{what}: {before} before, {now} now" for what, now, before in pairs if now != before]
 
 
 def failed(record: Record) -> bool:

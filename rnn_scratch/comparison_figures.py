@@ -1,5 +1,7 @@
 """The pictures of a comparison, drawn from its record."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -34,10 +36,17 @@ def draw(record: Record) -> dict[str, bytes]:
             axes.spines[["top", "right"]].set_visible(False)
             for format in FORMATS:
                 image = BytesIO()
-                metadata = {"Date": None} if format == "svg" else {"Software": None}
+                metadata: dict[str, str | None] = {"Description": source(record)}
+                metadata |= {"Date": None} if format == "svg" else {"Software": None}
                 figure.savefig(image, format=format, metadata=metadata)
                 found[f"{title}.{format}"] = image.getvalue()
     return found
+
+
+def source(record: Record) -> str:
+    """What a picture says it was drawn from, so that one that is stale can be told."""
+    content = json.dumps(record, sort_keys=True).encode()
+    return f"Drawn from the record {hashlib.sha256(content).hexdigest()}"
 
 
 def speed(axes: Any, record: Record) -> bool:
@@ -55,8 +64,7 @@ def speed(axes: Any, record: Record) -> bool:
         axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], color="black", capsize=3)
         axes.plot([row.products.median] * 2, [y - 0.4, y + 0.4], color="black", linestyle=":",
                   label="limit: its matrix products alone" if y == 0 else None)  # fmt: skip
-    axes.set_yticks(range(len(rows)), labels)
-    axes.invert_yaxis()
+    _rows(axes, labels)
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
@@ -72,8 +80,7 @@ def start_up(axes: Any, record: Record) -> bool:
     firsts = [row.first.median if row.first else 0 for row in rows]
     axes.barh(range(len(rows)), imports, color="#888888", label="import")
     axes.barh(range(len(rows)), firsts, left=imports, color="#d08770", label="first minibatch")
-    axes.set_yticks(range(len(rows)), [_label(row, record) for row in rows])
-    axes.invert_yaxis()
+    _rows(axes, [_label(row, record) for row in rows])
     axes.set_xlabel("seconds before training is at speed")
     axes.legend(frameon=False)
     return True
@@ -101,7 +108,8 @@ def divergence(axes: Any, record: Record) -> bool:
         apart = candidate.get("float64", {}).get("differences", [])
         shown = [(n, value) for n, value in enumerate(apart, 1) if value > 0]
         if shown:  # a logarithm has no place for those that are equal
-            axes.plot(*zip(*shown), **_line(candidate, record), label=name(candidate), linewidth=1)
+            style = {**_line(candidate, record), "linewidth": 1}
+            axes.plot(*zip(*shown), **style, label=name(candidate))
     axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
     return _finish(axes)
 
@@ -145,6 +153,13 @@ def _scales(record: Record) -> bool:
     return vary is not None and len(vary[1]) > 2
 
 
+def _rows(axes: Any, labels: list[str]) -> None:
+    # A row for each, from the top, and room for all of them.
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.figure.set_size_inches(7, 1.6 + 0.3 * len(labels))
+
+
 def _finish(axes: Any) -> bool:
     if not axes.lines:
         return False
@@ -164,7 +179,10 @@ def _color(backend: str, record: Record) -> str:
 
 
 def _line(candidate: dict[str, Any], record: Record) -> dict[str, Any]:
+    # The later the thinner: of curves that lie on each other, all can be seen.
+    later = record["candidates"].index(candidate) / len(record["candidates"])
     return {
+        "linewidth": 5 - 4 * later,
         "color": _color(candidate["backend"], record),
         "linestyle": "-" if candidate["model"] == "scratch" else "--",
     }

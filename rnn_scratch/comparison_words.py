@@ -117,6 +117,12 @@ def notes(record: Record) -> list[str]:
             if speed["state"] == "failed":
                 of = f" with {record['plan']['vary'][0]} {speed['value']}" if speed["value"] else ""
                 found.append(f"{name(candidate)}{of} failed in timing: {speed['reason']}")
+    if "against" in record:
+        older = record["against"]
+        if older["differences"]:
+            found.append(f"The older comparison is another one: {'; '.join(older['differences'])}.")
+        if not older["speeds"]:
+            found.append("No speed was measured in both comparisons.")
     if (record["load"] or 0) > BUSY:
         found.append(
             f"The machine was busy when this began: {record['load']:.1f} processes at work in the "

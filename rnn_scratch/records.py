@@ -1,22 +1,24 @@
-"""The README's figures, made from the records of runs: `python -m rnn_scratch.records`.
+"""The README's figures, made from records: `python -m rnn_scratch.records`.
 
-Run in the folder of the clone. The records lie under ``notebooks/records``, a run's folder each;
-what is made of them stands in the README between two marks, and a test fails when it differs.
+Run in the folder of the clone. Records of runs lie under ``notebooks/records``, those of
+comparisons under ``notebooks/comparisons``. What is made of them stands in the README between
+marks, and a test fails when it differs.
 """
 
 import json
 import math
 import re
-import statistics
 from pathlib import Path
 
-from . import figures, runs
+from . import comparison, comparison_figures, comparison_words, figures, files, runs
 from .exact import GRID
 
 RECORDS = Path("notebooks/records")
 FIGURE = Path("notebooks/figures/perplexity.png")
+COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
-START, END = "<!-- results: made from records -->", "<!-- end of results -->"
+# Which picture of which comparison the README shows.
+PICTURES = {"speed": "speed.png", "curves": "divergence.png", "scaling": "scaling.png"}
 
 
 def table(records: Path) -> str:
@@ -28,23 +30,35 @@ def table(records: Path) -> str:
     for folder in folders:
         record, history = runs.read(folder), runs.history(folder)
         settings, session = record["settings"], record["sessions"][-1]
-        seconds = sum(row.seconds for row in history)
-        speed = statistics.median(row.tokens / row.seconds for row in history)
         rows.append(
-            f"| {session['backend']} | {session['model']} | {settings['sampling']} "
-            f"| {history[-1].epoch} | {history[-1].perplexity:.3f} | {speed:,.0f} "
-            f"| {seconds / 60:.1f} min |"
-        )
+            [session["backend"], session["model"], settings["sampling"],
+             str(history[-1].epoch), f"{history[-1].perplexity:.3f}"]
+        )  # fmt: skip
         if session["model"] == "scratch" and settings["sampling"] == "sequential":
             versions = f"{session['backend']} {session['environment'][session['backend']]}"
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
-        where = f"{session['machine']['processor']}, {session['device']}, threads: "
-    head = (
-        "| backend | model | sampling | epochs | perplexity | tokens/s | training time |\n"
-        "|---|---|---|---|---|---|---|\n"
+    head = ["backend", "model", "sampling", "epochs", "perplexity"]
+    return "\n".join([markdown([head, *rows]), "", *samples, "", exact(records)])
+
+
+def compared(comparisons: Path) -> str:
+    """The tables of the comparison of speeds as Markdown, and on what it was made."""
+    record = comparison.read(comparisons / "speed")
+    machine, plan = record["machine"], record["plan"]
+    made = (
+        f"Made by `{record['command'].split(' --output')[0]}` on {machine['processor']}, "
+        f"{machine['cores']} cores; medians of {plan['repeats']} processes, in brackets the "
+        "lowest and the highest."
     )
-    machine = f"Measured on: {where}{session['threads']}."
-    return "\n".join([head + "\n".join(rows), "", machine, "", *samples, "", exact(records)])
+    tables = (comparison_words.speed_cells(record), comparison_words.other_cells(record))
+    sentence = comparison_words.float64_sentence(comparison.read(comparisons / "curves"))
+    return "\n\n".join([*map(markdown, tables), made, sentence])
+
+
+def markdown(cells: comparison_words.Cells) -> str:
+    """A table, its head first, as Markdown."""
+    head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
 
 
 def exact(records: Path) -> str:
@@ -77,16 +91,26 @@ def figure(records: Path, path: Path) -> None:
     figures.perplexity_curve(path, curves)
 
 
-def updated(text: str, results: str) -> str:
-    """A README with these results between the marks."""
-    block = f"{START}\n{results}\n{END}"
-    between = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+def updated(text: str, name: str, results: str) -> str:
+    """A README with these results between the marks of that name."""
+    start, end = f"<!-- {name}: made from records -->", f"<!-- end of {name} -->"
+    block = f"{start}\n{results}\n{end}"
+    between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     found = between.subn(lambda _: block, text)
     if found[1] != 1:
-        raise ValueError(f"the README has {found[1]} places for results, not one")
+        raise ValueError(f"the README has {found[1]} places for {name}, not one")
     return found[0]
 
 
+def readme(text: str) -> str:
+    """A README with all that is made from records."""
+    text = updated(text, "results", table(RECORDS))
+    return updated(text, "comparison", compared(COMPARISONS))
+
+
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8"), table(RECORDS)), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     figure(RECORDS, FIGURE)
+    for name, picture in PICTURES.items():
+        drawn = comparison_figures.draw(comparison.read(COMPARISONS / name))
+        files.replace(COMPARISONS / name / picture, drawn[picture])

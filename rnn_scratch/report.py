@@ -41,6 +41,7 @@ def page(record: Record, pictures: dict[str, bytes]) -> str:
         lines=words.setting_lines(record),
         tables=tables,
         pictures=shown,
+        first=("speed", "scaling"),  # above the tables; the others stand below them
         notes=words.notes(record),
         record=json.dumps({key: record[key] for key in ("settings", "plan", "machine")}, indent=2),
     )

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,18 @@ def environment(**more):
     """This process's environment, without what makes a pipe look like a terminal."""
     kept = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     return {**kept, **{name: str(value) for name, value in more.items()}}
+
+
+def other_packages(place, sources):
+    """Backends in packages of their own, installed as pip would; what makes Python see them."""
+    for name, source in sources.items():
+        package, info = place / f"{name}_rnn", place / f"{name}_rnn-1.0.dist-info"
+        package.mkdir(parents=True)
+        info.mkdir()
+        (package / "__init__.py").write_text(textwrap.dedent(source))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
+    return {"PYTHONPATH": f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_scratch import records, runs
+from rnn_scratch import comparison, comparison_figures, records, runs
 from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
@@ -31,9 +31,34 @@ def test_the_readme_names_every_command():
 
 
 def test_the_figures_of_the_readme_are_those_of_the_records():
-    text = records.updated(README, records.table(CLONE / records.RECORDS))
+    results = records.table(CLONE / records.RECORDS)
+    compared = records.compared(CLONE / records.COMPARISONS)
+    text = records.updated(records.updated(README, "results", results), "comparison", compared)
     assert text == README, "make them again: python -m rnn_scratch.records"
     assert (CLONE / records.FIGURE).exists()
+
+
+@pytest.mark.parametrize("name", records.PICTURES)
+def test_the_pictures_of_the_readme_are_drawn_from_the_records(name):
+    folder = CLONE / records.COMPARISONS / name
+    picture = (folder / records.PICTURES[name]).read_bytes()
+    stale = f"{name} is stale: python -m rnn_scratch.records"
+    assert comparison_figures.source(comparison.read(folder)).encode() in picture, stale
+    assert f"notebooks/comparisons/{name}/{records.PICTURES[name]}" in README
+
+
+def test_what_the_records_of_comparisons_must_show():
+    for folder in sorted((CLONE / records.COMPARISONS).iterdir()):
+        record = comparison.read(folder)
+        assert record["outcome"] == "finished"
+        assert record["text"]["corpus"] == "time-machine"
+        assert not comparison.failed(record)
+        found = {c["backend"] for c in record["candidates"] if c["state"] == "measured"}
+        assert found == {"numpy", "torch", "tensorflow", "mxnet"}
+    curves = comparison.read(CLONE / records.COMPARISONS / "curves")
+    for candidate in curves["candidates"]:
+        assert candidate["trainings"][0]["perplexity"][-1] < 1.1
+        assert max(candidate["float64"]["differences"][:100]) < 1e-12
 
 
 def test_what_the_records_must_show():

@@ -1,13 +1,12 @@
 """Backends by name: those that are missing, break, crash, or come from another package."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from helpers import SMALL, environment, here, options, there
+from helpers import SMALL, environment, here, options, other_packages, there
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -42,15 +41,7 @@ FOREIGN = {
 @pytest.fixture
 def foreign(tmp_path):
     """An environment in which other packages bring backends."""
-    place = tmp_path / "site"
-    for name, source in FOREIGN.items():
-        package, info = place / f"{name}_rnn", place / f"{name}_rnn-1.0.dist-info"
-        package.mkdir(parents=True)
-        info.mkdir()
-        (package / "__init__.py").write_text(textwrap.dedent(source))
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
-    return {"PYTHONPATH": f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return other_packages(tmp_path / "site", FOREIGN)
 
 
 def test_ours_come_first_in_the_order_in_which_they_are_told():
