@@ -44,7 +44,11 @@ def run(
         "outcome": "running",
         "machine": machine.describe(),
         "load": machine.load(),
-        "plan": {**plan._asdict(), "pythons": sorted(plan.pythons)},
+        "plan": {
+            **plan._asdict(),
+            "pythons": sorted(plan.pythons),
+            "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
+        },
         "settings": dataclasses.asdict(settings),
         "text": dataset.origin(text, prepared),
         "candidates": [

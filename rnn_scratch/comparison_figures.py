@@ -67,7 +67,6 @@ def speed(axes: Any, record: Record) -> bool:
     _rows(axes, labels)
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     return True
 
 
@@ -82,7 +81,6 @@ def start_up(axes: Any, record: Record) -> bool:
     axes.barh(range(len(rows)), firsts, left=imports, color="#d08770", label="first minibatch")
     _rows(axes, [_label(row, record) for row in rows])
     axes.set_xlabel("seconds before training is at speed")
-    axes.legend(frameon=False)
     return True
 
 
@@ -97,8 +95,11 @@ def perplexity(axes: Any, record: Record) -> bool:
                     marker="." if len(curve) < 3 else "",
                 )  # fmt: skip
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    # Within a power of ten the minor ticks are all there are.
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     return _finish(axes)
 
 
@@ -157,6 +158,8 @@ def _rows(axes: Any, labels: list[str]) -> None:
     # A row for each, from the top, and room for all of them.
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes.figure.set_size_inches(7, 1.6 + 0.3 * len(labels))
 
 

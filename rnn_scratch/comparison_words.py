@@ -8,6 +8,7 @@ from .plan import Record, name
 from .standings import Spread
 
 BUSY = 0.5  # processes at work in the minute before the comparison began
+GROWN = 1e-11  # a relative difference that is more than rounding
 Cells = list[list[str]]  # a head, then rows
 
 
@@ -159,14 +160,18 @@ def float64_sentence(record: Record) -> str:
     early = max(max(each[:10]) for each in found)
     last = max(each[-1] for each in found)
     worst = max(max(each) for each in found)
-    return (
+    same = (
         "The same trainings in float64, and how far each update's loss is from that of NumPy. "
         f"In the first ten updates they are {early:.0e} apart at most, which is the rounding of "
-        "float64: the frameworks compute the same function, and add its terms in different "
-        f"orders. At the last update they are {last:.0e} apart, and {worst:.0e} at most on the "
-        "way. What grows is that rounding: where the loss surface is steep, one update magnifies "
-        "what the one before left, as in any chaotic system, until the trainings go ways of "
-        "their own to the same perplexity. It is no defect of any of them."
+        "float64: the frameworks compute the same function, and add its terms in different orders."
+    )
+    if worst < GROWN:
+        return f"{same} In all of this training they are {worst:.0e} apart at most."
+    return (
+        f"{same} At the last update they are {last:.0e} apart, and {worst:.0e} at most on the way. "
+        "What grows is that rounding: where the loss surface is steep, one update magnifies what "
+        "the one before left, as in any chaotic system, until the trainings go ways of their own "
+        "to the same perplexity. It is no defect of any of them."
     )
 
 
