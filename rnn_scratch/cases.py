@@ -12,7 +12,7 @@ from . import registry
 from .contract import Arrays, Backend, Model, Options, State
 from .initial import initial
 
-B, T, H, V = 5, 7, 13, 11  # the text that is trained on has its own V, 28
+B, T, H, V, N = 5, 7, 13, 11, 3  # the text that is trained on has its own V, 28
 SIGMA = 0.2
 # What rounding may do in float64; in float32 it is 2**29 times as much, but no more than 0.0005.
 ROUNDING = 1e-14
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
     piece: str
     result: str
-    case: str  # dtype and activation
+    case: str  # dtype, activation, and whether there is an embedding
     difference: float | None  # None: it is not a number, or there was none to compare
     where: str
     allowed: float
@@ -48,6 +48,7 @@ class Case(NamedTuple):
     Y: np.ndarray  # (B, T)
     h: np.ndarray  # (B, H), a state
     short: bool  # leave out what takes long
+    embedding: int  # numbers for each token; 0: one-hot
 
     def models(self, arrays: Arrays) -> tuple[Model, Model]:
         """A fresh model of the reference and one of the candidate, from the same parameters."""
@@ -75,13 +76,15 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """The dtype and the activation."""
-        return f"{self.ours.dtype} {self.ours.activation}"
+        return f"{self.ours.dtype} {self.ours.activation}" + " embedding" * bool(self.embedding)
 
 
-def make_case(backend: Backend, model: str, options: Options, short: bool = False) -> Case:
+def make_case(
+    backend: Backend, model: str, options: Options, short: bool = False, embedding: int = 0
+) -> Case:
     """Inputs for one dtype and activation, the same at any time."""
     chance = np.random.RandomState(0)
-    arrays = initial(V, H, SIGMA, 0)
+    arrays = initial(V, H, SIGMA, 0, embedding)
     for name in ("b_h", "b_q"):  # biases of zero would hide that one is left out
         arrays[name] = chance.normal(0, SIGMA, arrays[name].shape)
     tokens = chance.randint(0, V, (B, T + 1))
@@ -89,7 +92,7 @@ def make_case(backend: Backend, model: str, options: Options, short: bool = Fals
     return Case(
         registry.load("numpy"), backend, model, options._replace(device="cpu"), options,
         {name: array.astype(options.dtype) for name, array in arrays.items()},
-        tokens[:, :-1], tokens[:, 1:], h, short,
+        tokens[:, :-1], tokens[:, 1:], h, short, embedding,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import files
-from .contract import PARAMETERS, Arrays, RNNScratchError
+from .contract import Arrays, RNNScratchError
 from .initial import shapes
 from .settings import Settings
 from .vocabulary import UNKNOWN
@@ -89,7 +89,12 @@ def load(path: Path) -> Checkpoint:
     _verify(path, checkpoint)
     # The file has them in the order of the alphabet. A backend adds up the gradients' norm in this
     # one, and with another sum a resumed run would not be to the last bit what it was.
-    return checkpoint._replace(arrays={name: arrays[name] for name in PARAMETERS})
+    return checkpoint._replace(arrays={name: arrays[name] for name in _shapes(checkpoint)})
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    settings = checkpoint.settings
+    return shapes(len(checkpoint.vocab), settings.num_hiddens, settings.embedding)
 
 
 def _verify(path: Path, checkpoint: Checkpoint) -> None:
@@ -102,7 +107,7 @@ def _verify(path: Path, checkpoint: Checkpoint) -> None:
         )
     if checkpoint.epoch < 0:
         raise RNNScratchError(f"The epoch in {path} is {checkpoint.epoch}, below 0.")
-    expected = shapes(len(vocab), settings.num_hiddens)
+    expected = _shapes(checkpoint)
     found = {name: array.shape for name, array in arrays.items()}
     if found != expected:
         raise RNNScratchError(

@@ -11,7 +11,6 @@ from . import checkpoint, corpus, dataset, parity, registry, sessions, training,
 from .cases import Row
 from .contract import RNNScratchError
 from .exact import digest
-from .initial import initial
 from .sessions import Place
 from .settings import Settings
 
@@ -70,7 +69,7 @@ def _digests(
     settings = Settings(**values)
     prepared = dataset.prepare(corpus.Text(*text), settings)
     backend, place = sessions.ready(Place(name, model, device), settings)
-    arrays = initial(len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed)
+    arrays = sessions.starting(prepared, settings)
     network = sessions.build(backend, place, arrays, settings)
     start = checkpoint.Checkpoint(
         network.to_arrays(network.params), prepared.vocab, settings, 0, text[-1]

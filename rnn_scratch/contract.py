@@ -5,8 +5,8 @@ module with functions of the same names and signatures, registered under the ent
 ``rnn_scratch.backends``; a test holds each backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
-hidden units. Tokens are integers from 0 to V-1. "Tensor" is the framework's own type; the only
-places where a tensor meets a NumPy array are `tensor` and `array`.
+hidden units, N numbers in a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the
+framework's own type; the only places where a tensor meets a NumPy array are `tensor` and `array`.
 """
 
 # mypy: disable-error-code="empty-body"
@@ -23,7 +23,7 @@ Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
 Backend = ModuleType  # a module with the functions below
 
-PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")
+PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")  # and W_e, before them, of an embedding
 
 
 class RNNScratchError(Exception):
@@ -74,7 +74,8 @@ class Model(NamedTuple):
 def params(arrays: Arrays, options: Options) -> Params:
     """Trainable tensors from the starting values.
 
-    W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,): named as in the chapter, in
+    W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,): named as in the chapter. With a
+    learnable embedding there is W_e (V, N) before them, and W_xh is (N, H). All are in
     ``options.dtype`` on ``options.device``, sharing no memory with `arrays`.
     """
 
@@ -84,11 +85,14 @@ def state(batch_size: int, num_hiddens: int, options: Options) -> State:
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
-    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype."""
+    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype.
+
+    Where there is a learnable embedding W_e (V, N), its rows: tokens (...) to (..., N).
+    """
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """One time step: x (B, V) to logits (B, V), and the new state.
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
 
     H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), then logits = H_t W_hq + b_q.
     """
@@ -178,7 +182,7 @@ def scratch(arrays: Arrays, options: Options) -> Model:
 def concise(arrays: Arrays, options: Options) -> Model:
     """The same model on the framework's own recurrent and output layers.
 
-    It has the same five parameters (a second bias of a layer stays zero, untrained), and trains
+    It has the same parameters (a second bias of a layer stays zero, untrained), and trains
     with the same `gradients`, `clip` and `update`. Raises RNNScratchError where the framework has
     no such layer, or the layer cannot do what the options ask.
     """

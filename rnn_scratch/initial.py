@@ -6,10 +6,14 @@ from .chance import generator
 from .contract import Arrays
 
 
-def shapes(vocab_size: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, in the order in which the parameters are drawn."""
+def shapes(vocab_size: int, num_hiddens: int, embedding: int = 0) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, in the order in which the parameters are drawn.
+
+    With an embedding, W_e has so many numbers for each token; without (0), inputs are one-hot.
+    """
     return {
-        "W_xh": (vocab_size, num_hiddens),
+        **({"W_e": (vocab_size, embedding)} if embedding else {}),
+        "W_xh": (embedding or vocab_size, num_hiddens),
         "W_hh": (num_hiddens, num_hiddens),
         "b_h": (num_hiddens,),
         "W_hq": (num_hiddens, vocab_size),
@@ -17,10 +21,12 @@ def shapes(vocab_size: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def initial(vocab_size: int, num_hiddens: int, sigma: float, seed: int) -> Arrays:
+def initial(
+    vocab_size: int, num_hiddens: int, sigma: float, seed: int, embedding: int = 0
+) -> Arrays:
     """Starting values in float64: weights normal with standard deviation sigma, biases zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
-        for name, shape in shapes(vocab_size, num_hiddens).items()
+        for name, shape in shapes(vocab_size, num_hiddens, embedding).items()
     }

@@ -17,7 +17,6 @@ from . import corpus, dataset, decoding, machine, minibatches, parity, registry,
 from .contract import Backend, Model, RNNScratchError, Update
 from .dataset import Prepared
 from .exact import GRID, digest
-from .initial import initial
 from .sessions import Place
 from .settings import Settings
 
@@ -177,7 +176,7 @@ def _prepared(task: Task) -> tuple[Settings, Prepared]:
 
 
 def _network(backend: Backend, place: Place, settings: Settings, prepared: Prepared) -> Model:
-    arrays = initial(len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed)
+    arrays = sessions.starting(prepared, settings)
     return sessions.build(backend, place, arrays, settings)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .cases import ROUNDING, B, Case, H, Row, T, make_case, tensors_as_arrays
+from .cases import ROUNDING, B, Case, H, N, Row, T, make_case, tensors_as_arrays
 from .contract import Backend, Options, RNNScratchError, State
 from .exact import GRID
 from .parity_training import LR, evaluate, predict, train_epoch
+
+# By dtype: activation, and numbers in an embedding (0: one-hot).
+CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh", 0), ("relu", 0)]}
 
 
 def hold(
@@ -22,14 +25,15 @@ def hold(
     """Compare a backend's model with the reference in every case; the rows come as they are found.
 
     A concise model is compared as a whole, as it has no pieces of its own. A piece that raises is
-    a row that is off. `short` leaves out ReLU and all but ten of the updates.
+    a row that is off. `short` leaves out ReLU, the embedding, and all but ten of the updates.
     """
     for dtype in ("float64", "float32"):
         if device not in backend.devices(dtype):
             yield Row("device", device, dtype, 0, "", 0, f"it cannot compute in {dtype}")
             continue
-        for activation in ("tanh",) if short else ("tanh", "relu"):
-            case = make_case(backend, model, Options(activation, dtype, device), short)
+        for activation, embedding in CASES[dtype][: 1 if short else None]:
+            options = Options(activation, dtype, device)
+            case = make_case(backend, model, options, short, embedding)
             try:
                 case.models(case.arrays)
             except RNNScratchError as error:
@@ -69,9 +73,9 @@ def state(case: Case) -> Iterator[Row]:
 
 
 def encode(case: Case) -> Iterator[Row]:
-    """One-hot vectors, to the last bit."""
+    """One-hot vectors, or rows of the embedding, to the last bit."""
     found = case.backend.array(case.backend.encode(case.tensor(case.X), case.params()))
-    yield case.row("encode", "one-hot", case.reference.encode(case.X, case.arrays), found, 0)
+    yield case.row("encode", "vectors", case.reference.encode(case.X, case.arrays), found, 0)
 
 
 def step(case: Case) -> Iterator[Row]:

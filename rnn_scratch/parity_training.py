@@ -21,7 +21,7 @@ AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
 
 def train_epoch(case: Case) -> Iterator[Row]:
     """Parameters after 1, 10 and 100 updates, loss and state, in both ways of sampling."""
-    tokens, arrays = built_in_text()
+    tokens, arrays = built_in_text(case.embedding)
     how = Update(LR, THETA, None)
     for sampling in ("sequential", "random"):
         carry = minibatches.carries(sampling)
@@ -53,7 +53,7 @@ def train_epoch(case: Case) -> Iterator[Row]:
 
 def evaluate(case: Case) -> Iterator[Row]:
     """The loss of a text, with the state carried and without."""
-    tokens, arrays = built_in_text()
+    tokens, arrays = built_in_text(case.embedding)
     model, candidate = case.models(arrays)
     batches = list(minibatches.whole(tokens[:500], B, T))
     for carry in (True, False):
@@ -66,8 +66,8 @@ def evaluate(case: Case) -> Iterator[Row]:
 
 def predict(case: Case) -> Iterator[Row]:
     """Greedy text of a trained model in float64, its logits in float32."""
-    if case.ours.activation != "tanh":
-        return
+    if case.ours.activation != "tanh" or case.embedding:
+        return  # the trained model is another one
     tokens, arrays = trained_model()
     model, candidate = case.models(arrays)
     prefix = tokens[:15].tolist()
@@ -94,7 +94,7 @@ def predict(case: Case) -> Iterator[Row]:
 def clip_acts(case: Case, batches: list, how: Update, carry: bool) -> list[bool]:
     """In which of the updates the reference's gradient is longer than θ."""
     acted, state = [], None
-    model, _ = case.models(built_in_text()[1])
+    model, _ = case.models(built_in_text(case.embedding)[1])
     for X, Y in batches:
         if state is None or not carry:
             state = model.state(len(X), model.num_hiddens, model.options)
@@ -106,17 +106,17 @@ def clip_acts(case: Case, batches: list, how: Update, carry: bool) -> list[bool]
 
 
 @functools.cache
-def built_in_text() -> tuple[np.ndarray, Arrays]:
+def built_in_text(embedding: int) -> tuple[np.ndarray, Arrays]:
     """Tokens of the built-in text, and starting values for its vocabulary."""
     text = vocabulary.normalize(corpus.load(corpus.BUILT_IN, print).content, "chapter")
     vocab = vocabulary.build(text)
-    return vocabulary.encode(text, vocab), initial(len(vocab), H, SIGMA, 0)
+    return vocabulary.encode(text, vocab), initial(len(vocab), H, SIGMA, 0, embedding)
 
 
 @functools.cache
 def trained_model() -> tuple[np.ndarray, Arrays]:
     """The same tokens, and a model that has learnt to write words: text to get wrong."""
-    tokens, _ = built_in_text()
+    tokens, _ = built_in_text(0)
     numpy = registry.load("numpy")
     model = numpy.scratch(initial(int(tokens.max()) + 1, 48, 0.05, 0), Options("tanh", "float64"))
     for epoch in range(1, 41):

@@ -47,9 +47,7 @@ def train(
     """Train a new model; every fault of the user's is found before the folder is made."""
     prepared = dataset.prepare(text, settings)
     backend, place = ready(place, settings)
-    arrays = initial.initial(
-        len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed
-    )
+    arrays = starting(prepared, settings)
     model = build(backend, place, arrays, settings)
     folder = runs.create(folder, place.backend)
     record = {
@@ -115,6 +113,14 @@ def ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
     backend.set_eager(place.eager)
     device = registry.choose_device(backend, place.device, settings.dtype)
     return backend, place._replace(device=device, threads=threads)
+
+
+def starting(prepared: Prepared, settings: Settings) -> Arrays:
+    """The parameters to start from, in float64."""
+    return initial.initial(
+        len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed,
+        settings.embedding,
+    )  # fmt: skip
 
 
 def build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:

@@ -20,6 +20,9 @@ class Settings:
     batch_size: int = _setting(32, "Subsequences in a minibatch.", low=1)
     num_steps: int = _setting(35, "Time steps in a subsequence.", low=1)
     num_hiddens: int = _setting(512, "Hidden units.", low=1)
+    embedding: int = _setting(
+        0, "Learn an embedding of so many numbers for each character; 0: one-hot vectors.", low=0
+    )
     num_epochs: int = _setting(500, "Epochs to train.", low=1)
     lr: float = _setting(1.0, "Learning rate.")
     sigma: float = _setting(0.01, "Standard deviation σ of the starting weights.")

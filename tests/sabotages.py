@@ -110,10 +110,10 @@ SABOTAGES = [
         "numpy": ('d_next = dz[t] @ params["W_hh"].T', 'd_next = dz[t] @ params["W_hh"]'),
     }),
     Sabotage("input bias left out of the forward pass", "forward", "logits", {
-        "numpy": ('params["W_xh"][tokens.T] + params["b_h"]', 'params["W_xh"][tokens.T]'),
-        "torch": ('params["W_xh"]) + params["b_h"]', 'params["W_xh"])'),
-        "tensorflow": ('params["W_xh"] + params["b_h"]', 'params["W_xh"] + 0'),
-        "mxnet": ('params["W_xh"] + params["b_h"]', 'params["W_xh"] + 0'),
+        "numpy": ('_table(params)[tokens.T] + params["b_h"]', '_table(params)[tokens.T]'),
+        "torch": ('_table(params)) + params["b_h"]', '_table(params))'),
+        "tensorflow": ('_table(params) + params["b_h"]', '_table(params) + 0'),
+        "mxnet": ('_table(params) + params["b_h"]', '_table(params) + 0'),
     }),
 ]  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_concise_models_end_with_the_same_bits(candidate, tmp_path):
 
 def test_the_clip_acts_in_some_updates_of_this_training():
     settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"})
-    tokens, _ = built_in_text()
+    tokens, _ = built_in_text(0)
     tokens = tokens[: settings.max_tokens]
     reference = registry.load("numpy")
     model = reference.scratch(
@@ -104,7 +104,7 @@ def test_digests_tell_one_bit():
 
 
 def test_vocabulary_of_the_built_in_text_is_what_this_file_thinks():
-    tokens, _ = built_in_text()
+    tokens, _ = built_in_text(0)
     assert len(vocabulary.build("".join(map(chr, tokens)))) == 28
 
 

@@ -10,12 +10,13 @@ B, T, H, V = 3, 5, 7, 4
 STEP = 1e-6
 
 
-@pytest.fixture(scope="module", params=["tanh", "relu"])
+@pytest.fixture(params=[("tanh", 0), ("relu", 0), ("tanh", 2)], ids=["tanh", "relu", "embedding"])
 def case(request):
     numpy = registry.load("numpy")
-    options = Options(request.param, "float64", "cpu")
+    activation, embedding = request.param
+    options = Options(activation, "float64", "cpu")
     chance = np.random.RandomState(0)
-    arrays = initial.initial(V, H, 0.5, 0)
+    arrays = initial.initial(V, H, 0.5, 0, embedding)
     for name in ("b_h", "b_q"):
         arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
     tokens = chance.randint(0, V, (B, T + 1))
@@ -29,11 +30,19 @@ def loss_at(case, arrays):
     return numpy.loss(logits, Y)
 
 
-@pytest.mark.parametrize("name", ["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
-def test_gradient_equals_the_slope_of_the_loss(case, name):
+def test_gradients_equal_the_slopes_of_the_loss(case):
     numpy, options, arrays, X, Y, state = case
     loss, grads, _ = numpy.gradients(numpy.scratch(arrays, options), X, Y, state)
     assert loss == pytest.approx(loss_at(case, arrays), rel=1e-14)
+    assert list(grads) == list(arrays)
+    for name, grad in grads.items():
+        slopes = slopes_of(case, arrays, name)
+        # Central differences are good to about 1e-16 / STEP here.
+        np.testing.assert_allclose(grad, slopes, atol=2e-9, rtol=0, err_msg=name)
+        assert np.abs(slopes).max() > 1e-3, "a gradient of zeros would prove nothing"
+
+
+def slopes_of(case, arrays, name):
     slopes = np.empty_like(arrays[name])
     for index in np.ndindex(slopes.shape):
         ends = []
@@ -42,10 +51,9 @@ def test_gradient_equals_the_slope_of_the_loss(case, name):
             moved[name][index] += sign * STEP
             ends.append(loss_at(case, moved))
         slopes[index] = (ends[0] - ends[1]) / (2 * STEP)
-    # Central differences are good to about 1e-16 / STEP here.
-    np.testing.assert_allclose(grads[name], slopes, atol=2e-9, rtol=0)
-    assert np.abs(slopes).max() > 1e-3, "a gradient of zeros would prove nothing"
+    return slopes
 
 
 def test_the_reference_has_all_parameters():
     assert sorted(initial.shapes(V, H)) == sorted(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
+    assert list(initial.shapes(V, H, 2)) == ["W_e", *initial.shapes(V, H)]

@@ -75,7 +75,7 @@ def test_what_the_records_must_show():
 
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_four_backends():
     found = json.loads((CLONE / records.RECORDS / "exact.json").read_text(encoding="utf-8"))
-    assert found["settings"] == {**Settings().__dict__, "exact": True, "dtype": "float64"}
+    assert Settings(**found["settings"]) == Settings(exact=True, dtype="float64")
     assert list(found["backends"]) == ["numpy", "torch", "tensorflow", "mxnet"]
     digests = [[row["digest"] for row in rows] for rows in found["backends"].values()]
     assert all(each == digests[0] for each in digests)

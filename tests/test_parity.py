@@ -49,7 +49,7 @@ def test_a_layer_that_cannot_do_float64_says_so(asked_backends):
 def test_the_clip_acts_in_some_updates_and_not_in_others():
     # A check in which it never acts, or always, proves nothing about it.
     reference = registry.load("numpy")
-    tokens, _ = training.built_in_text()
+    tokens, _ = training.built_in_text(0)
     for activation in ("tanh", "relu"):
         case = cases.make_case(reference, "scratch", Options(activation, "float64"))
         for sampling in ("sequential", "random"):

@@ -1,6 +1,7 @@
 """A recurrent language model from scratch in MXNet, differentiated by autograd.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
+N numbers in a learnable embedding.
 """
 
 import numpy
@@ -12,7 +13,7 @@ from .machine import array, compiled, context, tensor
 
 
 def params(arrays, options):
-    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
     where = {"dtype": options.dtype, "ctx": context(options.device)}
     tensors = {name: np.array(values, **where) for name, values in arrays.items()}
     for param in tensors.values():
@@ -27,13 +28,15 @@ def state(batch_size, num_hiddens, options):
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
+    if "W_e" in params:
+        return np.take(params["W_e"], tokens, axis=0)
     W_xh = params["W_xh"]
     return npx.one_hot(tokens, len(W_xh), dtype=W_xh.dtype)
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
     (H,) = state
     H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
     return H @ params["W_hq"] + params["b_q"], (H,)
@@ -45,7 +48,7 @@ def forward(tokens, state, params, options):
     (H,) = state
     # Rows are taken step by step: were they all taken before the loop, the way back would write a
     # gradient of the size of all of them for each step.
-    inputs = params["W_xh"] + params["b_h"]  # (V, H): its rows are one_hot(tokens) @ W_xh + b_h
+    inputs = _table(params) + params["b_h"]  # (V, H)
     # fully_connected multiplies with oneDNN, faster than @, by weights that it wants transposed.
     # Transposing copies them, slowly, and so comes before the loop.
     W_hh, W_hq = params["W_hh"].T, params["W_hq"].T  # (H, H), (V, H)
@@ -155,6 +158,11 @@ def scratch(arrays, options):
 
 def _to_arrays(params):
     return {name: array(param) for name, param in params.items()}  # asnumpy() copies
+
+
+def _table(params):
+    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
+    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
 
 
 def _sum(x):

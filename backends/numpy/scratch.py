@@ -1,6 +1,7 @@
 """A recurrent language model from scratch in NumPy, differentiated by hand.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
+N numbers in a learnable embedding.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from .machine import array, tensor
 
 
 def params(arrays, options):
-    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
@@ -21,13 +22,15 @@ def state(batch_size, num_hiddens, options):
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
+    if "W_e" in params:
+        return params["W_e"][tokens]
     W_xh = params["W_xh"]
     return np.eye(len(W_xh), dtype=W_xh.dtype)[tokens]
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
     (H,) = state
     H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
     return H @ params["W_hq"] + params["b_q"], (H,)
@@ -63,28 +66,23 @@ def backward(X, Y, state, params, options):
     hiddens = _hiddens(X, state, params, options)  # (T+1, B, H)
     T, B, H = hiddens[1:].shape
     before, after = hiddens[:-1].reshape(-1, H), hiddens[1:].reshape(-1, H)  # (T*B, H)
-
-    # Forward through the output layer and the loss.
     log_probs = _log_softmax(after @ params["W_hq"] + params["b_q"])  # (T*B, V)
     labels, rows = Y.T.reshape(-1), np.arange(T * B)
     mean = -log_probs[rows, labels].mean()
 
-    # Back through them: the gradient of cross-entropy is softmax minus one-hot.
+    # Back through the loss, whose gradient is softmax minus one-hot, and the output layer.
     d_logits = np.exp(log_probs)  # (T*B, V)
     d_logits[rows, labels] -= 1
     d_logits /= T * B
     d_after = (d_logits @ params["W_hq"].T).reshape(T, B, H)
 
-    # Back through time. dz is the gradient before the activation, whose derivative is known from
-    # its value; d_next is what the next time step sends back.
+    # Back through time: dz is the gradient before the activation, d_next what the next step sends.
     slope = _slope(hiddens[1:], options)  # (T, B, H)
-    dz = np.empty_like(slope)
-    d_next = np.zeros_like(slope[0])  # (B, H)
+    dz, d_next = np.empty_like(slope), np.zeros_like(slope[0])  # (T, B, H), (B, H)
     for t in reversed(range(T)):
         np.multiply(d_after[t] + d_next, slope[t], out=dz[t])
         d_next = dz[t] @ params["W_hh"].T
     dz = dz.reshape(-1, H)  # (T*B, H)
-
     grads = {
         "W_xh": encode(X.T.reshape(-1), params).T @ dz,
         "W_hh": before.T @ dz,  # all time steps in one product
@@ -92,6 +90,9 @@ def backward(X, Y, state, params, options):
         "W_hq": after.T @ d_logits,
         "b_q": d_logits.sum(0),
     }
+    if "W_e" in params:  # its rows were the inputs
+        one_hot = np.eye(len(params["W_e"]), dtype=dz.dtype)[X.T.reshape(-1)]  # (T*B, V)
+        grads = {"W_e": one_hot.T @ (dz @ params["W_xh"].T), **grads}
     return mean, grads, detach((hiddens[-1].copy(),))
 
 
@@ -161,19 +162,22 @@ def predict(model, prefix, num_preds, choose):
 
 def scratch(arrays, options):
     """The model of this file, with parameters that start at `arrays`."""
-    num_hiddens = len(arrays["W_hh"])
-    return Model(
-        params(arrays, options), num_hiddens, state, forward, _to_arrays, options, backward
-    )
+    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
+    return Model(tensors, num_hiddens, state, forward, _to_arrays, options, backward)
 
 
 def _to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+def _table(params):
+    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
+    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
+
+
 def _hiddens(tokens, state, params, options):
     # Tokens (B, T) to hidden states (T+1, B, H), the first of which is the state that comes in.
-    inputs = params["W_xh"][tokens.T] + params["b_h"]  # (T, B, H): one_hot(tokens) @ W_xh + b_h
+    inputs = _table(params)[tokens.T] + params["b_h"]  # (T, B, H)
     hiddens = np.empty((len(inputs) + 1, *inputs.shape[1:]), inputs.dtype)
     hiddens[0] = state[0]
     for t, x in enumerate(inputs):

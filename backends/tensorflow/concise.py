@@ -11,7 +11,7 @@ from .scratch import state
 
 def concise(arrays, options):
     """The model on the framework's own layers, with parameters that start at `arrays`."""
-    V, H = arrays["W_xh"].shape
+    V, (N, H) = len(arrays["b_q"]), arrays["W_xh"].shape  # N is V where inputs are one-hot
     # Zeros and a seed, neither of which is used, only so that the layers draw none of their own.
     given = {"kernel_initializer": "zeros", "dtype": options.dtype}
     recurrent = keras.layers.SimpleRNN(
@@ -24,10 +24,15 @@ def concise(arrays, options):
         **given,
     )
     output = keras.layers.Dense(V, **given)
+    embedding = None
     with on(options.device):
-        recurrent.build((None, None, V))
+        if "W_e" in arrays:
+            embedding = keras.layers.Embedding(V, N, "zeros", dtype=options.dtype)
+            embedding.build((None, None))
+        recurrent.build((None, None, N))
         output.build((None, H))
     params = {
+        **({"W_e": embedding.embeddings.value} if embedding else {}),
         "W_xh": recurrent.cell.kernel.value,  # (V, H): the layers keep their weights as we do
         "W_hh": recurrent.cell.recurrent_kernel.value,
         "b_h": recurrent.cell.bias.value,
@@ -40,7 +45,8 @@ def concise(arrays, options):
     @tf.function
     def forward(tokens, state, params, options):
         (H,) = state
-        inputs = tf.one_hot(tokens, V, dtype=options.dtype)  # (B, T, V)
+        one_hot_or_rows = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
+        inputs = one_hot_or_rows(tokens)  # (B, T, N)
         hiddens, H = recurrent(inputs, initial_state=H)  # (B, T, H), (B, H)
         outputs = tf.reshape(tf.transpose(hiddens, (1, 0, 2)), (-1, H.shape[1]))  # (T*B, H)
         return output(outputs), (H,)

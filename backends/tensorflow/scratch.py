@@ -1,6 +1,7 @@
 """A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
+N numbers in a learnable embedding.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from .machine import array, on, on_its_device, product, shared, tensor
 
 
 def params(arrays, options):
-    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
     with on(options.device):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
@@ -24,13 +25,15 @@ def state(batch_size, num_hiddens, options):
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
+    if "W_e" in params:
+        return tf.gather(params["W_e"], tokens)
     W_xh = params["W_xh"]
     return tf.one_hot(tokens, W_xh.shape[0], dtype=W_xh.dtype)
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
     (H,) = state
     H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
     return H @ params["W_hq"] + params["b_q"], (H,)
@@ -40,8 +43,8 @@ def step(x, state, params, options):
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
-    # one_hot(tokens) @ W_xh + b_h, with the bias added to V rows instead of T*B.
-    inputs = tf.gather(params["W_xh"] + params["b_h"], tf.transpose(tokens))  # (T, B, H)
+    # The bias is added to V rows instead of T*B.
+    inputs = tf.gather(_table(params) + params["b_h"], tf.transpose(tokens))  # (T, B, H)
     hiddens = _recurrence(inputs, H, tf.convert_to_tensor(params["W_hh"]), options)  # (T, B, H)
     outputs = _flat(hiddens)  # (T*B, H)
     return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
@@ -149,13 +152,16 @@ def _to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def _recurrence(inputs, H, W_hh, options):
-    # The loop over time, with its way back by hand: the tape would multiply for the gradient of
-    # W_hh at every time step; here it is one product for all of them.
+def _table(params):
+    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
+    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
 
+
+def _recurrence(inputs, H, W_hh, options):
+    # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H). The way back
+    # is by hand: the tape would multiply for the gradient of W_hh at every time step, not once.
     @tf.custom_gradient
     def recurrence(inputs, H, W_hh):
-        # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H).
         columns = shared(W_hh, options.device)
         hiddens = [H]
         for x in tf.unstack(inputs):

@@ -12,11 +12,13 @@ from .scratch import state
 
 def concise(arrays, options):
     """The model on the framework's own layers, with parameters that start at `arrays`."""
-    V, H = arrays["W_xh"].shape
+    V, (N, H) = len(arrays["b_q"]), arrays["W_xh"].shape  # N is V where inputs are one-hot
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
-    recurrent = nn.RNN(V, H, nonlinearity=options.activation, **where)
+    embedding = nn.Embedding(V, N, **where) if "W_e" in arrays else None
+    recurrent = nn.RNN(N, H, nonlinearity=options.activation, **where)
     output = nn.Linear(H, V, **where)
     params = {
+        **({"W_e": embedding.weight} if embedding else {}),
         "W_xh": recurrent.weight_ih_l0,  # (H, V): the layers keep their weights transposed
         "W_hh": recurrent.weight_hh_l0,
         "b_h": recurrent.bias_ih_l0,
@@ -25,13 +27,14 @@ def concise(arrays, options):
     }
     with torch.no_grad():
         for name, param in params.items():
-            param.copy_(torch.tensor(arrays[name].T))
+            param.copy_(torch.tensor(_turned(name, arrays[name])))
         # The layer has a second bias, which would double the first: it stays zero, untrained.
         recurrent.bias_hh_l0.zero_().requires_grad_(False)
 
     def forward(tokens, state, params, options):
         (H,) = state
-        inputs = F.one_hot(tokens.T, V).to(where["dtype"])  # (T, B, V)
+        one_hot_or_rows = embedding or (lambda tokens: F.one_hot(tokens, V).to(where["dtype"]))
+        inputs = one_hot_or_rows(tokens.T)  # (T, B, N)
         outputs, H = recurrent(inputs, H[None])  # (T, B, H), (1, B, H)
         return output(outputs.flatten(0, 1)), (H[0],)
 
@@ -39,4 +42,8 @@ def concise(arrays, options):
 
 
 def _to_arrays(params):
-    return {name: array(param).T.copy() for name, param in params.items()}
+    return {name: _turned(name, array(param)).copy() for name, param in params.items()}
+
+
+def _turned(name, array):
+    return array if name == "W_e" else array.T

@@ -1,6 +1,7 @@
 """A recurrent language model from scratch in PyTorch, differentiated by autograd.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units.
+Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
+N numbers in a learnable embedding.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from .machine import array, tensor
 
 
 def params(arrays, options):
-    """Trainable tensors: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,)."""
+    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
     dtype = getattr(torch, options.dtype)
     return {
         name: torch.tensor(values, dtype=dtype, device=options.device, requires_grad=True)
@@ -28,13 +29,15 @@ def state(batch_size, num_hiddens, options):
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
+    if "W_e" in params:
+        return F.embedding(tokens, params["W_e"])
     W_xh = params["W_xh"]
     return F.one_hot(tokens, len(W_xh)).to(W_xh.dtype)
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
     (H,) = state
     H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
     return H @ params["W_hq"] + params["b_q"], (H,)
@@ -43,9 +46,9 @@ def step(x, state, params, options):
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
-    # one_hot(tokens) @ W_xh + b_h. An embedding gathers rows as an index does, but its gradient
-    # is summed several times faster.
-    inputs = F.embedding(tokens.T, params["W_xh"]) + params["b_h"]  # (T, B, H)
+    # F.embedding gathers rows as an index does, but their gradients are summed several times
+    # faster.
+    inputs = F.embedding(tokens.T, _table(params)) + params["b_h"]  # (T, B, H)
     hiddens = _Recurrence.apply(inputs, H, params["W_hh"], options)  # (T, B, H)
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
     return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
@@ -150,13 +153,17 @@ def _to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+def _table(params):
+    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
+    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
+
+
 class _Recurrence(torch.autograd.Function):
-    # The loop over time, with its way back by hand: autograd would multiply for the gradient of
-    # W_hh at every time step; here it is one product for all of them.
+    # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H). The way back
+    # is by hand: autograd would multiply for the gradient of W_hh at every time step, not once.
 
     @staticmethod
     def forward(ctx, inputs, H, W_hh, options):
-        # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H).
         hiddens = [H]
         for x in inputs.unbind():
             hiddens.append(_activation(torch.addmm(x, hiddens[-1], W_hh), options))  # (B, H)

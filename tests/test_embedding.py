@@ -1,0 +1,61 @@
+"""A learnable embedding in place of one-hot vectors: `--embedding N`."""
+
+import numpy as np
+import pytest
+from helpers import SMALL, assert_same, parameters
+
+import rnn_scratch
+from rnn_scratch.contract import Options
+from rnn_scratch.initial import initial, shapes
+
+B, T, H, V, N = 3, 5, 7, 11, 4
+EMBEDDED = {**SMALL, "embedding": 5, "sigma": 0.3, "dtype": "float64"}
+
+
+@pytest.mark.parametrize("model", ["scratch", "concise"])
+def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, backend_name, model):
+    if (backend_name, model) == ("numpy", "concise"):
+        return  # not offered
+    arrays = initial(V, H, 0.5, 0)
+    embedded = {"W_e": np.eye(V), **arrays}
+    options = Options("tanh", "float64", "cpu")
+    tokens = backend.tensor(np.random.RandomState(0).randint(0, V, (B, T)), "cpu")
+    logits = []
+    for parameters_ in (arrays, embedded):
+        network = getattr(backend, model)(parameters_, options)
+        state = network.state(B, H, options)
+        found, _ = network.forward(tokens, state, network.params, options)
+        logits.append(backend.array(found))
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-14)
+
+
+def test_rows_of_the_embedding_are_what_is_encoded(backend):
+    arrays = initial(V, H, 0.5, 0, N)
+    params = backend.params(arrays, Options("tanh", "float64", "cpu"))
+    tokens = np.array([[3, 1], [0, 3], [10, 2]])
+    found = backend.array(backend.encode(backend.tensor(tokens, "cpu"), params))
+    np.testing.assert_array_equal(found, arrays["W_e"][tokens])
+
+
+def test_a_run_with_an_embedding_learns_moves_and_writes(backend_name):
+    run = rnn_scratch.train(backend_name, num_epochs=3, run="ours", **EMBEDDED)
+    numpy = rnn_scratch.train("numpy", num_epochs=3, run="numpy", **EMBEDDED)
+    assert [row.loss for row in run.history] == pytest.approx(
+        [row.loss for row in numpy.history], rel=1e-11
+    )
+    assert {n: a.shape for n, a in run.arrays.items()} == shapes(len(run.vocab), 12, 5)
+    moved = np.abs(run.arrays["W_e"] - initial(len(run.vocab), 12, 0.3, 0, 5)["W_e"])
+    assert moved.max() > 1e-3  # it is learnt
+    assert_same(parameters("ours"), run.arrays)
+    other = rnn_scratch.resume(numpy, num_epochs=4, backend=backend_name)
+    assert other.history[-1].epoch == 4
+    assert rnn_scratch.predict(run, "time ", 5, backend="numpy").startswith("time ")
+    models = ["scratch"] if backend_name == "numpy" else ["scratch", "concise"]
+    texts = {rnn_scratch.predict(run, "time ", 20, model=model) for model in models}
+    assert len(texts) == 1
+
+
+def test_exact_mode_with_an_embedding(backend_name):
+    settings = {**EMBEDDED, "exact": True, "num_epochs": 3}
+    expected = rnn_scratch.train("numpy", run="expected", **settings)
+    assert_same(rnn_scratch.train(backend_name, run="found", **settings).arrays, expected.arrays)
