@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,12 @@ def make(name: str) -> None:
     os.environ.update(ENVIRONMENT)
     where = {"metadata": {"path": str(TEXTS)}}
     try:
-        NotebookClient(notebook, timeout=600, resources=where, record_timing=False).execute()
+        NotebookClient(
+            notebook, timeout=600, resources=where, record_timing=False, coalesce_streams=True
+        ).execute()
     except CellExecutionError as error:
-        raise RNNScratchError(f"{name}.ipynb: a cell failed.\n{error}") from error
+        words = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+        raise RNNScratchError(f"{name}.ipynb: a cell failed.\n{words}") from error
     notebook.metadata["language_info"] = {"name": "python"}  # its version is nobody's business
     if faults := unfit(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
