@@ -1,7 +1,7 @@
 """The notebooks, made from the master texts and the backends: `python -m rnn_scratch.notebooks`.
 
 Run in the folder of the clone, with the names of the notebooks to make, or none for all that this
-environment can. With ``--check`` nothing is made: it says which ones are stale, and exits with 1.
+environment can. With ``--check`` nothing is made: it says which one is stale, and exits with 1.
 """
 
 import argparse
@@ -52,11 +52,17 @@ def made_from(name: str) -> str:
 
 def stale(name: str) -> bool:
     """Whether a notebook is not there, or not made from the text and the code as they are now."""
+    wanted = made_from(name)
     try:
         notebook = json.loads(_path(name).read_text(encoding="utf-8"))
-        return bool(notebook["metadata"]["rnn_scratch"]["made_from"] != made_from(name))
+        return bool(notebook["metadata"]["rnn_scratch"]["made_from"] != wanted)
     except (FileNotFoundError, ValueError, KeyError):
         return True
+
+
+def remedy(name: str) -> str:
+    """The command that makes a notebook again, with its frameworks and no others installed."""
+    return f"nox -s 'notebooks({name.removesuffix(STUDENT)})'"
 
 
 def make(name: str) -> None:
@@ -65,11 +71,18 @@ def make(name: str) -> None:
     Nothing is written where an output is not fit to be kept.
     """
     # Only here, so that what is stale can be told without them.
-    import nbformat
-    from matplotlib import font_manager  # noqa: F401  (first use is told on stderr, of the notebook)
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-    from nbformat import v4
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+        from nbformat import v4
+    except ModuleNotFoundError as error:
+        raise RNNScratchError(
+            f"To make a notebook takes {error.name}, which is not installed.\n"
+            "Install it, in the folder of the clone: pip install -e '.[notebooks]'"
+        ) from error
+    # A machine's first import of this takes a while and says so: better here than in a notebook.
+    from matplotlib import font_manager  # noqa: F401
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     # Numbered: ids drawn at random would differ in every commit.
@@ -127,7 +140,7 @@ def main() -> None:
                 make(name)
                 print(f"made {_path(name)}")
             elif stale(name):
-                sys.exit(f"{_path(name)} is stale. Make it again: nox -s notebooks -- {name}")
+                sys.exit(f"{_path(name)} is stale. Make it again: {remedy(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
 
