@@ -16,6 +16,7 @@ from typing import Any
 from . import chapter, pages, registry
 from .chapter import TEXTS, Cell
 from .contract import RNNScratchError
+from .records import RECORDS
 
 SIDE_BY_SIDE = "side_by_side"
 PAIR = ("torch", "tensorflow")  # what that notebook sets side by side
@@ -42,11 +43,14 @@ def cells(name: str) -> list[Cell]:
 
 
 def made_from(name: str) -> str:
-    """A hash of all that a notebook is made from: its cells, and the files of its backends."""
+    """A hash of all that a notebook is made from: cells, files of its backends, quoted records."""
     content = hashlib.sha256(json.dumps(cells(name)).encode())
-    for backend in backends_of(name):
-        for path in pages.files(backend):
-            content.update(path.read_text(encoding="utf-8").encode())
+    files = [path for backend in backends_of(name) for path in pages.files(backend)]
+    if name != SIDE_BY_SIDE:
+        files += [RECORDS / "exercises.json"]
+        files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
+    for path in files:
+        content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()
 
 

@@ -34,10 +34,11 @@ RUNS = {
     "random sampling": {"sampling": "random"},
     "20,000 characters": {"max_tokens": 20_000},
 }
-# Without clipping much is luck, and one seed shows little. The first of these is BASE itself.
-for activation, seed in itertools.product(("tanh", "relu"), (0, 1, 2)):
+# Without clipping much is luck, and few seeds show little. The first of these is BASE itself.
+for activation, seed in itertools.product(("tanh", "relu"), range(6)):
     given = {"activation": activation, "seed": seed}
-    RUNS[f"{activation}, seed {seed}"] = given
+    if seed < 3:
+        RUNS[f"{activation}, seed {seed}"] = given
     RUNS[f"{activation}, not clipped, seed {seed}"] = {**given, "theta": None}
 for activation in ("tanh", "relu"):
     given = {"activation": activation, "sigma": 0.07, "num_epochs": 60}

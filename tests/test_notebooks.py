@@ -122,15 +122,19 @@ def test_what_the_solutions_say_of_the_measured_exercises_is_so():
         assert unseen[name][-1] > min(unseen[name]) + 1
     assert min(unseen["20,000 characters"]) < min(unseen["tanh, seed 0"]) - 1
     assert curves["learning rate 3"][-1] > 28
+    # 4: the same at first, and lost late, most of the time.
+    free = {seed: curves[f"tanh, not clipped, seed {seed}"] for seed in range(6)}
+    assert sum(max(curve[50:]) > 28 for curve in free.values()) > 3
     for seed in (0, 1, 2):
-        # 4: the same at first, and lost late.
-        clipped, free = (curves[f"tanh, {how}seed {seed}"] for how in ("", "not clipped, "))
-        assert free[49] == clipped[49]
-        assert max(free[200:]) > 28 > max(clipped[1:])
-        # 6: ReLU is faster clipped, and a little worse not clipped.
-        clipped, free = (curves[f"relu, {how}seed {seed}"] for how in ("", "not clipped, "))
-        assert clipped[-1] < curves[f"tanh, seed {seed}"][-1]
-        assert clipped[-1] < free[-1] < 2
+        clipped = curves[f"tanh, seed {seed}"]
+        assert free[seed][49] == clipped[49]
+        assert max(clipped) < 28
+        # 6: ReLU is faster clipped.
+        assert curves[f"relu, seed {seed}"][-1] < clipped[-1]
+    # And a little worse not clipped.
+    clipped = max(curves[f"relu, seed {seed}"][-1] for seed in (0, 1, 2))
+    for seed in range(6):
+        assert clipped < curves[f"relu, not clipped, seed {seed}"][-1] < 2
     assert found["runs"]["relu, not clipped, sigma 0.07"]["outcome"] == "failed"
     assert found["runs"]["relu, not clipped, sigma 0.07"]["epochs"] == 0
     assert curves["tanh, not clipped, sigma 0.07"][-1] > 28
@@ -144,7 +148,7 @@ def test_what_the_solutions_say_of_the_measured_exercises_is_so():
 
 
 def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(tmp_path):
-    ignored = shutil.ignore_patterns("__pycache__", "records")
+    ignored = shutil.ignore_patterns("__pycache__")
     for folder, copy in {"rnn_scratch": "rnn_scratch", "backends": "rnn_scratch/backends",
                          "notebooks": "notebooks"}.items():  # fmt: skip
         shutil.copytree(CLONE / folder, tmp_path / copy, ignore=ignored)
@@ -168,6 +172,10 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     stale = [name for name, done in checks.items() if done.returncode]
     assert stale == ["torch", "torch-student", "side_by_side"]
     assert "nox -s 'notebooks(torch)'" in checks["torch-student"].stderr
+    file.write_text(text, encoding="utf-8")
+    assert python("rnn_scratch.notebooks", "--check").returncode == 0
+    (tmp_path / "notebooks" / "records" / "exercises.json").write_text("{}")  # which is quoted
+    assert python("rnn_scratch.notebooks", "--check", "numpy").returncode == 1
 
 
 def test_notebooks_that_do_not_exist(monkeypatch):
