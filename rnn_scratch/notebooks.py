@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def unfit(notebook: dict[str, Any], name: str) -> list[str]:
                 faults.append(f"cell {number} gives {''.join(output.get('text', 'an error'))}")
             text = output.get("text") or output.get("data", {}).get("text/plain", "")
             printed += "".join(text)
-    for place in (str(Path.cwd()), str(Path.home()), sys.prefix, "/tmp/"):
+    for place in (str(Path.cwd()), str(Path.home()), sys.prefix, tempfile.gettempdir()):
         if len(place) > 1 and place in printed:
             faults.append(f"an output has a path of this machine, {place}")
     for backend in backends_of(name):

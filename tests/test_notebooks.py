@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name
     figures = [output for cell in notebook["cells"] for output in cell.get("outputs", ())
                if "image/png" in output.get("data", {})]  # fmt: skip
     assert figures
-    assert "/tmp/" not in json.dumps(notebook)
+    assert tempfile.gettempdir() not in json.dumps(notebook)
 
 
 @pytest.mark.parametrize("name", notebooks.ALL)
