@@ -143,6 +143,19 @@ def records(session: nox.Session) -> None:
         with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
             command = ("check", *FOUR, "--exact", "--epochs", "500", "--every", "25", "--json")
             session.run("rnn-scratch", *command, "--corpus", "time-machine", stdout=file)
+    if not session.posargs or "exercises" in session.posargs:
+        file = "notebooks/records/exercises.json"
+        session.run("python", "tests/exercises.py", file, env={"PYTHONPATH": "tests"})
     if not session.posargs or "odds" in session.posargs:
         session.run("python", "tests/odds.py", "notebooks/records/odds.json")
     session.run("python", "-m", "rnn_scratch.records")
+
+
+@nox.session
+@nox.parametrize("which", [nox.param(name, id=name) for name in (*FOUR, "side_by_side")])
+def notebooks(session: nox.Session, which: str) -> None:
+    """Make the notebooks of a framework with it alone installed, or the one with two with both."""
+    frameworks = {"numpy": "", "side_by_side": "torch,tensorflow,"}.get(which, f"{which},")
+    session.install("-e", f".[{frameworks}notebooks]")
+    names = [which] if which == "side_by_side" else [which, f"{which}-student"]
+    session.run("python", "-m", "rnn_scratch.notebooks", *names)

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +75,8 @@ def train(
     except (KeyboardInterrupt, RNNScratchError) as stopped:
         diverged = getattr(stopped, "exit_code", 2) == 1  # and would do so again
         if report.folder is not None and not diverged:
-            report.say(_how_to_go_on(report.folder, isinstance(stopped, KeyboardInterrupt)))
+            interrupted = isinstance(stopped, KeyboardInterrupt)
+            report.say(display.how_to_go_on(report.folder, interrupted))
         raise
     for line in display.ending(done.history, done.record["sessions"][-1]):
         report.say(line)
@@ -148,6 +148,21 @@ def backends() -> None:
 
 
 @cli.command()
+@click.argument("piece")
+@click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
+@click.option("--diff", nargs=2, metavar="A B", help="Mark what differs in these two.")
+def show(piece: str, backends: str | None, diff: tuple[str, str] | None) -> None:
+    """Show the source of PIECE in several backends side by side.
+
+    PIECE is params, state, step, forward, clip, train_epoch, predict, or any other function of a
+    backend; or all. No framework needs to be installed.
+    """
+    from . import showing
+
+    showing.show(piece, backends, diff)
+
+
+@cli.command()
 @click.argument("backends", nargs=-1)
 @click.option(
     "--model", type=click.Choice(["scratch", "concise"]), help="One only.  [default: both]"
@@ -192,18 +207,6 @@ def _let_through(verbose: bool) -> None:
     # Backends read this when they load their framework.
     if verbose:
         os.environ["RNN_SCRATCH_VERBOSE"] = "1"
-
-
-def _how_to_go_on(folder: Path, interrupted: bool) -> str:
-    from . import checkpoint, runs
-
-    saved = checkpoint.load(checkpoint.find(folder))
-    last = runs.read(folder)["settings"]["num_epochs"]
-    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
-    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
-    if saved.epoch == last:  # only the picture, say, was not drawn any more
-        return f"{kept}, the last one, is kept in {folder}."
-    return f"{kept} is kept. To go on from there:\n{line}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """What a person at the terminal sees: progress, tables, the words at the end."""
 
+import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from . import checkpoint, runs
 from .runs import Epoch
 from .settings import Settings
 from .training import SAMPLE_EVERY, Report
@@ -117,6 +119,17 @@ def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],
     ]
+
+
+def how_to_go_on(folder: Path, interrupted: bool) -> str:
+    """What is kept of a run that has stopped, and the command that goes on with it."""
+    saved = checkpoint.load(checkpoint.find(folder))
+    last = runs.read(folder)["settings"]["num_epochs"]
+    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
+    if saved.epoch == last:  # only the picture, say, was not drawn any more
+        return f"{kept}, the last one, is kept in {folder}."
+    return f"{kept} is kept. To go on from there:\n{line}"
 
 
 def runs_table(found: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Table:

@@ -1,0 +1,244 @@
+"""The chapter's text, and the notebooks made from it: whole, fresh, and fit to be read."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from rnn_scratch import chapter, contract, notebooks, pages, registry
+from rnn_scratch.contract import RNNScratchError
+
+CLONE = Path(__file__).parent.parent
+TAUGHT = [piece.__name__ for piece in contract.PIECES if piece.__name__ != "concise"]
+HEADINGS = [
+    "One-hot encoding", "From $(B, T)$ to", "Parameters", "The state", "One step", "All steps",
+    "The loss", "Gradients", "Prediction", "Exploding and vanishing", "Clipping", "Cutting the",
+    "Detaching", "Training", "Results", "What a perplexity means",
+    "1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "Spot the bug",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch, _away_from_home):
+    monkeypatch.chdir(CLONE)
+
+
+def read(name):
+    return json.loads((CLONE / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def sources(notebook, kind):
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_a_notebook_is_made_from_the_text_and_the_code_as_they_are(name):
+    assert not notebooks.stale(name), f"make it again: {notebooks.remedy(name)}"
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name):
+    notebook = read(name)
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert cells == [tuple(cell) for cell in notebooks.cells(name)]
+    assert notebooks.unfit(notebook, name) == []
+    figures = [output for cell in notebook["cells"] for output in cell.get("outputs", ())
+               if "image/png" in output.get("data", {})]  # fmt: skip
+    assert figures
+    assert tempfile.gettempdir() not in json.dumps(notebook)
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_the_first_cell_says_how_to_install_from_the_clone(name):
+    first = sources(read(name), "markdown")[0]
+    (line,) = re.findall("pip install .*", first)
+    extras = {"numpy": "notebooks", "side_by_side": "torch,tensorflow,notebooks"}
+    backend = name.removesuffix("-student")
+    assert line == f"pip install -e '.[{extras.get(backend, backend + ',notebooks')}]'"
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_a_notebook_tells_the_whole_chapter_with_the_shipped_source(backend):
+    notebook = read(backend)
+    code, prose = sources(notebook, "code"), "\n".join(sources(notebook, "markdown"))
+    for piece in TAUGHT:
+        assert any(pages.find(backend, piece)[0].source in cell for cell in code), piece
+    places = [prose.index(f"# {heading}") for heading in HEADINGS]
+    assert places == sorted(places)
+    others = [name for name in ("PyTorch", "TensorFlow", "MXNet")
+              if registry.FRAMEWORKS.get(backend) != name]  # fmt: skip
+    assert f"from scratch, in {registry.FRAMEWORKS.get(backend, 'NumPy')}" in prose
+    assert not [name for name in others if f"from scratch, in {name}" in prose]
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_a_student_s_copy_leaves_the_solutions_out_and_nothing_else(backend):
+    whole, student = (notebooks.cells(name) for name in (backend, f"{backend}-student"))
+    code = [cell.source for cell in student if cell.kind == "code"]
+    assert code.count(chapter.YOURS.strip()) == 12
+    text = "\n".join(cell.source for cell in student)
+    for answer in ("exercises.json", "def drawn(", "```diff", "numpy.add.at"):
+        assert answer in "\n".join(cell.source for cell in whole)
+        assert answer not in text
+    kept = [cell for cell in code if cell != chapter.YOURS.strip()]
+    assert [cell.source for cell in whole if cell.source in kept] == kept
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_each_bug_is_found_in_its_piece(backend):
+    notebook = read(backend)
+    found = []
+    for cell in notebook["cells"]:
+        if match := re.fullmatch(r"print\(verdict\((\w+)=suspect\)\)", "".join(cell["source"])):
+            (output,) = cell["outputs"]
+            assert "".join(output["text"]).startswith(f"{match[1]} is off"), output
+            found.append(match[1])
+    assert found == ["loss", "step", "clip", "update", "train_epoch", "predict"]
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow", "mxnet"])
+def test_not_detaching_fails_where_it_should(backend):
+    outputs = [output for cell in read(backend)["cells"] for output in cell.get("outputs", ())]
+    text = "\n".join("".join(output.get("text", "")) for output in outputs)
+    loop, graph = re.findall(r"^detached: +(\S+)\nnot detached: (.*)$", text, re.MULTILINE)
+    raised = loop[1] == "Trying to backward through the graph a second time"
+    assert raised if backend == "torch" else loop[1] == loop[0]
+    assert graph[0] == loop[0] != graph[1]
+
+
+def test_what_the_solutions_say_of_the_measured_exercises_is_so():
+    found = json.loads((CLONE / "notebooks/records/exercises.json").read_text(encoding="utf-8"))
+    curves = {name: each["perplexity"] for name, each in found["runs"].items()}
+    unseen = {name: each["held out"] for name, each in found["runs"].items()}
+    # 2: lower where it was trained with more units, and no better on what was held out.
+    assert curves["512 hidden units"][-1] < curves["tanh, seed 0"][-1] < 1.6
+    assert curves["64 hidden units"][-1] > 3
+    for name in ("64 hidden units", "512 hidden units", "10 time steps", "random sampling"):
+        assert abs(min(unseen[name]) - min(unseen["tanh, seed 0"])) < 0.5
+        assert unseen[name][-1] > min(unseen[name]) + 1
+    assert min(unseen["20,000 characters"]) < min(unseen["tanh, seed 0"]) - 1
+    assert curves["learning rate 3"][-1] > 28
+    # 4: the same at first, and lost late, most of the time.
+    free = {seed: curves[f"tanh, not clipped, seed {seed}"] for seed in range(6)}
+    assert sum(max(curve[50:]) > 28 for curve in free.values()) > 3
+    for seed in (0, 1, 2):
+        clipped = curves[f"tanh, seed {seed}"]
+        assert free[seed][49] == clipped[49]
+        assert max(clipped) < 28
+        # 6: ReLU is faster clipped.
+        assert curves[f"relu, seed {seed}"][-1] < clipped[-1]
+    # And a little worse not clipped.
+    clipped = max(curves[f"relu, seed {seed}"][-1] for seed in (0, 1, 2))
+    for seed in range(6):
+        assert clipped < curves[f"relu, not clipped, seed {seed}"][-1] < 2
+    assert found["runs"]["relu, not clipped, sigma 0.07"]["outcome"] == "failed"
+    assert found["runs"]["relu, not clipped, sigma 0.07"]["epochs"] == 0
+    assert curves["tanh, not clipped, sigma 0.07"][-1] > 28
+    assert curves["relu, sigma 0.07"][-1] < curves["tanh, sigma 0.07"][-1] < 28
+    # 5: longer, and not better.
+    for reached in found["not detached"].values():
+        seconds, perplexity = ([each[key] for each in reached.values()]
+                               for key in ("seconds", "perplexity"))  # fmt: skip
+        assert seconds == sorted(seconds)
+        assert min(perplexity) > perplexity[0] - 0.05
+
+
+def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__")
+    for folder, copy in {"rnn_scratch": "rnn_scratch", "backends": "rnn_scratch/backends",
+                         "notebooks": "notebooks"}.items():  # fmt: skip
+        shutil.copytree(CLONE / folder, tmp_path / copy, ignore=ignored)
+    (tmp_path / "tests").mkdir()
+    shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / "tests")
+
+    def python(*arguments):
+        command = [sys.executable, "-m", *arguments]  # which looks for modules here first
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    before = python("rnn_scratch.notebooks", "--check")
+    assert before.returncode == 0, before.stderr
+    file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
+    text = file.read_text(encoding="utf-8")
+    changed = text.replace("(H,) = state\n", "(H,) = state  # changed\n", 1)
+    assert changed != text
+    file.write_text(changed, encoding="utf-8")
+    shown = python("rnn_scratch.cli", "show", "step", "--backends", "torch,numpy").stdout
+    assert shown.count("# changed") == 1
+    checks = {name: python("rnn_scratch.notebooks", "--check", name) for name in notebooks.ALL}
+    stale = [name for name, done in checks.items() if done.returncode]
+    assert stale == ["torch", "torch-student", "side_by_side"]
+    assert "nox -s 'notebooks(torch)'" in checks["torch-student"].stderr
+    file.write_text(text, encoding="utf-8")
+    assert python("rnn_scratch.notebooks", "--check").returncode == 0
+    (tmp_path / "notebooks" / "records" / "exercises.json").write_text("{}")  # which is quoted
+    assert python("rnn_scratch.notebooks", "--check", "numpy").returncode == 1
+
+
+def test_notebooks_that_do_not_exist(monkeypatch):
+    with pytest.raises(RNNScratchError, match=r"no notebook 'trch'(.|\n)*torch-student"):
+        notebooks.cells("trch")
+    monkeypatch.setattr(sys, "argv", ["notebooks", "--check", "trch"])
+    with pytest.raises(SystemExit, match="no notebook"):
+        notebooks.main()
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("# A\n::: pice step\n", "line 2: there is no directive 'pice'; there are: piece"),
+    ("a\n\n::: only torch\nb\n", "line 3: the block only does not end"),
+    ("a\n:::\n", "line 2: ::: ends a block, and none is open"),
+    ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
+    ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
+    ("::: only trch\n:::\n", "Line 1 names trch"),
+    ("::: piece stp\n", "shows stp, which the torch backend does not have"),
+    ("::: bug no such\n", "has no mistake 'no such' for torch"),
+    ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
+])  # fmt: skip
+def test_a_mistake_in_the_text_is_told(tmp_path, text, words):
+    path = tmp_path / "text.md"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RNNScratchError) as error:
+        chapter.cells(chapter.parse(path), "torch")
+    assert words in str(error.value)
+
+
+def test_what_only_some_are_told(tmp_path):
+    path = tmp_path / "text.md"
+    path.write_text(
+        "For {framework}.\n\n```python\n{backend}\n```\n```python mxnet\nmx\n```\n::: only torch\n"
+        "T\n::: solution\nS\n```python\ns\n```\n:::\n:::\nend\n```text\n```\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    parts = chapter.parse(path)
+    end = ("markdown", "end\n```text\n```")
+    assert [tuple(cell) for cell in chapter.cells(parts, "mxnet")] == [
+        ("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end
+    ]  # fmt: skip
+    assert [tuple(cell) for cell in chapter.cells(parts, "torch")] == [
+        ("markdown", "For PyTorch."), ("code", "torch"), ("markdown", "T\n\nS"), ("code", "s"), end
+    ]  # fmt: skip
+    assert [cell.source for cell in chapter.cells(parts, "torch", student=True)][2:4] == [
+        "T", "# Your answer."
+    ]  # fmt: skip
+
+
+def test_outputs_that_are_not_fit_to_be_kept():
+    def notebook(*outputs, count=1):
+        cell = {"cell_type": "code", "source": "", "execution_count": count, "outputs": outputs}
+        return {"cells": [cell]}
+
+    def printed(text, stream="stdout"):
+        return {"output_type": "stream", "name": stream, "text": [text]}
+
+    good = printed("backend: torch 2.0\n")
+    assert notebooks.unfit(notebook(good), "torch-student") == []
+    assert notebooks.unfit(notebook(printed("backend: mxnet")), "torch")
+    assert notebooks.unfit(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
+    warned = notebooks.unfit(notebook(good, printed("careful", "stderr")), "torch")
+    assert warned == ["cell 0 gives careful"]
+    assert notebooks.unfit(notebook(good, {"output_type": "error"}), "torch")
+    assert "path" in notebooks.unfit(notebook(good, printed(sys.prefix)), "torch")[0]
