@@ -74,14 +74,21 @@ def quality_cells(record: Record) -> Cells:
 
 def against_cells(record: Record) -> Cells:
     """Speeds beside those of an older comparison."""
-    head = ["", "characters/s before", "now", "ratio"]
+    first = name(record["candidates"][0])
+    head = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
     rows = []
     for row in record["against"]["speeds"]:
         label = row["candidate"]
         if row["value"] is not None:
             label += f", {record['plan']['vary'][0]} {row['value']}"
-        before, now = (Spread(*row[when]) for when in ("before", "now"))
-        rows.append([label, _number(before), _number(now), f"{row['ratio']:.2f}"])
+        before, now = (_number(Spread(*row[when])) for when in ("before", "now"))
+        ratios = [
+            _ratio(
+                Spread(*row[f"ratio_to_first_{when}"]) if row[f"ratio_to_first_{when}"] else None
+            )
+            for when in ("before", "now")
+        ]
+        rows.append([label, before, now, f"{row['ratio']:.2f}", *ratios])
     return [head, *rows]
 
 
@@ -139,7 +146,8 @@ def how_measured(record: Record) -> list[str]:
         f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
         "warm-up, the device waited for; in brackets the lowest and the highest. Processes ran "
         "one at a time, in an order that moved on by one each round. Ratios are taken round by "
-        "round.",
+        "round. The brackets cover what changes from process to process, not what changes from "
+        "one hour to the next: for that, compare again, --against this.",
         "The limit is what training would reach if it did nothing but the matrix products with "
         "W_hh that it cannot do without, (B, H) by (H, H) for each step forward and back and "
         "(T·B, H) by (H, H) once, timed in the same process in turns. The best limit is that of "
