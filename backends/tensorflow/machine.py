@@ -100,7 +100,7 @@ def memory(device):
 
 @tf.function
 def multiply(h, W, times):
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training's speed."""
+    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
     columns = shared(W, "cuda" if "GPU" in h.device else "cpu")
     for _ in range(times):
         h = product(h, columns)
