@@ -199,8 +199,11 @@ def _with_names(
 ) -> Cells:
     vary = record["plan"]["vary"]
     names = [[row.candidate, *([str(row.value)] if vary else [])] for row in rows]
-    return [["", *([vary[0]] if vary else []), *head],
-            *([*both, *own] for both, own in zip(names, cells))]  # fmt: skip
+    # Without the columns that nobody has anything for: no own layer, say.
+    used = [number for number in range(len(head)) if any(own[number] for own in cells)]
+    return [["", *([vary[0]] if vary else []), *(head[number] for number in used)],
+            *([*both, *(own[number] for number in used)]
+              for both, own in zip(names, cells))]  # fmt: skip
 
 
 def _number(found: Spread | None) -> str:
