@@ -80,7 +80,14 @@ class Rows(Watch):
             f"{self.ended} workers done, of {self.workers} at most; Ctrl-C keeps what there is"
         )
         table = Table(
-            "", "perplexity", "characters/s", "", box=None, caption=caption, caption_justify="left"
+            "",
+            "perplexity",
+            "characters/s",
+            "",
+            box=None,
+            caption=caption,
+            caption_justify="left",
+            min_width=60,
         )
         rows = standings.speeds(self.record)
         for candidate in self.record["candidates"]:

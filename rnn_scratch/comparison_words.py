@@ -170,13 +170,13 @@ def float64_sentence(record: Record) -> str:
     worst = max(max(each) for each in found)
     same = (
         "The same trainings in float64, and how far each update's loss is from that of NumPy. "
-        f"In the first ten updates they are {early:.0e} apart at most, which is the rounding of "
+        f"In the first ten updates they are {early:.2g} apart at most, which is the rounding of "
         "float64: the frameworks compute the same function, and add its terms in different orders."
     )
     if worst < GROWN:
-        return f"{same} In all of this training they are {worst:.0e} apart at most."
+        return f"{same} In all of this training they are {worst:.2g} apart at most."
     return (
-        f"{same} At the last update they are {last:.0e} apart, and {worst:.0e} at most on the way. "
+        f"{same} At the last update they are {last:.2g} apart, and {worst:.2g} at most on the way. "
         "What grows is that rounding: where the loss surface is steep, one update magnifies what "
         "the one before left, as in any chaotic system, until the trainings go ways of their own "
         "to the same perplexity. It is no defect of any of them."
