@@ -122,6 +122,10 @@ def notes(record: Record) -> list[str]:
         if candidate["state"] in ("failed", "not offered"):
             found.append(f"{name(candidate)}: {candidate['state']}: {candidate['reason']}")
         for speed in candidate["speed"]:
+            asked = speed["value"] if _varies_threads(record) else record["plan"]["threads"]
+            if speed.get("threads", asked) != asked:
+                found.append(f"{name(candidate)} computed with {speed['threads']} threads, and "
+                             f"{asked} were asked for.")  # fmt: skip
             if speed["state"] == "failed":
                 of = f" with {record['plan']['vary'][0]} {speed['value']}" if speed["value"] else ""
                 found.append(f"{name(candidate)}{of} failed in timing: {speed['reason']}")
@@ -181,6 +185,10 @@ def float64_sentence(record: Record) -> str:
         "the one before left, as in any chaotic system, until the trainings go ways of their own "
         "to the same perplexity. It is no defect of any of them."
     )
+
+
+def _varies_threads(record: Record) -> bool:
+    return bool(record["plan"]["vary"]) and record["plan"]["vary"][0] == "threads"
 
 
 def _versions(record: Record) -> list[str]:

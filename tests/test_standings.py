@@ -84,6 +84,17 @@ def test_against():
     assert (row["candidate"], row["ratio"]) == ("numpy", 1.5)
 
 
+def test_other_threads_than_asked_for_are_told():
+    found = record(("numpy", "scratch", [one(0, 2.0, 1.0)]), ("torch", "scratch", []))
+    found |= {"outcome": "finished", "load": 0.0}
+    found["plan"] |= {"threads": 2, "repeats": 1}
+    for candidate, threads in zip(found["candidates"], (1, 2)):
+        candidate["speed"][0]["threads"] = threads
+    notes = comparison_words.notes(found)
+    assert notes[0] == "numpy computed with 1 threads, and 2 were asked for."
+    assert not any("torch" in note for note in notes)
+
+
 def test_what_float64_shows_is_said_from_the_record():
     found = record(("numpy", "scratch", []), ("torch", "scratch", []))
     assert comparison_words.float64_sentence(found) == ""

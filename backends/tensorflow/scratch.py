@@ -171,7 +171,7 @@ def _recurrence(inputs, H, W_hh, options):
 
         def backward(d_hiddens):
             # dz is the gradient before the activation; d_next is what the next step sends back.
-            columns = shared(tf.transpose(W_hh), options.device)
+            columns = shared(tf.einsum("ij->ji", W_hh), options.device)  # not folded into products
             slope = _slope(hiddens[1:], options)  # (T, B, H)
             dz, d_next = [], tf.zeros_like(H)
             for d, s in zip(reversed(tf.unstack(d_hiddens)), reversed(tf.unstack(slope))):
