@@ -57,7 +57,8 @@ def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name
 def test_the_first_cell_says_how_to_install_from_the_clone(name):
     first = sources(read(name), "markdown")[0]
     (line,) = re.findall("pip install .*", first)
-    extras = {"numpy": "notebooks", "side_by_side": "torch,tensorflow,notebooks"}
+    extras = {"numpy": "notebooks", "side_by_side": "torch,tensorflow,notebooks",
+              "comparison": "torch,notebooks"}  # fmt: skip
     backend = name.removesuffix("-student")
     assert line == f"pip install -e '.[{extras.get(backend, backend + ',notebooks')}]'"
 
@@ -171,7 +172,7 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     assert shown.count("# changed") == 1
     checks = {name: python("rnn_scratch.notebooks", "--check", name) for name in notebooks.ALL}
     stale = [name for name, done in checks.items() if done.returncode]
-    assert stale == ["torch", "torch-student", "side_by_side"]
+    assert stale == ["torch", "torch-student", "side_by_side", "comparison"]
     assert "nox -s 'notebooks(torch)'" in checks["torch-student"].stderr
     file.write_text(text, encoding="utf-8")
     assert python("rnn_scratch.notebooks", "--check").returncode == 0
