@@ -124,6 +124,16 @@ def test_what_the_solutions_say_of_the_measured_exercises_is_so():
         assert unseen[name][-1] > min(unseen[name]) + 1
     assert min(unseen["20,000 characters"]) < min(unseen["tanh, seed 0"]) - 1
     assert curves["learning rate 3"][-1] > 28
+    # And embeddings: late at first, the later the fewer numbers; lower in the end, by heart.
+    begun = []
+    for size in (2, 8, 32):
+        for seed in range(3):
+            name, plain = f"embedding {size}, seed {seed}", f"tanh, seed {seed}"
+            assert curves[plain][19] < 10 < 16 < curves[name][19] < 17
+            assert curves[name][-1] < curves[plain][-1]
+            assert min(unseen[name]) > min(unseen[plain])
+            begun.append(next(n for n, each in enumerate(curves[name]) if each < 10))
+    assert min(begun[:3]) > max(begun[3:6]) >= min(begun[3:6]) > max(begun[6:])
     # 4: the same at first, and lost late, most of the time.
     free = {seed: curves[f"tanh, not clipped, seed {seed}"] for seed in range(6)}
     assert sum(max(curve[50:]) > 28 for curve in free.values()) > 3
