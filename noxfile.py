@@ -151,11 +151,15 @@ def records(session: nox.Session) -> None:
     session.run("python", "-m", "rnn_scratch.records")
 
 
+# Notebooks with two backends in them, and the frameworks of these; NumPy is there anyway.
+TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
+
+
 @nox.session
-@nox.parametrize("which", [nox.param(name, id=name) for name in (*FOUR, "side_by_side")])
+@nox.parametrize("which", [nox.param(name, id=name) for name in (*FOUR, *TOGETHER)])
 def notebooks(session: nox.Session, which: str) -> None:
-    """Make the notebooks of a framework with it alone installed, or the one with two with both."""
-    frameworks = {"numpy": "", "side_by_side": "torch,tensorflow,"}.get(which, f"{which},")
+    """Make the notebooks of a framework with it alone installed, or one with two with both."""
+    frameworks = {"numpy": "", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
-    names = [which] if which == "side_by_side" else [which, f"{which}-student"]
+    names = [which] if which in TOGETHER else [which, f"{which}-student"]
     session.run("python", "-m", "rnn_scratch.notebooks", *names)

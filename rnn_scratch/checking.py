@@ -17,7 +17,8 @@ def pieces(
     names: Sequence[str], models: Sequence[str], device: str, everything: bool, as_json: bool
 ) -> bool:
     """Hold each backend's models against the reference; whether all is within what is allowed."""
-    screen = display.console()
+    # What is at work is told beside the JSON, not in it: a pipe may pass for a terminal.
+    screen = display.console(stderr=as_json)
     answers: list[dict[str, Any]] = []
     for name in _present(names, screen, as_json):
         for model in models:
@@ -41,7 +42,7 @@ def exact(
     corpus: str | None, text: str | None, every: int, as_json: bool,
 ) -> bool:  # fmt: skip
     """Train each backend in exact mode; whether all parameters are equal to the last bit."""
-    screen = display.console()
+    screen = display.console(stderr=as_json)
     report = training.Report() if as_json else display.Lines(screen)
     settings = make({**values, "exact": True})
     found_text = api.find_text(corpus, text, report)

@@ -180,7 +180,7 @@ def check(
     backends: Sequence[str], model: str | None, device: str, everything: bool, as_json: bool,
     corpus: str | None, text: str | None, every: int, no_clip: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Hold backends against the NumPy reference, piece by piece.
+    """Hold backends against the NumPy reference, piece by piece; NumPy, to numbers kept of it.
 
     With --exact, train them in exact mode instead, with the settings of `train` (50 epochs if not
     given), and compare their parameters to the last bit. The exit code is 1 when anything is off.

@@ -16,9 +16,10 @@ from .settings import Settings
 from .training import SAMPLE_EVERY, Report
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """The terminal, or the pipe in its place, where no line is cut to a width."""
-    screen = Console(highlight=False, markup=False, emoji=False)  # a text's :key: is no picture
+    # No emoji: a text's :key: is no picture.
+    screen = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not screen.is_terminal:
         screen.width = 10_000
     return screen

@@ -19,17 +19,17 @@ from .chapter import TEXTS, Cell
 from .contract import RNNScratchError
 from .records import RECORDS
 
-SIDE_BY_SIDE = "side_by_side"
-PAIR = ("torch", "tensorflow")  # what that notebook sets side by side
+# Those with a master text of their own, and the backends that they set beside each other.
+OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
 STUDENT = "-student"
-ALL = (*registry.OURS, *(name + STUDENT for name in registry.OURS), SIDE_BY_SIDE)
+ALL = (*registry.OURS, *(name + STUDENT for name in registry.OURS), *OWN)
 # One thread, so that sums are taken in the same order on every machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def backends_of(name: str) -> tuple[str, ...]:
     """The backends that a notebook computes with."""
-    return PAIR if name == SIDE_BY_SIDE else (name.removesuffix(STUDENT),)
+    return OWN.get(name, (name.removesuffix(STUDENT),))
 
 
 def cells(name: str) -> list[Cell]:
@@ -38,16 +38,18 @@ def cells(name: str) -> list[Cell]:
         raise RNNScratchError(
             f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
         )
-    text = SIDE_BY_SIDE if name == SIDE_BY_SIDE else "chapter"
-    parts = chapter.parse(TEXTS / f"{text}.md")
+    parts = chapter.parse(TEXTS / f"{name if name in OWN else 'chapter'}.md")
     return chapter.cells(parts, backends_of(name)[0], name.endswith(STUDENT))
 
 
 def made_from(name: str) -> str:
-    """A hash of all that a notebook is made from: cells, files of its backends, quoted records."""
+    """A hash of all that a notebook is made from: cells, files of its backends, quoted records.
+
+    Not of what it measures as it runs, which is another time each time.
+    """
     content = hashlib.sha256(json.dumps(cells(name)).encode())
     files = [path for backend in backends_of(name) for path in pages.files(backend)]
-    if name != SIDE_BY_SIDE:
+    if name not in OWN:
         files += [RECORDS / "exercises.json"]
         files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
     for path in files:
@@ -122,8 +124,9 @@ def unfit(notebook: dict[str, Any], name: str) -> list[str]:
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error" or output.get("name") == "stderr":
                 faults.append(f"cell {number} gives {''.join(output.get('text', 'an error'))}")
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
-            printed += "".join(text)
+            shown = output.get("data", {})
+            texts = [output.get("text", ""), *(shown[kind] for kind in shown if "text/" in kind)]
+            printed += "".join(map("".join, texts))
     for place in (str(Path.cwd()), str(Path.home()), sys.prefix, tempfile.gettempdir()):
         if len(place) > 1 and place in printed:
             faults.append(f"an output has a path of this machine, {place}")

@@ -12,6 +12,7 @@ import numpy as np
 from . import corpus, decoding, minibatches, registry, vocabulary
 from .cases import ROUNDING, SIGMA, B, Case, H, Row, T, tensors_as_arrays
 from .contract import Arrays, Options, Update
+from .exact import GRID
 from .initial import initial
 
 LR, THETA = 0.5, 0.4
@@ -121,5 +122,6 @@ def trained_model() -> tuple[np.ndarray, Arrays]:
     model = numpy.scratch(initial(int(tokens.max()) + 1, 48, 0.05, 0), Options("tanh", "float64"))
     for epoch in range(1, 41):
         batches = minibatches.of_epoch(tokens[:2000], B, 2 * T, "sequential", 0, epoch)
-        numpy.train_epoch(model, batches, Update(), True)
+        # In exact mode: rounding, which grows, would make it another one on each machine.
+        numpy.train_epoch(model, batches, Update(grid=GRID), True)
     return tokens, model.to_arrays(model.params)

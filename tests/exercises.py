@@ -34,6 +34,9 @@ RUNS = {
     "random sampling": {"sampling": "random"},
     "20,000 characters": {"max_tokens": 20_000},
 }
+# The seeds are those of the runs with one-hot vectors below.
+for size, seed in itertools.product((2, 8, 32), range(3)):
+    RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
 # Without clipping much is luck, and few seeds show little. The first of these is BASE itself.
 for activation, seed in itertools.product(("tanh", "relu"), range(6)):
     given = {"activation": activation, "seed": seed}

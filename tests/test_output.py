@@ -1,5 +1,6 @@
 """What is around a command: terminals and pipes that cannot take its output, memory, texts."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_a_book_that_cannot_be_had_is_replaced_and_that_is_said(capsys, monkeypa
     assert (done.code, done.err) == (0, "")
     assert "instead" not in done.out, "the text of the run was the built-in one"
     here(capsys, *train, "--corpus", "time-machine").refused("cannot be had", "RNN_SCRATCH_DATA")
+
+
+@pytest.mark.parametrize("how", [
+    ("--model", "scratch"), ("--exact", *options(num_epochs=1, **SMALL))
+], ids=["pieces", "exact"])  # fmt: skip
+def test_json_is_all_of_the_output_where_a_pipe_passes_for_a_terminal(how):
+    done = there("check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"})  # as Jupyter sets it
+    assert done.code == 0
+    assert json.loads(done.out)
+    assert "numpy" in done.err  # what is at work is told there
 
 
 # Memory is taken away once the framework is there, and little of it is left.

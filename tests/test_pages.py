@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_scratch import comparison, comparison_figures, records, runs
+from rnn_scratch import comparison, comparison_figures, pages, records, runs
 from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
@@ -28,6 +28,17 @@ def test_the_readme_names_every_command():
 
     for command in cli.commands:
         assert f"`rnn-scratch {command}" in README, command
+
+
+def test_the_student_s_path_is_short_and_changes_one_line_of_the_step():
+    path = README.split("to a changed step")[1].split("## ")[0]
+    commands = [line for line in path.splitlines() if line.startswith("    ")]
+    assert len([part for line in commands for part in line.split("&&")]) <= 5
+    (change,) = (line for line in commands if "sed" in line)
+    old, file = re.search(r"s/(.*?)/.*/' (\S+)", change).groups()
+    assert file == "backends/torch/scratch.py"
+    (step, *_) = pages.find("torch", "step")
+    assert step.source.count(old) == 1
 
 
 def test_the_figures_of_the_readme_are_those_of_the_records():

@@ -9,7 +9,7 @@ import pytest
 from sabotages import SABOTAGES, sabotaged
 
 import rnn_scratch
-from rnn_scratch import parity, registry
+from rnn_scratch import parity, parity_training, registry
 
 CORE = Path(rnn_scratch.__file__).parent
 
@@ -23,6 +23,25 @@ def test_a_mistake_in_a_backend_is_caught_and_named(backend, backend_name, sabot
     if backend_name not in sabotage.changes:
         pytest.skip(f"not a mistake that can be made so in {backend_name}")
     row = first_off(sabotaged(backend, sabotage.changes[backend_name], tmp_path))
+    assert row is not None, "not caught"
+    assert row.piece == sabotage.piece, row
+    assert sabotage.result in (row.result + row.where), row
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [s for s in SABOTAGES if "numpy" in s.changes],
+    ids=lambda sabotage: sabotage.mistake,
+)
+def test_a_mistake_in_the_reference_itself_is_caught_and_named(sabotage, tmp_path, monkeypatch):
+    # As when its file is changed: reference and candidate are then the same, mistake and all.
+    broken = sabotaged(registry.load("numpy"), sabotage.changes["numpy"], tmp_path)
+    monkeypatch.setattr(registry, "load", lambda name: broken)
+    parity_training.trained_model.cache_clear()
+    try:
+        row = next((row for row in parity.hold(broken) if not row.passed), None)
+    finally:
+        parity_training.trained_model.cache_clear()
     assert row is not None, "not caught"
     assert row.piece == sabotage.piece, row
     assert sabotage.result in (row.result + row.where), row

@@ -1,0 +1,53 @@
+"""What the worked solutions say of the measured exercises, held against the record."""
+
+import json
+from pathlib import Path
+
+RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "exercises.json"
+
+
+def test_what_the_solutions_say_of_the_measured_exercises_is_so():
+    found = json.loads(RECORD.read_text(encoding="utf-8"))
+    curves = {name: each["perplexity"] for name, each in found["runs"].items()}
+    unseen = {name: each["held out"] for name, each in found["runs"].items()}
+    # 2: lower where it was trained with more units, and no better on what was held out.
+    assert curves["512 hidden units"][-1] < curves["tanh, seed 0"][-1] < 1.6
+    assert curves["64 hidden units"][-1] > 3
+    for name in ("64 hidden units", "512 hidden units", "10 time steps", "random sampling"):
+        assert abs(min(unseen[name]) - min(unseen["tanh, seed 0"])) < 0.5
+        assert unseen[name][-1] > min(unseen[name]) + 1
+    assert min(unseen["20,000 characters"]) < min(unseen["tanh, seed 0"]) - 1
+    assert curves["learning rate 3"][-1] > 28
+    # And embeddings: late at first, the later the fewer numbers; lower in the end, by heart.
+    begun = []
+    for size in (2, 8, 32):
+        for seed in range(3):
+            name, plain = f"embedding {size}, seed {seed}", f"tanh, seed {seed}"
+            assert curves[plain][19] < 10 < 16 < curves[name][19] < 17
+            assert curves[name][-1] < curves[plain][-1]
+            assert min(unseen[name]) > min(unseen[plain])
+            begun.append(next(n for n, each in enumerate(curves[name]) if each < 10))
+    assert min(begun[:3]) > max(begun[3:6]) >= min(begun[3:6]) > max(begun[6:])
+    # 4: the same at first, and lost late, most of the time.
+    free = {seed: curves[f"tanh, not clipped, seed {seed}"] for seed in range(6)}
+    assert sum(max(curve[50:]) > 28 for curve in free.values()) > 3
+    for seed in (0, 1, 2):
+        clipped = curves[f"tanh, seed {seed}"]
+        assert free[seed][49] == clipped[49]
+        assert max(clipped) < 28
+        # 6: ReLU is faster clipped.
+        assert curves[f"relu, seed {seed}"][-1] < clipped[-1]
+    # And a little worse not clipped.
+    clipped = max(curves[f"relu, seed {seed}"][-1] for seed in (0, 1, 2))
+    for seed in range(6):
+        assert clipped < curves[f"relu, not clipped, seed {seed}"][-1] < 2
+    assert found["runs"]["relu, not clipped, sigma 0.07"]["outcome"] == "failed"
+    assert found["runs"]["relu, not clipped, sigma 0.07"]["epochs"] == 0
+    assert curves["tanh, not clipped, sigma 0.07"][-1] > 28
+    assert curves["relu, sigma 0.07"][-1] < curves["tanh, sigma 0.07"][-1] < 28
+    # 5: longer, and not better.
+    for reached in found["not detached"].values():
+        seconds, perplexity = ([each[key] for each in reached.values()]
+                               for key in ("seconds", "perplexity"))  # fmt: skip
+        assert seconds == sorted(seconds)
+        assert min(perplexity) > perplexity[0] - 0.05
