@@ -15,7 +15,7 @@ CORE = Path(rnn_scratch.__file__).parent
 
 
 def first_off(backend):
-    return next((row for row in parity.hold(backend, short=True) if not row.passed), None)
+    return next((row for row in parity.hold(backend, only=("tanh", 0)) if not row.passed), None)
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
