@@ -20,9 +20,9 @@ def compared(folder: Path) -> tuple[str, dict[str, bytes]]:
     parts = [
         "# The frameworks compared",
         "`rnn-scratch compare` runs the same training in each framework on equal terms: one "
-        "process at a time, the same starting values and minibatches, the same number of threads and the "
-        "same precision. Each is held against the NumPy reference before a clock starts. What "
-        "follows was drawn from the records under `notebooks/comparisons`.",
+        "process at a time, the same starting values and minibatches, the same number of threads "
+        "and the same precision. Each is held against the NumPy reference before a clock starts. "
+        "What follows was drawn from the records under `notebooks/comparisons`.",
     ]
     how: list[str] = []
     for name, title in COMPARISONS.items():

@@ -1,4 +1,4 @@
-"""The site's pages as they are written, before anything is built of them, and the command `site`."""
+"""The site's pages as they are written, before a site is made of them; and the command `site`."""
 
 import os
 import re
@@ -73,7 +73,7 @@ def test_the_pages_show_the_shipped_source_and_all_cells_of_the_notebook(written
 
 def test_what_cells_gave_is_there_once_where_it_is_the_same(written):
     page = written["chapter.md"].decode()
-    assert page.count("time-major:  [0 5 1 6 2 7 3 8 4 9]") == 1
+    assert page.count("time-major:  [ 1  6  2  7  3  8  4  9  5 10]") == 1
     for backend in registry.OURS:
         assert page.count(f"backend: {backend} ") == 1
     pictures = set(re.findall(r'src="(figures/\w+\.png)"', page))
@@ -147,7 +147,7 @@ def test_formulas_and_names_in_prose():
         "# At $(T \\cdot B)$, in {framework}\n\n`a$b$` and `{backend}` $x_1$\n\n```text\n$y$\n```"
     )
     found = site_prose.told(text, ["numpy", "mxnet"], plainly)
-    assert found.startswith("# At (T·B), in {framework}".split(",")[0])
+    assert found.startswith("# At (T·B)\n")
     assert "`a$b$`" in found
     assert "<span>[x_1]</span>" in found
     assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in found
