@@ -71,7 +71,9 @@ def group(codes: Mapping[str, Code], everyone: Sequence[str]) -> str:
         one = block(next(iter(codes.values())))
         return one if set(codes) == set(everyone) else _panels("same", {tuple(codes): one}, {})
     rows = levels([code.source.split("\n") for code in codes.values()])
-    panels = {(name,): block(code, own) for (name, code), own in zip(codes.items(), rows)}
+    panels: dict[tuple[str, ...], str] = {
+        (name,): block(code, own) for (name, code), own in zip(codes.items(), rows)
+    }
     return _panels("pieces", panels, {(name,): code.place for name, code in codes.items()})
 
 
@@ -98,7 +100,7 @@ def panel(names: Sequence[str], inside: str, place: str = "", markdown: bool = F
     gap = "\n\n" if markdown else ""
     return (
         f'<div class="panel" data-for="{" ".join(names)}"{attribute}>{gap}'
-        f'<p class="name">{title}{where}</p>{gap}{inside}{gap}</div>'
+        f'<p class="name"><b>{title}</b>{where}</p>{gap}{inside}{gap}</div>'
     )
 
 

@@ -6,11 +6,16 @@ from . import comparison, comparison_figures, records
 from . import comparison_words as words
 from .report import CAPTIONS
 
-# What each comparison is for, in the order in which they are shown.
+TABLES = {
+    "Speed of training": words.speed_cells,
+    "Start, generation, memory": words.other_cells,
+    "Quality": words.quality_cells,
+}
+# What each comparison is for: its title, and those of its pictures and tables that say so.
 COMPARISONS = {
-    "speed": "Speed",
-    "curves": "The same curves",
-    "scaling": "What a larger network costs",
+    "speed": ("Speed", ("speed", "start-up"), ("Speed of training", "Start, generation, memory")),
+    "curves": ("The same curves", ("perplexity", "divergence"), ("Quality",)),
+    "scaling": ("What a larger network costs", ("scaling",), ("Speed of training",)),
 }
 
 
@@ -25,7 +30,7 @@ def compared(folder: Path) -> tuple[str, dict[str, bytes]]:
         "What follows was drawn from the records under `notebooks/comparisons`.",
     ]
     how: list[str] = []
-    for name, title in COMPARISONS.items():
+    for name, (title, shown, tables) in COMPARISONS.items():
         parts.append(f"## {title}")
         if not (folder / name / comparison.RECORD).exists():
             parts.append(
@@ -35,18 +40,13 @@ def compared(folder: Path) -> tuple[str, dict[str, bytes]]:
             continue
         record = comparison.read(folder / name)
         captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
-        for file, content in comparison_figures.draw(record).items():
-            if file.endswith(".svg"):
-                what, place = file.removesuffix(".svg"), f"figures/{name}-{file}"
-                pictures[place] = content
-                parts += [f"![{title}: {what}]({place})", captions[what]]
-        for caption, cells in (
-            ("Speed of training", words.speed_cells(record)),
-            ("Start, generation, memory", words.other_cells(record)),
-            ("Quality", words.quality_cells(record)),
-        ):
-            if cells[1:]:
-                parts += [f"**{caption}**", records.markdown(cells)]
+        drawn = comparison_figures.draw(record)
+        for what in (what for what in shown if f"{what}.svg" in drawn):
+            place = f"figures/{name}-{what}.svg"
+            pictures[place] = drawn[f"{what}.svg"]
+            parts += [f"![{captions[what].split('. ')[0]}]({place})", captions[what]]
+        for caption in tables:
+            parts += [f"**{caption}**", records.markdown(TABLES[caption](record))]
         how = how or words.how_measured(record)
         said = [*words.setting_lines(record), *words.notes(record)]
         parts.append("\n".join(f"- {line}" for line in said if line not in how))

@@ -20,7 +20,7 @@ def parity(folder: Path) -> tuple[str, Pictures]:
     exact = json.loads((folder / "exact.json").read_text(encoding="utf-8"))
     odds = json.loads((folder / "odds.json").read_text(encoding="utf-8"))
     doubles = {path.name: history for path, _, history in runs.listing(folder / "float64")}
-    apart = _apart(doubles)
+    apart = _apart({name: doubles[name] for name in exact["backends"]})
     singles = {
         name: runs.history(folder / f"{name}-scratch-sequential")
         for name in exact["backends"]

@@ -72,7 +72,7 @@ def _named(text: str, backends: Sequence[str]) -> str:
     def name(found: re.Match[str]) -> str:
         each = {backend: filled(found.group(), backend) for backend in backends}
         if len(each) == 1:
-            return html.escape(*each.values())
+            return html.escape(next(iter(each.values())))
         data = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in each.items())
         return f'<span class="named" {data}>{html.escape(" / ".join(each.values()))}</span>'
 
