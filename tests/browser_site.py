@@ -51,7 +51,7 @@ def choose(page, what):
 
 def selected(page):
     """What the tabs of a page have chosen, of those that have it."""
-    return set(page.locator(TABS).all_inner_texts())
+    return set(page.locator(TABS).all_text_contents())
 
 
 def test_a_choice_is_followed_by_every_tab_and_page_and_remembered(visit):
