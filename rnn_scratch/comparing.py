@@ -50,10 +50,13 @@ class Rows(Watch):
         """Draw on this console."""
         self.live = Live(console=screen, transient=True, refresh_per_second=8)
         self.doing: dict[str, str] = {}
+        self.ended = 0  # workers
 
     def begin(self, record: Record) -> None:
         """Draw the table."""
-        self.record = record
+        self.record, plan = record, record["plan"]
+        times = plan["repeats"] * (len(plan["vary"][1]) if plan["vary"] else 1)
+        self.workers = len(record["candidates"]) * (plan["seeds"] + 1 + times)
         self.live.start()
         self._draw()
 
@@ -65,6 +68,7 @@ class Rows(Watch):
     def done(self, candidate: Candidate) -> None:
         """Nothing more is doing in the candidate's row."""
         self.doing.pop(name(candidate), None)
+        self.ended += 1
         self._draw()
 
     def stop(self) -> None:
@@ -72,7 +76,19 @@ class Rows(Watch):
         self.live.stop()
 
     def _draw(self) -> None:
-        table = Table("", "perplexity", "characters/s", "", box=None)
+        caption = (
+            f"{self.ended} workers done, of {self.workers} at most; Ctrl-C keeps what there is"
+        )
+        table = Table(
+            "",
+            "perplexity",
+            "characters/s",
+            "",
+            box=None,
+            caption=caption,
+            caption_justify="left",
+            min_width=60,
+        )
         rows = standings.speeds(self.record)
         for candidate in self.record["candidates"]:
             key = name(candidate)

@@ -74,14 +74,21 @@ def quality_cells(record: Record) -> Cells:
 
 def against_cells(record: Record) -> Cells:
     """Speeds beside those of an older comparison."""
-    head = ["", "characters/s before", "now", "ratio"]
+    first = name(record["candidates"][0])
+    head = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
     rows = []
     for row in record["against"]["speeds"]:
         label = row["candidate"]
         if row["value"] is not None:
             label += f", {record['plan']['vary'][0]} {row['value']}"
-        before, now = (Spread(*row[when]) for when in ("before", "now"))
-        rows.append([label, _number(before), _number(now), f"{row['ratio']:.2f}"])
+        before, now = (_number(Spread(*row[when])) for when in ("before", "now"))
+        ratios = [
+            _ratio(
+                Spread(*row[f"ratio_to_first_{when}"]) if row[f"ratio_to_first_{when}"] else None
+            )
+            for when in ("before", "now")
+        ]
+        rows.append([label, before, now, f"{row['ratio']:.2f}", *ratios])
     return [head, *rows]
 
 
@@ -139,7 +146,8 @@ def how_measured(record: Record) -> list[str]:
         f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
         "warm-up, the device waited for; in brackets the lowest and the highest. Processes ran "
         "one at a time, in an order that moved on by one each round. Ratios are taken round by "
-        "round.",
+        "round. The brackets cover what changes from process to process, not what changes from "
+        "one hour to the next: for that, compare again, --against this.",
         "The limit is what training would reach if it did nothing but the matrix products with "
         "W_hh that it cannot do without, (B, H) by (H, H) for each step forward and back and "
         "(T·B, H) by (H, H) once, timed in the same process in turns. The best limit is that of "
@@ -162,13 +170,13 @@ def float64_sentence(record: Record) -> str:
     worst = max(max(each) for each in found)
     same = (
         "The same trainings in float64, and how far each update's loss is from that of NumPy. "
-        f"In the first ten updates they are {early:.0e} apart at most, which is the rounding of "
+        f"In the first ten updates they are {early:.2g} apart at most, which is the rounding of "
         "float64: the frameworks compute the same function, and add its terms in different orders."
     )
     if worst < GROWN:
-        return f"{same} In all of this training they are {worst:.0e} apart at most."
+        return f"{same} In all of this training they are {worst:.2g} apart at most."
     return (
-        f"{same} At the last update they are {last:.0e} apart, and {worst:.0e} at most on the way. "
+        f"{same} At the last update they are {last:.2g} apart, and {worst:.2g} at most on the way. "
         "What grows is that rounding: where the loss surface is steep, one update magnifies what "
         "the one before left, as in any chaotic system, until the trainings go ways of their own "
         "to the same perplexity. It is no defect of any of them."
@@ -191,8 +199,11 @@ def _with_names(
 ) -> Cells:
     vary = record["plan"]["vary"]
     names = [[row.candidate, *([str(row.value)] if vary else [])] for row in rows]
-    return [["", *([vary[0]] if vary else []), *head],
-            *([*both, *own] for both, own in zip(names, cells))]  # fmt: skip
+    # Without the columns that nobody has anything for: no own layer, say.
+    used = [number for number in range(len(head)) if any(own[number] for own in cells)]
+    return [["", *([vary[0]] if vary else []), *(head[number] for number in used)],
+            *([*both, *(own[number] for number in used)]
+              for both, own in zip(names, cells))]  # fmt: skip
 
 
 def _number(found: Spread | None) -> str:

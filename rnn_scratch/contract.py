@@ -223,9 +223,10 @@ def memory(device: str) -> int | None:
 
 
 def multiply(h: Tensor, W: Tensor, times: int) -> Tensor:
-    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed.
+    """`times` products of h (N, H) and W (H, H), one after another: what limits training.
 
-    Nothing else, in the way in which the framework multiplies such matrices fastest.
+    Nothing else, in the way in which the framework multiplies such matrices fastest: h becomes h W
+    or h W^T.
     """
 
 

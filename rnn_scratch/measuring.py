@@ -49,7 +49,8 @@ def train(*values: Any) -> Iterator[Event]:
     backend, place, ready = _ready(task)
     yield ready
     if task.check:
-        rows = list(parity.hold(backend, task.model, place.device, short=True))
+        used = (task.settings["activation"], task.settings["embedding"])
+        rows = list(parity.hold(backend, task.model, place.device, used))
         off = [" ".join((r.piece, r.result, "in", r.case)) for r in rows if not r.passed]
         yield {"event": "checked", "comparisons": len(rows), "off": off}
         if off:

@@ -20,20 +20,24 @@ CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh"
 
 
 def hold(
-    backend: Backend, model: str = "scratch", device: str = "cpu", short: bool = False
+    backend: Backend,
+    model: str = "scratch",
+    device: str = "cpu",
+    only: tuple[str, int] | None = None,
 ) -> Iterator[Row]:
     """Compare a backend's model with the reference in every case; the rows come as they are found.
 
     A concise model is compared as a whole, as it has no pieces of its own. A piece that raises is
-    a row that is off. `short` leaves out ReLU, the embedding, and all but ten of the updates.
+    a row that is off. The short form is for `only` one activation and size of embedding (0:
+    one-hot), and leaves out all but ten of the updates.
     """
     for dtype in ("float64", "float32"):
         if device not in backend.devices(dtype):
             yield Row("device", device, dtype, 0, "", 0, f"it cannot compute in {dtype}")
             continue
-        for activation, embedding in CASES[dtype][: 1 if short else None]:
+        for activation, embedding in CASES[dtype] if only is None else [only]:
             options = Options(activation, dtype, device)
-            case = make_case(backend, model, options, short, embedding)
+            case = make_case(backend, model, options, only is not None, embedding)
             try:
                 case.models(case.arrays)
             except RNNScratchError as error:

@@ -233,7 +233,7 @@ def test_cost_against_size():
     assert "num_hiddens" in done.out
 
 
-def test_a_value_that_fails_takes_no_other_with_it(foreign, tmp_path):
+def test_a_value_that_fails_takes_no_other_with_it(tmp_path):
     source = """
         from rnn_scratch.backends.numpy import *
         from rnn_scratch.backends import numpy
@@ -263,6 +263,23 @@ def test_a_new_comparison_beside_an_old_one():
     assert "--lr: 1.0 before, 0.5 now" in done.out
     again = there("report", "new")
     assert "Against the comparison of" in again.out
+
+
+def test_what_is_checked_is_what_is_compared(tmp_path):
+    source = """
+        from rnn_scratch.backends import numpy
+        from rnn_scratch.backends.numpy import *
+        def scratch(arrays, options):
+            if "W_e" in arrays and options.activation == "relu":
+                options = options._replace(activation="tanh")
+            return numpy.scratch(arrays, options)
+    """
+    env = other_packages(tmp_path / "more", {"stubborn": source})
+    asked = ("compare", "--backends", "stubborn", *SHORT)
+    assert there(*asked, env=env).code == 0
+    done = there(*asked, "--activation", "relu", "--embedding", "5", env=env)
+    assert done.code == 1
+    assert "its check is off" in done.out
 
 
 def test_float64_is_trained_once_and_compared():

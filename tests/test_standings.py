@@ -89,7 +89,7 @@ def test_what_float64_shows_is_said_from_the_record():
     assert comparison_words.float64_sentence(found) == ""
     found["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [1e-3, 4e-5]}
     sentence = comparison_words.float64_sentence(found)
-    assert all(words in sentence for words in ("2e-16", "4e-05", "1e-03", "chaotic"))
+    assert all(words in sentence for words in ("2e-16", "4e-05", "0.001", "chaotic"))
     found["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [5e-16, 0.0]}
     sentence = comparison_words.float64_sentence(found)
     assert "5e-16" in sentence

@@ -100,8 +100,8 @@ def memory(device):
 
 @tf.function
 def multiply(h, W, times):
-    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
-    columns = shared(tf.transpose(W), "cuda" if "GPU" in h.device else "cpu")
+    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
+    columns = shared(W, "cuda" if "GPU" in h.device else "cpu")
     for _ in range(times):
         h = product(h, columns)
     return h

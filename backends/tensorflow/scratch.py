@@ -162,7 +162,8 @@ def _recurrence(inputs, H, W_hh, options):
     # is by hand: the tape would multiply for the gradient of W_hh at every time step, not once.
     @tf.custom_gradient
     def recurrence(inputs, H, W_hh):
-        columns = shared(W_hh, options.device)
+        # Of a single step, when text is generated, sharing out would cost more than it gains.
+        columns = shared(W_hh, options.device) if inputs.shape[0] > 1 else [W_hh]
         hiddens = [H]
         for x in tf.unstack(inputs):
             hiddens.append(_activation(x + product(hiddens[-1], columns), options))  # (B, H)
@@ -178,8 +179,7 @@ def _recurrence(inputs, H, W_hh, options):
                 d_next = product(dz[-1], columns)
             dz = tf.stack(dz[::-1])  # (T, B, H)
             before, columns = _flat(hiddens[:-1]), shared(_flat(dz), options.device)
-            d_W_hh = product(tf.transpose(before), columns)  # all time steps in one product
-            return dz, d_next, d_W_hh
+            return dz, d_next, product(tf.transpose(before), columns)  # all steps in one product
 
         return hiddens[1:], backward
 

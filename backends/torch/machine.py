@@ -55,7 +55,7 @@ def memory(device):
 
 
 def multiply(h, W, times):
-    """`times` products, h (N, H) becoming h W^T with W (H, H): what limits training's speed."""
+    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
     for _ in range(times):
         h = h @ W.T
     return h
