@@ -1,5 +1,6 @@
 """The site's pages as they are written, before a site is made of them; and the command `site`."""
 
+import html
 import os
 import re
 import shutil
@@ -15,9 +16,11 @@ from helpers import here, other_packages, start, there
 
 from rnn_scratch import chapter, pages, registry, site, site_chapter, site_code, site_prose
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.settings import Settings
 from rnn_scratch.site_code import Code, Output
 
 CLONE = Path(__file__).parent.parent
+FIELDS = Settings.__dataclass_fields__
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +50,8 @@ def code_of(page):
         r'<div class="panel" data-for="([^"]*)"><p class="name">.*?</p>'
         r'<div class="highlight">(.*?)</div>', page, re.DOTALL,
     )  # fmt: skip
-    for names, html in panels:
-        text = re.sub(r"<[^>]*>", "", html).replace("&#10;", "\n")
-        for old, new in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"),
-                         ("&amp;", "&")):  # fmt: skip
-            text = text.replace(old, new)
+    for names, block in panels:
+        text = html.unescape(re.sub(r"<[^>]*>", "", block))
         for name in names.split():
             found.setdefault(name, []).append(text.rstrip("\n"))
     return found
@@ -63,9 +63,7 @@ def test_the_pages_show_the_shipped_source_and_all_cells_of_the_notebook(written
     code = "\n".join(code_of(whole)[backend])
     for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
         assert pages.find(backend, piece)[0].source in code
-    everything = re.sub(r"<[^>]*>", "", whole).replace("&#10;", "\n").replace("&amp;", "&")
-    for old, new in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'")):
-        everything = everything.replace(old, new)
+    everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
     for cell in chapter.cells(chapter.parse(chapter.TEXTS / "chapter.md"), backend):
         if cell.kind == "code":
             assert cell.source in everything, cell.source
@@ -80,6 +78,11 @@ def test_what_cells_gave_is_there_once_where_it_is_the_same(written):
     assert len(pictures) >= 3
     assert all(written[picture].startswith(b"\x89PNG") for picture in pictures)
     assert "perplexity against epoch" in page
+
+
+def test_the_reference_has_every_setting(written):
+    page = written["reference.md"].decode()
+    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in FIELDS.items())
 
 
 def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
