@@ -114,11 +114,30 @@ def benchmark(session: nox.Session) -> None:
     )  # fmt: skip
 
 
+def build_site(session: nox.Session) -> None:
+    """Write the site's pages, and have build/site made of them; a warning is an error."""
+    session.run("python", "-m", "rnn_scratch.site")
+    # The generator's advertisement for its successor is no warning about the site.
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--clean",
+                "--config-file", "notebooks/site/mkdocs.yml",
+                env={"NO_MKDOCS_2_WARNING": "1"})  # fmt: skip
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The site, for `rnn-scratch site` to serve; and every link in it followed."""
+    session.install("-e", ".[site]", *TEST)
+    build_site(session)
+    session.run("python", "-m", "pytest", "tests/built_site.py", *session.posargs)
+
+
 @nox.session
 def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or what `playwright install chromium` gives."""
-    session.install("-e", ".[torch]", *TEST, "playwright")
-    session.run("python", "-m", "pytest", "tests/browser_report.py", *session.posargs)
+    session.install("-e", ".[torch,site]", *TEST, "playwright", "axe-playwright-python")
+    build_site(session)
+    pages = ("tests/browser_report.py", "tests/browser_site.py")
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
 @nox.session

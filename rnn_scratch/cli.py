@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .cli_compare import compare, report
+from .cli_site import site
 from .contract import RNNScratchError
 from .options import (
     given,
@@ -38,6 +39,7 @@ def cli() -> None:
 
 cli.add_command(compare)
 cli.add_command(report)
+cli.add_command(site)
 
 
 @cli.command()
