@@ -15,7 +15,7 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-TEST = ["hypothesis", "pytest"]
+TEST = ["hypothesis", "pytest", "ipykernel", "nbclient", "nbformat"]
 # One thread: the tests compare numbers, and tests in several processes share the cores.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

@@ -73,9 +73,17 @@ def remedy(name: str) -> str:
 
 
 def make(name: str) -> None:
-    """Execute a notebook's cells, and write it with what came out; RNNScratchError if a cell fails.
+    """Execute a notebook's cells, and write it with what came out.
 
-    Nothing is written where an output is not fit to be kept.
+    Nothing is written where a cell fails, or an output is not fit to be kept.
+    """
+    _path(name).write_text(executed(name), encoding="utf-8")
+
+
+def executed(name: str) -> str:
+    """A notebook with what its cells gave, as a file has it.
+
+    RNNScratchError where a cell fails, or an output is not fit to be kept.
     """
     # Only here, so that what is stale can be told without them.
     try:
@@ -111,7 +119,7 @@ def make(name: str) -> None:
     if faults := unfit(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
     nbformat.validate(notebook)
-    _path(name).write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return nbformat.writes(notebook) + "\n"
 
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:

@@ -53,6 +53,19 @@ def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name
     assert tempfile.gettempdir() not in json.dumps(notebook)
 
 
+@pytest.mark.parametrize("name", [*registry.OURS, *notebooks.OWN])
+def test_a_notebook_runs_on_the_real_framework(name, asked_backends, monkeypatch):
+    missing = set(notebooks.backends_of(name)) - set(asked_backends)
+    if missing:
+        pytest.skip(f"not asked for: {', '.join(sorted(missing))}")
+    pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, put back after the test
+        monkeypatch.setenv(variable, value)
+    notebook = json.loads(notebooks.executed(name))
+    assert sources(notebook, "code") == sources(read(name), "code")
+    assert notebooks.unfit(notebook, name) == []
+
+
 @pytest.mark.parametrize("name", notebooks.ALL)
 def test_the_first_cell_says_how_to_install_from_the_clone(name):
     first = sources(read(name), "markdown")[0]
