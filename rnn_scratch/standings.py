@@ -118,7 +118,7 @@ def qualities(record: Record) -> list[Quality]:
             Quality(
                 name(candidate),
                 candidate.get("reason", ""),
-                candidate.get("check", {}).get("comparisons"),
+                candidate.get("check", {}).get("comparisons") if whole else None,
                 Spread(statistics.fmean(ends), min(ends), max(ends)) if ends else None,
                 statistics.stdev(ends) if len(ends) > 1 else None,
                 len(ends),
