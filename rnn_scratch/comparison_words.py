@@ -57,8 +57,7 @@ def quality_cells(record: Record) -> Cells:
     cells = []
     for row in standings.qualities(record):
         if row.perplexity is None:
-            words = "" if row.comparisons is None else f"{row.comparisons} passed"
-            cells.append([row.candidate, words, "", "", "", row.reason])
+            cells.append([row.candidate, "", "", "", "", row.reason])
             continue
         perplexity = shown(row.perplexity.median)
         if row.deviation is not None:
