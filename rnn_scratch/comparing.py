@@ -1,7 +1,6 @@
 """`compare` and `report` at the terminal: progress, a row each; tables; where it all lies."""
 
 import csv
-import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from . import comparison, comparison_figures, display, files, report, standings
+from . import comparison, comparison_figures, display, files, report, runs, standings
 from . import comparison_words as words
 from .contract import RNNScratchError
 from .corpus import Text
@@ -186,9 +185,9 @@ def table(record: Record) -> str:
 
 
 def _folder(output: Path | None) -> Path:
-    if output is None:
-        output = Path("runs") / f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-comparison"
     try:
+        if output is None:
+            return runs.dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
             raise RNNScratchError(
@@ -197,6 +196,6 @@ def _folder(output: Path | None) -> Path:
             )
     except OSError as error:
         raise RNNScratchError(
-            f"The folder {output} could not be made: {error.strerror}."
+            f"The folder {output or runs.PARENT} could not be made: {error.strerror}."
         ) from error
     return output

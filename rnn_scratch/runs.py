@@ -38,7 +38,7 @@ def create(folder: Path | None, backend: str) -> Path:
     """Make the folder of a new run: the one asked for, or a dated one under ``runs/``."""
     try:
         if folder is None:
-            return _dated(backend)
+            return dated(backend)
         folder.mkdir(parents=True)
         return folder
     except FileExistsError as error:
@@ -52,9 +52,10 @@ def create(folder: Path | None, backend: str) -> Path:
         ) from error
 
 
-def _dated(backend: str) -> Path:
+def dated(what: str) -> Path:
+    """A new folder under ``runs/``, named by the time and by what it is for."""
     PARENT.mkdir(exist_ok=True)
-    stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{backend}"
+    stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{what}"
     number = 1
     while True:
         folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")

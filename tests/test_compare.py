@@ -49,6 +49,7 @@ FOREIGN = {
         from rnn_scratch.backends.numpy import *
         from rnn_scratch.backends import numpy
         def train_epoch(model, minibatches, how, carry):
+            minibatches = list(minibatches)
             time.sleep(0.05 * len(minibatches))
             return numpy.train_epoch(model, minibatches, how, carry)
     """,
