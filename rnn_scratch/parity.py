@@ -106,8 +106,8 @@ def detach(case: Case) -> Iterator[Row]:
     # A graph over two minibatches, the state detached between them: the second's gradients must
     # be those that the reference finds for it alone, from the same state.
     model, candidate = case.models(case.arrays)
-    if candidate.backward is not None:
-        return  # differentiated by hand: there is no graph
+    if isinstance(case.tensor(case.h), np.ndarray):
+        return  # an array has no history
     _, _, state = case.reference.gradients(model, case.X, case.Y, (case.h,))
     _, expected, _ = case.reference.gradients(model, case.X, case.Y, state)
 
@@ -116,7 +116,7 @@ def detach(case: Case) -> Iterator[Row]:
         return candidate.forward(tokens, case.backend.detach(state), params, options)
 
     _, found, _ = case.backend.gradients(
-        candidate._replace(forward=both),
+        candidate._replace(forward=both, backward=None),
         case.tensor(case.X), case.tensor(case.Y), (case.tensor(case.h),),
     )  # fmt: skip
     yield case.row("detach", "gradients", expected, candidate.to_arrays(found))

@@ -100,9 +100,9 @@ def test_helpers_come_with_the_piece_that_uses_them_and_by_name(capsys):
     ]  # fmt: skip
     # Through model.backward too, as NumPy's gradients reach their way back.
     assert "_slope" in [piece.name for piece in pages.find("numpy", "gradients")]
-    done = here(capsys, "show", "_slope")
-    assert "def _slope(h, options):" in done.out
-    assert done.err == "There is no _slope in: mxnet.\n"
+    done = here(capsys, "show", "_recurrence")
+    assert "def _recurrence(inputs, H, W_hh, options):" in done.out
+    assert done.err == "There is no _recurrence in: numpy, torch, mxnet.\n"
     assert (
         here(capsys, "show", "_to_arrays", "--backends", "torch").out.count("def _to_arrays") == 2
     )
@@ -228,7 +228,7 @@ def test_lines_are_set_level():
     (["step", "--diff", "torch", "torch"], ["two different"]),
     (["step", "--diff", "torch", "numpy", "--backends", "mxnet"], ["--backends mxnet", "--diff"]),
     (["step", "--diff", "torch"], ["2 arguments"]),
-    (["_hiddens", "--backends", "torch,mxnet"], ["no piece '_hiddens' in torch, mxnet"]),
+    (["_flat", "--backends", "torch,mxnet"], ["no piece '_flat' in torch, mxnet"]),
 ])  # fmt: skip
 def test_what_is_wrong_is_told(capsys, arguments, words):
     here(capsys, "show", *arguments).refused(*words)

@@ -1,4 +1,4 @@
-"""The MXNet backend: recorded once, then replayed as one graph; differentiated by autograd."""
+"""The MXNet backend: loops recorded once, then replayed as graphs; differentiated by autograd."""
 
 from .machine import (
     array,

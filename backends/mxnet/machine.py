@@ -111,8 +111,35 @@ def memory(device):
 def multiply(h, W, times):
     """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
     for _ in range(times):
-        h = npx.fully_connected(h, W, num_hidden=len(W), no_bias=True)  # with oneDNN
+        h = product(h, W)
     return h
+
+
+def product(h, W_T):
+    """h @ W, where `W_T` (H, H) is the transpose of W: h (B, H) to (B, H)."""
+    # Transposed, and so in fact W.T @ h.T: oneDNN, behind fully_connected, rearranges what it takes
+    # for weights, before it multiplies. It takes a quarter less time to do so with the smaller h.
+    return npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True).T
+
+
+def affine(x, W, b):
+    """x @ W + b: x (N, H), W (H, V), b (V,) to (N, V)."""
+    return npx.fully_connected(x, W.T, b, num_hidden=len(b))  # with oneDNN
+
+
+def split(x, size):
+    """The rows of x (N, H) in parts (size, H)."""
+    # As np.split does, twenty times faster; but it takes and gives MXNet's older arrays.
+    x, parts = x.as_nd_ndarray(), len(x) // size
+    found = mxnet.nd.SliceChannel(x, num_outputs=parts, axis=0)
+    return [part.as_np_ndarray() for part in (found if parts > 1 else [found])]
+
+
+def total(x):
+    """The sum of the elements of x (N,) or (N, M)."""
+    # A product with ones, and then the sum of that: x.sum() takes ten times as long.
+    ones = np.ones((1, x.shape[-1]), dtype=x.dtype, ctx=x.ctx)
+    return npx.fully_connected(np.atleast_2d(x), ones, num_hidden=1, no_bias=True).sum()
 
 
 def context(device):
@@ -130,40 +157,38 @@ def array(tensor):
     return tensor.asnumpy()
 
 
-def compiled(forward):
-    """The same function, which autograd records once per shape; from then on MXNet replays it.
+def compiled(function):
+    """The same function of tensors and, last, options: MXNet records it once per shape.
 
     The graph is replayed as a whole, in memory laid out beforehand, and gives the same numbers to
-    the last bit as its operations do one after another. Only where gradients are recorded: what
-    generates and evaluates is called with other shapes all the time.
+    the last bit as its operations do one after another.
     """
     graphs = {}
 
-    @functools.wraps(forward)
-    def forward_or_graph(tokens, state, params, options):
-        if _eager or not autograd.is_recording():
-            return forward(tokens, state, params, options)
-        inputs = [tokens, *state, *params.values()]
-        key = (options, *(x.shape for x in inputs))
+    @functools.wraps(function)
+    def function_or_graph(*tensors_and_options):
+        *tensors, options = tensors_and_options
+        if _eager:
+            return function(*tensors, options)
+        key = (options, *(x.shape for x in tensors))
         if key not in graphs:
-            graphs[key] = _record(forward, inputs, len(state), list(params), options)
+            graphs[key] = _record(function, tensors, options)
         graph, order = graphs[key]
-        logits, *state = graph(*(inputs[i] for i in order))
-        return logits, tuple(state)
+        return graph(*(tensors[i] for i in order))
 
-    return forward_or_graph
+    return function_or_graph
 
 
-def _record(forward, inputs, num_states, names, options):
-    # The graph of `forward`, and in which order it wants the inputs.
-    inputs = [x.detach() for x in inputs]
-    for x in inputs:
+def _record(function, tensors, options):
+    # The graph of `function`, and in which order it wants the tensors.
+    tensors = [x.detach() for x in tensors]
+    for x in tensors:
         x.attach_grad()  # which makes it a variable of the graph
-    tokens, state, params = inputs[0], inputs[1 : 1 + num_states], inputs[1 + num_states :]
     with autograd.record():
-        logits, state = forward(tokens, tuple(state), dict(zip(names, params)), options)
-    outputs = mxnet.sym.Group([autograd.get_symbol(x) for x in (logits, *state)]).as_np_ndarray()
-    variables = [autograd.get_symbol(x).name for x in inputs]
-    order = [variables.index(name) for name in outputs.list_inputs()]
+        results = function(*tensors, options)
+    results = results if isinstance(results, tuple) else (results,)
+    graph = mxnet.sym.Group([autograd.get_symbol(x) for x in results]).as_np_ndarray()
+    variables = [autograd.get_symbol(x).name for x in tensors]
+    order = [variables.index(name) for name in graph.list_inputs()]
     flags = (("static_alloc", True), ("static_shape", True))
-    return mxnet.nd.CachedOp(outputs, flags), order
+    return mxnet.nd.CachedOp(graph, flags), order

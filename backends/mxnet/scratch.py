@@ -9,13 +9,13 @@ from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import Model
 
-from .machine import array, compiled, context, tensor
+from .machine import affine, array, compiled, product, split, tensor, total
 
 
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
-    where = {"dtype": options.dtype, "ctx": context(options.device)}
-    tensors = {name: np.array(values, **where) for name, values in arrays.items()}
+    arrays = {name: values.astype(options.dtype) for name, values in arrays.items()}
+    tensors = {name: tensor(values, options.device) for name, values in arrays.items()}
     for param in tensors.values():
         param.attach_grad()
     return tensors
@@ -23,8 +23,7 @@ def params(arrays, options):
 
 def state(batch_size, num_hiddens, options):
     """The hidden state before the first token: a tuple with zeros (B, H)."""
-    where = {"dtype": options.dtype, "ctx": context(options.device)}
-    return (np.zeros((batch_size, num_hiddens), **where),)
+    return (tensor(numpy.zeros((batch_size, num_hiddens), options.dtype), options.device),)
 
 
 def encode(tokens, params):
@@ -42,24 +41,10 @@ def step(x, state, params, options):
     return H @ params["W_hq"] + params["b_q"], (H,)
 
 
-@compiled  # where gradients are recorded: one graph for each shape of tokens
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    (H,) = state
-    # Rows are taken step by step: were they all taken before the loop, the way back would write a
-    # gradient of the size of all of them for each step.
-    inputs = _table(params) + params["b_h"]  # (V, H)
-    # fully_connected multiplies with oneDNN, faster than @, by weights that it wants transposed.
-    # Transposing copies them, slowly, and so comes before the loop.
-    W_hh, W_hq = params["W_hh"].T, params["W_hq"].T  # (H, H), (V, H)
-    V, num_hiddens = W_hq.shape
-    hiddens = []
-    for x in tokens.T:
-        z = npx.fully_connected(H, W_hh, num_hidden=num_hiddens, no_bias=True)  # (B, H)
-        H = _activation(np.take(inputs, x, axis=0) + z, options)  # (B, H)
-        hiddens.append(H)
-    outputs = np.concatenate(hiddens)  # (T*B, H)
-    return npx.fully_connected(outputs, W_hq, params["b_q"], num_hidden=V), (H,)
+    hiddens, H = _hiddens(_inputs(tokens, params), params["W_hh"], *state, options)
+    return affine(hiddens[len(H) :], params["W_hq"], params["b_q"]), (H,)
 
 
 def loss(logits, targets):
@@ -70,25 +55,40 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    # detach() returns a new array and leaves s as it is. Without it the next minibatch would not
-    # notice: backward() frees the graph, and what is freed passes no gradient on.
-    return tuple(s.detach() for s in state)
+    return tuple(s.detach() for s in state)  # a layer's state: backward() has freed its graph
 
 
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
-    with autograd.record():  # MXNet records here and nowhere else: nothing has to be switched off
+    if model.backward:
+        return model.backward(X, Y, state, model.params, model.options)
+    with autograd.record():  # only what is in such a block: nothing has to be switched off
         logits, state = model.forward(X, state, model.params, model.options)
         mean = loss(logits, Y)
+    mean.backward()  # into param.grad; so will the next one, and what is handed on is a copy
+    return mean.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
+
+
+def backward(X, Y, state, params, options):
+    """Backpropagation through time: what `gradients` gives, for the model of this file."""
+    # Through the recurrence by hand: autograd would multiply for W_hh at every time step, not once.
+    with autograd.record():
+        inputs = _inputs(X, params)  # (T*B, H)
+    hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
+    before, after = hiddens[: -len(H)], hiddens[len(H) :]  # (T*B, H)
+    after.attach_grad()
+    with autograd.record():
+        mean = loss(affine(after, params["W_hq"], params["b_q"]), Y)
     mean.backward()
-    # Copied: the next backward() writes into the same param.grad.
-    grads = {name: param.grad.copy() for name, param in model.params.items()}
-    return mean.detach(), grads, detach(state)
+    dz, d_W_hh = _hiddens_back(after.grad, before, after, params["W_hh"], H, options)
+    inputs.backward(dz)
+    grads = {n: d_W_hh if n == "W_hh" else p.grad.copy() for n, p in params.items()}
+    return mean.detach(), grads, detach((H,))
 
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
-    norm = np.sqrt(sum(_sum(grad * grad) for grad in grads.values()))
+    norm = np.sqrt(sum(total(grad * grad) for grad in grads.values()))
     if theta is None:
         return grads, norm
     scale = theta / np.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
@@ -153,24 +153,47 @@ def predict(model, prefix, num_preds, choose):
 def scratch(arrays, options):
     """The model of this file, with parameters that start at `arrays`."""
     tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
-    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
+    return Model(tensors, num_hiddens, state, forward, _to_arrays, options, backward)
 
 
 def _to_arrays(params):
     return {name: array(param) for name, param in params.items()}  # asnumpy() copies
 
 
-def _table(params):
-    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
-    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
+def _inputs(tokens, params):
+    # What each token adds before the activation: one_hot @ W_xh, or one_hot @ W_e @ W_xh, and b_h.
+    table = params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
+    return np.take(table + params["b_h"], tokens.T.reshape(-1), axis=0)  # (T*B, H)
 
 
-def _sum(x):
-    # A product with ones, and then the sum of that: x.sum() takes ten times as long.
-    ones = np.ones((1, x.shape[-1]), dtype=x.dtype, ctx=x.ctx)
-    return npx.fully_connected(np.atleast_2d(x), ones, num_hidden=1, no_bias=True).sum()
+@compiled
+def _hiddens(inputs, W_hh, H, options):
+    # Inputs (T*B, H), state (B, H) to that and all hidden states after it ((T+1)*B, H); the last.
+    if len(inputs) == len(H):  # when text is generated, transposing would cost more than it gains
+        hiddens = [H, _activation(inputs + H @ W_hh, options)]
+    else:
+        hiddens, W_T = [H], W_hh.T
+        for x in split(inputs, len(H)):
+            hiddens.append(_activation(x + product(hiddens[-1], W_T), options))  # (B, H)
+    return np.concatenate(hiddens), hiddens[-1]
+
+
+@compiled
+def _hiddens_back(d_hiddens, before, after, W_hh, H, options):
+    # dz is the gradient before the activation; d_next is what the next step sends back.
+    dz, d_next, slope = [], np.zeros_like(H), _slope(after, options)
+    for d, s in zip(reversed(split(d_hiddens, len(H))), reversed(split(slope, len(H)))):
+        dz.append((d + d_next) * s)  # (B, H)
+        d_next = product(dz[-1], W_hh)
+    dz = np.concatenate(dz[::-1])  # (T*B, H)
+    return dz, before.T @ dz  # all time steps in one product
 
 
 def _activation(z, options):
     # "tanh" or "relu". np.tanh gives the same and takes six times as long in float32.
     return npx.activation(z, options.activation)
+
+
+def _slope(h, options):
+    # The derivative of the activation, from its value; of relu's, which is never below 0, its sign.
+    return 1 - h * h if options.activation == "tanh" else np.sign(h)
