@@ -1,5 +1,7 @@
 """What the tests share: the backends they are asked to hold to the contract."""
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -8,6 +10,10 @@ from rnn_scratch.contract import RNNScratchError
 
 hypothesis.settings.register_profile("patient", deadline=None)  # no test here is about time
 hypothesis.settings.load_profile("patient")
+
+# A shell's background job ignores Ctrl-C, and so would what the tests start, and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -122,6 +122,12 @@ def product(h, W_T):
     return npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True).T
 
 
+def transposed_product(x, y):
+    """x.T @ y: x (N, H), y (N, H) to (H, H)."""
+    # The same as that, without a copy of x, transposed; but MXNet has it for its older arrays only.
+    return mxnet.nd.dot(x.as_nd_ndarray(), y.as_nd_ndarray(), transpose_a=True).as_np_ndarray()
+
+
 def affine(x, W, b):
     """x @ W + b: x (N, H), W (H, V), b (V,) to (N, V)."""
     return npx.fully_connected(x, W.T, b, num_hidden=len(b))  # with oneDNN

@@ -9,7 +9,7 @@ from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import Model
 
-from .machine import affine, array, compiled, product, split, tensor, total
+from .machine import affine, array, compiled, product, split, tensor, total, transposed_product
 
 
 def params(arrays, options):
@@ -186,7 +186,7 @@ def _hiddens_back(d_hiddens, before, after, W_hh, H, options):
         dz.append((d + d_next) * s)  # (B, H)
         d_next = product(dz[-1], W_hh)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
-    return dz, before.T @ dz  # all time steps in one product
+    return dz, transposed_product(before, dz)  # all time steps in one product
 
 
 def _activation(z, options):
