@@ -83,7 +83,7 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
 def there(*arguments, **more):
     """Run a command, or with `program` something else, in a process of its own."""
     with start(*arguments, **more) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return Done(process.returncode, out, err)
 
 
