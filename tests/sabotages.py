@@ -113,7 +113,7 @@ SABOTAGES = [
         "numpy": ('_table(params)[tokens.T] + params["b_h"]', '_table(params)[tokens.T]'),
         "torch": ('_table(params)) + params["b_h"]', '_table(params))'),
         "tensorflow": ('_table(params) + params["b_h"]', '_table(params) + 0'),
-        "mxnet": ('table + params["b_h"]', 'table + 0'),
+        "mxnet": ('_table(params) + params["b_h"]', '_table(params) + 0'),
     }),
 ]  # fmt: skip
 

@@ -14,8 +14,7 @@ from .machine import affine, array, compiled, product, split, tensor, total, tra
 
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
-    arrays = {name: values.astype(options.dtype) for name, values in arrays.items()}
-    tensors = {name: tensor(values, options.device) for name, values in arrays.items()}
+    tensors = {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
     for param in tensors.values():
         param.attach_grad()
     return tensors
@@ -43,7 +42,9 @@ def step(x, state, params, options):
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    hiddens, H = _hiddens(_inputs(tokens, params), params["W_hh"], *state, options)
+    # The bias is added to V rows instead of T*B.
+    inputs = np.take(_table(params) + params["b_h"], tokens.T.reshape(-1), axis=0)  # (T*B, H)
+    hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
     return affine(hiddens[len(H) :], params["W_hq"], params["b_q"]), (H,)
 
 
@@ -73,7 +74,7 @@ def backward(X, Y, state, params, options):
     """Backpropagation through time: what `gradients` gives, for the model of this file."""
     # Through the recurrence by hand: autograd would multiply for W_hh at every time step, not once.
     with autograd.record():
-        inputs = _inputs(X, params)  # (T*B, H)
+        inputs = np.take(_table(params) + params["b_h"], X.T.reshape(-1), axis=0)  # (T*B, H)
     hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
     before, after = hiddens[: -len(H)], hiddens[len(H) :]  # (T*B, H)
     after.attach_grad()
@@ -160,10 +161,9 @@ def _to_arrays(params):
     return {name: array(param) for name, param in params.items()}  # asnumpy() copies
 
 
-def _inputs(tokens, params):
-    # What each token adds before the activation: one_hot @ W_xh, or one_hot @ W_e @ W_xh, and b_h.
-    table = params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
-    return np.take(table + params["b_h"], tokens.T.reshape(-1), axis=0)  # (T*B, H)
+def _table(params):
+    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
+    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
 
 
 @compiled
