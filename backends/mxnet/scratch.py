@@ -180,11 +180,11 @@ def _hiddens(inputs, W_hh, H, options):
 
 @compiled
 def _hiddens_back(d_hiddens, before, after, W_hh, H, options):
-    # dz is the gradient before the activation; d_next is what the next step sends back.
-    dz, d_next, slope = [], np.zeros_like(H), _slope(after, options)
-    for d, s in zip(reversed(split(d_hiddens, len(H))), reversed(split(slope, len(H)))):
-        dz.append((d + d_next) * s)  # (B, H)
-        d_next = product(dz[-1], W_hh)
+    # dz, the gradient before the activation, comes from the loss and from the next step.
+    ds, slopes = split(d_hiddens, len(H)), split(_slope(after, options), len(H))
+    dz = [ds[-1] * slopes[-1]]
+    for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
+        dz.append((d + product(dz[-1], W_hh)) * s)  # (B, H)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
     return dz, transposed_product(before, dz)  # all time steps in one product
 

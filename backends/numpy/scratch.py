@@ -76,12 +76,11 @@ def backward(X, Y, state, params, options):
     d_logits /= T * B
     d_after = (d_logits @ params["W_hq"].T).reshape(T, B, H)
 
-    # Back through time: dz is the gradient before the activation, d_next what the next step sends.
-    slope = _slope(hiddens[1:], options)  # (T, B, H)
-    dz, d_next = np.empty_like(slope), np.zeros_like(slope[0])  # (T, B, H), (B, H)
-    for t in reversed(range(T)):
-        np.multiply(d_after[t] + d_next, slope[t], out=dz[t])
-        d_next = dz[t] @ params["W_hh"].T
+    # Back through time: dz, before the activation, comes from the loss and from the next step.
+    dz = _slope(hiddens[1:], options)  # (T, B, H), in place from here on
+    dz[-1] *= d_after[-1]
+    for t in reversed(range(T - 1)):
+        dz[t] *= d_after[t] + dz[t + 1] @ params["W_hh"].T  # (B, H)
     dz = dz.reshape(-1, H)  # (T*B, H)
     grads = {
         "W_xh": encode(X.T.reshape(-1), params).T @ dz,
@@ -177,16 +176,17 @@ def _table(params):
 
 def _hiddens(tokens, state, params, options):
     # Tokens (B, T) to hidden states (T+1, B, H), the first of which is the state that comes in.
-    inputs = _table(params)[tokens.T] + params["b_h"]  # (T, B, H)
-    hiddens = np.empty((len(inputs) + 1, *inputs.shape[1:]), inputs.dtype)
-    hiddens[0] = state[0]
-    for t, x in enumerate(inputs):
-        hiddens[t + 1] = _activation(x + hiddens[t] @ params["W_hh"], options)  # (B, H)
+    (H,), table = state, _table(params) + params["b_h"]  # the bias is added to V rows, not to T*B
+    hiddens = np.empty((tokens.shape[1] + 1, *H.shape), H.dtype)
+    hiddens[0] = H
+    for t, x in enumerate(tokens.T):
+        hiddens[t + 1] = _activation(table[x] + hiddens[t] @ params["W_hh"], options)  # (B, H)
     return hiddens
 
 
 def _activation(z, options):
-    return np.tanh(z) if options.activation == "tanh" else np.maximum(z, 0)
+    # In place: z is the caller's own.
+    return np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)
 
 
 def _slope(h, options):

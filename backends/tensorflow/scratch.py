@@ -170,16 +170,15 @@ def _recurrence(inputs, H, W_hh, options):
         hiddens = tf.stack(hiddens)  # (T+1, B, H)
 
         def backward(d_hiddens):
-            # dz is the gradient before the activation; d_next is what the next step sends back.
+            # dz, the gradient before the activation, comes from the loss and from the next step.
             columns = shared(tf.einsum("ij->ji", W_hh), options.device)  # not folded into products
-            slope = _slope(hiddens[1:], options)  # (T, B, H)
-            dz, d_next = [], tf.zeros_like(H)
-            for d, s in zip(reversed(tf.unstack(d_hiddens)), reversed(tf.unstack(slope))):
-                dz.append((d + d_next) * s)  # (B, H)
-                d_next = product(dz[-1], columns)
-            dz = tf.stack(dz[::-1])  # (T, B, H)
+            ds, slopes = tf.unstack(d_hiddens), tf.unstack(_slope(hiddens[1:], options))
+            dz = [ds[-1] * slopes[-1]]
+            for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
+                dz.append((d + product(dz[-1], columns)) * s)  # (B, H)
+            d_H, dz = product(dz[-1], columns), tf.stack(dz[::-1])  # (B, H), (T, B, H)
             before, columns = _flat(hiddens[:-1]), shared(_flat(dz), options.device)
-            return dz, d_next, product(tf.transpose(before), columns)  # all steps in one product
+            return dz, d_H, product(tf.transpose(before), columns)  # all steps in one product
 
         return hiddens[1:], backward
 

@@ -46,12 +46,13 @@ def step(x, state, params, options):
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
-    # F.embedding gathers rows as an index does, but their gradients are summed several times
-    # faster.
-    inputs = F.embedding(tokens.T, _table(params)) + params["b_h"]  # (T, B, H)
+    # The bias is added to V rows instead of T*B. F.embedding gathers rows as an index does, but
+    # their gradients are summed several times faster.
+    inputs = F.embedding(tokens.T, _table(params) + params["b_h"])  # (T, B, H)
     hiddens = _Recurrence.apply(inputs, H, params["W_hh"], options)  # (T, B, H)
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
-    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
+    W_hq = params["W_hq"].T.contiguous()  # (V, H), as in a layer: its gradient takes half the time
+    return F.linear(outputs, W_hq, params["b_q"]), (hiddens[-1],)
 
 
 def loss(logits, targets):
@@ -164,30 +165,33 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, H, W_hh, options):
-        hiddens = [H]
-        for x in inputs.unbind():
-            hiddens.append(_activation(torch.addmm(x, hiddens[-1], W_hh), options))  # (B, H)
-        hiddens = torch.stack(hiddens)  # (T+1, B, H)
-        ctx.save_for_backward(hiddens, W_hh)
+        # In place: what was an input becomes a hidden state. Memory that is not yet in the cache
+        # costs more than the additions do.
+        hiddens, h = inputs, H
+        for z in hiddens.unbind():
+            h = _activation(z.addmm_(h, W_hh), options)  # (B, H)
+        ctx.mark_dirty(inputs)
+        ctx.save_for_backward(hiddens, H, W_hh)
         ctx.options = options
-        return hiddens[1:]
+        return hiddens
 
     @staticmethod
     def backward(ctx, d_hiddens):
-        # dz is the gradient before the activation; d_next is what the next step sends back.
-        hiddens, W_hh = ctx.saved_tensors
-        slope = _slope(hiddens[1:], ctx.options)  # (T, B, H)
-        dz, d_next = [], torch.zeros_like(hiddens[0])
-        for d, s in zip(reversed(d_hiddens.unbind()), reversed(slope.unbind())):
-            dz.append((d + d_next) * s)  # (B, H)
-            d_next = dz[-1] @ W_hh.T
-        dz = torch.stack(dz[::-1])  # (T, B, H)
-        d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz.flatten(0, 1)  # all time steps in one product
-        return dz, d_next, d_W_hh, None
+        # dz, the gradient before the activation, comes from the loss and from the next step.
+        hiddens, H, W_hh = ctx.saved_tensors
+        dz = _slope(hiddens, ctx.options)  # (T, B, H), in place from here on
+        dz[-1] *= d_hiddens[-1]
+        for t in reversed(range(len(dz) - 1)):
+            dz[t] *= torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T)  # (B, H)
+        d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
+        d_W_hh += H.T @ dz[0]
+        d_H = dz[0] @ W_hh.T if ctx.needs_input_grad[1] else None
+        return dz, d_H, d_W_hh, None
 
 
 def _activation(z, options):
-    return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)
+    # In place, as the underscores say: z is the caller's own.
+    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
 
 
 def _slope(h, options):
