@@ -107,13 +107,22 @@ SABOTAGES = [
         "tensorflow": ('H @ params["W_hh"] + ', 'H @ tf.transpose(params["W_hh"]) + '),
     }),
     Sabotage("W_hh not transposed on the way back", "gradients", "W_xh", {
-        "numpy": ('d_next = dz[t] @ params["W_hh"].T', 'd_next = dz[t] @ params["W_hh"]'),
+        "numpy": ('dz[t + 1] @ params["W_hh"].T', 'dz[t + 1] @ params["W_hh"]'),
+        "torch": ("dz[t + 1], W_hh.T", "dz[t + 1], W_hh"),
+        "tensorflow": ('tf.einsum("ij->ji", W_hh)', "W_hh"),
+        "mxnet": ("product(dz[-1], W_hh)", "product(dz[-1], W_hh.T)"),
+    }),
+    Sabotage("first step left out of the gradient of W_hh", "gradients", "W_hh", {
+        "numpy": ('"W_hh": before.T @ dz', '"W_hh": before[B:].T @ dz[B:]'),
+        "torch": ("d_W_hh += H.T @ dz[0]", "pass"),
+        "tensorflow": ("_flat(hiddens[:-1]), shared(_flat(dz),",
+                       "_flat(hiddens[1:-1]), shared(_flat(dz[1:]),"),
+        "mxnet": ("transposed_product(before, dz)",
+                  "transposed_product(before[len(H) :], dz[len(H) :])"),
     }),
     Sabotage("input bias left out of the forward pass", "forward", "logits", {
-        "numpy": ('_table(params)[tokens.T] + params["b_h"]', '_table(params)[tokens.T]'),
-        "torch": ('_table(params)) + params["b_h"]', '_table(params))'),
-        "tensorflow": ('_table(params) + params["b_h"]', '_table(params) + 0'),
-        "mxnet": ('_table(params) + params["b_h"]', '_table(params) + 0'),
+        **dict.fromkeys(("numpy", "torch", "tensorflow", "mxnet"),
+                        ('_table(params) + params["b_h"]', '_table(params) + 0')),
     }),
 ]  # fmt: skip
 

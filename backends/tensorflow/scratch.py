@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rnn_scratch.contract import Model
 
-from .machine import array, on, on_its_device, product, shared, tensor
+from .machine import array, compiled, on, on_its_device, product, shared, tensor
 
 
 def params(arrays, options):
@@ -39,7 +39,7 @@ def step(x, state, params, options):
     return H @ params["W_hq"] + params["b_q"], (H,)
 
 
-@tf.function  # compiled for each shape of tokens, the loop over time unrolled
+@compiled  # by tf.function, for each shape of tokens, the loop over time unrolled
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
@@ -92,7 +92,7 @@ def update(params, grads, lr, grid):
         param.assign_sub(change)
 
 
-@tf.function  # all of an update compiled as one graph
+@compiled  # all of an update as one graph
 def train_minibatch(model, X, Y, state, how):
     """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
     mean, grads, state = gradients(model, X, Y, state)

@@ -16,10 +16,10 @@ from .machine import array, tensor
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
     dtype = getattr(torch, options.dtype)
-    return {
-        name: torch.tensor(values, dtype=dtype, device=options.device, requires_grad=True)
-        for name, values in arrays.items()
-    }
+    tensors = {n: torch.tensor(a, dtype=dtype, device=options.device) for n, a in arrays.items()}
+    # By columns, as a layer keeps its weights: the product for their gradient takes half the time.
+    tensors["W_hq"] = tensors["W_hq"].T.contiguous().T
+    return {name: param.requires_grad_() for name, param in tensors.items()}
 
 
 def state(batch_size, num_hiddens, options):
@@ -51,8 +51,7 @@ def forward(tokens, state, params, options):
     inputs = F.embedding(tokens.T, _table(params) + params["b_h"])  # (T, B, H)
     hiddens = _Recurrence.apply(inputs, H, params["W_hh"], options)  # (T, B, H)
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
-    W_hq = params["W_hq"].T.contiguous()  # (V, H), as in a layer: its gradient takes half the time
-    return F.linear(outputs, W_hq, params["b_q"]), (hiddens[-1],)
+    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
 
 
 def loss(logits, targets):
@@ -180,9 +179,9 @@ class _Recurrence(torch.autograd.Function):
         # dz, the gradient before the activation, comes from the loss and from the next step.
         hiddens, H, W_hh = ctx.saved_tensors
         dz = _slope(hiddens, ctx.options)  # (T, B, H), in place from here on
-        dz[-1] *= d_hiddens[-1]
+        dz[-1].mul_(d_hiddens[-1])
         for t in reversed(range(len(dz) - 1)):
-            dz[t] *= torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T)  # (B, H)
+            dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T))  # (B, H)
         d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
         d_W_hh += H.T @ dz[0]
         d_H = dz[0] @ W_hh.T if ctx.needs_input_grad[1] else None
