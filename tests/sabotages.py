@@ -95,6 +95,7 @@ SABOTAGES = [
         ("choose(array(logits)[0])", "choose(array(logits)[:, 0])"))),
     Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
         "tensorflow": (
+            "inputs = rows(", "inputs = tf.gather(",  # whose gradient is sparse
             "grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}",
             "grads = dict(grads)",
             "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rnn_scratch.contract import Model
 
-from .machine import array, compiled, on, on_its_device, product, shared, tensor
+from .machine import array, compiled, on, on_its_device, product, rows, shared, tensor
 
 
 def params(arrays, options):
@@ -44,7 +44,7 @@ def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
     # The bias is added to V rows instead of T*B.
-    inputs = tf.gather(_table(params) + params["b_h"], tf.transpose(tokens))  # (T, B, H)
+    inputs = rows(_table(params) + params["b_h"], tf.transpose(tokens))  # (T, B, H)
     hiddens = _recurrence(inputs, H, tf.convert_to_tensor(params["W_hh"]), options)  # (T, B, H)
     outputs = _flat(hiddens)  # (T*B, H)
     return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
@@ -68,7 +68,7 @@ def gradients(model, X, Y, state):
         logits, state = model.forward(X, state, model.params, model.options)
         mean = loss(logits, Y)
     grads = tape.gradient(mean, model.params)
-    # Dense: where rows are gathered, the tape gives a sparse gradient, a row for every use of one.
+    # Dense: where a layer gathers rows, the gradient is sparse, a row for every use of one.
     grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}
     return mean, grads, detach(state)
 
@@ -110,9 +110,9 @@ def train_epoch(model, minibatches, how, carry):
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
         mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append(mean * X.size)
+        losses.append((mean, X.size))
         num_tokens += X.size
-    return sum(map(float, losses)), num_tokens, state
+    return sum(float(mean) * size for mean, size in losses), num_tokens, state
 
 
 @on_its_device
@@ -124,9 +124,9 @@ def evaluate(model, minibatches, carry):
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
         logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append(loss(logits, targets) * X.size)
+        losses.append((loss(logits, targets), X.size))
         num_tokens += X.size
-    return sum(map(float, losses)), num_tokens
+    return sum(float(mean) * size for mean, size in losses), num_tokens
 
 
 @on_its_device

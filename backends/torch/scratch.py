@@ -111,9 +111,9 @@ def train_epoch(model, minibatches, how, carry):
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
         mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append(mean * X.size)
+        losses.append((mean, X.size))
         num_tokens += X.size
-    return sum(map(float, losses)), num_tokens, state
+    return sum(float(mean) * size for mean, size in losses), num_tokens, state
 
 
 @torch.no_grad()  # no graph is needed
@@ -125,9 +125,9 @@ def evaluate(model, minibatches, carry):
             state = model.state(len(X), model.num_hiddens, model.options)
         tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
         logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append(loss(logits, targets) * X.size)
+        losses.append((loss(logits, targets), X.size))
         num_tokens += X.size
-    return sum(map(float, losses)), num_tokens
+    return sum(float(mean) * size for mean, size in losses), num_tokens
 
 
 @torch.no_grad()  # or the graph would grow with every generated token
