@@ -118,8 +118,8 @@ SABOTAGES = [
         "torch": ("d_W_hh += H.T @ dz[0]", "pass"),
         "tensorflow": ("_flat(hiddens[:-1]), shared(_flat(dz),",
                        "_flat(hiddens[1:-1]), shared(_flat(dz[1:]),"),
-        "mxnet": ("transposed_product(before, dz)",
-                  "transposed_product(before[len(H) :], dz[len(H) :])"),
+        "mxnet": ("outer(before, dz)",
+                  "outer(before[len(H) :], dz[len(H) :])"),
     }),
     Sabotage("input bias left out of the forward pass", "forward", "logits", {
         **dict.fromkeys(("numpy", "torch", "tensorflow", "mxnet"),

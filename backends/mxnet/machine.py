@@ -122,8 +122,8 @@ def product(h, W_T):
     return npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True).T
 
 
-def transposed_product(x, y):
-    """x.T @ y: x (N, H), y (N, H) to (H, H)."""
+def outer(x, y):
+    """x.T @ y, of N outer products the sum: x (N, H), y (N, H) to (H, H)."""
     # The same as that, without a copy of x, transposed; but MXNet has it for its older arrays only.
     return mxnet.nd.dot(x.as_nd_ndarray(), y.as_nd_ndarray(), transpose_a=True).as_np_ndarray()
 
@@ -139,6 +139,11 @@ def split(x, size):
     x, parts = x.as_nd_ndarray(), len(x) // size
     found = mxnet.nd.SliceChannel(x, num_outputs=parts, axis=0)
     return [part.as_np_ndarray() for part in (found if parts > 1 else [found])]
+
+
+def attach_grad(x):
+    """As x.attach_grad(), which fills x.grad with zeros that backward() overwrites."""
+    autograd.mark_variables([x], [np.empty(x.shape, dtype=x.dtype, ctx=x.ctx)])
 
 
 def total(x):

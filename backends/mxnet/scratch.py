@@ -9,7 +9,7 @@ from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import Model
 
-from .machine import affine, array, compiled, product, split, tensor, total, transposed_product
+from .machine import affine, array, attach_grad, compiled, outer, product, split, tensor, total
 
 
 def params(arrays, options):
@@ -77,7 +77,7 @@ def backward(X, Y, state, params, options):
         inputs = np.take(_table(params) + params["b_h"], X.T.reshape(-1), axis=0)  # (T*B, H)
     hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
     before, after = hiddens[: -len(H)], hiddens[len(H) :]  # (T*B, H)
-    after.attach_grad()
+    attach_grad(after)
     with autograd.record():
         mean = loss(affine(after, params["W_hq"], params["b_q"]), Y)
     mean.backward()
@@ -186,7 +186,7 @@ def _hiddens_back(d_hiddens, before, after, W_hh, H, options):
     for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
         dz.append((d + product(dz[-1], W_hh)) * s)  # (B, H)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
-    return dz, transposed_product(before, dz)  # all time steps in one product
+    return dz, outer(before, dz)  # all time steps in one product
 
 
 def _activation(z, options):
