@@ -21,6 +21,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 # What is kept of a worker that has taken times, and of every worker.
 TIMES = ("first", "minibatches", "products", "generation", "memory", "device_memory")
 DIGESTS = ("parameters", "minibatches seen")
+BESIDE = ("minibatches", "generation")
 
 
 def trainings(
@@ -90,13 +91,18 @@ def rounds(
             watch.busy(candidate, doing)
             try:
                 found: Event = {"round": number}
-                for event in _ask(candidate, "take_times", plan, threads, chosen, text, False):
+                beside = _has_layer(candidate, record)
+                for event in _ask(
+                    candidate, "take_times", plan, threads, chosen, text, False, beside
+                ):
                     if event["event"] == "ready":
                         speed["threads"], found["import"] = event["threads"], event["import"]
                     elif event["event"] == "timed":
                         _require_same(event, seen, speed["value"], candidate)
                         found |= {key: event[key] for key in (*DIGESTS, *TIMES)}
-                speed["rounds"].append(found)
+                        speed["rounds"].append(found)
+                    elif event["event"] == "beside":
+                        found["beside"] = {key: event[key] for key in BESIDE}
                 speed["state"] = "measured"
             except RNNScratchError as error:
                 speed |= {"state": "failed", "reason": str(error)}
@@ -143,13 +149,22 @@ def _require_same(found: Event, seen: dict[Any, Any], key: Any, candidate: Candi
             raise RNNScratchError(f"its {words} are not those of {first}")
 
 
+def _has_layer(candidate: Candidate, record: Record) -> bool:
+    # Whether this one is from scratch, and the same on the framework's own layer was found right.
+    return candidate["model"] == "scratch" and any(
+        other["state"] == "waiting"
+        for other in record["candidates"]
+        if (other["backend"], other["model"]) == (candidate["backend"], "concise")
+    )
+
+
 def _ask(
     candidate: Candidate, function: str, plan: Plan, threads: int,
-    settings: Settings, text: list[str], check: bool,
+    settings: Settings, text: list[str], check: bool, beside: bool = False,
 ) -> Iterator[Event]:  # fmt: skip
     backend = candidate["backend"]
     task = Task(backend, candidate["model"], plan.device, threads, plan.tf32,
-                dataclasses.asdict(settings), text, check)  # fmt: skip
+                dataclasses.asdict(settings), text, check, beside)  # fmt: skip
     where = {"python": plan.pythons[backend]} if backend in plan.pythons else {}
     yield from workers.ask(
         f"rnn_scratch.measuring:{function}", *task, timeout=plan.timeout,

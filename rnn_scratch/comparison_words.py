@@ -148,8 +148,9 @@ def how_measured(record: Record) -> list[str]:
     return [
         f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
         "warm-up, the device waited for; in brackets the lowest and the highest. Processes ran "
-        "one at a time, in an order that moved on by one each round. Ratios are taken round by "
-        "round. The brackets cover what changes from process to process, not what changes from "
+        "one at a time, in an order that moved on by one each round. Ratios to another framework "
+        "are taken round by round, those to a framework's own layer with both in one process, in "
+        "turns. The brackets cover what changes from process to process, not what changes from "
         "one hour to the next: for that, compare again, --against this.",
         "The limit is what training would reach if it did nothing but the matrix products with "
         "W_hh that it cannot do without, (B, H) by (H, H) for each step forward and back and "

@@ -8,6 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ class Task(NamedTuple):
     settings: dict[str, Any]
     text: list[str]
     check: bool = False  # hold the backend against the reference before it trains
+    beside: bool = False  # take times in turns with the framework's own layer too
 
 
 def train(*values: Any) -> Iterator[Event]:
@@ -88,13 +90,14 @@ def train(*values: Any) -> Iterator[Event]:
 
 
 def take_times(*values: Any) -> Iterator[Event]:
-    """Times of one process: events ``ready``, ``turn`` while it goes on, and ``timed``.
+    """Times of one process: events ``ready``, ``turn`` while it goes on, ``timed``, ``beside``.
 
     Seconds: ``first``, of the first minibatch, compilation and all; ``minibatches``, of one in the
     steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
     between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
     ``device_memory`` of the device's. Digests, as in ``trained``: ``parameters`` to start from,
-    and ``minibatches seen``.
+    and ``minibatches seen``. ``beside`` has pairs of such times, of this model and of the one on
+    the framework's own layer, taken in turns: what slows the machine for a second slows both.
     """
     task = Task(*values)
     backend, place, ready = _ready(task)
@@ -116,28 +119,28 @@ def take_times(*values: Any) -> Iterator[Event]:
         backend.synchronize(place.device)
         return (time.perf_counter() - before) / times
 
-    def epoch() -> None:
-        backend.train_epoch(network, batches, how, carry)
+    def epoch(model: Model) -> None:
+        backend.train_epoch(model, batches, how, carry)
+
+    prefix = prepared.train[:10].tolist()
+    steps = len(prefix) + GENERATED - 1
+
+    def generate(model: Model) -> None:
+        backend.predict(model, prefix, GENERATED, decoding.greedy)
 
     with np.errstate(all="ignore"):
         first = seconds(lambda: backend.train_epoch(network, batches[:1], how, carry))
-        epoch()  # to warm up
+        epoch(network)  # to warm up
         multiply()
         steady: list[float] = []
         products: list[float] = []
         begun = time.perf_counter()
         while len(steady) < TURNS or time.perf_counter() - begun < STEADY:
-            steady.append(seconds(epoch, len(batches)))
+            steady.append(seconds(partial(epoch, network), len(batches)))
             products.append(seconds(multiply))
             yield {"event": "turn", "turn": len(steady)}
-        prefix = prepared.train[:10].tolist()
-
-        def generate() -> None:
-            backend.predict(network, prefix, GENERATED, decoding.greedy)
-
-        generate()  # to warm up
-        steps = len(prefix) + GENERATED - 1
-        generation = [seconds(generate, steps) for _ in range(TURNS)]
+        generate(network)  # to warm up
+        generation = [seconds(partial(generate, network), steps) for _ in range(TURNS)]
     yield {
         "event": "timed",
         "parameters": start,
@@ -149,6 +152,22 @@ def take_times(*values: Any) -> Iterator[Event]:
         "memory": machine.peak_memory(),
         "device_memory": backend.memory(place.device),
     }
+    if not task.beside:
+        return
+    both = (network, _network(backend, place._replace(model="concise"), settings, prepared))
+    with np.errstate(all="ignore"):
+        for model in both:  # to warm up
+            epoch(model)
+            generate(model)
+        pairs: list[list[float]] = []
+        begun = time.perf_counter()
+        while len(pairs) < TURNS or time.perf_counter() - begun < STEADY:
+            pairs.append([seconds(partial(epoch, model), len(batches)) for model in both])
+            yield {"event": "turn", "turn": len(steady) + len(pairs)}
+        generations = [
+            [seconds(partial(generate, model), steps) for model in both] for _ in range(TURNS)
+        ]
+    yield {"event": "beside", "minibatches": pairs, "generation": generations}
 
 
 def _ready(task: Task) -> tuple[Backend, Place, Event]:

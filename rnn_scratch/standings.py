@@ -27,7 +27,7 @@ class Speed(NamedTuple):
     reason: str  # why there is nothing, or no more, to show; empty where all went well
     train: Spread | None  # characters/s of training
     ratio: Spread | None  # to the first candidate, round by round
-    own_layer: Spread | None  # from scratch to concise, round by round
+    own_layer: Spread | None  # from scratch to concise, in turns in one process
     products: Spread | None  # characters/s that the matrix products alone would allow
     of_own_limit: Spread | None  # share of that
     of_machine_limit: float | None  # share of the best of all candidates'
@@ -84,7 +84,6 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
             continue
         key, speed = name(candidate), _at(candidate, value)
         own = list(rounds[key].values())
-        layer = rounds.get(f"{key} concise", {}) if candidate["model"] == "scratch" else {}
         train = spread(tokens / statistics.median(one["minibatches"]) for one in own)
         rows.append(
             Speed(
@@ -92,12 +91,12 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 speed.get("threads"), speed.get("reason", candidate.get("reason", "")),
                 train,
                 _ratios(rounds[key], rounds[first], _minibatch),
-                _ratios(rounds[key], layer, _minibatch),
+                _beside(own, "minibatches"),
                 limits[key],
                 spread(statistics.median(one["products"]) / _minibatch(one) for one in own),
                 train.median / best if train else None,
                 spread(1 / _character(one) for one in own),
-                _ratios(rounds[key], layer, _character),
+                _beside(own, "generation"),
                 spread(one["import"] for one in own),
                 spread(one["first"] for one in own),
                 _mebibytes(one["memory"] for one in own),
@@ -174,6 +173,15 @@ def _ratios(
 ) -> Spread | None:
     # How many times as fast, in each round that both have: what slows a round slows both.
     return spread(seconds(other[n]) / seconds(own[n]) for n in own.keys() & other.keys())
+
+
+def _beside(own: list[dict[str, Any]], what: str) -> Spread | None:
+    # How many times as fast as the framework's own layer, of each process the median of its turns.
+    return spread(
+        statistics.median(layer / scratch for scratch, layer in one["beside"][what])
+        for one in own
+        if "beside" in one
+    )
 
 
 def _mebibytes(sizes: Iterable[int | None]) -> float | None:

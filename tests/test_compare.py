@@ -113,8 +113,13 @@ def test_what_a_comparison_leaves(asked_backends):
         assert {one["parameters"] for one in speed["rounds"]} == {
             each["trainings"][0]["parameters"]
         }
+        beside = each["model"] == "scratch" and f"{each['backend']} concise" in measured
         for one in speed["rounds"]:
             assert min(one["first"], *one["minibatches"], *one["products"], one["memory"]) > 0
+            assert ("beside" in one) == beside  # in turns with the framework's own layer
+            for pairs in one.get("beside", {}).values():
+                assert len(pairs) >= 5
+                assert all(len(pair) == 2 and min(pair) > 0 for pair in pairs)
     ends = [t["perplexity"][-1] for each in measured.values() for t in each["trainings"][:1]]
     assert max(ends) - min(ends) < 1e-3 * min(ends)
     with Path("out/comparison.csv").open(newline="") as file:
