@@ -115,7 +115,8 @@ def differences(new: Record, old: Record) -> list[str]:
 def failed(record: Record) -> bool:
     """Whether anything that was to be measured could not be."""
     return any(
-        "failed" in (candidate["state"], *(speed["state"] for speed in candidate["speed"]))
+        candidate["state"] == "failed"
+        or any(speed["state"] == "failed" or "beside" in speed for speed in candidate["speed"])
         for candidate in record["candidates"]
     )
 

@@ -91,7 +91,7 @@ def rounds(
             watch.busy(candidate, doing)
             try:
                 found: Event = {"round": number}
-                beside = _has_layer(candidate, record)
+                beside = _has_layer(candidate, speed, record)
                 for event in _ask(
                     candidate, "take_times", plan, threads, chosen, text, False, beside
                 ):
@@ -101,11 +101,14 @@ def rounds(
                         _require_same(event, seen, speed["value"], candidate)
                         found |= {key: event[key] for key in (*DIGESTS, *TIMES)}
                         speed["rounds"].append(found)
+                        speed["state"] = "measured"
                     elif event["event"] == "beside":
                         found["beside"] = {key: event[key] for key in BESIDE}
-                speed["state"] = "measured"
             except RNNScratchError as error:
-                speed |= {"state": "failed", "reason": str(error)}
+                if beside and "minibatches" in found:
+                    speed["beside"] = str(error)  # which takes nothing from what was timed before
+                else:
+                    speed |= {"state": "failed", "reason": str(error)}
             yield candidate
 
 
@@ -149,12 +152,17 @@ def _require_same(found: Event, seen: dict[Any, Any], key: Any, candidate: Candi
             raise RNNScratchError(f"its {words} are not those of {first}")
 
 
-def _has_layer(candidate: Candidate, record: Record) -> bool:
-    # Whether this one is from scratch, and the same on the framework's own layer was found right.
-    return candidate["model"] == "scratch" and any(
-        other["state"] == "waiting"
+def _has_layer(candidate: Candidate, speed: dict[str, Any], record: Record) -> bool:
+    # Whether this one is from scratch, and the same on the framework's own layer was found right
+    # and has not failed in timing, be it alone or beside this one.
+    if candidate["model"] != "scratch" or "beside" in speed:
+        return False
+    return any(
+        other["state"] == "waiting" and layer["state"] != "failed"
         for other in record["candidates"]
         if (other["backend"], other["model"]) == (candidate["backend"], "concise")
+        for layer in other["speed"]
+        if layer["value"] == speed["value"]
     )
 
 

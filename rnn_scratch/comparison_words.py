@@ -125,9 +125,11 @@ def notes(record: Record) -> list[str]:
             if speed.get("threads", asked) != asked:
                 found.append(f"{name(candidate)} computed with {speed['threads']} threads, and "
                              f"{asked} were asked for.")  # fmt: skip
+            of = f" with {record['plan']['vary'][0]} {speed['value']}" if speed["value"] else ""
             if speed["state"] == "failed":
-                of = f" with {record['plan']['vary'][0]} {speed['value']}" if speed["value"] else ""
                 found.append(f"{name(candidate)}{of} failed in timing: {speed['reason']}")
+            if "beside" in speed:
+                found.append(f"{name(candidate)}{of} beside its layer failed: {speed['beside']}")
     if "against" in record:
         older = record["against"]
         if older["differences"]:
@@ -145,13 +147,16 @@ def notes(record: Record) -> list[str]:
 def how_measured(record: Record) -> list[str]:
     """How the figures came about."""
     repeats = record["plan"]["repeats"]
+    beside = any("beside" in one for candidate in record["candidates"]
+                 for speed in candidate["speed"] for one in speed["rounds"])  # fmt: skip
+    in_turns = ", those to its own layer with both in one process, in turns" if beside else ""
     return [
         f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
         "warm-up, the device waited for; in brackets the lowest and the highest. Processes ran "
         "one at a time, in an order that moved on by one each round. Ratios to another framework "
-        "are taken round by round, those to a framework's own layer with both in one process, in "
-        "turns. The brackets cover what changes from process to process, not what changes from "
-        "one hour to the next: for that, compare again, --against this.",
+        f"are taken round by round{in_turns}. The brackets cover what changes from process to "
+        "process, not what changes from one hour to the next: for that, compare again, --against "
+        "this.",
         "The limit is what training would reach if it did nothing but the matrix products with "
         "W_hh that it cannot do without, (B, H) by (H, H) for each step forward and back and "
         "(T·B, H) by (H, H) once, timed in the same process in turns. The best limit is that of "

@@ -65,7 +65,7 @@ class Model(NamedTuple):
     forward: Callable[[Tensor, State, Params, Options], tuple[Tensor, State]]
     to_arrays: Callable[[Params], Arrays]
     options: Options
-    backward: Callable[..., Any] | None = None  # only where autograd does not give all gradients
+    backward: Callable[..., Any] | None = None  # its own way back, in place of autograd's
 
 
 # The pieces, in the order in which a backend tells them.

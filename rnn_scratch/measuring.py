@@ -154,11 +154,11 @@ def take_times(*values: Any) -> Iterator[Event]:
     }
     if not task.beside:
         return
-    both = (network, _network(backend, place._replace(model="concise"), settings, prepared))
+    layer = _network(backend, place._replace(model="concise"), settings, prepared)
+    both = (network, layer)
     with np.errstate(all="ignore"):
-        for model in both:  # to warm up
-            epoch(model)
-            generate(model)
+        epoch(layer)  # to warm up
+        generate(layer)
         pairs: list[list[float]] = []
         begun = time.perf_counter()
         while len(pairs) < TURNS or time.perf_counter() - begun < STEADY:

@@ -258,6 +258,31 @@ def test_a_value_that_fails_takes_no_other_with_it(tmp_path):
     assert "eight is too many" in done.out
 
 
+def test_a_layer_that_fails_takes_nothing_from_what_is_beside_it(tmp_path):
+    source = """
+        from rnn_scratch.backends.numpy import *
+        from rnn_scratch.backends import numpy
+        made = []
+        def scratch(*args):
+            made.append("scratch")
+            return numpy.scratch(*args)
+        def concise(*args):
+            if made:
+                raise MemoryError("two are too many")
+            return numpy.scratch(*args)
+    """
+    env = other_packages(tmp_path / "more", {"narrow": source})
+    done = there("compare", "--backends", "narrow", *SHORT, "--models", "scratch,concise",
+                 "--output", "out", env=env)  # fmt: skip
+    assert done.code == 1
+    for each in candidates("out").values():
+        (speed,) = each["speed"]
+        assert speed["state"] == "measured", done.out
+        assert [one["round"] for one in speed["rounds"]] == [0, 1]
+    assert "narrow beside its layer failed: " in done.out
+    assert "two are too many" in done.out
+
+
 def test_a_new_comparison_beside_an_old_one():
     assert there("compare", "--backends", "numpy", *SHORT, "--output", "old").code == 0
     done = there("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new",

@@ -60,8 +60,7 @@ def set_threads(threads):
     # OpenMP keeps the number for each thread that calls it, and MXNet computes in a thread of its
     # engine: set from here, by threadpoolctl for instance, it would change nothing (measured). So
     # the engine is given this function as an operation to execute. Both of MXNet's libraries for
-    # matrix products, OpenBLAS and oneDNN, follow OpenMP. Of its own accord it uses half of the
-    # processors, taking the other half for hyperthreads, unless OMP_NUM_THREADS says otherwise.
+    # matrix products, OpenBLAS and oneDNN, follow OpenMP.
     operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(in_engine)
     cpu = (ctypes.c_int * 2)(mxnet.cpu().device_typeid, 0)
     mxnet.base.check_call(
@@ -142,7 +141,7 @@ def split(x, size):
 
 
 def attach_grad(x):
-    """As x.attach_grad(), which fills x.grad with zeros that backward() overwrites."""
+    """As x.attach_grad(), but x.grad is not filled with zeros, which backward() overwrites."""
     autograd.mark_variables([x], [np.empty(x.shape, dtype=x.dtype, ctx=x.ctx)])
 
 

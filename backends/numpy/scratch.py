@@ -76,7 +76,7 @@ def backward(X, Y, state, params, options):
     d_logits /= T * B
     d_after = (d_logits @ params["W_hq"].T).reshape(T, B, H)
 
-    # Back through time: dz, before the activation, comes from the loss and from the next step.
+    # dz, the gradient before the activation, comes from the loss and from the next step.
     dz = _slope(hiddens[1:], options)  # (T, B, H), in place from here on
     dz[-1] *= d_after[-1]
     for t in reversed(range(T - 1)):
@@ -176,16 +176,16 @@ def _table(params):
 
 def _hiddens(tokens, state, params, options):
     # Tokens (B, T) to hidden states (T+1, B, H), the first of which is the state that comes in.
-    (H,), table = state, _table(params) + params["b_h"]  # the bias is added to V rows, not to T*B
-    hiddens = np.empty((tokens.shape[1] + 1, *H.shape), H.dtype)
-    hiddens[0] = H
+    table = _table(params) + params["b_h"]  # the bias is added to V rows instead of T*B
+    hiddens = np.empty((tokens.shape[1] + 1, *state[0].shape), state[0].dtype)
+    hiddens[0] = state[0]
     for t, x in enumerate(tokens.T):
         hiddens[t + 1] = _activation(table[x] + hiddens[t] @ params["W_hh"], options)  # (B, H)
     return hiddens
 
 
 def _activation(z, options):
-    # In place: z is the caller's own.
+    # In place: nothing else needs z.
     return np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)
 
 

@@ -6,6 +6,7 @@ RNN_SCRATCH_VERBOSE is set.
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 from importlib.metadata import version
@@ -42,7 +43,7 @@ if _QUIET:
 # NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-_TENSORS = (tf.Tensor, tf.Variable)
+_TENSOR = object()  # stands for a tensor where only the other arguments count
 
 
 def devices(dtype):
@@ -56,8 +57,8 @@ def set_threads(threads):
     now = tf.config.threading.get_inter_op_parallelism_threads() or _num_threads()
     wanted = threads or now
     # So many operations at a time rather than so many threads for each: a product (B, H) @ (H, H)
-    # gains little from a second thread, while the two products of a step back in time, one for
-    # the state before and one for W_hh, do not wait for each other.
+    # gains little from a second thread, while the products by parts of a matrix (`shared`) do not
+    # wait for each other.
     try:
         tf.config.threading.set_inter_op_parallelism_threads(wanted)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, wanted // 2))
@@ -127,8 +128,8 @@ def product(h, columns):
 def rows(table, tokens):
     """Rows of the table (V, H): tokens (...) to (..., H)."""
 
-    # As tf.gather gives them. Its own gradient would be sparse, and summed, be it by TensorFlow
-    # where the bias is added, in five times the time that it takes in the tokens' order.
+    # As tf.gather gives them. But of its gradient, one row for every token, TensorFlow sums those
+    # of the same token in five times the time that it takes when they are put in order before.
     def backward(d_rows):
         labels, d_rows = tf.reshape(tokens, [-1]), tf.reshape(d_rows, (-1, table.shape[1]))
         order = tf.argsort(labels)
@@ -152,37 +153,39 @@ def array(tensor):
 def compiled(function):
     """The same function, by `tf.function`: TensorFlow traces it once per shape of its tensors.
 
-    And once for each set of other arguments; of these it is told no more when it is called again.
-    It would look at them one by one, for a fifth of the time of a generated character (measured).
+    Each set of its other arguments has a `tf.function` of its own, which is called with tensors
+    alone. Given all of them, it would look at them one by one at every call: a fifth of the time
+    of a generated character (measured).
     """
     graphs = {}
 
     @functools.wraps(function)
-    def graph(*arguments):
+    def graph(*arguments, **named):
+        if named:
+            arguments = inspect.signature(function).bind(*arguments, **named).args
         leaves = tf.nest.flatten(arguments)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, _TENSORS)]
-        others = tuple(None if isinstance(leaf, _TENSORS) else leaf for leaf in leaves)
+        tensors = [leaf for leaf in leaves if _is_tensor(leaf)]
+        others = tuple(_TENSOR if _is_tensor(leaf) else leaf for leaf in leaves)
         if others not in graphs:
-            graphs[others] = _graph(function, arguments)
+            graphs[others] = _graph(function, tf.nest.pack_sequence_as(arguments, others))
         return graphs[others](*tensors)
 
     return graph
 
 
-def _graph(function, arguments):
-    # `function` of the tensors among its arguments, the others being as they are here.
-    leaves = tf.nest.flatten(arguments)
-    slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, _TENSORS)]
-    others = tf.nest.map_structure(lambda x: None if isinstance(x, _TENSORS) else x, arguments)
-
+def _graph(function, others):
+    # `function` of the tensors among its arguments, the others being these.
     @tf.function
     def of_tensors(*tensors):
-        leaves = tf.nest.flatten(others)
-        for slot, tensor in zip(slots, tensors):
-            leaves[slot] = tensor
+        rest = iter(tensors)
+        leaves = [next(rest) if leaf is _TENSOR else leaf for leaf in tf.nest.flatten(others)]
         return function(*tf.nest.pack_sequence_as(others, leaves))
 
     return of_tensors
+
+
+def _is_tensor(leaf):
+    return isinstance(leaf, (tf.Tensor, tf.Variable))
 
 
 def on(device):

@@ -169,12 +169,13 @@ class _Recurrence(torch.autograd.Function):
         hiddens, h = inputs, H
         for z in hiddens.unbind():
             h = _activation(z.addmm_(h, W_hh), options)  # (B, H)
-        ctx.mark_dirty(inputs)
+        ctx.mark_dirty(hiddens)
         ctx.save_for_backward(hiddens, H, W_hh)
         ctx.options = options
         return hiddens
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, d_hiddens):
         # dz, the gradient before the activation, comes from the loss and from the next step.
         hiddens, H, W_hh = ctx.saved_tensors
@@ -189,7 +190,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _activation(z, options):
-    # In place, as the underscores say: z is the caller's own.
+    # In place, as the underscores say: nothing else needs z.
     return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
 
 
