@@ -92,7 +92,7 @@ def not_detached(name, reach):
     seconds, loss = [], 0.0
     for epoch in range(1, settings.num_epochs + 1):
         start = time.perf_counter()
-        loss = _epoch(
+        loss = train_epoch_not_detached(
             backend,
             model,
             list(
@@ -111,7 +111,8 @@ def not_detached(name, reach):
     }
 
 
-def _epoch(backend, model, batches, reach):
+def train_epoch_not_detached(backend, model, batches, reach):
+    """Mean loss of an epoch whose gradients go back through the last `reach` minibatches."""
     options, how, losses = model.options, Update(), []
     states = [model.state(len(batches[0][0]), model.num_hiddens, options)]
     for number, (_, Y) in enumerate(batches):
@@ -123,8 +124,9 @@ def _epoch(backend, model, batches, reach):
             return logits[-last:], state  # only the newest minibatch's loss is asked for
 
         mean, grads, state = backend.gradients(
-            model._replace(forward=forward), backend.tensor(X, "cpu"), backend.tensor(Y, "cpu"),
-            states[oldest],
+            # The way back is autograd's: a model's own is of all time steps' losses.
+            model._replace(forward=forward, backward=None),
+            backend.tensor(X, "cpu"), backend.tensor(Y, "cpu"), states[oldest],
         )  # fmt: skip
         grads, _ = backend.clip(grads, how.theta)
         backend.update(model.params, grads, how.lr, how.grid)

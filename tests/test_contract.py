@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rnn_scratch
-from rnn_scratch import contract, registry
+from rnn_scratch import contract, initial, registry
 
 PIECES = {piece.__name__: piece for piece in (*contract.PIECES, *contract.MACHINE)}
 CORE = Path(rnn_scratch.__file__).parent
@@ -34,6 +35,21 @@ def test_every_piece_is_documented(backend, piece):
 
 def sources(backend):
     return Path(backend.__file__).parent
+
+
+def test_pieces_take_their_arguments_by_name(backend):
+    options = contract.Options("tanh", "float64", "cpu")
+    model = backend.scratch(initial.initial(5, 7, 1.0, 0), options)
+    tokens = backend.tensor(np.arange(12).reshape(3, 4) % 5, "cpu")
+    state = backend.state(batch_size=3, num_hiddens=7, options=options)
+    given = {"tokens": tokens, "state": state, "params": model.params, "options": options}
+    logits, _ = backend.forward(**given)
+    same, _ = backend.forward(tokens, options=options, params=model.params, state=state)
+    assert np.array_equal(backend.array(logits), backend.array(same))
+    mean, _ = backend.train_minibatch(
+        model=model, X=tokens, Y=tokens, state=state, how=contract.Update()
+    )
+    assert backend.array(mean) > 0
 
 
 def test_pieces_come_in_the_contract_s_order_and_fit_in_one_sitting(backend):

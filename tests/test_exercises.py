@@ -3,6 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+from exercises import train_epoch_not_detached
+
+from rnn_scratch import initial, registry
+from rnn_scratch.contract import Options, Update
+
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "exercises.json"
 
 
@@ -51,3 +58,18 @@ def test_what_the_solutions_say_of_the_measured_exercises_is_so():
                                for key in ("seconds", "perplexity"))  # fmt: skip
         assert seconds == sorted(seconds)
         assert min(perplexity) > perplexity[0] - 0.05
+
+
+def test_what_is_measured_as_not_detached(candidate):
+    backend = registry.load(candidate)
+    tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
+    batches = [(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
+    arrays = initial.initial(5, 7, 1.0, 0)
+    losses = {}
+    for reach in (1, 2, 4):
+        model = backend.scratch(arrays, Options("tanh", "float64", "cpu"))
+        losses[reach] = train_epoch_not_detached(backend, model, batches, reach)
+    model = backend.scratch(arrays, Options("tanh", "float64", "cpu"))
+    total, number, _ = backend.train_epoch(model, batches, Update(), True)
+    assert losses[1] == pytest.approx(total / number, rel=1e-12)
+    assert len({f"{loss:.6f}" for loss in losses.values()}) == 3, losses
