@@ -164,11 +164,11 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, H, W_hh, options):
-        # In place: what was an input becomes a hidden state. Memory that is not yet in the cache
-        # costs more than the additions do.
+        # In place each input becomes a hidden state: fresh memory costs more than the additions.
         hiddens, h = inputs, H
+        W = W_hh.T.contiguous().T if len(inputs) > 1 else W_hh  # by columns products are faster
         for z in hiddens.unbind():
-            h = _activation(z.addmm_(h, W_hh), options)  # (B, H)
+            h = _activation(z.addmm_(h, W), options)  # (B, H)
         ctx.mark_dirty(hiddens)
         ctx.save_for_backward(hiddens, H, W_hh)
         ctx.options = options
