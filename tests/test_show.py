@@ -96,7 +96,7 @@ def test_decorators_and_comments_above_belong_to_a_piece(foreign, tmp_path):
 
 def test_helpers_come_with_the_piece_that_uses_them_and_by_name(capsys):
     assert [piece.name for piece in pages.find("numpy", "forward")] == [
-        "forward", "_hiddens", "_activation", "_table"
+        "forward", "_hiddens", "_table", "_activation"
     ]  # fmt: skip
     # Through model.backward too, as NumPy's gradients reach their way back.
     assert "_slope" in [piece.name for piece in pages.find("numpy", "gradients")]
