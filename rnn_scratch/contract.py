@@ -1,17 +1,30 @@
-"""What every backend must have: types, one exception, and the pieces with their signatures.
+"""What every backend must have: types, one exception, and the functions with their signatures.
 
 The functions below are the specification: they have documentation and no body. A backend is a
-module with functions of the same names and signatures, registered under the entry-point group
-``rnn_scratch.backends``; a test holds each backend to this page.
+package, registered under the entry-point group ``rnn_scratch.backends``, with these modules:
+
+``scratch``  the plain implementation, with all functions of SCRATCH
+``fast``     the same model optimised by hand: its own `build`, everything else from ``scratch``
+``concise``  the same model on the framework's own layers: its own `build`, likewise
+``machine``  devices, threads and the conversion of arrays, with all functions of MACHINE
+
+``fast`` and ``concise`` may be absent in a backend from another package, and a module may be any
+object with these attributes. `rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
-hidden units, N numbers in a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the
-framework's own type; the only places where a tensor meets a NumPy array are `tensor` and `array`.
+hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the
+framework's own type; a tensor and a NumPy array are converted into each other only by `tensor` and
+`array`.
+
+Devices are named "cpu", "cuda", "mps" or as the framework calls others, without a number: the
+first of its kind.
 """
 
 # mypy: disable-error-code="empty-body"
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,99 +34,128 @@ Tensor = Any  # the framework's own type
 Arrays = dict[str, np.ndarray]
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
-Backend = ModuleType  # a module with the functions below
+Backend = ModuleType  # a package with the modules above
 
-PARAMETERS = ("W_xh", "W_hh", "b_h", "W_hq", "b_q")  # and W_e, before them, of an embedding
+VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
 
 
 class RNNScratchError(Exception):
-    """Something cannot be done: the message says what was asked, what was found, what to do."""
+    """An error for the user: the message says what was asked, what is wrong and what to do."""
 
     exit_code = 2  # of the command that meets it; 1 where nothing was wrong with what was asked
 
 
-class Options(NamedTuple):
-    """What shapes the mathematics of a model."""
+class Cell(NamedTuple):
+    """What the core knows of a cell; its mathematics is in each backend's ``scratch``."""
 
-    activation: str = "tanh"  # or "relu"
+    gates: tuple[str, ...]  # gate g has the parameters W_xg, W_hg and b_g
+    num_states: int = 1  # tensors (B, H) in its state, of which the first is the output
+
+
+CELLS = {"rnn": Cell(gates=("h",))}
+
+
+class Options(NamedTuple):
+    """What determines the mathematics of a model."""
+
+    num_hiddens: int
+    cell: str = "rnn"  # a name in CELLS
+    activation: str = "tanh"  # or "relu", whose slope at 0 is 0
     dtype: str = "float32"  # or "float64"
     device: str = "cpu"
 
 
 class Update(NamedTuple):
-    """How parameters move."""
+    """How gradient descent changes the parameters."""
 
     lr: float = 1.0
-    theta: float | None = (
-        1.0  # the largest norm a gradient may have; None: gradients are not clipped
-    )
-    grid: float | None = (
-        None  # every step is rounded to a multiple of it (exact mode); None: it is not
-    )
+    theta: float | None = 1.0  # largest norm of the gradients; None: no clipping
+    grid: float | None = None  # exact mode: steps are rounded to multiples of it; None: they are not
 
 
-class Model(NamedTuple):
-    """The chapter's ``RNNModelScratch`` as data: parameters, and the functions that use them.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
 
-    `to_arrays` copies parameters, or their gradients, into NumPy arrays in the contract's shapes,
-    whatever the layout that a framework's own layer keeps them in.
+    The dict `params` is what changes in training: `update` replaces or changes its tensors, and
+    `forward` reads them from it at every call. `to_arrays` copies parameters, or their gradients,
+    to NumPy arrays in the contract's shapes, whatever the layout in which a layer keeps them.
     """
 
     params: Params
-    num_hiddens: int
-    state: Callable[[int, int, Options], State]
-    forward: Callable[[Tensor, State, Params, Options], tuple[Tensor, State]]
-    to_arrays: Callable[[Params], Arrays]
     options: Options
-    backward: Callable[..., Any] | None = None  # its own way back, in place of autograd's
+    forward: Callable[[Tensor, State], tuple[Tensor, State]]
+    state: Callable[[int], State]
+    to_arrays: Callable[[Params], Arrays]
+    backward: Callable[[Tensor, Tensor, State], tuple[Tensor, Params, State]] | None = None
 
 
-# The pieces, in the order in which a backend tells them.
+def bind(
+    params: Params, options: Options, forward: Callable, state: Callable, to_arrays: Callable,
+    backward: Callable | None = None,
+) -> Model:  # fmt: skip
+    """A model of functions that take `params` and `options` as arguments of these names.
+
+    `backward`, if given, is a hand-written backward pass: what `gradients` returns, from X, Y and
+    the state.
+    """
+    return Model(
+        params,
+        options,
+        partial(forward, params=params, options=options),
+        partial(state, options=options),
+        to_arrays,
+        backward and partial(backward, params=params, options=options),
+    )
+
+
+# The functions of ``scratch``, in their order there.
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Trainable tensors from the starting values.
+    """Trainable tensors that start at these arrays.
 
-    W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,): named as in the chapter. With a
-    learnable embedding there is W_e (V, N) before them, and W_xh is (N, H). All are in
-    ``options.dtype`` on ``options.device``, sharing no memory with `arrays`.
+    For a cell with one gate, h: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,), named
+    as in the chapter. With a learnable embedding there is W_e (V, N) before them, and W_xh is
+    (N, H). All are in ``options.dtype`` on ``options.device``, and share no memory with `arrays`.
     """
 
 
-def state(batch_size: int, num_hiddens: int, options: Options) -> State:
-    """The hidden state before the first token: zeros, a tuple with one tensor (B, H)."""
+def state(batch_size: int, options: Options) -> State:
+    """The state before the first token: a tuple of zeros (B, H), one or more as the cell has it."""
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
     """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype.
 
-    Where there is a learnable embedding W_e (V, N), its rows: tokens (...) to (..., N).
+    With a learnable embedding W_e (V, N), its rows: tokens (...) to (..., N).
     """
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
 
-    H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), then logits = H_t W_hq + b_q.
+    The cell makes the new state, H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), and the output layer
+    its logits, H_t W_hq + b_q.
     """
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
 
-    Equal to a loop over ``step(encode(...))``, which a test proves; it need not be one.
+    A loop over ``step(encode(...))``; in ``fast`` and ``concise``, equal to that loop.
     """
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats: logits (T*B, V) against targets (B, T).
 
-    The targets are transposed before they are flattened, so that they stand in the logits' order.
+    The targets are transposed before they are flattened, so that they are in the logits' order.
     """
 
 
 def detach(state: State) -> State:
-    """The same values with their history cut off: no gradient flows back through them."""
+    """The same values without their history: no gradient flows back through them."""
 
 
 def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
@@ -131,31 +173,31 @@ def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
 
 
 def update(params: Params, grads: Params, lr: float, grid: float | None) -> None:
-    """Plain gradient descent in place: p <- p - lr g.
+    """Plain gradient descent, in the dict `params`: p <- p - lr g.
 
-    With a grid, each element of lr g is first rounded to the nearest multiple of it. Differences
-    in the order of summation, 1e-18 to 1e-17 on an element, then vanish, but for the rare element
-    that lies that close to the middle between two multiples.
+    With a grid, each element of lr g is first rounded to the nearest multiple of it, and a half
+    to the even one. Differences in the order of summation, 1e-18 to 1e-17 on an element, then
+    vanish, except for the rare element that is that close to the midpoint of two multiples.
     """
 
 
 def train_minibatch(
     model: Model, X: Tensor, Y: Tensor, state: State, how: Update
 ) -> tuple[Tensor, State]:
-    """One update of the parameters from X, Y (B, T): its loss, and the state carried on, detached.
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state.
 
-    Gradients, clip, update. This is what a framework that compiles compiles as a whole.
+    Gradients, clip, update. A framework that compiles can compile it as a whole.
     """
 
 
 def train_epoch(
     model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], how: Update, carry: bool
-) -> tuple[float, int, State]:
-    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
+) -> tuple[list[float], State]:
+    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T), made tensors by `tensor`.
 
-    With `carry` the state goes on from minibatch to minibatch (sequential partitioning); without
-    it every minibatch starts from zeros (random sampling). Returns the summed loss in nats, the
-    number of tokens it was summed over, and the last state.
+    With `carry` the state is carried from minibatch to minibatch (sequential partitioning); without
+    it every minibatch starts from zeros (random sampling). Returns each minibatch's mean loss in
+    nats, and the last state.
     """
 
 
@@ -175,20 +217,15 @@ def predict(
     """
 
 
-def scratch(arrays: Arrays, options: Options) -> Model:
-    """The model made of the pieces above, with parameters that start at `arrays`."""
+def build(arrays: Arrays, options: Options) -> Model:
+    """A model with parameters that start at these arrays; ``fast`` and ``concise`` have their own.
 
-
-def concise(arrays: Arrays, options: Options) -> Model:
-    """The same model on the framework's own recurrent and output layers.
-
-    It has the same parameters (a second bias of a layer stays zero, untrained), and trains
-    with the same `gradients`, `clip` and `update`. Raises RNNScratchError where the framework has
-    no such layer, or the layer cannot do what the options ask.
+    Raises RNNScratchError where the framework has no such layer, or the layer cannot do what the
+    options ask. A second bias of a layer stays zero and untrained.
     """
 
 
-# The machine below: devices, threads, and the crossing between tensors and NumPy.
+# The functions of ``machine``.
 
 
 def devices(dtype: str) -> list[str]:
@@ -196,51 +233,58 @@ def devices(dtype: str) -> list[str]:
 
 
 def set_threads(threads: int | None) -> int:
-    """Compute with so many threads from here on (None: its own choice), and say how many."""
+    """Compute with this number of threads (None: the framework's own choice), and return it.
+
+    It is called before anything is computed: some frameworks fix the number then.
+    """
 
 
 def set_eager(eager: bool) -> None:
-    """Run the same functions uncompiled, for stepping through them; before a model is made."""
+    """Run functions uncompiled, to debug them, or compiled; models built before stay as they are."""
 
 
 def set_tf32(allowed: bool) -> None:
     """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23.
 
-    A backend begins with it off, for the numbers to be those of the others.
+    A backend starts with it off, so that its numbers are those of the others.
     """
 
 
-def synchronize(device: str) -> None:
-    """Return when all that was asked of the device is done: before any clock stops."""
+def synchronize(tensors: Sequence[Tensor], device: str) -> None:
+    """Return when these tensors are computed, and all else that was asked of the device.
+
+    A framework that computes asynchronously may be able to wait only for tensors it is given, so
+    whoever stops a clock passes the results that it timed.
+    """
 
 
 def environment() -> dict[str, str]:
-    """The framework's version, and those of the libraries and devices it computes with."""
+    """Versions of the framework (under the backend's name), and of the libraries it computes with."""
 
 
 def memory(device: str) -> int | None:
-    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
 
 
 def multiply(h: Tensor, W: Tensor, times: int) -> Tensor:
     """`times` products of h (N, H) and W (H, H), one after another: what limits training.
 
     Nothing else, in the way in which the framework multiplies such matrices fastest: h becomes h W
-    or h W^T.
+    or h W^T. Returns the last product, so that it can be waited for.
     """
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """The array as a tensor of the same dtype on the device."""
+    """The array as a tensor of the same dtype on the device; it shares memory or it does not."""
 
 
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor as a NumPy array of the same dtype."""
 
 
-PIECES = (
+SCRATCH = (
     params, state, encode, step, forward, loss, detach, gradients,
-    clip, update, train_minibatch, train_epoch, evaluate, predict, scratch, concise,
+    clip, update, train_minibatch, train_epoch, evaluate, predict, build,
 )  # fmt: skip
 MACHINE = (
     devices, set_threads, set_eager, set_tf32, synchronize, environment, memory, multiply,

@@ -24,7 +24,7 @@ def set_tf32(allowed):
     """Nothing to do: there is no GPU here."""
 
 
-def synchronize(device):
+def synchronize(tensors, device):
     """Nothing to wait for: NumPy returns when it is done."""
 
 
@@ -53,6 +53,11 @@ def tensor(array, device):
 def array(tensor):
     """The array itself."""
     return tensor
+
+
+def to_arrays(params):
+    """Parameters, or their gradients, copied to NumPy arrays."""
+    return {name: array(param).copy() for name, param in params.items()}
 
 
 def _blas():

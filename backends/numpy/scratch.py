@@ -1,14 +1,13 @@
 """A recurrent language model from scratch in NumPy, differentiated by hand.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
-N numbers in a learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
 """
 
 import numpy as np
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import bind
 
-from .machine import array, tensor
+from .machine import array, tensor, to_arrays
 
 
 def params(arrays, options):
@@ -16,38 +15,76 @@ def params(arrays, options):
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
-def state(batch_size, num_hiddens, options):
-    """The hidden state before the first token: a tuple with zeros (B, H)."""
-    return (np.zeros((batch_size, num_hiddens), options.dtype),)
+def state(batch_size, options):
+    """The state before the first token: a tuple with zeros (B, H)."""
+    return (np.zeros((batch_size, options.num_hiddens), options.dtype),)
 
 
 def encode(tokens, params):
     """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
     if "W_e" in params:
         return params["W_e"][tokens]
-    W_xh = params["W_xh"]
-    return np.eye(len(W_xh), dtype=W_xh.dtype)[tokens]
+    b_q = params["b_q"]
+    return np.eye(len(b_q), dtype=b_q.dtype)[tokens]
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU."""
+    return np.tanh(z) if options.activation == "tanh" else np.maximum(z, 0)
+
+
+def rnn(x, state, params, options):
+    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+    (H,) = state
+    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (H,)
+
+
+def rnn_back(d_after, after, x, before, params, options):
+    """Its backward pass: gradients of x, of the state before, and of the cell's parameters."""
+    (d_H,), (H,), (H_before,) = d_after, after, before
+    dz = d_H * (1 - H * H if options.activation == "tanh" else H > 0)  # (B, H)
+    grads = {"W_xh": x.T @ dz, "W_hh": H_before.T @ dz, "b_h": dz.sum(0)}
+    return dz @ params["W_xh"].T, (dz @ params["W_hh"].T,), grads
+
+
+CELLS = {"rnn": rnn}
+CELLS_BACK = {"rnn": rnn_back}
 
 
 def step(x, state, params, options):
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    (H,) = state
-    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return H @ params["W_hq"] + params["b_q"], (H,)
+    state = CELLS[options.cell](x, state, params, options)
+    return state[0] @ params["W_hq"] + params["b_q"], state
 
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    hiddens = _hiddens(tokens, state, params, options)  # (T+1, B, H)
-    outputs = hiddens[1:].reshape(-1, hiddens.shape[2])  # (T*B, H)
-    # A copy, because a view would keep all hidden states alive.
-    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1].copy(),)
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
     """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
     labels = targets.T.reshape(-1)  # (T*B,), in the logits' order
-    return -_log_softmax(logits)[np.arange(len(labels)), labels].mean()
+    return -log_softmax(logits)[np.arange(len(labels)), labels].mean()
+
+
+def loss_back(logits, targets):
+    """Its backward pass: the gradient of the logits, softmax minus one-hot over T*B."""
+    labels = targets.T.reshape(-1)  # (T*B,)
+    d_logits = np.exp(log_softmax(logits))  # (T*B, V)
+    d_logits[np.arange(len(labels)), labels] -= 1
+    return d_logits / len(labels)
+
+
+def log_softmax(logits):
+    """Logarithms of the probabilities: (T*B, V) to (T*B, V)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def detach(state):
@@ -56,43 +93,34 @@ def detach(state):
 
 
 def gradients(model, X, Y, state):
-    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
-    # NumPy does not differentiate: the model brings its own way back.
-    return model.backward(X, Y, state, model.params, model.options)
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
+    return model.backward(X, Y, state)  # NumPy does not differentiate
 
 
 def backward(X, Y, state, params, options):
-    """Backpropagation through time: what `gradients` gives, for the model of this file."""
-    hiddens = _hiddens(X, state, params, options)  # (T+1, B, H)
-    T, B, H = hiddens[1:].shape
-    before, after = hiddens[:-1].reshape(-1, H), hiddens[1:].reshape(-1, H)  # (T*B, H)
-    log_probs = _log_softmax(after @ params["W_hq"] + params["b_q"])  # (T*B, V)
-    labels, rows = Y.T.reshape(-1), np.arange(T * B)
-    mean = -log_probs[rows, labels].mean()
-
-    # Back through the loss, whose gradient is softmax minus one-hot, and the output layer.
-    d_logits = np.exp(log_probs)  # (T*B, V)
-    d_logits[rows, labels] -= 1
-    d_logits /= T * B
-    d_after = (d_logits @ params["W_hq"].T).reshape(T, B, H)
-
-    # dz, the gradient before the activation, comes from the loss and from the next step.
-    dz = _slope(hiddens[1:], options)  # (T, B, H), in place from here on
-    dz[-1] *= d_after[-1]
-    for t in reversed(range(T - 1)):
-        dz[t] *= d_after[t] + dz[t + 1] @ params["W_hh"].T  # (B, H)
-    dz = dz.reshape(-1, H)  # (T*B, H)
-    grads = {
-        "W_xh": encode(X.T.reshape(-1), params).T @ dz,
-        "W_hh": before.T @ dz,  # all time steps in one product
-        "b_h": dz.sum(0),
-        "W_hq": after.T @ d_logits,
-        "b_q": d_logits.sum(0),
-    }
-    if "W_e" in params:  # its rows were the inputs
-        one_hot = np.eye(len(params["W_e"]), dtype=dz.dtype)[X.T.reshape(-1)]  # (T*B, V)
-        grads = {"W_e": one_hot.T @ (dz @ params["W_xh"].T), **grads}
-    return mean, grads, detach((hiddens[-1].copy(),))
+    """Backpropagation through time, for any cell: what `gradients` returns."""
+    inputs, states, outputs = encode(X.T, params), [state], []  # inputs (T, B, V)
+    for x in inputs:
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+        states.append(state)
+    logits = np.concatenate(outputs)  # (T*B, V)
+    d_outputs = np.split(loss_back(logits, Y), len(inputs))  # T times (B, V)
+    grads = {name: np.zeros_like(param) for name, param in params.items()}
+    d_state = tuple(np.zeros_like(s) for s in state)
+    for t in reversed(range(len(inputs))):
+        # The output layer first. What it sends back joins what comes from the next step.
+        grads["W_hq"] += states[t + 1][0].T @ d_outputs[t]
+        grads["b_q"] += d_outputs[t].sum(0)
+        d_state = (d_state[0] + d_outputs[t] @ params["W_hq"].T, *d_state[1:])
+        d_x, d_state, cell_grads = CELLS_BACK[options.cell](
+            d_state, states[t + 1], inputs[t], states[t], params, options
+        )
+        for name, grad in cell_grads.items():
+            grads[name] += grad
+        if "W_e" in params:
+            np.add.at(grads["W_e"], X[:, t], d_x)
+    return loss(logits, Y), grads, detach(state)
 
 
 def clip(grads, theta):
@@ -114,7 +142,7 @@ def update(params, grads, lr, grid):
 
 
 def train_minibatch(model, X, Y, state, how):
-    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
     mean, grads, state = gradients(model, X, Y, state)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how.lr, how.grid)
@@ -122,78 +150,40 @@ def train_minibatch(model, X, Y, state, how):
 
 
 def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: summed loss, number of tokens, last state."""
-    losses, num_tokens, state = [], 0, None
+    """One pass over the minibatches: the loss of each, and the last state."""
+    losses, state = [], None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append((mean, X.size))
-        num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens, state
+            state = model.state(len(X))
+        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, X, Y, state, how)
+        losses.append(mean)
+    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
 
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
-    losses, num_tokens, state = [], 0, None
+    summed, num_tokens, state = 0.0, 0, None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append((loss(logits, targets), X.size))
+            state = model.state(len(X))
+        logits, state = model.forward(tensor(X, model.options.device), state)
+        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
         num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens
+    return summed, num_tokens
 
 
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
-    state = model.state(1, model.num_hiddens, model.options)
-    outputs = [prefix[0]]
+    state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
-        logits, state = model.forward(token, state, model.params, model.options)
-        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
         outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
     return outputs
 
 
-def scratch(arrays, options):
-    """The model of this file, with parameters that start at `arrays`."""
-    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
-    return Model(tensors, num_hiddens, state, forward, _to_arrays, options, backward)
-
-
-def _to_arrays(params):
-    return {name: array(param).copy() for name, param in params.items()}
-
-
-def _table(params):
-    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
-    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
-
-
-def _hiddens(tokens, state, params, options):
-    # Tokens (B, T) to hidden states (T+1, B, H), the first of which is the state that comes in.
-    table = _table(params) + params["b_h"]  # the bias is added to V rows instead of T*B
-    hiddens = np.empty((tokens.shape[1] + 1, *state[0].shape), state[0].dtype)
-    hiddens[0] = state[0]
-    for t, x in enumerate(tokens.T):
-        hiddens[t + 1] = _activation(table[x] + hiddens[t] @ params["W_hh"], options)  # (B, H)
-    return hiddens
-
-
-def _activation(z, options):
-    # In place: nothing else needs z.
-    return np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)
-
-
-def _slope(h, options):
-    # The derivative of the activation, from its value.
-    return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
-
-
-def _log_softmax(logits):
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+def build(arrays, options):
+    """The plain model, with parameters that start at these arrays."""
+    return bind(params(arrays, options), options, forward, state, to_arrays, backward)

@@ -33,8 +33,8 @@ def set_tf32(allowed):
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def synchronize(device):
-    """Return when all that was asked of the device is done."""
+def synchronize(tensors, device):
+    """Return when these tensors are computed, and all else that was asked of the device."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
@@ -69,3 +69,8 @@ def tensor(array, device):
 def array(tensor):
     """The tensor as a NumPy array of the same dtype."""
     return np.asarray(tensor.detach().cpu())
+
+
+def to_arrays(params):
+    """Parameters, or their gradients, copied to NumPy arrays."""
+    return {name: array(param).copy() for name, param in params.items()}

@@ -1,57 +1,64 @@
 """A recurrent language model from scratch in PyTorch, differentiated by autograd.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
-N numbers in a learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
 """
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import bind
 
-from .machine import array, tensor
+from .machine import array, tensor, to_arrays
 
 
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
-    dtype = getattr(torch, options.dtype)
-    tensors = {n: torch.tensor(a, dtype=dtype, device=options.device) for n, a in arrays.items()}
-    # By columns, as a layer keeps its weights: the product for their gradient takes half the time.
-    tensors["W_hq"] = tensors["W_hq"].T.contiguous().T
-    return {name: param.requires_grad_() for name, param in tensors.items()}
+    where = {"dtype": getattr(torch, options.dtype), "device": options.device}
+    return {n: torch.tensor(a, **where, requires_grad=True) for n, a in arrays.items()}
 
 
-def state(batch_size, num_hiddens, options):
-    """The hidden state before the first token: a tuple with zeros (B, H)."""
-    dtype = getattr(torch, options.dtype)
-    return (torch.zeros((batch_size, num_hiddens), dtype=dtype, device=options.device),)
+def state(batch_size, options):
+    """The state before the first token: a tuple with zeros (B, H)."""
+    return (tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
 
 
 def encode(tokens, params):
     """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
     if "W_e" in params:
         return F.embedding(tokens, params["W_e"])
-    W_xh = params["W_xh"]
-    return F.one_hot(tokens, len(W_xh)).to(W_xh.dtype)
+    b_q = params["b_q"]
+    return F.one_hot(tokens, len(b_q)).to(b_q.dtype)
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU."""
+    return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)
+
+
+def rnn(x, state, params, options):
+    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+    (H,) = state
+    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (H,)
+
+
+CELLS = {"rnn": rnn}
 
 
 def step(x, state, params, options):
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    (H,) = state
-    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return H @ params["W_hq"] + params["b_q"], (H,)
+    state = CELLS[options.cell](x, state, params, options)
+    return state[0] @ params["W_hq"] + params["b_q"], state
 
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    (H,) = state
-    # The bias is added to V rows instead of T*B. F.embedding gathers rows as an index does, but
-    # their gradients are summed several times faster.
-    inputs = F.embedding(tokens.T, _table(params) + params["b_h"])  # (T, B, H)
-    hiddens = _Recurrence.apply(inputs, H, params["W_hh"], options)  # (T, B, H)
-    outputs = hiddens.flatten(0, 1)  # (T*B, H)
-    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return torch.cat(outputs), state
 
 
 def loss(logits, targets):
@@ -62,13 +69,12 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    # Carried on with it, the next minibatch would go back through a graph that is already freed.
-    return tuple(s.detach() for s in state)
+    return tuple(s.detach() for s in state)  # or the next backward pass needs a freed graph
 
 
 def gradients(model, X, Y, state):
-    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
-    logits, state = model.forward(X, state, model.params, model.options)
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
+    logits, state = model.forward(X, state)
     mean = loss(logits, Y)
     grads = torch.autograd.grad(mean, list(model.params.values()))
     return mean.detach(), dict(zip(model.params, grads)), detach(state)
@@ -96,7 +102,7 @@ def update(params, grads, lr, grid):
 
 
 def train_minibatch(model, X, Y, state, how):
-    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
     mean, grads, state = gradients(model, X, Y, state)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how.lr, how.grid)
@@ -104,96 +110,42 @@ def train_minibatch(model, X, Y, state, how):
 
 
 def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: summed loss, number of tokens, last state."""
-    losses, num_tokens, state = [], 0, None
+    """One pass over the minibatches: the loss of each, and the last state."""
+    losses, state = [], None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append((mean, X.size))
-        num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens, state
+            state = model.state(len(X))
+        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, X, Y, state, how)
+        losses.append(mean)
+    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
 
 @torch.no_grad()  # no graph is needed
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
-    losses, num_tokens, state = [], 0, None
+    summed, num_tokens, state = 0.0, 0, None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append((loss(logits, targets), X.size))
+            state = model.state(len(X))
+        logits, state = model.forward(tensor(X, model.options.device), state)
+        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
         num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens
+    return summed, num_tokens
 
 
 @torch.no_grad()  # or the graph would grow with every generated token
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
-    state = model.state(1, model.num_hiddens, model.options)
-    outputs = [prefix[0]]
+    state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
-        logits, state = model.forward(token, state, model.params, model.options)
-        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
         outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
     return outputs
 
 
-def scratch(arrays, options):
-    """The model of this file, with parameters that start at `arrays`."""
-    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
-    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
-
-
-def _to_arrays(params):
-    return {name: array(param).copy() for name, param in params.items()}
-
-
-def _table(params):
-    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
-    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
-
-
-class _Recurrence(torch.autograd.Function):
-    # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H). The way back
-    # is by hand: autograd would multiply for the gradient of W_hh at every time step, not once.
-
-    @staticmethod
-    def forward(ctx, inputs, H, W_hh, options):
-        # In place each input becomes a hidden state: fresh memory costs more than the additions.
-        hiddens, h = inputs, H
-        W = W_hh.T.contiguous().T if len(inputs) > 1 else W_hh  # by columns products are faster
-        for z in hiddens.unbind():
-            h = _activation(z.addmm_(h, W), options)  # (B, H)
-        ctx.mark_dirty(hiddens)
-        ctx.save_for_backward(hiddens, H, W_hh)
-        ctx.options = options
-        return hiddens
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, d_hiddens):
-        # dz, the gradient before the activation, comes from the loss and from the next step.
-        hiddens, H, W_hh = ctx.saved_tensors
-        dz = _slope(hiddens, ctx.options)  # (T, B, H), in place from here on
-        dz[-1].mul_(d_hiddens[-1])
-        for t in reversed(range(len(dz) - 1)):
-            dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T))  # (B, H)
-        d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
-        d_W_hh += H.T @ dz[0]
-        d_H = dz[0] @ W_hh.T if ctx.needs_input_grad[1] else None
-        return dz, d_H, d_W_hh, None
-
-
-def _activation(z, options):
-    # In place, as the underscores say: nothing else needs z.
-    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
-
-
-def _slope(h, options):
-    # The derivative of the activation, from its value.
-    return 1 - h * h if options.activation == "tanh" else (h > 0).to(h.dtype)
+def build(arrays, options):
+    """The plain model, with parameters that start at these arrays."""
+    return bind(params(arrays, options), options, forward, state, to_arrays)
