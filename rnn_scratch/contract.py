@@ -70,7 +70,7 @@ class Update(NamedTuple):
 
     lr: float = 1.0
     theta: float | None = 1.0  # largest norm of the gradients; None: no clipping
-    grid: float | None = None  # exact mode: steps are rounded to multiples of it; None: they are not
+    grid: float | None = None  # exact mode: round steps to multiples of it; None: don't
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +193,9 @@ def train_minibatch(
 def train_epoch(
     model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], how: Update, carry: bool
 ) -> tuple[list[float], State]:
-    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T), made tensors by `tensor`.
+    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
 
-    With `carry` the state is carried from minibatch to minibatch (sequential partitioning); without
+    They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch (sequential partitioning); without
     it every minibatch starts from zeros (random sampling). Returns each minibatch's mean loss in
     nats, and the last state.
     """
@@ -240,7 +240,7 @@ def set_threads(threads: int | None) -> int:
 
 
 def set_eager(eager: bool) -> None:
-    """Run functions uncompiled, to debug them, or compiled; models built before stay as they are."""
+    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
 
 
 def set_tf32(allowed: bool) -> None:
@@ -259,7 +259,7 @@ def synchronize(tensors: Sequence[Tensor], device: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Versions of the framework (under the backend's name), and of the libraries it computes with."""
+    """Versions of the framework (under the backend's name) and of the libraries it uses."""
 
 
 def memory(device: str) -> int | None:

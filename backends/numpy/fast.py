@@ -16,7 +16,7 @@ from .machine import to_arrays
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     hiddens = recurrence(tokens, state, params, options)  # (T+1, B, H)
-    # One output layer: it does not feed back, so one product for all time steps can follow the loop.
+    # One output layer: it does not feed back, so one product can serve all time steps.
     outputs = hiddens[1:].reshape(-1, hiddens.shape[2])  # (T*B, H)
     # The state is a copy, because a view would keep all hidden states in memory.
     return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1].copy(),)

@@ -27,7 +27,7 @@ def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     (H,) = state
     hiddens = Recurrence.apply(rows(tokens.T, params), H, params["W_hh"], options)  # (T, B, H)
-    # One output layer: it does not feed back, so one product for all time steps can follow the loop.
+    # One output layer: it does not feed back, so one product can serve all time steps.
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
     return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
 

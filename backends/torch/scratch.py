@@ -69,7 +69,7 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    return tuple(s.detach() for s in state)  # or the next backward pass needs a freed graph
+    return tuple(s.detach() for s in state)  # or the next backward pass meets a freed graph
 
 
 def gradients(model, X, Y, state):
