@@ -195,9 +195,9 @@ def train_epoch(
 ) -> tuple[list[float], State]:
     """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
 
-    They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch (sequential partitioning); without
-    it every minibatch starts from zeros (random sampling). Returns each minibatch's mean loss in
-    nats, and the last state.
+    They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch
+    (sequential partitioning); without it every minibatch starts from zeros (random sampling).
+    Returns each minibatch's mean loss in nats, and the last state.
     """
 
 
