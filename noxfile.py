@@ -116,7 +116,7 @@ def benchmark(session: nox.Session) -> None:
 
 def build_site(session: nox.Session) -> None:
     """Write the site's pages, and have build/site made of them; a warning is an error."""
-    session.run("python", "-m", "rnn_scratch.site")
+    session.run("python", "-m", "make.site")
     # The generator's advertisement for its successor is no warning about the site.
     session.run("python", "-m", "mkdocs", "build", "--strict", "--clean",
                 "--config-file", "notebooks/site/mkdocs.yml",
@@ -164,10 +164,10 @@ def records(session: nox.Session) -> None:
             session.run("rnn-scratch", *command, "--corpus", "time-machine", stdout=file)
     if not session.posargs or "exercises" in session.posargs:
         file = "notebooks/records/exercises.json"
-        session.run("python", "tests/exercises.py", file, env={"PYTHONPATH": "tests"})
+        session.run("python", "tests/tools/exercises.py", file, env={"PYTHONPATH": "tests"})
     if not session.posargs or "odds" in session.posargs:
-        session.run("python", "tests/odds.py", "notebooks/records/odds.json")
-    session.run("python", "-m", "rnn_scratch.records")
+        session.run("python", "tests/tools/odds.py", "notebooks/records/odds.json")
+    session.run("python", "-m", "make.records")
 
 
 # Notebooks with two backends in them, and the frameworks of these; NumPy is there anyway.
@@ -181,4 +181,4 @@ def notebooks(session: nox.Session, which: str) -> None:
     frameworks = {"numpy": "", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
     names = [which] if which in TOGETHER else [which, f"{which}-student"]
-    session.run("python", "-m", "rnn_scratch.notebooks", *names)
+    session.run("python", "-m", "make.notebooks", *names)

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from . import corpus as corpora
-from . import runs, sessions
 from .contract import RNNScratchError
-from .inference import Evaluation
-from .inference import evaluate as evaluate_text
-from .inference import predict as predict_run
-from .sessions import Place, Run
+from .runs import folder as run_folder
+from .runs import sessions
+from .runs.inference import Evaluation
+from .runs.inference import evaluate as evaluate_text
+from .runs.inference import predict as predict_run
+from .runs.sessions import Place, Run
+from .runs.training import Report
 from .settings import make
-from .training import Report
+from .text import corpus as corpora
 
 
 def train(
@@ -66,7 +67,7 @@ def resume(
     be the same. Raises RNNScratchError.
     """
     folder = _folder(run)
-    last = runs.read(folder)["sessions"][-1]
+    last = run_folder.read(folder)["sessions"][-1]
     backend = backend or last["backend"]
     if backend == last["backend"]:  # as it was: another number of threads may sum otherwise
         device, threads = device or last["device"], threads or last["threads"]
@@ -79,7 +80,7 @@ def resume(
 
 
 def predict(run: Run | str | Path, prefix: str, length: int = 50, **options: Any) -> str:
-    """The prefix and `length` characters after it; see `rnn_scratch.inference.predict`."""
+    """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`."""
     return predict_run(_folder(run), prefix, length, **options)
 
 
@@ -91,7 +92,7 @@ def evaluate(
     report: Report | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Perplexity of a run's model on a text; see `rnn_scratch.inference.evaluate`."""
+    """Perplexity of a run's model on a text; see `rnn_scratch.runs.inference.evaluate`."""
     return evaluate_text(_folder(run), find_text(corpus, text, report or Report()), **options)
 
 

@@ -8,8 +8,8 @@ rounded to a multiple of GRID before it is taken. Two values 1e-17 apart round t
 unless the middle between two multiples lies between them; then nothing differs that could grow.
 
 It is a matter of odds: two values a distance d apart part with probability d / GRID. Summed over
-all elements of all steps, `tests/odds.py` measures the number of partings that is to be expected
-in a whole training; ``notebooks/records/odds.json`` has what it found. A grid four times as coarse
+all elements of all steps, `tests/tools/odds.py` measures the number of divergences to
+expect in a whole training, recorded in ``notebooks/records/odds.json``. A grid four times as coarse
 has a fourth of it. This one is 2**-16 because the quality of the chapter's training does not
 suffer (the same record has the perplexities), and because with a coarser one
 still a small learning rate would leave no step to take. Rounding the state that is carried, too,

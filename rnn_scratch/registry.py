@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from . import machine, workers
 from .contract import MACHINE, PIECES, Arrays, Backend, Model, Options, RNNScratchError
+from .system import host, processes
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet")  # the order in which they are told
@@ -74,7 +74,7 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """The backend of that name, computing with so many threads, and how many they will be."""
     if threads is not None and threads < 1:
         raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
-    machine.keep_memory()
+    host.keep_memory()
     backend = load(name)
     return backend, backend.set_threads(threads)
 
@@ -128,7 +128,7 @@ def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict
     """
     try:
         answers = list(
-            workers.ask("rnn_scratch.registry:describe", name, timeout=timeout, python=python)
+            processes.ask("rnn_scratch.registry:describe", name, timeout=timeout, python=python)
         )
     except RNNScratchError as error:
         return {"ready": False, "reason": str(error)}

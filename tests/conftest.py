@@ -5,8 +5,9 @@ import signal
 import hypothesis
 import pytest
 
-from rnn_scratch import corpus, registry
+from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.text import corpus
 
 hypothesis.settings.register_profile("patient", deadline=None)  # no test here is about time
 hypothesis.settings.load_profile("patient")

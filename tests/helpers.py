@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_scratch import checkpoint, cli
+from rnn_scratch.cli import main
+from rnn_scratch.runs import checkpoint
 
 # A run of these takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
@@ -47,7 +48,7 @@ def here(capsys, *arguments):
     capsys.readouterr()
     code = 0
     try:
-        cli.main([str(argument) for argument in arguments])
+        main.main([str(argument) for argument in arguments])
     except SystemExit as left:
         code = left.code
     return Done(code, *capsys.readouterr())

@@ -7,8 +7,10 @@ with which they would still agree, does not go unseen.
 import numpy as np
 import pytest
 
-from rnn_scratch import chance, decoding, minibatches
+from rnn_scratch import chance
 from rnn_scratch.initial import initial, shapes
+from rnn_scratch.runs import decoding
+from rnn_scratch.text import minibatches
 
 
 def test_offsets():

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
-from rnn_scratch import checkpoint, files
-from rnn_scratch.checkpoint import Checkpoint
 from rnn_scratch.contract import PARAMETERS, RNNScratchError
 from rnn_scratch.initial import initial, shapes
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs.checkpoint import Checkpoint
 from rnn_scratch.settings import Settings
+from rnn_scratch.system import files
 
 VOCAB = ["<unk>", " ", "e", "猫"]
 SHA = "0123456789abcdef" * 4
@@ -218,7 +219,7 @@ def test_a_new_one_takes_the_place_of_the_old_one(saved):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from rnn_scratch import checkpoint
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.contract import RNNScratchError
 path = Path(sys.argv[1])
 old = checkpoint.load(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import options, other_packages, start, there
 
-from rnn_scratch import plan, standings
+from rnn_scratch.compare import plan, summary
 
 SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
 SHORT = (*SMALL, "--epochs", "2", "--repeats", "2")
@@ -40,7 +40,7 @@ FOREIGN = {
             return grads, 2 * norm
     """,
     "choosy": """
-        from rnn_scratch import minibatches
+        from rnn_scratch.text import minibatches
         from rnn_scratch.backends.numpy import *
         minibatches.draw_offset = lambda *args: 0
     """,
@@ -170,7 +170,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_go_on(foreign):
     for name in ("numpy", "slow"):
         assert found[name]["state"] == "measured"
         assert len(found[name]["speed"][0]["rounds"]) == 2
-    (slow,) = (r for r in standings.speeds(record_of("out")) if r.candidate == "slow")
+    (slow,) = (r for r in summary.speeds(record_of("out")) if r.candidate == "slow")
     assert slow.ratio.high < 0.5  # twenty epochs a second, at most
 
 
@@ -232,7 +232,7 @@ def test_cost_against_size():
     done = there("compare", "--backends", "numpy", *SHORT, "--vary", "num-hiddens=4,8,16",
                  "--output", "out")  # fmt: skip
     assert done.code == 0, (done.out, done.err)
-    rows = standings.speeds(record_of("out"))
+    rows = summary.speeds(record_of("out"))
     assert [row.value for row in rows] == [4, 8, 16]
     assert Path("out/scaling.svg").exists()
     assert not Path("out/speed.svg").exists()

@@ -93,7 +93,7 @@ def test_the_core_imports_no_framework():
 
 @pytest.mark.parametrize(
     "program",
-    ["import rnn_scratch", "from rnn_scratch.cli import main; main(['--help'])"],
+    ["import rnn_scratch", "from rnn_scratch.cli.main import main; main(['--help'])"],
     ids=["import", "--help"],
 )
 def test_no_framework_is_loaded_before_it_is_asked_for(program):

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rnn_scratch import corpus
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.text import corpus
 
 ORIGINAL_FOLDER = os.environ.get("RNN_SCRATCH_DATA")
 ROOT = Path(__file__).parents[1]
@@ -396,7 +396,7 @@ def test_the_disk_is_full(place: Place) -> None:
     pytest.importorskip("resource", reason="needs a limit on the size of files")
     program = f"""if True:
         import resource
-        from rnn_scratch import corpus
+        from rnn_scratch.text import corpus
         book = corpus.BOOKS[{place.name!r}]._replace(url={place.url!r}, sha1=None)
         corpus.BOOKS[{place.name!r}] = book
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -528,7 +528,7 @@ def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_import_leaves_the_slow_modules_for_later() -> None:
-    program = "import sys, rnn_scratch.corpus as _; print(*sys.modules)"
+    program = "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"requests", "rich", "urllib3", "platformdirs"} & set(ran.stdout.split())

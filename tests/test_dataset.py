@@ -2,10 +2,10 @@
 
 import pytest
 
-from rnn_scratch import dataset, vocabulary
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.corpus import Text
 from rnn_scratch.settings import Settings
+from rnn_scratch.text import dataset, vocabulary
+from rnn_scratch.text.corpus import Text
 
 CONTENT = "The quick brown fox\njumps over 2 lazy dogs.\n" * 10
 TEXT = Text("file", "here", CONTENT, "0" * 64)

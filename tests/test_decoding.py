@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rnn_scratch.decoding import greedy, sampler
+from rnn_scratch.runs.decoding import greedy, sampler
 
 LOGITS = np.array([0.3, -1.2, 2.0, 0.9, 1.1])
 finite = {

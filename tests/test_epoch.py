@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rnn_scratch
-from rnn_scratch import minibatches, vocabulary
 from rnn_scratch.initial import initial
+from rnn_scratch.text import minibatches, vocabulary
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
 SETTINGS = {"num_hiddens": 8, "num_steps": 5, "batch_size": 3, "sigma": 1.0, "dtype": "float64"}

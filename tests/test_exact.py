@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_scratch import api, checkpoint, exact, minibatches, registry, vocabulary
+from rnn_scratch import api, exact, registry
+from rnn_scratch.check.whole import built_in_text
 from rnn_scratch.contract import Options, RNNScratchError, Update
 from rnn_scratch.initial import initial
-from rnn_scratch.parity_training import built_in_text
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.settings import make
+from rnn_scratch.text import minibatches, vocabulary
 
 # The clip acts in some of these updates, and not in others: a test below counts.
 SETTINGS = {
@@ -109,7 +111,7 @@ def test_vocabulary_of_the_built_in_text_is_what_this_file_thinks():
 
 
 def test_check_exact_at_the_command_line(asked_backends, capsys):
-    from rnn_scratch.cli import main
+    from rnn_scratch.cli.main import main
 
     # A text too long for a command line, as a book is.
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")

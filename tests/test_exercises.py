@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exercises import train_epoch_not_detached
+from tools.exercises import train_epoch_not_detached
 
 from rnn_scratch import initial, registry
 from rnn_scratch.contract import Options, Update

@@ -9,8 +9,9 @@ import pytest
 from helpers import SETTINGS, SMALL
 
 import rnn_scratch
-from rnn_scratch import checkpoint, corpus, vocabulary
 from rnn_scratch.contract import PARAMETERS, RNNScratchError
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.text import corpus, vocabulary
 
 TEXT = "abcd " * 60
 

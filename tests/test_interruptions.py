@@ -29,7 +29,8 @@ from helpers import (
 )
 
 import rnn_scratch
-from rnn_scratch import checkpoint, runs
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import folder as run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -86,11 +87,11 @@ def test_killed_at_any_moment_and_resumed_is_never_killed(backend_name, undistur
         assert told == list(range(1, len(told) + 1))
         assert saved.epoch in (len(told), len(told) - 1)
         killed.append(saved.epoch)
-        assert runs.read(Path("killed"))["sessions"][-1]["outcome"] == "running"
+        assert run_folder.read(Path("killed"))["sessions"][-1]["outcome"] == "running"
         process = start("train", "--resume", "killed", "--epochs", EPOCHS, "--threads", "1")
     assert finish(process).code == 0
     assert 0 < killed[0] < killed[1] < killed[2] < EPOCHS
-    record = runs.read(Path("killed"))
+    record = run_folder.read(Path("killed"))
     assert [session["from_epoch"] for session in record["sessions"]] == [0, *killed]
     assert_undisturbed("killed", undisturbed)
     assert hidden_files("killed") == []
@@ -110,7 +111,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_line_goes_on(backend_name, 
         f"Interrupted. The checkpoint of epoch {saved.epoch} is kept. To go on from there:"
     )
     assert line == f"rnn-scratch train --resume 'with a space' --epochs {EPOCHS}"
-    (session,) = runs.read(Path("with a space"))["sessions"]
+    (session,) = run_folder.read(Path("with a space"))["sessions"]
     assert (session["outcome"], session["to_epoch"]) == ("interrupted", saved.epoch)
     assert (Path("with a space") / "perplexity.png").exists()
 
@@ -138,7 +139,7 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
 # A limit on the size of a file stands for a full disk: the history is the one that meets it first.
 LIMITED = """
 import resource, sys
-from rnn_scratch import cli
+from rnn_scratch.cli import main as cli
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 cli.main(sys.argv[2:])
 """
@@ -151,7 +152,7 @@ def test_a_history_that_cannot_grow_stops_the_run_in_words(backend_name, undistu
                  *options(run="limited", num_epochs=EPOCHS, **SETTINGS),
                  program=("-c", LIMITED))  # fmt: skip
     epoch = assert_stopped(done, "limited", errno.EFBIG)
-    (session,) = runs.read(Path("limited"))["sessions"]
+    (session,) = run_folder.read(Path("limited"))["sessions"]
     assert (session["outcome"], session["to_epoch"]) == ("failed", epoch)
     text = Path("limited/history.jsonl").read_bytes()
     assert len(text) == limit
@@ -169,7 +170,7 @@ def test_what_fails_after_the_last_epoch_takes_nothing_away(undisturbed_of):
     done.refused("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
     assert "--resume" not in done.out
-    assert runs.read(Path("r"))["sessions"][0]["outcome"] == "finished"
+    assert run_folder.read(Path("r"))["sessions"][0]["outcome"] == "finished"
 
 
 def test_what_fails_before_the_first_epoch_leaves_nothing_behind(backend_name):
@@ -219,7 +220,7 @@ def test_no_room_on_the_disk(backend_name, undisturbed, small_disk):
         fill(filler)
     done = finish(process)
     assert_stopped(done, str(run), errno.ENOSPC)
-    assert runs.history(run)[-1].epoch >= 5
+    assert run_folder.history(run)[-1].epoch >= 5
     filler.unlink()
     rnn_scratch.resume(run, EPOCHS, threads=1)
     assert_undisturbed(run, undisturbed)

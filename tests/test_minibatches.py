@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnn_scratch import minibatches
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.text import minibatches
 
 SAMPLINGS = ["sequential", "random"]
 sizes = st.integers(1, 6)

@@ -9,8 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from make import chapter, notebooks
 
-from rnn_scratch import chapter, contract, notebooks, pages, registry
+from rnn_scratch import contract, registry
+from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 
 CLONE = Path(__file__).parent.parent
@@ -81,7 +83,7 @@ def test_a_notebook_tells_the_whole_chapter_with_the_shipped_source(backend):
     notebook = read(backend)
     code, prose = sources(notebook, "code"), "\n".join(sources(notebook, "markdown"))
     for piece in TAUGHT:
-        assert any(pages.find(backend, piece)[0].source in cell for cell in code), piece
+        assert any(source_code.find(backend, piece)[0].source in cell for cell in code), piece
     places = [prose.index(f"# {heading}") for heading in HEADINGS]
     assert places == sorted(places)
     others = [name for name in ("PyTorch", "TensorFlow", "MXNet")
@@ -137,7 +139,7 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
         command = [sys.executable, "-m", *arguments]  # which looks for modules here first
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
-    before = python("rnn_scratch.notebooks", "--check")
+    before = python("make.notebooks", "--check")
     assert before.returncode == 0, before.stderr
     file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
     text = file.read_text(encoding="utf-8")
@@ -146,14 +148,14 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     file.write_text(changed, encoding="utf-8")
     shown = python("rnn_scratch.cli", "show", "step", "--backends", "torch,numpy").stdout
     assert shown.count("# changed") == 1
-    checks = {name: python("rnn_scratch.notebooks", "--check", name) for name in notebooks.ALL}
+    checks = {name: python("make.notebooks", "--check", name) for name in notebooks.ALL}
     stale = [name for name, done in checks.items() if done.returncode]
     assert stale == ["torch", "torch-student", "side_by_side", "comparison"]
     assert "nox -s 'notebooks(torch)'" in checks["torch-student"].stderr
     file.write_text(text, encoding="utf-8")
-    assert python("rnn_scratch.notebooks", "--check").returncode == 0
+    assert python("make.notebooks", "--check").returncode == 0
     (tmp_path / "notebooks" / "records" / "exercises.json").write_text("{}")  # which is quoted
-    assert python("rnn_scratch.notebooks", "--check", "numpy").returncode == 1
+    assert python("make.notebooks", "--check", "numpy").returncode == 1
 
 
 def test_notebooks_that_do_not_exist(monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, here, options, start, there
 
-from rnn_scratch import runs
+from rnn_scratch.runs import folder as run_folder
 
 # Letters of several scripts; to some programs a picture, a colour, and the end of a line.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
@@ -81,7 +81,7 @@ def test_a_book_that_cannot_be_had_is_replaced_and_that_is_said(capsys, monkeypa
     done = here(capsys, *train)
     assert (done.code, done.err) == (0, "")
     assert "The built-in text tide-clock is used instead." in done.out.splitlines()[0]
-    assert runs.read(Path("r"))["text"]["corpus"] == "tide-clock"
+    assert run_folder.read(Path("r"))["text"]["corpus"] == "tide-clock"
     done = here(capsys, "train", "--resume", "r", "--epochs", 2)
     assert (done.code, done.err) == (0, "")
     assert "instead" not in done.out, "the text of the run was the built-in one"
@@ -101,7 +101,8 @@ def test_json_is_all_of_the_output_where_a_pipe_passes_for_a_terminal(how):
 # Memory is taken away once the framework is there, and little of it is left.
 POOR = """
 import resource, sys
-from rnn_scratch import cli, registry
+from rnn_scratch import registry
+from rnn_scratch.cli import main as cli
 registry.load(sys.argv[1])
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()

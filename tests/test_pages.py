@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make import records
 
-from rnn_scratch import comparison, comparison_figures, pages, records, runs
+from rnn_scratch.cli import source_code
+from rnn_scratch.compare import comparison, pictures
+from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
@@ -24,7 +27,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path, capsys):
 
 
 def test_the_readme_names_every_command():
-    from rnn_scratch.cli import cli
+    from rnn_scratch.cli.main import cli
 
     for command in cli.commands:
         assert f"`rnn-scratch {command}" in README, command
@@ -37,7 +40,7 @@ def test_the_student_s_path_is_short_and_changes_one_line_of_the_step():
     (change,) = (line for line in commands if "sed" in line)
     old, file = re.search(r"s/(.*?)/.*/' (\S+)", change).groups()
     assert file == "backends/torch/scratch.py"
-    (step, *_) = pages.find("torch", "step")
+    (step, *_) = source_code.find("torch", "step")
     assert step.source.count(old) == 1
 
 
@@ -45,7 +48,7 @@ def test_the_figures_of_the_readme_are_those_of_the_records():
     results = records.table(CLONE / records.RECORDS)
     compared = records.compared(CLONE / records.COMPARISONS)
     text = records.updated(records.updated(README, "results", results), "comparison", compared)
-    assert text == README, "make them again: python -m rnn_scratch.records"
+    assert text == README, "make them again: python -m make.records"
     assert (CLONE / records.FIGURE).exists()
 
 
@@ -53,8 +56,8 @@ def test_the_figures_of_the_readme_are_those_of_the_records():
 def test_the_pictures_of_the_readme_are_drawn_from_the_records(name):
     folder = CLONE / records.COMPARISONS / name
     picture = (folder / records.PICTURES[name]).read_bytes()
-    stale = f"{name} is stale: python -m rnn_scratch.records"
-    assert comparison_figures.source(comparison.read(folder)).encode() in picture, stale
+    stale = f"{name} is stale: python -m make.records"
+    assert pictures.source(comparison.read(folder)).encode() in picture, stale
     assert f"notebooks/comparisons/{name}/{records.PICTURES[name]}" in README
 
 
@@ -74,7 +77,7 @@ def test_what_the_records_of_comparisons_must_show():
 
 def test_what_the_records_must_show():
     found = {path.name: (record, history) for path, record, history in
-             runs.listing(CLONE / records.RECORDS)}  # fmt: skip
+             run_folder.listing(CLONE / records.RECORDS)}  # fmt: skip
     for name, (record, history) in found.items():
         _, model, sampling = name.split("-")
         assert history[-1].epoch == 500
@@ -97,7 +100,7 @@ def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_four_backends(
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():
     losses = {
         path.name: [row.loss for row in history]
-        for path, _, history in runs.listing(CLONE / records.RECORDS / "float64")
+        for path, _, history in run_folder.listing(CLONE / records.RECORDS / "float64")
     }
     assert sorted(losses) == ["mxnet", "numpy", "tensorflow", "torch"]
     for name in losses:

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from rnn_scratch import cases, checks, minibatches, parity, registry, vocabulary
-from rnn_scratch import parity_training as training
-from rnn_scratch.cases import Row, worst
+from rnn_scratch import registry
+from rnn_scratch.check import cases, checks
+from rnn_scratch.check import pieces as parity
+from rnn_scratch.check import whole as training
+from rnn_scratch.check.cases import Row, worst
 from rnn_scratch.contract import Options, Update
 from rnn_scratch.initial import initial
+from rnn_scratch.text import minibatches, vocabulary
 
 
 def assert_parity(rows):

@@ -14,8 +14,10 @@ import pytest
 from helpers import SMALL, here, history, lines, options, start, wait_for_epochs
 
 import rnn_scratch
-from rnn_scratch import checkpoint, corpus, runs
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.text import corpus
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, folder):
 
 def test_runs_that_begin_in_the_same_second_get_folders_of_their_own():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: runs.create(None, "numpy"), range(40)))
+        made = list(pool.map(lambda _: run_folder.create(None, "numpy"), range(40)))
     assert len(set(made)) == 40
     assert all(folder.is_dir() for folder in made)
 
@@ -145,32 +147,32 @@ def test_runs_is_a_file(tmp_path):
 
 
 def row(epoch, sample="x"):
-    return runs.Epoch(epoch, 1.0, np.e, None, None, 100, 0.1, "numpy", sample)
+    return run_folder.Epoch(epoch, 1.0, np.e, None, None, 100, 0.1, "numpy", sample)
 
 
 # Characters of several bytes, and those at which Python, but not JSON, sees the end of a line.
 @pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
-    path = tmp_path / runs.HISTORY
+    path = tmp_path / run_folder.HISTORY
     for epoch in (1, 2, 3):
-        runs.append(tmp_path, row(epoch, sample))
+        run_folder.append(tmp_path, row(epoch, sample))
     whole = path.read_bytes()
-    assert [epoch.sample for epoch in runs.history(tmp_path)] == [sample] * 3
+    assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
     second = whole.rindex(b"\n", 0, -1) + 1
     for end in range(second, len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert [epoch.epoch for epoch in runs.history(tmp_path)] == [1, 2]
-    assert [epoch.epoch for epoch in runs.cut_history(tmp_path, 1)] == [1]
+        assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [1, 2]
+    assert [epoch.epoch for epoch in run_folder.cut_history(tmp_path, 1)] == [1]
     assert path.read_bytes() == whole[: len(whole) // 3]
 
 
 def test_a_line_damaged_in_the_middle_is_an_error(tmp_path):
     for epoch in (1, 2, 3):
-        runs.append(tmp_path, row(epoch))
-    text = (tmp_path / runs.HISTORY).read_text().replace('"epoch": 2', '"epoch"  2')
-    (tmp_path / runs.HISTORY).write_text(text)
+        run_folder.append(tmp_path, row(epoch))
+    text = (tmp_path / run_folder.HISTORY).read_text().replace('"epoch": 2', '"epoch"  2')
+    (tmp_path / run_folder.HISTORY).write_text(text)
     with pytest.raises(RNNScratchError, match=r"Line 2 of .*history.jsonl is damaged"):
-        runs.history(tmp_path)
+        run_folder.history(tmp_path)
 
 
 DAMAGE = {
@@ -191,8 +193,8 @@ def test_a_damaged_record_is_told_and_left_out_of_the_list(capsys, damage):
     record = json.loads((bad / "run.json").read_text())
     (bad / "run.json").write_text(damage(record))
     with pytest.raises(RNNScratchError, match=r"run.json could not be read, or is damaged"):
-        runs.read(bad)
-    assert [folder for folder, _, _ in runs.listing(runs.PARENT)] == [good]
+        run_folder.read(bad)
+    assert [folder for folder, _, _ in run_folder.listing(run_folder.PARENT)] == [good]
     here(capsys, "train", "--resume", bad, "--epochs", 3).refused("damaged")
 
 

@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from sabotages import SABOTAGES, sabotaged
+from tools.sabotages import SABOTAGES, sabotaged
 
 import rnn_scratch
-from rnn_scratch import parity, parity_training, registry
+from rnn_scratch import registry
+from rnn_scratch.check import pieces, whole
 
 CORE = Path(rnn_scratch.__file__).parent
 
 
 def first_off(backend):
-    return next((row for row in parity.hold(backend, only=("tanh", 0)) if not row.passed), None)
+    return next((row for row in pieces.hold(backend, only=("tanh", 0)) if not row.passed), None)
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
@@ -37,11 +38,11 @@ def test_a_mistake_in_the_reference_itself_is_caught_and_named(sabotage, tmp_pat
     # As when its file is changed: reference and candidate are then the same, mistake and all.
     broken = sabotaged(registry.load("numpy"), sabotage.changes["numpy"], tmp_path)
     monkeypatch.setattr(registry, "load", lambda name: broken)
-    parity_training.trained_model.cache_clear()
+    whole.trained_model.cache_clear()
     try:
-        row = next((row for row in parity.hold(broken) if not row.passed), None)
+        row = next((row for row in pieces.hold(broken) if not row.passed), None)
     finally:
-        parity_training.trained_model.cache_clear()
+        whole.trained_model.cache_clear()
     assert row is not None, "not caught"
     assert row.piece == sabotage.piece, row
     assert sabotage.result in (row.result + row.where), row
@@ -52,7 +53,7 @@ def test_not_detaching_raises_in_pytorch_and_hides_elsewhere(candidate, tmp_path
     # or tape with each minibatch, which never saw where the old state came from.
     (sabotage,) = (s for s in SABOTAGES if s.mistake == "state not detached")
     broken = sabotaged(registry.load(candidate), sabotage.changes[candidate], tmp_path)
-    rows = [row for row in parity.hold(broken, only=("tanh", 0)) if row.piece == "train_epoch"]
+    rows = [row for row in pieces.hold(broken, only=("tanh", 0)) if row.piece == "train_epoch"]
     if candidate == "torch":
         assert any(row.result == "raised" and "second time" in row.where for row in rows)
     else:

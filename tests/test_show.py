@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import here, there
 
-from rnn_scratch import contract, pages, registry
+from rnn_scratch import contract, registry
+from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 
 BACKENDS = Path(__file__).parent.parent / "backends"
@@ -55,7 +56,7 @@ def foreign(tmp_path):
 @pytest.mark.parametrize("name", registry.OURS)
 def test_every_piece_of_the_contract_is_found_with_its_signature(name):
     for piece in (*contract.PIECES, *contract.MACHINE):
-        found = pages.find(name, piece.__name__)[0]
+        found = source_code.find(name, piece.__name__)[0]
         (function,) = ast.parse(found.source).body
         assert [each.arg for each in function.args.args] == list(
             inspect.signature(piece).parameters
@@ -68,8 +69,8 @@ def test_every_piece_of_the_contract_is_found_with_its_signature(name):
 
 @pytest.mark.parametrize("name", registry.OURS)
 def test_all_pieces_and_helpers_together_are_the_whole_file(name):
-    (path,) = [path for path in pages.files(name) if path.name == "scratch.py"]
-    found = [piece for each in pages.names(name) for piece in pages.find(name, each)]
+    (path,) = [path for path in source_code.files(name) if path.name == "scratch.py"]
+    found = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
     cut = {piece.name: piece.source for piece in found if piece.file == path}
     text = path.read_text(encoding="utf-8")
     for source in cut.values():
@@ -95,11 +96,11 @@ def test_decorators_and_comments_above_belong_to_a_piece(foreign, tmp_path):
 
 
 def test_helpers_come_with_the_piece_that_uses_them_and_by_name(capsys):
-    assert [piece.name for piece in pages.find("numpy", "forward")] == [
+    assert [piece.name for piece in source_code.find("numpy", "forward")] == [
         "forward", "_hiddens", "_table", "_activation"
     ]  # fmt: skip
     # Through model.backward too, as NumPy's gradients reach their way back.
-    assert "_slope" in [piece.name for piece in pages.find("numpy", "gradients")]
+    assert "_slope" in [piece.name for piece in source_code.find("numpy", "gradients")]
     done = here(capsys, "show", "_recurrence")
     assert "def _recurrence(inputs, H, W_hh, options):" in done.out
     assert done.err == "There is no _recurrence in: numpy, torch, mxnet.\n"
@@ -110,7 +111,7 @@ def test_helpers_come_with_the_piece_that_uses_them_and_by_name(capsys):
 
 def test_no_framework_and_no_backend_is_imported():
     code = (
-        "import sys; from rnn_scratch import cli\n"
+        "import sys; from rnn_scratch.cli import main as cli\n"
         "try: cli.main(['show', 'all'])\nexcept SystemExit: pass\n"
         "names = ('torch', 'tensorflow', 'mxnet', 'keras', 'rnn_scratch.backends.numpy')\n"
         "sys.exit(str([name for name in names if name in sys.modules]))"
@@ -150,7 +151,9 @@ def test_a_file_that_is_no_python_is_named(foreign):
 
 def test_piped_it_is_plain_text_one_after_another(capsys):
     done = here(capsys, "show", "step", "--backends", "torch,numpy")
-    sources = {name: pages.joined(pages.find(name, "step")) for name in ("torch", "numpy")}
+    sources = {
+        name: source_code.joined(source_code.find(name, "step")) for name in ("torch", "numpy")
+    }
     assert "\x1b" not in done.out
     first, second = done.out.split("\n\n\n# ")
     assert first.startswith("# torch: ")
@@ -183,7 +186,7 @@ def test_on_a_terminal_it_is_coloured_and_nothing_is_lost(capsys, terminal):
     out = here(capsys, "show", "forward", "--backends", "mxnet").out
     assert "\x1b[" in out
     shown = [line.rstrip() for line in plain(out).splitlines()]
-    for line in pages.joined(pages.find("mxnet", "forward")).splitlines():
+    for line in source_code.joined(source_code.find("mxnet", "forward")).splitlines():
         assert line in shown
 
 
@@ -209,14 +212,17 @@ def test_piped_a_difference_is_a_unified_diff(capsys):
 def test_lines_are_set_level():
     left = ["a = 1", "", "only here", "return f(x, 1)"]
     right = ["a = 1", "", "return f(x, 2)", "xyz"]
-    assert pages.aligned(left, right) == [
+    assert source_code.aligned(left, right) == [
         ("a = 1", "a = 1"), ("", ""), ("only here", None),
         ("return f(x, 1)", "return f(x, 2)"), (None, "xyz"),
     ]  # fmt: skip
-    assert pages.aligned([], ["x"]) == [(None, "x")]
+    assert source_code.aligned([], ["x"]) == [(None, "x")]
     for name in ("torch", "tensorflow", "mxnet"):
-        texts = [pages.joined(pages.find(each, "forward")).splitlines() for each in ("numpy", name)]
-        rows = pages.aligned(*texts)
+        texts = [
+            source_code.joined(source_code.find(each, "forward")).splitlines()
+            for each in ("numpy", name)
+        ]
+        rows = source_code.aligned(*texts)
         assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
 
 
@@ -240,4 +246,4 @@ def test_a_name_that_is_given_twice_is_shown_once(capsys):
 
 def test_unknown_backend_in_python():
     with pytest.raises(RNNScratchError, match="no backend"):
-        pages.find("nobody", "step")
+        source_code.find("nobody", "step")

@@ -13,11 +13,13 @@ from urllib.request import urlopen
 
 import pytest
 from helpers import here, other_packages, start, there
+from make import chapter, site, site_chapter, site_code, site_prose
+from make.site_code import Code, Output
 
-from rnn_scratch import chapter, pages, registry, site, site_chapter, site_code, site_prose
+from rnn_scratch import registry
+from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import Settings
-from rnn_scratch.site_code import Code, Output
 
 CLONE = Path(__file__).parent.parent
 FIELDS = Settings.__dataclass_fields__
@@ -62,7 +64,7 @@ def test_the_pages_show_the_shipped_source_and_all_cells_of_the_notebook(written
     whole = "".join(written[f"{name}.md"].decode() for name in site_chapter.PAGES)
     code = "\n".join(code_of(whole)[backend])
     for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
-        assert pages.find(backend, piece)[0].source in code
+        assert source_code.find(backend, piece)[0].source in code
     everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
     for cell in chapter.cells(chapter.parse(chapter.TEXTS / "chapter.md"), backend):
         if cell.kind == "code":
@@ -94,7 +96,7 @@ def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
     shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / "tests")
 
     def told():
-        program = "from rnn_scratch import site_chapter as s; print(s.told(lambda l, d: l))"
+        program = "from make import site_chapter as s; print(s.told(lambda l, d: l))"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                               encoding="utf-8", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -159,7 +161,7 @@ def test_formulas_and_names_in_prose():
 
 
 def test_pages_of_records_that_are_not_there_say_so(tmp_path):
-    from rnn_scratch import site_comparison
+    from make import site_comparison
 
     text, pictures = site_comparison.compared(tmp_path)
     assert text.count("has not been measured yet") == 3

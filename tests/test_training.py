@@ -19,8 +19,10 @@ from helpers import (
 )
 
 import rnn_scratch
-from rnn_scratch import checkpoint, corpus, runs
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.text import corpus
 
 STORY = corpus.load("tide-clock", print).content
 
@@ -183,7 +185,7 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
     for word in ("--lr than 1e+06", "leave out --no-clip", "--sigma than 10", "epoch 0 is kept"):
         assert word in done.err
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
-    session = runs.read(Path("r"))["sessions"][0]
+    session = run_folder.read(Path("r"))["sessions"][0]
     assert session["outcome"] == "failed"
     assert "no longer finite" in session["reason"]
 
@@ -244,7 +246,7 @@ def test_seeds_and_samplings_train_different_models(backend_name):
 
 def test_the_number_of_threads_is_recorded():
     run = train("numpy", 1, threads=1)
-    assert runs.read(run.folder)["sessions"][0]["threads"] == 1
+    assert run_folder.read(run.folder)["sessions"][0]["threads"] == 1
     for threads in (0, -2):
         with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
             train("numpy", 1, threads=threads)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnn_scratch import corpus, vocabulary
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.text import corpus, vocabulary
 
 TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow!\n"
 # What UTF-8 can hold; letters and line ends often, as they are what matters here.

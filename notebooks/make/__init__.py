@@ -1,0 +1,1 @@
+"""Builds the notebooks, the site and the README from the chapter and the records; not installed."""

@@ -1,0 +1,119 @@
+"""The README's figures, made from records: `python -m make.records`.
+
+Run in the folder of the clone. Records of runs lie under ``notebooks/records``, those of
+comparisons under ``notebooks/comparisons``. What is made of them stands in the README between
+marks, and a test fails when it differs.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+
+from rnn_scratch.compare import comparison, pictures, words
+from rnn_scratch.exact import GRID
+from rnn_scratch.runs import curve
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.system import files
+
+RECORDS = Path("notebooks/records")
+FIGURE = Path("notebooks/figures/perplexity.png")
+COMPARISONS = Path("notebooks/comparisons")
+README = Path("README.md")
+# Which picture of which comparison the README shows.
+PICTURES = {"speed": "speed.png", "curves": "divergence.png", "scaling": "scaling.png"}
+
+
+def table(records: Path) -> str:
+    """Results as Markdown: a row for each run in the folder, samples, and what exact mode gave."""
+    rows, samples = [], []
+    folders = sorted(path.parent for path in records.glob(f"*/{run_folder.RECORD}"))
+    if not folders:
+        raise FileNotFoundError(f"there are no records of runs in {records}: nox -s records")
+    for folder in folders:
+        record, history = run_folder.read(folder), run_folder.history(folder)
+        settings, session = record["settings"], record["sessions"][-1]
+        rows.append(
+            [session["backend"], session["model"], settings["sampling"],
+             str(history[-1].epoch), f"{history[-1].perplexity:.3f}"]
+        )  # fmt: skip
+        if session["model"] == "scratch" and settings["sampling"] == "sequential":
+            versions = f"{session['backend']} {session['environment'][session['backend']]}"
+            samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
+    head = ["backend", "model", "sampling", "epochs", "perplexity"]
+    return "\n".join([markdown([head, *rows]), "", *samples, "", exact(records)])
+
+
+def compared(comparisons: Path) -> str:
+    """The tables of the comparison of speeds as Markdown, and on what it was made."""
+    record = comparison.read(comparisons / "speed")
+    machine, plan = record["machine"], record["plan"]
+    made = (
+        f"Made by `{record['command'].split(' --output')[0]}` on {machine['processor']}, "
+        f"{machine['cores']} cores; medians of {plan['repeats']} processes, in brackets the "
+        "lowest and the highest."
+    )
+    tables = (words.speed_cells(record), words.other_cells(record))
+    sentence = words.float64_sentence(comparison.read(comparisons / "curves"))
+    return "\n\n".join([*map(markdown, tables), made, sentence])
+
+
+def markdown(cells: words.Cells) -> str:
+    """A table, its head first, as Markdown."""
+    head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
+
+
+def exact(records: Path) -> str:
+    """What the exact training of all backends gave, and the odds that it would not have."""
+    found = json.loads((records / "exact.json").read_text(encoding="utf-8"))
+    odds = json.loads((records / "odds.json").read_text(encoding="utf-8"))
+    ends = {name: rows[-1] for name, rows in found["backends"].items()}
+    digests = sorted({row["digest"] for row in ends.values()})
+    last = next(iter(ends.values()))
+    grid = f"2**{math.log2(GRID):.0f}"
+    chance = odds["expected partings in one training, NumPy and PyTorch"][grid]
+    acted = odds["updates in which the clip acted"][grid]
+    perplexity = odds["perplexity after the last epoch"]
+    return (
+        f"Exact mode, {found['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
+        f"{', '.join(ends)} end with parameters of the digest {' and '.join(digests)}. The clip "
+        f"acted in {acted} updates. Perplexity is {perplexity[grid]:.4f}, and in plain float64 "
+        f"{perplexity['no grid']:.4f}. The odds that two backends part in such a training, "
+        f"measured: 1 in {1 / chance:,.0f}."
+    )
+
+
+def figure(records: Path, path: Path) -> None:
+    """The perplexity curves of the scratch runs with sequential partitioning, one picture."""
+    curves = {}
+    for name in ("numpy", "torch", "tensorflow", "mxnet"):
+        if (folder := records / f"{name}-scratch-sequential").exists():
+            curves[name] = run_folder.history(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curve.perplexity_curve(path, curves)
+
+
+def updated(text: str, name: str, results: str) -> str:
+    """A README with these results between the marks of that name."""
+    start, end = f"<!-- {name}: made from records -->", f"<!-- end of {name} -->"
+    block = f"{start}\n{results}\n{end}"
+    between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    found = between.subn(lambda _: block, text)
+    if found[1] != 1:
+        raise ValueError(f"the README has {found[1]} places for {name}, not one")
+    return found[0]
+
+
+def readme(text: str) -> str:
+    """A README with all that is made from records."""
+    text = updated(text, "results", table(RECORDS))
+    return updated(text, "comparison", compared(COMPARISONS))
+
+
+if __name__ == "__main__":
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    figure(RECORDS, FIGURE)
+    for name, picture in PICTURES.items():
+        drawn = pictures.draw(comparison.read(COMPARISONS / name))
+        files.replace(COMPARISONS / name / picture, drawn[picture])

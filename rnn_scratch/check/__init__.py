@@ -1,0 +1,1 @@
+"""The check: every backend and every variant compared with the NumPy reference."""

@@ -1,0 +1,5 @@
+"""`python -m rnn_scratch.cli`."""
+
+from .main import main
+
+main()

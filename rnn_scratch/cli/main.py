@@ -1,0 +1,84 @@
+"""The command line: finds the command, calls it, and turns errors into messages."""
+
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..contract import RNNScratchError
+
+COMMANDS = {  # and the module of each, imported only for a command that is called or listed
+    "train": "train",
+    "predict": "predict",
+    "evaluate": "predict",
+    "runs": "listings",
+    "backends": "listings",
+    "show": "show",
+    "check": "check",
+    "compare": "compare",
+    "report": "compare",
+}
+OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
+
+
+class Commands(click.Group):
+    """The commands of COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
+def cli() -> None:
+    """One recurrent language model, from scratch, in several frameworks.
+
+    Train one:  rnn-scratch train --backend torch
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code; a fault is told in words, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A text may have letters that the terminal's encoding lacks: no reason to stop training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RNNScratchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            # Of the output: whoever read it has gone, or its disk is full. Python would say so at
+            # exit once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        click.echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # Frameworks have exceptions of their own for want of memory: only their words are alike.
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        reason = (str(error).splitlines() or ["no more to be had"])[0].removesuffix(".")
+        click.echo(f"Error: There is not enough memory: {reason}.", err=True)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""The comparison: the same training in several backends, timed and reported."""

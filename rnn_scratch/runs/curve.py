@@ -1,0 +1,42 @@
+"""Pictures of runs."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+from ..system import files
+from .folder import Epoch
+
+
+def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
+    """Draw perplexity against epochs, a curve per name, dashed where text was held out.
+
+    Epochs whose perplexity is too large for a float are left out. Written as PNG or SVG, by the
+    ending of `path`.
+    """
+    # Not pyplot: it would look for a window system, and keep every figure alive.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, history) in enumerate(histories.items()):
+        color = f"C{number}"
+        trained = [(row.epoch, row.perplexity) for row in history if row.perplexity is not None]
+        held_out = [
+            (row.epoch, row.valid_perplexity) for row in history if row.valid_perplexity is not None
+        ]
+        marker = "." if len(history) < 3 else ""
+        if trained:
+            axes.plot(*zip(*trained), color=color, marker=marker, label=name)
+        if held_out:
+            label = f"{name}, held out"
+            axes.plot(*zip(*held_out), color=color, marker=marker, linestyle="--", label=label)
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(frameon=False)
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix.lstrip("."))
+    files.replace(path, image.getvalue())

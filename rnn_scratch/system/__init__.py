@@ -1,0 +1,1 @@
+"""The operating system: processes, this machine, and files that survive a crash."""

@@ -1,0 +1,77 @@
+"""A text made ready for a run: normalised, turned into tokens, cut, and found again later."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..contract import RNNScratchError
+from ..settings import Settings
+from . import corpus, minibatches, vocabulary
+
+
+class Prepared(NamedTuple):
+    """A text made ready: its vocabulary, and the tokens to train on and to validate with."""
+
+    vocab: list[str]
+    train: np.ndarray
+    valid: np.ndarray
+
+
+def prepare(text: corpus.Text, settings: Settings) -> Prepared:
+    """Normalise a text, and cut off the tokens to train on and those that are held out."""
+    normalized = vocabulary.normalize(text.content, settings.normalize)
+    if not normalized:
+        raise RNNScratchError(
+            f"The text ({text.origin}) has no letters from a to z, so that nothing is left of it "
+            f"with --normalize {settings.normalize}.\nUse --normalize none for other scripts."
+        )
+    vocab = vocabulary.build(normalized)
+    tokens = vocabulary.encode(normalized, vocab)
+    available = len(tokens) - settings.valid_tokens
+    end = min(settings.max_tokens or available, available)
+    if settings.valid_tokens and end < 1:
+        raise RNNScratchError(
+            f"--valid-tokens {settings.valid_tokens} leaves nothing to train on: the text has "
+            f"{len(tokens):,} characters."
+        )
+    minibatches.require(end, settings.batch_size, settings.num_steps)
+    valid = tokens[end : end + settings.valid_tokens]
+    if len(valid) == 1:
+        raise RNNScratchError("--valid-tokens is 1; to predict one from another it takes 2.")
+    return Prepared(vocab, tokens[:end], valid)
+
+
+def same_text(
+    record: dict[str, Any], text: corpus.Text | None, say: Callable[[str], None]
+) -> corpus.Text:
+    """The text of a run again, found where it was when None is given.
+
+    Raises RNNScratchError if it is not the same any more.
+    """
+    wanted = record["text"]
+    if text is None and wanted["corpus"] == "file":
+        text = corpus.read_file(Path(wanted["origin"]))
+    elif text is None:
+        text = corpus.load(wanted["corpus"], say)
+    if text.sha256 != wanted["sha256"]:
+        raise RNNScratchError(
+            f"The text ({text.origin}) is not the one that the run was started with "
+            f"({wanted['origin']}):\nits SHA-256 is {text.sha256}\nand was {wanted['sha256']}\n"
+            "Give the text as it was with --text, or train a new run."
+        )
+    return text
+
+
+def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
+    """What the record of a run keeps of its text."""
+    return {
+        "corpus": text.corpus,
+        # A book is found again by its name, wherever it lies; the folders here concern nobody.
+        "origin": text.corpus if text.corpus in corpus.BOOKS else text.origin,
+        "sha256": text.sha256,
+        "vocabulary": len(prepared.vocab),
+        "train_tokens": len(prepared.train),
+        "valid_tokens": len(prepared.valid),
+    }

@@ -1,0 +1,91 @@
+"""Minibatches of subsequences: sequential partitioning and random sampling.
+
+One setting, ``sampling``, governs both how the text is cut and whether the state is carried from
+minibatch to minibatch, because the two only make sense together.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..chance import generator
+from ..contract import RNNScratchError
+
+Minibatch = tuple[np.ndarray, np.ndarray]
+
+
+def carries(sampling: str) -> bool:
+    """Whether the state goes on from one minibatch to the next."""
+    return sampling == "sequential"
+
+
+def sequential(
+    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int
+) -> Iterator[Minibatch]:
+    """Row i of each minibatch (X, Y), both (B, T), goes on where row i of the one before ended.
+
+    Y is X one token later. The text from `offset` on is cut into B equal parts, a row each.
+    """
+    length = (len(tokens) - offset - 1) // batch_size  # of a row
+    X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
+    Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
+    for start in range(0, length - num_steps + 1, num_steps):
+        columns = slice(start, start + num_steps)
+        yield np.ascontiguousarray(X_rows[:, columns]), np.ascontiguousarray(Y_rows[:, columns])
+
+
+def random(
+    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
+) -> Iterator[Minibatch]:
+    """The text from `offset` on, cut into subsequences of T tokens, dealt in random order."""
+    num_subsequences = (len(tokens) - offset - 1) // num_steps
+    starts = offset + num_steps * chance.permutation(num_subsequences)
+    for first in range(0, num_subsequences - batch_size + 1, batch_size):
+        index = starts[first : first + batch_size, None] + np.arange(num_steps)
+        yield tokens[index], tokens[index + 1]
+
+
+def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
+    """Where an epoch begins in the text: 0 to T-1, drawn anew each epoch so that the cuts move."""
+    return int(generator(seed, "offset", epoch).randint(num_steps))
+
+
+def of_epoch(
+    tokens: np.ndarray, batch_size: int, num_steps: int, sampling: str, seed: int, epoch: int
+) -> Iterator[Minibatch]:
+    """The minibatches of one epoch; the same seed and epoch give the same ones at any time."""
+    offset = draw_offset(num_steps, seed, epoch)
+    if sampling == "sequential":
+        return sequential(tokens, batch_size, num_steps, offset)
+    return random(tokens, batch_size, num_steps, offset, generator(seed, "shuffle", epoch))
+
+
+def whole(tokens: np.ndarray, batch_size: int, num_steps: int) -> Iterator[Minibatch]:
+    """Minibatches to evaluate a text with: sequential from its start, the last one shorter.
+
+    At most batch_size - 1 tokens at the end are left out; fewer rows are used for a short text.
+    """
+    batch_size = max(1, min(batch_size, (len(tokens) - 1) // num_steps))
+    length = (len(tokens) - 1) // batch_size
+    X_rows = tokens[: batch_size * length].reshape(batch_size, length)
+    Y_rows = tokens[1 : 1 + batch_size * length].reshape(batch_size, length)
+    for start in range(0, length, num_steps):
+        columns = slice(start, start + num_steps)
+        yield np.ascontiguousarray(X_rows[:, columns]), np.ascontiguousarray(Y_rows[:, columns])
+
+
+def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
+    """Raise RNNScratchError unless every epoch, at whatever offset, has one minibatch at least."""
+    needed = (batch_size + 1) * num_steps
+    if num_tokens >= needed:
+        return
+    fitting = []
+    if num_tokens // num_steps >= 2:
+        fitting.append(f"--batch-size {num_tokens // num_steps - 1}")
+    if num_tokens // (batch_size + 1) >= 1:
+        fitting.append(f"--num-steps {num_tokens // (batch_size + 1)}")
+    what_fits = f"What would fit: {' or '.join(fitting)}." if fitting else "Use a longer text."
+    raise RNNScratchError(
+        f"The text to train on has {num_tokens:,} characters; with --batch-size {batch_size} and "
+        f"--num-steps {num_steps} it needs {needed:,}.\n{what_fits}"
+    )
