@@ -1,15 +1,14 @@
 """A recurrent language model from scratch in MXNet, differentiated by autograd.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
-N numbers in a learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
 """
 
 import numpy
 from mxnet import autograd, np, npx
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import bind
 
-from .machine import affine, array, attach_grad, compiled, outer, product, split, tensor, total
+from .machine import array, tensor, to_arrays
 
 
 def params(arrays, options):
@@ -20,32 +19,47 @@ def params(arrays, options):
     return tensors
 
 
-def state(batch_size, num_hiddens, options):
-    """The hidden state before the first token: a tuple with zeros (B, H)."""
-    return (tensor(numpy.zeros((batch_size, num_hiddens), options.dtype), options.device),)
+def state(batch_size, options):
+    """The state before the first token: a tuple with zeros (B, H)."""
+    return (tensor(numpy.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
 
 
 def encode(tokens, params):
     """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
     if "W_e" in params:
         return np.take(params["W_e"], tokens, axis=0)
-    W_xh = params["W_xh"]
-    return npx.one_hot(tokens, len(W_xh), dtype=W_xh.dtype)
+    b_q = params["b_q"]
+    return npx.one_hot(tokens, len(b_q), dtype=b_q.dtype)
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU."""
+    return npx.activation(z, options.activation)  # np.tanh takes several times as long in float32
+
+
+def rnn(x, state, params, options):
+    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+    (H,) = state
+    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (H,)
+
+
+CELLS = {"rnn": rnn}
 
 
 def step(x, state, params, options):
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    (H,) = state
-    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return H @ params["W_hq"] + params["b_q"], (H,)
+    state = CELLS[options.cell](x, state, params, options)
+    return state[0] @ params["W_hq"] + params["b_q"], state
 
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    # The bias is added to V rows instead of T*B.
-    inputs = np.take(_table(params) + params["b_h"], tokens.T.reshape(-1), axis=0)  # (T*B, H)
-    hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
-    return affine(hiddens[len(H) :], params["W_hq"], params["b_q"]), (H,)
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
@@ -56,40 +70,23 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    return tuple(s.detach() for s in state)  # a layer's state: backward() has freed its graph
+    return tuple(s.detach() for s in state)  # or the next backward pass meets a layer's freed graph
 
 
 def gradients(model, X, Y, state):
-    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
     if model.backward:
-        return model.backward(X, Y, state, model.params, model.options)
-    with autograd.record():  # only what is in such a block: nothing has to be switched off
-        logits, state = model.forward(X, state, model.params, model.options)
+        return model.backward(X, Y, state)
+    with autograd.record():  # only what is in such a block has a history
+        logits, state = model.forward(X, state)
         mean = loss(logits, Y)
-    mean.backward()  # into param.grad; so will the next one, and what is handed on is a copy
+    mean.backward()  # writes into param.grad, and so will the next one: hence the copies
     return mean.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
-
-
-def backward(X, Y, state, params, options):
-    """Backpropagation through time: what `gradients` gives, for the model of this file."""
-    # Through the recurrence by hand: autograd would multiply for W_hh at every time step, not once.
-    with autograd.record():
-        inputs = np.take(_table(params) + params["b_h"], X.T.reshape(-1), axis=0)  # (T*B, H)
-    hiddens, H = _hiddens(inputs, params["W_hh"], *state, options)  # ((T+1)*B, H), (B, H)
-    before, after = hiddens[: -len(H)], hiddens[len(H) :]  # (T*B, H)
-    attach_grad(after)
-    with autograd.record():
-        mean = loss(affine(after, params["W_hq"], params["b_q"]), Y)
-    mean.backward()
-    dz, d_W_hh = _hiddens_back(after.grad, before, after, params["W_hh"], H, options)
-    inputs.backward(dz)
-    grads = {n: d_W_hh if n == "W_hh" else p.grad.copy() for n, p in params.items()}
-    return mean.detach(), grads, detach((H,))
 
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
-    norm = np.sqrt(sum(total(grad * grad) for grad in grads.values()))
+    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     if theta is None:
         return grads, norm
     scale = theta / np.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
@@ -106,7 +103,7 @@ def update(params, grads, lr, grid):
 
 
 def train_minibatch(model, X, Y, state, how):
-    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
     mean, grads, state = gradients(model, X, Y, state)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how.lr, how.grid)
@@ -114,86 +111,40 @@ def train_minibatch(model, X, Y, state, how):
 
 
 def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: summed loss, number of tokens, last state."""
-    losses, num_tokens, state = [], 0, None
+    """One pass over the minibatches: the loss of each, and the last state."""
+    losses, state = [], None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append((mean, X.size))
-        num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens, state
+            state = model.state(len(X))
+        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, X, Y, state, how)
+        losses.append(mean)
+    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
 
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
-    losses, num_tokens, state = [], 0, None
+    summed, num_tokens, state = 0.0, 0, None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append((loss(logits, targets), X.size))
+            state = model.state(len(X))
+        logits, state = model.forward(tensor(X, model.options.device), state)
+        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
         num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens
+    return summed, num_tokens
 
 
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
-    state = model.state(1, model.num_hiddens, model.options)
-    outputs = [prefix[0]]
+    state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tensor(numpy.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
-        logits, state = model.forward(token, state, model.params, model.options)
-        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
         outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
     return outputs
 
 
-def scratch(arrays, options):
-    """The model of this file, with parameters that start at `arrays`."""
-    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
-    return Model(tensors, num_hiddens, state, forward, _to_arrays, options, backward)
-
-
-def _to_arrays(params):
-    return {name: array(param) for name, param in params.items()}  # asnumpy() copies
-
-
-def _table(params):
-    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
-    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
-
-
-@compiled
-def _hiddens(inputs, W_hh, H, options):
-    # Inputs (T*B, H), state (B, H) to that and all hidden states after it ((T+1)*B, H); the last.
-    if len(inputs) == len(H):  # when text is generated, transposing would cost more than it gains
-        hiddens = [H, _activation(inputs + H @ W_hh, options)]
-    else:
-        hiddens, W_T = [H], W_hh.T
-        for x in split(inputs, len(H)):
-            hiddens.append(_activation(x + product(hiddens[-1], W_T), options))  # (B, H)
-    return np.concatenate(hiddens), hiddens[-1]
-
-
-@compiled
-def _hiddens_back(d_hiddens, before, after, W_hh, H, options):
-    # dz, the gradient before the activation, comes from the loss and from the next step.
-    ds, slopes = split(d_hiddens, len(H)), split(_slope(after, options), len(H))
-    dz = [ds[-1] * slopes[-1]]
-    for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
-        dz.append((d + product(dz[-1], W_hh)) * s)  # (B, H)
-    dz = np.concatenate(dz[::-1])  # (T*B, H)
-    return dz, outer(before, dz)  # all time steps in one product
-
-
-def _activation(z, options):
-    # "tanh" or "relu". np.tanh gives the same and takes six times as long in float32.
-    return npx.activation(z, options.activation)
-
-
-def _slope(h, options):
-    # The derivative of the activation, from its value; of relu's, which is never below 0, its sign.
-    return 1 - h * h if options.activation == "tanh" else np.sign(h)
+def build(arrays, options):
+    """The plain model, with parameters that start at these arrays."""
+    return bind(params(arrays, options), options, forward, state, to_arrays)
