@@ -9,7 +9,8 @@ from .runs import sessions
 from .runs.inference import Evaluation
 from .runs.inference import evaluate as evaluate_text
 from .runs.inference import predict as predict_run
-from .runs.sessions import Place, Run
+from .runs.sessions import Run
+from .runs.setup import Place
 from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
@@ -28,10 +29,10 @@ def train(
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a new model, and leave a folder with all that came of it.
+    """Train a new model, and keep its record, curve and checkpoint in a folder.
 
     `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
-    own; with neither it is *The Time Machine*, or the built-in text where that can't be had. `run`
+    own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. `run`
     is the folder (default: a new dated one under ``runs/``). `settings` are those of
     `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
     """
@@ -60,26 +61,28 @@ def resume(
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
-    """Go on with a run to `num_epochs` epochs, exactly as if it had never stopped.
+    """Continue a run to `num_epochs` epochs, exactly as if it had never stopped.
 
-    Backend, model and device are those of the last session where none are given, and the device
-    the best one in another backend. Text and `settings` are the run's; if any are given, they must
-    be the same. Raises RNNScratchError.
+    Backend, model, device and number of threads default to those of the last session; in another
+    backend the device is the best one. Text and `settings` are the run's, and must be the same if
+    they are passed again. Raises RNNScratchError.
     """
     folder = _folder(run)
     last = run_folder.read(folder)["sessions"][-1]
     backend = backend or last["backend"]
-    if backend == last["backend"]:  # as it was: another number of threads may sum otherwise
+    if backend == last["backend"]:  # another number of threads may sum in another order
         device, threads = device or last["device"], threads or last["threads"]
         eager = eager or last["eager"]
     device = device or "auto"
     place = Place(backend, model or last["model"], device, threads, eager)
     report = report or Report()
-    given = None if corpus is None and text is None else find_text(corpus, text, report)
-    return sessions.resume(folder, num_epochs, given, place, settings, report)
+    same = None if corpus is None and text is None else find_text(corpus, text, report)
+    return sessions.resume(folder, num_epochs, same, place, settings, report)
 
 
-def predict(run: Run | str | Path, prefix: str, length: int = 50, **options: Any) -> str:
+def predict(
+    run: Run | str | Path, prefix: str | None = None, length: int = 50, **options: Any
+) -> str:
     """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`."""
     return predict_run(_folder(run), prefix, length, **options)
 
@@ -97,12 +100,12 @@ def evaluate(
 
 
 def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:
-    """The text of that name or of that file; RNNScratchError when both are given."""
+    """The text of this name or of this file; RNNScratchError for both."""
     if text is None:
         return corpora.load(corpus, report.say)
     if corpus is not None:
         raise RNNScratchError(
-            f"Both --corpus {corpus} and --text {text} were given: one text at a time, please."
+            f"--corpus {corpus} and --text {text} exclude each other: choose one text."
         )
     return corpora.read_file(Path(text))
 

@@ -1,135 +1,171 @@
-"""Finds a backend by name, and says what to do when it is not there."""
+"""Finds a backend by name, starts it, and says what to do where that fails."""
 
 import difflib
 import importlib
-import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Any
 
-from .contract import MACHINE, PIECES, Arrays, Backend, Model, Options, RNNScratchError
+from packaging.requirements import Requirement
+
+from .contract import (
+    MACHINE,
+    SCRATCH,
+    VARIANTS,
+    Arrays,
+    Backend,
+    Model,
+    Options,
+    RNNScratchError,
+)
 from .system import host, processes
 
 GROUP = "rnn_scratch.backends"
-OURS = ("numpy", "torch", "tensorflow", "mxnet")  # the order in which they are told
+OURS = ("numpy", "torch", "tensorflow", "mxnet")  # in the order in which they are listed
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
 
 
+class NotOffered(RNNScratchError):  # noqa: N818 - it is no fault
+    """A variant of the model that a backend does not have, or not with these options."""
+
+
 def names() -> list[str]:
-    """The backends there are: ours, then those of other packages."""
-    found = {entry.name for entry in entry_points(group=GROUP)}
-    return [name for name in OURS if name in found] + sorted(found - set(OURS))
+    """The registered backends: ours, then those of other packages."""
+    registered = _entry_points()
+    return [name for name in OURS if name in registered] + sorted(set(registered) - set(OURS))
 
 
-def known(name: str) -> str:
+def find(name: str) -> str:
     """The module of the backend of that name; RNNScratchError if there is none."""
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in found:
-        close = difflib.get_close_matches(name, found, 1)
+    registered = _entry_points()
+    if name not in registered:
+        close = difflib.get_close_matches(name, registered, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise RNNScratchError(
             f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
         )
-    return found[name].module
+    return registered[name].module
 
 
 def load(name: str) -> Backend:
     """The backend of that name, its framework imported.
 
     Raises RNNScratchError when there is none of that name, its framework is missing or does not
-    start, or it lacks a piece of the contract.
+    start, or it lacks a function of the contract. One that the backend raises itself as it is
+    imported passes through: it may say best how to install what is missing.
     """
-    module = known(name)
+    module = find(name)
     try:
         backend = importlib.import_module(module)
+    except RNNScratchError:
+        raise
     except ModuleNotFoundError as error:
-        if error.name != name or name not in FRAMEWORKS:
-            raise RNNScratchError(f"The {name} backend did not load: {error}.") from error
+        if name in FRAMEWORKS and error.name == name:
+            raise RNNScratchError(
+                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
+                + how_to_install(name)
+            ) from error
         raise RNNScratchError(
-            f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
-            f"Install it, in the folder of the clone: {install(name)}"
+            f"The {name} backend needs the Python module {error.name}, which is not installed.\n"
+            f"Install the package that contains it, or see the documentation of {module}."
         ) from error
-    except (Exception, SystemExit) as error:  # one that breaks as it starts may raise anything
+    except (Exception, SystemExit) as error:  # a framework that fails to start may raise anything
         raise RNNScratchError(
             f"The {name} backend did not load: {type(error).__name__}: {error}"
         ) from error
-    pieces = [piece.__name__ for piece in (*PIECES, *MACHINE)]
-    if lacking := [piece for piece in pieces if not hasattr(backend, piece)]:
+    if missing := _missing(backend):
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(lacking)}: "
-            "rnn_scratch.contract says what each must be."
+            f"The {name} backend ({module}) lacks {', '.join(missing)}: "
+            "rnn_scratch.contract has the specification."
         )
     return backend
 
 
-def install(name: str) -> str:
-    """The line that installs what a backend of ours needs, or why none can."""
-    if name == "mxnet" and not mxnet_can_be_had():
-        return "it cannot be; MXNet 1.9.1 is there up to Python 3.12, on Linux or an Intel Mac"
-    return f"pip install -e '.[{name}]'"
+def how_to_install(name: str) -> str:
+    """The command that installs what a backend of ours needs, or why there is none."""
+    if not available(name):
+        return (
+            f"It is not available for this Python ({sys.version_info.major}."
+            f"{sys.version_info.minor}) on this platform ({sys.platform})."
+        )
+    return f"In the folder of the clone: pip install -e '.[{name}]'"
+
+
+def available(name: str) -> bool:
+    """Whether this Python and platform can have the framework of a backend of ours.
+
+    The extra ``all`` of this project's metadata has the conditions, such as MXNet's.
+    """
+    for line in requires("rnn-scratch") or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if name in requirement.extras and marker and "all" in str(marker):
+            return marker.evaluate({"extra": "all"})
+    return True
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
-    """The backend of that name, computing with so many threads, and how many they will be."""
+    """The backend of that name with its number of threads set, and that number."""
     if threads is not None and threads < 1:
         raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
     host.keep_memory()
     backend = load(name)
-    return backend, backend.set_threads(threads)
+    # Before anything else: TensorFlow fixes the number when it first looks for devices.
+    return backend, backend.machine.set_threads(threads)
 
 
-def mxnet_can_be_had() -> bool:
-    """Whether there is an MXNet 1.9.1 for this Python and platform; the extra says the same."""
-    intel_mac = sys.platform == "darwin" and platform.machine() == "x86_64"
-    return sys.version_info < (3, 13) and (sys.platform == "linux" or intel_mac)
-
-
-def choose_device(backend: Backend, asked: str, dtype: str) -> str:
-    """The device asked for, or with ``auto`` the best that can compute in this dtype."""
-    usable = backend.devices(dtype)
-    if asked == "auto":
-        return usable[0]
-    if asked not in usable:
-        short = backend.__name__.rsplit(".", 1)[-1]
+def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
+    """This device, or for ``auto`` the best that can compute in this dtype."""
+    devices = backend.machine.devices(dtype)
+    if device == "auto":
+        return devices[0]
+    if device not in devices:
         raise RNNScratchError(
-            f"--device {asked} was asked for; the {short} backend computes {dtype} here on: "
-            f"{', '.join(usable)}."
+            f"--device is {device}; here the {name} backend computes {dtype} on: "
+            f"{', '.join(devices)}."
         )
-    return asked
+    return device
 
 
-def build(backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
-    """The ``scratch`` or the ``concise`` model of a backend, with these parameters."""
-    if model not in ("scratch", "concise"):
-        raise RNNScratchError(f"--model is {model!r}; it must be scratch or concise.")
-    return getattr(backend, model)(arrays, options)
+def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
+    """A variant of a backend's model with these parameters; NotOffered where there is none."""
+    if model not in VARIANTS:
+        raise RNNScratchError(f"--model is {model!r}; it must be one of {', '.join(VARIANTS)}.")
+    module = getattr(backend, model, None)
+    if module is None:
+        raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")
+    try:
+        return module.build(arrays, options)
+    except RNNScratchError as error:
+        if model == "scratch":
+            raise
+        raise NotOffered(str(error)) from error
 
 
 def ready(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
-    """The backends that are ready, in an interpreter of their own if they have one.
+    """The backends that are ready, each in its own interpreter if it has one.
 
-    A line is said for each that is not.
+    Each of the others is reported in a line.
     """
-    found = []
+    ready = []
     for name in names():
         answer = probe(name, python=(pythons or {}).get(name, sys.executable))
         if answer["ready"]:
-            found.append(name)
+            ready.append(name)
         else:
             say(f"{name} is left out: {answer['reason']}")
-    return found
+    return ready
 
 
 def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict[str, Any]:
-    """What the backend says of itself, asked in a process of its own: a crash is an answer too.
+    """Whether a backend is ready, asked in a process of its own, which may crash.
 
-    It is ``ready``, with ``environment``, ``devices`` and ``threads``, or not, with a ``reason``.
+    A dict with ``ready`` and, if it is, ``environment``, ``devices`` and ``threads``; otherwise a
+    ``reason``.
     """
     try:
-        answers = list(
-            processes.ask("rnn_scratch.registry:describe", name, timeout=timeout, python=python)
-        )
+        answers = list(processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python))
     except RNNScratchError as error:
         return {"ready": False, "reason": str(error)}
     return answers[0] if answers else {"ready": False, "reason": "it ended without an answer"}
@@ -142,10 +178,29 @@ def describe(name: str) -> Iterator[dict[str, Any]]:
     except RNNScratchError as error:
         yield {"ready": False, "reason": str(error)}
         return
-    threads = backend.set_threads(None)
+    threads = backend.machine.set_threads(None)
     yield {
         "ready": True,
-        "environment": backend.environment(),
-        "devices": backend.devices("float32"),
+        "environment": backend.machine.environment(),
+        "devices": backend.machine.devices("float32"),
         "threads": threads,
     }
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _missing(backend: Backend) -> list[str]:
+    # "scratch.step" and the like; a backend need not have the other variants.
+    expected = {
+        "scratch": [function.__name__ for function in SCRATCH],
+        "machine": [function.__name__ for function in MACHINE],
+        **{model: ["build"] for model in VARIANTS[1:] if hasattr(backend, model)},
+    }
+    return [
+        f"{module}.{function}"
+        for module, functions in expected.items()
+        for function in functions
+        if not hasattr(getattr(backend, module, None), function)
+    ]

@@ -6,7 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from .contract import RNNScratchError
+from .contract import Options, RNNScratchError, Update
+from .exact import GRID
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] = (), low: int | None = None) -> Any:
@@ -15,13 +16,13 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] = (), low: int | 
 
 @dataclass(frozen=True)
 class Settings:
-    """The chapter's names and values; checked when made, RNNScratchError if one cannot be."""
+    """The chapter's names and values; RNNScratchError for a value that is not possible."""
 
     batch_size: int = _setting(32, "Subsequences in a minibatch.", low=1)
     num_steps: int = _setting(35, "Time steps in a subsequence.", low=1)
     num_hiddens: int = _setting(512, "Hidden units.", low=1)
     embedding: int = _setting(
-        0, "Learn an embedding of so many numbers for each character; 0: one-hot vectors.", low=0
+        0, "Size of a learnable embedding of the characters; 0: one-hot vectors.", low=0
     )
     num_epochs: int = _setting(500, "Epochs to train.", low=1)
     lr: float = _setting(1.0, "Learning rate.")
@@ -33,21 +34,22 @@ class Settings:
     )
     normalize: str = _setting(
         "chapter",
-        "Letters and spaces as in the chapter; the same with a space between lines; or as it is.",
+        "Normalization of the text: letters and spaces only, as in the chapter; the same with a "
+        "space between lines; or none.",
         ("chapter", "spaced", "none"),
     )
-    max_tokens: int = _setting(10_000, "Train on the first so many characters; 0: all.", low=0)
-    valid_tokens: int = _setting(
-        0, "Hold out so many characters after the training part, and report both.", low=0
+    max_tokens: int = _setting(
+        10_000, "Characters to train on, from the start of the text; 0: all.", low=0
     )
+    valid_tokens: int = _setting(0, "Held-out characters after those, for evaluation.", low=0)
     dtype: str = _setting("float32", "Floating-point type.", ("float32", "float64"))
     exact: bool = _setting(
-        False, "Exact mode: the same parameters in every backend, to the last bit; float64."
+        False, "Exact mode, in float64: the same parameters in every backend, to the last bit."
     )
-    seed: int = _setting(0, "Where chance begins.", low=0)
+    seed: int = _setting(0, "Random seed.", low=0)
 
     def __post_init__(self) -> None:
-        """Check every value, so that whoever holds settings holds good ones."""
+        """Check every value."""
         for item in dataclasses.fields(self):
             value, option = getattr(self, item.name), option_of(item.name)
             if item.name == "theta" and value is None:
@@ -94,15 +96,30 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def make(values: dict[str, Any]) -> Settings:
-    """Settings from names and values; RNNScratchError for a name that is none.
+    """Settings from names and values; RNNScratchError for an unknown name.
 
-    Exact mode brings float64 with it.
+    Exact mode implies float64.
     """
     known = [item.name for item in dataclasses.fields(Settings)]
     if unknown := sorted(set(values) - set(known)):
         raise RNNScratchError(
-            f"There is no setting {', '.join(unknown)}.\nThe settings are: {', '.join(known)}."
+            f"Unknown setting: {', '.join(unknown)}.\nThe settings are: {', '.join(known)}."
         )
     if values.get("exact"):
         values = {"dtype": "float64", **values}
     return Settings(**values)
+
+
+def model_options(settings: Settings, device: str) -> Options:
+    """What a backend needs of the settings to build a model."""
+    return Options(
+        settings.num_hiddens,
+        activation=settings.activation,
+        dtype=settings.dtype,
+        device=device,
+    )
+
+
+def update_rule(settings: Settings) -> Update:
+    """What a backend needs of the settings to train one."""
+    return Update(settings.lr, settings.theta, GRID if settings.exact else None)

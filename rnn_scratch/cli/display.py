@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -74,9 +75,9 @@ class Bar(Lines):
         self.done, self.inside, self.tokens = first - 1, 0, 0
         self.progress.start()
 
-    def minibatch(self, tokens: int) -> None:
+    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
         """Move the bar within an epoch, once it is known how long one is."""
-        self.inside += tokens
+        self.inside += X.size
         if self.tokens:
             part = min(self.inside / self.tokens, 1)
             self.progress.update(self.task, completed=self.done + part)

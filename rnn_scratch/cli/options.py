@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..contract import RNNScratchError
+from ..contract import VARIANTS, RNNScratchError
 from ..settings import Settings, option_of
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -41,8 +41,8 @@ def place_options(backend_help: str) -> Decorator:
             click.option("--verbose", is_flag=True, help="Show the framework's own messages."),
             click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
             click.option("--device", help="cpu, cuda, mps; auto: the best one."),
-            click.option("--model", type=click.Choice(["scratch", "concise"]),
-                         help="From scratch, or on the framework's own layers."),
+            click.option("--model", type=click.Choice(VARIANTS),
+                         help="Plain, optimised by hand, or on the framework's own layers."),
             click.option("--backend", help=backend_help),
         ):  # fmt: skip
             command = option(command)

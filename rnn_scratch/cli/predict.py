@@ -11,14 +11,15 @@ from .options import given, place_options, show_messages, text_options, unknown_
 
 @click.command()
 @click.argument("run")
-@click.option("--prefix", default="time traveller ", show_default=True, help="What it begins with.")
+@click.option("--prefix", help="Text to begin with.  "
+              "[default: \"time traveller \", or the beginning of the run's text]")  # fmt: skip
 @click.option("--length", default=50, show_default=True, help="Characters to write after it.")
 @click.option("--temperature", type=float, help="Draw the characters; low is careful, high is wild."
               "  [default: always the most likely one]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Where chance begins.")
 @unknown_option
 @place_options("Who computes.  [default: the run's own]")
-def predict(run: str, prefix: str, verbose: bool, **options: Any) -> None:
+def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:
     """Let the model of RUN, a folder or a checkpoint, write on from a prefix."""
     show_messages(verbose)
     click.echo(api.predict(run, prefix, **given(options)))

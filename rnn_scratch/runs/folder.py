@@ -1,6 +1,6 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
-``run.json``                what was asked, of what text, and each session: where, when, result
+``run.json``                the settings, the text, and each session: where, when, its result
 ``history.jsonl``           a line of JSON per epoch, written as it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the model after the last whole epoch
@@ -17,6 +17,7 @@ from ..settings import Settings
 from ..system import files
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
+FORMAT = 2  # of the record
 PARENT = Path("runs")
 
 
@@ -35,7 +36,7 @@ class Epoch(NamedTuple):
 
 
 def create(folder: Path | None, backend: str) -> Path:
-    """Make the folder of a new run: the one asked for, or a dated one under ``runs/``."""
+    """Make the folder of a new run: this one, or by default a dated one under ``runs/``."""
     try:
         if folder is None:
             return dated(backend)
@@ -43,8 +44,8 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} exists already.\nGive another with --run, or go on "
-            f"with what is in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
+            f"The run folder {folder or PARENT} exists already.\nGive another with --run, or "
+            f"resume the run in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
         ) from error
     except OSError as error:
         raise RNNScratchError(
@@ -53,7 +54,7 @@ def create(folder: Path | None, backend: str) -> Path:
 
 
 def dated(what: str) -> Path:
-    """A new folder under ``runs/``, named by the time and by what it is for."""
+    """A new folder under ``runs/``, named by the time and this word."""
     PARENT.mkdir(exist_ok=True)
     stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{what}"
     number = 1
@@ -67,7 +68,10 @@ def dated(what: str) -> Path:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of a run; RNNScratchError where there is none or it is damaged."""
+    """The record of a run; RNNScratchError where there is none or it is damaged.
+
+    In records of format 1 ``scratch`` is the name of the code that is now ``fast``.
+    """
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -76,6 +80,7 @@ def read(folder: Path) -> dict[str, Any]:
             record["text"][key]
         for key in ("backend", "model", "device", "outcome"):
             record["sessions"][-1][key]
+        record["format"]
         _started(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
@@ -84,11 +89,19 @@ def read(folder: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, RNNScratchError) as error:
         raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
-    return record
+    if record["format"] == 1:
+        for session in record["sessions"]:
+            session["model"] = session["model"].replace("scratch", "fast")
+    elif record["format"] != FORMAT:
+        raise RNNScratchError(
+            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads "
+            f"formats 1 and {FORMAT}.\nUse the version that wrote it."
+        )
+    return record | {"format": FORMAT}
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record; the old one stays until the new one is whole."""
+    """Write the record; the old one stays until the new one is complete."""
     text = json.dumps(record, indent=2, ensure_ascii=False)
     files.replace(folder / RECORD, text.encode() + b"\n")
 

@@ -1,4 +1,4 @@
-"""Sessions of a run: the first one and those that go on, with all that is kept of them."""
+"""Sessions of a run: the first one and those that resume it, and the record of each."""
 
 import contextlib
 import dataclasses
@@ -7,31 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import initial, registry
-from ..contract import Arrays, Backend, Model, Options, RNNScratchError
+from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, differences, make
 from ..system import host
 from ..text import corpus, dataset
-from ..text.dataset import Prepared
 from . import checkpoint, curve, training
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .folder import Epoch
+from .setup import Place, Setup, set_up
 from .training import Report
 
 
-class Place(NamedTuple):
-    """Where a run computes: what may change between sessions without changing the mathematics."""
-
-    backend: str = "torch"
-    model: str = "scratch"
-    device: str = "auto"
-    threads: int | None = None  # None: as many as the framework takes by itself
-    eager: bool = False  # run uncompiled what is compiled
-
-
 class Run(NamedTuple):
-    """A run that has ended: where it is, and what came out."""
+    """A finished run: its folder and its results."""
 
     folder: Path
     history: list[Epoch]
@@ -48,26 +37,24 @@ class Run(NamedTuple):
 def train(
     settings: Settings, text: corpus.Text, place: Place, folder: Path | None, report: Report
 ) -> Run:
-    """Train a new model; every fault of the user's is found before the folder is made."""
-    prepared = dataset.prepare(text, settings)
-    backend, place = ready(place, settings)
-    arrays = starting(prepared, settings)
-    model = build(backend, place, arrays, settings)
+    """Train a new model; every error of the user's is reported before the folder is made."""
+    setup = set_up(settings, place, text)
     folder = run_folder.create(folder, place.backend)
     record = {
-        "format": 1,
+        "format": run_folder.FORMAT,
         "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, prepared),
+        "text": dataset.origin(text, setup.text),
         "sessions": [],
     }
-    start = Checkpoint(model.to_arrays(model.params), prepared.vocab, settings, 0, text.sha256)
+    model = setup.model
+    start = Checkpoint(model.to_arrays(model.params), setup.text.vocab, settings, 0, text.sha256)
     try:
         checkpoint.save(folder / checkpoint.FILE, start)
-        _begin(folder, record, start, backend, place)
-    except BaseException:  # nothing has begun: no folder is left that is not a run's
+        _begin(folder, record, start, setup)
+    except BaseException:  # nothing has begun: leave no folder that is not a run's
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _session(folder, record, start, prepared, backend, model, place, report)
+    return _session(folder, record, start, setup, report)
 
 
 def resume(
@@ -75,74 +62,47 @@ def resume(
     num_epochs: int,
     text: corpus.Text | None,
     place: Place,
-    asked: dict[str, Any],
+    wanted: dict[str, Any],
     report: Report,
 ) -> Run:
-    """Go on with a run to `num_epochs` epochs, as if it had never stopped.
+    """Continue a run to `num_epochs` epochs, as if it had never stopped.
 
-    Only epochs, backend, model, device and threads may differ: RNNScratchError if the text, found
-    again when it is None, is another, or a setting in `asked` is another than the run's.
+    Only epochs, backend, model, device and threads may differ: RNNScratchError if the text (loaded
+    again when it is None) has changed, or a setting in `wanted` differs from the run's.
     """
     record = run_folder.read(folder)
     before = checkpoint.load(checkpoint.find(folder))
     settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(settings, make({**dataclasses.asdict(settings), **asked})):
+    if changed := differences(settings, make({**dataclasses.asdict(settings), **wanted})):
         raise RNNScratchError(
-            f"The run in {folder} goes on with the settings it has; asked for were others:\n"
+            f"The run in {folder} can only be resumed with its own settings; these differ:\n"
             + "\n".join(changed)
             + "\nLeave these options out, or train a new run."
         )
     if num_epochs <= before.epoch:
         raise RNNScratchError(
-            f"The run in {folder} has {before.epoch} epochs already; --epochs {num_epochs} asks "
-            "for no more. Give a larger number."
+            f"The run in {folder} has {before.epoch} epochs already, and --epochs is {num_epochs}: "
+            "there is nothing left to train. Give a larger number."
         )
     text = dataset.same_text(record, text, report.say)
-    prepared = dataset.prepare(text, settings)
-    if (prepared.vocab, text.sha256) != (before.vocab, before.text_sha256):
+    setup = set_up(settings, place, text, before.arrays)
+    if (setup.text.vocab, text.sha256) != (before.vocab, before.text_sha256):
         raise RNNScratchError(f"The checkpoint in {folder} comes from another text than its run.")
-    backend, place = ready(place, settings)
-    model = build(backend, place, before.arrays, settings)
     run_folder.cut_history(folder, before.epoch)
     record["settings"] = dataclasses.asdict(settings)
     before = before._replace(settings=settings)
-    _begin(folder, record, before, backend, place)
-    return _session(folder, record, before, prepared, backend, model, place, report)
+    _begin(folder, record, before, setup)
+    return _session(folder, record, before, setup, report)
 
 
-def ready(place: Place, settings: Settings) -> tuple[Backend, Place]:
-    """The backend, set to what the place asks for, and the place with what that came to."""
-    # Threads first: TensorFlow fixes their number when it first looks for devices.
-    backend, threads = registry.start(place.backend, place.threads)
-    backend.set_eager(place.eager)
-    device = registry.choose_device(backend, place.device, settings.dtype)
-    return backend, place._replace(device=device, threads=threads)
-
-
-def starting(prepared: Prepared, settings: Settings) -> Arrays:
-    """The parameters to start from, in float64."""
-    return initial.initial(
-        len(prepared.vocab), settings.num_hiddens, settings.sigma, settings.seed,
-        settings.embedding,
-    )  # fmt: skip
-
-
-def build(backend: Backend, place: Place, arrays: Arrays, settings: Settings) -> Model:
-    """The model, from these parameters, where the place says."""
-    options = Options(settings.activation, settings.dtype, place.device)
-    return registry.build(backend, place.model, arrays, options)
-
-
-def _begin(
-    folder: Path, record: dict[str, Any], before: Checkpoint, backend: Backend, place: Place
-) -> None:
-    # A session in the record, that says where and with what it computes.
+def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setup) -> None:
+    # Add a session to the record.
     session = {
         "started": _now(),
         "from_epoch": before.epoch,
-        **place._asdict(),
+        **setup.place._asdict(),
         "machine": host.describe(),
-        "environment": backend.environment(),
+        "environment": setup.backend.machine.environment(),
         "outcome": "running",  # what a kill leaves
     }
     record["sessions"].append(session)
@@ -153,39 +113,37 @@ def _session(
     folder: Path,
     record: dict[str, Any],
     before: Checkpoint,
-    prepared: Prepared,
-    backend: Backend,
-    model: Model,
-    place: Place,
+    setup: Setup,
     report: Report,
 ) -> Run:
-    # From one checkpoint on to the last epoch, with the record kept whatever happens.
+    # Train from a checkpoint to the last epoch; the record is completed whatever happens.
     settings = before.settings
     try:
         report.start(folder, settings, record["sessions"][-1], before.epoch + 1)
-        trained = training.epochs(backend, place.backend, model, before, prepared, settings, report)
-        for epoch, arrays in trained:
-            # History first: a kill between the two leaves one line too many, which is cut.
+        for epoch, arrays, _ in training.epochs(setup, before.epoch, report):
+            # History first: a kill between the two leaves one line too many, which is dropped.
             run_folder.append(folder, epoch)
             before = before._replace(arrays=arrays, epoch=epoch.epoch)
             checkpoint.save(folder / checkpoint.FILE, before)
             report.epoch(epoch)
         outcome = {
             "outcome": "finished",
-            "predictions": training.predictions(backend, model, prepared.vocab, prepared.train),
+            "predictions": training.predictions(setup),
         }
     except BaseException as error:
         report.stop()
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
         outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
-        with contextlib.suppress(RNNScratchError):  # a full disk, say: the first error is told
-            kept = checkpoint.load(folder / checkpoint.FILE)  # it may have stopped in writing one
-            _close(folder, record, kept.epoch, outcome)
+        with contextlib.suppress(
+            RNNScratchError
+        ):  # a full disk, say: the first error is the one to report
+            latest = checkpoint.load(folder / checkpoint.FILE)  # `before` may not be saved yet
+            _close(folder, record, latest.epoch, outcome)
         raise
     report.stop()
     history = _close(folder, record, before.epoch, outcome)
-    return Run(folder, history, record, prepared.vocab, before.arrays)
+    return Run(folder, history, record, setup.text.vocab, before.arrays)
 
 
 def _close(

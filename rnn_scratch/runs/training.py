@@ -1,4 +1,4 @@
-"""Training: one epoch after another, and what is told of them."""
+"""Training: one epoch after another, and the progress reports."""
 
 import contextlib
 import math
@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Arrays, Backend, Model, RNNScratchError, Update
-from ..exact import GRID
-from ..settings import Settings
+from ..contract import Arrays, RNNScratchError
+from ..settings import Settings, update_rule
 from ..text import minibatches, vocabulary
 from ..text.dataset import Prepared
 from . import decoding
-from .checkpoint import Checkpoint
 from .folder import Epoch
+from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
 SAMPLE_LENGTH = 50  # characters
@@ -26,116 +25,126 @@ PREFIXES = ("time traveller", "traveller")
 
 
 class Report:
-    """What is told while training; this one tells nothing."""
+    """Receives the progress of a training; this one ignores it."""
 
     def say(self, line: str) -> None:
-        """Tell something worth a line of its own."""
+        """Report a message, one line of text."""
 
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Training begins with epoch `first`."""
 
-    def minibatch(self, tokens: int) -> None:
-        """A minibatch of so many tokens has been handed to the backend."""
+    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+        """The backend has taken a minibatch X, Y (B, T)."""
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch has ended, and its checkpoint is written."""
 
     def stop(self) -> None:
-        """Training has ended, for whatever reason."""
+        """Training has ended, whatever the reason."""
 
 
-def epochs(
-    backend: Backend,
-    name: str,
-    model: Model,
-    before: Checkpoint,
-    prepared: Prepared,
-    settings: Settings,
-    report: Report,
-) -> Iterator[tuple[Epoch, Arrays]]:
-    """Train from one checkpoint to the last epoch; after each, what it gave and the parameters.
+class Trained(NamedTuple):
+    """The result of an epoch."""
+
+    epoch: Epoch
+    arrays: Arrays  # the parameters after it
+    losses: list[float]  # the mean loss of each minibatch, in nats
+
+
+def epochs(setup: Setup, last: int, report: Report) -> Iterator[Trained]:
+    """Train the epochs after epoch `last`, up to the number in the settings.
 
     Raises RNNScratchError when the loss is no longer finite.
     """
-    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
-    carry = minibatches.carries(settings.sampling)
-    with _interruptible() as stop_if_asked:
-        for number in range(before.epoch + 1, settings.num_epochs + 1):
-            batches = minibatches.of_epoch(
-                prepared.train, settings.batch_size, settings.num_steps,
-                settings.sampling, settings.seed, number,
-            )  # fmt: skip
-            valid = minibatches.whole(prepared.valid, settings.batch_size, settings.num_steps)
-            with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
+    settings, model, prepared = setup.settings, setup.model, setup.text
+    scratch, machine = setup.backend.scratch, setup.backend.machine
+    how, carry = update_rule(settings), minibatches.carries(settings.sampling)
+    with _interruptible() as stop_if_interrupted:
+        for number in range(last + 1, settings.num_epochs + 1):
+            batches = minibatches.of_epoch(prepared.train, settings, number)
+            with np.errstate(all="ignore"):  # an overflow is reported below
                 start = time.perf_counter()
-                counted = _counted(batches, report, stop_if_asked)
-                summed, tokens, _ = backend.train_epoch(model, counted, how, carry)
-                backend.synchronize(model.options.device)
+                losses, state = scratch.train_epoch(
+                    model, _watched(batches, report, stop_if_interrupted), how, carry
+                )
+                machine.synchronize([*state, *model.params.values()], setup.place.device)
                 seconds = time.perf_counter() - start
                 arrays = model.to_arrays(model.params)
-                loss, valid_loss = summed / tokens, None
+                loss, valid_loss = sum(losses) / len(losses), None
                 if len(prepared.valid):
-                    valid_loss = float(np.divide(*backend.evaluate(model, valid, True)))
+                    held_out = minibatches.whole(prepared.valid, settings)
+                    valid_loss = float(np.divide(*scratch.evaluate(model, held_out, True)))
             if not all(np.isfinite(x).all() for x in (loss, valid_loss or 0, *arrays.values())):
                 raise _diverged(number, settings)
-            sample = None
-            if number % SAMPLE_EVERY == 0:
-                sample = predictions(backend, model, prepared.vocab, prepared.train)[0]
             epoch = Epoch(
-                number, loss, perplexity(loss),
-                valid_loss, None if valid_loss is None else perplexity(valid_loss),
-                tokens, seconds, name, sample,
-            )  # fmt: skip
-            yield epoch, arrays
-            stop_if_asked()
+                epoch=number,
+                loss=loss,
+                perplexity=perplexity(loss),
+                valid_loss=valid_loss,
+                valid_perplexity=None if valid_loss is None else perplexity(valid_loss),
+                tokens=len(losses) * settings.batch_size * settings.num_steps,
+                seconds=seconds,
+                backend=setup.place.backend,
+                sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 else None,
+            )
+            yield Trained(epoch, arrays, losses)
+            stop_if_interrupted()
 
 
-def predictions(
-    backend: Backend, model: Model, vocab: list[str], train_tokens: np.ndarray
-) -> list[str]:
-    """What the model makes of the chapter's two prefixes.
+def predictions(setup: Setup) -> list[str]:
+    """Continuations of the chapter's two prefixes.
 
-    Where the vocabulary cannot spell them, it continues the beginning of the text instead.
+    Where the vocabulary lacks their letters, the beginning of the text is continued instead.
     """
-    spelled = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
-    prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in spelled]
-    with np.errstate(all="ignore"):  # of a model that is about to diverge
+    vocab = setup.text.vocab
+    possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
+    prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
+    with np.errstate(all="ignore"):  # a model may be about to diverge
         return [
-            vocabulary.decode(backend.predict(model, p, SAMPLE_LENGTH, decoding.greedy), vocab)
-            for p in prefixes or [list(train_tokens[:10])]
+            vocabulary.decode(
+                setup.backend.scratch.predict(setup.model, p, SAMPLE_LENGTH, decoding.greedy), vocab
+            )
+            for p in prefixes or [beginning(setup.text)]
         ]
 
 
-def _counted(
-    batches: Iterable[minibatches.Minibatch], report: Report, stop_if_asked: Callable[[], None]
+def beginning(prepared: Prepared) -> list[int]:
+    """The first tokens of the text, for use as a prefix."""
+    return prepared.train[:10].tolist()
+
+
+def _watched(
+    batches: Iterable[minibatches.Minibatch],
+    report: Report,
+    stop_if_interrupted: Callable[[], None],
 ) -> Iterator[minibatches.Minibatch]:
     for X, Y in batches:
         yield X, Y
-        report.minibatch(X.size)
-        stop_if_asked()
+        report.minibatch(X, Y)
+        stop_if_interrupted()
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    # Ctrl-C is remembered, and obeyed between minibatches. Raised at any place it could be lost:
-    # Python drops an exception in a destructor, and MXNet has many. A second one is obeyed at once.
-    asked: list[int] = []
+    # Ctrl-C takes effect between minibatches. Raised anywhere else it could be lost: Python drops
+    # an exception in a destructor, and MXNet has many. A second Ctrl-C takes effect at once.
+    interrupts: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
-        if asked:
+        if interrupts:
             raise KeyboardInterrupt
-        asked.append(number)
+        interrupts.append(number)
 
-    def stop_if_asked() -> None:
-        if asked:
+    def stop_if_interrupted() -> None:
+        if interrupts:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop_if_asked  # signals reach the main thread only
+        yield stop_if_interrupted  # signals reach the main thread only
         return
     before = signal.signal(signal.SIGINT, remember)
     try:
-        yield stop_if_asked
+        yield stop_if_interrupted
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -157,5 +166,5 @@ def _diverged(epoch: int, settings: Settings) -> RNNScratchError:
 
 
 def perplexity(loss: float) -> float | None:
-    """exp(loss), or None where that is too large for a float."""
+    """exp(loss), or None if that is too large for a float."""
     return math.exp(loss) if loss < 700 else None

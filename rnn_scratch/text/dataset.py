@@ -1,4 +1,4 @@
-"""A text made ready for a run: normalised, turned into tokens, cut, and found again later."""
+"""Prepares a text for a run: normalized, turned into tokens, split; and loads it again later."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from . import corpus, minibatches, vocabulary
 
 
 class Prepared(NamedTuple):
-    """A text made ready: its vocabulary, and the tokens to train on and to validate with."""
+    """A prepared text: its vocabulary, the tokens to train on and the held-out ones."""
 
     vocab: list[str]
     train: np.ndarray
@@ -20,11 +20,11 @@ class Prepared(NamedTuple):
 
 
 def prepare(text: corpus.Text, settings: Settings) -> Prepared:
-    """Normalise a text, and cut off the tokens to train on and those that are held out."""
+    """Normalize a text, and split off the tokens to train on and the held-out ones."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
         raise RNNScratchError(
-            f"The text ({text.origin}) has no letters from a to z, so that nothing is left of it "
+            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it "
             f"with --normalize {settings.normalize}.\nUse --normalize none for other scripts."
         )
     vocab = vocabulary.build(normalized)
@@ -39,16 +39,16 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
     minibatches.require(end, settings.batch_size, settings.num_steps)
     valid = tokens[end : end + settings.valid_tokens]
     if len(valid) == 1:
-        raise RNNScratchError("--valid-tokens is 1; to predict one from another it takes 2.")
+        raise RNNScratchError("--valid-tokens is 1; it takes 2 to predict one from another.")
     return Prepared(vocab, tokens[:end], valid)
 
 
 def same_text(
     record: dict[str, Any], text: corpus.Text | None, say: Callable[[str], None]
 ) -> corpus.Text:
-    """The text of a run again, found where it was when None is given.
+    """The text of a run, loaded again from where it was if `text` is None.
 
-    Raises RNNScratchError if it is not the same any more.
+    Raises RNNScratchError if it has changed.
     """
     wanted = record["text"]
     if text is None and wanted["corpus"] == "file":
@@ -65,10 +65,10 @@ def same_text(
 
 
 def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
-    """What the record of a run keeps of its text."""
+    """What the record of a run contains about its text."""
     return {
         "corpus": text.corpus,
-        # A book is found again by its name, wherever it lies; the folders here concern nobody.
+        # A book is identified by its name: the folders of this machine concern nobody.
         "origin": text.corpus if text.corpus in corpus.BOOKS else text.origin,
         "sha256": text.sha256,
         "vocabulary": len(prepared.vocab),

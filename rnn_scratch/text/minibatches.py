@@ -10,19 +10,20 @@ import numpy as np
 
 from ..chance import generator
 from ..contract import RNNScratchError
+from ..settings import Settings
 
 Minibatch = tuple[np.ndarray, np.ndarray]
 
 
 def carries(sampling: str) -> bool:
-    """Whether the state goes on from one minibatch to the next."""
+    """Whether the state is carried from one minibatch to the next."""
     return sampling == "sequential"
 
 
 def sequential(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int
 ) -> Iterator[Minibatch]:
-    """Row i of each minibatch (X, Y), both (B, T), goes on where row i of the one before ended.
+    """Row i of each minibatch (X, Y), both (B, T), continues row i of the one before.
 
     Y is X one token later. The text from `offset` on is cut into B equal parts, a row each.
     """
@@ -37,7 +38,7 @@ def sequential(
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
 ) -> Iterator[Minibatch]:
-    """The text from `offset` on, cut into subsequences of T tokens, dealt in random order."""
+    """The text from `offset` on, cut into subsequences of T tokens, in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * chance.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
@@ -50,22 +51,22 @@ def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
-def of_epoch(
-    tokens: np.ndarray, batch_size: int, num_steps: int, sampling: str, seed: int, epoch: int
-) -> Iterator[Minibatch]:
-    """The minibatches of one epoch; the same seed and epoch give the same ones at any time."""
+def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Minibatch]:
+    """The minibatches of one epoch, determined by the random seed and the epoch's number."""
+    batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
     offset = draw_offset(num_steps, seed, epoch)
-    if sampling == "sequential":
+    if settings.sampling == "sequential":
         return sequential(tokens, batch_size, num_steps, offset)
     return random(tokens, batch_size, num_steps, offset, generator(seed, "shuffle", epoch))
 
 
-def whole(tokens: np.ndarray, batch_size: int, num_steps: int) -> Iterator[Minibatch]:
-    """Minibatches to evaluate a text with: sequential from its start, the last one shorter.
+def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Minibatch]:
+    """Minibatches for evaluation on a text: sequential from its start, the last one shorter.
 
     At most batch_size - 1 tokens at the end are left out; fewer rows are used for a short text.
     """
-    batch_size = max(1, min(batch_size, (len(tokens) - 1) // num_steps))
+    num_steps = settings.num_steps
+    batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // num_steps))
     length = (len(tokens) - 1) // batch_size
     X_rows = tokens[: batch_size * length].reshape(batch_size, length)
     Y_rows = tokens[1 : 1 + batch_size * length].reshape(batch_size, length)
@@ -75,7 +76,7 @@ def whole(tokens: np.ndarray, batch_size: int, num_steps: int) -> Iterator[Minib
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
-    """Raise RNNScratchError unless every epoch, at whatever offset, has one minibatch at least."""
+    """Raise RNNScratchError unless every epoch, whatever its offset, has at least one minibatch."""
     needed = (batch_size + 1) * num_steps
     if num_tokens >= needed:
         return
