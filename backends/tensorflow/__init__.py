@@ -1,64 +1,7 @@
-"""The TensorFlow backend: each minibatch one compiled graph, differentiated by a tape."""
+"""The TensorFlow backend: each minibatch one compiled graph; on CPU or CUDA."""
 
-from .machine import (
-    array,
-    devices,
-    environment,
-    memory,
-    multiply,
-    set_eager,
-    set_tf32,
-    set_threads,
-    synchronize,
-    tensor,
-)
-
-# isort: split
 # The machine comes first: it sets what must be set before TensorFlow is imported.
-from .concise import concise
-from .scratch import (
-    clip,
-    detach,
-    encode,
-    evaluate,
-    forward,
-    gradients,
-    loss,
-    params,
-    predict,
-    scratch,
-    state,
-    step,
-    train_epoch,
-    train_minibatch,
-    update,
-)
+from . import machine  # isort: skip
+from . import concise, fast, scratch
 
-__all__ = [
-    "array",
-    "clip",
-    "concise",
-    "detach",
-    "devices",
-    "encode",
-    "environment",
-    "evaluate",
-    "forward",
-    "gradients",
-    "loss",
-    "memory",
-    "multiply",
-    "params",
-    "predict",
-    "scratch",
-    "set_eager",
-    "set_tf32",
-    "set_threads",
-    "state",
-    "step",
-    "synchronize",
-    "tensor",
-    "train_epoch",
-    "train_minibatch",
-    "update",
-]
+__all__ = ["concise", "fast", "machine", "scratch"]

@@ -1,19 +1,21 @@
 """The same model on Keras's own layers, ``SimpleRNN`` and ``Dense``."""
 
+from functools import partial
+
 import keras
 import tensorflow as tf
 
 from rnn_scratch.contract import Model
 
-from .machine import array, on
-from .scratch import state
+from . import scratch
+from .machine import on, to_arrays
 
 
-def concise(arrays, options):
-    """The model on the framework's own layers, with parameters that start at `arrays`."""
+def build(arrays, options):
+    """The model on Keras's own layers, with parameters that start at these arrays."""
     V, (N, H) = len(arrays["b_q"]), arrays["W_xh"].shape  # N is V where inputs are one-hot
-    # Zeros and a seed, neither of which is used, only so that the layers draw none of their own.
-    given = {"kernel_initializer": "zeros", "dtype": options.dtype}
+    # Zeros and a random seed, neither of which is used, so that the layers draw no random numbers.
+    common = {"kernel_initializer": "zeros", "dtype": options.dtype}
     recurrent = keras.layers.SimpleRNN(
         H,
         activation=options.activation,
@@ -21,9 +23,9 @@ def concise(arrays, options):
         return_sequences=True,
         return_state=True,
         seed=0,
-        **given,
+        **common,
     )
-    output = keras.layers.Dense(V, **given)
+    output = keras.layers.Dense(V, **common)
     embedding = None
     with on(options.device):
         if "W_e" in arrays:
@@ -43,7 +45,7 @@ def concise(arrays, options):
         param.assign(arrays[name].astype(options.dtype))
 
     @tf.function
-    def forward(tokens, state, params, options):
+    def forward(tokens, state):
         (H,) = state
         one_hot_or_rows = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
         inputs = one_hot_or_rows(tokens)  # (B, T, N)
@@ -51,8 +53,4 @@ def concise(arrays, options):
         outputs = tf.reshape(tf.transpose(hiddens, (1, 0, 2)), (-1, H.shape[1]))  # (T*B, H)
         return output(outputs), (H,)
 
-    return Model(params, H, state, forward, _to_arrays, options)
-
-
-def _to_arrays(params):
-    return {name: array(param).copy() for name, param in params.items()}
+    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

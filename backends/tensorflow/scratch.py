@@ -1,15 +1,14 @@
 """A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, H number of hidden units,
-N numbers in a learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import bind
 
-from .machine import array, compiled, on, on_its_device, product, rows, shared, tensor
+from .machine import array, on, on_its_device, tensor, to_arrays
 
 
 def params(arrays, options):
@@ -18,36 +17,47 @@ def params(arrays, options):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
 
-def state(batch_size, num_hiddens, options):
-    """The hidden state before the first token: a tuple with zeros (B, H)."""
-    with on(options.device):
-        return (tf.zeros((batch_size, num_hiddens), options.dtype),)
+def state(batch_size, options):
+    """The state before the first token: a tuple with zeros (B, H)."""
+    return (tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
 
 
 def encode(tokens, params):
     """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
     if "W_e" in params:
         return tf.gather(params["W_e"], tokens)
-    W_xh = params["W_xh"]
-    return tf.one_hot(tokens, W_xh.shape[0], dtype=W_xh.dtype)
+    b_q = params["b_q"]
+    return tf.one_hot(tokens, b_q.shape[0], dtype=b_q.dtype)
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU."""
+    return tf.tanh(z) if options.activation == "tanh" else tf.nn.relu(z)
+
+
+def rnn(x, state, params, options):
+    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+    (H,) = state
+    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (H,)
+
+
+CELLS = {"rnn": rnn}
 
 
 def step(x, state, params, options):
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    (H,) = state
-    H = _activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return H @ params["W_hq"] + params["b_q"], (H,)
+    state = CELLS[options.cell](x, state, params, options)
+    return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-@compiled  # by tf.function, for each shape of tokens, the loop over time unrolled
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    (H,) = state
-    # The bias is added to V rows instead of T*B.
-    inputs = rows(_table(params) + params["b_h"], tf.transpose(tokens))  # (T, B, H)
-    hiddens = _recurrence(inputs, H, tf.convert_to_tensor(params["W_hh"]), options)  # (T, B, H)
-    outputs = _flat(hiddens)  # (T*B, H)
-    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
+    outputs = []
+    for x in tf.unstack(encode(tf.transpose(tokens), params)):  # T times (B, V), a Python list
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return tf.concat(outputs, 0), state
 
 
 def loss(logits, targets):
@@ -58,24 +68,20 @@ def loss(logits, targets):
 
 def detach(state):
     """The state without its history, so that no gradient flows back through it."""
-    # The next minibatch would not notice: it has a tape of its own, which never saw this one.
-    return tuple(tf.stop_gradient(s) for s in state)
+    return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
 
 
 def gradients(model, X, Y, state):
-    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, the state carried on."""
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
     with tf.GradientTape() as tape:
-        logits, state = model.forward(X, state, model.params, model.options)
+        logits, state = model.forward(X, state)
         mean = loss(logits, Y)
-    grads = tape.gradient(mean, model.params)
-    # Dense: where a layer gathers rows, the gradient is sparse, a row for every use of one.
-    grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}
-    return mean, grads, detach(state)
+    grads = tape.gradient(mean, model.params)  # sparse where rows were gathered
+    return mean, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
-    # Not clip_by_global_norm, which would take a sparse gradient's norm before its rows are summed.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     if theta is None:
         return grads, norm
@@ -92,107 +98,53 @@ def update(params, grads, lr, grid):
         param.assign_sub(change)
 
 
-@compiled  # all of an update as one graph
+@tf.function  # compiled as one graph, for each model, `how` and shape of X and Y
 def train_minibatch(model, X, Y, state, how):
-    """One update of the parameters from X, Y (B, T): loss, and the state carried on."""
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
     mean, grads, state = gradients(model, X, Y, state)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how.lr, how.grid)
     return mean, state
 
 
-@on_its_device  # TensorFlow would choose a GPU over the CPU that the tensors are on
+@on_its_device  # TensorFlow would prefer a GPU to the CPU that the model is on
 def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: summed loss, number of tokens, last state."""
-    losses, num_tokens, state = [], 0, None
+    """One pass over the minibatches: the loss of each, and the last state."""
+    losses, state = [], None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, tokens, targets, state, how)
-        losses.append((mean, X.size))
-        num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens, state
+            state = model.state(len(X))
+        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, X, Y, state, how)
+        losses.append(mean)
+    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
 
 @on_its_device
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
-    losses, num_tokens, state = [], 0, None
+    summed, num_tokens, state = 0.0, 0, None
     for X, Y in minibatches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        tokens, targets = tensor(X, model.options.device), tensor(Y, model.options.device)
-        logits, state = model.forward(tokens, state, model.params, model.options)
-        losses.append((loss(logits, targets), X.size))
+            state = model.state(len(X))
+        logits, state = model.forward(tensor(X, model.options.device), state)
+        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
         num_tokens += X.size
-    return sum(float(mean) * size for mean, size in losses), num_tokens
+    return summed, num_tokens
 
 
 @on_its_device
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
-    state = model.state(1, model.num_hiddens, model.options)
-    outputs = [prefix[0]]
+    state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
-        logits, state = model.forward(token, state, model.params, model.options)
-        # Warm-up: while the prefix lasts, the next token is the prefix's own.
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
         outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
     return outputs
 
 
-def scratch(arrays, options):
-    """The model of this file, with parameters that start at `arrays`."""
-    tensors, num_hiddens = params(arrays, options), len(arrays["W_hh"])
-    return Model(tensors, num_hiddens, state, forward, _to_arrays, options)
-
-
-def _to_arrays(params):
-    return {name: array(param).copy() for name, param in params.items()}
-
-
-def _table(params):
-    # What each token adds before the activation, (V, H): one_hot @ W_xh, or one_hot @ W_e @ W_xh.
-    return params["W_e"] @ params["W_xh"] if "W_e" in params else params["W_xh"]
-
-
-def _recurrence(inputs, H, W_hh, options):
-    # Inputs (T, B, H) and the state before them (B, H) to all hidden states (T, B, H). The way back
-    # is by hand: the tape would multiply for the gradient of W_hh at every time step, not once.
-    @tf.custom_gradient
-    def recurrence(inputs, H, W_hh):
-        # Of a single step, when text is generated, sharing out would cost more than it gains.
-        columns = shared(W_hh, options.device) if inputs.shape[0] > 1 else [W_hh]
-        hiddens = [H]
-        for x in tf.unstack(inputs):
-            hiddens.append(_activation(x + product(hiddens[-1], columns), options))  # (B, H)
-        hiddens = tf.stack(hiddens)  # (T+1, B, H)
-
-        def backward(d_hiddens):
-            # dz, the gradient before the activation, comes from the loss and from the next step.
-            columns = shared(tf.einsum("ij->ji", W_hh), options.device)  # not folded into products
-            ds, slopes = tf.unstack(d_hiddens), tf.unstack(_slope(hiddens[1:], options))
-            dz = [ds[-1] * slopes[-1]]
-            for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
-                dz.append((d + product(dz[-1], columns)) * s)  # (B, H)
-            d_H, dz = product(dz[-1], columns), tf.stack(dz[::-1])  # (B, H), (T, B, H)
-            before, columns = _flat(hiddens[:-1]), shared(_flat(dz), options.device)
-            return dz, d_H, product(tf.transpose(before), columns)  # all steps in one product
-
-        return hiddens[1:], backward
-
-    return recurrence(inputs, H, W_hh)
-
-
-def _flat(x):
-    return tf.reshape(x, (-1, x.shape[-1]))  # (T, B, H) to (T*B, H)
-
-
-def _activation(z, options):
-    return tf.tanh(z) if options.activation == "tanh" else tf.nn.relu(z)
-
-
-def _slope(h, options):
-    # The derivative of the activation, from its value.
-    return 1 - h * h if options.activation == "tanh" else tf.cast(h > 0, h.dtype)
+def build(arrays, options):
+    """The plain model, with parameters that start at these arrays."""
+    return bind(params(arrays, options), options, forward, state, to_arrays)

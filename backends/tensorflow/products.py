@@ -1,0 +1,28 @@
+"""Matrix products on several threads."""
+
+import os
+
+import tensorflow as tf
+
+
+def split(W, device):
+    """The matrix as blocks of its columns: one for each thread that computes on the device."""
+    # TensorFlow computes a product (B, H) @ (H, H) on one thread. The products with blocks of the
+    # matrix do not wait for each other, so that each can have a thread of its own.
+    columns = W.shape[1]
+    number = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
+    size, larger = divmod(columns, number)
+    return tf.split(W, [size + 1] * larger + [size] * (number - larger), 1)
+
+
+def product(h, blocks):
+    """The product h @ W, where `blocks` are the blocks of W."""
+    return tf.concat([h @ block for block in blocks], 1) if len(blocks) > 1 else h @ blocks[0]
+
+
+def num_threads():
+    """The number of operations that TensorFlow computes at a time."""
+    # None is set until somebody sets it: then TensorFlow takes the number of cores.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or cores)
+    return tf.config.threading.get_inter_op_parallelism_threads() or default
