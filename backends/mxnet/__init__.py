@@ -1,9 +1,7 @@
 """The MXNet backend: eager, differentiated by autograd; on CPU or CUDA."""
 
-from . import machine
-
-# isort: split
 # The machine comes first: it sets what must be set before MXNet is imported.
+from . import machine  # isort: skip
 from . import concise, fast, scratch
 
 __all__ = ["concise", "fast", "machine", "scratch"]

@@ -89,13 +89,13 @@ def environment():
     """The versions of MXNet and of the libraries that it multiplies matrices with, and the GPU."""
     features = mxnet.runtime.Features()
     libraries = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]
-    found = {
+    versions = {
         "mxnet": mxnet.__version__,
         "blas": ", ".join(sorted(name for name in libraries if features.is_enabled(name))),
     }
     if mxnet.context.num_gpus():
-        found["gpu"] = str(mxnet.gpu(0))
-    return found
+        versions["gpu"] = str(mxnet.gpu(0))
+    return versions
 
 
 def memory(device):

@@ -10,32 +10,36 @@ def devices(dtype):
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: its own choice), and say how many."""
+    """Compute with this number of threads (None: the framework's own choice), and return it."""
     if threads is not None:
         threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
     return max((pool["num_threads"] for pool in _blas()), default=1)
 
 
 def set_eager(eager):
-    """Nothing to do: nothing here is compiled."""
+    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
+    # Nothing here is compiled.
 
 
 def set_tf32(allowed):
-    """Nothing to do: there is no GPU here."""
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    # There is no GPU here.
 
 
 def synchronize(tensors, device):
-    """Nothing to wait for: NumPy returns when it is done."""
+    """Return when these tensors are computed, and all else that was asked of the device."""
+    # NumPy returns when it is done.
 
 
 def environment():
-    """The versions of NumPy and of the linear algebra library that it multiplies matrices with."""
+    """The versions of NumPy and of the library that it multiplies matrices with."""
     blas = ", ".join(sorted({f"{pool['internal_api']} {pool['version']}" for pool in _blas()}))
     return {"numpy": np.__version__, "blas": blas or "unknown"}
 
 
 def memory(device):
-    """None: NumPy has no device apart from the process."""
+    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
+    return None  # NumPy has no device with a memory of its own
 
 
 def multiply(h, W, times):
@@ -46,12 +50,12 @@ def multiply(h, W, times):
 
 
 def tensor(array, device):
-    """The array itself."""
+    """The array as a tensor of the same dtype on the device."""
     return array
 
 
 def array(tensor):
-    """The array itself."""
+    """The tensor as a NumPy array of the same dtype."""
     return tensor
 
 

@@ -1,5 +1,7 @@
 """The PyTorch backend: eager, differentiated by autograd; on CPU, CUDA or MPS."""
 
-from . import concise, fast, machine, scratch
+# The machine comes first: it sets what must be set before PyTorch is imported.
+from . import machine  # isort: skip
+from . import concise, fast, scratch
 
 __all__ = ["concise", "fast", "machine", "scratch"]

@@ -1,6 +1,14 @@
 """What PyTorch computes on: CPU, CUDA or MPS, and its threads."""
 
+import os
+
 import numpy as np
+
+# After an operation OpenMP's threads wait for the next one in a busy loop. On a machine that has
+# other work, that lasts longer than the operation (measured: two threads up to five times slower,
+# and with ten other processes no end in sight). This number keeps the loop short.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import torch
 
 # NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
@@ -10,21 +18,21 @@ torch.backends.cudnn.allow_tf32 = False
 
 def devices(dtype):
     """The devices that can compute in this dtype here and now, the best first."""
-    found = ["cuda"] if torch.cuda.is_available() else []
-    if torch.backends.mps.is_available() and dtype != "float64":  # MPS has no float64
-        found.append("mps")
-    return [*found, "cpu"]
+    cuda = ["cuda"] if torch.cuda.is_available() else []
+    mps = torch.backends.mps.is_available() and dtype != "float64"  # which it does not have
+    return [*cuda, *(["mps"] if mps else []), "cpu"]
 
 
 def set_threads(threads):
-    """Compute with so many threads from here on (None: its own choice), and say how many."""
+    """Compute with this number of threads (None: the framework's own choice), and return it."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
 def set_eager(eager):
-    """Nothing to do: nothing here is compiled."""
+    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
+    # Nothing here is compiled.
 
 
 def set_tf32(allowed):
@@ -43,14 +51,14 @@ def synchronize(tensors, device):
 
 def environment():
     """The versions of PyTorch and CUDA, and the GPU's name."""
-    found = {"torch": torch.__version__}
+    versions = {"torch": torch.__version__}
     if torch.cuda.is_available():
-        found |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
-    return found
+        versions |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
+    return versions
 
 
 def memory(device):
-    """The most bytes that tensors have taken on the device so far; None where it is not told."""
+    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 

@@ -80,7 +80,6 @@ def gradients(model, X, Y, state):
     return mean.detach(), dict(zip(model.params, grads)), detach(state)
 
 
-@torch.no_grad()
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     # Not clip_grad_norm_, which divides by norm + 1e-6.
