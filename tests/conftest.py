@@ -1,5 +1,7 @@
-"""What the tests share: the backends they are asked to hold to the contract."""
+"""Options and fixtures of all tests: the backends and devices to test, and an empty folder."""
 
+import concurrent.futures
+import functools
 import signal
 
 import hypothesis
@@ -9,10 +11,10 @@ from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus
 
-hypothesis.settings.register_profile("patient", deadline=None)  # no test here is about time
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile("no deadline", deadline=None)  # no test measures time
+hypothesis.settings.load_profile("no deadline")
 
-# A shell's background job ignores Ctrl-C, and so would what the tests start, and interrupt.
+# A shell's background job ignores Ctrl-C, and so would the processes that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -22,31 +24,70 @@ def pytest_addoption(parser):
         "--backends",
         default="all",
         help="Comma-separated names of the backends to test; one that does not load is a failure. "
-        "Default: all that are registered.",
+        "Default: all registered ones that are available for this Python and platform.",
+    )
+    parser.addoption(
+        "--devices",
+        default="all",
+        help="Comma-separated names of the devices to test on, such as cpu or cuda. "
+        "Default: all that each backend reports.",
     )
 
 
-def asked(config):
+def backends_to_test(config):
     names = config.getoption("--backends")
-    return registry.names() if names == "all" else names.split(",")
+    if names == "all":
+        return [name for name in registry.names() if registry.available(name)]
+    return names.split(",")
+
+
+@functools.cache
+def reported_devices(names):
+    """The devices that each backend reports, asked in processes that run at the same time."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = dict(zip(names, pool.map(registry.probe, names)))
+    # Where a backend does not load, its tests are to run, and to fail.
+    return {name: answer.get("devices", ["cpu"]) for name, answer in answers.items()}
+
+
+def devices_to_test(config):
+    """The devices to test each backend on."""
+    names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
+    if selection == "cpu":  # which every backend has
+        return {name: ["cpu"] for name in names}
+    devices = reported_devices(names)
+    if selection == "all":
+        return devices
+    selected = selection.split(",")
+    if unknown := set(selected) - {device for each in devices.values() for device in each}:
+        raise pytest.UsageError(f"--devices: no backend reports {', '.join(sorted(unknown))}")
+    return {name: [d for d in each if d in selected] for name, each in devices.items()}
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test that takes `backend_name` (or `candidate`: not the reference) once for each."""
-    names = asked(metafunc.config)
-    if "backend_name" in metafunc.fixturenames:
-        metafunc.parametrize("backend_name", names)
-    if "candidate" in metafunc.fixturenames:
-        metafunc.parametrize("candidate", [name for name in names if name != "numpy"])
+    """Run a test once for each backend, and for each of its devices if it takes `device`.
+
+    With `backend_name` it runs for all backends, with `candidate` for all but the reference.
+    """
+    names = backends_to_test(metafunc.config)
+    for argument in {"backend_name", "candidate"} & set(metafunc.fixturenames):
+        chosen = [name for name in names if argument == "backend_name" or name != "numpy"]
+        if "device" in metafunc.fixturenames:
+            devices = devices_to_test(metafunc.config)
+            pairs = [(name, device) for name in chosen for device in devices[name]]
+            metafunc.parametrize((argument, "device"), pairs)
+        else:
+            metafunc.parametrize(argument, chosen)
 
 
 def pytest_report_header(config):
-    return f"backends: {', '.join(asked(config))}"
+    names = ", ".join(backends_to_test(config))
+    return f"backends: {names}; devices: {config.getoption('--devices')}"
 
 
 @pytest.fixture
 def backend(backend_name):
-    """The backend; a test that wants one that does not load fails, and is not skipped."""
+    """The backend; a test of one that does not load fails, and is not skipped."""
     try:
         return registry.load(backend_name)
     except RNNScratchError as error:
@@ -54,13 +95,25 @@ def backend(backend_name):
 
 
 @pytest.fixture
-def asked_backends(request):
-    """The names of all backends that the tests were asked to hold to the contract."""
-    return asked(request.config)
+def backend_names(request):
+    """The names of all backends to test."""
+    return backends_to_test(request.config)
+
+
+@pytest.fixture
+def asked_backends(backend_names):
+    """The same, by its former name."""
+    return backend_names
+
+
+@pytest.fixture
+def devices(request):
+    """The devices to test each backend on: a dict of lists."""
+    return devices_to_test(request.config)
 
 
 @pytest.fixture(autouse=True)
-def _away_from_home(monkeypatch, tmp_path):
+def _empty_folder(monkeypatch, tmp_path):
     """Every test starts in an empty folder, so that runs/ is its own, and writes to no terminal."""
     monkeypatch.chdir(tmp_path)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
@@ -69,7 +122,7 @@ def _away_from_home(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def book():
-    """The Time Machine, where it is at hand; no test fetches it."""
+    """The Time Machine, where it is in the data folder; no test downloads it."""
     path = corpus.data_folder() / corpus.BOOKS["time-machine"].filename
     if not path.exists():
         pytest.skip(f"The Time Machine is not at {path}")

@@ -1,4 +1,4 @@
-"""What several tests do: small runs, and the command line here or in a process of its own."""
+"""Functions that several tests share: small runs, and the command line in this process or another."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_scratch.cli import main
+from rnn_scratch.cli.main import main
 from rnn_scratch.runs import checkpoint
 
 # A run of these takes a few hundredths of a second.
@@ -24,7 +24,7 @@ def options(**settings):
     """Settings as the command line takes them."""
     settings = {"epochs" if name == "num_epochs" else name: v for name, v in settings.items()}
     pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items()]
-    return [part for pair in pairs for part in pair]
+    return [word for pair in pairs for word in pair]
 
 
 class Done(NamedTuple):
@@ -35,7 +35,7 @@ class Done(NamedTuple):
     err: str
 
     def refused(self, *words):
-        """Check that it ended with exit code 2 and an error that has these words."""
+        """Check that it ended with exit code 2 and an error that contains these words."""
         assert self.code == 2, (self.out, self.err)
         assert "Traceback" not in self.err
         *_, message = re.split("^Error: ", self.err, flags=re.MULTILINE)
@@ -48,32 +48,32 @@ def here(capsys, *arguments):
     capsys.readouterr()
     code = 0
     try:
-        main.main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        code = left.code
+        main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        code = error.code
     return Done(code, *capsys.readouterr())
 
 
 def environment(**more):
-    """This process's environment, without what makes a pipe look like a terminal."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    return {**kept, **{name: str(value) for name, value in more.items()}}
+    """This process's environment, without variables that make a pipe look like a terminal."""
+    rest = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
+    return {**rest, **{name: str(value) for name, value in more.items()}}
 
 
-def other_packages(place, sources):
-    """Backends in packages of their own, installed as pip would; what makes Python see them."""
+def other_packages(folder, sources):
+    """Install backends as packages of their own, as pip would; returns the environment for them."""
     for name, source in sources.items():
-        package, info = place / f"{name}_rnn", place / f"{name}_rnn-1.0.dist-info"
+        package, info = folder / f"{name}_rnn", folder / f"{name}_rnn-1.0.dist-info"
         package.mkdir(parents=True)
         info.mkdir()
         (package / "__init__.py").write_text(textwrap.dedent(source))
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
-    return {"PYTHONPATH": f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
-    """A command in a process of its own, which goes on while the test does."""
+    """Start a command in a process of its own, and return while it runs."""
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}), text=True,
@@ -95,7 +95,7 @@ def lines(folder):
 
 
 def wait_for_epochs(process, folder, number):
-    """Return when so many epochs are in the history of a run that still goes on."""
+    """Return when the history of a running training has this number of epochs."""
     deadline = time.monotonic() + 300  # against a hang, on however busy a machine
     while len(lines(folder)) < number:
         assert process.poll() is None, process.communicate()
@@ -105,12 +105,12 @@ def wait_for_epochs(process, folder, number):
 
 
 def history(folder):
-    """What an independent reader makes of the history."""
+    """The rows of a run's history, read without the project's own reader."""
     return [json.loads(line) for line in lines(folder)]
 
 
 def figures(folder):
-    """The history without what is measured and not computed."""
+    """The history without the times, which are measured and not computed."""
     return [{**row, "seconds": None} for row in history(folder)]
 
 
@@ -119,16 +119,18 @@ def parameters(run):
     return checkpoint.load(checkpoint.find(getattr(run, "folder", run))).arrays
 
 
-def assert_same(found, expected):
-    """Two sets of parameters are the same to the last bit."""
-    assert found.keys() == expected.keys()
+def assert_same(actual, expected, tolerance=0):
+    """Check that two sets of parameters are equal to the last bit, or within a tolerance."""
+    assert actual.keys() == expected.keys()
     for name, values in expected.items():
-        assert found[name].dtype == values.dtype
-        assert found[name].tobytes() == values.tobytes(), (
-            name, np.abs(found[name] - values).max(),
-        )  # fmt: skip
+        assert actual[name].dtype == values.dtype
+        if tolerance:
+            np.testing.assert_allclose(actual[name], values, rtol=0, atol=tolerance, err_msg=name)
+        else:
+            difference = np.abs(actual[name] - values).max()
+            assert actual[name].tobytes() == values.tobytes(), (name, difference)
 
 
 def hidden_files(folder):
-    """What a write that was not completed has left behind."""
+    """Temporary files that an incomplete write has left behind."""
     return [path.name for path in Path(folder).iterdir() if path.name.startswith(".")]
