@@ -1,13 +1,11 @@
 """The project's environments, each made by pip in a folder of its own.
 
-`nox` runs the style and type checks and the tests with all four backends; `nox -l` lists the
-sessions, `nox -s NAME` runs one. What stands after `--` goes to pytest.
+`nox` runs the style and type checks and the tests with all backends; `nox -l` lists the sessions,
+`nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
 """
 
-import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nox
@@ -15,18 +13,16 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-TEST = ["hypothesis", "pytest", "ipykernel", "nbclient", "nbformat"]
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ipykernel", "nbclient", "nbformat"]
 # One thread: the tests compare numbers, and tests in several processes share the cores.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
+MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 
-# MXNet 1.9.1 is there for Python 3.12 at most, on Linux or an Intel Mac; elsewhere it is left out.
-INTEL_MAC = sys.platform == "darwin" and platform.machine() == "x86_64"
-MXNET = sys.version_info < (3, 13) and (sys.platform == "linux" or INTEL_MAC)
-FOUR = ("numpy", "torch", "tensorflow", *(["mxnet"] if MXNET else []))
+BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
 RECORDS = {
     f"{backend}-{model}-{sampling}": (
         "--backend", backend, "--model", model, "--sampling", sampling, "--threads", "1"
@@ -34,16 +30,16 @@ RECORDS = {
     for model, sampling in (
         ("scratch", "sequential"), ("scratch", "random"), ("concise", "sequential")
     )
-    for backend in (FOUR if model == "scratch" else FOUR[1:])
+    for backend in (BACKENDS[1:] if model == "concise" else BACKENDS)
 } | {
     f"float64/{backend}": (
         "--backend", backend, "--dtype", "float64", "--epochs", "100", "--threads", "1"
     )
-    for backend in FOUR
+    for backend in BACKENDS
 }  # fmt: skip
 
 COMPARISONS = {
-    "speed": ("--models", "scratch,concise", "--vary", "threads=1,2"),
+    "speed": ("--models", "scratch,fast,concise", "--vary", "threads=1,2"),
     "curves": ("--epochs", "500", "--repeats", "1"),
     "scaling": ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=64,128,256,512,1024"),
 }
@@ -59,10 +55,11 @@ def newest_python() -> str:
     return "3.10"
 
 
-def run_tests(session: nox.Session, extra: str, backends: str) -> None:
-    """Install the project with what an extra brings, and hold these backends to the tests."""
+def run_tests(session: nox.Session, extra: str, *options: str) -> None:
+    """Install the project with an extra, and run the tests in two processes."""
     session.install("-e", f".{extra}", *TEST)
-    session.run("python", "-m", "pytest", "--backends", backends, *session.posargs, env=ENVIRONMENT)
+    command = ("python", "-m", "pytest", "-n", "2", *options, *session.posargs)
+    session.run(*command, env=ENVIRONMENT)
 
 
 @nox.session
@@ -75,65 +72,70 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(name="all")
-def all_four(session: nox.Session) -> None:
-    """All four backends in one environment, or those that this machine can have."""
-    run_tests(session, "[all]", ",".join(FOUR))
+def all_backends(session: nox.Session) -> None:
+    """All backends that are available on this platform, in one environment."""
+    run_tests(session, "[all]")
 
 
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
     """The core and the NumPy backend on the newest Python, with no framework installed."""
-    run_tests(session, "", "numpy")
+    run_tests(session, "", "--backends", "numpy")
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
     """PyTorch alone, on the newest NumPy."""
-    run_tests(session, "[torch]", "numpy,torch")
+    run_tests(session, "[torch]", "--backends", "numpy,torch")
 
 
 @nox.session
 def tensorflow(session: nox.Session) -> None:
-    """TensorFlow alone, on the newest NumPy it works with."""
-    run_tests(session, "[tensorflow]", "numpy,tensorflow")
+    """TensorFlow alone, on the newest NumPy that it works with."""
+    run_tests(session, "[tensorflow]", "--backends", "numpy,tensorflow")
 
 
 @nox.session
 def mxnet(session: nox.Session) -> None:
     """MXNet alone, on NumPy 1.26."""
-    run_tests(session, "[mxnet]", "numpy,mxnet")
+    run_tests(session, "[mxnet]", "--backends", "numpy,mxnet")
 
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """A small comparison of all backends, at one thread and at two; it leaves its record."""
+    """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")
     session.run(
-        "rnn-scratch", "compare", "--backends", ",".join(FOUR), "--models", "scratch,concise",
+        "rnn-scratch", "compare", "--models", "scratch,fast,concise",
         "--epochs", "2", "--repeats", "3", "--vary", "threads=1,2", *session.posargs,
     )  # fmt: skip
 
 
 def build_site(session: nox.Session) -> None:
-    """Write the site's pages, and have build/site made of them; a warning is an error."""
-    session.run("python", "-m", "make.site")
-    # The generator's advertisement for its successor is no warning about the site.
-    session.run("python", "-m", "mkdocs", "build", "--strict", "--clean",
-                "--config-file", "notebooks/site/mkdocs.yml",
-                env={"NO_MKDOCS_2_WARNING": "1"})  # fmt: skip
+    """Write the site's pages, and build build/site from them; a warning is an error."""
+    session.run("python", "-m", "make.site", env=MAKE)
+    # Its advertisement for a successor is no warning about the site.
+    command = ("python", "-m", "mkdocs", "build", "--strict", "--clean")
+    config = ("--config-file", "notebooks/site/mkdocs.yml")
+    session.run(*command, *config, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """The site, for `rnn-scratch site` to serve; and every link in it followed."""
+    """Build the site and follow every link in it; with -- serve, serve it on this machine."""
     session.install("-e", ".[site]", *TEST)
     build_site(session)
-    session.run("python", "-m", "pytest", "tests/built_site.py", *session.posargs)
+    options = [option for option in session.posargs if option != "serve"]
+    session.run("python", "-m", "pytest", "tests/built_site.py", *options)
+    if "serve" in session.posargs:
+        session.log("The site is at http://127.0.0.1:8000/ until Ctrl-C.")
+        folder = ("--bind", "127.0.0.1", "--directory", "build/site")
+        session.run("python", "-m", "http.server", "8000", *folder)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Pages in a real browser: Chromium, or what `playwright install chromium` gives."""
+    """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[torch,site]", *TEST, "playwright", "axe-playwright-python")
     build_site(session)
     pages = ("tests/browser_report.py", "tests/browser_site.py")
@@ -142,43 +144,41 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Train and compare what the README quotes, hours of work, and write it there; or: -- NAME."""
+    """Make the records that the README and the pages quote, in hours; or with -- NAME, these."""
     session.install("-e", ".[all]")
-    for name, options in RECORDS.items():
-        if session.posargs and name not in session.posargs:
-            continue
+
+    def wanted(name: str) -> bool:
+        return not session.posargs or name in session.posargs
+
+    for name, options in filter(lambda item: wanted(item[0]), RECORDS.items()):
         folder = f"notebooks/records/{name}"
         shutil.rmtree(folder, ignore_errors=True)
         session.run("rnn-scratch", "train", "--corpus", "time-machine", "--run", folder, *options)
         Path(folder, "checkpoint.safetensors").unlink()  # a megabyte that no page quotes
-    for name, options in COMPARISONS.items():
-        if session.posargs and name not in session.posargs:
-            continue
+    for name, options in filter(lambda item: wanted(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
-        command = ("compare", "--backends", ",".join(FOUR), "--corpus", "time-machine")
+        command = ("compare", "--backends", ",".join(BACKENDS), "--corpus", "time-machine")
         session.run("rnn-scratch", *command, *options, "--output", folder)
-    if not session.posargs or "exact" in session.posargs:
+    if wanted("exact"):
         with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
-            command = ("check", *FOUR, "--exact", "--epochs", "500", "--every", "25", "--json")
+            command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
             session.run("rnn-scratch", *command, "--corpus", "time-machine", stdout=file)
-    if not session.posargs or "exercises" in session.posargs:
-        file = "notebooks/records/exercises.json"
-        session.run("python", "tests/tools/exercises.py", file, env={"PYTHONPATH": "tests"})
-    if not session.posargs or "odds" in session.posargs:
-        session.run("python", "tests/tools/odds.py", "notebooks/records/odds.json")
-    session.run("python", "-m", "make.records")
+    for name in filter(wanted, ("exercises", "odds", "optimizations")):
+        command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
+        session.run(*command, env={"PYTHONPATH": "tests"})
+    session.run("python", "-m", "make.records", env=MAKE)
 
 
-# Notebooks with two backends in them, and the frameworks of these; NumPy is there anyway.
+# Notebooks with two backends in them, and the frameworks of these; NumPy is always there.
 TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 
 
 @nox.session
-@nox.parametrize("which", [nox.param(name, id=name) for name in (*FOUR, *TOGETHER)])
+@nox.parametrize("which", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
 def notebooks(session: nox.Session, which: str) -> None:
-    """Make the notebooks of a framework with it alone installed, or one with two with both."""
+    """Make the notebooks of one framework, or one with two, with only these installed."""
     frameworks = {"numpy": "", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
     names = [which] if which in TOGETHER else [which, f"{which}-student"]
-    session.run("python", "-m", "make.notebooks", *names)
+    session.run("python", "-m", "make.notebooks", *names, env=MAKE)
