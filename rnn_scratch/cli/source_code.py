@@ -1,25 +1,27 @@
-"""The pieces cut out of the backends' source, to be set side by side.
+"""Finds the functions of the backends in their source files, so that they can be compared.
 
-Nothing here imports a backend: its files are found from its entry point and read, so that the code
-of a framework can be read where the framework is not installed.
+Nothing here imports a backend: its files are located from its entry point and parsed, so that the
+code for a framework can be read where the framework is not installed.
 """
 
 import ast
 import difflib
 import importlib.util
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import registry
-from ..contract import MACHINE, PIECES, RNNScratchError
+from ..contract import MACHINE, SCRATCH, VARIANTS, RNNScratchError
 
-CONTRACT = tuple(piece.__name__ for piece in (*PIECES, *MACHINE))
+CONTRACT = tuple(function.__name__ for function in (*SCRATCH, *MACHINE))
+MODULES = (*VARIANTS, "machine")
 
 
 class Piece(NamedTuple):
-    """A function of a backend as it stands in its file, decorators and comments above included."""
+    """A function of a backend as it stands in its file, with decorators and comments above it."""
 
     name: str
     file: Path
@@ -27,78 +29,96 @@ class Piece(NamedTuple):
     source: str
 
 
-def find(backend: str, name: str) -> list[Piece]:
-    """The piece of that name in a backend, and after it the helpers of its file that it uses.
+class Definition(NamedTuple):
+    """Where a name is defined."""
 
-    A helper's name finds it too, in each file that defines it; the list is empty where there is
-    none. Raises RNNScratchError if there is no such backend, or its source can't be read.
+    module: str
+    path: Path
+    name: str
+    scope: str = ""  # the class that it is in, if any
+
+
+def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
+    """A function of a variant of a backend, then the helpers that it uses.
+
+    The functions of ``machine`` and helpers are found by name too, a helper in each file that
+    defines it. The list is empty where there is none, for instance for a function that a variant
+    takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source of it
+    on this machine.
     """
-    module = registry.known(backend)
-    if found := _resolve(module, name, set()):
-        return _with_helpers(*found[1:])
-    return [
-        piece
-        for path in files(backend)
-        if (tree := _parsed(path)) and name in _defined(tree)
-        for piece in _with_helpers(path, name)
+    package = registry.find(backend)
+    sources = files(backend)
+    if definition := _member(package, model, name) or _member(package, "machine", name):
+        return _with_helpers(definition)
+    if name in CONTRACT and (model != VARIANTS[0] or _variant(package, model)):
+        return []
+    beside = [path.stem for path in sources if sources[1:] and path.name != "__init__.py"]
+    definitions = [
+        Definition(f"{package}.{path.stem}" if path.stem in beside else package, path, name)
+        for path in sources
+        if name in _definitions(_parse(path))
     ]
+    return [piece for definition in definitions for piece in _with_helpers(definition)]
 
 
 def files(backend: str) -> list[Path]:
     """The source files of a backend, those of its package or the one of its module."""
-    path = _located(registry.known(backend))
+    package = registry.find(backend)
+    path = _locate(package)
     if path is None:
         raise RNNScratchError(
-            f"The source of the {backend} backend ({registry.known(backend)}) can't be found: "
-            "there is no Python file of that name on this machine."
+            f"The source of the {backend} backend is not on this machine: there is no Python file "
+            f"for the module {package}."
         )
     return sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
 
 
 def names(backend: str) -> list[str]:
-    """All that `find` finds in a backend: the contract's pieces first, then the helpers."""
-    helpers = [name for path in files(backend) for name in _defined(_parsed(path))]
-    return list(dict.fromkeys([*CONTRACT, *helpers]))
+    """All names that `find` knows for a backend: the contract's functions first, then helpers."""
+    helpers = [name for path in files(backend) for name in _definitions(_parse(path))]
+    return list(dict.fromkeys([*CONTRACT, *(name for name in helpers if name not in MODULES)]))
 
 
-def joined(pieces: list[Piece]) -> str:
-    """The source of a piece and its helpers, as they would stand in one file."""
-    return "\n\n\n".join(piece.source for piece in pieces)
+def join(pieces: list[Piece]) -> str:
+    """The source of a piece and its helpers, in the order of their file; other files come last."""
+    main = pieces[0].file if pieces else None
+    ordered = sorted(pieces, key=lambda piece: (piece.file != main, piece.file, piece.line))
+    return "\n\n\n".join(piece.source for piece in ordered)
 
 
 def imports(backend: str) -> str:
-    """What the file of the pieces imports, with its neighbours by their full names, and first.
+    """What ``scratch`` imports: its neighbours first, by their full names.
 
-    First because a backend's machine sets what must be set before its framework is imported.
+    They come first because a backend's ``machine`` sets what must be set before its framework is
+    imported.
     """
-    module = registry.known(backend)
-    found = _resolve(module, "step", set())
-    if found is None:
-        raise RNNScratchError(f"The {backend} backend ({module}) has no step in its source.")
-    module, path, _ = found
-    ours, others = [], []
-    for node in _parsed(path).body:
+    package = registry.find(backend)
+    definition = _member(package, VARIANTS[0], "step")
+    if definition is None:
+        raise RNNScratchError(f"The {backend} backend ({package}) has no step in its source.")
+    neighbours, others = [], []
+    for node in _parse(definition.path).body:
         if isinstance(node, ast.ImportFrom) and node.level:
-            names = [ast.unparse(alias) for alias in node.names]
-            ours.append(f"from {_source(node, module, path)} import {', '.join(names)}")
+            imported = ", ".join(ast.unparse(alias) for alias in node.names)
+            neighbours.append(f"from {_origin(node, definition)} import {imported}")
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             others.append(ast.unparse(node))
-    return "\n".join([*ours, *others])
+    return "\n".join([*neighbours, *others])
 
 
-def aligned(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    """The lines of two texts set level: equal and similar ones beside each other, None for none."""
-    likeness = [[_alike(a, b) for b in right] for a in left]
-    # best[i][j]: the most likeness that can be had from left[i:] and right[j:].
+def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
+    """Pair the lines of two texts, equal and similar ones with each other; None has no partner."""
+    similarity = [[_similarity(a, b) for b in right] for a in left]
+    # best[i][j]: the greatest total similarity of pairs of left[i:] and right[j:].
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):
-            paired = likeness[i][j] + best[i + 1][j + 1] if likeness[i][j] else 0
+            paired = similarity[i][j] + best[i + 1][j + 1] if similarity[i][j] else 0
             best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
     rows: list[tuple[str | None, str | None]] = []
     i = j = 0
     while i < len(left) and j < len(right):
-        if likeness[i][j] and best[i][j] == likeness[i][j] + best[i + 1][j + 1]:
+        if similarity[i][j] and best[i][j] == similarity[i][j] + best[i + 1][j + 1]:
             rows.append((left[i], right[j]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
@@ -110,8 +130,8 @@ def aligned(left: list[str], right: list[str]) -> list[tuple[str | None, str | N
     return [*rows, *((a, None) for a in left[i:]), *((None, b) for b in right[j:])]
 
 
-def _alike(a: str, b: str) -> float:
-    # 1 for equal lines; 0 for lines that have too little in common to be set beside each other.
+def _similarity(a: str, b: str) -> float:
+    # 1 for equal lines; 0 for lines that have too little in common to be paired.
     if a == b:
         return 1.0 if a.strip() else 0.1  # an empty line says little about what belongs together
     matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)
@@ -121,7 +141,7 @@ def _alike(a: str, b: str) -> float:
     return ratio if ratio >= 0.4 else 0.0
 
 
-def _located(module: str) -> Path | None:
+def _locate(module: str) -> Path | None:
     # Not importlib.util.find_spec, which imports the packages around a module: they may be a
     # framework's.
     path, origin = None, None
@@ -132,36 +152,86 @@ def _located(module: str) -> Path | None:
         if spec is None:
             return None
         path, origin = spec.submodule_search_locations, spec.origin
-    found = Path(origin or "")
-    return found if found.suffix == ".py" and found.exists() else None
+        if path is None and end <= module.count("."):
+            return None  # a module has no modules in it
+    file = Path(origin or "")
+    return file if file.suffix == ".py" and file.exists() else None
 
 
-def _resolve(module: str, name: str, seen: set[tuple[str, str]]) -> tuple[str, Path, str] | None:
-    # The module that defines what another calls by a name: itself, or one that it imports it from.
-    path = _located(module)
-    if path is None or (module, name) in seen:
+def _member(package: str, model: str, name: str) -> Definition | None:
+    # The definition of a function of one of a backend's modules, or objects in place of modules.
+    variant = _variant(package, model)
+    if variant is None:
         return None
-    seen.add((module, name))
-    tree = _parsed(path)
-    if name in _defined(tree):
-        return module, path, name
+    if not variant.name:
+        return _resolve(variant.module, name, set())
+    node = _definitions(_parse(variant.path))[variant.name]
+    if isinstance(node, ast.ClassDef):
+        functions = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+        return variant._replace(name=name, scope=variant.name) if name in functions else None
+    call = getattr(node, "value", None)
+    if isinstance(call, ast.Call) and call.keywords and all(each.arg for each in call.keywords):
+        values = {each.arg: each.value for each in call.keywords}
+        value = values.get(name)
+        return _resolve(variant.module, value.id, set()) if isinstance(value, ast.Name) else None
+    return _resolve(variant.module, name, set())
+
+
+def _variant(package: str, model: str) -> Definition | None:
+    # One of a backend's modules, with no name; or, by its name, the object in its place.
+    if path := _locate(f"{package}.{model}"):
+        return Definition(f"{package}.{model}", path, "")
+    path = _locate(package)
+    if path is None:
+        return None
+    tree = _parse(path)
+    if model in _definitions(tree):
+        return Definition(package, path, model)
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            source = _source(node, module, path)
-            for alias in node.names:
-                asked = name if alias.name == "*" else alias.name
-                if name == (alias.asname or asked) and (found := _resolve(source, asked, seen)):
-                    return found
+        for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+            if model != (alias.asname or alias.name):
+                continue
+            if isinstance(node, ast.Import):
+                origin, module = "", alias.name
+            else:
+                origin = _origin(node, Definition(package, path, ""))
+                module = f"{origin}.{alias.name}"
+            if file := _locate(module):
+                return Definition(module, file, "")
+            if origin:
+                return _resolve(origin, alias.name, set())
     return None
 
 
-def _source(node: ast.ImportFrom, module: str, path: Path) -> str:
-    # The full name of the module that an import in another takes from.
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+def _resolve(module: str, name: str, seen: set[tuple[str, str]]) -> Definition | None:
+    # Where a name of a module is defined: in its own file, or in one that it imports it from.
+    path = _locate(module)
+    if path is None or (module, name) in seen:
+        return None
+    seen.add((module, name))
+    tree = _parse(path)
+    if name in _definitions(tree):
+        return Definition(module, path, name)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            origin = _origin(node, Definition(module, path, name))
+            for alias in node.names:
+                original = name if alias.name == "*" else alias.name
+                if name == (alias.asname or original) and (
+                    definition := _resolve(origin, original, seen)
+                ):
+                    return definition
+    return None
+
+
+def _origin(node: ast.ImportFrom, importer: Definition) -> str:
+    # The full name of the module that an import statement takes from.
+    in_package = importer.path.name == "__init__.py"
+    package = importer.module if in_package else importer.module.rpartition(".")[0]
     return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
-def _parsed(path: Path) -> ast.Module:
+def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -170,35 +240,60 @@ def _parsed(path: Path) -> ast.Module:
         ) from error
 
 
-def _defined(tree: ast.Module) -> dict[str, ast.stmt]:
-    found: dict[str, ast.stmt] = {}
+def _definitions(tree: ast.Module | ast.ClassDef) -> dict[str, ast.stmt]:
+    definitions: dict[str, ast.stmt] = {}
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found[node.name] = node
+            definitions[node.name] = node
         elif isinstance(node, ast.Assign):  # `step = compiled(_step)`, or a constant
-            found |= {
+            definitions |= {
                 target.id: node
                 for target in node.targets
                 if isinstance(target, ast.Name) and not target.id.startswith("__")
             }
-    return found
+    return definitions
 
 
-def _with_helpers(path: Path, name: str) -> list[Piece]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    defined = _defined(_parsed(path))
-    wanted = [name]
-    for each in wanted:  # which grows as it is gone through: helpers have helpers
-        wanted += [
-            used
-            for used in dict.fromkeys(_used(defined[each]))
-            if used in defined and used not in wanted and used not in CONTRACT
-        ]
-    return [_cut(path, lines, each, defined[each]) for each in wanted]
+def _node(definition: Definition) -> ast.stmt:
+    tree: ast.Module | ast.ClassDef = _parse(definition.path)
+    if definition.scope:
+        (tree,) = (each for each in tree.body
+                   if isinstance(each, ast.ClassDef) and each.name == definition.scope)  # fmt: skip
+    return _definitions(tree)[definition.name]
 
 
-def _used(node: ast.stmt) -> Iterator[str]:
-    # Names, and the functions that a model brings along: `model.backward`.
+def _with_helpers(definition: Definition) -> list[Piece]:
+    definitions = [definition]
+    for each in definitions:  # the list grows in the loop: helpers have helpers
+        for helper in _helpers(each):
+            if all(helper[1:3] != known[1:3] for known in definitions):
+                definitions.append(helper)
+    return [_cut(each) for each in definitions]
+
+
+def _helpers(user: Definition) -> Iterator[Definition]:
+    # What a function uses of its own file, and of files beside it that are no part of the contract.
+    tree = _parse(user.path)
+    local = _definitions(tree)
+    imported = {
+        alias.asname or alias.name: (_origin(node, user), alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    for name in dict.fromkeys(_used_names(_node(user))):
+        if name in CONTRACT or name in MODULES:
+            continue
+        if name in local:
+            yield Definition(user.module, user.path, name)
+        elif name in imported and imported[name][0].rpartition(".")[2] not in MODULES:
+            definition = _resolve(*imported[name], set())
+            if definition is not None:
+                yield definition
+
+
+def _used_names(node: ast.stmt) -> Iterator[str]:
+    # Names, and the functions bound to a model: `model.backward`.
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id
@@ -206,12 +301,18 @@ def _used(node: ast.stmt) -> Iterator[str]:
             yield part.attr
 
 
-def _cut(path: Path, lines: list[str], name: str, node: ast.stmt) -> Piece:
+def _cut(definition: Definition) -> Piece:
+    node = _node(definition)
+    lines = definition.path.read_text(encoding="utf-8").splitlines()
     decorators = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(each.lineno for each in decorators)])
-    while first > 1 and lines[first - 2].startswith("#"):
+    indent = " " * node.col_offset
+    while first > 1 and lines[first - 2].startswith(f"{indent}#"):
         first -= 1
     last = node.end_lineno or node.lineno
-    while last < len(lines) and lines[last].lstrip().startswith("#") and lines[last][0] == " ":
+    while last < len(lines) and lines[last].lstrip().startswith("#") and (
+        lines[last].startswith(f"{indent} ")
+    ):
         last += 1  # a comment that ends the body
-    return Piece(name, path, first, "\n".join(lines[first - 1 : last]))
+    source = textwrap.dedent("\n".join(lines[first - 1 : last]))
+    return Piece(definition.name, definition.path, first, source)

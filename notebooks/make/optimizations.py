@@ -1,0 +1,139 @@
+"""The optimisations in the backends' ``fast``: their names, their code, and what they gain.
+
+An optimisation is a comment in ``fast``, or in a file beside it that only ``fast`` uses, that begins
+with a name and a colon: ``# In place: new memory costs more than the additions.`` It extends to the
+next one that is not indented further, or to the end of its block.
+"""
+
+import ast
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rnn_scratch.cli import source_code
+from rnn_scratch.compare.words import Cells
+from rnn_scratch.contract import RNNScratchError
+
+RECORD = Path("notebooks/records/optimizations.json")
+MODEL = "fast"
+NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
+
+
+class Optimization(NamedTuple):
+    """One comment that names an optimisation, with the code under it."""
+
+    name: str
+    file: Path
+    function: str  # the function or class that contains it, or that follows it
+    source: str
+
+
+def find(backend: str) -> list[Optimization]:
+    """The optimisations of a backend, in the order of their files; one may be in several places."""
+    try:
+        paths = source_code.files(backend)
+    except RNNScratchError:
+        return []
+    helpers = [path for path in paths if path.stem not in (*source_code.MODULES, "__init__")]
+    fast = [path for path in paths if path.stem == MODEL]
+    return [each for path in (*fast, *helpers) for each in _of_file(path)]
+
+
+def names(backend: str) -> list[str]:
+    """The names of a backend's optimisations, each once."""
+    return list(dict.fromkeys(each.name for each in find(backend)))
+
+
+def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
+    """The code of an optimisation as a diff against the function of ``scratch`` that it replaces.
+
+    `replaces` names functions: one of the same name as the function that contains the code comes
+    first, then the first of those that the backend's ``scratch`` has.
+    """
+    diffs = []
+    for each in (each for each in find(backend) if each.name == name):
+        candidates = [each.function] if each.function in replaces else replaces
+        old = next(filter(None, (_body(backend, function) for function in candidates)), [])
+        diffs.append(_diff(old, each.source.splitlines()))
+    return "\n\n".join(diffs)
+
+
+def gains(backend: str, record: Path = RECORD) -> Cells | None:
+    """The measured gains of a backend's optimisations as a table; None where there are none."""
+    if not record.exists():
+        return None
+    measured = json.loads(record.read_text(encoding="utf-8"))["backends"].get(backend)
+    if not measured:
+        return None
+    sizes = sorted({int(size) for row in measured for size in row["num_hiddens"]})
+    head = ["optimization", *(f"{size} hidden units" for size in sizes)]
+    rows = [
+        [row["name"], *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes)]
+        for row in measured
+    ]
+    return [head, *rows]
+
+
+def _of_file(path: Path) -> list[Optimization]:
+    text = path.read_text(encoding="utf-8")
+    lines, definitions = text.splitlines(), ast.parse(text).body
+    found = []
+    for number, line in enumerate(lines):
+        match = NAME.match(line)
+        if match is None or (number and lines[number - 1].lstrip().startswith("#")):
+            continue
+        end = _end(lines, number, len(match[1]))
+        source = "\n".join(each[len(match[1]) :] for each in lines[number:end]).rstrip()
+        function = next(
+            (node.name for node in definitions
+             if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+             and (node.end_lineno or 0) > number), "",
+        )  # fmt: skip
+        found.append(Optimization(match[2], path, function, source))
+    return found
+
+
+def _end(lines: list[str], start: int, indent: int) -> int:
+    # Where the code under a comment ends: before the next named comment that is not indented
+    # further, or before the end of the block. At the top level, after one definition.
+    defined = False
+    for number in range(start + 1, len(lines)):
+        line = lines[number]
+        depth = len(line) - len(line.lstrip())
+        if not line.strip():
+            continue
+        match = NAME.match(line)
+        begins = match and not lines[number - 1].lstrip().startswith("#") and depth <= indent
+        if depth < indent or begins or (indent == 0 and depth == 0 and defined):
+            return number
+        defined = defined or line.startswith(("def ", "class "))
+    return len(lines)
+
+
+def _body(backend: str, function: str) -> list[str]:
+    # The lines of a function of ``scratch``, without its signature and its documentation.
+    pieces = source_code.find(backend, function)
+    if not pieces or pieces[0].file.stem != source_code.MODULES[0]:
+        return []
+    (node,) = ast.parse(pieces[0].source).body
+    if not isinstance(node, ast.FunctionDef):
+        return []
+    start = node.body[1 if ast.get_docstring(node) else 0].lineno
+    lines = pieces[0].source.splitlines()
+    while lines[start - 2].lstrip().startswith("#"):
+        start -= 1
+    return [line[4:] for line in lines[start - 1 :]]
+
+
+def _diff(old: list[str], new: list[str]) -> str:
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    lines = []
+    for tag, a1, a2, b1, b2 in matcher.get_opcodes():
+        if tag == "equal":
+            lines += [f" {line}" for line in old[a1:a2]]
+        else:
+            lines += [f"-{line}" for line in old[a1:a2]] + [f"+{line}" for line in new[b1:b2]]
+    return "\n".join(line.rstrip() for line in lines)
