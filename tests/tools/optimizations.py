@@ -2,11 +2,13 @@
 
 Each is undone by itself, in a copy of the backend. The copy and the original take turns in one
 process; the gain is the median, over the turns, of the time without the optimisation relative to
-the time with it. One thread, float32, the chapter's sizes, unless a Case says otherwise.
+the time with it. One thread, float32, the chapter's sizes, unless a Case says otherwise. The gains
+go into the record FILE and into the comments of the backends.
 """
 
 import importlib
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -179,8 +181,8 @@ TENSORFLOW = (
 MXNET = (
     Case("One output layer", (
         ("fast.py", 'scratch.loss(affine(after, params["W_hq"], params["b_q"]), Y)',
-         "scratch.loss(np.concatenate([\n"
-         '            affine(h, params["W_hq"], params["b_q"]) for h in split(after, len(H))]), Y)'),
+         'scratch.loss(np.concatenate([affine(h, params["W_hq"], params["b_q"])\n'
+         "            for h in split(after, len(H))]), Y)"),
     )),
     Case("Rows instead of products", (
         ("fast.py",
@@ -273,6 +275,34 @@ def gain(backend, case, num_hiddens):
     return round(statistics.median(ratios), 3)
 
 
+def comment(row):
+    """The line of a comment that states the gain of an optimisation, a row of the record."""
+    where = {
+        row["threads"] != 1: f" with {row['threads']} threads",
+        row["what"] != "training": f" in {row['what']}",
+        row["vocabulary"] != V: f" with {row['vocabulary']:,} characters",
+    }.get(True, "")
+    gains = ", ".join(f"{row['num_hiddens'][str(size)]:.2f}" for size in SIZES)
+    return f"# Gain{where}: {gains}."
+
+
+def annotate(folder, rows):
+    """Write the gains into the comments of a backend, below the comment with each name."""
+    for path in folder.glob("*.py"):
+        lines, pending = [], None
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r" *# Gain", line):
+                continue
+            if pending and not line.lstrip().startswith("# "):
+                lines.append(pending)
+                pending = None
+            lines.append(line)
+            for row in rows:
+                if line.lstrip().startswith(f"# {row['name']}: "):
+                    pending = line[: line.index("#")] + comment(row)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def measure(name, threads):
     """Yield a row per optimisation of a backend that is measured with this number of threads."""
     backend, _ = registry.start(name, threads)
@@ -312,6 +342,7 @@ def main():
                 else:
                     rows[row["name"]] = row
         record["backends"][name] = [rows[case.name] for case in CASES[name]]
+        annotate(Path(registry.load(name).__file__).parent, record["backends"][name])
     Path(path).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
