@@ -1,4 +1,4 @@
-"""The project from Python: what the commands do, as functions."""
+"""The Python interface: the commands `train`, `predict` and `evaluate` as functions."""
 
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ def train(
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a new model, and keep its record, curve and checkpoint in a folder.
+    """Train a new model; its record, curve and checkpoint are written to a folder.
 
     `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
     own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. `run`
-    is the folder (default: a new dated one under ``runs/``). `settings` are those of
+    is the folder (default: a new dated one under ``runs/``). `settings` are fields of
     `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
     """
     report = report or Report()
@@ -61,7 +61,7 @@ def resume(
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
-    """Continue a run to `num_epochs` epochs, exactly as if it had never stopped.
+    """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
 
     Backend, model, device and number of threads default to those of the last session; in another
     backend the device is the best one. Text and `settings` are the run's, and must be the same if
@@ -70,7 +70,7 @@ def resume(
     folder = _folder(run)
     last = run_folder.read(folder)["sessions"][-1]
     backend = backend or last["backend"]
-    if backend == last["backend"]:  # another number of threads may sum in another order
+    if backend == last["backend"]:  # another number of threads may add in another order
         device, threads = device or last["device"], threads or last["threads"]
         eager = eager or last["eager"]
     device = device or "auto"
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:
-    """The text of this name or of this file; RNNScratchError for both."""
+    """Load the corpus with this name, or this text file; RNNScratchError for both."""
     if text is None:
         return corpora.load(corpus, report.say)
     if corpus is not None:

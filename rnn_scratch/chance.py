@@ -1,9 +1,9 @@
-"""The one source of chance: every draw in the project comes from here.
+"""The only source of randomness: every random number in the project is drawn here.
 
-A generator is keyed by (seed, purpose, epoch), so that a run can go on from any epoch without
-stored random states, and so that one draw more in one place moves no number in another. NumPy
-keeps the streams of ``RandomState`` as they are for good, and not those of ``Generator`` (NEP 19):
-backends on different NumPy versions must see the same numbers.
+A generator is keyed by (seed, purpose, epoch), so that a run can be resumed from any epoch without
+stored random states, and one more draw in one place changes no number in another. NumPy guarantees
+that the streams of ``RandomState`` never change; those of ``Generator`` may (NEP 19). Backends on
+different NumPy versions must get the same numbers.
 """
 
 import numpy as np

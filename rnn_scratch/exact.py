@@ -1,19 +1,20 @@
 """Exact mode: the same parameters in every framework, to the last bit.
 
-Frameworks add up the terms of a matrix product in different orders, so that in float64 an element
-of a gradient differs between them by rounding, 1e-18 to 1e-17. In ordinary training such a
-difference enters the parameters, and after some two hundred epochs the loss surface is so steep
-that it has grown to percents. In exact mode each step lr * g, with g the clipped gradient, is
-rounded to a multiple of GRID before it is taken. Two values 1e-17 apart round to the same multiple
-unless the middle between two multiples lies between them; then nothing differs that could grow.
+Frameworks add the terms of a matrix product in different orders. In float64 an element of a
+gradient therefore differs between them by a rounding error of 1e-18 to 1e-17. In ordinary training
+such a difference enters the parameters, and after about two hundred epochs the loss surface is so
+steep that the difference grows to percents. In exact mode each step lr * g, where g is the clipped
+gradient, is rounded to a multiple of GRID before it is taken. Two values 1e-17 apart are rounded
+to the same multiple, and the difference is gone, unless the midpoint of two multiples lies between
+them.
 
-It is a matter of odds: two values a distance d apart part with probability d / GRID. Summed over
-all elements of all steps, `tests/tools/odds.py` measures the number of divergences to
-expect in a whole training, recorded in ``notebooks/records/odds.json``. A grid four times as coarse
-has a fourth of it. This one is 2**-16 because the quality of the chapter's training does not
-suffer (the same record has the perplexities), and because with a coarser one
-still a small learning rate would leave no step to take. Rounding the state that is carried, too,
-was tried and is not done: it would take about a tenth off the odds.
+So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
+with probability d / GRID. ``tests/tools/odds.py`` adds this up over all elements of all steps, and
+``notebooks/records/odds.json`` has the expected number of divergences in a whole training. A grid
+four times as coarse would divide it by four. The grid is 2**-16 because the chapter's training is
+as good with it as without (the same record has the perplexities), and because with a coarser grid
+and a small learning rate every step would be rounded to zero. Rounding the carried state as well
+was tried: it would reduce the number by only a tenth.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ GRID = 2.0**-16  # of a step, in exact mode
 
 
 def digest(arrays: Arrays) -> str:
-    """16 hexadecimal digits that are equal only where every bit of every parameter is."""
+    """16 hexadecimal digits; they are equal only if every bit of every parameter is."""
     content = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])

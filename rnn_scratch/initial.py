@@ -9,7 +9,7 @@ from .contract import Arrays
 def shapes(vocab_size: int, num_hiddens: int, embedding: int = 0) -> dict[str, tuple[int, ...]]:
     """Shapes by name, in the order in which the parameters are drawn.
 
-    With an embedding, W_e has so many numbers for each token; without (0), inputs are one-hot.
+    `embedding` is the size of a learnable embedding, W_e; with 0, inputs are one-hot vectors.
     """
     return {
         **({"W_e": (vocab_size, embedding)} if embedding else {}),

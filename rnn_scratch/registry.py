@@ -1,4 +1,4 @@
-"""Finds a backend by name, starts it, and says what to do where that fails."""
+"""Backends by name: load one, start it, and say what to do where that fails."""
 
 import difflib
 import importlib
@@ -22,22 +22,22 @@ from .contract import (
 from .system import host, processes
 
 GROUP = "rnn_scratch.backends"
-OURS = ("numpy", "torch", "tensorflow", "mxnet")  # in the order in which they are listed
+OURS = ("numpy", "torch", "tensorflow", "mxnet")  # this project's, in the order of listings
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
 
 
-class NotOffered(RNNScratchError):  # noqa: N818 - it is no fault
-    """A variant of the model that a backend does not have, or not with these options."""
+class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
+    """The backend does not have this variant of the model, or not with these options."""
 
 
 def names() -> list[str]:
-    """The registered backends: ours, then those of other packages."""
+    """The registered backends: this project's, then those of other packages."""
     registered = _entry_points()
     return [name for name in OURS if name in registered] + sorted(set(registered) - set(OURS))
 
 
 def find(name: str) -> str:
-    """The module of the backend of that name; RNNScratchError if there is none."""
+    """The module of the backend with this name; RNNScratchError if there is none."""
     registered = _entry_points()
     if name not in registered:
         close = difflib.get_close_matches(name, registered, 1)
@@ -49,11 +49,11 @@ def find(name: str) -> str:
 
 
 def load(name: str) -> Backend:
-    """The backend of that name, its framework imported.
+    """Import the backend with this name, and with it its framework.
 
-    Raises RNNScratchError when there is none of that name, its framework is missing or does not
-    start, or it lacks a function of the contract. One that the backend raises itself as it is
-    imported passes through: it may say best how to install what is missing.
+    Raises RNNScratchError if no backend has this name, its framework is missing or does not start,
+    or it lacks a function of the contract. An RNNScratchError that the backend itself raises when
+    it is imported is passed on: a backend can say best how to install what it needs.
     """
     module = find(name)
     try:
@@ -76,26 +76,26 @@ def load(name: str) -> Backend:
         ) from error
     if missing := _missing(backend):
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(missing)}: "
-            "rnn_scratch.contract has the specification."
+            f"The {name} backend ({module}) lacks {', '.join(missing)}.\n"
+            "rnn_scratch.contract specifies what a backend must have."
         )
     return backend
 
 
 def how_to_install(name: str) -> str:
-    """The command that installs what a backend of ours needs, or why there is none."""
+    """The command that installs what one of this project's backends needs, or why none does."""
     if not available(name):
         return (
             f"It is not available for this Python ({sys.version_info.major}."
             f"{sys.version_info.minor}) on this platform ({sys.platform})."
         )
-    return f"In the folder of the clone: pip install -e '.[{name}]'"
+    return f"Install it in the folder of the clone: pip install -e '.[{name}]'"
 
 
 def available(name: str) -> bool:
-    """Whether this Python and platform can have the framework of a backend of ours.
+    """Whether the framework of a backend is available for this Python and platform.
 
-    The extra ``all`` of this project's metadata has the conditions, such as MXNet's.
+    The conditions, such as MXNet's, are those of the extra ``all`` in this project's metadata.
     """
     for line in requires("rnn-scratch") or []:
         requirement = Requirement(line)
@@ -106,30 +106,30 @@ def available(name: str) -> bool:
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
-    """The backend of that name with its number of threads set, and that number."""
+    """Load the backend and set its number of threads: the backend, and the number in use."""
     if threads is not None and threads < 1:
-        raise RNNScratchError(f"--threads is {threads}; it must be a whole number from 1 on.")
+        raise RNNScratchError(f"--threads is {threads}; it must be a whole number, at least 1.")
     host.keep_memory()
     backend = load(name)
-    # Before anything else: TensorFlow fixes the number when it first looks for devices.
+    # Before anything is computed: TensorFlow fixes the number when it first looks for devices.
     return backend, backend.machine.set_threads(threads)
 
 
 def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
-    """This device, or for ``auto`` the best that can compute in this dtype."""
+    """This device, or for ``auto`` the backend's best one for this dtype; or RNNScratchError."""
     devices = backend.machine.devices(dtype)
     if device == "auto":
         return devices[0]
     if device not in devices:
         raise RNNScratchError(
-            f"--device is {device}; here the {name} backend computes {dtype} on: "
+            f"--device is {device}; on this machine the {name} backend computes {dtype} on: "
             f"{', '.join(devices)}."
         )
     return device
 
 
 def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
-    """A variant of a backend's model with these parameters; NotOffered where there is none."""
+    """Build a variant of the model with these parameters; NotOffered if the backend has none."""
     if model not in VARIANTS:
         raise RNNScratchError(f"--model is {model!r}; it must be one of {', '.join(VARIANTS)}.")
     module = getattr(backend, model, None)
@@ -143,32 +143,35 @@ def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Opti
         raise NotOffered(str(error)) from error
 
 
-def ready(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
-    """The backends that are ready, each in its own interpreter if it has one.
+def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
+    """The backends that load; `say` is called with a line about each of the others.
 
-    Each of the others is reported in a line.
+    `pythons` names the interpreter of a backend that has an environment of its own.
     """
-    ready = []
+    names_of_usable = []
     for name in names():
         answer = probe(name, python=(pythons or {}).get(name, sys.executable))
-        if answer["ready"]:
-            ready.append(name)
+        if answer["usable"]:
+            names_of_usable.append(name)
         else:
             say(f"{name} is left out: {answer['reason']}")
-    return ready
+    return names_of_usable
+
+
+ready = usable  # its former name
 
 
 def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict[str, Any]:
-    """Whether a backend is ready, asked in a process of its own, which may crash.
+    """Whether a backend loads: tried in a process of its own, because it may crash.
 
-    A dict with ``ready`` and, if it is, ``environment``, ``devices`` and ``threads``; otherwise a
-    ``reason``.
+    A dict with ``usable`` and, if True, ``environment``, ``devices`` and ``threads``, else with
+    the ``reason``.
     """
     try:
         answers = list(processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python))
     except RNNScratchError as error:
-        return {"ready": False, "reason": str(error)}
-    return answers[0] if answers else {"ready": False, "reason": "it ended without an answer"}
+        return {"usable": False, "reason": str(error)}
+    return answers[0] if answers else {"usable": False, "reason": "it ended without an answer"}
 
 
 def describe(name: str) -> Iterator[dict[str, Any]]:
@@ -176,11 +179,11 @@ def describe(name: str) -> Iterator[dict[str, Any]]:
     try:
         backend = load(name)
     except RNNScratchError as error:
-        yield {"ready": False, "reason": str(error)}
+        yield {"usable": False, "reason": str(error)}
         return
     threads = backend.machine.set_threads(None)
     yield {
-        "ready": True,
+        "usable": True,
         "environment": backend.machine.environment(),
         "devices": backend.machine.devices("float32"),
         "threads": threads,
@@ -192,7 +195,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _missing(backend: Backend) -> list[str]:
-    # "scratch.step" and the like; a backend need not have the other variants.
+    # Names such as "scratch.step"; variants other than scratch are optional.
     expected = {
         "scratch": [function.__name__ for function in SCRATCH],
         "machine": [function.__name__ for function in MACHINE],

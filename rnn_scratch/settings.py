@@ -1,9 +1,9 @@
-"""The hyperparameters: what, together with the text, determines every number of a run."""
+"""The hyperparameters. Together with the text they determine every number of a run."""
 
 import dataclasses
 import numbers
 import sys
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Any
 
 from .contract import Options, RNNScratchError, Update
@@ -16,78 +16,85 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] = (), low: int | 
 
 @dataclass(frozen=True)
 class Settings:
-    """The chapter's names and values; RNNScratchError for a value that is not possible."""
+    """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: int = _setting(32, "Subsequences in a minibatch.", low=1)
-    num_steps: int = _setting(35, "Time steps in a subsequence.", low=1)
-    num_hiddens: int = _setting(512, "Hidden units.", low=1)
+    batch_size: int = _setting(32, "Number of subsequences in a minibatch.", low=1)
+    num_steps: int = _setting(35, "Number of time steps in a subsequence.", low=1)
+    num_hiddens: int = _setting(512, "Number of hidden units.", low=1)
     embedding: int = _setting(
         0, "Size of a learnable embedding of the characters; 0: one-hot vectors.", low=0
     )
-    num_epochs: int = _setting(500, "Epochs to train.", low=1)
+    num_epochs: int = _setting(500, "Number of epochs.", low=1)
     lr: float = _setting(1.0, "Learning rate.")
-    sigma: float = _setting(0.01, "Standard deviation σ of the starting weights.")
-    theta: float | None = _setting(1.0, "Clip gradients at this norm θ.")
-    activation: str = _setting("tanh", "Activation of the hidden units.", ("tanh", "relu"))
+    sigma: float = _setting(0.01, "Standard deviation σ of the initial weights.")
+    theta: float | None = _setting(1.0, "Largest norm θ of the gradients; larger ones are clipped.")
+    activation: str = _setting("tanh", "Activation function of the hidden units.", ("tanh", "relu"))
     sampling: str = _setting(
-        "sequential", "How the text is cut into minibatches.", ("sequential", "random")
+        "sequential",
+        "Sequential partitioning or random sampling of the minibatches.",
+        ("sequential", "random"),
     )
     normalize: str = _setting(
         "chapter",
-        "Normalization of the text: letters and spaces only, as in the chapter; the same with a "
-        "space between lines; or none.",
+        "Normalization of the text. chapter: lower-case letters and spaces, as in the chapter; "
+        "spaced: the same with a space between lines; none: the text unchanged.",
         ("chapter", "spaced", "none"),
     )
     max_tokens: int = _setting(
-        10_000, "Characters to train on, from the start of the text; 0: all.", low=0
+        10_000, "Number of characters to train on, from the start of the text; 0: all.", low=0
     )
-    valid_tokens: int = _setting(0, "Held-out characters after those, for evaluation.", low=0)
+    valid_tokens: int = _setting(
+        0, "Number of held-out characters after those, for evaluation.", low=0
+    )
     dtype: str = _setting("float32", "Floating-point type.", ("float32", "float64"))
     exact: bool = _setting(
-        False, "Exact mode, in float64: the same parameters in every backend, to the last bit."
+        False, "Exact mode: the same parameters in every backend to the last bit, in float64."
     )
     seed: int = _setting(0, "Random seed.", low=0)
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Check every value; numbers of other types, such as NumPy's, become Python's."""
         for item in dataclasses.fields(self):
-            value, option = getattr(self, item.name), option_of(item.name)
-            if item.name == "theta" and value is None:
-                continue
-            if isinstance(item.default, bool):
-                _require(isinstance(value, bool), option, value, "True or False")
-                continue
-            if item.metadata["choices"]:
-                _require(value in item.metadata["choices"], option, value,
-                         "one of " + ", ".join(item.metadata["choices"]))  # fmt: skip
-            elif item.metadata["low"] is not None:
-                low = item.metadata["low"]
-                whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-                # Below 2**32 because that is what NumPy takes as part of a seed.
-                _require(whole and low <= value < 2**32, option, value,
-                         f"a whole number from {low} to 2**32 - 1")  # fmt: skip
-                object.__setattr__(self, item.name, int(value))
-            else:
-                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-                _require(number and 0 < value <= sys.float_info.max, option, value,
-                         "a finite number above 0")  # fmt: skip
-                object.__setattr__(self, item.name, float(value))
-        _require(not self.exact or self.dtype == "float64", "--dtype", self.dtype,
-                 "float64 in exact mode")  # fmt: skip
+            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        if self.exact and self.dtype != "float64":
+            raise _invalid("dtype", self.dtype, "float64 in exact mode")
 
 
-def _require(good: bool, option: str, value: object, wanted: str) -> None:
-    if not good:
-        raise RNNScratchError(f"{option} is {value!r}; it must be {wanted}.")
+def _checked(item: Field, value: Any) -> Any:
+    # The value of a setting as the type of its default, or an error.
+    choices, low = item.metadata["choices"], item.metadata["low"]
+    if item.name == "theta" and value is None:
+        return None
+    if isinstance(item.default, bool):
+        if not isinstance(value, bool):
+            raise _invalid(item.name, value, "True or False")
+        return value
+    if choices:
+        if value not in choices:
+            raise _invalid(item.name, value, "one of " + ", ".join(choices))
+        return value
+    kind = numbers.Real if low is None else numbers.Integral
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if low is None:
+        if not (is_number and 0 < value <= sys.float_info.max):
+            raise _invalid(item.name, value, "a finite number above 0")
+        return float(value)
+    if not (is_number and low <= value < 2**32):  # NumPy's limit for the parts of a seed
+        raise _invalid(item.name, value, f"a whole number from {low} to 2**32 - 1")
+    return int(value)
+
+
+def _invalid(name: str, value: object, expected: str) -> RNNScratchError:
+    return RNNScratchError(f"{option_of(name)} is {value!r}; it must be {expected}.")
 
 
 def option_of(name: str) -> str:
-    """The command line's name of a setting."""
+    """The command-line option of a setting."""
     return "--epochs" if name == "num_epochs" else "--" + name.replace("_", "-")
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-    """Lines that name the settings in which two differ, but for the number of epochs."""
+    """A line for each setting that differs between two, except for the number of epochs."""
     return [
         f"{option_of(item.name)}: {getattr(old, item.name)} before, {getattr(new, item.name)} now"
         for item in dataclasses.fields(Settings)

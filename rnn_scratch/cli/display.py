@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: progress, tables, the words at the end."""
+"""Output for the terminal: progress, tables, and the last lines of a training."""
 
 import shlex
 import statistics
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..contract import VARIANTS
 from ..runs import checkpoint
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
@@ -19,8 +20,8 @@ from ..settings import Settings
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal, or the pipe in its place, where no line is cut to a width."""
-    # No emoji: a text's :key: is no picture.
+    """The terminal or pipe; lines to a pipe are not wrapped."""
+    # No emoji: ":key:" in a text must not become a picture.
     screen = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not screen.is_terminal:
         screen.width = 10_000
@@ -28,7 +29,7 @@ def console(stderr: bool = False) -> Console:
 
 
 class Lines(Report):
-    """Progress as lines: each tenth epoch and the last, with what the model writes by then."""
+    """Progress as lines: every tenth epoch, with a sample of the model's text, and the last."""
 
     def __init__(self, screen: Console) -> None:
         """Print on this console."""
@@ -36,11 +37,11 @@ class Lines(Report):
         self.folder: Path | None = None
 
     def say(self, line: str) -> None:
-        """Print it."""
+        """Print the message."""
         self.screen.print(line, soft_wrap=True)
 
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
-        """Say what is trained where."""
+        """Print what is trained, and where."""
         self.folder, self.last = folder, settings.num_epochs
         self.say(
             f"{session['backend']} ({session['model']}) on {session['device']}, threads: "
@@ -48,14 +49,14 @@ class Lines(Report):
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        """Print an epoch that is shown."""
+        """Print every tenth epoch, and the last."""
         if epoch.epoch % SAMPLE_EVERY == 0 or epoch.epoch == self.last:
-            self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}"
-                     + (f"  {epoch.sample!r}" if epoch.sample else ""))  # fmt: skip
+            sample = f"  {epoch.sample!r}" if epoch.sample else ""
+            self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
 
 
 class Bar(Lines):
-    """The same, with a live bar under the lines."""
+    """The same lines, and a progress bar below them."""
 
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Show the bar."""
@@ -91,7 +92,7 @@ class Bar(Lines):
         )
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if hasattr(self, "progress"):
             self.progress.stop()
 
@@ -100,70 +101,70 @@ def numbers(epoch: Epoch) -> str:
     """Perplexity and speed of an epoch in one line."""
     held_out = ""
     if epoch.valid_loss is not None:
-        held_out = f" (held out {shown(epoch.valid_perplexity)})"
+        held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
     speed = epoch.tokens / epoch.seconds
-    return f"perplexity {shown(epoch.perplexity)}{held_out}  {speed:,.0f} tokens/s"
+    return f"perplexity {format_perplexity(epoch.perplexity)}{held_out}  {speed:,.0f} tokens/s"
 
 
-def shown(perplexity: float | None) -> str:
-    """A perplexity in few digits."""
+def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
+    """A perplexity with this number of digits after the point; large ones with an exponent."""
     if perplexity is None:
         return "above 1e300"
-    return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
+    return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
+
+
+shown = format_perplexity  # its former name
 
 
 def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
-    own = [row for row in history if row.epoch > session["from_epoch"]]
-    speed = statistics.median(row.tokens / row.seconds for row in own)
-    last = own[-1].perplexity
-    perplexity = f"{last:.1f}" if last is not None and last < 1000 else shown(last)
+    epochs = [row for row in history if row.epoch > session["from_epoch"]]
+    speed = statistics.median(row.tokens / row.seconds for row in epochs)
+    perplexity = format_perplexity(epochs[-1].perplexity, 1)
     return [
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],
     ]
 
 
-def how_to_go_on(folder: Path, interrupted: bool) -> str:
-    """What is kept of a run that has stopped, and the command that goes on with it."""
+def how_to_resume(folder: Path, interrupted: bool) -> str:
+    """The checkpoint that a stopped run has kept, and the command that resumes it."""
     saved = checkpoint.load(checkpoint.find(folder))
     last = run_folder.read(folder)["settings"]["num_epochs"]
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
-    if saved.epoch == last:  # only the picture, say, was not drawn any more
+    if saved.epoch == last:  # only something after it has failed, such as drawing the curve
         return f"{kept}, the last one, is kept in {folder}."
-    return f"{kept} is kept. To go on from there:\n{line}"
+    return f"{kept} is kept. To resume from there:\n{line}"
 
 
-def runs_table(found: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Table:
+def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Table:
     """The runs, a row each."""
     table = Table("run", "started", "backend", "text", "epochs", "perplexity", "state", box=None)
-    for folder, record, history in found:
+    for folder, record, history in runs:
         session = record["sessions"][-1]
-        state = session["outcome"]
-        # A session that was killed could not say so.
-        state = "running, or killed" if state == "running" else state
-        done = history[-1].epoch if history else 0
+        model, outcome = session["model"], session["outcome"]
+        last = history[-1].epoch if history else 0
         table.add_row(
             str(folder),
             session["started"][:16].replace("T", " "),
-            session["backend"]
-            + ("" if session["model"] == "scratch" else f" ({session['model']})"),
+            session["backend"] + ("" if model == VARIANTS[0] else f" ({model})"),
             record["text"]["corpus"],
-            f"{done}/{record['settings']['num_epochs']}",
-            shown(history[-1].perplexity) if history else "",
-            state,
+            f"{last}/{record['settings']['num_epochs']}",
+            format_perplexity(history[-1].perplexity) if history else "",
+            # A session that is killed cannot record it.
+            "running, or killed" if outcome == "running" else outcome,
         )
     return table
 
 
 def backends_table(probes: dict[str, dict[str, Any]]) -> Table:
-    """The backends, a row each, with what installs those that are missing."""
-    table = Table("backend", "ready", "devices", "versions", "what to do", box=None)
-    for name, found in probes.items():
-        if found["ready"]:
-            versions = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
-            table.add_row(name, "yes", ", ".join(found["devices"]), versions, "")
+    """The backends, a row each, with the reason why one does not load, and what to do."""
+    table = Table("backend", "usable", "devices", "versions", "what to do", box=None)
+    for name, probe in probes.items():
+        if probe["usable"]:
+            versions = ", ".join(f"{key} {value}" for key, value in probe["environment"].items())
+            table.add_row(name, "yes", ", ".join(probe["devices"]), versions, "")
         else:
-            table.add_row(name, "no", "", "", found["reason"])
+            table.add_row(name, "no", "", "", probe["reason"])
     return table

@@ -1,4 +1,4 @@
-"""The commands `runs` and `backends`: what there is."""
+"""The commands `runs` and `backends`: lists of both."""
 
 from pathlib import Path
 
@@ -13,21 +13,19 @@ from . import display
 @click.argument("folder", default="runs")
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first."""
-    if not (found := run_folder.listing(Path(folder))):
-        click.echo(f"There are no runs in {folder}. Make one: rnn-scratch train")
+    entries = run_folder.listing(Path(folder))
+    if not entries:
+        click.echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
-    display.console().print(display.runs_table(found))
+    display.console().print(display.runs_table(entries))
 
 
 @click.command()
 def backends() -> None:
-    """List the backends: version, devices, ready or not, and what installs what is missing."""
+    """List the backends with their devices and versions, or with the reason why one fails."""
     screen = display.console()
     probes = {}
     for name in registry.names():
-        if screen.is_terminal:
-            with screen.status(f"asking {name} ..."):
-                probes[name] = registry.probe(name)
-        else:
+        with screen.status(f"loading {name} ..."):
             probes[name] = registry.probe(name)
     screen.print(display.backends_table(probes))

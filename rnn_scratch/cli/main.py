@@ -1,4 +1,4 @@
-"""The command line: finds the command, calls it, and turns errors into messages."""
+"""The command line: calls the command, and prints errors as messages."""
 
 import importlib
 import io
@@ -11,7 +11,7 @@ import click
 
 from ..contract import RNNScratchError
 
-COMMANDS = {  # and the module of each, imported only for a command that is called or listed
+COMMANDS = {  # and the module of each, which is imported only if the command is needed
     "train": "train",
     "predict": "predict",
     "evaluate": "predict",
@@ -26,14 +26,14 @@ OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_al
 
 
 class Commands(click.Group):
-    """The commands of COMMANDS."""
+    """The commands, each imported from its module when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """The names of the commands, in the order of the help text."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+        """The command with this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
@@ -44,16 +44,16 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
-    """One recurrent language model, from scratch, in several frameworks.
+    """A recurrent language model from scratch, in several frameworks.
 
-    Train one:  rnn-scratch train --backend torch
+    For example:  rnn-scratch train --backend torch
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and leave with its exit code; a fault is told in words, never a traceback."""
+    """Run a command and exit with its code; errors become messages without a traceback."""
     for stream in (sys.stdout, sys.stderr):
-        # A text may have letters that the terminal's encoding lacks: no reason to stop training.
+        # Characters that the terminal's encoding lacks must not stop a training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -68,17 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except OSError as error:
         if error.filename is None:
-            # Of the output: whoever read it has gone, or its disk is full. Python would say so at
-            # exit once more.
+            # The error is one of stdout: its reader has exited, or its disk is full. Without this,
+            # Python would report it once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         click.echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
         sys.exit(2)
     except Exception as error:
-        # Frameworks have exceptions of their own for want of memory: only their words are alike.
+        # Each framework has its own exception for too little memory; only the messages are alike.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
-        reason = (str(error).splitlines() or ["no more to be had"])[0].removesuffix(".")
+        reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
         click.echo(f"Error: There is not enough memory: {reason}.", err=True)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""Options shared by several commands."""
 
 import dataclasses
 import os
@@ -14,37 +14,60 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each setting; one that is not given is None, so that it can be told."""
+    """Add an option for each setting; its value is None if it is not on the command line."""
     for item in reversed(dataclasses.fields(Settings)):
         choices, default = item.metadata["choices"], item.default
         if isinstance(default, bool):
-            command = click.option(
+            option = click.option(
                 option_of(item.name),
                 item.name,
                 is_flag=True,
                 default=None,
                 help=item.metadata["help"],
-            )(command)
-            continue
-        kind = click.Choice(choices) if choices else type(default)
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
-        help = f"{item.metadata['help']}  [default: {shown}]"
-        command = click.option(option_of(item.name), item.name, type=kind, help=help)(command)
-    return click.option("--no-clip", is_flag=True, help="Don't clip gradients.")(command)
+            )
+        else:
+            number = f"{default:g}" if isinstance(default, float) else str(default)
+            option = click.option(
+                option_of(item.name),
+                item.name,
+                type=click.Choice(choices) if choices else type(default),
+                help=f"{item.metadata['help']}  [default: {number}]",
+            )
+        command = option(command)
+    return click.option("--no-clip", is_flag=True, help="Do not clip the gradients.")(command)
 
 
-def place_options(backend_help: str) -> Decorator:
-    """Add the options that say where something is computed."""
+def place_options(backend: str, model: str, device: str, threads: str) -> Decorator:
+    """Add the options that determine where and how a model is computed, with these defaults."""
+    options = (
+        click.option(
+            "--backend",
+            metavar="NAME",
+            help=f"Backend to use; `rnn-scratch backends` lists them.  [default: {backend}]",
+        ),
+        click.option(
+            "--model",
+            type=click.Choice(VARIANTS),
+            help="Variant of the model: the plain implementation, the same optimized by hand, or "
+            f"the framework's own layers.  [default: {model}]",
+        ),
+        click.option(
+            "--device",
+            metavar="NAME",
+            help="Device: cpu, cuda, mps, or auto for the best one that the backend reports.  "
+            f"[default: {device}]",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Number of threads.  [default: {threads}]",
+        ),
+        verbose_option,
+    )
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in (
-            click.option("--verbose", is_flag=True, help="Show the framework's own messages."),
-            click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
-            click.option("--device", help="cpu, cuda, mps; auto: the best one."),
-            click.option("--model", type=click.Choice(VARIANTS),
-                         help="Plain, optimised by hand, or on the framework's own layers."),
-            click.option("--backend", help=backend_help),
-        ):  # fmt: skip
+        for option in reversed(options):
             command = option(command)
         return command
 
@@ -53,12 +76,12 @@ def place_options(backend_help: str) -> Decorator:
 
 def text_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name a text."""
-    command = click.option("--text", metavar="FILE", help="A UTF-8 text file of your own.")(command)
+    command = click.option("--text", metavar="FILE", help="UTF-8 text file to use.")(command)
     return click.option(
         "--corpus",
         metavar="NAME",
-        help="time-machine, war-of-the-worlds or tide-clock (built in).  "
-        "[default: time-machine, or tide-clock where that can't be had]",
+        help="Text to use: time-machine, war-of-the-worlds or tide-clock (built in).  "
+        "[default: time-machine, or tide-clock if that is unavailable]",
     )(command)
 
 
@@ -67,24 +90,26 @@ unknown_option = click.option(
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters that the model's vocabulary lacks.",
+    help="Whether characters that the model's vocabulary lacks are an error or are skipped.",
 )
 
+verbose_option = click.option("--verbose", is_flag=True, help="Show the messages of frameworks.")
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given on the command line."""
+
+def specified(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def settings_from(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
-    """The settings that were given; RNNScratchError for two that exclude each other."""
-    settings = given(options)
+    """The settings on the command line; RNNScratchError for two that exclude each other."""
+    settings = specified(options)
     if no_clip and "theta" in settings:
-        raise RNNScratchError("--theta and --no-clip were both given: they exclude each other.")
+        raise RNNScratchError("--theta and --no-clip exclude each other: omit one of them.")
     return {**settings, "theta": None} if no_clip else settings
 
 
 def show_messages(verbose: bool) -> None:
-    """Let the frameworks print their own messages: backends read this when they start."""
+    """Let frameworks print their messages; backends read this variable when they are imported."""
     if verbose:
         os.environ["RNN_SCRATCH_VERBOSE"] = "1"

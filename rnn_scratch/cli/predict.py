@@ -1,4 +1,4 @@
-"""The commands `predict` and `evaluate`: a trained model at work."""
+"""The commands `predict` and `evaluate`: inference with a trained model."""
 
 from typing import Any
 
@@ -6,37 +6,45 @@ import click
 
 from .. import api
 from . import display
-from .options import given, place_options, show_messages, text_options, unknown_option
+from .options import place_options, show_messages, specified, text_options, unknown_option
+
+DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
 
 
 @click.command()
 @click.argument("run")
-@click.option("--prefix", help="Text to begin with.  "
-              "[default: \"time traveller \", or the beginning of the run's text]")  # fmt: skip
-@click.option("--length", default=50, show_default=True, help="Characters to write after it.")
-@click.option("--temperature", type=float, help="Draw the characters; low is careful, high is wild."
-              "  [default: always the most likely one]")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Where chance begins.")
+@click.option(
+    "--prefix",
+    help="Text to continue.  "
+    '[default: "time traveller ", or the beginning of the run\'s text if that is not possible]',
+)
+@click.option("--length", default=50, show_default=True, help="Number of characters to generate.")
+@click.option(
+    "--temperature",
+    type=float,
+    help="Sample the characters at this temperature: below 1 likely ones are preferred, above 1 "
+    "less likely ones occur more often.  [default: always choose the most likely character]",
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed for --temperature.")
 @unknown_option
-@place_options("Who computes.  [default: the run's own]")
+@place_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:
-    """Let the model of RUN, a folder or a checkpoint, write on from a prefix."""
+    """Continue a prefix with the model of RUN, the folder of a run or a checkpoint file."""
     show_messages(verbose)
-    click.echo(api.predict(run, prefix, **given(options)))
+    click.echo(api.predict(run, prefix, **specified(options)))
 
 
 @click.command()
 @click.argument("run")
 @text_options
 @unknown_option
-@place_options("Who computes.  [default: the run's own]")
+@place_options(**DEFAULTS)
 def evaluate(run: str, verbose: bool, **options: Any) -> None:
-    """Perplexity of the model of RUN on a text, with what takes no model beside it."""
+    """Compute the perplexity of the model of RUN on a text, and of two baselines."""
     show_messages(verbose)
-    found = api.evaluate(run, report=display.Lines(display.console()), **given(options))
-    skipped = f" ({found.skipped:,} unknown ones skipped)" if found.skipped else ""
-    click.echo(
-        f"perplexity {display.shown(found.perplexity)} on {found.tokens:,} characters{skipped}"
-    )
-    click.echo(f"uniform    {found.uniform:.2f}  all characters of the vocabulary equally likely")
-    click.echo(f"unigram    {found.unigram:.2f}  each as likely as it is frequent in this text")
+    result = api.evaluate(run, report=display.Lines(display.console()), **specified(options))
+    perplexity = display.format_perplexity(result.perplexity)
+    skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
+    click.echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
+    click.echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")
+    click.echo(f"unigram    {result.unigram:.2f}  characters as likely as they are frequent here")

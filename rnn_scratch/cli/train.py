@@ -8,27 +8,35 @@ from .. import api
 from ..contract import RNNScratchError
 from . import display
 from .options import (
-    given,
     place_options,
     settings_from,
     settings_options,
     show_messages,
+    specified,
     text_options,
 )
 
 
 @click.command()
-@place_options("Who computes: torch, numpy, ...  [default: torch; a resumed run's own]")
-@click.option("--resume", metavar="RUN", help="Go on with this run, to --epochs.")
-@click.option("--run", metavar="FOLDER", help="Where the run goes.  [default: a new one in runs/]")
+@place_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
+@click.option("--resume", metavar="RUN", help="Resume the run in this folder; requires --epochs.")
+@click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @text_options
-@click.option("--eager", is_flag=True, help="Run uncompiled what is compiled, to step through it.")
+@click.option("--eager", is_flag=True, help="Run compiled functions uncompiled, to debug them.")
 @settings_options
 def train(
-    resume: str | None, run: str | None, no_clip: bool, verbose: bool,
-    corpus: str | None, text: str | None, **options: Any,
-) -> None:  # fmt: skip
-    """Train a model on a text, and read what it writes."""
+    resume: str | None,
+    run: str | None,
+    no_clip: bool,
+    verbose: bool,
+    corpus: str | None,
+    text: str | None,
+    **options: Any,
+) -> None:
+    """Train a model on a text, and print text that it generates.
+
+    With --resume, backend, model, device and number of threads are by default the resumed run's.
+    """
     show_messages(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
     settings = settings_from(options, no_clip)
@@ -37,21 +45,19 @@ def train(
     try:
         if resume is None:
             done = api.train(
-                corpus=corpus, text=text, run=run, report=report, **given(place), **settings
-            )  # fmt: skip
+                run=run, corpus=corpus, text=text, report=report, **specified(place), **settings
+            )
         else:
             if run is not None:
-                raise RNNScratchError("--resume goes on in the run's own folder: leave out --run.")
+                raise RNNScratchError("--resume continues in the run's folder: omit --run.")
             if "num_epochs" not in settings:
-                raise RNNScratchError("--resume needs --epochs N: to how many epochs should it go?")
-            done = api.resume(
-                resume, corpus=corpus, text=text, report=report, **place, **settings
-            )  # fmt: skip
-    except (KeyboardInterrupt, RNNScratchError) as stopped:
-        diverged = getattr(stopped, "exit_code", 2) == 1  # and would do so again
+                raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
+            done = api.resume(resume, corpus=corpus, text=text, report=report, **place, **settings)
+    except (KeyboardInterrupt, RNNScratchError) as error:
+        diverged = getattr(error, "exit_code", 2) == 1  # and would diverge again
         if report.folder is not None and not diverged:
-            interrupted = isinstance(stopped, KeyboardInterrupt)
-            report.say(display.how_to_go_on(report.folder, interrupted))
+            interrupted = isinstance(error, KeyboardInterrupt)
+            report.say(display.how_to_resume(report.folder, interrupted))
         raise
     for line in display.ending(done.history, done.record["sessions"][-1]):
         report.say(line)

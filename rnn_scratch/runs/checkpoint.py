@@ -1,4 +1,4 @@
-"""The checkpoint: a safetensors file that every backend reads and writes alike."""
+"""The checkpoint: a safetensors file, the same for every backend."""
 
 import dataclasses
 import json
@@ -18,17 +18,17 @@ FORMAT = "rnn-scratch 1"
 
 
 class Checkpoint(NamedTuple):
-    """A model after an epoch, with all that is needed to use it and to go on from it."""
+    """A model after an epoch, with everything needed to use it and to resume its training."""
 
     arrays: Arrays
     vocab: list[str]
     settings: Settings
     epoch: int
-    text_sha256: str  # of the text before it was normalised
+    text_sha256: str  # of the text before normalization
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it; the file at `path` is the old one until the new one is whole."""
+    """Write a checkpoint; the file at `path` is replaced only when the new one is complete."""
     from safetensors.numpy import save as to_bytes
 
     metadata = {
@@ -42,20 +42,20 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def find(run: str | Path) -> Path:
-    """The checkpoint of a run, given as its folder or as the file itself."""
+    """The path of a run's checkpoint, from the run's folder or the file itself."""
     path = Path(run)
     if path.is_dir():
         path = path / FILE
     if not path.exists():
         raise RNNScratchError(
             f"There is no checkpoint at {path}.\n"
-            "Give the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
+            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
         )
     return path
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify it; RNNScratchError if it is damaged, foreign, or does not fit together."""
+    """Read and verify a checkpoint; RNNScratchError if it is damaged or not a checkpoint."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -65,16 +65,17 @@ def load(path: Path) -> Checkpoint:
             arrays = {name: file.get_tensor(name) for name in file.keys()} if ours else {}  # noqa: SIM118
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error}.") from error
-    # The two others come with types of numbers that NumPy does not have.
+    # The latter two are raised for types of numbers that NumPy does not have.
     except (SafetensorError, TypeError, AttributeError) as error:
         raise RNNScratchError(
-            f"{path} is damaged, or no safetensors file at all ({error}).\n"
+            f"{path} is damaged, or not a safetensors file ({error}).\n"
             "Use another copy of it, or train again."
         ) from error
     if metadata.get("format") != FORMAT:
         raise RNNScratchError(
-            f"{path} is a safetensors file, but not a checkpoint of this program: its metadata "
-            f"say format {metadata.get('format')!r}, wanted is {FORMAT!r}."
+            f"{path} is a safetensors file, but not a checkpoint that this version of rnn-scratch "
+            f"can read: the format in its metadata is {metadata.get('format')!r} instead of "
+            f"{FORMAT!r}.\nUse the program that wrote it."
         )
     try:
         checkpoint = Checkpoint(
@@ -85,10 +86,10 @@ def load(path: Path) -> Checkpoint:
             metadata["text_sha256"],
         )
     except (KeyError, TypeError, ValueError, RNNScratchError) as error:
-        raise RNNScratchError(f"The metadata of {path} are damaged: {error!r}.") from error
+        raise RNNScratchError(f"The metadata of {path} is damaged: {error!r}.") from error
     _verify(path, checkpoint)
-    # The file has them in the order of the alphabet. A backend adds up the gradients' norm in this
-    # one, and with another sum a resumed run would not be to the last bit what it was.
+    # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
+    # in the order of `shapes`; another order could change the last bit of a resumed run.
     return checkpoint._replace(arrays={name: arrays[name] for name in _shapes(checkpoint)})
 
 
@@ -103,16 +104,16 @@ def _verify(path: Path, checkpoint: Checkpoint) -> None:
     characters = strings and vocab[:1] == [UNKNOWN] and all(len(token) == 1 for token in vocab[1:])
     if not characters or len(set(vocab)) != len(vocab):
         raise RNNScratchError(
-            f"The vocabulary in {path} is no list of {UNKNOWN} and different characters."
+            f"The vocabulary in {path} is not a list of {UNKNOWN} and distinct characters."
         )
     if checkpoint.epoch < 0:
         raise RNNScratchError(f"The epoch in {path} is {checkpoint.epoch}, below 0.")
     expected = _shapes(checkpoint)
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != expected:
+    actual = {name: array.shape for name, array in arrays.items()}
+    if actual != expected:
         raise RNNScratchError(
             f"The tensors in {path} don't fit its vocabulary of {len(vocab)} and its "
-            f"{settings.num_hiddens} hidden units.\nExpected: {expected}\nFound: {found}"
+            f"{settings.num_hiddens} hidden units.\nExpected: {expected}\nIn the file: {actual}"
         )
     for name, array in arrays.items():
         if array.dtype != np.dtype(settings.dtype):

@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""The curve of a run: perplexity against epochs, as a picture."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -9,12 +9,12 @@ from .folder import Epoch
 
 
 def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
-    """Draw perplexity against epochs, a curve per name, dashed where text was held out.
+    """Draw perplexity against epochs: a line per name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is too large for a float are left out. Written as PNG or SVG, by the
-    ending of `path`.
+    Epochs whose perplexity is too large for a float are omitted. The suffix of `path` determines
+    the format, PNG or SVG.
     """
-    # Not pyplot: it would look for a window system, and keep every figure alive.
+    # Not pyplot, which would look for a window system and keep every figure in memory.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")

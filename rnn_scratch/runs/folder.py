@@ -1,9 +1,9 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
-``run.json``                the settings, the text, and each session: where, when, its result
-``history.jsonl``           a line of JSON per epoch, written as it ends
+``run.json``                settings, text, and each session: where, when and with what result
+``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the model after the last whole epoch
+``checkpoint.safetensors``  the model after the last complete epoch
 """
 
 import contextlib
@@ -17,12 +17,13 @@ from ..settings import Settings
 from ..system import files
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-FORMAT = 2  # of the record
+FORMAT = 2  # of the record, as written
+FORMATS = (1, FORMAT)  # that can be read
 PARENT = Path("runs")
 
 
 class Epoch(NamedTuple):
-    """One epoch of training, as the history keeps it; losses are means in nats per character."""
+    """One epoch of training, as in the history; losses are means in nats per character."""
 
     epoch: int
     loss: float
@@ -32,11 +33,11 @@ class Epoch(NamedTuple):
     tokens: int
     seconds: float
     backend: str
-    sample: str | None  # what the model wrote, every tenth epoch
+    sample: str | None  # generated text, every tenth epoch
 
 
 def create(folder: Path | None, backend: str) -> Path:
-    """Make the folder of a new run: this one, or by default a dated one under ``runs/``."""
+    """Create the folder of a new run: this one, or by default a dated one under ``runs/``."""
     try:
         if folder is None:
             return dated(backend)
@@ -44,23 +45,23 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} exists already.\nGive another with --run, or "
+            f"The run folder {folder or PARENT} exists already.\nChoose another with --run, or "
             f"resume the run in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
         ) from error
     except OSError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} could not be made: {error.strerror}."
+            f"The run folder {folder or PARENT} could not be created: {error.strerror}."
         ) from error
 
 
-def dated(what: str) -> Path:
-    """A new folder under ``runs/``, named by the time and this word."""
+def dated(label: str) -> Path:
+    """Create a folder under ``runs/`` whose name is the time and this label."""
     PARENT.mkdir(exist_ok=True)
-    stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{what}"
+    stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{label}"
     number = 1
     while True:
         folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
-        # Made, and not looked for first: another run may begin in the same second.
+        # Created without a check whether it exists: another run may start in the same second.
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
@@ -68,50 +69,55 @@ def dated(what: str) -> Path:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of a run; RNNScratchError where there is none or it is damaged.
+    """The record of a run; RNNScratchError if there is none or it is damaged.
 
-    In records of format 1 ``scratch`` is the name of the code that is now ``fast``.
+    Format 1 knew no ``fast``: its ``scratch`` is the code that has this name now.
     """
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        Settings(**record["settings"])
-        for key in ("corpus", "origin", "sha256"):
-            record["text"][key]
-        for key in ("backend", "model", "device", "outcome"):
-            record["sessions"][-1][key]
-        record["format"]
-        _started(record)
+        if record["format"] in FORMATS:
+            _verify(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"{folder} is not the folder of a run: it has no {RECORD}.\n"
-            "`rnn-scratch runs` lists the runs there are."
+            "`rnn-scratch runs` lists the runs."
         ) from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, RNNScratchError) as error:
-        raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
+        raise RNNScratchError(f"{path} could not be read or is damaged: {error!r}.") from error
+    if record["format"] not in FORMATS:
+        raise RNNScratchError(
+            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads only "
+            f"{' and '.join(map(str, FORMATS))}.\nUse the version that wrote it, or a newer one."
+        )
     if record["format"] == 1:
         for session in record["sessions"]:
             session["model"] = session["model"].replace("scratch", "fast")
-    elif record["format"] != FORMAT:
-        raise RNNScratchError(
-            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads "
-            f"formats 1 and {FORMAT}.\nUse the version that wrote it."
-        )
     return record | {"format": FORMAT}
 
 
+def _verify(record: dict[str, Any]) -> None:
+    # Raise an error of some kind if something is missing or impossible.
+    Settings(**record["settings"])
+    for key in ("corpus", "origin", "sha256"):
+        record["text"][key]
+    for key in ("backend", "model", "device", "threads", "eager", "outcome"):
+        record["sessions"][-1][key]
+    _started(record)
+
+
 def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record; the old one stays until the new one is complete."""
+    """Write the record; the old one is replaced only when the new one is complete."""
     text = json.dumps(record, indent=2, ensure_ascii=False)
     files.replace(folder / RECORD, text.encode() + b"\n")
 
 
 def history(folder: Path) -> list[Epoch]:
-    """The epochs recorded so far; a last line that a kill cut short is left out."""
+    """The epochs recorded so far, without a last line that a kill has left incomplete."""
     path = folder / HISTORY
     if not path.exists():
         return []
-    # Bytes: a kill may cut a character in two, and other characters than \n end lines of a text.
+    # As bytes: a kill may split a character, and in text other characters than \n end lines.
     *lines, last = path.read_bytes().split(b"\n")
     epochs = []
     for number, line in enumerate(lines, 1):
@@ -125,7 +131,7 @@ def history(folder: Path) -> list[Epoch]:
 
 
 def append(folder: Path, epoch: Epoch) -> None:
-    """Add an epoch to the history, at once on disk."""
+    """Add an epoch to the history on disk."""
     path = folder / HISTORY
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -135,14 +141,14 @@ def append(folder: Path, epoch: Epoch) -> None:
 
 
 def cut_history(folder: Path, epoch: int) -> list[Epoch]:
-    """Drop what was recorded after this epoch, so that the history ends where the model is.
+    """Remove the epochs after this one, the checkpoint's, from the history; returns the others.
 
-    Files that a kill left half written go with it.
+    Incomplete files that a kill has left behind are deleted as well.
     """
-    files.sweep(folder)
-    kept = [row for row in history(folder) if row.epoch <= epoch]
-    files.replace(folder / HISTORY, "".join(map(_line, kept)).encode())
-    return kept
+    files.delete_temporary(folder)
+    rows = [row for row in history(folder) if row.epoch <= epoch]
+    files.replace(folder / HISTORY, "".join(map(_line, rows)).encode())
+    return rows
 
 
 def _line(epoch: Epoch) -> str:
@@ -150,14 +156,12 @@ def _line(epoch: Epoch) -> str:
 
 
 def listing(parent: Path) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
-    """The runs under a folder, newest first: folder, record, history. Damaged ones are left out."""
-    found = []
+    """The runs in a folder, newest first: folder, record, history. Damaged ones are omitted."""
+    runs = []
     for path in parent.glob(f"*/{RECORD}"):
-        try:
-            found.append((path.parent, read(path.parent), history(path.parent)))
-        except RNNScratchError:
-            continue
-    return sorted(found, key=lambda run: (_started(run[1]), str(run[0])), reverse=True)
+        with contextlib.suppress(RNNScratchError):
+            runs.append((path.parent, read(path.parent), history(path.parent)))
+    return sorted(runs, key=lambda run: (_started(run[1]), str(run[0])), reverse=True)
 
 
 def _started(record: dict[str, Any]) -> datetime.datetime:

@@ -1,4 +1,4 @@
-"""Inference with a trained model: prediction, and evaluation on other texts."""
+"""Inference with a trained model: text generation, and evaluation on other texts."""
 
 import math
 from pathlib import Path
@@ -19,20 +19,20 @@ PREFIX = "time traveller "
 
 
 class Evaluation(NamedTuple):
-    """How well a model predicts a text, and two baselines that need no model."""
+    """How well a model predicts a text, and two baselines without a model."""
 
     tokens: int
     perplexity: float | None  # None where it is too large for a float
     uniform: float  # every character of the vocabulary equally likely
-    unigram: float  # each as likely as it is frequent in this very text
-    skipped: int  # characters left out because the vocabulary lacks them
+    unigram: float  # every character as likely as it is frequent in this text
+    skipped: int  # characters omitted because the vocabulary lacks them
 
 
 def load(run: str | Path, place: dict[str, Any]) -> tuple[Setup, Checkpoint]:
-    """The model of a run's folder or of a checkpoint file, set up where `place` says.
+    """The model of a run's folder or of a checkpoint file, and the checkpoint.
 
     `place` may have the fields of `Place`. By default backend, model and number of threads are
-    those of the run's last session; a file that lies outside a run is read with NumPy.
+    those of the run's last session; a checkpoint outside a run's folder is loaded with NumPy.
     """
     path = checkpoint.find(run)
     saved = checkpoint.load(path)
@@ -57,16 +57,17 @@ def predict(
     unknown: str = "error",
     **place: Any,
 ) -> str:
-    """The prefix and `length` characters that the model of a run writes after it.
+    """The prefix and `length` characters that the model of a run generates after it.
 
-    Without a prefix it is "time traveller " or, where the vocabulary lacks these letters, the
-    beginning of the run's text. Greedy without a temperature; with one, drawn from
-    softmax(logits / temperature), where the chapter's exponent α is 1 / temperature. `place` may
-    have backend, model, device and threads. Raises RNNScratchError for an empty prefix, characters
-    that the vocabulary lacks (unless `unknown` is ``skip``), and as `load` does.
+    The default prefix is "time traveller " or, if the vocabulary lacks these letters, the
+    beginning of the run's text. Without a temperature the most likely character is chosen; with
+    one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
+    is 1 / temperature. `place` may have backend, model, device and threads. Raises RNNScratchError
+    for an empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``),
+    and as `load` does.
     """
     if length < 1:
-        raise RNNScratchError(f"--length is {length}; it must be a whole number from 1 on.")
+        raise RNNScratchError(f"--length is {length}; it must be a whole number, at least 1.")
     if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
         raise RNNScratchError(
             f"--temperature is {temperature}; it must be a finite number above 0."
@@ -82,8 +83,8 @@ def predict(
         tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
         raise RNNScratchError(
-            "The prefix is empty: the model needs at least one character to begin with.\n"
-            'Give one, such as --prefix "time traveller ".'
+            "The prefix is empty: the model needs at least one character to start from.\n"
+            'Pass one, such as --prefix "time traveller ".'
         )
     choose = decoding.greedy if temperature is None else decoding.sampler(temperature, seed)
     with np.errstate(all="ignore"):
@@ -97,8 +98,9 @@ def _beginning(folder: Path, saved: Checkpoint) -> list[int]:
         text = dataset.same_text(run_folder.read(folder), None, lambda line: None)
     except RNNScratchError as error:
         raise RNNScratchError(
-            f"The model's vocabulary cannot spell {PREFIX!r}, and the beginning of its text is not "
-            f"at hand:\n{error}\nGive a prefix with --prefix."
+            f"The model's vocabulary lacks letters of the default prefix {PREFIX!r}, and the "
+            f"beginning of its text, used instead, is unavailable:\n{error}\n"
+            "Pass a prefix with --prefix."
         ) from error
     return beginning(dataset.prepare(text, saved.settings))
 
@@ -114,8 +116,8 @@ def evaluate(run: str | Path, text: Text, *, unknown: str = "error", **place: An
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
         raise RNNScratchError(
-            f"The text ({text.origin}) has {len(tokens)} characters that the model knows, after "
-            f"--normalize {saved.settings.normalize}; it takes 2 to predict one from another."
+            f"The text ({text.origin}) has {len(tokens)} characters of the model's vocabulary, "
+            f"after --normalize {saved.settings.normalize}; evaluation needs at least 2."
         )
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Sessions of a run: the first one and those that resume it, and the record of each."""
+"""Sessions of a run: the first one, those that resume it, and the record of each."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 def train(
     settings: Settings, text: corpus.Text, place: Place, folder: Path | None, report: Report
 ) -> Run:
-    """Train a new model; every error of the user's is reported before the folder is made."""
+    """Train a new model; invalid settings are reported before the folder is created."""
     setup = set_up(settings, place, text)
     folder = run_folder.create(folder, place.backend)
     record = {
@@ -51,7 +51,7 @@ def train(
     try:
         checkpoint.save(folder / checkpoint.FILE, start)
         _begin(folder, record, start, setup)
-    except BaseException:  # nothing has begun: leave no folder that is not a run's
+    except BaseException:  # no run has started: leave no folder behind
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return _session(folder, record, start, setup, report)
@@ -62,32 +62,35 @@ def resume(
     num_epochs: int,
     text: corpus.Text | None,
     place: Place,
-    wanted: dict[str, Any],
+    values: dict[str, Any],
     report: Report,
 ) -> Run:
-    """Continue a run to `num_epochs` epochs, as if it had never stopped.
+    """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
     Only epochs, backend, model, device and threads may differ: RNNScratchError if the text (loaded
-    again when it is None) has changed, or a setting in `wanted` differs from the run's.
+    again if it is None) has changed, or one of these `settings` differs from the run's.
     """
     record = run_folder.read(folder)
     before = checkpoint.load(checkpoint.find(folder))
     settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(settings, make({**dataclasses.asdict(settings), **wanted})):
+    if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
         raise RNNScratchError(
             f"The run in {folder} can only be resumed with its own settings; these differ:\n"
             + "\n".join(changed)
-            + "\nLeave these options out, or train a new run."
+            + "\nOmit these options, or train a new run."
         )
     if num_epochs <= before.epoch:
         raise RNNScratchError(
             f"The run in {folder} has {before.epoch} epochs already, and --epochs is {num_epochs}: "
-            "there is nothing left to train. Give a larger number."
+            "there is nothing left to train. Choose a larger number."
         )
     text = dataset.same_text(record, text, report.say)
     setup = set_up(settings, place, text, before.arrays)
     if (setup.text.vocab, text.sha256) != (before.vocab, before.text_sha256):
-        raise RNNScratchError(f"The checkpoint in {folder} comes from another text than its run.")
+        raise RNNScratchError(
+            f"The checkpoint in {folder} was trained on another text than the run's record says.\n"
+            "Restore the checkpoint that belongs to the run, or train a new run."
+        )
     run_folder.cut_history(folder, before.epoch)
     record["settings"] = dataclasses.asdict(settings)
     before = before._replace(settings=settings)
@@ -103,7 +106,7 @@ def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setu
         **setup.place._asdict(),
         "machine": host.describe(),
         "environment": setup.backend.machine.environment(),
-        "outcome": "running",  # what a kill leaves
+        "outcome": "running",  # it stays so if the process is killed
     }
     record["sessions"].append(session)
     run_folder.write(folder, record)
@@ -116,12 +119,13 @@ def _session(
     setup: Setup,
     report: Report,
 ) -> Run:
-    # Train from a checkpoint to the last epoch; the record is completed whatever happens.
+    # Train from a checkpoint to the last epoch; the record is completed even after an error.
     settings = before.settings
     try:
         report.start(folder, settings, record["sessions"][-1], before.epoch + 1)
         for epoch, arrays, _ in training.epochs(setup, before.epoch, report):
-            # History first: a kill between the two leaves one line too many, which is dropped.
+            # History first: if the process is killed between the two, the history has one line too
+            # many, and resuming the run removes it.
             run_folder.append(folder, epoch)
             before = before._replace(arrays=arrays, epoch=epoch.epoch)
             checkpoint.save(folder / checkpoint.FILE, before)
@@ -135,9 +139,8 @@ def _session(
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
         outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
-        with contextlib.suppress(
-            RNNScratchError
-        ):  # a full disk, say: the first error is the one to report
+        # On a full disk this fails as well, and the first error is the one to report.
+        with contextlib.suppress(RNNScratchError):
             latest = checkpoint.load(folder / checkpoint.FILE)  # `before` may not be saved yet
             _close(folder, record, latest.epoch, outcome)
         raise

@@ -1,4 +1,4 @@
-"""Sets up a run: text prepared, backend started, parameters drawn, model built.
+"""Sets up a run: prepares the text, starts the backend, draws parameters, builds the model.
 
 Training, check, comparison and inference all start here.
 """
@@ -15,13 +15,13 @@ from ..text.dataset import Prepared
 
 
 class Place(NamedTuple):
-    """Where a run computes: what may change between sessions without changing the mathematics."""
+    """Where and how a run computes: this may differ between the sessions of one run."""
 
     backend: str = "torch"
     model: str = "scratch"
     device: str = "auto"
     threads: int | None = None  # None: the framework's own choice
-    eager: bool = False  # run compiled functions uncompiled
+    eager: bool = False  # True: run functions uncompiled, to debug them
 
 
 class Setup(NamedTuple):
@@ -45,9 +45,9 @@ def set_up(
 ) -> Setup:
     """Prepare the text, start the backend, draw the parameters and build the model.
 
-    With `arrays` the parameters start at them instead, and no text is needed. Raises
-    RNNScratchError for a text that does not fit the settings, a backend that does not start, a
-    device that it does not have and a model that it does not offer, in this order.
+    With `arrays`, these are the parameters, and no text is needed. Raises RNNScratchError for a
+    text that does not fit the settings, a backend that does not start, a device that it does not
+    have, or a model that it does not offer, checked in this order.
     """
     prepared = None if text is None else dataset.prepare(text, settings)
     backend, threads = registry.start(place.backend, place.threads)
@@ -55,7 +55,7 @@ def set_up(
     device = registry.choose_device(place.backend, backend, place.device, settings.dtype)
     if arrays is None:
         if prepared is None:
-            raise RNNScratchError("A model needs a text to learn from, or parameters to start at.")
+            raise RNNScratchError("A model needs a text to train on, or parameters to start from.")
         arrays = initial(
             len(prepared.vocab),
             settings.num_hiddens,

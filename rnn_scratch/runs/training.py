@@ -1,4 +1,4 @@
-"""Training: one epoch after another, and the progress reports."""
+"""Training, epoch by epoch, and reports of its progress."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ PREFIXES = ("time traveller", "traveller")
 
 
 class Report:
-    """Receives the progress of a training; this one ignores it."""
+    """Receives the progress of a training; this base class ignores it."""
 
     def say(self, line: str) -> None:
         """Report a message, one line of text."""
@@ -34,13 +34,13 @@ class Report:
         """Training begins with epoch `first`."""
 
     def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
-        """The backend has taken a minibatch X, Y (B, T)."""
+        """The backend has finished a minibatch X, Y (B, T), and may still be computing it."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch has ended, and its checkpoint is written."""
+        """An epoch has ended and its checkpoint is written."""
 
     def stop(self) -> None:
-        """Training has ended, whatever the reason."""
+        """Training has ended, for whatever reason."""
 
 
 class Trained(NamedTuple):
@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 def epochs(setup: Setup, last: int, report: Report) -> Iterator[Trained]:
     """Train the epochs after epoch `last`, up to the number in the settings.
 
-    Raises RNNScratchError when the loss is no longer finite.
+    Raises RNNScratchError if the training diverges.
     """
     settings, model, prepared = setup.settings, setup.model, setup.text
     scratch, machine = setup.backend.scratch, setup.backend.machine
@@ -94,18 +94,17 @@ def epochs(setup: Setup, last: int, report: Report) -> Iterator[Trained]:
 def predictions(setup: Setup) -> list[str]:
     """Continuations of the chapter's two prefixes.
 
-    Where the vocabulary lacks their letters, the beginning of the text is continued instead.
+    If the vocabulary lacks letters of both, the beginning of the text is continued instead.
     """
     vocab = setup.text.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
     prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
-    with np.errstate(all="ignore"):  # a model may be about to diverge
-        return [
-            vocabulary.decode(
-                setup.backend.scratch.predict(setup.model, p, SAMPLE_LENGTH, decoding.greedy), vocab
-            )
-            for p in prefixes or [beginning(setup.text)]
+    with np.errstate(all="ignore"):  # the training may be about to diverge
+        outputs = [
+            setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)
+            for prefix in prefixes or [beginning(setup.text)]
         ]
+    return [vocabulary.decode(tokens, vocab) for tokens in outputs]
 
 
 def beginning(prepared: Prepared) -> list[int]:
@@ -126,8 +125,9 @@ def _watched(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    # Ctrl-C takes effect between minibatches. Raised anywhere else it could be lost: Python drops
-    # an exception in a destructor, and MXNet has many. A second Ctrl-C takes effect at once.
+    # Ctrl-C takes effect between minibatches. A KeyboardInterrupt raised elsewhere could be lost:
+    # Python ignores exceptions in destructors, of which MXNet has many. A second Ctrl-C takes
+    # effect immediately.
     interrupts: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
@@ -151,12 +151,12 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
 def _diverged(epoch: int, settings: Settings) -> RNNScratchError:
     clipping = (
-        "clip the gradients (leave out --no-clip)"
+        "clip the gradients (omit --no-clip)"
         if settings.theta is None
         else f"a smaller --theta than {settings.theta:g}"
     )
     error = RNNScratchError(
-        f"The loss is no longer finite in epoch {epoch}: training has diverged, and stops. "
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops. "
         f"The checkpoint of epoch {epoch - 1} is kept.\n"
         f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller --sigma than "
         f"{settings.sigma:g}."

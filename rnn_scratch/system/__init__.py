@@ -1,1 +1,1 @@
-"""The operating system: processes, this machine, and files that survive a crash."""
+"""The operating system: processes, the machine, and files that are replaced safely."""

@@ -1,4 +1,4 @@
-"""Writing so that a kill at any moment leaves either the old file or the new one, whole."""
+"""Replaces files safely: a kill at any moment leaves either the old file or the new one."""
 
 import contextlib
 import os
@@ -11,16 +11,16 @@ TEMPORARY = ".part"
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write the bytes to a temporary file beside `path`, then rename it to `path`.
+    """Write the bytes to a temporary file in the same folder, then rename it to `path`.
 
-    Raises RNNScratchError if it cannot be written, for want of room say; the old file then stays.
+    Raises RNNScratchError if it cannot be written, such as to a full disk; the old file remains.
     """
     try:
         handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.chmod(temporary, 0o644)  # mkstemp gives the file to its owner alone
+            os.chmod(temporary, 0o644)  # mkstemp lets only the owner read it
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -30,11 +30,11 @@ def replace(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files that a kill in the middle of `replace` left in a folder."""
-    for left in folder.glob(f".*{TEMPORARY}"):
+def delete_temporary(folder: Path) -> None:
+    """Delete the temporary files in a folder, which a kill during `replace` may have left."""
+    for path in folder.glob(f".*{TEMPORARY}"):
         with contextlib.suppress(OSError):
-            left.unlink()
+            path.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> RNNScratchError:

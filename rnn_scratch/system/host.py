@@ -1,4 +1,4 @@
-"""What a run was made on: for the record, so that a figure can be believed."""
+"""The machine: processor, memory and load, for the records of runs and comparisons."""
 
 import ctypes
 import os
@@ -28,16 +28,16 @@ def describe() -> dict[str, str | int]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def keep_memory() -> None:
-    """Let this process keep the memory that arrays have freed, for the next ones."""
-    # Of large arrays glibc gives it back to the system at once, and every minibatch pays for the
-    # same pages again: up to a tenth of the time of training (measured).
+    """Let this process reuse the memory of deleted arrays for new ones."""
+    # By default glibc returns the memory of large arrays to the system, which then has to provide
+    # it again for every minibatch: up to a tenth of the time of training (measured).
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
@@ -45,12 +45,12 @@ def keep_memory() -> None:
 
 
 def load() -> float | None:
-    """How many processes were at work in the last minute, on average; None where not told."""
+    """The average number of running processes in the last minute; None where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def peak_memory() -> int | None:
-    """The most bytes of memory that this process has had at once; None where it is not told."""
+    """The most bytes of memory that this process has used at a time; None where unknown."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0])
@@ -62,7 +62,7 @@ def peak_memory() -> int | None:
 
 
 def processor() -> str:
-    """The processor's name, as well as the system knows it."""
+    """The processor's name, or its architecture where the system does not report the name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,7 +1,7 @@
-"""Work done in a process of its own, so that a framework that crashes is an answer, not a crash.
+"""Calls functions in processes of their own, so that a crash of a framework is only an error.
 
-The parent calls `ask` with a function of this package and its arguments; the child calls that
-function, which yields, and sends each thing it yields as a line of JSON.
+The parent calls `ask` with the name of a generator function of this package and its arguments. The
+child calls that function, and sends each value that it yields as a line of JSON.
 """
 
 import contextlib
@@ -27,68 +27,72 @@ def ask(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
-    """What ``module:function`` yields for these arguments, as it comes.
+    """Call ``module:function`` in a child process, and yield what it yields.
 
-    The child is run by the interpreter `python`, with what `environment` adds to this process's.
-    Raises RNNScratchError with the reason when it cannot be started, fails, is killed, or says
-    nothing for `timeout` seconds. No process is left behind, whatever happens here.
+    The child is run by the interpreter `python`, in this process's environment with the variables
+    of `environment` added. Raises RNNScratchError with the reason if it cannot be started, fails,
+    is killed, or yields nothing for `timeout` seconds. The child never outlives this generator.
     """
     command = [python, "-m", "rnn_scratch.system.processes", function]
-    late = threading.Event()
+    timed_out = threading.Event()
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as given,
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as noise,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as stdin,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
     ):
         # In a file: a command line is too short for a text, and a pipe could block.
-        json.dump(arguments, given)
-        given.seek(0)
+        json.dump(arguments, stdin)
+        stdin.seek(0)
         try:
             child = subprocess.Popen(
-                command, stdin=given, stdout=subprocess.PIPE, stderr=noise, encoding="utf-8",
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                encoding="utf-8",
                 env={**os.environ, **(environment or {})},
-            )  # fmt: skip
+            )
         except OSError as error:
             raise RNNScratchError(f"{python} could not be started: {error.strerror}") from error
 
-        def give_up() -> None:
-            late.set()
+        def stop() -> None:
+            timed_out.set()
             child.kill()
 
         assert child.stdout is not None
-        timer = _after(timeout, give_up)
+        timer = _after(timeout, stop)
         try:
             for line in child.stdout:
                 timer.cancel()
                 yield json.loads(line)
-                timer = _after(timeout, give_up)
+                timer = _after(timeout, stop)
             child.wait()
         finally:
             timer.cancel()
             child.kill()
             child.wait()
             child.stdout.close()
-        if late.is_set():
+        if timed_out.is_set():
             raise RNNScratchError(f"no answer within {timeout:g} s")
         if child.returncode < 0:
-            hint = " (by the system, perhaps, for want of memory)"
             name = signal.Signals(-child.returncode).name
-            raise RNNScratchError(f"killed by {name}{hint if name == 'SIGKILL' else ''}")
+            hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
+            raise RNNScratchError(f"killed by {name}{hint}")
         if child.returncode:
-            noise.seek(0)
-            said = [line for line in noise.read().splitlines() if line.strip()]
-            last = said[-1] if said else "it said nothing"
+            stderr.seek(0)
+            messages = [line for line in stderr.read().splitlines() if line.strip()]
+            last = messages[-1] if messages else "no message"
             raise RNNScratchError(f"failed with exit code {child.returncode}: {last}")
 
 
-def _after(seconds: float, do: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, do)
+def _after(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, function)
     timer.daemon = True
     timer.start()
     return timer
 
 
-def _leave_with_the_parent() -> None:
-    # A parent that is killed cannot end its child: the child notices that it has been left.
+def _exit_with_parent() -> None:
+    # A parent that is killed cannot end its child, so the child watches for another parent.
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1)
@@ -96,11 +100,11 @@ def _leave_with_the_parent() -> None:
 
 
 def main() -> None:
-    """Answer a parent that has called `ask`."""
-    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
+    """The child: call the function named on the command line."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     module, name = sys.argv[1].split(":")
     arguments = json.load(sys.stdin)
-    # What a framework prints must not get between the lines of JSON.
+    # Text that a framework prints must not be mixed with the lines of JSON.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
@@ -109,7 +113,7 @@ def main() -> None:
             answers.flush()
     except RNNScratchError as error:
         sys.exit(str(error).replace("\n", " "))
-    except KeyboardInterrupt:  # the parent was interrupted too, and says so
+    except KeyboardInterrupt:  # the parent was interrupted as well, and reports it
         sys.exit(130)
     finally:
         with contextlib.suppress(BrokenPipeError):

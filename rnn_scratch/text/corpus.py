@@ -1,4 +1,4 @@
-"""Where text comes from: built in, downloaded and verified, or a file of the user's."""
+"""Texts: a built-in one, books that are downloaded and verified, and files of the user."""
 
 import difflib
 import hashlib
@@ -17,18 +17,18 @@ from ..contract import RNNScratchError
 
 
 class Book(NamedTuple):
-    """A text that can be downloaded, and what tells the right file from a wrong one."""
+    """A text that can be downloaded, and how its file is verified."""
 
     name: str
     title: str
     url: str
-    sha1: str | None  # of the file; None: its edition changes, and the markers must do
+    sha1: str | None  # of the file; None: editions change, and only the markers are verified
     filename: str
-    markers: tuple[str, str] | None  # how the two lines begin between which the text stands
+    markers: tuple[str, str] | None  # beginnings of the lines before and after the text
 
 
 class Text(NamedTuple):
-    """A text, and where it came from."""
+    """A text and its origin."""
 
     corpus: str  # a name among NAMES, or "file"
     origin: str  # a path, or "built in"
@@ -46,7 +46,7 @@ BOOKS = {book.name: book for book in (TIME_MACHINE, WORLDS)}
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 
-CONNECT_TIMEOUT, READ_TIMEOUT, DEADLINE = 5.0, 30.0, 300.0  # seconds; the last for all of it
+CONNECT_TIMEOUT, READ_TIMEOUT, DEADLINE = 5.0, 30.0, 300.0  # seconds; the last one in total
 LARGEST = 2**24  # bytes; a book has less than a thirtieth of that
 
 
@@ -54,17 +54,17 @@ def data_folder() -> Path:
     """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
     if folder := os.environ.get("RNN_SCRATCH_DATA"):
         return Path(folder).absolute()
-    import platformdirs  # only here, as others below, so that the module is imported quickly
+    import platformdirs  # here, like others below, so that this module is imported quickly
 
     return platformdirs.user_cache_path("rnn-scratch")
 
 
 def load(name: str | None, say: Callable[[str], None]) -> Text:
-    """The text of that name; a book that is not in the data folder yet is downloaded into it.
+    """The text with this name; a book is downloaded if it is not in the data folder yet.
 
-    Without a name it is The Time Machine or, where that cannot be had, the built-in text, and
-    `say` is called with one line that tells so. Raises RNNScratchError for an unknown name, and
-    for a book asked for by name that cannot be had.
+    Without a name it is The Time Machine or, if that is unavailable, the built-in text, after a
+    call of `say` with one line about it. Raises RNNScratchError for an unknown name, and if the
+    book with this name is unavailable.
     """
     if name is None:
         try:
@@ -74,28 +74,34 @@ def load(name: str | None, say: Callable[[str], None]) -> Text:
             return load(BUILT_IN, say)
     if name == BUILT_IN:
         file = importlib.resources.files("rnn_scratch") / "text" / "books" / "the_tide_clock.txt"
-        return _text(BUILT_IN, "built in", _decoded(file.read_bytes(), BUILT_IN))
+        return _text(BUILT_IN, "built in", _decode(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
         return _book(BOOKS[name])
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)[0]
-    raise RNNScratchError(f"No text is named {name!r}. Known: {', '.join(NAMES)}; closest: {near}.")
+    (closest,) = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)
+    raise RNNScratchError(
+        f"There is no text {name!r}. Did you mean {closest}?\nThe texts are: {', '.join(NAMES)}."
+    )
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
-    """The text in a UTF-8 file; RNNScratchError if it cannot be read or has no text in it."""
+    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text."""
     path = Path(path).absolute()
     try:
         data = path.read_bytes()
     except OSError as error:
         why = "it is a folder" if os.path.isdir(path) else error.strerror
-        raise RNNScratchError(f"Cannot read {path}: {why}. Name a file you may read.") from error
+        raise RNNScratchError(
+            f"{path} could not be read: {why}. Choose a file that you may read."
+        ) from error
     if (offset := data.find(0)) >= 0:
-        what = f"{path} is binary: it has a NUL at byte offset {offset}."
-        raise RNNScratchError(f"{what} Name a text file; convert one in UTF-16 to UTF-8 first.")
-    content = _decoded(data, str(path))
+        raise RNNScratchError(
+            f"{path} is a binary file: it has a NUL byte at offset {offset}.\n"
+            "Choose a text file; convert one in UTF-16 to UTF-8 first."
+        )
+    content = _decode(data, str(path))
     if not content.strip():
-        what = "has nothing but white space in it" if data else "is empty"
-        raise RNNScratchError(f"{path} {what}. Name a file with text in it.")
+        problem = "contains only white space" if data else "is empty"
+        raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
     return _text("file", str(path), content)
 
 
@@ -103,66 +109,67 @@ def _text(corpus: str, origin: str, content: str) -> Text:
     return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())
 
 
-def _decoded(data: bytes, what: str) -> str:
+def _decode(data: bytes, source: str) -> str:
     try:
         return data.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:  # with "utf-8-sig", not counting the byte-order mark
         raise RNNScratchError(
-            f"{what} is not UTF-8: it has 0x{data[error.start]:02x} at byte offset {error.start}.\n"
-            "Convert it from the encoding it is in, e.g. iconv -f LATIN1 -t UTF-8 FILE > NEW_FILE"
+            f"{source} is not UTF-8: the byte at offset {error.start} is "
+            f"0x{data[error.start]:02x}.\n"
+            "Convert it from its encoding, for example: iconv -f LATIN1 -t UTF-8 FILE > NEW_FILE"
         ) from error
 
 
 def _book(book: Book) -> Text:
-    """The book, verified. An error's first line stands by itself: `load` says it, falling back."""
+    """The verified book. The first line of an error is also the message of `load`'s fallback."""
     path = data_folder() / book.filename
-    there = os.path.lexists(path)
+    exists = os.path.lexists(path)
     try:
-        data = path.read_bytes() if there else _download(book, path)
-        return _text(book.name, str(path), _verified(book, data, f"the file {path}"))
+        data = path.read_bytes() if exists else _download(book, path)
+        return _text(book.name, str(path), _verify(book, data, f"the file {path}"))
     except (RNNScratchError, OSError) as error:
         reason = str(error)
-        if isinstance(error, OSError):  # of the disk: `_received` makes the network's our own
+        if isinstance(error, OSError):  # of the disk; `_receive` converts those of the network
             why = "its folder is a file" if os.path.isfile(path.parent) else error.strerror
-            reason = f"the file {path} cannot be {'read' if there else 'written'}: {why}."
-        todo = "Delete the file or replace it" if there else "Try again or put the file there"
+            reason = f"the file {path} could not be {'read' if exists else 'written'}: {why}."
+        remedy = "Delete the file, or replace it" if exists else "Try again, or add the file"
         raise RNNScratchError(
-            f"{book.title} cannot be had: {reason}\n"
-            f"{todo} by hand: what is at {book.url} goes into {path.parent} as {path.name}.\n"
-            "The environment variable RNN_SCRATCH_DATA names another folder."
+            f"{book.title} is unavailable: {reason}\n"
+            f"{remedy} by hand: download {book.url} and save it in {path.parent} as {path.name}.\n"
+            "The environment variable RNN_SCRATCH_DATA sets another folder."
         ) from error
 
 
-def _verified(book: Book, data: bytes, what: str) -> str:
+def _verify(book: Book, data: bytes, source: str) -> str:
     """The book's text; RNNScratchError if the data are not the book."""
     sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-    wrong = f"{what} is not that text.\nExpected: "
+    wrong = f"{source} is not that text.\n"
     if book.sha1 not in (None, sha1):
-        raise RNNScratchError(f"{wrong}SHA-1 {book.sha1}. Found: SHA-1 {sha1}.")
-    content = _decoded(data, what)
+        raise RNNScratchError(f"{wrong}Its SHA-1 is {sha1} instead of {book.sha1}.")
+    content = _decode(data, source)
     if not book.markers:
         return content
     start, end = (re.escape(marker).replace("THE", "TH(?:E|IS)") for marker in book.markers)
-    found = re.search(rf"^{start}.*\n((?s:.*?))^{end}", content, re.MULTILINE)
-    if not found or not found[1].strip():
-        raise RNNScratchError(f"{wrong}text between the lines {book.markers}. Found: none.")
-    return found[1].strip("\n") + "\n"
+    match = re.search(rf"^{start}.*\n((?s:.*?))^{end}", content, re.MULTILINE)
+    if not match or not match[1].strip():
+        raise RNNScratchError(f"{wrong}It has no text between the lines {book.markers}.")
+    return match[1].strip("\n") + "\n"
 
 
 def _download(book: Book, path: Path) -> bytes:
-    """The book's bytes, which are in the file `path` from then on; nothing else stays behind."""
+    """Download the book into the file `path`, and return its bytes; no other file remains."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
-        data = _received(book)
-        _verified(book, data, "what came")
+        data = _receive(book)
+        _verify(book, data, "the downloaded file")
         part = Path(folder) / path.name
         part.write_bytes(data)
         part.replace(path)
     return data
 
 
-def _received(book: Book) -> bytes:
-    """What the server sends; RNNScratchError with a short reason where that fails."""
+def _receive(book: Book) -> bytes:
+    """The server's response; RNNScratchError with a short reason if that fails."""
     import requests
     from rich import console, progress
 
@@ -182,18 +189,21 @@ def _received(book: Book) -> bytes:
                 body += piece
                 bar.update(task, completed=len(body), total=total)
                 if len(body) > LARGEST:
-                    break  # it will not pass for the book
+                    break  # this is not the book; its verification will fail
         return body, total
 
     with bar if sys.stderr.isatty() else nullcontext(), multiprocessing.pool.ThreadPool(1) as pool:
         try:
             body, total = pool.apply_async(receive).get(DEADLINE)
-        except multiprocessing.TimeoutError:  # so a thread: other time-outs restart at each byte
-            raise RNNScratchError(f"it did not come within {DEADLINE:g} seconds.") from None
+        # The reason for the thread: the time-outs of requests restart with each byte received.
+        except multiprocessing.TimeoutError:
+            raise RNNScratchError(f"the download took more than {DEADLINE:g} seconds.") from None
         except Exception as error:
-            got = getattr(error, "response", None)  # a server's refusal has one
-            what = type(error).__name__ if got is None else f"{got.status_code} {got.reason}"
-            raise RNNScratchError(f"the download failed ({what}).") from error
+            response = getattr(error, "response", None)  # the server's, if it refused
+            reason = type(error).__name__
+            if response is not None:
+                reason = f"{response.status_code} {response.reason}"
+            raise RNNScratchError(f"the download failed ({reason}).") from error
     if total not in (None, len(body)):
-        raise RNNScratchError(f"{len(body)} bytes came instead of {total}.")
+        raise RNNScratchError(f"the download ended after {len(body)} of {total} bytes.")
     return body

@@ -1,4 +1,4 @@
-"""Prepares a text for a run: normalized, turned into tokens, split; and loads it again later."""
+"""Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from . import corpus, minibatches, vocabulary
 
 
 class Prepared(NamedTuple):
-    """A prepared text: its vocabulary, the tokens to train on and the held-out ones."""
+    """A prepared text: its vocabulary, the training tokens and the held-out ones."""
 
     vocab: list[str]
     train: np.ndarray
@@ -20,7 +20,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(text: corpus.Text, settings: Settings) -> Prepared:
-    """Normalize a text, and split off the tokens to train on and the held-out ones."""
+    """Normalize and tokenize a text, and split it into training and held-out tokens."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
         raise RNNScratchError(
@@ -39,27 +39,27 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
     minibatches.require(end, settings.batch_size, settings.num_steps)
     valid = tokens[end : end + settings.valid_tokens]
     if len(valid) == 1:
-        raise RNNScratchError("--valid-tokens is 1; it takes 2 to predict one from another.")
+        raise RNNScratchError("--valid-tokens is 1; it must be 0, or at least 2.")
     return Prepared(vocab, tokens[:end], valid)
 
 
 def same_text(
     record: dict[str, Any], text: corpus.Text | None, say: Callable[[str], None]
 ) -> corpus.Text:
-    """The text of a run, loaded again from where it was if `text` is None.
+    """The text of a run, loaded again from its origin if `text` is None.
 
     Raises RNNScratchError if it has changed.
     """
-    wanted = record["text"]
-    if text is None and wanted["corpus"] == "file":
-        text = corpus.read_file(Path(wanted["origin"]))
+    original = record["text"]
+    if text is None and original["corpus"] == "file":
+        text = corpus.read_file(Path(original["origin"]))
     elif text is None:
-        text = corpus.load(wanted["corpus"], say)
-    if text.sha256 != wanted["sha256"]:
+        text = corpus.load(original["corpus"], say)
+    if text.sha256 != original["sha256"]:
         raise RNNScratchError(
-            f"The text ({text.origin}) is not the one that the run was started with "
-            f"({wanted['origin']}):\nits SHA-256 is {text.sha256}\nand was {wanted['sha256']}\n"
-            "Give the text as it was with --text, or train a new run."
+            f"The text ({text.origin}) is not the text that the run was started with "
+            f"({original['origin']}):\nits SHA-256 is {text.sha256}\ninstead of "
+            f"{original['sha256']}.\nPass the original text with --text, or train a new run."
         )
     return text
 
@@ -68,7 +68,7 @@ def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
     """What the record of a run contains about its text."""
     return {
         "corpus": text.corpus,
-        # A book is identified by its name: the folders of this machine concern nobody.
+        # The name identifies a book; the path of the data folder is private.
         "origin": text.corpus if text.corpus in corpus.BOOKS else text.origin,
         "sha256": text.sha256,
         "vocabulary": len(prepared.vocab),

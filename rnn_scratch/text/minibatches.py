@@ -16,16 +16,16 @@ Minibatch = tuple[np.ndarray, np.ndarray]
 
 
 def carries(sampling: str) -> bool:
-    """Whether the state is carried from one minibatch to the next."""
+    """Whether the state is carried from each minibatch to the next."""
     return sampling == "sequential"
 
 
 def sequential(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int
 ) -> Iterator[Minibatch]:
-    """Row i of each minibatch (X, Y), both (B, T), continues row i of the one before.
+    """Minibatches (X, Y), both (B, T), in which row i continues row i of the one before.
 
-    Y is X one token later. The text from `offset` on is cut into B equal parts, a row each.
+    Y is X one token later. The text from `offset` on is cut into B rows of equal length.
     """
     length = (len(tokens) - offset - 1) // batch_size  # of a row
     X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
@@ -38,7 +38,7 @@ def sequential(
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
 ) -> Iterator[Minibatch]:
-    """The text from `offset` on, cut into subsequences of T tokens, in random order."""
+    """Minibatches of subsequences of T tokens, from `offset` on, in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * chance.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
@@ -47,7 +47,7 @@ def random(
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
-    """Where an epoch begins in the text: 0 to T-1, drawn anew each epoch so that the cuts move."""
+    """Where an epoch starts in the text: 0 to T-1, random in each epoch so that the cuts move."""
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
@@ -63,7 +63,7 @@ def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Min
 def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Minibatch]:
     """Minibatches for evaluation on a text: sequential from its start, the last one shorter.
 
-    At most batch_size - 1 tokens at the end are left out; fewer rows are used for a short text.
+    At most batch_size - 1 tokens at the end are omitted; a short text has fewer rows.
     """
     num_steps = settings.num_steps
     batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // num_steps))
@@ -80,13 +80,13 @@ def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
     needed = (batch_size + 1) * num_steps
     if num_tokens >= needed:
         return
-    fitting = []
+    possible = []
     if num_tokens // num_steps >= 2:
-        fitting.append(f"--batch-size {num_tokens // num_steps - 1}")
+        possible.append(f"--batch-size {num_tokens // num_steps - 1}")
     if num_tokens // (batch_size + 1) >= 1:
-        fitting.append(f"--num-steps {num_tokens // (batch_size + 1)}")
-    what_fits = f"What would fit: {' or '.join(fitting)}." if fitting else "Use a longer text."
+        possible.append(f"--num-steps {num_tokens // (batch_size + 1)}")
+    remedy = f"Use a longer text, or {' or '.join(possible)}." if possible else "Use a longer text."
     raise RNNScratchError(
         f"The text to train on has {num_tokens:,} characters; with --batch-size {batch_size} and "
-        f"--num-steps {num_steps} it needs {needed:,}.\n{what_fits}"
+        f"--num-steps {num_steps} it needs {needed:,}.\n{remedy}"
     )

@@ -1,4 +1,4 @@
-"""Characters to tokens and back, and the three ways of preparing a text for it."""
+"""Converts characters to tokens and back, after one of three normalizations of the text."""
 
 import re
 from collections import Counter
@@ -24,25 +24,26 @@ NORMALIZATIONS = {
 
 
 def normalize(text: str, how: str) -> str:
-    """The text as it is trained on.
+    """Normalize a text before it is tokenized.
 
-    ``chapter``: lower-case letters and spaces, each line stripped, lines joined with nothing
-    between them. ``spaced``: the same with a space between lines. ``none``: as it is, for other
+    ``chapter``: lower-case letters and spaces, each line stripped, lines joined without a
+    separator. ``spaced``: the same with a space between lines. ``none``: unchanged, for other
     scripts, capitals, punctuation and newlines.
     """
     return NORMALIZATIONS[how](text)
 
 
 def build(text: str) -> list[str]:
-    """The vocabulary: ``<unk>``, then the characters, most frequent first, ties alphabetical."""
+    """The vocabulary: ``<unk>``, then the characters by falling frequency, ties by code point."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
-    """Tokens (n,) of a text; characters that the vocabulary lacks are an error, or skipped.
+    """The tokens (n,) of a text.
 
-    `unknown` is ``error``, which raises RNNScratchError with their names, or ``skip``.
+    `unknown` determines what happens to characters that the vocabulary lacks: with ``error`` they
+    raise RNNScratchError, with ``skip`` they are omitted.
     """
     index = {character: token for token, character in enumerate(vocab)}
     missing = sorted(set(text) - set(index))
@@ -53,7 +54,7 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
         raise RNNScratchError(
             f"The vocabulary lacks {named}{more}.\n"
             f"It has these {len(known)} characters: {known!r}.\n"
-            "Leave the others out of the text, or give --unknown skip, which does it for you."
+            "Remove the others from the text, or use --unknown skip to omit them."
         )
     return np.array([index[c] for c in text if c in index], dtype=np.int64)
 
