@@ -1,6 +1,7 @@
-"""`compare` and `report` at the terminal: progress, a row each; tables; where it all lies."""
+"""`compare` and `report` at the terminal: progress, tables, and the files that are written."""
 
 import csv
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ..compare import comparison, pictures, report, summary, words
-from ..compare.plan import Candidate, Plan, Record, Watch, name
+from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
 from ..runs import folder as run_folder
@@ -20,104 +21,100 @@ from ..text.corpus import Text
 from . import display
 
 
-class Lines(Watch):
-    """Progress as lines, one when a candidate begins something else."""
+class Steps(Progress):
+    """Progress as lines, one whenever a candidate begins another activity."""
 
-    def __init__(self, screen: Console) -> None:
-        """Print on this console."""
-        self.screen = screen
-        self.told: dict[str, str] = {}
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Report each line by `say`."""
+        self.say = say
+        self.latest: dict[str, str] = {}
 
-    def busy(self, candidate: Candidate, doing: str) -> None:
-        """Print what a candidate does, but not each of its epochs."""
-        part, key = doing.split(":")[0], name(candidate)
-        if self.told.get(key) != part:
-            self.screen.print(f"{key}: {part}", soft_wrap=True)
-        self.told[key] = part
+    def activity(self, candidate: Candidate, activity: str) -> None:
+        """Report the activity, but not each of its epochs."""
+        key, kind = name(candidate), activity.split(":")[0]
+        if self.latest.get(key) != kind:
+            self.say(f"{key}: {kind}")
+        self.latest[key] = kind
 
-    def done(self, candidate: Candidate) -> None:
-        """Print what came to nothing."""
+    def end(self, candidate: Candidate) -> None:
+        """Report a failure."""
         if candidate["state"] == "failed":
-            self.screen.print(f"{name(candidate)} failed: {candidate['reason']}", soft_wrap=True)
-
-    def stop(self) -> None:
-        """Nothing to take away."""
+            self.say(f"{name(candidate)} failed: {candidate['reason']}")
 
 
-class Rows(Watch):
-    """Progress as a live table, a row for each candidate."""
+class LiveTable(Progress):
+    """Progress as a table that is updated, a row for each candidate."""
 
     def __init__(self, screen: Console) -> None:
         """Draw on this console."""
         self.live = Live(console=screen, transient=True, refresh_per_second=8)
-        self.doing: dict[str, str] = {}
-        self.ended = 0  # workers
+        self.activities: dict[str, str] = {}
+        self.ended = 0  # processes
 
-    def begin(self, record: Record) -> None:
+    def start(self, record: Record) -> None:
         """Draw the table."""
         self.record, plan = record, record["plan"]
         times = plan["repeats"] * (len(plan["vary"][1]) if plan["vary"] else 1)
-        self.workers = len(record["candidates"]) * (plan["seeds"] + 1 + times)
+        self.processes = len(record["candidates"]) * (plan["seeds"] + 1 + times)
         self.live.start()
         self._draw()
 
-    def busy(self, candidate: Candidate, doing: str) -> None:
-        """Say it in the candidate's row."""
-        self.doing[name(candidate)] = doing
+    def activity(self, candidate: Candidate, activity: str) -> None:
+        """Write the activity in the candidate's row."""
+        self.activities[name(candidate)] = activity
         self._draw()
 
-    def done(self, candidate: Candidate) -> None:
-        """Nothing more is doing in the candidate's row."""
-        self.doing.pop(name(candidate), None)
+    def end(self, candidate: Candidate) -> None:
+        """Remove the activity from the candidate's row."""
+        self.activities.pop(name(candidate), None)
         self.ended += 1
         self._draw()
 
     def stop(self) -> None:
-        """Take the table away."""
+        """Remove the table."""
         self.live.stop()
 
     def _draw(self) -> None:
-        caption = (
-            f"{self.ended} workers done, of {self.workers} at most; Ctrl-C keeps what there is"
-        )
         table = Table(
             "",
             "perplexity",
             "characters/s",
             "",
             box=None,
-            caption=caption,
+            caption=f"{self.ended} of at most {self.processes} processes have ended; "
+            "Ctrl-C keeps what has been measured",
             caption_justify="left",
             min_width=60,
         )
-        rows = summary.speeds(self.record)
+        speeds = {row.candidate: row.train for row in summary.speeds(self.record) if row.train}
         for candidate in self.record["candidates"]:
-            key = name(candidate)
-            curve = candidate["trainings"][-1]["perplexity"] if candidate["trainings"] else []
-            timed = [row.train.median for row in rows if row.candidate == key and row.train]
+            key, curve = name(candidate), (candidate["trainings"] or [{}])[-1].get("perplexity")
             reason = candidate.get("reason", "") if candidate["state"] != "waiting" else ""
             table.add_row(
-                key, display.shown(curve[-1]) if curve else "",
-                f"{timed[-1]:,.0f}" if timed else "", self.doing.get(key, reason),
-                style="bold" if key in self.doing else None,
-            )  # fmt: skip
+                key,
+                display.shown(curve[-1]) if curve else "",
+                f"{speeds[key].median:,.0f}" if key in speeds else "",
+                self.activities.get(key, reason),
+                style="bold" if key in self.activities else None,
+            )
         self.live.update(table)
 
 
 def compare(
-    plan: Plan, settings: Settings, text: Text, output: Path | None, older: Path | None,
+    plan: Plan,
+    settings: Settings,
+    text: Text,
+    output: Path | None,
+    older: Path | None,
     command: str,
-) -> Record:  # fmt: skip
-    """Compare, show what came out, and leave it in a folder."""
-    comparison.ready(plan, settings, text)
+) -> Record:
+    """Compare, print the result, and write it to a folder."""
+    comparison.validate(plan, settings, text)
     before = None if older is None else comparison.read(older)
-    folder = _folder(output)
+    folder = _create(output)
     screen = display.console()
-    watch = (Rows if screen.is_terminal else Lines)(screen)
-    try:
-        record = comparison.run(plan, settings, text, folder, command, watch)
-    finally:
-        watch.stop()
+    progress = LiveTable(screen) if screen.is_terminal else Steps(display.Lines(screen).say)
+    record = comparison.run(plan, settings, text, folder, command, progress)
     if before is not None:
         record["against"] = {
             "started": before["started"],
@@ -133,41 +130,23 @@ def compare(
 def show(folder: Path, record: Record, screen: Console) -> None:
     """Print the tables of a record, and make its files again: CSV, pictures, report."""
     images = pictures.draw(record)
-    for title, content in images.items():
-        files.replace(folder / title, content)
-    files.replace(folder / "comparison.csv", table(record).encode())
+    for file_name, content in images.items():
+        files.replace(folder / file_name, content)
+    files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
+    say = display.Lines(screen).say
     for line in words.setting_lines(record):
-        screen.print(line, soft_wrap=True)
-    tables = [
-        _table("Speed of training", words.speed_cells(record), True),
-        _table("Start, generation, memory", words.other_cells(record), True),
-        _table("Quality", words.quality_cells(record), False),
-    ]
-    if "against" in record:
-        title = f"Against the comparison of {record['against']['started']}"
-        tables.append(_table(title, words.against_cells(record), True))
-    for each in tables:
+        say(line)
+    for title, cells in words.tables(record).items():
         screen.print()
-        screen.print(each)
-    screen.print()
-    for note in words.notes(record):
-        screen.print(note, soft_wrap=True)
-    screen.print(f"\nThe report, to be opened in a browser: {folder / 'report.html'}",
-                 soft_wrap=True)  # fmt: skip
+        screen.print(_table(title, cells))
+    say("")
+    for line in words.notes(record):
+        say(line)
+    say(f"\nThe report, for a browser: {folder / 'report.html'}")
 
 
-def _table(title: str, cells: words.Cells, numbers: bool) -> Table:
-    head, *rows = cells
-    found = Table(title=title, title_justify="left", box=None)
-    for number, column in enumerate(head):
-        found.add_column(column, justify="right" if numbers and number else "left")
-    for row in rows:
-        found.add_row(*row)
-    return found
-
-
-def table(record: Record) -> str:
+def spreadsheet(record: Record) -> str:
     """All figures of a record as CSV: medians, and the lowest and highest of each."""
     rows = []
     for row in summary.speeds(record):
@@ -179,25 +158,36 @@ def table(record: Record) -> str:
                 flat[key] = value
         rows.append(flat)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    out = StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return out.getvalue()
+    return text.getvalue()
 
 
-def _folder(output: Path | None) -> Path:
+def _table(title: str, cells: words.Cells) -> Table:
+    heading, *rows = cells
+    numbers = title != "Quality"  # which are read from the right
+    table = Table(title=title, title_justify="left", box=None)
+    for number, column in enumerate(heading):
+        table.add_column(column, justify="right" if numbers and number else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _create(output: Path | None) -> Path:
     try:
         if output is None:
             return run_folder.dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
             raise RNNScratchError(
-                f"The folder {output} is not empty: a comparison would mix with what is there.\n"
-                "Give another with --output."
+                f"The folder {output} is not empty, and would mix two results.\n"
+                "Choose another one with --output."
             )
     except OSError as error:
         raise RNNScratchError(
-            f"The folder {output or run_folder.PARENT} could not be made: {error.strerror}."
+            f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
         ) from error
     return output

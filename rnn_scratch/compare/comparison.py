@@ -1,46 +1,53 @@
-"""The same training on several backends: who does what when, and the record of it.
+"""The comparison as a whole, and its record.
 
-One worker at a time, each in a process of its own. First every candidate, a backend with one of
-its models, is checked and trained; then each trains in float64; then all are timed, in rounds, in
-an order that moves on by one from round to round. What fails becomes part of the record, with its
-reason, and the others go on.
+One worker runs at a time, each in a process of its own. First every candidate, a variant of a
+backend's model, is checked and trained; then each trains in float64; then all are timed, in
+rounds, in an order that is rotated by one from round to round. A failure is recorded with its
+reason, and the others continue.
 """
 
 import dataclasses
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings, option_of
 from ..system import files, host
 from ..text import corpus, dataset
 from . import parts
-from .plan import Plan, Record, Watch, values, varied
+from .plan import Plan, Progress, Record, at_value, values
 
 RECORD = "comparison.json"
+FORMAT = 2  # of the record
 
 
-def ready(plan: Plan, settings: Settings, text: corpus.Text) -> None:
-    """Raise RNNScratchError for a plan that cannot be carried out, before anything is begun."""
-    if stray := sorted(set(plan.pythons) - set(plan.backends)):
+def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
+    """Raise RNNScratchError for a plan that cannot be carried out, before anything is run."""
+    if unused := sorted(set(plan.pythons) - set(plan.backends)):
         raise RNNScratchError(
-            f"--python was given for {', '.join(stray)}; compared are {', '.join(plan.backends)}."
+            f"--python names {', '.join(unused)}, which is not compared.\n"
+            f"The backends of this comparison are: {', '.join(plan.backends)}."
         )
     for value in values(plan):
-        dataset.prepare(text, varied(plan, settings, value)[0])
+        dataset.prepare(text, at_value(plan, settings, value)[0])
 
 
 def run(
-    plan: Plan, settings: Settings, text: corpus.Text, folder: Path, command: str, watch: Watch
+    plan: Plan,
+    settings: Settings,
+    text: corpus.Text,
+    folder: Path,
+    command: str,
+    progress: Progress,
 ) -> Record:
-    """Compare, and keep the record in the folder, which is there, whatever happens.
+    """Compare, and keep the record in the folder, which exists, whatever happens.
 
-    Its ``outcome`` is ``finished`` or, after a Ctrl-C, ``interrupted``. What failed has a reason.
+    Its ``outcome`` is ``finished`` or, after a Ctrl-C, ``interrupted``. Each failure has a reason.
     """
-    prepared = dataset.prepare(text, settings)
     record: Record = {
-        "format": 1,
+        "format": FORMAT,
         "command": command,
         "started": _now(),
         "outcome": "running",
@@ -52,65 +59,81 @@ def run(
             "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
         },
         "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, prepared),
+        "text": dataset.origin(text, dataset.prepare(text, settings)),
         "candidates": [
-            {"backend": backend, "model": model, "state": "waiting", "trainings": [],
-             "speed": [{"value": value, "state": "waiting", "rounds": []}
-                       for value in values(plan)]}
-            for backend in plan.backends for model in plan.models
+            {
+                "backend": backend,
+                "model": model,
+                "state": "waiting",
+                "trainings": [],
+                "speed": [
+                    {"value": value, "state": "waiting", "rounds": []} for value in values(plan)
+                ],
+            }
+            for backend in plan.backends
+            for model in plan.models
         ],
-    }  # fmt: skip
-    watch.begin(record)
+    }
+    progress.start(record)
     try:
         for part in parts.PARTS:
-            for candidate in part(record, plan, settings, list(text), watch):
+            for candidate in part(record, plan, settings, list(text), progress):
                 write(folder, record)
-                watch.done(candidate)
+                progress.end(candidate)
     except KeyboardInterrupt:
         record["outcome"] = "interrupted"
     else:
         record["outcome"] = "finished"
-    for candidate in record["candidates"]:
-        if candidate["state"] == "waiting" and record["outcome"] == "finished":
-            candidate["state"] = "measured"
+        for candidate in record["candidates"]:
+            if candidate["state"] == "waiting":
+                candidate["state"] = "measured"
+    finally:
+        progress.stop()
     record["ended"] = _now()
     write(folder, record)
     return record
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write the record; the old one stays until the new one is whole."""
+    """Write the record; the old one stays until the new one is complete."""
     content = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     files.replace(folder / RECORD, content.encode() + b"\n")
 
 
 def read(folder: Path) -> Record:
-    """The record in a folder; RNNScratchError where there is none or it is damaged."""
+    """The record in a folder; RNNScratchError where there is none or it is damaged.
+
+    One of format 1 is converted to the present format.
+    """
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        Settings(**record["settings"])
-        for key in ("machine", "plan", "text", "started", "outcome"):
-            record[key]
-        for candidate in record["candidates"]:
-            for key in ("backend", "model", "state", "trainings", "speed"):
-                candidate[key]
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] == 1:
+            _convert(record)
+        elif record["format"] == FORMAT:
+            _require_keys(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
-            f"{folder} has no {RECORD}: it is not the folder of a comparison.\n"
-            "Make one: rnn-scratch compare --output FOLDER"
+            f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
+            "To make one: rnn-scratch compare --output FOLDER"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RNNScratchError) as error:
         raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
+    if record["format"] != FORMAT:
+        raise RNNScratchError(
+            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads "
+            f"formats 1 and {FORMAT}.\nUse the version that wrote it."
+        )
     return record
 
 
 def differences(new: Record, old: Record) -> list[str]:
-    """Lines that say in what two comparisons differ, so that a ratio is not taken for another."""
+    """Lines that say in what two comparisons differ, so that no ratio is misread."""
     pairs = [("processor", new["machine"]["processor"], old["machine"]["processor"])]
     pairs += [(key, new["plan"][key], old["plan"][key]) for key in ("device", "threads", "vary")]
-    pairs += [(option_of(key), value, old["settings"].get(key))
-              for key, value in new["settings"].items()]  # fmt: skip
+    pairs += [
+        (option_of(key), value, old["settings"].get(key)) for key, value in new["settings"].items()
+    ]
     return [f"{what}: {before} before, {now} now" for what, now, before in pairs if now != before]
 
 
@@ -118,9 +141,45 @@ def failed(record: Record) -> bool:
     """Whether anything that was to be measured could not be."""
     return any(
         candidate["state"] == "failed"
-        or any(speed["state"] == "failed" or "beside" in speed for speed in candidate["speed"])
+        or any(
+            speed["state"] == "failed" or "own_layer_failure" in speed
+            for speed in candidate["speed"]
+        )
         for candidate in record["candidates"]
     )
+
+
+def _require_keys(record: Record) -> None:
+    Settings(**record["settings"])
+    for key in ("machine", "plan", "text", "started", "outcome"):
+        record[key]
+    for candidate in record["candidates"]:
+        for key in ("backend", "model", "state", "trainings", "speed"):
+            candidate[key]
+
+
+def _convert(record: Record) -> None:
+    # From format 1, in which "scratch" is the name of the code that is now "fast".
+    _require_keys(record)
+    record["format"] = FORMAT
+    models = {"scratch": "fast"}
+    record["plan"]["models"] = [models.get(model, model) for model in record["plan"]["models"]]
+    for candidate in record["candidates"]:
+        candidate["model"] = models.get(candidate["model"], candidate["model"])
+        if "check" in candidate:
+            _rename(candidate["check"], "off", "failures")
+        for speed in candidate["speed"]:
+            _rename(speed, "beside", "own_layer_failure")
+            for measurement in speed["rounds"]:
+                _rename(measurement, "beside", "own_layer")
+    for row in record.get("against", {}).get("speeds", []):
+        if not row["candidate"].endswith(" concise"):
+            row["candidate"] += " fast"
+
+
+def _rename(values: dict[str, Any], old: str, new: str) -> None:
+    if old in values:
+        values[new] = values.pop(old)
 
 
 def _now() -> str:

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from . import summary
-from .plan import Record, name
+from .plan import Candidate, Record, name
+from .summary import Speed
 
 FORMATS = ("svg", "png")
-# By backend, so that one has the same colour on every picture; dashed for a framework's own layer.
+# A color for each backend, the same on all pictures; a shade and a style for each variant.
 COLORS = {"numpy": "C0", "torch": "C1", "tensorflow": "C2", "mxnet": "C3"}
+SHADES = {"scratch": ("white", 0), "fast": ("white", 0.45), "concise": ("black", 0.35)}
+HATCHES = {"concise": "//"}
+LINES = {"scratch": "-", "fast": "--", "concise": ":"}
 WORDS = {
     "num_hiddens": "hidden units",
     "batch_size": "subsequences in a minibatch",
@@ -21,11 +25,11 @@ WORDS = {
 
 
 def draw(record: Record) -> dict[str, bytes]:
-    """The pictures that the record has something for, by file name; each as SVG and as PNG."""
+    """The pictures that the record has data for, by file name; each as SVG and as PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    found = {}
+    images = {}
     # The same record gives the same file: ids from a salt, no date, letters as outlines.
     with rc_context({"svg.hashsalt": "rnn-scratch", "svg.fonttype": "path", "font.size": 11}):
         for title, picture in PICTURES.items():
@@ -39,48 +43,52 @@ def draw(record: Record) -> dict[str, bytes]:
                 metadata: dict[str, str | None] = {"Description": source(record)}
                 metadata |= {"Date": None} if format == "svg" else {"Software": None}
                 figure.savefig(image, format=format, metadata=metadata)
-                found[f"{title}.{format}"] = image.getvalue()
-    return found
+                images[f"{title}.{format}"] = image.getvalue()
+    return images
 
 
 def source(record: Record) -> str:
-    """What a picture says it was drawn from, so that one that is stale can be told."""
+    """What a picture contains about the record it was drawn from, to detect one that is stale."""
     content = json.dumps(record, sort_keys=True).encode()
     return f"Drawn from the record {hashlib.sha256(content).hexdigest()}"
 
 
 def speed(axes: Any, record: Record) -> bool:
-    """Bars of the training's speed, with the spread, and the limit of each."""
-    rows = [row for row in summary.speeds(record) if row.train]
-    if not rows or _scales(record):
+    """Bars of the training's speed, with the spread and the limit of each."""
+    rows = _bar_rows(record)
+    if not rows:
         return False
-    labels = [_label(row, record) for row in rows]
     for y, row in enumerate(rows):
         assert row.train
         assert row.products
-        middle, low, high = row.train
-        style = {"hatch": "//", "alpha": 0.6} if row.model == "concise" else {}
-        axes.barh(y, middle, color=_color(row.backend, record), **style)
-        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], color="black", capsize=3)
-        axes.plot([row.products.median] * 2, [y - 0.4, y + 0.4], color="black", linestyle=":",
-                  label="limit: its matrix products alone" if y == 0 else None)  # fmt: skip
-    _rows(axes, labels)
+        median, low, high = row.train
+        color, hatch = _color(row.backend, row.model, record), HATCHES.get(row.model)
+        axes.barh(y, median, color=color, hatch=hatch, edgecolor="white", linewidth=0)
+        axes.errorbar(median, y, xerr=[[median - low], [high - median]], color="black", capsize=3)
+        axes.plot(
+            [row.products.median] * 2,
+            [y - 0.4, y + 0.4],
+            color="black",
+            linestyle=":",
+            label="limit: its matrix products alone" if y == 0 else None,
+        )
+    _label_rows(axes, record, rows)
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     return True
 
 
 def start_up(axes: Any, record: Record) -> bool:
-    """Bars of what passes before training is at speed: the import, then the first minibatch."""
-    rows = [row for row in summary.speeds(record) if row.train]
-    if not rows or _scales(record):
+    """Bars of the time before training is at full speed: the import, then the first minibatch."""
+    rows = _bar_rows(record)
+    if not rows:
         return False
     imports = [row.importing.median if row.importing else 0 for row in rows]
     firsts = [row.first.median if row.first else 0 for row in rows]
     axes.barh(range(len(rows)), imports, color="#888888", label="import")
     axes.barh(range(len(rows)), firsts, left=imports, color="#d08770", label="first minibatch")
-    _rows(axes, [_label(row, record) for row in rows])
-    axes.set_xlabel("seconds before training is at speed")
+    _label_rows(axes, record, rows)
+    axes.set_xlabel("seconds before training is at full speed")
     return True
 
 
@@ -90,49 +98,52 @@ def perplexity(axes: Any, record: Record) -> bool:
         for number, training in enumerate(candidate["trainings"]):
             if curve := training["perplexity"]:
                 axes.plot(
-                    range(1, len(curve) + 1), curve, **_line(candidate, record),
+                    range(1, len(curve) + 1),
+                    curve,
                     label=name(candidate) if number == 0 else None,
                     marker="." if len(curve) < 3 else "",
-                )  # fmt: skip
+                    **_line(candidate, record),
+                )
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
-    # Within a power of ten the minor ticks are all there are.
+    # Within a power of ten there are minor ticks only.
     axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _finish(axes)
 
 
 def divergence(axes: Any, record: Record) -> bool:
-    """Curves of how far the losses in float64 are from those of NumPy, update by update."""
+    """Curves of the relative difference of the losses in float64 to NumPy's, by update."""
     for candidate in record["candidates"]:
-        apart = candidate.get("float64", {}).get("differences", [])
-        shown = [(n, value) for n, value in enumerate(apart, 1) if value > 0]
-        if shown:  # a logarithm has no place for those that are equal
+        differences = candidate.get("float64", {}).get("differences", [])
+        # On a logarithmic axis there is no place for losses that are equal.
+        points = [(n, value) for n, value in enumerate(differences, 1) if value > 0]
+        if points:
             style = {**_line(candidate, record), "linewidth": 1}
-            axes.plot(*zip(*shown), **style, label=name(candidate))
+            axes.plot(*zip(*points), label=name(candidate), **style)
     axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
     return _finish(axes)
 
 
 def scaling(axes: Any, record: Record) -> bool:
-    """Curves of the cost of a character against what is varied."""
-    if not _scales(record):
+    """Curves of the time for a character against what is varied."""
+    if not _has_curve(record):
         return False
     rows = [row for row in summary.speeds(record) if row.train]
     for candidate in record["candidates"]:
         own = [row for row in rows if row.candidate == name(candidate)]
         values = [row.value for row in own]
-        middle, low, high = (
-            [1e6 / getattr(row.train, part) for row in own] for part in ("median", "high", "low")
+        median, low, high = (
+            [1e6 / getattr(row.train, item) for row in own] for item in ("median", "high", "low")
         )
         if own:
             style = _line(candidate, record)
-            axes.plot(values, middle, marker="o", label=name(candidate), **style)
+            axes.plot(values, median, marker="o", label=name(candidate), **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
-    what = record["plan"]["vary"][0]
-    axes.set(xlabel=WORDS[what], ylabel="microseconds per character", xscale="log", yscale="log")
-    axes.set_xticks(record["plan"]["vary"][1])
+    varied, values = record["plan"]["vary"]
+    axes.set(xlabel=WORDS[varied], ylabel="microseconds per character", xscale="log", yscale="log")
+    axes.set_xticks(values)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:g}")
@@ -148,14 +159,22 @@ PICTURES: dict[str, Callable[[Any, Record], bool]] = {
 }
 
 
-def _scales(record: Record) -> bool:
-    # Whether there are so many values that a curve says more than bars.
-    vary: tuple[str, Sequence[int]] | None = record["plan"]["vary"]
+def _has_curve(record: Record) -> bool:
+    # Whether there are enough values for a curve to say more than bars.
+    vary = record["plan"]["vary"]
     return vary is not None and len(vary[1]) > 2
 
 
-def _rows(axes: Any, labels: list[str]) -> None:
-    # A row for each, from the top, and room for all of them.
+def _bar_rows(record: Record) -> list[Speed]:
+    if _has_curve(record):
+        return []
+    return [row for row in summary.speeds(record) if row.train]
+
+
+def _label_rows(axes: Any, record: Record, rows: list[Speed]) -> None:
+    # From the top, and with room for all.
+    vary = record["plan"]["vary"]
+    labels = [f"{row.candidate}, {vary[0]} {row.value}" if vary else row.candidate for row in rows]
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
@@ -167,25 +186,26 @@ def _finish(axes: Any) -> bool:
     if not axes.lines:
         return False
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    # Samples of the lines that are long enough to show their styles.
+    size = "medium" if len(axes.get_legend_handles_labels()[1]) <= 6 else "small"
+    axes.legend(frameon=False, handlelength=3, fontsize=size)
     return True
 
 
-def _label(row: summary.Speed, record: Record) -> str:
-    vary = record["plan"]["vary"]
-    return row.candidate if not vary else f"{row.candidate}, {vary[0]} {row.value}"
+def _color(backend: str, model: str, record: Record) -> Any:
+    from matplotlib.colors import to_rgb
 
-
-def _color(backend: str, record: Record) -> str:
     others = [b for b in record["plan"]["backends"] if b not in COLORS]
-    return COLORS[backend] if backend in COLORS else f"C{4 + others.index(backend)}"
+    color = COLORS[backend] if backend in COLORS else f"C{4 + others.index(backend)}"
+    other, share = SHADES[model]
+    return [(1 - share) * a + share * b for a, b in zip(to_rgb(color), to_rgb(other))]
 
 
-def _line(candidate: dict[str, Any], record: Record) -> dict[str, Any]:
-    # The later the thinner: of curves that lie on each other, all can be seen.
-    later = record["candidates"].index(candidate) / len(record["candidates"])
+def _line(candidate: Candidate, record: Record) -> dict[str, Any]:
+    # Later curves are thinner, so that all can be seen where they coincide.
+    position = record["candidates"].index(candidate) / len(record["candidates"])
     return {
-        "linewidth": 5 - 4 * later,
-        "color": _color(candidate["backend"], record),
-        "linestyle": "-" if candidate["model"] == "scratch" else "--",
+        "linewidth": 5 - 4 * position,
+        "color": _color(candidate["backend"], candidate["model"], record),
+        "linestyle": LINES[candidate["model"]],
     }

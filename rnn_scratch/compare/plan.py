@@ -1,69 +1,73 @@
-"""What a comparison is asked to do, and how it tells what it does."""
+"""What is to be compared, and the reports of a comparison's progress."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ..contract import RNNScratchError
+from ..contract import VARIANTS, RNNScratchError
 from ..settings import Settings
 
 VARIED = ("num_hiddens", "batch_size", "num_steps", "threads")
 
 Record = dict[str, Any]
-Candidate = dict[str, Any]  # the part of a record that is of one backend with one of its models
+Candidate = dict[str, Any]  # the section of a record on one variant of one backend's model
 
 
 class Plan(NamedTuple):
     """What is compared, and how."""
 
     backends: Sequence[str]
-    models: Sequence[str] = ("scratch",)
+    models: Sequence[str] = VARIANTS[:1]
     device: str = "cpu"
     threads: int = 1
     tf32: bool = False
     repeats: int = 5
     seeds: int = 1
     vary: tuple[str, Sequence[int]] | None = None
-    pythons: Mapping[str, str] = MappingProxyType({})  # for a backend, in place of this one
-    timeout: float = 900.0  # seconds for which a worker may say nothing
+    pythons: Mapping[str, str] = MappingProxyType({})  # a backend's interpreter, if not this one
+    timeout: float = 900.0  # seconds without a message after which a worker is stopped
 
 
-class Watch:
-    """What is told while a comparison goes on; this one tells nothing."""
+class Progress:
+    """Receives the progress of a comparison; this one ignores it."""
 
-    def begin(self, record: Record) -> None:
+    def start(self, record: Record) -> None:
         """The comparison begins."""
 
-    def busy(self, candidate: Candidate, doing: str) -> None:
-        """A candidate is at work, on what `doing` says; told again as it goes on."""
+    def activity(self, candidate: Candidate, activity: str) -> None:
+        """A candidate's worker is doing this; reported again as it advances."""
 
-    def done(self, candidate: Candidate) -> None:
+    def end(self, candidate: Candidate) -> None:
         """The candidate's worker has ended, and the record is written."""
+
+    def stop(self) -> None:
+        """The comparison has ended, whatever the reason."""
 
 
 def name(candidate: Candidate) -> str:
-    """A candidate in words, the shorter for a model from scratch."""
-    concise = "" if candidate["model"] == "scratch" else f" {candidate['model']}"
-    return candidate["backend"] + concise
+    """The backend's name, and the variant's unless it is the default one."""
+    is_default = candidate["model"] == VARIANTS[0]
+    return candidate["backend"] + ("" if is_default else f" {candidate['model']}")
 
 
 def values(plan: Plan) -> Sequence[int | None]:
-    """Those of what is varied; a single None where nothing is."""
+    """The values of what is varied; a single None where nothing is."""
     return plan.vary[1] if plan.vary else [None]
 
 
-def varied(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
-    """The settings, and the number of threads, with this value of what is varied."""
+def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
+    """The settings and the number of threads at this value of what is varied."""
     if plan.vary is None:
         return settings, plan.threads
-    what = plan.vary[0]
-    if what not in VARIED:
-        raise RNNScratchError(f"--vary {what}=... was asked for; what can be varied: "
-                              f"{', '.join(VARIED)}.")  # fmt: skip
-    if what == "threads":
+    varied = plan.vary[0]
+    if varied not in VARIED:
+        raise RNNScratchError(
+            f"--vary {varied}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
+        )
+    if varied == "threads":
         if value is None or value < 1:
-            raise RNNScratchError(f"--vary threads={value} was asked for; it takes 1 at least.")
+            raise RNNScratchError(f"--vary threads={value}: the number of threads is 1 or more.")
         return settings, value
-    changed: dict[str, Any] = {what: value}
-    return dataclasses.replace(settings, **changed), plan.threads
+    changes: dict[str, Any] = {varied: value}
+    return dataclasses.replace(settings, **changes), plan.threads

@@ -9,39 +9,37 @@ from jinja2 import Environment
 from . import words
 from .plan import Record
 
-# What is said beside each picture; that of the divergence comes from the record.
+# The captions of the pictures; that of the divergence comes from the record.
 CAPTIONS = {
     "speed": "Characters per second of training, with the lowest and highest of all processes. "
-    "Dotted: what the matrix products alone would allow in that framework. Hatched: the "
-    "framework's own layer.",
-    "scaling": "What a character costs, against what was varied; the band is the spread.",
-    "perplexity": "Perplexity of the training text, epoch by epoch. Curves that lie on each other "
-    "are the point: the same training, in each framework.",
-    "start-up": "What passes before training is at speed. It is in no other figure.",
+    "Dotted: what the matrix products alone would allow in that framework. Plain color: the plain "
+    "code (scratch); lighter: optimised by hand (fast); darker and hatched: the framework's own "
+    "layers (concise).",
+    "scaling": "Time per character against what is varied; the band is the spread. Solid: the "
+    "plain code (scratch); dashed: optimised by hand (fast); dotted: the framework's own layers "
+    "(concise).",
+    "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
+    "point: it is the same training in each framework.",
+    "start-up": "The time before training is at full speed. No other figure includes it.",
 }
 
 
 def page(record: Record, pictures: dict[str, bytes]) -> str:
-    """The report as HTML, complete in itself: it needs no network, and no script."""
+    """The report as HTML, self-contained: it needs no network and no script."""
     captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
-    shown = [
-        {"title": title.removesuffix(".svg"), "caption": captions[title.removesuffix(".svg")],
-         "source": "data:image/svg+xml;base64," + base64.b64encode(content).decode()}
-        for title, content in pictures.items() if title.endswith(".svg")
-    ]  # fmt: skip
-    tables = [("Speed of training", words.speed_cells(record)),
-              ("Start, generation, memory", words.other_cells(record)),
-              ("Quality", words.quality_cells(record))]  # fmt: skip
-    if "against" in record:
-        when = record["against"]["started"]
-        tables.append((f"Against the comparison of {when}", words.against_cells(record)))
+    figures = []
+    for file_name, content in pictures.items():
+        title, _, format = file_name.rpartition(".")
+        if format == "svg":
+            address = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+            figures.append({"title": title, "caption": captions[title], "source": address})
     source = files(__package__).joinpath("templates/report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return template.from_string(source).render(
         lines=words.setting_lines(record),
-        tables=tables,
-        pictures=shown,
-        first=("speed", "scaling"),  # above the tables; the others stand below them
+        tables=words.tables(record).items(),
+        pictures=figures,
+        first=("speed", "scaling"),  # above the tables; the others are below them
         notes=words.notes(record),
         record=json.dumps({key: record[key] for key in ("settings", "plan", "machine")}, indent=2),
     )

@@ -1,8 +1,8 @@
-"""The figures of a comparison, computed from its record and from nothing else."""
+"""The figures of a comparison, computed from its record alone."""
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .plan import Candidate, Record, name
@@ -24,27 +24,27 @@ class Speed(NamedTuple):
     model: str
     value: int | None
     threads: int | None
-    reason: str  # why there is nothing, or no more, to show; empty where all went well
+    reason: str  # why there are no figures, or no more; empty if nothing failed
     train: Spread | None  # characters/s of training
-    ratio: Spread | None  # to the first candidate, round by round
-    own_layer: Spread | None  # from scratch to concise, in turns in one process
+    ratio: Spread | None  # to the baseline, round by round
+    own_layer: Spread | None  # to the framework's own layer, in turns in one process
     products: Spread | None  # characters/s that the matrix products alone would allow
     of_own_limit: Spread | None  # share of that
-    of_machine_limit: float | None  # share of the best of all candidates'
+    of_machine_limit: float | None  # share of the best of all candidates' limits
     generate: Spread | None  # characters/s
-    generate_own_layer: Spread | None  # from scratch to concise
+    generate_own_layer: Spread | None  # to the framework's own layer
     importing: Spread | None  # s
     first: Spread | None  # s of the first minibatch
     memory: float | None  # MiB of the process at most
-    device_memory: float | None  # MiB of the device at most
+    device_memory: float | None  # MiB on the device at most
 
 
 class Quality(NamedTuple):
-    """What a candidate's training came to."""
+    """The result of a candidate's training."""
 
     candidate: str
     reason: str
-    comparisons: int | None  # passed with the reference
+    comparisons: int | None  # with the reference, all passed
     perplexity: Spread | None  # of the last epoch: mean, lowest, highest of the seeds
     deviation: float | None  # standard deviation over the seeds
     seeds: int
@@ -54,9 +54,16 @@ class Quality(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Median, lowest and highest; None of nothing."""
-    found = list(values)
-    return Spread(statistics.median(found), min(found), max(found)) if found else None
+    """Median, lowest and highest; None of no values."""
+    numbers = list(values)
+    return Spread(statistics.median(numbers), min(numbers), max(numbers)) if numbers else None
+
+
+def baseline(record: Record) -> str:
+    """The candidate to which ratios are taken: the first one that its backend offers."""
+    candidates = record["candidates"]
+    offered = [each for each in candidates if each["state"] != "not offered"]
+    return name((offered or candidates)[0])
 
 
 def speeds(record: Record) -> list[Speed]:
@@ -68,62 +75,67 @@ def speeds(record: Record) -> list[Speed]:
 def _speeds_at(record: Record, value: int | None) -> list[Speed]:
     settings = {**record["settings"], **_varied(record, value)}
     tokens = settings["batch_size"] * settings["num_steps"]
-    rounds: dict[str, dict[int, Any]] = {}  # by candidate, then by number
-    for candidate in record["candidates"]:
-        found = _at(candidate, value)["rounds"]
-        rounds[name(candidate)] = {one["round"]: one for one in found}
+    rounds: dict[str, dict[int, Any]] = {  # by candidate, then by number
+        name(candidate): {each["round"]: each for each in _at(candidate, value)["rounds"]}
+        for candidate in record["candidates"]
+    }
     limits = {
-        key: spread(tokens / statistics.median(one["products"]) for one in found.values())
-        for key, found in rounds.items()
+        key: spread(tokens / statistics.median(each["products"]) for each in own.values())
+        for key, own in rounds.items()
     }
     best = max((limit.median for limit in limits.values() if limit), default=math.nan)
-    first = name(record["candidates"][0])
     rows = []
     for candidate in record["candidates"]:
         if candidate["state"] == "not offered":
             continue
         key, speed = name(candidate), _at(candidate, value)
         own = list(rounds[key].values())
-        train = spread(tokens / statistics.median(one["minibatches"]) for one in own)
+        train = spread(tokens / _minibatch(each) for each in own)
         rows.append(
             Speed(
-                key, candidate["backend"], candidate["model"], value,
-                speed.get("threads"), speed.get("reason", candidate.get("reason", "")),
-                train,
-                _ratios(rounds[key], rounds[first], _minibatch),
-                _beside(own, "minibatches"),
-                limits[key],
-                spread(statistics.median(one["products"]) / _minibatch(one) for one in own),
-                train.median / best if train else None,
-                spread(1 / _character(one) for one in own),
-                _beside(own, "generation"),
-                spread(one["import"] for one in own),
-                spread(one["first"] for one in own),
-                _mebibytes(one["memory"] for one in own),
-                _mebibytes(one["device_memory"] for one in own),
+                candidate=key,
+                backend=candidate["backend"],
+                model=candidate["model"],
+                value=value,
+                threads=speed.get("threads"),
+                reason=speed.get("reason", candidate.get("reason", "")),
+                train=train,
+                ratio=_ratios(rounds[key], rounds[baseline(record)]),
+                own_layer=_own_layer(own, "minibatches"),
+                products=limits[key],
+                of_own_limit=spread(
+                    statistics.median(each["products"]) / _minibatch(each) for each in own
+                ),
+                of_machine_limit=train.median / best if train else None,
+                generate=spread(1 / statistics.median(each["generation"]) for each in own),
+                generate_own_layer=_own_layer(own, "generation"),
+                importing=spread(each["import"] for each in own),
+                first=spread(each["first"] for each in own),
+                memory=_mebibytes(each["memory"] for each in own),
+                device_memory=_mebibytes(each["device_memory"] for each in own),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
 def qualities(record: Record) -> list[Quality]:
-    """A row for each candidate: its check, its perplexity, what it writes."""
+    """A row for each candidate: its check, its perplexity, a sample of its text."""
     rows = []
     for candidate in record["candidates"]:
-        whole = [training for training in candidate["trainings"] if "samples" in training]
-        ends = [training["perplexity"][-1] for training in whole]
-        start = whole[0] if whole else {}
+        finished = [training for training in candidate["trainings"] if "samples" in training]
+        ends = [training["perplexity"][-1] for training in finished]
+        first = finished[0] if finished else {}
         rows.append(
             Quality(
-                name(candidate),
-                candidate.get("reason", ""),
-                candidate.get("check", {}).get("comparisons") if whole else None,
-                Spread(statistics.fmean(ends), min(ends), max(ends)) if ends else None,
-                statistics.stdev(ends) if len(ends) > 1 else None,
-                len(ends),
-                start.get("parameters", ""),
-                start.get("minibatches seen", ""),
-                start.get("samples", [""])[0],
+                candidate=name(candidate),
+                reason=candidate.get("reason", ""),
+                comparisons=candidate.get("check", {}).get("comparisons") if finished else None,
+                perplexity=Spread(statistics.fmean(ends), min(ends), max(ends)) if ends else None,
+                deviation=statistics.stdev(ends) if len(ends) > 1 else None,
+                seeds=len(ends),
+                parameters=first.get("parameters", ""),
+                minibatches=first.get("minibatches seen", ""),
+                sample=first.get("samples", [""])[0],
             )
         )
     return rows
@@ -131,20 +143,20 @@ def qualities(record: Record) -> list[Quality]:
 
 def against(new: Record, old: Record) -> list[dict[str, Any]]:
     """The speeds of a record that an older one has too, side by side, with their ratio."""
-    before = {(row.candidate, row.value): row for row in speeds(old) if row.train}
+    earlier = {(row.candidate, row.value): row for row in speeds(old)}
     rows = []
     for row in speeds(new):
-        earlier = before.get((row.candidate, row.value))
-        if row.train is None or earlier is None or earlier.train is None:
+        before = earlier.get((row.candidate, row.value))
+        if row.train is None or before is None or before.train is None:
             continue
         rows.append(
             {
                 "candidate": row.candidate,
                 "value": row.value,
-                "before": list(earlier.train),
+                "before": list(before.train),
                 "now": list(row.train),
-                "ratio": row.train.median / earlier.train.median,
-                "ratio_to_first_before": list(earlier.ratio) if earlier.ratio else None,
+                "ratio": row.train.median / before.train.median,
+                "ratio_to_first_before": list(before.ratio) if before.ratio else None,
                 "ratio_to_first_now": list(row.ratio) if row.ratio else None,
             }
         )
@@ -160,27 +172,21 @@ def _at(candidate: Candidate, value: int | None) -> dict[str, Any]:
     return next(speed for speed in candidate["speed"] if speed["value"] == value)
 
 
-def _minibatch(one: dict[str, Any]) -> float:
-    return statistics.median(one["minibatches"])
+def _minibatch(measurement: dict[str, Any]) -> float:
+    return statistics.median(measurement["minibatches"])
 
 
-def _character(one: dict[str, Any]) -> float:
-    return statistics.median(one["generation"])
-
-
-def _ratios(
-    own: dict[int, Any], other: dict[int, Any], seconds: Callable[[dict[str, Any]], float]
-) -> Spread | None:
+def _ratios(own: dict[int, Any], other: dict[int, Any]) -> Spread | None:
     # How many times as fast, in each round that both have: what slows a round slows both.
-    return spread(seconds(other[n]) / seconds(own[n]) for n in own.keys() & other.keys())
+    return spread(_minibatch(other[n]) / _minibatch(own[n]) for n in own.keys() & other.keys())
 
 
-def _beside(own: list[dict[str, Any]], what: str) -> Spread | None:
-    # How many times as fast as the framework's own layer, of each process the median of its turns.
+def _own_layer(own: list[dict[str, Any]], what: str) -> Spread | None:
+    # How many times as fast as the framework's own layer: the median of each process's turns.
     return spread(
-        statistics.median(layer / scratch for scratch, layer in one["beside"][what])
-        for one in own
-        if "beside" in one
+        statistics.median(layer / model for model, layer in each["own_layer"][what])
+        for each in own
+        if "own_layer" in each
     )
 
 

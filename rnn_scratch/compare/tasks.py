@@ -5,9 +5,8 @@ the same minibatches, the same number of threads.
 """
 
 import hashlib
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,23 +15,23 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import Backend, Model, RNNScratchError, Update
-from ..exact import GRID, digest
-from ..runs import decoding, sessions, training
-from ..runs.sessions import Place
-from ..settings import Settings
+from ..contract import Model, RNNScratchError, Tensor
+from ..exact import digest
+from ..registry import NotOffered
+from ..runs import decoding, training
+from ..runs.setup import Place, Setup, set_up
+from ..settings import Settings, update_rule
 from ..system import host
-from ..text import corpus, dataset, minibatches
-from ..text.dataset import Prepared
+from ..text import corpus, minibatches
 
 Event = dict[str, Any]
 
-STEADY, TURNS = 1.5, 5  # training is timed for so many seconds, and for so many epochs, at least
+STEADY, TURNS = 1.5, 5  # training is timed for this many seconds, and epochs, at least
 GENERATED = 200  # characters
 
 
 class Task(NamedTuple):
-    """What a worker is asked to do; plain values, as they go to it as JSON."""
+    """What a worker is to do; plain values, because they are sent as JSON."""
 
     backend: str
     model: str
@@ -41,196 +40,207 @@ class Task(NamedTuple):
     tf32: bool
     settings: dict[str, Any]
     text: list[str]
-    check: bool = False  # hold the backend against the reference before it trains
-    beside: bool = False  # take times in turns with the framework's own layer too
+    check: bool = False  # check the model before it is trained
+    own_layer: bool = False  # time it in turns with the framework's own layer, too
+
+
+class Digest(training.Report):
+    """A digest of the minibatches that a backend takes."""
+
+    def __init__(self) -> None:
+        """Start without a minibatch."""
+        self.sha256 = hashlib.sha256()
+
+    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+        """Add one."""
+        self.sha256.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
+
+    def __str__(self) -> str:
+        """Its first sixteen digits."""
+        return self.sha256.hexdigest()[:16]
 
 
 def train(*values: Any) -> Iterator[Event]:
     """Train as the settings say: events ``ready``, ``checked``, an ``epoch`` each, ``trained``.
 
-    An epoch has the loss of every update. Ends early with ``not offered`` where the framework has
-    no layer for a concise model, and after ``checked`` where something was off.
+    An epoch has the loss of every minibatch. Ends early with ``not offered`` where the backend
+    lacks this variant, after ``checked`` where the check has failures, and with ``failed``.
     """
-    task = Task(*values)
-    backend, place, ready = _ready(task)
-    yield ready
-    if task.check:
-        used = (task.settings["activation"], task.settings["embedding"])
-        rows = list(pieces.hold(backend, task.model, place.device, used))
-        off = [" ".join((r.piece, r.result, "in", r.case)) for r in rows if not r.passed]
-        yield {"event": "checked", "comparisons": len(rows), "off": off}
-        if off:
-            return
-    settings, prepared = _prepared(task)
-    try:
-        network = _network(backend, place, settings, prepared)
-    except RNNScratchError as error:
-        if task.model != "concise":
-            raise
-        yield {"event": "not offered", "reason": str(error).splitlines()[0]}
-        return
-    start, seen = digest(network.to_arrays(network.params)), hashlib.sha256()
-    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
-    for number in range(1, settings.num_epochs + 1):
-        losses, state = [], None
-        for X, Y in _minibatches(prepared, settings, number):
-            _see(seen, X, Y)
-            if state is None or not minibatches.carries(settings.sampling):
-                state = network.state(len(X), network.num_hiddens, network.options)
-            tokens, targets = (backend.tensor(part, place.device) for part in (X, Y))
-            with np.errstate(all="ignore"):  # a loss that overflows is told below, in words
-                mean, state = backend.train_minibatch(network, tokens, targets, state, how)
-            losses.append(mean)
-        told = [float(backend.array(mean)) for mean in losses]
-        if not all(map(math.isfinite, told)):
-            raise RNNScratchError(f"training diverged in epoch {number}")
-        yield {"event": "epoch", "epoch": number, "losses": told}
-    yield {
-        "event": "trained",
-        "parameters": start,
-        "minibatches seen": seen.hexdigest()[:16],
-        "samples": training.predictions(backend, network, prepared.vocab, prepared.train),
-    }
+    return _with_failure(_train(Task(*values)))
 
 
 def take_times(*values: Any) -> Iterator[Event]:
-    """Times of one process: events ``ready``, ``turn`` while it goes on, ``timed``, ``beside``.
+    """Times of one process: events ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
 
-    Seconds: ``first``, of the first minibatch, compilation and all; ``minibatches``, of one in the
+    Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
     steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
     between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
-    ``device_memory`` of the device's. Digests, as in ``trained``: ``parameters`` to start from,
-    and ``minibatches seen``. ``beside`` has pairs of such times, of this model and of the one on
+    ``device_memory`` on the device. Digests, as in ``trained``: ``parameters`` at the start and
+    ``minibatches seen``. ``own layer`` has pairs of such times, of this model and of the one on
     the framework's own layer, taken in turns: what slows the machine for a second slows both.
+    Ends early with ``failed``.
     """
-    task = Task(*values)
-    backend, place, ready = _ready(task)
+    return _with_failure(_take_times(Task(*values)))
+
+
+def _with_failure(events: Iterator[Event]) -> Iterator[Event]:
+    try:
+        yield from events
+    except RNNScratchError as error:
+        yield {"event": "failed", "reason": " ".join(str(error).splitlines())}
+
+
+def _train(task: Task) -> Iterator[Event]:
+    try:
+        setup, ready = _start(task)
+    except NotOffered as error:
+        yield {"event": "not offered", "reason": str(error).splitlines()[0]}
+        return
     yield ready
-    settings, prepared = _prepared(task)
-    network = _network(backend, place, settings, prepared)
-    how = Update(settings.lr, settings.theta, GRID if settings.exact else None)
-    carry = minibatches.carries(settings.sampling)
-    batches, seen = list(_minibatches(prepared, settings, 1)), hashlib.sha256()
+    if task.check:
+        variant = (task.settings["activation"], task.settings["embedding"])
+        rows = list(pieces.hold(setup.backend, task.model, setup.place.device, variant))
+        failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
+        yield {"event": "checked", "comparisons": len(rows), "failures": failures}
+        if failures:
+            return
+    setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
+    parameters, seen = digest(setup.model.to_arrays(setup.model.params)), Digest()
+    try:
+        for trained in training.epochs(setup, 0, seen):
+            yield {"event": "epoch", "epoch": trained.epoch.epoch, "losses": trained.losses}
+    except RNNScratchError as error:  # its advice is about checkpoints, and there are none here
+        raise RNNScratchError(str(error).split(". ")[0]) from error
+    yield {
+        "event": "trained",
+        "parameters": parameters,
+        "minibatches seen": str(seen),
+        "samples": training.predictions(setup),
+    }
+
+
+def _take_times(task: Task) -> Iterator[Event]:
+    setup, ready = _start(task)
+    yield ready
+    backend, model, settings = setup.backend, setup.model, setup.settings
+    backend.machine.set_tf32(task.tf32)
+    arrays = model.to_arrays(model.params)
+    batches, seen = list(minibatches.of_epoch(setup.text.train, settings, 1)), Digest()
     for X, Y in batches:
-        _see(seen, X, Y)
-    start = digest(network.to_arrays(network.params))
-    multiply = _products(backend, place.device, settings)
+        seen.minibatch(X, Y)
+    first = partial(_epoch, setup, model, batches[:1])
+    epoch = partial(_epoch, setup, model, batches)
+    generate = partial(_generate, setup, model)
+    products = _products(setup)
+    seconds = partial(_seconds, setup)
 
-    def seconds(done: Any, times: int = 1) -> float:
-        backend.synchronize(place.device)
-        before = time.perf_counter()
-        done()
-        backend.synchronize(place.device)
-        return (time.perf_counter() - before) / times
-
-    def epoch(model: Model) -> None:
-        backend.train_epoch(model, batches, how, carry)
-
-    prefix = prepared.train[:10].tolist()
-    steps = len(prefix) + GENERATED - 1
-
-    def generate(model: Model) -> None:
-        backend.predict(model, prefix, GENERATED, decoding.greedy)
-
-    with np.errstate(all="ignore"):
-        first = seconds(lambda: backend.train_epoch(network, batches[:1], how, carry))
-        epoch(network)  # to warm up
-        multiply()
-        steady: list[float] = []
-        products: list[float] = []
-        begun = time.perf_counter()
-        while len(steady) < TURNS or time.perf_counter() - begun < STEADY:
-            steady.append(seconds(partial(epoch, network), len(batches)))
-            products.append(seconds(multiply))
-            yield {"event": "turn", "turn": len(steady)}
-        generate(network)  # to warm up
-        generation = [seconds(partial(generate, network), steps) for _ in range(TURNS)]
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        first_seconds = seconds(first)
+        for work in (epoch, products, generate):  # to warm up
+            seconds(work)
+        epochs: list[float] = []
+        limits: list[float] = []
+        for turn in _turns():
+            epochs.append(seconds(epoch) / len(batches))
+            limits.append(seconds(products))
+            yield {"event": "turn", "turn": turn}
+        generation = [seconds(generate) / GENERATED for _ in range(TURNS)]
     yield {
         "event": "timed",
-        "parameters": start,
-        "minibatches seen": seen.hexdigest()[:16],
-        "first": first,
-        "minibatches": steady,
-        "products": products,
+        "parameters": digest(arrays),
+        "minibatches seen": str(seen),
+        "first": first_seconds,
+        "minibatches": epochs,
+        "products": limits,
         "generation": generation,
         "memory": host.peak_memory(),
-        "device_memory": backend.memory(place.device),
+        "device_memory": backend.machine.memory(setup.place.device),
     }
-    if not task.beside:
+    if not task.own_layer:
         return
-    layer = _network(backend, place._replace(model="concise"), settings, prepared)
-    both = (network, layer)
+    layer = registry.build(task.backend, backend, "concise", arrays, model.options)
+    both_epochs = (epoch, partial(_epoch, setup, layer, batches))
+    both_generate = (generate, partial(_generate, setup, layer))
     with np.errstate(all="ignore"):
-        epoch(layer)  # to warm up
-        generate(layer)
+        for work in (both_epochs[1], both_generate[1]):  # to warm up
+            seconds(work)
         pairs: list[list[float]] = []
-        begun = time.perf_counter()
-        while len(pairs) < TURNS or time.perf_counter() - begun < STEADY:
-            pairs.append([seconds(partial(epoch, model), len(batches)) for model in both])
-            yield {"event": "turn", "turn": len(steady) + len(pairs)}
-        generations = [
-            [seconds(partial(generate, model), steps) for model in both] for _ in range(TURNS)
-        ]
-    yield {"event": "beside", "minibatches": pairs, "generation": generations}
+        for turn in _turns():
+            pairs.append([seconds(work) / len(batches) for work in both_epochs])
+            yield {"event": "turn", "turn": len(epochs) + turn}
+        generations = [[seconds(work) / GENERATED for work in both_generate] for _ in range(TURNS)]
+    yield {"event": "own layer", "minibatches": pairs, "generation": generations}
 
 
-def _ready(task: Task) -> tuple[Backend, Place, Event]:
+def _start(task: Task) -> tuple[Setup, Event]:
     start = time.perf_counter()
     registry.load(task.backend)
     imported = time.perf_counter() - start
-    settings = Settings(**task.settings)
-    place = Place(task.backend, task.model, task.device, task.threads)
-    backend, place = sessions.ready(place, settings)
-    backend.set_tf32(task.tf32)
-    pools = {p["internal_api"]: p["num_threads"] for p in threadpoolctl.threadpool_info()}
-    return backend, place, {
+    setup = set_up(
+        Settings(**task.settings),
+        Place(task.backend, task.model, task.device, task.threads),
+        corpus.Text(*task.text),
+    )
+    pools = threadpoolctl.threadpool_info()
+    return setup, {
         "event": "ready",
         "import": imported,
-        "device": place.device,
-        "threads": place.threads,
-        "libraries": pools,  # with the number of threads of each
+        "device": setup.place.device,
+        "threads": setup.place.threads,
+        "libraries": {pool["internal_api"]: pool["num_threads"] for pool in pools},
         "machine": host.describe(),
-        "environment": backend.environment(),
-    }  # fmt: skip
+        "environment": setup.backend.machine.environment(),
+    }
 
 
-def _prepared(task: Task) -> tuple[Settings, Prepared]:
-    settings = Settings(**task.settings)
-    return settings, dataset.prepare(corpus.Text(*task.text), settings)
+def _turns() -> Iterator[int]:
+    # Numbers from 1, for TURNS turns and STEADY seconds at least.
+    start, turn = time.perf_counter(), 0
+    while turn < TURNS or time.perf_counter() - start < STEADY:
+        turn += 1
+        yield turn
 
 
-def _network(backend: Backend, place: Place, settings: Settings, prepared: Prepared) -> Model:
-    arrays = sessions.starting(prepared, settings)
-    return sessions.build(backend, place, arrays, settings)
+def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
+    # The results are held until the clock stops: a framework that computes asynchronously need
+    # not finish what nobody waits for.
+    machine, device = setup.backend.machine, setup.place.device
+    machine.synchronize([], device)
+    start = time.perf_counter()
+    results = work()
+    machine.synchronize(results, device)
+    return time.perf_counter() - start
 
 
-def _minibatches(
-    prepared: Prepared, settings: Settings, epoch: int
-) -> Iterator[minibatches.Minibatch]:
-    return minibatches.of_epoch(
-        prepared.train, settings.batch_size, settings.num_steps,
-        settings.sampling, settings.seed, epoch,
-    )  # fmt: skip
+def _epoch(
+    setup: Setup, model: Model, batches: Sequence[minibatches.Minibatch]
+) -> Sequence[Tensor]:
+    carry = minibatches.carries(setup.settings.sampling)
+    how = update_rule(setup.settings)
+    _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
+    return [*state, *model.params.values()]
 
 
-def _see(seen: Any, X: np.ndarray, Y: np.ndarray) -> None:
-    # Of the very arrays that the backend is given: the same in every worker, or nothing is equal.
-    seen.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
+def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
+    # From one character, so that there are as many steps as characters.
+    prefix = training.beginning(setup.text)[:1]
+    setup.backend.scratch.predict(model, prefix, GENERATED, decoding.greedy)
+    return []  # it returns plain numbers
 
 
-def _products(backend: Backend, device: str, settings: Settings) -> Any:
-    # What training cannot do without, the matrix products with W_hh: for each time step one on
-    # the way forward (B, H) @ (H, H) and one on the way back, and one (T*B, H) @ (H, H) for the
-    # gradient of W_hh. The embedding and the output layer are left out: a twentieth of the work.
-    chance = np.random.RandomState(0)
+def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
+    # What training cannot do without, the matrix products with W_hh: for each time step one in
+    # the forward pass, (B, H) @ (H, H), and one in the backward pass, and one (T*B, H) @ (H, H)
+    # for the gradient of W_hh. Input and output layer are left out: a twentieth of the work.
+    machine, settings = setup.backend.machine, setup.settings
+    random = np.random.RandomState(0)
     B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
-    W, h, hs = (
-        backend.tensor(chance.normal(0, H**-0.5, shape).astype(settings.dtype), device)
+    W, step, steps = (
+        machine.tensor(random.normal(0, H**-0.5, shape).astype(settings.dtype), setup.place.device)
         for shape in ((H, H), (B, H), (T * B, H))
     )
 
-    def multiply() -> None:
-        backend.multiply(h, W, 2 * T)
-        backend.multiply(hs, W, 1)
+    def multiply() -> Sequence[Tensor]:
+        return [machine.multiply(step, W, 2 * T), machine.multiply(steps, W, 1)]
 
     return multiply

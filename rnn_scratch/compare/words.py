@@ -1,22 +1,44 @@
-"""A comparison in words: the cells of its tables, and what has to be said beside them."""
+"""A comparison in words: the cells of its tables, and the notes that go with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from ..cli.display import shown
 from . import summary
-from .plan import Record, name
+from .plan import Candidate, Record, name
 from .summary import Spread
 
-BUSY = 0.5  # processes at work in the minute before the comparison began
-GROWN = 1e-11  # a relative difference that is more than rounding
-Cells = list[list[str]]  # a head, then rows
+DESCRIPTIONS = {
+    "scratch": "plain code",
+    "fast": "optimised by hand",
+    "concise": "the framework's own layers",
+}
+BUSY = 0.5  # running processes in the minute before the comparison began
+GROWN = 1e-11  # a relative difference larger than rounding
+Cells = list[list[str]]  # a heading, then rows
+
+
+def tables(record: Record) -> dict[str, Cells]:
+    """All tables of a record, by title."""
+    cells = {
+        "Speed of training": speed_cells(record),
+        "Start, generation, memory": other_cells(record),
+        "Quality": quality_cells(record),
+    }
+    if "against" in record:
+        title = f"Compared with the comparison of {record['against']['started']}"
+        cells[title] = against_cells(record)
+    return cells
 
 
 def speed_cells(record: Record) -> Cells:
-    """How fast training is, and how much of what is possible."""
+    """The speed of training, and how close it is to what is possible."""
     rows = summary.speeds(record)
-    first = name(record["candidates"][0])
-    head = ["characters/s", f"× {first}", "× own layer", "of own limit", "of best limit"]
+    heading = [
+        "characters/s",
+        f"× {summary.baseline(record)}",
+        "× own layer",
+        "of own limit",
+        "of best limit",
+    ]
     cells = [
         [
             _number(row.train),
@@ -29,207 +51,257 @@ def speed_cells(record: Record) -> Cells:
         else [row.reason, "", "", "", ""]
         for row in rows
     ]
-    return _with_names(record, rows, head, cells)
+    return _with_names(record, rows, heading, cells)
 
 
 def other_cells(record: Record) -> Cells:
     """What is measured apart from training: start, generation, memory."""
     rows = [row for row in summary.speeds(record) if row.train]
-    head = ["import s", "first minibatch s", "generates characters/s", "× own layer", "memory MiB"]
-    on_device = any(row.device_memory is not None for row in rows)
+    heading = [
+        "import s",
+        "first minibatch s",
+        "generated characters/s",
+        "× own layer",
+        "memory MiB",
+        "device memory MiB",
+    ]
     cells = [
         [
             _seconds(row.importing),
             _seconds(row.first),
             _number(row.generate),
             _ratio(row.generate_own_layer),
-            "" if row.memory is None else f"{row.memory:,.0f}",
-            *([f"{row.device_memory or 0:,.0f}"] if on_device else []),
+            _mebibytes(row.memory),
+            _mebibytes(row.device_memory),
         ]
         for row in rows
     ]
-    return _with_names(record, rows, [*head, *(["on device MiB"] if on_device else [])], cells)
+    return _with_names(record, rows, heading, cells)
 
 
 def quality_cells(record: Record) -> Cells:
-    """What the trainings came to."""
-    head = ["", "check", "perplexity", "starts from", "sees", "writes"]
+    """The results of the trainings; digests show what they have in common."""
+    heading = [
+        "",
+        "check",
+        "perplexity",
+        "starting parameters",
+        "minibatches",
+        "generated text",
+    ]
     cells = []
     for row in summary.qualities(record):
         if row.perplexity is None:
             cells.append([row.candidate, "", "", "", "", row.reason])
             continue
-        perplexity = shown(row.perplexity.median)
+        perplexity = f"{row.perplexity.median:.4g}"
         if row.deviation is not None:
             perplexity += f" ± {row.deviation:.2g} ({row.seeds} seeds)"
         cells.append(
             [
-                row.candidate, f"{row.comparisons} passed", perplexity,
-                row.parameters[:8], row.minibatches[:8], row.reason or row.sample.strip(),
+                row.candidate,
+                f"{row.comparisons} passed",
+                perplexity,
+                row.parameters[:8],
+                row.minibatches[:8],
+                row.reason or row.sample.strip(),
             ]
-        )  # fmt: skip
-    return [head, *cells]
+        )
+    return [heading, *cells]
 
 
 def against_cells(record: Record) -> Cells:
     """Speeds beside those of an older comparison."""
-    first = name(record["candidates"][0])
-    head = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
+    first = summary.baseline(record)
+    heading = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
     rows = []
     for row in record["against"]["speeds"]:
         label = row["candidate"]
         if row["value"] is not None:
             label += f", {record['plan']['vary'][0]} {row['value']}"
-        before, now = (_number(Spread(*row[when])) for when in ("before", "now"))
-        ratios = [
-            _ratio(
-                Spread(*row[f"ratio_to_first_{when}"]) if row[f"ratio_to_first_{when}"] else None
-            )
-            for when in ("before", "now")
-        ]
-        rows.append([label, before, now, f"{row['ratio']:.2f}", *ratios])
-    return [head, *rows]
+        ratios = (row[f"ratio_to_first_{when}"] for when in ("before", "now"))
+        rows.append(
+            [
+                label,
+                _number(Spread(*row["before"])),
+                _number(Spread(*row["now"])),
+                f"{row['ratio']:.2f}",
+                *(_ratio(Spread(*ratio) if ratio else None) for ratio in ratios),
+            ]
+        )
+    return [heading, *rows]
 
 
 def setting_lines(record: Record) -> list[str]:
-    """What was compared on what: a few lines."""
-    plan, settings = record["plan"], record["settings"]
-    machine = record["machine"]
+    """What was compared, and where: a few lines."""
+    plan, settings, machine = record["plan"], record["settings"], record["machine"]
     threads = f"threads: {plan['threads']}"
     if plan["vary"]:
         threads += f"; varied: {plan['vary'][0]} {', '.join(map(str, plan['vary'][1]))}"
     tf32 = ", TF32 allowed" if plan["tf32"] else ""
-    devices = sorted({c["device"] for c in record["candidates"] if "device" in c})
     return [
         f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}",
-        f"{', '.join(devices)}, {settings['dtype']}{tf32}, {threads}",
+        f"device: {_devices(record)}; {settings['dtype']}{tf32}; {threads}",
         f"B {settings['batch_size']}, T {settings['num_steps']}, H {settings['num_hiddens']}, "
         f"V {record['text']['vocabulary']}; {settings['sampling']} sampling of "
         f"{record['text']['train_tokens']:,} characters of {record['text']['corpus']}; "
         f"{settings['num_epochs']} epochs",
-        "; ".join(_versions(record)),
-        f"begun {record['started']}, {record['outcome']}; {record['command']}",
+        f"models: {'; '.join(f'{model}: {DESCRIPTIONS[model]}' for model in plan['models'])}",
+        *(f"{backend}: {versions}" for backend, versions in _versions(record).items()),
+        f"started {record['started']}, {record['outcome']}; {record['command']}",
     ]
 
 
 def notes(record: Record) -> list[str]:
-    """What a reader has to know to believe the tables."""
-    found = []
+    """What a reader needs to know to judge the tables."""
+    lines = []
     if record["outcome"] == "interrupted":
-        found.append("Interrupted: this is what was measured until then.")
+        lines.append("Interrupted: this is what was measured until then.")
     for candidate in record["candidates"]:
-        if candidate["state"] in ("failed", "not offered"):
-            found.append(f"{name(candidate)}: {candidate['state']}: {candidate['reason']}")
-        for speed in candidate["speed"]:
-            asked = speed["value"] if _varies_threads(record) else record["plan"]["threads"]
-            if speed.get("threads", asked) != asked:
-                found.append(f"{name(candidate)} computed with {speed['threads']} threads, and "
-                             f"{asked} were asked for.")  # fmt: skip
-            of = f" with {record['plan']['vary'][0]} {speed['value']}" if speed["value"] else ""
-            if speed["state"] == "failed":
-                found.append(f"{name(candidate)}{of} failed in timing: {speed['reason']}")
-            if "beside" in speed:
-                found.append(f"{name(candidate)}{of} beside its layer failed: {speed['beside']}")
+        lines += _failures(record, candidate)
     if "against" in record:
         older = record["against"]
         if older["differences"]:
-            found.append(f"The older comparison is another one: {'; '.join(older['differences'])}.")
+            lines.append(
+                f"The older comparison was of something else: {'; '.join(older['differences'])}."
+            )
         if not older["speeds"]:
-            found.append("No speed was measured in both comparisons.")
+            lines.append("The two comparisons have no speed in common.")
     if (record["load"] or 0) > BUSY:
-        found.append(
-            f"The machine was busy when this began: {record['load']:.1f} processes at work in the "
-            "minute before. Times may be worse than they need be."
+        lines.append(
+            f"The machine was busy at the start: {record['load']:.1f} running processes in the "
+            "minute before. On an idle machine, times may be better."
         )
-    return [*found, *how_measured(record)]
+    return [*lines, *how_measured(record)]
 
 
 def how_measured(record: Record) -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     repeats = record["plan"]["repeats"]
-    beside = any("beside" in one for candidate in record["candidates"]
-                 for speed in candidate["speed"] for one in speed["rounds"])  # fmt: skip
-    in_turns = ", those to its own layer with both in one process, in turns" if beside else ""
+    layers = any(
+        "own_layer" in measurement
+        for candidate in record["candidates"]
+        for speed in candidate["speed"]
+        for measurement in speed["rounds"]
+    )
+    in_turns = ", those to its own layer with both in one process, in turns" if layers else ""
     return [
         f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
-        "warm-up, the device waited for; in brackets the lowest and the highest. Processes ran "
-        "one at a time, in an order that moved on by one each round. Ratios to another framework "
-        f"are taken round by round{in_turns}. The brackets cover what changes from process to "
-        "process, not what changes from one hour to the next: for that, compare again, --against "
-        "this.",
-        "The limit is what training would reach if it did nothing but the matrix products with "
-        "W_hh that it cannot do without, (B, H) by (H, H) for each step forward and back and "
+        "warm-up; a clock stops when the results are computed. In brackets: the lowest and the "
+        "highest. Processes ran one at a time, in an order that was rotated by one each round. "
+        f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
+        "what changes from process to process, not what changes from one hour to the next: for "
+        "that, compare again with --against.",
+        "The limit is the speed of a training that does nothing but the matrix products with W_hh "
+        "that it cannot do without, (B, H) by (H, H) for each step forward and backward and "
         "(T·B, H) by (H, H) once, timed in the same process in turns. The best limit is that of "
-        "the framework that multiplies fastest here. A framework can exceed its own where it "
-        "does several products at a time.",
-        "Import is what the framework adds to a Python that has NumPy; the first minibatch "
-        "includes compilation. Memory is the most that the process had at once: interpreter, "
-        "libraries, text and model.",
+        "the framework that multiplies fastest here. A framework can exceed its own limit where "
+        "it computes several products at a time.",
+        "Import is the time that the framework adds to a Python that has NumPy; the first "
+        "minibatch includes compilation. Memory is the most that the process had at once: "
+        "interpreter, libraries, text and model.",
     ]
 
 
 def float64_sentence(record: Record) -> str:
     """What the picture of the divergence shows."""
-    found = [c["float64"]["differences"] for c in record["candidates"]
-             if c.get("float64", {}).get("differences") and c["backend"] != "numpy"]  # fmt: skip
-    if not found:
+    curves = [
+        candidate["float64"]["differences"]
+        for candidate in record["candidates"]
+        if candidate.get("float64", {}).get("differences") and candidate["backend"] != "numpy"
+    ]
+    if not curves:
         return ""
-    early = max(max(each[:10]) for each in found)
-    last = max(each[-1] for each in found)
-    worst = max(max(each) for each in found)
-    same = (
-        "The same trainings in float64, and how far each update's loss is from that of NumPy. "
-        f"In the first ten updates they are {early:.2g} apart at most, which is the rounding of "
+    early = max(max(curve[:10]) for curve in curves)
+    last = max(curve[-1] for curve in curves)
+    worst = max(max(curve) for curve in curves)
+    rounding = (
+        "The same trainings in float64, and the relative difference of each update's loss to that "
+        f"of NumPy. In the first ten updates it is {early:.2g} at most, which is the rounding of "
         "float64: the frameworks compute the same function, and add its terms in different orders."
     )
     if worst < GROWN:
-        return f"{same} In all of this training they are {worst:.2g} apart at most."
+        return f"{rounding} In the whole training it is {worst:.2g} at most."
     return (
-        f"{same} At the last update they are {last:.2g} apart, and {worst:.2g} at most on the way. "
-        "What grows is that rounding: where the loss surface is steep, one update magnifies what "
-        "the one before left, as in any chaotic system, until the trainings go ways of their own "
-        "to the same perplexity. It is no defect of any of them."
+        f"{rounding} At the last update it is {last:.2g}, and at most {worst:.2g} in between. "
+        "What grows is that rounding: where the loss surface is steep, an update magnifies the "
+        "differences left by the one before, as in any chaotic system, until the trainings "
+        "diverge, on different paths to the same perplexity. It is no defect of any of them."
     )
 
 
-def _varies_threads(record: Record) -> bool:
-    return bool(record["plan"]["vary"]) and record["plan"]["vary"][0] == "threads"
+def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
+    # What could not be measured of a candidate, or not as planned.
+    key, vary = name(candidate), record["plan"]["vary"]
+    if candidate["state"] in ("failed", "not offered"):
+        yield f"{key}: {candidate['state']}: {candidate['reason']}"
+    for speed in candidate["speed"]:
+        planned = record["plan"]["threads"]
+        if vary and vary[0] == "threads":
+            planned = speed["value"]
+        if speed.get("threads", planned) != planned:
+            yield f"{key} computed with {speed['threads']} threads instead of {planned}."
+        size = f" with {vary[0]} {speed['value']}" if vary else ""
+        if speed["state"] == "failed":
+            yield f"{key}{size} failed in timing: {speed['reason']}"
+        if "own_layer_failure" in speed:
+            yield f"{key}{size}: its own layer failed in timing: {speed['own_layer_failure']}"
 
 
-def _versions(record: Record) -> list[str]:
-    found: dict[str, str] = {}
+def _devices(record: Record) -> str:
+    # One for all, or each backend's.
+    devices = {c["backend"]: c["device"] for c in record["candidates"] if "device" in c}
+    if len(set(devices.values())) > 1:
+        return ", ".join(f"{device} ({backend})" for backend, device in devices.items())
+    return next(iter(devices.values()), record["plan"]["device"])
+
+
+def _versions(record: Record) -> dict[str, str]:
+    versions: dict[str, str] = {}
     for candidate in record["candidates"]:
         if "environment" in candidate:
-            versions = ", ".join(f"{key} {value}" for key, value in
-                                 candidate["environment"].items())  # fmt: skip
-            python = candidate["machine"]["python"]
-            found[candidate["backend"]] = f"{versions} (Python {python})"
-    return list(found.values())
+            libraries = [f"{key} {value}" for key, value in candidate["environment"].items()]
+            python = f"Python {candidate['machine']['python']}"
+            versions[candidate["backend"]] = ", ".join([*libraries, python])
+    return versions
 
 
 def _with_names(
-    record: Record, rows: Sequence[summary.Speed], head: list[str], cells: Cells
+    record: Record, rows: Sequence[summary.Speed], heading: list[str], cells: Cells
 ) -> Cells:
+    # Names in front, and no column that is empty in all rows.
     vary = record["plan"]["vary"]
+    used = [number for number in range(len(heading)) if any(row[number] for row in cells)]
     names = [[row.candidate, *([str(row.value)] if vary else [])] for row in rows]
-    # Without the columns that nobody has anything for: no own layer, say.
-    used = [number for number in range(len(head)) if any(own[number] for own in cells)]
-    return [["", *([vary[0]] if vary else []), *(head[number] for number in used)],
-            *([*both, *(own[number] for number in used)]
-              for both, own in zip(names, cells))]  # fmt: skip
+    names = [["", *([vary[0]] if vary else [])], *names]
+    return [
+        [*labels, *(row[number] for number in used)]
+        for labels, row in zip(names, [heading, *cells])
+    ]
 
 
-def _number(found: Spread | None) -> str:
-    return "" if found is None else f"{found.median:,.0f} ({found.low:,.0f}–{found.high:,.0f})"
+def _spread(values: Spread | None, form: str) -> str:
+    if values is None:
+        return ""
+    median, low, high = (format(value, form) for value in values)
+    return f"{median} ({low}–{high})"
 
 
-def _ratio(found: Spread | None) -> str:
-    return "" if found is None else f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
+def _number(values: Spread | None) -> str:
+    return _spread(values, ",.0f")
 
 
-def _percent(found: Spread | None) -> str:
-    return "" if found is None else f"{found.median:.0%} ({found.low:.0%}–{found.high:.0%})"
+def _ratio(values: Spread | None) -> str:
+    return _spread(values, ".2f")
 
 
-def _seconds(found: Spread | None) -> str:
-    return "" if found is None else f"{found.median:.2f}"
+def _percent(values: Spread | None) -> str:
+    return _spread(values, ".0%")
+
+
+def _seconds(values: Spread | None) -> str:
+    return "" if values is None else f"{values.median:.2f}"
+
+
+def _mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
