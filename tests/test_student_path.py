@@ -1,0 +1,148 @@
+"""What a student changes in `scratch.py` is what trains next: the README's path, in a copy."""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import environment
+
+import rnn_scratch
+from rnn_scratch.cli import source_code
+
+CLONE = Path(__file__).parent.parent
+README = (CLONE / "README.md").read_text(encoding="utf-8")
+PATH = README.split("to a changed step")[1].split("\n## ")[0]
+COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
+(EDIT,) = (command for command in COMMANDS if command.startswith("sed "))
+SHORT = {
+    "corpus": "tide-clock", "num_epochs": 1, "num_hiddens": 16, "num_steps": 8, "batch_size": 4,
+    "max_tokens": 800, "sigma": 0.3, "dtype": "float64", "threads": 1, "device": "cpu",
+}  # fmt: skip
+
+# tanh becomes a sigmoid, as one edits it in each framework.
+SIGMOID = {
+    "numpy": ("np.tanh(z)", "1 / (1 + np.exp(-z))"),
+    "torch": ("torch.tanh(z)", "torch.sigmoid(z)"),
+    "tensorflow": ("tf.tanh(z)", "tf.sigmoid(z)"),
+    "mxnet": ("npx.activation(z, options.activation)", "npx.sigmoid(z)"),
+}
+
+# Programs for a process in the copy. Each adds to `answers`.
+TRAIN = """
+import json, sys
+import rnn_scratch
+from rnn_scratch import registry
+
+run = rnn_scratch.train(sys.argv[1], **json.loads(sys.argv[2]))
+backend = registry.load(sys.argv[1])
+answers = {"perplexity": run.perplexity, "file": backend.scratch.__file__}
+"""
+CHECK = """
+from rnn_scratch.check import pieces
+
+rows = pieces.hold(backend, "scratch", "cpu", only=("tanh", 0))
+answers["first"] = next((row.piece for row in rows if not row.passed), None)
+"""
+DIFFERENTIATE = """
+import numpy as np
+from rnn_scratch.contract import Options
+from rnn_scratch.initial import initial
+
+tensor, array, scratch = backend.machine.tensor, backend.machine.array, backend.scratch
+options = Options(num_hiddens=7, dtype="float64")
+arrays = {n: a.astype("float64") for n, a in initial(5, 7, 0.5, 0).items()}
+X, Y = (tensor(tokens, "cpu") for tokens in np.arange(24).reshape(2, 3, 4) % 5)
+state = (tensor(np.linspace(-0.5, 0.5, 21).reshape(3, 7), "cpu"),)
+
+def loss(name, index, change):
+    moved = {n: a.copy() for n, a in arrays.items()}
+    moved[name][index] += change
+    logits, _ = scratch.build(moved, options).forward(X, state)
+    return float(array(scratch.loss(logits, Y)))
+
+model = scratch.build(arrays, options)
+grads = model.to_arrays(scratch.gradients(model, X, Y, state)[1])
+answers["differences"] = {
+    name: max(
+        float(abs((loss(name, index, 1e-5) - loss(name, index, -1e-5)) / 2e-5 - grad[index]))
+        for index in list(np.ndindex(grad.shape))[::5]
+    )
+    for name, grad in grads.items()
+}
+answers["sizes"] = {name: float(abs(grad).max()) for name, grad in grads.items()}
+"""
+
+
+@functools.cache
+def perplexity_before(name):
+    """The perplexity of the short training with the code as it is."""
+    return rnn_scratch.train(name, **SHORT).perplexity
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the code, laid out as in a clone, which Python finds first when it runs there."""
+    clone = tmp_path / "clone"
+    for folder in ("rnn_scratch", "backends"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CLONE / folder, clone / folder, ignore=ignored)
+    (clone / "rnn_scratch" / "backends").symlink_to(clone / "backends")
+    return clone
+
+
+def run(copy, name, *programs):
+    """The answers of these programs, run in the copy by a new process."""
+    code = "\n".join([*programs, "print(json.dumps(answers))"])
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, json.dumps(SHORT)],
+        cwd=copy, capture_output=True, text=True, env=environment(OMP_NUM_THREADS=1),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert Path(answers["file"]).is_relative_to(copy)
+    return answers
+
+
+def test_the_path_has_five_commands_at_most_and_changes_the_source_that_show_shows():
+    assert len(COMMANDS) <= 5
+    old, file = re.search(r"'s/(.*?)/.*/' (\S+)", EDIT).groups()
+    assert file == "backends/torch/scratch.py"
+    shown = source_code.join(source_code.find("torch", "step"))
+    assert shown.count(old) == (CLONE / file).read_text(encoding="utf-8").count(old) == 1
+    assert any("show step" in command for command in COMMANDS)
+
+
+def test_the_readme_s_edit_of_the_step_changes_the_next_training(backend_name, copy):
+    if backend_name not in SIGMOID:
+        pytest.skip("the edit is of a backend of this project")
+    file = f"backends/{backend_name}/scratch.py"
+    edit = EDIT.replace("backends/torch/scratch.py", file)
+    subprocess.run(edit, shell=True, check=True, cwd=copy)
+    assert (copy / file).read_text() != (CLONE / file).read_text()
+    answers = run(copy, backend_name, TRAIN, CHECK)
+    before = perplexity_before(backend_name)
+    assert abs(answers["perplexity"] - before) > 0.01 * before
+    assert answers["first"] == "step"
+
+
+def test_an_edit_of_the_activation_trains_with_its_own_gradients(backend_name, copy):
+    if backend_name not in SIGMOID:
+        pytest.skip("the edit is of a backend of this project")
+    file = copy / "backends" / backend_name / "scratch.py"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(SIGMOID[backend_name][0]) == 1
+    file.write_text(text.replace(*SIGMOID[backend_name]), encoding="utf-8")
+    answers = run(copy, backend_name, TRAIN, DIFFERENTIATE)
+    before = perplexity_before(backend_name)
+    assert abs(answers["perplexity"] - before) > 0.01 * before
+    differences, sizes = answers["differences"], answers["sizes"]
+    assert min(sizes.values()) > 1e-3
+    if backend_name == "numpy":  # whose backward pass is written for tanh
+        assert differences["W_hh"] > 1e-3
+    else:
+        assert max(differences.values()) < 1e-9
