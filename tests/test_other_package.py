@@ -49,8 +49,7 @@ def test_the_guide_writes_a_backend_step_by_step(tmp_path):
     site = tmp_path / "site"
     env = {**other_packages(site, {"plain": ""}), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     ((_, project),) = blocks("toml")
-    assert '[project.entry-points."rnn_scratch.backends"]
-plain = "plain_rnn"' in project
+    assert '[project.entry-points."rnn_scratch.backends"]\nplain = "plain_rnn"' in project
     done = []
     for step in STEPS:
         for title, source in blocks("python", step):
