@@ -9,128 +9,180 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Options, State
+from ..contract import CELLS, Arrays, Backend, Model, Options, Params, State, Tensor
 from ..initial import initial
 from . import pinned
 
 B, T, H, V, N = 5, 7, 13, 11, 3  # the text that is trained on has its own V, 28
 SIGMA = 0.2
-# What rounding may do in float64; in float32 it is 2**29 times as much, but no more than 0.0005.
+
+# What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
+# float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
+# in float32 and whose sums are taken in other orders, a multiple of that.
 ROUNDING = 1e-14
+FLOAT32 = {"cpu": 2.0**29, "cuda": 2.0**31}
+OTHER_DEVICES = 2.0**33
+
+
+def tolerance(difference: float, dtype: str, device: str) -> float:
+    """The difference to allow where this one is allowed in float64."""
+    if dtype == "float64":
+        return difference
+    return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
 
 
 class Row(NamedTuple):
-    """One comparison: the piece, which of its results, how far off at most and where."""
+    """One comparison: of which piece and which of its results, the largest difference and where."""
 
-    piece: str
+    piece: str  # a function of the contract
     result: str
     case: str  # dtype, activation, and whether there is an embedding
-    difference: float | None  # None: it is not a number, or there was none to compare
+    difference: float | None  # None: it is not a number, or there is nothing to compare
     where: str
     allowed: float
     note: str = ""
+    offered: bool = True
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is no larger than allowed."""
+        """Whether the difference is within what is allowed."""
         return self.difference is not None and self.difference <= self.allowed
 
 
+def not_offered(piece: str, case: str, reason: str) -> Row:
+    """The row of what a backend says that it does not have."""
+    return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
+
+
+def fact(piece: str, result: str, case: str, true: bool, otherwise: str, note: str = "") -> Row:
+    """The row of what is either so or not; `otherwise` says what is so instead."""
+    return Row(piece, result, case, 0.0 if true else None, "" if true else otherwise, 0.0, note)
+
+
 class Case(NamedTuple):
-    """The candidate and the inputs that it and the reference are given."""
+    """The model to check, and the inputs of both backends."""
 
     reference: Backend
+    name: str  # of the backend
     backend: Backend
-    model: str  # "scratch" or "concise"
-    ours: Options
-    theirs: Options
+    model: str  # one of VARIANTS
+    options: Options
     arrays: Arrays  # of parameters
     X: np.ndarray  # (B, T)
     Y: np.ndarray  # (B, T)
-    h: np.ndarray  # (B, H), a state
+    states: tuple[np.ndarray, ...]  # (B, H) each
     short: bool  # leave out what takes long
-    embedding: int  # numbers for each token; 0: one-hot
 
     def models(self, arrays: Arrays) -> tuple[Model, Model]:
-        """A fresh model of the reference and one of the candidate, from the same parameters."""
-        candidate = getattr(self.backend, self.model)(arrays, self.theirs)
-        return self.reference.scratch(arrays, self.ours), candidate
+        """A new model of the reference and one of the backend, with the same parameters."""
+        options = self.options._replace(num_hiddens=len(arrays["W_hq"]))
+        reference = self.reference.scratch.build(arrays, options._replace(device="cpu"))
+        return reference, registry.build(self.name, self.backend, self.model, arrays, options)
 
-    def tensor(self, array: np.ndarray) -> Any:
-        """An array as the candidate's tensor."""
-        return self.backend.tensor(array, self.theirs.device)
+    def params(self) -> Params:
+        """The parameters as tensors of ``scratch``."""
+        return self.backend.scratch.params(self.arrays, self.options)
 
-    def params(self) -> Any:
-        """The parameters as the candidate's tensors."""
-        return self.backend.params(self.arrays, self.theirs)
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """The array as a tensor of the backend."""
+        return self.backend.machine.tensor(array, self.options.device)
 
-    def row(
-        self, piece: str, result: str, expected: Any, found: Any,
-        allowed: float = ROUNDING, note: str = "",
-    ) -> Row:  # fmt: skip
-        """Compare arrays, or dicts or tuples of them; the worst element makes the row."""
-        difference, where = worst(expected, found)
-        if self.ours.dtype == "float32":
-            allowed = min(allowed, 1e-12) * 2.0**29
-        row = Row(piece, result, self.name, difference, where, allowed, note)
-        if self.backend is not self.reference or self.short or not pinned.holds(self.name):
-            return row
-        # It has agreed with itself, which proves little.
-        off = pinned.difference(self.name, piece, result, found)
-        kept = row._replace(difference=off, where="as pinned", allowed=max(allowed, pinned.LEAST))
-        return kept if row.passed else row
+    def state(self, rows: int = B) -> State:
+        """The first rows of the state as tensors of the backend."""
+        return tuple(self.tensor(array[:rows]) for array in self.states)
+
+    def minibatch(self) -> tuple[Tensor, Tensor, State]:
+        """X, Y and the state as tensors of the backend."""
+        return self.tensor(self.X), self.tensor(self.Y), self.state()
+
+    def array(self, tensor: Tensor) -> np.ndarray:
+        """The backend's tensor as an array."""
+        return self.backend.machine.array(tensor)
+
+    def state_arrays(self, state: State) -> tuple[np.ndarray, ...]:
+        """The backend's state as arrays."""
+        return tuple(map(self.array, state))
 
     @property
-    def name(self) -> str:
-        """The dtype and the activation."""
-        return f"{self.ours.dtype} {self.ours.activation}" + " embedding" * bool(self.embedding)
+    def label(self) -> str:
+        """Dtype, activation and whether there is an embedding."""
+        embedding = " embedding" if self.embedding else ""
+        return f"{self.options.dtype} {self.options.activation}{embedding}"
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding, or 0."""
+        return self.arrays["W_e"].shape[1] if "W_e" in self.arrays else 0
+
+    def compare(
+        self, piece: str, result: str, expected: Any, actual: Any,
+        allowed: float = ROUNDING, note: str = "",
+    ) -> Row:  # fmt: skip
+        """Compare arrays, or dicts or tuples of them; the worst element determines the row."""
+        difference, where = worst(expected, actual)
+        allowed = tolerance(allowed, self.options.dtype, self.options.device)
+        return Row(piece, result, self.label, difference, where, allowed, note)
+
+    def row(
+        self, piece: str, result: str, expected: Any, actual: Any,
+        allowed: float = ROUNDING, note: str = "",
+    ) -> Row:  # fmt: skip
+        """Compare with the reference's result; the reference's own is compared with a pinned one.
+
+        Compared with itself it would agree, whatever mistake is made in it.
+        """
+        row = self.compare(piece, result, expected, actual, allowed, note)
+        is_reference = self.backend is self.reference and self.model == "scratch"
+        if not is_reference or self.short or not pinned.covers(self.label) or not row.passed:
+            return row
+        difference = pinned.difference(self.label, piece, result, actual)
+        allowed = max(row.allowed, pinned.LEAST)
+        return row._replace(difference=difference, where="as pinned", allowed=allowed)
 
 
 def make_case(
-    backend: Backend, model: str, options: Options, short: bool = False, embedding: int = 0
-) -> Case:
-    """Inputs for one dtype and activation, the same at any time."""
+    name: str, backend: Backend, model: str, options: Options, short: bool = False,
+    embedding: int = 0,
+) -> Case:  # fmt: skip
+    """Inputs for one dtype and activation, always the same."""
     chance = np.random.RandomState(0)
     arrays = initial(V, H, SIGMA, 0, embedding)
-    for name in ("b_h", "b_q"):  # biases of zero would hide that one is left out
-        arrays[name] = chance.normal(0, SIGMA, arrays[name].shape)
+    for parameter in arrays:
+        if parameter.startswith("b_"):  # biases of zero would hide that one is left out
+            arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
     tokens = chance.randint(0, V, (B, T + 1))
-    h = chance.uniform(-0.5, 0.5, (B, H)).astype(options.dtype)
+    states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(CELLS[options.cell].num_states)]
     return Case(
-        registry.load("numpy"), backend, model, options._replace(device="cpu"), options,
-        {name: array.astype(options.dtype) for name, array in arrays.items()},
-        tokens[:, :-1], tokens[:, 1:], h, short, embedding,
+        registry.load("numpy"), name, backend, model, options,
+        {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
+        tokens[:, :-1], tokens[:, 1:],
+        tuple(array.astype(options.dtype) for array in states), short,
     )  # fmt: skip
 
 
-def worst(expected: Any, found: Any) -> tuple[float | None, str]:
+def worst(expected: Any, actual: Any) -> tuple[float | None, str]:
     """The largest difference and where it is; None where they cannot be compared."""
     if isinstance(expected, dict):
-        if expected.keys() != found.keys():
-            return None, f"names {', '.join(found)} in place of {', '.join(expected)}"
-        each = [(name, worst(expected[name], found[name])) for name in expected]
+        if expected.keys() != actual.keys():
+            return None, f"names {', '.join(actual)} instead of {', '.join(expected)}"
+        each = [(name, worst(expected[name], actual[name])) for name in expected]
         name, (difference, where) = max(each, key=lambda one: _size(one[1][0]))
         return difference, f"{name}{where if where.startswith('[') or not where else ': ' + where}"
     if isinstance(expected, tuple):
-        if len(expected) != len(found):
-            return None, f"{len(found)} tensors in place of {len(expected)}"
-        return max(map(worst, expected, found), key=lambda one: _size(one[0]))
-    expected, found = np.asarray(expected), np.asarray(found)
-    if expected.shape != found.shape:
-        return None, f"shape {found.shape} in place of {expected.shape}"
-    if expected.dtype.kind == "f" and expected.dtype != found.dtype and expected.shape:
-        return None, f"{found.dtype} in place of {expected.dtype}"
-    differences = np.abs(expected.astype(np.float64) - found.astype(np.float64))
+        if len(expected) != len(actual):
+            return None, f"{len(actual)} tensors instead of {len(expected)}"
+        return max(map(worst, expected, actual), key=lambda one: _size(one[0]))
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    if expected.shape != actual.shape:
+        return None, f"shape {actual.shape} instead of {expected.shape}"
+    if expected.dtype.kind == "f" and expected.dtype != actual.dtype and expected.shape:
+        return None, f"{actual.dtype} instead of {expected.dtype}"
+    differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     where = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
-    return (largest, where) if math.isfinite(largest) else (None, f"{where} {found[index]}")
+    return (largest, where) if math.isfinite(largest) else (None, f"{where} {actual[index]}")
 
 
 def _size(difference: float | None) -> float:
     return math.inf if difference is None else difference
-
-
-def tensors_as_arrays(case: Case, tensors: State) -> tuple[np.ndarray, ...]:
-    """The candidate's tensors as NumPy arrays."""
-    return tuple(case.backend.array(tensor) for tensor in tensors)

@@ -1,6 +1,6 @@
-"""`check`: several backends held to the reference, or to each other in exact mode.
+"""`check`: backends compared with the reference, or with each other in exact mode.
 
-Each backend is checked in a process of its own, so that one framework cannot disturb another.
+Each model is checked in a process of its own, so that one framework cannot disturb another.
 """
 
 import dataclasses
@@ -10,48 +10,49 @@ from typing import Any
 from .. import registry
 from ..contract import RNNScratchError
 from ..exact import digest
-from ..runs import checkpoint, sessions, training
-from ..runs.sessions import Place
+from ..runs import training
+from ..runs.setup import Place, set_up
 from ..settings import Settings
 from ..system import processes
-from ..text import corpus, dataset
-from . import pieces
+from ..text import corpus
+from . import hardware, pieces
 from .cases import Row
 
-TIMEOUT = 3600.0  # seconds for one backend
+TIMEOUT = 3600.0  # seconds for one model
 
 
 def rows(name: str, model: str, device: str) -> Iterator[Row]:
-    """Every comparison of one backend's model; one that fails to load is a row that is off."""
+    """Every comparison of a variant of a backend's model; a backend that fails is a row."""
     try:
-        for answer in processes.ask(
-            "rnn_scratch.check.checks:_rows", name, model, device, timeout=TIMEOUT
-        ):
-            yield Row(*answer)
+        for values in processes.ask(f"{__name__}:_rows", name, model, device, timeout=TIMEOUT):
+            yield Row(*values)
     except RNNScratchError as error:
-        yield Row("backend", model, "-", None, str(error), 0)
+        yield Row("backend", "", "", None, str(error), 0)
 
 
 def _rows(name: str, model: str, device: str) -> Iterator[Row]:
     backend = registry.load(name)
-    backend.set_threads(1)
-    yield from pieces.hold(backend, model, registry.choose_device(backend, device, "float32"))
+    # Before anything is computed.
+    threads = list(hardware.set_threads(backend))
+    if model == "scratch":
+        yield from threads
+    device = registry.choose_device(name, backend, device, "float32")
+    yield from pieces.check(name, backend, model, device)
 
 
-def collapse(found: Sequence[Row]) -> list[Row]:
-    """A row per dtype and piece, the one nearest to what is allowed; all that are off are kept.
+def collapse(rows: Sequence[Row]) -> list[Row]:
+    """A row per dtype and piece, the one nearest to what is allowed; all that fail are kept.
 
     Gradients and training keep a row for each result.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in found:
-        apart = row.piece in ("gradients", "train_epoch")
-        key = (row.case.split()[0], row.piece, row.result if apart else "")
-        groups.setdefault(key, []).append(row)
+    for row in rows:
+        result = row.result if row.piece in ("gradients", "train_epoch") else ""
+        groups.setdefault((row.case.partition(" ")[0], row.piece, result), []).append(row)
     kept = []
-    for rows in groups.values():
-        off = [row for row in rows if not row.passed]
-        kept += off or [max(rows, key=lambda row: (row.difference or 0) / (row.allowed or 1))]
+    for group in groups.values():
+        failures = [row for row in group if not row.passed]
+        kept += failures or [max(group, key=lambda row: (row.difference or 0) / (row.allowed or 1))]
     return kept
 
 
@@ -60,12 +61,13 @@ def digests(
 ) -> Iterator[dict[str, Any]]:
     """Train in exact mode: ``epoch``, ``perplexity`` and ``digest`` of the parameters.
 
-    After epoch 0, every so many epochs, and after the last. Raises RNNScratchError with the reason
+    They come after epoch 0, every `every` epochs, and the last. There is only ``not offered``, with
+    the reason, where the backend does not have this variant. Raises RNNScratchError with the reason
     when the backend fails.
     """
     yield from processes.ask(
-        "rnn_scratch.check.checks:_digests", name, model, device,
-        dataclasses.asdict(settings), list(text), every, timeout=24 * TIMEOUT,
+        f"{__name__}:_digests", name, model, device, dataclasses.asdict(settings), list(text),
+        every, timeout=24 * TIMEOUT,
     )  # fmt: skip
 
 
@@ -73,17 +75,14 @@ def _digests(
     name: str, model: str, device: str, values: dict[str, Any], text: list[str], every: int
 ) -> Iterator[dict[str, Any]]:
     settings = Settings(**values)
-    prepared = dataset.prepare(corpus.Text(*text), settings)
-    backend, place = sessions.ready(Place(name, model, device), settings)
-    arrays = sessions.starting(prepared, settings)
-    network = sessions.build(backend, place, arrays, settings)
-    start = checkpoint.Checkpoint(
-        network.to_arrays(network.params), prepared.vocab, settings, 0, text[-1]
-    )
-    yield {"epoch": 0, "perplexity": None, "digest": digest(start.arrays)}
-    report = training.Report()
-    trained = training.epochs(backend, name, network, start, prepared, settings, report)
-    for epoch, arrays in trained:
+    try:
+        setup = set_up(settings, Place(name, model, device), corpus.Text(*text))
+    except registry.NotOffered as error:
+        yield {"not offered": str(error).splitlines()[0]}
+        return
+    arrays = setup.model.to_arrays(setup.model.params)
+    yield {"epoch": 0, "perplexity": None, "digest": digest(arrays)}
+    for epoch, arrays, _ in training.epochs(setup, 0, training.Report()):
         if epoch.epoch % every == 0 or epoch.epoch == settings.num_epochs:
             yield {
                 "epoch": epoch.epoch,

@@ -1,208 +1,285 @@
-"""One backend held against the NumPy reference, piece by piece.
+"""One backend compared with the NumPy reference, piece by piece.
 
-Each piece is given what the reference would give it, so that the first row that is off names the
-piece that is wrong.
+Each piece gets the inputs that the reference would give it, so that the first row that fails names
+the piece that is wrong. A piece is a function of the contract, or `to_arrays` of a model.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..contract import Backend, Options, RNNScratchError, State
+from .. import registry
+from ..contract import VARIANTS, Arrays, Backend, Options, State, Tensor
 from ..exact import GRID
-from .cases import ROUNDING, B, Case, H, N, Row, T, make_case, tensors_as_arrays
-from .whole import LR, evaluate, predict, train_epoch
+from ..initial import initial
+from . import hardware
+from .cases import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, make_case, not_offered
+from .signatures import signatures
+from .whole import LR, evaluate, predict, train_epoch, train_minibatch
 
-# By dtype: activation, and numbers in an embedding (0: one-hot).
+# By dtype: activation, and size of the embedding (0: one-hot).
 CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh", 0), ("relu", 0)]}
+MANY = 512  # hidden units: some frameworks share the memory of large arrays only
+LARGE_V = 131  # a vocabulary for which an implementation may choose other operations
 
 
-def hold(
+def check(
+    name: str,
     backend: Backend,
     model: str = "scratch",
     device: str = "cpu",
     only: tuple[str, int] | None = None,
 ) -> Iterator[Row]:
-    """Compare a backend's model with the reference in every case; the rows come as they are found.
+    """Compare a variant of a backend's model with the reference, in every case.
 
-    A concise model is compared as a whole, as it has no pieces of its own. A piece that raises is
-    a row that is off. The short form is for `only` one activation and size of embedding (0:
-    one-hot), and leaves out all but ten of the updates.
+    `name` is the backend's. A piece that raises is a row that fails. The short form is for `only`
+    one activation and size of the embedding (0: one-hot), with 10 updates instead of 100.
     """
-    for dtype in ("float64", "float32"):
-        if device not in backend.devices(dtype):
-            yield Row("device", device, dtype, 0, "", 0, f"it cannot compute in {dtype}")
+    if hasattr(backend, model):
+        yield from signatures(backend, model)
+    if model == "scratch":
+        yield from hardware.devices(name, backend)
+    for dtype, cases in CASES.items():
+        if device not in backend.machine.devices(dtype):
+            yield not_offered(model, dtype, f"There is no {dtype} on the device {device}.")
             continue
-        for activation, embedding in CASES[dtype] if only is None else [only]:
-            options = Options(activation, dtype, device)
-            case = make_case(backend, model, options, only is not None, embedding)
+        once = ONCE[model]
+        for activation, embedding in cases if only is None else [only]:
+            options = Options(H, activation=activation, dtype=dtype, device=device)
+            case = make_case(name, backend, model, options, only is not None, embedding)
             try:
                 case.models(case.arrays)
-            except RNNScratchError as error:
-                if model == "concise":  # not offered, and it says so
-                    yield Row("concise", "", case.name, 0, "", 0, str(error).splitlines()[0])
-                    continue
+            except registry.NotOffered as error:
+                yield not_offered(model, case.label, str(error))
+                continue
             except Exception:
-                pass  # what is wrong shows below, in the piece that it is wrong in
-            pieces = CONCISE if model == "concise" else SCRATCH
-            for piece in pieces:
+                pass  # the piece that is wrong will show it
+            for piece in (*PIECES[model], *once):
                 try:
                     yield from piece(case)
                 except Exception as error:
-                    words = (str(error).strip().splitlines() or [""])[0]
-                    name = piece.__name__
-                    yield Row(
-                        name, "raised", case.name, None, f"{type(error).__name__}: {words}", 0
-                    )
+                    message = (str(error).strip().splitlines() or [""])[0]
+                    where = f"{type(error).__name__}: {message}"
+                    yield Row(piece.__name__, "raised", case.label, None, where, 0)
+            once = ()
 
 
-# The pieces of the contract, each alone.
+# The functions of the contract, one by one.
 
 
 def params(case: Case) -> Iterator[Row]:
-    """The parameters are the arrays they are made of, and share no memory with them."""
-    given = {name: array.copy() for name, array in case.arrays.items()}
-    _, candidate = case.models(given)
-    for array in given.values():
-        array[...] = math.nan  # shows if memory is shared
+    """The parameters are equal to the arrays that they start at, and share no memory with them."""
+    _, candidate = case.models(case.arrays)
     yield case.row("params", "values", case.arrays, candidate.to_arrays(candidate.params), 0)
+    arrays = {
+        parameter: _aligned(array.astype(case.options.dtype))
+        for parameter, array in initial(V, MANY, SIGMA, 0).items()
+    }
+    expected = {parameter: array.copy() for parameter, array in arrays.items()}
+    _, candidate = case.models(arrays)
+    for array in arrays.values():
+        array[...] = math.nan  # shows in the parameters if memory is shared
+    actual = candidate.to_arrays(candidate.params)
+    yield case.compare("params", "memory of their own", expected, actual, 0)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    # A copy at an address that is a multiple of 64, which some frameworks need to share memory.
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    aligned = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    aligned[...] = array
+    return aligned
 
 
 def state(case: Case) -> Iterator[Row]:
     """The first state is zeros."""
-    found = tensors_as_arrays(case, case.backend.state(B, H, case.theirs))
-    yield case.row("state", "zeros", case.reference.state(B, H, case.ours), found, 0)
+    model, candidate = case.models(case.arrays)
+    expected = model.state(B)
+    actual = case.state_arrays(case.backend.scratch.state(B, case.options))
+    yield case.row("state", "zeros", expected, actual, 0)
+    yield case.row("state", "of the model", expected, case.state_arrays(candidate.state(B)), 0)
 
 
 def encode(case: Case) -> Iterator[Row]:
     """One-hot vectors, or rows of the embedding, to the last bit."""
-    found = case.backend.array(case.backend.encode(case.tensor(case.X), case.params()))
-    yield case.row("encode", "vectors", case.reference.encode(case.X, case.arrays), found, 0)
+    actual = case.array(case.backend.scratch.encode(case.tensor(case.X), case.params()))
+    expected = case.reference.scratch.encode(case.X, case.arrays)
+    yield case.row("encode", "vectors", expected, actual, 0)
 
 
 def step(case: Case) -> Iterator[Row]:
     """One time step, from a state that is not zero."""
-    x = case.reference.encode(case.X[:, 0], case.arrays)  # (B, V)
-    logits, state = case.reference.step(x, (case.h,), case.arrays, case.ours)
-    found, found_state = case.backend.step(
-        case.tensor(x), (case.tensor(case.h),), case.params(), case.theirs
+    x = case.reference.scratch.encode(case.X[:, 0], case.arrays)  # (B, V)
+    expected, expected_state = case.reference.scratch.step(
+        x, case.states, case.arrays, case.options
     )
-    yield case.row("step", "logits", logits, case.backend.array(found))
-    yield case.row("step", "state", state, tensors_as_arrays(case, found_state))
+    actual, actual_state = case.backend.scratch.step(
+        case.tensor(x), case.state(), case.params(), case.options
+    )
+    yield case.row("step", "logits", expected, case.array(actual))
+    yield case.row("step", "state", expected_state, case.state_arrays(actual_state))
 
 
 def loss(case: Case) -> Iterator[Row]:
     """The loss of the reference's logits."""
-    logits, _ = case.reference.forward(case.X, (case.h,), case.arrays, case.ours)
-    found = case.backend.loss(case.tensor(logits), case.tensor(case.Y))
-    expected = case.reference.loss(logits, case.Y)
-    yield case.row("loss", "mean", expected, case.backend.array(found))
+    logits, _ = case.reference.scratch.forward(case.X, case.states, case.arrays, case.options)
+    expected = case.reference.scratch.loss(logits, case.Y)
+    actual = case.backend.scratch.loss(case.tensor(logits), case.tensor(case.Y))
+    yield case.row("loss", "mean", expected, case.array(actual))
 
 
 def detach(case: Case) -> Iterator[Row]:
     """No gradient flows back through a detached state."""
     # A graph over two minibatches, the state detached between them: the second's gradients must
-    # be those that the reference finds for it alone, from the same state.
+    # be those that the reference computes for it alone, from the same state.
     model, candidate = case.models(case.arrays)
-    if isinstance(case.tensor(case.h), np.ndarray):
+    X, Y, start = case.minibatch()
+    if isinstance(X, np.ndarray):
         return  # an array has no history
-    _, _, state = case.reference.gradients(model, case.X, case.Y, (case.h,))
-    _, expected, _ = case.reference.gradients(model, case.X, case.Y, state)
+    _, _, state = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, expected, _ = case.reference.scratch.gradients(model, case.X, case.Y, state)
 
-    def both(tokens: Any, state: State, params: Any, options: Options) -> Any:
-        _, state = candidate.forward(tokens, state, params, options)
-        return candidate.forward(tokens, case.backend.detach(state), params, options)
+    def both(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        _, state = candidate.forward(tokens, state)
+        return candidate.forward(tokens, case.backend.scratch.detach(state))
 
-    _, found, _ = case.backend.gradients(
-        candidate._replace(forward=both, backward=None),
-        case.tensor(case.X), case.tensor(case.Y), (case.tensor(case.h),),
-    )  # fmt: skip
-    yield case.row("detach", "gradients", expected, candidate.to_arrays(found))
+    _, actual, _ = case.backend.scratch.gradients(
+        dataclasses.replace(candidate, forward=both, backward=None), X, Y, start
+    )
+    yield case.row("detach", "gradients", expected, candidate.to_arrays(actual))
 
 
 def clip(case: Case) -> Iterator[Row]:
-    """Norm and result, where the clip acts, where it does not, and where there is none."""
-    model, _ = case.models(case.arrays)
-    _, grads, _ = case.reference.gradients(model, case.X, case.Y, (case.h,))
-    _, norm = case.reference.clip(grads, None)
-    for theta, name in (
-        (norm / 2, "θ half the norm"),
-        (norm * 2, "θ twice the norm"),
-        (None, "no θ"),
-    ):
+    """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
+    scratch = case.backend.scratch
+    model, candidate = case.models(case.arrays)
+    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, norm = case.reference.scratch.clip(grads, None)
+    thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": None}
+    for result, theta in thetas.items():
         theta = None if theta is None else float(theta)
-        expected, expected_norm = case.reference.clip(grads, theta)
-        given = {name: case.tensor(grad.copy()) for name, grad in grads.items()}
-        found, found_norm = case.backend.clip(given, theta)
-        yield case.row("clip", f"norm, {name}", expected_norm, case.backend.array(found_norm))
-        arrays = {name: case.backend.array(grad) for name, grad in found.items()}
-        yield case.row("clip", f"result, {name}", expected, arrays)
-    # A framework may give gradients in a form of its own, rows of an embedding for instance.
-    _, candidate = case.models(case.arrays)
-    _, own, _ = case.backend.gradients(
-        candidate, case.tensor(case.X), case.tensor(case.Y), (case.tensor(case.h),)
-    )
-    _, found_norm = case.backend.clip(own, None)
-    yield case.row("clip", "norm, its own gradients", norm, case.backend.array(found_norm))
+        expected, expected_norm = case.reference.scratch.clip(grads, theta)
+        tensors = {parameter: case.tensor(grad.copy()) for parameter, grad in grads.items()}
+        actual, actual_norm = scratch.clip(tensors, theta)
+        yield case.row("clip", f"norm, {result}", expected_norm, case.array(actual_norm))
+        arrays = {parameter: case.array(grad) for parameter, grad in actual.items()}
+        yield case.row("clip", f"result, {result}", expected, arrays)
+    # A framework may have its own form of gradients, rows of an embedding for instance.
+    _, own, _ = scratch.gradients(candidate, *case.minibatch())
+    _, actual_norm = scratch.clip(own, None)
+    yield case.row("clip", "norm, its own gradients", norm, case.array(actual_norm))
 
 
 def update(case: Case) -> Iterator[Row]:
-    """A plain step, and steps on the grid of exact mode, those in the middle between included."""
+    """A plain step, and steps on the grid of exact mode, midpoints of two multiples included."""
     model, _ = case.models(case.arrays)
-    _, grads, _ = case.reference.gradients(model, case.X, case.Y, (case.h,))
+    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
     ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
-    trials: list[Any] = [("plain", grads, LR, None, ROUNDING)]
-    if case.ours.dtype == "float64":  # the only one with exact mode
+    trials: list[tuple[str, Arrays, float, float | None, float]] = [
+        ("plain", grads, LR, None, ROUNDING)
+    ]
+    if case.options.dtype == "float64":  # the only one with exact mode
         trials += [("on the grid", grads, LR, GRID, 0), ("ties on the grid", ties, 1.0, GRID, 0)]
-    for name, given, lr, grid, allowed in trials:
-        # A model of the candidate, because some tensors of a framework cannot be updated in place.
+    for result, arrays, lr, grid, allowed in trials:
+        # A model of the backend, because some tensors of a framework cannot be updated in place.
         expected, candidate = case.models(case.arrays)
-        case.reference.update(expected.params, given, lr, grid)
-        tensors = {name: case.tensor(grad) for name, grad in given.items()}
-        case.backend.update(candidate.params, tensors, lr, grid)
-        found = candidate.to_arrays(candidate.params)
-        yield case.row("update", name, expected.params, found, allowed)
+        case.reference.scratch.update(expected.params, arrays, lr, grid)
+        tensors = {name: case.tensor(grad) for name, grad in arrays.items()}
+        case.backend.scratch.update(candidate.params, tensors, lr, grid)
+        actual = candidate.to_arrays(candidate.params)
+        yield case.row("update", result, expected.params, actual, allowed)
 
 
-# What a model does as a whole, scratch or concise.
+# The functions of the model, in all variants.
 
 
 def forward(case: Case) -> Iterator[Row]:
-    """All time steps at once equal the reference's loop over `step`."""
+    """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     _, candidate = case.models(case.arrays)
-    state: State = (case.h,)
-    steps = []
-    for t in range(T):  # the loop that every forward must equal
-        x = case.reference.encode(case.X[:, t], case.arrays)
-        logits, state = case.reference.step(x, state, case.arrays, case.ours)
-        steps.append(logits)
-    found, found_state = candidate.forward(
-        case.tensor(case.X), (case.tensor(case.h),), candidate.params, candidate.options
+    reference, own = case.reference.scratch, case.backend.scratch
+    expected, expected_state = _loop(
+        reference.encode, reference.step, case.X, case.states, case.arrays, case.options
     )
-    yield case.row("forward", "logits", np.concatenate(steps), case.backend.array(found))
-    yield case.row("forward", "state", state, tensors_as_arrays(case, found_state))
+    actual, actual_state = candidate.forward(case.tensor(case.X), case.state())
+    logits, state = case.array(actual), case.state_arrays(actual_state)
+    yield case.row("forward", "logits", np.concatenate(expected), logits)
+    yield case.row("forward", "state", expected_state, state)
+
+    looped, looped_state = _loop(
+        lambda tokens, params: own.encode(case.tensor(tokens), params), own.step,
+        case.X, case.state(), case.params(), case.options,
+    )  # fmt: skip
+    loop = np.concatenate([case.array(each) for each in looped])
+    yield case.compare("forward", "logits of a loop over its own step", loop, logits)
+    yield case.compare(
+        "forward", "state of a loop over its own step", case.state_arrays(looped_state), state
+    )
+    # A text is generated token by token, and an implementation may choose other operations then.
+    actual, _ = candidate.forward(case.tensor(case.X[:1, :1]), case.state(1))
+    yield case.row("forward", "logits of one token", expected[0][:1], case.array(actual))
+
+
+def _loop(
+    encode: Callable, step: Callable, X: np.ndarray, state: State, params: Any, options: Options
+) -> tuple[list[Tensor], State]:
+    logits = []
+    for t in range(T):
+        each, state = step(encode(X[:, t], params), state, params, options)
+        logits.append(each)
+    return logits, state
 
 
 def gradients(case: Case) -> Iterator[Row]:
-    """Loss, each gradient, and the state carried on."""
+    """Loss, each gradient, and the state for the next minibatch."""
     model, candidate = case.models(case.arrays)
-    loss, grads, state = case.reference.gradients(model, case.X, case.Y, (case.h,))
-    found_loss, tensors, found_state = case.backend.gradients(
-        candidate, case.tensor(case.X), case.tensor(case.Y), (case.tensor(case.h),)
+    loss, grads, state = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    actual_loss, tensors, actual_state = case.backend.scratch.gradients(
+        candidate, *case.minibatch()
     )
-    found = candidate.to_arrays(tensors)
-    yield case.row("gradients", "loss", loss, case.backend.array(found_loss))
+    actual = candidate.to_arrays(tensors)
+    yield case.row("gradients", "loss", loss, case.array(actual_loss))
     for name, grad in grads.items():
-        yield case.row("gradients", name, {name: grad}, {name: found[name]})
-    yield case.row("gradients", "state", state, tensors_as_arrays(case, found_state))
+        yield case.row("gradients", name, {name: grad}, {name: actual[name]})
+    yield case.row("gradients", "state", state, case.state_arrays(actual_state))
+
+    large = initial(LARGE_V, H, SIGMA, 0, case.embedding)
+    yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
+    if case.options.activation == "relu":
+        # For half of the units what goes into ReLU is 0, whose slope there is 0.
+        zeros = {name: array.copy() for name, array in case.arrays.items()}
+        for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
+            zeros[name][..., : H // 2] = 0
+        yield _all_gradients(case, "slope of ReLU at 0", zeros, case.X, case.Y)
 
 
-# In the order in which one is made of another, so that the first that is off is the one to mend.
+def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np.ndarray) -> Row:
+    arrays = {name: array.astype(case.options.dtype) for name, array in arrays.items()}
+    model, candidate = case.models(arrays)
+    _, expected, _ = case.reference.scratch.gradients(model, X, Y, case.states)
+    _, actual, _ = case.backend.scratch.gradients(
+        candidate, case.tensor(X), case.tensor(Y), case.state()
+    )
+    return case.row("gradients", result, expected, candidate.to_arrays(actual))
+
+
+# Each piece before those that use it, so that the first one that fails is the one to correct.
 Piece = Callable[[Case], Iterator[Row]]
-SCRATCH: tuple[Piece, ...] = (
-    params, state, encode, step, forward, loss, gradients, detach, clip, update,
-    train_epoch, evaluate, predict,
+OF_A_MODEL: tuple[Piece, ...] = (
+    params, state, forward, gradients, train_minibatch, train_epoch, evaluate, predict,
 )  # fmt: skip
-CONCISE: tuple[Piece, ...] = (forward, gradients, train_epoch, evaluate, predict)
+PIECES: dict[str, tuple[Piece, ...]] = {
+    **dict.fromkeys(VARIANTS, OF_A_MODEL),
+    "scratch": (
+        hardware.tensor, params, state, encode, step, forward, loss, gradients, detach, clip,
+        update, train_minibatch, train_epoch, evaluate, predict,
+    ),
+}  # fmt: skip
+# Those that are the same in all cases of a dtype.
+ONCE: dict[str, tuple[Piece, ...]] = {
+    **dict.fromkeys(VARIANTS, (hardware.set_eager,)),
+    "scratch": (hardware.multiply, hardware.synchronize, hardware.set_eager),
+}

@@ -1,8 +1,8 @@
-"""What the reference computed when it was right: `check numpy` holds it to that.
+"""The reference's results when they were correct: `check numpy` compares its results with them.
 
-Held against itself it could only agree, whatever mistake is made in it. So of each of its results
-one number is kept in ``pinned.json``. Where these are made and what else holds the reference is
-told in tests/tools/pin.py.
+Compared with itself the reference could only agree, whatever mistake is made in it. So one number
+of each of its results is recorded in ``pinned.json``. tests/tools/pin.py makes that file, and says
+what else the reference is tested by.
 """
 
 import functools
@@ -12,32 +12,32 @@ from typing import Any
 
 import numpy as np
 
-LEAST = 1e-12  # a sum of many terms, each rounded in its own way on another machine
+LEAST = 1e-12  # to allow: of a sum of many terms, each rounded differently on another machine
 
 
 def number(result: Any) -> float:
     """One number for arrays, or a dict or tuple of them: their sum, each element weighted."""
     if isinstance(result, dict):
         result = tuple(result.values())
-    parts = result if isinstance(result, tuple) else (result,)
-    values = np.concatenate([np.ravel(part).astype(np.float64) for part in parts])
-    # No two weights are equal, so that neither a wrong order nor a wrong sign leaves the sum as is.
+    arrays = result if isinstance(result, tuple) else (result,)
+    values = np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
+    # No two weights are equal, so that a wrong order or a wrong sign changes the sum.
     return float(values @ np.cos(np.arange(1, len(values) + 1)))
 
 
-def difference(case: str, piece: str, result: str, found: Any) -> float:
-    """How far a result of the reference is from what was kept of it; infinite if nothing was."""
-    kept = _kept()[case].get(f"{piece}: {result}")
-    return np.inf if kept is None else abs(number(found) - kept)
+def difference(case: str, piece: str, result: str, actual: Any) -> float:
+    """The difference of a result from the recorded one; infinite if none was recorded."""
+    recorded = _numbers()[case].get(f"{piece}: {result}")
+    return np.inf if recorded is None else abs(number(actual) - recorded)
 
 
-def holds(case: str) -> bool:
-    """Whether there is something to hold this case to."""
-    return case in _kept()
+def covers(case: str) -> bool:
+    """Whether there are recorded results for this case."""
+    return case in _numbers()
 
 
 @functools.cache
-def _kept() -> dict[str, dict[str, float]]:
+def _numbers() -> dict[str, dict[str, float]]:
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
-    kept: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-    return kept
+    numbers: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+    return numbers

@@ -1,7 +1,7 @@
-"""Training and prediction of a backend held against the NumPy reference.
+"""Training and prediction of a backend compared with the NumPy reference.
 
-Learning rate and θ are such that the clip acts in many of the updates, but not in all: a check in
-which it never acts proves nothing about it, and the rows say how often it did.
+Learning rate and θ are such that many of the updates are clipped, but not all: a check in which
+none is proves nothing about clipping, and the rows say how many were.
 """
 
 import functools
@@ -10,102 +10,133 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Options, Update
+from ..contract import Arrays, Options, Tensor, Update
 from ..exact import GRID
 from ..initial import initial
 from ..runs import decoding
+from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .cases import ROUNDING, SIGMA, B, Case, H, Row, T, tensors_as_arrays
+from .cases import ROUNDING, SIGMA, B, Case, H, Row, T, fact
 
 LR, THETA = 0.5, 0.4
+SEQUENTIAL = Settings(batch_size=B, num_steps=T)
+RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
 UPDATES = (1, 10, 100)
 AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
 
 
+def train_minibatch(case: Case) -> Iterator[Row]:
+    """One update, clipped: parameters, loss, state, and that `forward` uses the new parameters."""
+    model, candidate = case.models(case.arrays)
+    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, norm = case.reference.scratch.clip(grads, None)
+    how = Update(LR, float(norm) / 2)
+    before = candidate.to_arrays(candidate.params)
+    copies = {name: array.copy() for name, array in before.items()}
+    loss, state = case.reference.scratch.train_minibatch(model, case.X, case.Y, case.states, how)
+    actual_loss, actual_state = case.backend.scratch.train_minibatch(
+        candidate, *case.minibatch(), how
+    )
+    actual = candidate.to_arrays(candidate.params)
+    yield case.row("train_minibatch", "parameters", model.params, actual)
+    yield case.row("train_minibatch", "loss", loss, case.array(actual_loss))
+    yield case.row("train_minibatch", "state", state, case.state_arrays(actual_state))
+    expected, _ = model.forward(case.X, case.states)
+    logits, _ = candidate.forward(case.tensor(case.X), case.state())
+    yield case.row("train_minibatch", "logits afterwards", expected, case.array(logits))
+    yield case.compare("to_arrays", "copies, which do not change", copies, before, 0)
+
+
 def train_epoch(case: Case) -> Iterator[Row]:
-    """Parameters after 1, 10 and 100 updates, loss and state, in both ways of sampling."""
+    """Parameters after 1, 10 and 100 updates, losses and state, in both ways of sampling."""
     tokens, arrays = built_in_text(case.embedding)
     how = Update(LR, THETA, None)
-    for sampling in ("sequential", "random"):
-        carry = minibatches.carries(sampling)
-        batches = list(minibatches.of_epoch(tokens, B, T, sampling, 0, 1))[: UPDATES[-1]]
-        acted = clip_acts(case, batches, how, carry)
+    for settings in (SEQUENTIAL, RANDOM):
+        sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
+        batches = list(minibatches.of_epoch(tokens, settings, 1))[: UPDATES[-1]]
+        clipped = clipped_updates(case, batches, how, carry)
         for updates in UPDATES[:2] if case.short else UPDATES:
             model, candidate = case.models(arrays)
-            summed, count, state = case.reference.train_epoch(model, batches[:updates], how, carry)
-            found_sum, found_count, found_state = case.backend.train_epoch(
+            losses, state = case.reference.scratch.train_epoch(model, batches[:updates], how, carry)
+            actual_losses, actual_state = case.backend.scratch.train_epoch(
                 candidate, iter(batches[:updates]), how, carry
             )
-            after = f"{sampling}, {updates} updates"
-            note = f"the clip acted in {sum(acted[:updates])} of {updates}"
-            found = candidate.to_arrays(candidate.params)
-            allowed = AFTER[updates]
-            yield case.row("train_epoch", after, model.params, found, allowed, note)
-        yield case.row(
-            "train_epoch", f"{sampling}, loss", summed / count, found_sum / count, allowed
-        )
-        yield case.row("train_epoch", f"{sampling}, tokens", count, found_count, 0)
-        yield case.row(
-            "train_epoch",
-            f"{sampling}, state",
-            state,
-            tensors_as_arrays(case, found_state),
-            allowed,
-        )
+            actual, allowed = candidate.to_arrays(candidate.params), AFTER[updates]
+            note = f"{sum(clipped[:updates])} of {updates} were clipped"
+            result = f"{sampling}, {updates} updates"
+            yield case.row("train_epoch", result, model.params, actual, allowed, note)
+        floats = isinstance(actual_losses, list) and {type(x) for x in actual_losses} == {float}
+        result = f"{sampling}, type of the losses"
+        yield fact("train_epoch", result, case.label, floats, "not a list of floats")
+        yield case.row("train_epoch", f"{sampling}, losses", losses, actual_losses, allowed)
+        arrays_of_state = case.state_arrays(actual_state)
+        yield case.row("train_epoch", f"{sampling}, state", state, arrays_of_state, allowed)
 
 
 def evaluate(case: Case) -> Iterator[Row]:
     """The loss of a text, with the state carried and without."""
     tokens, arrays = built_in_text(case.embedding)
     model, candidate = case.models(arrays)
-    batches = list(minibatches.whole(tokens[:500], B, T))
+    batches = list(minibatches.whole(tokens[:500], SEQUENTIAL))
     for carry in (True, False):
-        summed, count = case.reference.evaluate(model, batches, carry)
-        found, found_count = case.backend.evaluate(candidate, iter(batches), carry)
-        how = "state carried" if carry else "state from zeros"
-        yield case.row("evaluate", how, summed / count, found / found_count)
-        yield case.row("evaluate", f"{how}, tokens", count, found_count, 0)
+        summed, count = case.reference.scratch.evaluate(model, batches, carry)
+        actual, actual_count = case.backend.scratch.evaluate(candidate, iter(batches), carry)
+        result = "state carried" if carry else "state from zeros"
+        yield case.row("evaluate", result, summed / count, actual / actual_count)
+        yield case.row("evaluate", f"{result}, tokens", count, actual_count, 0)
 
 
 def predict(case: Case) -> Iterator[Row]:
     """Greedy text of a trained model in float64, its logits in float32."""
-    if case.ours.activation != "tanh" or case.embedding:
+    if case.options.activation != "tanh" or case.embedding:
         return  # the trained model is another one
     tokens, arrays = trained_model()
     model, candidate = case.models(arrays)
     prefix = tokens[:15].tolist()
-    if case.ours.dtype == "float64":
-        expected = case.reference.predict(model, prefix, 100, decoding.greedy)
-        found = case.backend.predict(candidate, prefix, 100, decoding.greedy)
-        yield case.row("predict", "greedy tokens", np.array(expected), np.array(found), 0)
+    both = ((case.reference, model), (case.backend, candidate))
+    if case.options.dtype == "float64":
+        expected, actual = (
+            np.array(backend.scratch.predict(each, prefix, 100, decoding.greedy))
+            for backend, each in both
+        )
+        yield case.row("predict", "greedy tokens", expected, actual, 0)
         return
-    # In float32 two logits may be too close to call, and the texts part: compare the logits.
-    kept: list[list[np.ndarray]] = [[], []]
-    for backend, network, logits in (
-        (case.reference, model, kept[0]), (case.backend, candidate, kept[1]),
-    ):  # fmt: skip
-        written = iter(tokens[15:115].tolist())
-
-        def choose(row: np.ndarray, logits: list = logits, written: Iterator = written) -> int:
-            logits.append(np.array(row))
-            return next(written)
-
-        backend.predict(network, prefix, 100, choose)
-    yield case.row("predict", "logits", np.stack(kept[0]), np.stack(kept[1]), 10 * ROUNDING)
+    # In float32 two logits may be too close for the same choice: compare the logits of one text.
+    logits = []
+    for backend, each in both:
+        chooser = Chooser(tokens[15:115].tolist())
+        backend.scratch.predict(each, prefix, 100, chooser)
+        logits.append(np.stack(chooser.logits))
+    expected, actual = logits
+    yield case.row("predict", "logits", expected, actual, 10 * ROUNDING)
 
 
-def clip_acts(case: Case, batches: list, how: Update, carry: bool) -> list[bool]:
-    """In which of the updates the reference's gradient is longer than θ."""
-    acted, state = [], None
+class Chooser:
+    """Chooses the tokens of a text, and remembers the logits."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        """Start at the first token."""
+        self.tokens, self.logits = iter(tokens), list[np.ndarray]()
+
+    def __call__(self, logits: np.ndarray) -> int:
+        """Return the next token."""
+        self.logits.append(np.array(logits))
+        return next(self.tokens)
+
+
+def clipped_updates(case: Case, batches: list, how: Update, carry: bool) -> list[bool]:
+    """For each of the updates, whether the reference's gradients have a norm above θ."""
+    scratch, clipped = case.reference.scratch, []
     model, _ = case.models(built_in_text(case.embedding)[1])
+    state: tuple[Tensor, ...] | None = None
     for X, Y in batches:
         if state is None or not carry:
-            state = model.state(len(X), model.num_hiddens, model.options)
-        _, grads, state = case.reference.gradients(model, X, Y, state)
-        grads, norm = case.reference.clip(grads, how.theta)
-        case.reference.update(model.params, grads, how.lr, how.grid)
-        acted.append(bool(norm > how.theta))
-    return acted
+            state = model.state(len(X))
+        _, grads, state = scratch.gradients(model, X, Y, state)
+        grads, norm = scratch.clip(grads, how.theta)
+        scratch.update(model.params, grads, how.lr, how.grid)
+        clipped.append(bool(norm > how.theta))
+    return clipped
 
 
 @functools.cache
@@ -118,12 +149,14 @@ def built_in_text(embedding: int) -> tuple[np.ndarray, Arrays]:
 
 @functools.cache
 def trained_model() -> tuple[np.ndarray, Arrays]:
-    """The same tokens, and a model that has learnt to write words: text to get wrong."""
+    """The same tokens, and a model that has learned to write words."""
     tokens, _ = built_in_text(0)
-    numpy = registry.load("numpy")
-    model = numpy.scratch(initial(int(tokens.max()) + 1, 48, 0.05, 0), Options("tanh", "float64"))
+    scratch = registry.load("numpy").scratch
+    arrays = initial(int(tokens.max()) + 1, 48, 0.05, 0)
+    model = scratch.build(arrays, Options(48, dtype="float64"))
+    settings = Settings(batch_size=B, num_steps=2 * T)
     for epoch in range(1, 41):
-        batches = minibatches.of_epoch(tokens[:2000], B, 2 * T, "sequential", 0, epoch)
-        # In exact mode: rounding, which grows, would make it another one on each machine.
-        numpy.train_epoch(model, batches, Update(grid=GRID), True)
+        batches = minibatches.of_epoch(tokens[:2000], settings, epoch)
+        # In exact mode: rounding differences, which grow, would make another model on each machine.
+        scratch.train_epoch(model, batches, Update(grid=GRID), True)
     return tokens, model.to_arrays(model.params)

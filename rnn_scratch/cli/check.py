@@ -12,7 +12,7 @@ from rich.table import Table
 from .. import api, registry
 from ..check import checks
 from ..check.cases import Row
-from ..contract import RNNScratchError
+from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..settings import make, option_of
 from . import display
@@ -22,50 +22,52 @@ from .options import settings_from, settings_options, text_options
 @click.command()
 @click.argument("backends", nargs=-1)
 @click.option(
-    "--model", type=click.Choice(["scratch", "concise"]), help="One only.  [default: both]"
-)
-@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, mps.")
-@click.option(
-    "--all", "everything", is_flag=True, help="Show every comparison, not the worst ones."
-)
+    "--model", "models", type=click.Choice(VARIANTS), multiple=True,
+    help="Variant of the model; may be repeated.  [default: all; with --exact: scratch]",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True,
+              help="cpu, cuda, mps; auto: the best one.")  # fmt: skip
+@click.option("--all", "all_rows", is_flag=True, help="Show every comparison, not the worst ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
 @click.option("--every", type=click.IntRange(1), default=10, show_default=True,
-              help="In exact mode: epochs between two digests.")  # fmt: skip
+              help="With --exact: epochs between two digests.")  # fmt: skip
 @settings_options
 def check(
-    backends: Sequence[str], model: str | None, device: str, everything: bool, as_json: bool,
+    backends: Sequence[str], models: Sequence[str], device: str, all_rows: bool, as_json: bool,
     corpus: str | None, text: str | None, every: int, no_clip: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Hold backends against the NumPy reference, piece by piece; NumPy, to numbers kept of it.
+    """Compare backends with the NumPy reference, piece by piece; NumPy itself with recorded values.
 
-    With --exact, train them in exact mode instead, with the settings of `train` (50 epochs if not
-    given), and compare their parameters to the last bit. The exit code is 1 when anything is off.
+    With --exact, train them in exact mode instead, with the settings of `train` (by default 50
+    epochs), and compare their parameters to the last bit. The exit code is 1 if anything differs.
     """
     settings = settings_from(options, no_clip)
     exact = settings.pop("exact", False)
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         stray = stray.replace("--theta", "--no-clip") if no_clip else stray
-        raise RNNScratchError(f"{stray} goes with --exact: the pieces are checked on fixed sizes.")
+        raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
     if exact:
-        chosen = model or "scratch"
         settings = {"num_epochs": 50, **settings}
-        good = exact_digests(backends, chosen, device, settings, corpus, text, every, as_json)
+        models = list(dict.fromkeys(models)) or VARIANTS[:1]
+        equal = compare_digests(
+            backends, models, device, settings, corpus, text, every, as_json
+        )  # fmt: skip
     else:
-        models = [model] if model else ["scratch", "concise"]
-        good = pieces(backends, models, device, everything, as_json)
-    sys.exit(0 if good else 1)
+        models = list(dict.fromkeys(models)) or VARIANTS
+        equal = compare_pieces(backends, models, device, all_rows, as_json)
+    sys.exit(0 if equal else 1)
 
 
-def pieces(
-    names: Sequence[str], models: Sequence[str], device: str, everything: bool, as_json: bool
+def compare_pieces(
+    names: Sequence[str], models: Sequence[str], device: str, all_rows: bool, as_json: bool
 ) -> bool:
-    """Hold each backend's models against the reference; whether all is within what is allowed."""
-    # What is at work is told beside the JSON, not in it: a pipe may pass for a terminal.
+    """Compare each backend's models with the reference; whether all is within what is allowed."""
+    # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = display.console(stderr=as_json)
     answers: list[dict[str, Any]] = []
-    for name in _present(names, screen, as_json):
+    for name in _backends(names, screen, as_json):
         for model in models:
             title = f"{name}, {model}"
             with screen.status(f"checking {title} ..."):
@@ -75,51 +77,62 @@ def pieces(
                 for row in rows
             ]
             if not as_json:
-                screen.print(_table(title, rows if everything else checks.collapse(rows)))
+                screen.print(_table(title, rows if all_rows else checks.collapse(rows)))
                 screen.print(_summary(title, rows), soft_wrap=True)
     if as_json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return all(answer["passed"] for answer in answers)
 
 
-def exact_digests(
-    names: Sequence[str], model: str, device: str, values: dict[str, Any],
+def compare_digests(
+    names: Sequence[str], models: Sequence[str], device: str, values: dict[str, Any],
     corpus: str | None, text: str | None, every: int, as_json: bool,
 ) -> bool:  # fmt: skip
-    """Train each backend in exact mode; whether all parameters are equal to the last bit."""
+    """Train each backend's models in exact mode; whether all parameters are equal."""
     screen = display.console(stderr=as_json)
     report = training.Report() if as_json else display.Lines(screen)
     settings = make({**values, "exact": True})
-    found_text = api.find_text(corpus, text, report)
-    found: dict[str, list[dict[str, Any]]] = {}
-    failed: dict[str, str] = {}
-    for name in _present(names, screen, as_json):
-        found[name] = []
-        with screen.status(f"training {name} ...") as status:
-            try:
-                for row in checks.digests(name, model, device, settings, found_text, every):
-                    found[name].append(row)
-                    status.update(f"training {name}: epoch {row['epoch']}/{settings.num_epochs}")
-            except RNNScratchError as error:
-                failed[name] = str(error)
-    equal = not failed and len({json.dumps([r["digest"] for r in f]) for f in found.values()}) == 1
+    content = api.find_text(corpus, text, report)
+    runs: list[dict[str, Any]] = []
+    for name in _backends(names, screen, as_json):
+        for model in models:
+            rows: list[dict[str, Any]] = []
+            run = {"backend": name, "model": model, "outcome": "trained", "reason": ""}
+            title = f"{name}, {model}"
+            with screen.status(f"training {title} ...") as status:
+                try:
+                    for row in checks.digests(name, model, device, settings, content, every):
+                        if "not offered" in row:
+                            run |= {"outcome": "not offered", "reason": row["not offered"]}
+                            break
+                        rows.append(row)
+                        epoch = f"epoch {row['epoch']}/{settings.num_epochs}"
+                        status.update(f"training {title}: {epoch}")
+                except RNNScratchError as error:
+                    run |= {"outcome": "failed", "reason": str(error)}
+            runs.append({**run, "digests": rows})
+    trained = [run for run in runs if run["digests"]]
+    different = {json.dumps([row["digest"] for row in run["digests"]]) for run in trained}
+    equal = len(different) == 1 and all(run["outcome"] != "failed" for run in runs)
     if as_json:
-        whole = {"settings": settings.__dict__, "text": found_text.sha256, "backends": found,
-                 "failed": failed, "equal": equal}  # fmt: skip
-        print(json.dumps(whole, indent=2))
+        answer = {"settings": settings.__dict__, "text": content.sha256, "runs": runs,
+                  "equal": equal}  # fmt: skip
+        print(json.dumps(answer, indent=2))
         return equal
-    screen.print(_digest_table(found))
-    for name, reason in failed.items():
-        screen.print(f"{name} failed: {reason}", soft_wrap=True)
-    screen.print(_verdict(found, equal), soft_wrap=True)
+    screen.print(_digest_table(trained))
+    for run in runs:
+        if run["reason"]:
+            line = f"{_title(run)}: {run['outcome']}: {run['reason']}"
+            screen.print(line, soft_wrap=True)
+    screen.print(_verdict(trained, equal), soft_wrap=True)
     return equal
 
 
-def _present(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
-    # The backends asked for; without names, those that are ready, and a line for each that is not.
+def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
+    # These backends; without names, those that are ready, and a line for each that is not.
     if names:
         for name in names:
-            registry.known(name)
+            registry.find(name)
         return list(dict.fromkeys(names))
     say = display.Lines(screen).say
     return registry.ready((lambda line: None) if quiet else say)
@@ -129,13 +142,11 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in ("piece", "result", "case"):
         table.add_column(column, no_wrap=True)
-    for column in ("largest difference", "where", "allowed", "verdict", ""):
+    for column in ("largest difference", "where", "allowed", "verdict", "note"):
         table.add_column(column)
     for row in rows:
         difference = "-" if row.difference is None else f"{row.difference:.1e}"
-        verdict = (
-            "not offered" if row.piece in ("concise", "device") else "ok" if row.passed else "OFF"
-        )
+        verdict = "not offered" if not row.offered else "ok" if row.passed else "DIFFERS"
         table.add_row(
             row.piece, row.result, row.case, difference, row.where, f"{row.allowed:.1e}", verdict,
             row.note, style=None if row.passed else "bold red",
@@ -144,28 +155,38 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def _summary(title: str, rows: Sequence[Row]) -> str:
-    off = [row for row in rows if not row.passed]
-    if not off:
-        return f"{title}: {len(rows)} comparisons, all within what is allowed.\n"
-    first = off[0]
-    what = " ".join((first.piece, first.result, "in", first.case)).strip()
-    return f"{title}: {len(off)} of {len(rows)} comparisons are off; look first at: {what}.\n"
+    failures = [row for row in rows if not row.passed]
+    if not failures:
+        compared = sum(row.offered for row in rows)
+        return f"{title}: {compared} comparisons, all within what is allowed.\n"
+    first = failures[0]
+    what = first.piece + f" {first.result}" * bool(first.result)
+    what += f" in {first.case}" * bool(first.case)
+    return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 
-def _digest_table(found: dict[str, list[dict[str, Any]]]) -> Table:
-    table = Table("epoch", "perplexity", *found, "", box=None)
-    longest = max(found.values(), key=len, default=[])
+def _digest_table(runs: Sequence[dict[str, Any]]) -> Table:
+    table = Table("epoch", "perplexity", *map(_title, runs), "", box=None)
+    longest: list[dict[str, Any]] = max((run["digests"] for run in runs), key=len, default=[])
     for number, row in enumerate(longest):
-        cells = [rows[number]["digest"] if number < len(rows) else "" for rows in found.values()]
-        perplexity = display.shown(row["perplexity"]) if row["epoch"] else ""
+        cells = [
+            run["digests"][number]["digest"] if number < len(run["digests"]) else ""
+            for run in runs
+        ]  # fmt: skip
+        perplexity = display.format_perplexity(row["perplexity"]) if row["epoch"] else ""
         same = "equal" if len(set(cells)) == 1 else "DIFFERENT"
         table.add_row(str(row["epoch"]), perplexity, *cells, same)
     return table
 
 
-def _verdict(found: dict[str, list[dict[str, Any]]], equal: bool) -> str:
-    if equal and len(found) > 1:
-        return f"{', '.join(found)}: the same parameters to the last bit."
-    if equal:
-        return "Only one backend: nothing to compare it with."
-    return "The parameters are not equal to the last bit in all of them."
+def _verdict(runs: Sequence[dict[str, Any]], equal: bool) -> str:
+    if not equal:
+        return "The parameters are not equal to the last bit in all of them."
+    if len(runs) == 1:
+        return "Only one model was trained: there is nothing to compare it with."
+    return f"{', '.join(map(_title, runs))}: the same parameters to the last bit."
+
+
+def _title(run: dict[str, Any]) -> str:
+    name, model = run["backend"], run["model"]
+    return name if model == VARIANTS[0] else f"{name} ({model})"

@@ -1,8 +1,8 @@
-"""The numbers that `check numpy` holds the reference to: `python tests/tools/pin.py FILE`.
+"""Records what `check numpy` compares the reference with: `python tests/tools/pin.py FILE`.
 
-To be run after a change of the reference, or of the cases, that is meant. What is written is only
-as right as the reference is by then: its gradients are held against finite differences in
-test_gradients.py, and whole trainings to losses as literals in test_epoch.py.
+To be run after an intended change of the reference or of the cases. The file is only as correct as
+the reference is then: test_gradients.py tests its gradients by finite differences, and
+test_epoch.py the losses of whole trainings against literals.
 """
 
 import json
@@ -15,15 +15,16 @@ from rnn_scratch.check import pieces, pinned
 
 def main():
     """Write what the reference computes now."""
-    found = {}
+    numbers = {}
 
-    def keep(case, piece, result, value):
-        found.setdefault(case, {})[f"{piece}: {result}"] = pinned.number(value)
+    def record(case, piece, result, actual):
+        numbers.setdefault(case, {})[f"{piece}: {result}"] = pinned.number(actual)
         return 0.0
 
-    pinned.difference, pinned.holds = keep, lambda case: case.startswith("float64")
-    assert all(row.passed for row in pieces.hold(registry.load("numpy")))
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+    pinned.difference, pinned.covers = record, lambda case: case.startswith("float64")
+    failures = [row for row in pieces.check("numpy", registry.load("numpy")) if not row.passed]
+    assert not failures, failures
+    text = json.dumps(numbers, indent=1, ensure_ascii=False)
     Path(sys.argv[1]).write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,160 @@
+"""What a backend says of the hardware and how it uses it: the functions of its ``machine``."""
+
+import dataclasses
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from inspect import unwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract import Backend, Update
+from .cases import Case, Row, fact
+from .whole import LR, THETA
+
+PRODUCTS = 50
+SECONDS = 0.05  # that these products take at least, so that waiting for them can be measured
+
+
+def devices(name: str, backend: Backend) -> Iterator[Row]:
+    """Devices are names without a number, and the versions have the framework's."""
+    for dtype in ("float64", "float32"):
+        names = backend.machine.devices(dtype)
+        good = bool(names) and all(re.fullmatch(r"[a-z][a-z_]*", str(device)) for device in names)
+        yield fact("devices", "names", dtype, good, f"{names!r}: names like cpu, cuda", repr(names))
+    versions = backend.machine.environment()
+    strings = all(isinstance(each, str) for pair in versions.items() for each in pair)
+    yield fact("environment", "versions", "", strings and name in versions,
+               f"{versions!r}: strings, with a version of {name!r}")  # fmt: skip
+
+
+def set_threads(backend: Backend) -> Iterator[Row]:
+    """The number is what is returned, also when it is set again; 1 in the end.
+
+    Some frameworks fix the number when they first compute: nothing may be computed before this.
+    """
+    for setting, number in (("2 threads", 2), ("1 thread", 1), ("1 thread again", 1)):
+        try:
+            returned = backend.machine.set_threads(number)
+        except Exception as error:
+            yield fact("set_threads", setting, "", False, f"{type(error).__name__}: {error}")
+            continue
+        # A framework may be unable to use two threads, and then says so.
+        note = "it uses 1 thread only" if (number, returned) == (2, 1) else ""
+        good = returned == number or bool(note)
+        yield fact("set_threads", setting, "", good, f"{returned!r} is returned", note)
+
+
+def tensor(case: Case) -> Iterator[Row]:
+    """An array that becomes a tensor and an array again is the same, its dtype included."""
+    for result, array in (("numbers", case.arrays["W_hh"]), ("tokens", case.X)):
+        actual = case.array(case.tensor(array))
+        yield case.compare("tensor", f"{result}, and back by `array`", array, actual, 0)
+        same = actual.dtype == array.dtype
+        yield fact("tensor", f"dtype of {result}", case.label, same,
+                   f"{actual.dtype} instead of {array.dtype}")  # fmt: skip
+
+
+def multiply(case: Case) -> Iterator[Row]:
+    """One product and three of them, by W or by its transpose."""
+    h, W = case.states[0], case.arrays["W_hh"]
+    for times in (1, 3):
+        product = case.backend.machine.multiply(case.tensor(h), case.tensor(W), times)
+        actual = case.array(product)
+        rows = []
+        for matrix in (W, W.T):
+            expected = h @ np.linalg.matrix_power(matrix, times)
+            rows.append(case.compare("multiply", f"products: {times}", expected, actual))
+        yield next((row for row in rows if row.passed), rows[0])
+
+
+def synchronize(case: Case) -> Iterator[Row]:
+    """Once `synchronize` has returned, no time is spent on waiting for the result.
+
+    What is compared is the time of reading the last of many products after `synchronize`, as a
+    share of the whole time: almost 0 if it waited, almost 1 if it did not.
+    """
+    machine, device = case.backend.machine, case.options.device
+    chance = np.random.RandomState(0)
+    share, size = 1.0, 64
+
+    def seconds(work: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    while True:  # until the products take long enough
+        size *= 2
+        W = case.tensor(chance.normal(0, size**-0.5, (size, size)).astype(case.options.dtype))
+        h = case.tensor(chance.normal(0, 1, (64, size)).astype(case.options.dtype))
+        machine.array(machine.multiply(h, W, PRODUCTS))  # for the first time: it may compile
+        work = seconds(lambda h=h, W=W: machine.array(machine.multiply(h, W, PRODUCTS)))  # type: ignore[misc]
+        if work > SECONDS or size == 8192:
+            break
+    for _ in range(3):  # a busy machine may delay one reading, but not each of three for so long
+        start = time.perf_counter()
+        product = machine.multiply(h, W, PRODUCTS)
+        machine.synchronize([product], device)
+        reading = seconds(lambda product=product: machine.array(product))  # type: ignore[misc]
+        share = min(share, reading / (time.perf_counter() - start))
+        if share <= 0.5:
+            break
+    where = "it returns before the tensors are computed" if share > 0.5 else ""
+    yield Row("synchronize", "share of the time spent after it", case.label, share, where, 0.5)
+
+
+def set_eager(case: Case) -> Iterator[Row]:
+    """With it each function is executed by Python each time, with the same results."""
+    machine, scratch = case.backend.machine, case.backend.scratch
+    how = Update(LR, THETA)
+    machine.set_eager(True)
+    try:
+        model, candidate = case.models(case.arrays)
+        first, second = (
+            _functions_called(case, lambda watched: scratch.train_minibatch(
+                watched, *case.minibatch(), how), candidate)
+            for _ in range(2)
+        )  # fmt: skip
+        for _ in range(2):
+            case.reference.scratch.train_minibatch(model, case.X, case.Y, case.states, how)
+        actual = candidate.to_arrays(candidate.params)
+    finally:
+        machine.set_eager(False)
+    missing = ", ".join(sorted(first - second))
+    yield fact("set_eager", "functions executed", case.label, not missing,
+               f"compiled: {missing} not executed a second time")  # fmt: skip
+    expected = model.to_arrays(model.params)
+    yield case.compare("set_eager", "parameters after 2 updates", expected, actual, 1e-12)
+
+
+def _functions_called(case: Case, work: Callable[[Any], Any], model: Any) -> set[str]:
+    # Names of the backend's own Python functions that are executed while the model works. Those
+    # of the model count wherever they are, as a compiler may execute a copy of the others.
+    folder = str(Path(unwrap(case.backend.scratch.step).__code__.co_filename).parent)
+    names: set[str] = set()
+
+    def watch(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(folder):
+            names.add(frame.f_code.co_name)
+
+    def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def executed(*arguments: Any) -> Any:
+            names.add(name)
+            return function(*arguments)
+
+        return executed
+
+    backward = model.backward and watched(model.backward, "model.backward")
+    model = dataclasses.replace(
+        model, forward=watched(model.forward, "model.forward"), backward=backward
+    )
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        work(model)
+    finally:
+        sys.setprofile(before)
+    return names
