@@ -86,10 +86,11 @@ def pytest_report_header(config):
 
 
 @pytest.fixture
-def backend(backend_name):
-    """The backend; a test of one that does not load fails, and is not skipped."""
+def backend(request):
+    """The backend under test; if it does not load, the test fails and is not skipped."""
     try:
-        return registry.load(backend_name)
+        candidate = "candidate" in request.fixturenames
+        return registry.load(request.getfixturevalue("candidate" if candidate else "backend_name"))
     except RNNScratchError as error:
         pytest.fail(str(error))
 

@@ -1,4 +1,4 @@
-"""Functions that several tests share: small runs, and the command line in this process or another."""
+"""Functions that several tests share: small runs, and the command line, here or in a process."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import checkpoint
@@ -70,6 +71,12 @@ def other_packages(folder, sources):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def skip_without(backend, device, dtype):
+    """Skip a test where the device cannot compute in this dtype: MPS has no float64."""
+    if device not in backend.machine.devices(dtype):
+        pytest.skip(f"{device} has no {dtype}")
 
 
 def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):

@@ -1,7 +1,6 @@
-"""Numbers that chance gives, as literals: every NumPy must give these, and every backend sees them.
+"""Random numbers as literals: every NumPy must produce these, and every backend receives them.
 
-They are a case worked out once, so that a change of the core that all backends would follow, and
-with which they would still agree, does not go unseen.
+Without literals, a change of the core would go unnoticed, because all backends would still agree.
 """
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from rnn_scratch import chance
 from rnn_scratch.initial import initial, shapes
 from rnn_scratch.runs import decoding
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches
 
 
@@ -31,9 +31,10 @@ CUTS = {
 
 @pytest.mark.parametrize(("sampling", "epoch"), CUTS)
 def test_minibatches(sampling, epoch):
-    found = list(minibatches.of_epoch(np.arange(14), 2, 3, sampling, 7, epoch))
-    assert len(found) == 2
-    for (X, Y), starts in zip(found, CUTS[sampling, epoch]):
+    settings = Settings(batch_size=2, num_steps=3, sampling=sampling, seed=7)
+    batches = list(minibatches.of_epoch(np.arange(14), settings, epoch))
+    assert len(batches) == 2
+    for (X, Y), starts in zip(batches, CUTS[sampling, epoch]):
         assert X.tolist() == [[start, start + 1, start + 2] for start in starts]
         assert Y.tolist() == [[start + 1, start + 2, start + 3] for start in starts]
 
@@ -56,27 +57,27 @@ def test_initial_values():
         ],
         "b_q": [0.0, 0.0, 0.0],
     }
-    found = initial(3, 2, 0.01, 0)
-    assert list(found) == list(expected)
+    actual = initial(3, 2, 0.01, 0)
+    assert list(actual) == list(expected)
     for name, values in expected.items():
-        assert found[name].dtype == "float64"
-        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-12)
+        assert actual[name].dtype == "float64"
+        np.testing.assert_allclose(actual[name], values, rtol=0, atol=1e-12)
 
 
 def test_initial_weights_are_normal_and_biases_zero():
-    found = initial(28, 200, 0.5, 3)
-    assert {name: values.shape for name, values in found.items()} == shapes(28, 200)
+    arrays = initial(28, 200, 0.5, 3)
+    assert {name: values.shape for name, values in arrays.items()} == shapes(28, 200)
     for name in ("W_xh", "W_hh", "W_hq"):
-        values = found[name] / 0.5
-        many = 4 / np.sqrt(values.size)
-        assert abs(values.mean()) < many
-        assert abs(values.std() - 1) < many
-        assert abs((np.abs(values) < 1).mean() - 0.6827) < many
-    assert not found["b_h"].any()
-    assert not found["b_q"].any()
+        values = arrays[name] / 0.5
+        tolerance = 4 / np.sqrt(values.size)
+        assert abs(values.mean()) < tolerance
+        assert abs(values.std() - 1) < tolerance
+        assert abs((np.abs(values) < 1).mean() - 0.6827) < tolerance
+    assert not arrays["b_h"].any()
+    assert not arrays["b_q"].any()
 
 
-def test_seed_changes_the_initial_values_and_nothing_else_does():
+def test_only_the_seed_changes_the_initial_values():
     np.random.seed(5)
     once = initial(3, 2, 0.01, 1)
     np.random.seed(6)
@@ -94,7 +95,7 @@ def test_decoding():
     ]  # fmt: skip
 
 
-def test_purposes_seeds_and_epochs_have_streams_of_their_own():
+def test_each_purpose_seed_and_epoch_has_its_own_stream():
     keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in chance.PURPOSES
             for epoch in (0, 1)]  # fmt: skip
     first = [chance.generator(*key).random_sample() for key in keys]

@@ -1,4 +1,4 @@
-"""A text made ready for a run: what is trained on, and what is held out."""
+"""Preparing a text for a run: training tokens and held-out tokens."""
 
 import pytest
 
@@ -18,10 +18,10 @@ def prepare(text=TEXT, **settings):
 @pytest.mark.parametrize("how", ["chapter", "spaced", "none"])
 def test_the_vocabulary_is_that_of_the_whole_text(how):
     whole = vocabulary.normalize(CONTENT, how)
-    found = prepare(normalize=how, max_tokens=12)
-    assert found.vocab == vocabulary.build(whole)
-    assert vocabulary.decode(found.train, found.vocab) == whole[:12]
-    assert len(found.valid) == 0
+    prepared = prepare(normalize=how, max_tokens=12)
+    assert prepared.vocab == vocabulary.build(whole)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == whole[:12]
+    assert len(prepared.valid) == 0
 
 
 @pytest.mark.parametrize(("max_tokens", "valid_tokens", "train", "valid"), [
@@ -32,11 +32,11 @@ def test_the_vocabulary_is_that_of_the_whole_text(how):
     (10_000, 0, slice(0, 440), slice(0, 0)),
     (0, 428, slice(0, 12), slice(12, 440)),
 ])  # fmt: skip
-def test_what_is_held_out_comes_after_what_is_trained_on(max_tokens, valid_tokens, train, valid):
-    found = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
+def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, train, valid):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
     assert len(CONTENT) == 440
-    assert vocabulary.decode(found.train, found.vocab) == CONTENT[train]
-    assert vocabulary.decode(found.valid, found.vocab) == CONTENT[valid]
+    assert vocabulary.decode(prepared.train, prepared.vocab) == CONTENT[train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == CONTENT[valid]
 
 
 @pytest.mark.parametrize(("settings", "words"), [

@@ -1,4 +1,4 @@
-"""What a backend computes on: threads, memory, bare products."""
+"""The machine: threads, memory, TF32 and the products that limit training."""
 
 import platform
 import sys
@@ -16,22 +16,25 @@ def test_two_threads_give_the_same_numbers(backend_name):
         done = there("train", "--backend", name, "--threads", threads, "--run", f"{name}{threads}",
                      *options(**WIDE))  # fmt: skip
         assert done.code == 0, done.err
-    found, expected = (
+    actual, expected = (
         [row["loss"] for row in history(run)] for run in (f"{backend_name}2", "numpy1")
     )
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert actual == pytest.approx(expected, rel=1e-12)
 
 
-def test_multiply_is_products_one_after_another(backend):
-    chance = np.random.RandomState(0)
-    h, W = chance.normal(size=(3, 5)), chance.normal(size=(5, 5))
-    found = backend.array(backend.multiply(backend.tensor(h, "cpu"), backend.tensor(W, "cpu"), 3))
-    expected = h @ W @ W @ W, h @ W.T @ W.T @ W.T  # either way
-    assert min(np.abs(found - product).max() for product in expected) < 1e-12
+def test_multiply_returns_the_last_product(backend, device):
+    machine = backend.machine
+    if device not in machine.devices("float64"):
+        pytest.skip(f"{device} has no float64")
+    random = np.random.RandomState(0)
+    h, W = random.normal(size=(3, 5)), random.normal(size=(5, 5))
+    product = machine.multiply(machine.tensor(h, device), machine.tensor(W, device), 3)
+    expected = h @ W @ W @ W, h @ W.T @ W.T @ W.T  # both are allowed
+    assert min(np.abs(machine.array(product) - right).max() for right in expected) < 1e-12
 
 
-def test_memory_of_a_device_that_is_none(backend):
-    assert backend.memory("cpu") is None
+def test_memory_of_a_device(backend, device):
+    assert (backend.machine.memory(device) is None) == (device in ("cpu", "mps"))
 
 
 def tf32_of_torch():
@@ -46,19 +49,19 @@ def tf32_of_tensorflow():
     return tensorflow.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_tf32_is_off_unless_asked_for(backend, backend_name):
+def test_tf32_is_off_by_default(backend, backend_name):
     allowed = {"torch": tf32_of_torch, "tensorflow": tf32_of_tensorflow}.get(backend_name)
     if allowed is None:
-        return  # NumPy has no GPU, and MXNet reads it when it multiplies
+        return  # NumPy has no GPU, and MXNet reads a variable when it multiplies
     assert not allowed()
-    backend.set_tf32(True)
+    backend.machine.set_tf32(True)
     assert allowed()
-    backend.set_tf32(False)
+    backend.machine.set_tf32(False)
     assert not allowed()
 
 
-def test_peak_memory_is_the_most_there_was():
-    # In a process of its own: this one may have had more before.
+def test_peak_memory_is_the_maximum():
+    # In a process of its own: this one may have used more before.
     program = """if True:
         import numpy as np
         from rnn_scratch.system import host
@@ -70,11 +73,11 @@ def test_peak_memory_is_the_most_there_was():
     """
     before, with_it, after = map(int, there(program=("-c", program)).out.split())
     assert 2**28 < with_it - before < 2**30
-    assert after > 0.99 * with_it  # the system's count is not to the page
+    assert after > 0.99 * with_it  # the system does not count every page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count pages so")
-def test_memory_that_is_kept_is_not_given_back():
+def test_freed_memory_is_reused():
     program = """if True:
         import resource
         import numpy as np

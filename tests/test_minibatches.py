@@ -1,4 +1,4 @@
-"""How a text is cut: sequential partitioning, random sampling, and what it takes at least."""
+"""How a text is cut: sequential partitioning, random sampling, and the shortest possible text."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches
 
 SAMPLINGS = ["sequential", "random"]
@@ -17,15 +18,15 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def needed(batch_size, num_steps):
-    """The smallest number of tokens with which `require` is content."""
-    return next(n for n in itertools.count() if complaint(n, batch_size, num_steps) is None)
+    """The smallest number of tokens that `require` accepts."""
+    return next(n for n in itertools.count() if error(n, batch_size, num_steps) is None)
 
 
-def complaint(num_tokens, batch_size, num_steps):
+def error(num_tokens, batch_size, num_steps):
     try:
         minibatches.require(num_tokens, batch_size, num_steps)
-    except RNNScratchError as error:
-        return str(error)
+    except RNNScratchError as exception:
+        return str(exception)
     return None
 
 
@@ -36,15 +37,25 @@ def cut(tokens, batch_size, num_steps, sampling, offset):
     return list(minibatches.random(tokens, batch_size, num_steps, offset, chance))
 
 
-# In these tests a token is its own place in the text.
+def of_epoch(tokens, batch_size, num_steps, sampling, seed, epoch):
+    settings = Settings(batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
+    return minibatches.of_epoch(tokens, settings, epoch)
+
+
+def whole(num_tokens, batch_size, num_steps):
+    settings = Settings(batch_size=batch_size, num_steps=num_steps)
+    return list(minibatches.whole(np.arange(num_tokens), settings))
+
+
+# In these tests each token is its own position in the text.
 
 
 @given(sizes, sizes, st.integers(0, 60), st.sampled_from(SAMPLINGS), seeds, st.integers(1, 9))
 def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, epoch):
     tokens = np.arange(needed(B, T) + more)
-    found = list(minibatches.of_epoch(tokens, B, T, sampling, seed, epoch))
-    assert found
-    for X, Y in found:
+    batches = list(of_epoch(tokens, B, T, sampling, seed, epoch))
+    assert batches
+    for X, Y in batches:
         assert X.shape == Y.shape == (B, T)
         assert X.dtype == Y.dtype == tokens.dtype
         assert X.flags.c_contiguous
@@ -58,14 +69,14 @@ def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, e
 @given(sizes, sizes, st.integers(0, 60), st.data())
 def test_sequential_rows_go_on_in_the_next_minibatch(B, T, more, data):
     offset = data.draw(st.integers(0, T - 1))
-    found = cut(np.arange(needed(B, T) + more), B, T, "sequential", offset)
-    assert found[0][0][0, 0] == offset
-    for (X, _), (following, _) in itertools.pairwise(found):
+    batches = cut(np.arange(needed(B, T) + more), B, T, "sequential", offset)
+    assert batches[0][0][0, 0] == offset
+    for (X, _), (following, _) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
     # The rows are equal parts of all that is left of the text, and are used to their end.
     length = (needed(B, T) + more - offset - 1) // B
-    np.testing.assert_array_equal(found[0][0][:, 0], offset + length * np.arange(B))
-    assert len(found) == length // T
+    np.testing.assert_array_equal(batches[0][0][:, 0], offset + length * np.arange(B))
+    assert len(batches) == length // T
 
 
 @given(sizes, sizes, st.integers(0, 60), st.data())
@@ -75,8 +86,8 @@ def test_random_takes_each_subsequence_at_most_once(B, T, more, data):
     starts = [int(row[0]) for X, _ in cut(tokens, B, T, "random", offset) for row in X]
     assert len(set(starts)) == len(starts)
     assert all((start - offset) % T == 0 for start in starts)
-    there_are = (len(tokens) - offset - 1) // T
-    assert there_are - B < len(starts) <= there_are
+    available = (len(tokens) - offset - 1) // T
+    assert available - B < len(starts) <= available
 
 
 def test_only_sequential_partitioning_carries_the_state():
@@ -95,23 +106,23 @@ def test_needed_is_exactly_what_every_offset_needs(sampling, B, T):
 
 
 @given(st.integers(0, 50), sizes, sizes)
-def test_what_would_fit_does_fit_and_is_the_largest(num_tokens, B, T):
-    message = complaint(num_tokens, B, T)
+def test_sizes_in_the_error_fit_and_are_the_largest(num_tokens, B, T):
+    message = error(num_tokens, B, T)
     if message is None:
         return
     assert f"{num_tokens:,} characters" in message
     assert f"--batch-size {B} and --num-steps {T} it needs {needed(B, T):,}." in message
-    sizes_that_fit = re.findall(r"--(batch-size|num-steps) (\d+)", message.splitlines()[1])
-    other_batch = any(complaint(num_tokens, b, T) is None for b in range(1, B))
-    other_steps = any(complaint(num_tokens, B, t) is None for t in range(1, T))
-    assert [name for name, _ in sizes_that_fit] == (
+    possible = re.findall(r"--(batch-size|num-steps) (\d+)", message.splitlines()[1])
+    other_batch = any(error(num_tokens, b, T) is None for b in range(1, B))
+    other_steps = any(error(num_tokens, B, t) is None for t in range(1, T))
+    assert [name for name, _ in possible] == (
         ["batch-size"] * other_batch + ["num-steps"] * other_steps
     )
-    for name, size in sizes_that_fit:
+    for name, size in possible:
         for number, fits in ((int(size), True), (int(size) + 1, False)):
             b, t = (number, T) if name == "batch-size" else (B, number)
-            assert (complaint(num_tokens, b, t) is None) is fits
-    if not sizes_that_fit:
+            assert (error(num_tokens, b, t) is None) is fits
+    if not possible:
         assert "longer text" in message
 
 
@@ -123,8 +134,8 @@ def test_offsets_are_from_0_to_one_less_than_the_number_of_steps():
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_seed_and_epoch_alone_choose_the_minibatches(sampling):
     def starts(seed, epoch):
-        found = minibatches.of_epoch(np.arange(500), 3, 35, sampling, seed, epoch)
-        return [X[:, 0].tolist() for X, _ in found]
+        batches = of_epoch(np.arange(500), 3, 35, sampling, seed, epoch)
+        return [X[:, 0].tolist() for X, _ in batches]
 
     epochs = range(1, 9)
     np.random.seed(1)
@@ -137,21 +148,21 @@ def test_seed_and_epoch_alone_choose_the_minibatches(sampling):
 
 @given(st.integers(2, 120), sizes, sizes)
 def test_whole_counts_all_tokens_but_at_most_a_few_at_the_end(num_tokens, B, T):
-    found = list(minibatches.whole(np.arange(num_tokens), B, T))
-    targets = np.concatenate([Y.ravel() for _, Y in found])
+    batches = whole(num_tokens, B, T)
+    targets = np.concatenate([Y.ravel() for _, Y in batches])
     assert len(set(targets)) == len(targets)
     left_out = set(range(1, num_tokens)) - set(targets.tolist())
     assert len(left_out) <= B - 1
     assert left_out == set(range(num_tokens - len(left_out), num_tokens))
-    assert found[0][0][0, 0] == 0
-    for X, Y in found:
+    assert batches[0][0][0, 0] == 0
+    for X, Y in batches:
         np.testing.assert_array_equal(Y, X + 1)
-    for (X, _), (following, _) in itertools.pairwise(found):
+    for (X, _), (following, _) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
         assert X.shape[1] == T
-    assert 1 <= found[-1][0].shape[1] <= T or len(found[0][0]) == 1
+    assert 1 <= batches[-1][0].shape[1] <= T or len(batches[0][0]) == 1
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1])
 def test_whole_of_nothing_is_nothing(num_tokens):
-    assert list(minibatches.whole(np.arange(num_tokens), 4, 3)) == []
+    assert whole(num_tokens, 4, 3) == []

@@ -1,6 +1,7 @@
-"""Backends by name: those that are missing, break, crash, or come from another package."""
+"""Backends by name: missing ones, ones that fail or crash, and those of other packages."""
 
 import importlib.util
+import platform
 import subprocess
 import sys
 import textwrap
@@ -9,21 +10,32 @@ import pytest
 from helpers import SMALL, environment, here, options, other_packages, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.contract import Options, RNNScratchError
 
 # Each is a package of its own, installed as pip would: an entry point in a .dist-info folder.
+# Modules of a backend may be any objects: here NumPy's, with some functions replaced or missing.
 FOREIGN = {
     "healthy": """
-        from rnn_scratch.backends.numpy import *
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
         def devices(dtype):
-            return ["fast", "cpu"]
+            return ["npu", "cpu"]
         def environment():
             print("noise on stdout")
             return {"healthy": "1.2.3"}
+        own = {"devices": devices, "environment": environment}
+        machine = SimpleNamespace(**{**vars(machine), **own})
     """,
     "lacking": """
-        from rnn_scratch.backends.numpy import *
-        del clip, tensor, predict
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
+        machine, scratch = SimpleNamespace(**vars(machine)), SimpleNamespace(**vars(scratch))
+        del scratch.clip, scratch.predict, machine.tensor
+    """,
+    "no_machine": "from rnn_scratch.backends.numpy import scratch",
+    "own_words": """
+        from rnn_scratch.contract import RNNScratchError
+        raise RNNScratchError("Own Words needs its framework: pip install own-words")
     """,
     "segfault": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "exits": "import sys; sys.exit(3)",
@@ -31,76 +43,87 @@ FOREIGN = {
     "raises": "raise RuntimeError('no such driver')",
     "needy": "import a_module_that_nobody_has",
     "breaks": """
-        from rnn_scratch.backends.numpy import *
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
         def environment():
-            raise OSError("the device has gone")
+            raise OSError("the device was removed")
+        machine = SimpleNamespace(**{**vars(machine), "environment": environment})
     """,
 }
 
 
 @pytest.fixture
 def foreign(tmp_path):
-    """An environment in which other packages bring backends."""
+    """An environment in which other packages with backends are installed."""
     return other_packages(tmp_path / "site", FOREIGN)
 
 
-def test_ours_come_first_in_the_order_in_which_they_are_told():
+def test_the_order_of_names():
     names = registry.names()
     ours = [name for name in registry.OURS if name in names]
     assert ours[:2] == ["numpy", "torch"]
     assert names[: len(ours)] == ours
 
 
-def test_what_a_backend_says_of_itself(backend_name):
-    found = registry.probe(backend_name)
-    assert found["ready"], found
-    assert found["environment"][backend_name]
-    assert "cpu" in found["devices"]
-    assert found["threads"] >= 1
+def test_probe(backend_name):
+    probe = registry.probe(backend_name)
+    assert probe["usable"], probe
+    assert probe["environment"][backend_name]
+    assert "cpu" in probe["devices"]
+    assert probe["threads"] >= 1
 
 
-def test_the_table_has_a_row_for_each_and_no_crash_takes_it_down(foreign):
+def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     done = there("backends", env=foreign)
     assert (done.code, done.err) == (0, "")
-    head, *rows = done.out.splitlines()
+    head, *lines = done.out.splitlines()
     assert head.split("  ")[0].strip() == "backend"
-    told = {row.split()[0]: " ".join(row.split()) for row in rows if row.split()[0] != row.strip()}
-    assert list(told)[:2] == ["numpy", "torch"]
-    assert set(told) >= {*registry.names(), *FOREIGN}
-    assert told["numpy"].startswith("numpy yes cpu numpy ")
-    assert told["healthy"] == "healthy yes fast, cpu healthy 1.2.3"
+    # The second line of a message has nothing in the first column.
+    rows = {line.split()[0]: " ".join(line.split()) for line in lines if not line.startswith("  ")}
+    assert list(rows)[:2] == ["numpy", "torch"]
+    assert set(rows) >= {*registry.names(), *FOREIGN}
+    assert rows["numpy"].startswith("numpy yes cpu numpy ")
+    assert rows["healthy"] == "healthy yes npu, cpu healthy 1.2.3"
     for name, reason in {
-        "lacking": "lacks clip, predict, tensor",
+        "lacking": "lacks scratch.clip, scratch.predict, machine.tensor",
+        "no_machine": "machine.devices, machine.set_threads",
+        "own_words": "Own Words needs its framework: pip install own-words",
         "segfault": "SIGSEGV",
         "exits": "SystemExit: 3",
         "vanishes": "without an answer",
         "raises": "RuntimeError: no such driver",
-        "needy": "No module named 'a_module_that_nobody_has'",
-        "breaks": "the device has gone",
+        "needy": "needs the Python module a_module_that_nobody_has",
+        "breaks": "the device was removed",
     }.items():
-        assert told[name].startswith(f"{name} no ")
-        assert reason in told[name]
+        assert rows[name].startswith(f"{name} no ")
+        assert reason in rows[name]
 
 
-def test_a_backend_of_another_package_trains_by_its_name(foreign):
+def test_a_backend_of_another_package_is_used_by_its_name(foreign):
     settings = {**SMALL, "num_epochs": 2, "run": "r"}
     done = there("train", "--backend", "healthy", *options(**settings), env=foreign)
     assert (done.code, done.err) == (0, "")
-    assert "healthy (scratch) on fast" in done.out
-    wrote = there("predict", "r", "--prefix", "the ", env=foreign)
+    assert "healthy (scratch) on npu" in done.out
+    own = there("predict", "r", "--prefix", "the ", env=foreign)
     same = there("predict", "r", "--prefix", "the ", "--backend", "numpy", env=foreign)
-    assert wrote.out == same.out != ""
+    assert own.out == same.out != ""
     there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
+    # Variants that it does not have, and a device.
+    for variant in ("fast", "concise"):
+        refused = there("train", "--backend", "healthy", "--model", variant, env=foreign)
+        refused.refused(f"The healthy backend has no {variant} model", "--model scratch")
+    refused = there("train", "--backend", "healthy", "--device", "cuda", env=foreign)
+    refused.refused("--device is cuda", "the healthy backend computes float32 on: npu, cpu")
 
 
-def test_a_run_goes_on_where_it_was_unless_told_otherwise(foreign):
+def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
     settings = {**SMALL, "num_epochs": 1, "run": "r", "backend": "healthy", "device": "cpu"}
     assert there("train", *options(**settings), env=foreign).code == 0
     for epochs, more, where in (
         (2, [], "healthy (scratch) on cpu"),
-        (3, ["--device", "auto"], "healthy (scratch) on fast"),
+        (3, ["--device", "auto"], "healthy (scratch) on npu"),
         (4, ["--backend", "numpy"], "numpy (scratch) on cpu"),
-        (5, ["--backend", "healthy"], "healthy (scratch) on fast"),
+        (5, ["--backend", "healthy"], "healthy (scratch) on npu"),
     ):
         done = there("train", "--resume", "r", "--epochs", epochs, *more, env=foreign)
         assert (done.code, done.err) == (0, "")
@@ -108,21 +131,22 @@ def test_a_run_goes_on_where_it_was_unless_told_otherwise(foreign):
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("lacking", ["lacks clip, predict, tensor", "rnn_scratch.contract"]),
-    ("raises", ["RuntimeError: no such driver"]),
-    ("needy", ["No module named 'a_module_that_nobody_has'"]),
-    ("exits", ["SystemExit: 3"]),
+    ("lacking", ["lacks scratch.clip, scratch.predict, machine.tensor", "rnn_scratch.contract"]),
+    ("raises", ["The raises backend did not load: RuntimeError: no such driver"]),
+    ("needy", ["The needy backend needs the Python module a_module_that_nobody_has", "needy_rnn"]),
+    ("exits", ["The exits backend did not load: SystemExit: 3"]),
+    ("own_words", ["Own Words needs its framework: pip install own-words"]),
 ])  # fmt: skip
 def test_a_backend_that_does_not_load(foreign, name, words):
     done = there("train", "--backend", name, *options(**SMALL), env=foreign)
-    done.refused(f"The {name} backend", *words)
+    done.refused(*words)
 
 
 WITHOUT = """
 import sys
 sys.modules[sys.argv[1]] = None  # as if it were not installed
-from rnn_scratch.cli import main as cli
-cli.main(sys.argv[2:])
+from rnn_scratch.cli.main import main
+main(sys.argv[2:])
 """
 
 
@@ -131,11 +155,20 @@ def test_a_framework_that_is_not_installed(name):
     done = there(name, "train", "--backend", name, *options(**SMALL), program=("-c", WITHOUT))
     done.refused(
         f"The {name} backend needs {registry.FRAMEWORKS[name]}, which is not installed.",
-        registry.install(name),
+        registry.how_to_install(name),
     )
 
 
-def test_a_name_that_is_none():
+def test_where_mxnet_is_available():
+    # Release 1.9.1, the last one, has wheels for Linux and for macOS on Intel, up to Python 3.12.
+    intel_mac = sys.platform == "darwin" and platform.machine() == "x86_64"
+    expected = sys.version_info < (3, 13) and (sys.platform == "linux" or intel_mac)
+    assert registry.available("mxnet") == expected
+    assert ("pip install -e '.[mxnet]'" in registry.how_to_install("mxnet")) == expected
+    assert all(map(registry.available, ("numpy", "torch", "tensorflow", "of another package")))
+
+
+def test_a_name_that_is_not_registered():
     with pytest.raises(
         RNNScratchError, match=r"no backend 'pytorch'. Did you mean torch\?\n.*numpy"
     ):
@@ -144,23 +177,28 @@ def test_a_name_that_is_none():
         registry.load("xyz")
 
 
-def test_devices(backend):
-    assert registry.choose_device(backend, "cpu", "float64") == "cpu"
-    assert registry.choose_device(backend, "auto", "float32") == backend.devices("float32")[0]
-    with pytest.raises(
-        RNNScratchError, match=r"--device tpu was asked for; .* float32 here on: .*cpu"
-    ):
-        registry.choose_device(backend, "tpu", "float32")
+def test_choose_device(backend, backend_name):
+    best, *_ = backend.machine.devices("float32")
+    assert registry.choose_device(backend_name, backend, "cpu", "float64") == "cpu"
+    assert registry.choose_device(backend_name, backend, "auto", "float32") == best
+    words = rf"--device is tpu; .* the {backend_name} backend computes float32 on: .*cpu"
+    with pytest.raises(RNNScratchError, match=words):
+        registry.choose_device(backend_name, backend, "tpu", "float32")
 
 
-def test_a_new_reader_of_the_core_needs_no_framework():
+def test_an_unknown_variant(backend, backend_name):
+    with pytest.raises(RNNScratchError, match=r"--model is 'plain'; .*scratch, fast, concise"):
+        registry.build(backend_name, backend, "plain", {}, Options(3))
+
+
+def test_the_core_imports_no_framework():
     program = textwrap.dedent("""
         import sys, io
         import rnn_scratch
         from rnn_scratch import registry
-        from rnn_scratch.cli import main as cli
+        from rnn_scratch.cli.main import main
         for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
-            cli.main(arguments)
+            main(arguments)
         registry.names()
         frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax"} & set(sys.modules)
         assert not frameworks, frameworks
@@ -172,26 +210,26 @@ def test_a_new_reader_of_the_core_needs_no_framework():
 
 
 def missing():
-    """Our backends whose framework this environment really lacks: none where all are installed."""
+    """Our backends whose framework is not installed in this environment, if any."""
     return [name for name in registry.FRAMEWORKS if importlib.util.find_spec(name) is None]
 
 
-def test_what_is_not_installed_is_told_with_the_line_that_installs_it(asked_backends):
+def test_a_missing_framework_is_reported_with_the_command_that_installs_it(backend_names):
     for name in missing():
-        with pytest.raises(RNNScratchError, match="which is not installed") as told:
+        with pytest.raises(RNNScratchError, match="which is not installed") as caught:
             registry.load(name)
-        assert registry.install(name) in str(told.value)
-        answer = registry.probe(name)
-        assert not answer["ready"]
-        assert registry.install(name) in answer["reason"]
-    # And with it missing everything else works: the other tests are run in the same environment.
-    assert not set(missing()) & set(asked_backends)
+        assert registry.how_to_install(name) in str(caught.value)
+        probe = registry.probe(name)
+        assert not probe["usable"]
+        assert registry.how_to_install(name) in probe["reason"]
+    # Everything else works without it: the other tests run in the same environment.
+    assert not set(missing()) & set(backend_names)
 
 
-def test_check_without_names_leaves_out_what_is_missing(capsys):
+def test_check_without_names_omits_missing_backends(capsys):
     lacking = missing()
     if not lacking:
-        pytest.skip("all frameworks are installed here")
+        pytest.skip("all frameworks are installed")
     done = here(capsys, "check", "--exact", "--corpus", "tide-clock", "--num-hiddens", 8,
                 "--epochs", 1)  # fmt: skip
     assert done.code == 0, done

@@ -1,4 +1,4 @@
-"""Training: what goes on exactly goes on exactly, and what diverges stops in words."""
+"""Training: a resumed run equals an uninterrupted one, and divergence stops with a message."""
 
 import re
 import shutil
@@ -16,10 +16,13 @@ from helpers import (
     history,
     options,
     parameters,
+    skip_without,
 )
 
 import rnn_scratch
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.check import cases
+from rnn_scratch.contract import VARIANTS, RNNScratchError
+from rnn_scratch.registry import NotOffered
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.text import corpus
@@ -31,57 +34,103 @@ def train(backend_name, num_epochs, **more):
     return rnn_scratch.train(backend_name, num_epochs=num_epochs, **{**SMALL, **more})
 
 
+def assert_same_run(run, expected, device):
+    """The same to the last bit on the CPU; other devices need not add in the same order twice."""
+    if device == "cpu":
+        assert_same(parameters(run), parameters(expected))
+        assert figures(run.folder) == figures(expected.folder)
+    else:
+        dtype = run.record["settings"]["dtype"]
+        assert_same(parameters(run), parameters(expected), cases.tolerance(1e-12, dtype, device))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_four_epochs_and_four_more_are_eight(backend_name, sampling, dtype):
-    # The clip acts in many updates: its norm is a sum over all parameters, in whatever order.
-    how = {"sampling": sampling, "dtype": dtype, "valid_tokens": 60, "threads": 1,
-           "num_hiddens": 24, "max_tokens": 1200, "theta": 0.1}  # fmt: skip
-    whole = train(backend_name, 8, **how)
-    parts = train(backend_name, 4, **how)
-    done = rnn_scratch.resume(parts, 8, threads=1)
-    assert done.folder == parts.folder
-    assert_same(parameters(done), parameters(whole))
-    assert_same(done.arrays, whole.arrays)
-    assert figures(done.folder) == figures(whole.folder)
+def test_four_epochs_and_four_more_are_eight(backend, backend_name, device, sampling, dtype):
+    skip_without(backend, device, dtype)
+    # Many gradients are clipped: their norm depends on the order of the parameters.
+    settings = {
+        "sampling": sampling, "dtype": dtype, "valid_tokens": 60, "threads": 1, "device": device,
+        "num_hiddens": 24, "max_tokens": 1200, "theta": 0.1,
+    }  # fmt: skip
+    whole = train(backend_name, 8, **settings)
+    half = train(backend_name, 4, **settings)
+    done = rnn_scratch.resume(half, 8, threads=1)
+    assert done.folder == half.folder
+    assert_same_run(done, whole, device)
+    assert_same(done.arrays, parameters(done))
     assert len(done.history) == 8
     assert [s["to_epoch"] for s in done.record["sessions"]] == [4, 8]
-    assert done.record["sessions"][-1]["predictions"] == whole.record["sessions"][-1]["predictions"]
-    # Had the epochs been alike, the offsets and the shuffles would not have been tried.
+    assert [s["device"] for s in done.record["sessions"]] == [device, device]
+    predictions = [run.record["sessions"][-1]["predictions"] for run in (done, whole)]
+    assert predictions[0] == predictions[1] or device != "cpu"
+    # Otherwise offsets and shuffles would not have been tested.
     assert len({row["loss"] for row in history(whole.folder)}) == 8
 
 
-def test_concise_models_go_on_as_exactly(candidate):
-    whole = train(candidate, 4, model="concise")
-    parts = train(candidate, 2, model="concise")
-    done = rnn_scratch.resume(parts, 4)
-    assert done.record["sessions"][-1]["model"] == "concise"
-    assert_same(parameters(done), parameters(whole))
-    # What it saved is the contract's, and so any other backend's.
+@pytest.mark.parametrize("model", VARIANTS[1:])
+def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
+    try:
+        whole = train(backend_name, 4, model=model, device=device)
+    except NotOffered as error:
+        pytest.skip(str(error))
+    half = train(backend_name, 2, model=model, device=device)
+    done = rnn_scratch.resume(half, 4)
+    assert done.record["sessions"][-1]["model"] == model
+    assert_same_run(done, whole, device)
+    # Its checkpoint is that of the contract, and can be used by any other backend.
     assert rnn_scratch.predict(done, "the ", 8, backend="numpy").startswith("the ")
 
 
+@pytest.mark.parametrize("model", VARIANTS)
+def test_every_variant_can_run_uncompiled(backend_name, model):
+    try:
+        compiled = train(backend_name, 2, model=model, dtype="float64", sigma=0.1)
+    except NotOffered as error:
+        pytest.skip(str(error))
+    eager = train(backend_name, 2, model=model, dtype="float64", sigma=0.1, eager=True)
+    train(backend_name, 1)  # which sets it back, for the tests that follow
+    assert eager.record["sessions"][0]["eager"]
+    assert_same(parameters(eager), parameters(compiled), 1e-12)
+
+
 @pytest.mark.parametrize("numpy_first", [True, False])
-def test_a_run_goes_on_in_another_backend(candidate, numpy_first):
+def test_a_run_is_resumed_in_another_backend(backend, candidate, device, numpy_first):
+    skip_without(backend, device, "float64")
     first, second = ("numpy", candidate) if numpy_first else (candidate, "numpy")
-    how = {"dtype": "float64", "sigma": 0.1}
-    expected = train(first, 6, **how)
-    done = rnn_scratch.resume(train(first, 3, **how), 6, backend=second)
-    for name, values in parameters(expected).items():
-        np.testing.assert_allclose(parameters(done)[name], values, rtol=0, atol=1e-12)
+    settings = {"dtype": "float64", "sigma": 0.1}
+    places = {"numpy": "cpu", candidate: device}
+    expected = train(first, 6, device=places[first], **settings)
+    run = train(first, 3, device=places[first], **settings)
+    done = rnn_scratch.resume(run, 6, backend=second, device=places[second])
+    assert_same(parameters(done), parameters(expected), 1e-12)
     assert [row["backend"] for row in history(done.folder)] == [first] * 3 + [second] * 3
-    texts = {rnn_scratch.predict(done, "the ", 30, backend=name) for name in (first, second)}
+    texts = {
+        rnn_scratch.predict(done, "the ", 30, backend=name, device=places[name])
+        for name in (first, second)
+    }
     assert len(texts) == 1
 
 
-def test_what_lies_beyond_the_checkpoint_is_cut(backend_name):
-    whole, parts = train(backend_name, 6), train(backend_name, 3)
-    path = parts.folder / "history.jsonl"
-    # As after a kill between the two writes, and in the middle of one.
-    beyond = (whole.folder / "history.jsonl").read_bytes().splitlines(keepends=True)[3]
-    path.write_bytes(path.read_bytes() + beyond + b'{"epoch": 5, "lo')
-    (parts.folder / ".checkpoint.safetensors.abcdef.part").write_bytes(b"half")
-    done = rnn_scratch.resume(parts.folder, 6)
+def test_a_run_moves_between_devices(backend, backend_name, device):
+    skip_without(backend, device, "float64")
+    settings = {"dtype": "float64", "sigma": 0.1}
+    expected = train(backend_name, 6, device="cpu", **settings)
+    for first, second in (("cpu", device), (device, "cpu")):
+        run = train(backend_name, 3, device=first, **settings)
+        done = rnn_scratch.resume(run, 6, device=second)
+        assert [s["device"] for s in done.record["sessions"]] == [first, second]
+        assert_same(parameters(done), parameters(expected), 1e-12)
+
+
+def test_epochs_after_the_checkpoint_are_removed(backend_name):
+    whole, run = train(backend_name, 6), train(backend_name, 3)
+    path = run.folder / "history.jsonl"
+    # As after a kill between the two writes, and during one.
+    later = (whole.folder / "history.jsonl").read_bytes().splitlines(keepends=True)[3]
+    path.write_bytes(path.read_bytes() + later + b'{"epoch": 5, "lo')
+    (run.folder / ".checkpoint.safetensors.abcdef.part").write_bytes(b"half")
+    done = rnn_scratch.resume(run.folder, 6)
     assert figures(done.folder) == figures(whole.folder)
     assert_same(parameters(done), parameters(whole))
     assert hidden_files(done.folder) == []
@@ -108,50 +157,50 @@ def run_of_two():
     return train("numpy", 2).folder
 
 
-def test_the_same_settings_may_be_said_again(run_of_two):
+def test_the_same_settings_may_be_repeated(run_of_two):
     assert len(rnn_scratch.resume(run_of_two, 3, corpus="tide-clock", **SETTINGS).history) == 3
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2])
-def test_no_more_epochs_than_there_are(run_of_two, num_epochs):
-    with pytest.raises(RNNScratchError, match=rf"2 epochs already; --epochs {num_epochs} asks"):
+def test_no_more_epochs_than_before(run_of_two, num_epochs):
+    with pytest.raises(RNNScratchError, match=f"2 epochs already, and --epochs is {num_epochs}"):
         rnn_scratch.resume(run_of_two, num_epochs)
 
 
 @pytest.mark.parametrize("num_epochs", [0, -1, 2.5, None])
-def test_a_number_of_epochs_that_is_none(run_of_two, num_epochs):
+def test_an_impossible_number_of_epochs(run_of_two, num_epochs):
     with pytest.raises(RNNScratchError, match=f"--epochs is {num_epochs}"):
         rnn_scratch.resume(run_of_two, num_epochs)
 
 
 def test_an_unknown_setting(run_of_two):
-    with pytest.raises(RNNScratchError, match="no setting speed"):
+    with pytest.raises(RNNScratchError, match="Unknown setting: speed"):
         rnn_scratch.resume(run_of_two, 4, speed=1)
-    with pytest.raises(RNNScratchError, match="no setting speed"):
+    with pytest.raises(RNNScratchError, match="Unknown setting: speed"):
         rnn_scratch.train("numpy", speed=1)
 
 
 def test_a_text_that_moved(tmp_path):
     text, moved = tmp_path / "text.txt", tmp_path / "moved.txt"
     text.write_text(STORY)
-    parts = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
+    half = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
     whole = rnn_scratch.train("numpy", text=text, num_epochs=4, **SETTINGS)
     shutil.move(text, moved)
-    with pytest.raises(RNNScratchError, match=r"Cannot read .*text.txt: No such file"):
-        rnn_scratch.resume(parts, 4)
-    assert_same(parameters(rnn_scratch.resume(parts, 4, text=moved)), parameters(whole))
+    with pytest.raises(RNNScratchError, match=r"text.txt could not be read: No such file"):
+        rnn_scratch.resume(half, 4)
+    assert_same(parameters(rnn_scratch.resume(half, 4, text=moved)), parameters(whole))
 
 
 def test_a_text_that_changed(tmp_path):
     text, other = tmp_path / "text.txt", tmp_path / "other.txt"
     text.write_text(STORY)
     run = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
-    text.write_text(STORY + "!")  # which its normalisation would take away
+    text.write_text(STORY + "!")  # which normalization removes
     other.write_text(STORY.lower())
-    for given in ({}, {"text": text}, {"text": other}):
-        with pytest.raises(RNNScratchError, match="not the one that the run was started with"):
-            rnn_scratch.resume(run, 4, **given)
-    # What counts is what it says, and not where it is.
+    for arguments in ({}, {"text": text}, {"text": other}):
+        with pytest.raises(RNNScratchError, match="not the text that the run was started with"):
+            rnn_scratch.resume(run, 4, **arguments)
+    # The content counts, not the name.
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
@@ -161,47 +210,47 @@ def test_a_checkpoint_of_another_text(run_of_two, tmp_path, content):
     text.write_text(content)  # with another vocabulary; with the same one
     other = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
     shutil.copy(checkpoint.find(other.folder), checkpoint.find(run_of_two))
-    with pytest.raises(RNNScratchError, match="comes from another text"):
+    with pytest.raises(RNNScratchError, match="was trained on another text"):
         rnn_scratch.resume(run_of_two, 4)
 
 
-def test_a_run_s_checkpoint_is_no_run(run_of_two, tmp_path):
+def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
     for path in (run_of_two / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RNNScratchError, match="is not the folder of a run"):
             rnn_scratch.resume(path, 4)
 
 
-# NumPy warns of each overflow; it is told in our words, and only once.
-quietly = pytest.mark.filterwarnings("error")
+# NumPy warns of each overflow; the project reports it once, as an error.
+without_warnings = pytest.mark.filterwarnings("error")
 DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
 
 
-@quietly
+@without_warnings
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
     done = here(capfd, "train", "--backend", backend_name, "--no-clip",
                 *options(run="r", num_epochs=3, **SMALL, **DIVERGING))  # fmt: skip
     assert done.code == 1
-    assert done.err.startswith("Error: The loss is no longer finite in epoch 1")
-    for word in ("--lr than 1e+06", "leave out --no-clip", "--sigma than 10", "epoch 0 is kept"):
+    assert done.err.startswith("Error: The loss is not finite in epoch 1")
+    for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
         assert word in done.err
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
     session = run_folder.read(Path("r"))["sessions"][0]
     assert session["outcome"] == "failed"
-    assert "no longer finite" in session["reason"]
+    assert "not finite" in session["reason"]
 
 
-@quietly
+@without_warnings
 def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
-    # One minibatch in the epoch: its loss is finite, and after it nothing is any more.
+    # The only minibatch of the epoch has a finite loss, and its update diverges.
     settings = {**SMALL, **DIVERGING, "batch_size": 50, "valid_tokens": 100}
     done = here(capfd, "train", "--backend", backend_name, "--no-clip",
                 *options(run="r", num_epochs=3, **settings))  # fmt: skip
     assert done.code == 1
-    assert "no longer finite in epoch 1" in done.err
+    assert "not finite in epoch 1" in done.err
     assert history("r") == []
 
 
-@quietly
+@without_warnings
 def test_the_last_good_checkpoint_is_kept(backend_name):
     # Each epoch multiplies the parameters; a few are still finite.
     settings = {**SMALL, "lr": 3e3, "activation": "relu", "sigma": 0.5, "batch_size": 30}
@@ -215,7 +264,7 @@ def test_the_last_good_checkpoint_is_kept(backend_name):
     assert all(np.isfinite(array).all() for array in saved.arrays.values())
 
 
-@quietly
+@without_warnings
 def test_a_perplexity_too_large_for_a_number(capfd):
     settings = {**SMALL, "lr": 0.01, "activation": "relu", "sigma": 9.0, "dtype": "float64"}
     done = here(capfd, "train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings))

@@ -1,4 +1,4 @@
-"""Texts to tokens and back, and the three normalisations."""
+"""Texts to tokens and back, and the three normalizations."""
 
 import re
 from collections import Counter
@@ -11,11 +11,11 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus, vocabulary
 
 TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow!\n"
-# What UTF-8 can hold; letters and line ends often, as they are what matters here.
+# Any text in UTF-8, in which letters and line ends are frequent.
 texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcXYZ \n\t.")))
 
 
-def test_the_chapter_s_normalisation_joins_lines_with_nothing_between_them():
+def test_the_chapter_s_normalization_joins_lines_without_a_separator():
     assert vocabulary.normalize(TEXT, "chapter") == "it s o clocktime flieslike an arrow"
 
 
@@ -23,13 +23,13 @@ def test_spaced_keeps_a_space_between_lines():
     assert vocabulary.normalize(TEXT, "spaced") == "it s o clock time flies like an arrow"
 
 
-def test_none_leaves_a_text_as_it_is():
+def test_none_changes_nothing():
     text = TEXT + "Ёлка, 猫, naïve \N{SMILING FACE WITH SUNGLASSES}\u2028end\t"
     assert vocabulary.normalize(text, "none") == text
 
 
 @given(texts)
-def test_chapter_and_spaced_have_the_same_letters_in_small_and_single_spaces(text):
+def test_chapter_and_spaced_have_the_same_lower_case_letters_and_single_spaces(text):
     words = [word.lower() for word in re.findall("[A-Za-z]+", text)]
     spaced = vocabulary.normalize(text, "spaced")
     assert spaced == " ".join(words)
@@ -41,7 +41,7 @@ def test_chapter_and_spaced_have_the_same_letters_in_small_and_single_spaces(tex
 
 
 @given(texts, st.sampled_from(sorted(vocabulary.NORMALIZATIONS)))
-def test_normalising_again_changes_nothing(text, how):
+def test_normalizing_again_changes_nothing(text, how):
     once = vocabulary.normalize(text, how)
     assert vocabulary.normalize(once, how) == once
 
@@ -89,13 +89,13 @@ def test_round_trip(text):
 
 
 @given(texts, texts)
-def test_skip_leaves_out_just_what_the_vocabulary_lacks(text, known):
+def test_skip_omits_only_characters_that_the_vocabulary_lacks(text, known):
     vocab = vocabulary.build(known)
     left = "".join(character for character in text if character in known)
     assert vocabulary.decode(vocabulary.encode(text, vocab, "skip"), vocab) == left
 
 
-def test_what_is_lacking_is_named():
+def test_missing_characters_are_named():
     with pytest.raises(RNNScratchError) as caught:
         vocabulary.encode("Tea, 猫!", vocabulary.build("a teapot"))
     message = str(caught.value)
@@ -105,6 +105,6 @@ def test_what_is_lacking_is_named():
     assert "--unknown skip" in message
 
 
-def test_a_lot_that_is_lacking_is_counted():
+def test_many_missing_characters_are_counted():
     with pytest.raises(RNNScratchError, match=r"'J' \(U\+004A\) and 16 more\."):
         vocabulary.encode("ABCDEFGHIJKLMNOPQRSTUVWXYZ", vocabulary.build("abc"))
