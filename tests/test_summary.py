@@ -1,4 +1,6 @@
-"""The figures of a comparison, on a record small enough to reckon by head."""
+"""The figures of a comparison, on a record small enough to compute by hand."""
+
+import pytest
 
 from rnn_scratch.compare import summary, words
 from rnn_scratch.compare.summary import Spread
@@ -6,43 +8,66 @@ from rnn_scratch.compare.summary import Spread
 SETTINGS = {"batch_size": 4, "num_steps": 5}  # 20 characters in a minibatch
 
 
-def one(number, minibatch, products, layer=None, memory=2**20):
-    beside = {"beside": {"minibatches": [[1.0, 9.0], [2.0, 2.0 * layer], [4.0, 4.0 * layer]],
-                         "generation": [[1.0, layer + 1]]}} if layer else {}  # fmt: skip
-    return {
-        **beside,
-        "round": number, "import": 1.0, "first": 2.0, "minibatches": [9.0, minibatch, minibatch],
-        "products": [products], "generation": [0.5], "memory": memory,
+def times(number, minibatch, products, layer=None):
+    """What a record has of one process; its own layer takes `layer` times as long."""
+    measurement = {
+        "round": number,
+        "import": 1.0,
+        "first": 2.0,
+        "minibatches": [9.0, minibatch, minibatch],
+        "products": [products],
+        "generation": [0.5],
+        "memory": 2**20,
         "device_memory": None,
-    }  # fmt: skip
+    }
+    if layer:
+        measurement["own_layer"] = {
+            "minibatches": [[1.0, 9.0], [2.0, 2.0 * layer], [4.0, 4.0 * layer]],
+            "generation": [[1.0, layer + 1]],
+        }
+    return measurement
 
 
-def record(*candidates, vary=None):
+def make_record(*candidates):
     return {
         "settings": SETTINGS,
-        "plan": {"vary": vary, "backends": ["numpy", "torch"]},
+        "plan": {"vary": None, "backends": ["numpy", "torch"], "threads": 1, "repeats": 1},
+        "outcome": "finished",
+        "load": 0.0,
         "candidates": [
-            {"backend": backend, "model": model, "state": "measured", "trainings": [],
-             "speed": [{"value": None, "state": "measured", "rounds": rounds}]}
+            {
+                "backend": backend,
+                "model": model,
+                "state": "measured",
+                "trainings": [],
+                "speed": [{"value": None, "state": "measured", "rounds": rounds}],
+            }
             for backend, model, rounds in candidates
         ],
-    }  # fmt: skip
+    }
 
 
-FOUND = record(
-    ("numpy", "scratch", [one(0, 2.0, 1.0), one(1, 4.0, 2.0)]),
-    ("torch", "scratch", [one(0, 1.0, 0.5, 2), one(1, 1.0, 0.25, 4), one(2, 1.0, 0.5)]),
-    ("torch", "concise", [one(0, 2.0, 0.5), one(1, 4.0, 0.5)]),
+RECORD = make_record(
+    ("numpy", "scratch", [times(0, 2.0, 1.0), times(1, 4.0, 2.0)]),
+    ("torch", "scratch", [times(0, 1.0, 0.5, 2), times(1, 1.0, 0.25, 4), times(2, 1.0, 0.5)]),
+    ("torch", "fast", [times(0, 0.5, 0.5, 6)]),
+    ("torch", "concise", [times(0, 2.0, 0.5), times(1, 4.0, 0.5)]),
 )
 
 
 def test_speeds():
-    numpy, torch, concise = summary.speeds(FOUND)
+    numpy, torch, fast, concise = summary.speeds(RECORD)
+    assert [row.candidate for row in (torch, fast, concise)] == [
+        "torch",
+        "torch fast",
+        "torch concise",
+    ]
     assert numpy.train == Spread(7.5, 5, 10)  # 20 characters in 2 and in 4 s
     assert torch.train == Spread(20, 20, 20)
     assert numpy.ratio == Spread(1, 1, 1)
-    assert torch.ratio == Spread(3, 2, 4)  # round by round; the third has nothing beside it
-    assert torch.own_layer == Spread(3, 2, 4)  # of each process the median of its turns
+    assert torch.ratio == Spread(3, 2, 4)  # round by round; the baseline has no third
+    assert torch.own_layer == Spread(3, 2, 4)  # the median of each process's turns
+    assert fast.own_layer == Spread(6, 6, 6)
     assert torch.generate_own_layer == Spread(4, 3, 5)
     assert (numpy.own_layer, concise.own_layer) == (None, None)
     assert torch.products == Spread(40, 40, 80)
@@ -54,57 +79,78 @@ def test_speeds():
 
 
 def test_a_candidate_without_a_round_has_a_row_without_figures():
-    found = record(("numpy", "scratch", [one(0, 2.0, 1.0)]), ("torch", "scratch", []))
-    found["candidates"][1] |= {"state": "failed", "reason": "it was killed"}
-    _, torch = summary.speeds(found)
+    record = make_record(("numpy", "scratch", [times(0, 2.0, 1.0)]), ("torch", "fast", []))
+    record["candidates"][1] |= {"state": "failed", "reason": "it was killed"}
+    _, torch = summary.speeds(record)
     assert (torch.train, torch.ratio, torch.reason) == (None, None, "it was killed")
-    cells = words.speed_cells(found)
-    assert cells[2][:2] == ["torch", "it was killed"]
+    assert words.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
 
 
 def test_several_seeds():
-    found = record(("numpy", "scratch", []))
-    found["candidates"][0]["trainings"] = [
-        {"seed": seed, "perplexity": [9.0, end], "parameters": "a", "minibatches seen": "b",
-         "samples": ["text"]}
+    record = make_record(("numpy", "scratch", []))
+    record["candidates"][0]["trainings"] = [
+        {
+            "seed": seed,
+            "perplexity": [9.0, end],
+            "parameters": "a",
+            "minibatches seen": "b",
+            "samples": ["text"],
+        }
         for seed, end in enumerate((1.0, 2.0, 3.0))
-    ]  # fmt: skip
-    (row,) = summary.qualities(found)
+    ]
+    (row,) = summary.qualities(record)
     assert row.perplexity == Spread(2, 1, 3)
     assert (row.deviation, row.seeds) == (1.0, 3)
 
 
-def test_a_training_that_was_cut_off_counts_for_nothing():
-    found = record(("numpy", "scratch", []))
-    found["candidates"][0]["trainings"] = [{"seed": 0, "perplexity": [9.0]}]
-    (row,) = summary.qualities(found)
+def test_a_training_that_was_interrupted_does_not_count():
+    record = make_record(("numpy", "scratch", []))
+    record["candidates"][0]["trainings"] = [{"seed": 0, "perplexity": [9.0]}]
+    (row,) = summary.qualities(record)
     assert row.perplexity is None
 
 
 def test_against():
-    old = record(("numpy", "scratch", [one(0, 4.0, 1.0)]), ("mxnet", "scratch", [one(0, 1, 1)]))
-    (row,) = summary.against(FOUND, old)
-    assert (row["candidate"], row["ratio"]) == ("numpy", 1.5)
+    old = make_record(
+        ("numpy", "scratch", [times(0, 4.0, 1.0)]), ("torch", "fast", [times(0, 4.0, 1.0)])
+    )
+    speeds = summary.against(RECORD, old)
+    ratios = {row["candidate"]: row["ratio"] for row in speeds}
+    assert ratios == {"numpy": 1.5, "torch fast": 8}
 
 
-def test_other_threads_than_asked_for_are_told():
-    found = record(("numpy", "scratch", [one(0, 2.0, 1.0)]), ("torch", "scratch", []))
-    found |= {"outcome": "finished", "load": 0.0}
-    found["plan"] |= {"threads": 2, "repeats": 1}
-    for candidate, threads in zip(found["candidates"], (1, 2)):
+def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
+    record = make_record(("numpy", "concise", []), ("torch", "fast", [times(0, 1.0, 1.0)]))
+    record["candidates"][0]["state"] = "not offered"
+    assert summary.baseline(record) == "torch fast"
+    (row,) = summary.speeds(record)
+    assert row.ratio == Spread(1, 1, 1)
+
+
+def test_another_number_of_threads_than_planned_is_a_note():
+    record = make_record(("numpy", "scratch", [times(0, 2.0, 1.0)]), ("torch", "scratch", []))
+    record["plan"]["threads"] = 2
+    for candidate, threads in zip(record["candidates"], (1, 2)):
         candidate["speed"][0]["threads"] = threads
-    notes = words.notes(found)
-    assert notes[0] == "numpy computed with 1 threads, and 2 were asked for."
+    notes = words.notes(record)
+    assert notes[0] == "numpy: number of threads: 1, instead of 2."
     assert not any("torch" in note for note in notes)
 
 
-def test_what_float64_shows_is_said_from_the_record():
-    found = record(("numpy", "scratch", []), ("torch", "scratch", []))
-    assert words.float64_sentence(found) == ""
-    found["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [1e-3, 4e-5]}
-    sentence = words.float64_sentence(found)
-    assert all(words in sentence for words in ("2e-16", "4e-05", "0.001", "chaotic"))
-    found["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [5e-16, 0.0]}
-    sentence = words.float64_sentence(found)
+@pytest.mark.parametrize(("repeats", "phrase"), [(1, "of one process,"), (3, "of 3 processes,")])
+def test_the_number_of_processes(repeats, phrase):
+    record = make_record()
+    record["plan"]["repeats"] = repeats
+    assert phrase in words.how_measured(record)[0]
+
+
+def test_the_sentence_about_float64_comes_from_the_record():
+    record = make_record(("numpy", "scratch", []), ("torch", "scratch", []))
+    assert words.float64_sentence(record) == ""
+    record["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [1e-3, 4e-5]}
+    sentence = words.float64_sentence(record)
+    assert all(word in sentence for word in ("2e-16", "4e-05", "0.001", "chaotic"))
+    record["candidates"][1]["float64"] = {"differences": [2e-16] * 10 + [5e-16, 0.0]}
+    sentence = words.float64_sentence(record)
     assert "5e-16" in sentence
     assert "chaotic" not in sentence

@@ -14,22 +14,20 @@ from ..compare.plan import VARIED, Plan
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from . import display, tables
-from .options import settings_from, settings_options, show_messages, text_options
+from .options import settings_from, settings_options, show_messages, text_options, verbose_option
 
 EPOCHS = 20
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 
 
 @click.command()
-@click.option(
-    "--backends", metavar="A,B", help="Backends to compare.  [default: those that are ready]"
-)
+@click.option("--backends", metavar="A,B", help="Backends to compare.  [default: those that load]")
 @click.option(
     "--models",
     metavar="A,B",
     default=VARIANTS[0],
     show_default=True,
-    help=f"Variants of the model: {', '.join(VARIANTS)} (plain code, optimised by hand, on the "
+    help=f"Variants of the model: {', '.join(VARIANTS)} (plain code, optimized by hand, on the "
     "framework's own layers).",
 )
 @click.option(
@@ -79,7 +77,7 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 @click.option("--tf32", is_flag=True, help="Let a GPU multiply in TF32.")
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
-@click.option("--verbose", is_flag=True, help="Show the frameworks' own messages.")
+@verbose_option
 @text_options
 @settings_options
 def compare(
@@ -104,15 +102,12 @@ def compare(
     settings = make({"num_epochs": EPOCHS, **settings_from(options, no_clip)})
     report = display.Lines(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    plan = Plan(
-        _names(backends, "--backends", registry.names())
-        if backends
-        else registry.ready(report.say, interpreters),
-        _names(models, "--models", VARIANTS),
-        vary=_vary(vary),
-        pythons=interpreters,
-        **common,
-    )
+    variants, varied = _names(models, "--models", VARIANTS), _vary(vary)
+    if backends:
+        chosen = _names(backends, "--backends", registry.names())
+    else:
+        chosen = registry.usable(report.say, interpreters)
+    plan = Plan(chosen, variants, vary=varied, pythons=interpreters, **common)
     record = tables.compare(
         plan,
         settings,
@@ -150,7 +145,9 @@ def _vary(text: str | None) -> tuple[str, list[int]] | None:
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise RNNScratchError(f"{option} {text}: a name and a value are needed, such as {example}")
+        raise RNNScratchError(
+            f"{option} {text}: a name and a value are needed, such as {option} {example}"
+        )
     return name, value
 
 

@@ -92,7 +92,7 @@ class LiveTable(Progress):
             reason = candidate.get("reason", "") if candidate["state"] != "waiting" else ""
             table.add_row(
                 key,
-                display.shown(curve[-1]) if curve else "",
+                display.format_perplexity(curve[-1]) if curve else "",
                 f"{speeds[key].median:,.0f}" if key in speeds else "",
                 self.activities.get(key, reason),
                 style="bold" if key in self.activities else None,

@@ -13,10 +13,10 @@ from .plan import Record
 CAPTIONS = {
     "speed": "Characters per second of training, with the lowest and highest of all processes. "
     "Dotted: what the matrix products alone would allow in that framework. Plain color: the plain "
-    "code (scratch); lighter: optimised by hand (fast); darker and hatched: the framework's own "
+    "code (scratch); lighter: optimized by hand (fast); darker and hatched: the framework's own "
     "layers (concise).",
     "scaling": "Time per character against what is varied; the band is the spread. Solid: the "
-    "plain code (scratch); dashed: optimised by hand (fast); dotted: the framework's own layers "
+    "plain code (scratch); dashed: optimized by hand (fast); dotted: the framework's own layers "
     "(concise).",
     "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
     "point: it is the same training in each framework.",

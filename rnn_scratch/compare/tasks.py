@@ -98,8 +98,10 @@ def _train(task: Task) -> Iterator[Event]:
         return
     yield ready
     if task.check:
-        variant = (task.settings["activation"], task.settings["embedding"])
-        rows = list(pieces.hold(setup.backend, task.model, setup.place.device, variant))
+        case = (task.settings["activation"], task.settings["embedding"])
+        rows = list(
+            pieces.check(task.backend, setup.backend, task.model, setup.place.device, only=case)
+        )
         failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
         yield {"event": "checked", "comparisons": len(rows), "failures": failures}
         if failures:

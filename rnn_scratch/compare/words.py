@@ -8,7 +8,7 @@ from .summary import Spread
 
 DESCRIPTIONS = {
     "scratch": "plain code",
-    "fast": "optimised by hand",
+    "fast": "optimized by hand",
     "concise": "the framework's own layers",
 }
 BUSY = 0.5  # running processes in the minute before the comparison began
@@ -137,7 +137,7 @@ def setting_lines(record: Record) -> list[str]:
     plan, settings, machine = record["plan"], record["settings"], record["machine"]
     threads = f"threads: {plan['threads']}"
     if plan["vary"]:
-        threads += f"; varied: {plan['vary'][0]} {', '.join(map(str, plan['vary'][1]))}"
+        threads += f"; timed with {plan['vary'][0]} {', '.join(map(str, plan['vary'][1]))}"
     tf32 = ", TF32 allowed" if plan["tf32"] else ""
     return [
         f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}",
@@ -162,9 +162,7 @@ def notes(record: Record) -> list[str]:
     if "against" in record:
         older = record["against"]
         if older["differences"]:
-            lines.append(
-                f"The older comparison was of something else: {'; '.join(older['differences'])}."
-            )
+            lines.append(f"The older comparison differs in: {'; '.join(older['differences'])}.")
         if not older["speeds"]:
             lines.append("The two comparisons have no speed in common.")
     if (record["load"] or 0) > BUSY:
@@ -178,6 +176,7 @@ def notes(record: Record) -> list[str]:
 def how_measured(record: Record) -> list[str]:
     """How the figures were measured."""
     repeats = record["plan"]["repeats"]
+    processes = f"{repeats} processes" if repeats > 1 else "one process"
     layers = any(
         "own_layer" in measurement
         for candidate in record["candidates"]
@@ -186,7 +185,7 @@ def how_measured(record: Record) -> list[str]:
     )
     in_turns = ", those to its own layer with both in one process, in turns" if layers else ""
     return [
-        f"Speeds are medians of {repeats} processes, each the median of its epochs after a "
+        f"Speeds are medians of {processes}, each the median of its epochs after a "
         "warm-up; a clock stops when the results are computed. In brackets: the lowest and the "
         "highest. Processes ran one at a time, in an order that was rotated by one each round. "
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
@@ -240,7 +239,7 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
         if vary and vary[0] == "threads":
             planned = speed["value"]
         if speed.get("threads", planned) != planned:
-            yield f"{key} computed with {speed['threads']} threads instead of {planned}."
+            yield f"{key}: number of threads: {speed['threads']}, instead of {planned}."
         size = f" with {vary[0]} {speed['value']}" if vary else ""
         if speed["state"] == "failed":
             yield f"{key}{size} failed in timing: {speed['reason']}"
