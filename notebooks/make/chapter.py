@@ -1,18 +1,21 @@
-"""The master text read: one chapter, from which each framework's cells are made.
+"""Reads the master text: one chapter, from which each framework's cells are made.
 
 It is Markdown in which some lines are directives:
 
 ```` ```python ````              a code cell
 ```` ```python torch mxnet ````  a code cell for these backends only
-``::: piece step``               the source of that piece, cut from the backend as it ships
-``::: imports``                  what that source imports
-``::: bug MISTAKE``              a piece with one of the mistakes of tests/tools/sabotages.py in it
-``::: fix MISTAKE``              where that mistake is
-``::: only torch`` ... ``:::``   what only these backends are told
-``::: solution`` ... ``:::``     what the student's copy leaves out
+``::: piece step``               the source of that function of ``scratch``, as a code cell
+``::: source build concise``     the source of that function of another variant, to read
+``::: imports``                  what ``scratch`` imports
+``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
+``::: fix MISTAKE``              the difference that the mistake makes
+``::: gains``                    the measured gains of the optimisations, as a table
+``::: only torch`` ... ``:::``   for these backends only
+``::: solution`` ... ``:::``     left out of the student's copy
+``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimisation:
+    a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
 
-``{backend}``, ``{framework}`` and ``{install}`` stand for the backend's name, its framework's, and
-what is installed for it.
+The placeholders of ``names`` may stand anywhere.
 """
 
 import runpy
@@ -24,20 +27,25 @@ from rnn_scratch import registry
 from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 
+from . import names, optimizations, records
+
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
-LINES = ("piece", "imports", "bug", "fix")  # directives of one line
-BLOCKS = ("only", "solution")  # those that end with a line ":::"
-YOURS = "# Your answer.\n"
+LINES = ("piece", "source", "imports", "bug", "fix", "gains")  # directives of one line
+BLOCKS = ("only", "solution", "optimization")  # those that end with a line ":::"
+ANSWER = "# Your answer.\n"
+NOT_MEASURED = (
+    "(Their gains have not been measured yet: `nox -s records -- optimizations` measures them.)"
+)
 
 
 class Part(NamedTuple):
-    """A stretch of the master text: prose, code, or a directive with what is inside it."""
+    """A section of the master text: prose, code, or a directive with its content."""
 
     kind: str  # "text", "code", or the directive's name
     argument: str
     line: int
-    inside: list[Any]  # lines of prose or code; parts, in a block
+    content: list[Any]  # lines of prose or code; parts, in a block
 
 
 class Cell(NamedTuple):
@@ -56,40 +64,40 @@ def parse(path: Path) -> list[Part]:
             if line == "```":
                 code = None
             else:
-                code.inside.append(line)
+                code.content.append(line)
         elif line.startswith("```python"):
             code = Part("code", line[9:].strip(), number, [])
-            stack[-1].inside.append(code)
+            stack[-1].content.append(code)
         elif line == ":::":
             if len(stack) == 1:
-                raise _wrong(path, number, "::: ends a block, and none is open")
+                raise _error(path, number, "::: ends a block, and none is open")
             stack.pop()
         elif line.startswith(":::"):
             kind, _, argument = line[3:].strip().partition(" ")
             if kind not in (*LINES, *BLOCKS):
-                known = ", ".join((*LINES, *BLOCKS))
-                raise _wrong(path, number, f"there is no directive {kind!r}; there are: {known}")
-            stack[-1].inside.append(Part(kind, argument, number, []))
+                kinds = ", ".join((*LINES, *BLOCKS))
+                raise _error(path, number, f"there is no directive {kind!r}; there are: {kinds}")
+            stack[-1].content.append(Part(kind, argument, number, []))
             if kind in BLOCKS:
-                stack.append(stack[-1].inside[-1])
+                stack.append(stack[-1].content[-1])
         else:
-            last = stack[-1].inside[-1:]
+            last = stack[-1].content[-1:]
             if not last or last[0].kind != "text":
-                stack[-1].inside.append(Part("text", "", number, []))
-            stack[-1].inside[-1].inside.append(line)
+                stack[-1].content.append(Part("text", "", number, []))
+            stack[-1].content[-1].content.append(line)
     if code is not None:
-        raise _wrong(path, code.line, "the code that begins here does not end")
+        raise _error(path, code.line, "the code that begins here does not end")
     if len(stack) > 1:
-        raise _wrong(path, stack[-1].line, f"the block {stack[-1].kind} does not end")
-    return stack[0].inside
+        raise _error(path, stack[-1].line, f"the block {stack[-1].kind} does not end")
+    return stack[0].content
 
 
 def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Cell]:
-    """The cells that a backend's notebook has, or the student's copy of it."""
-    shown: set[str] = set()  # a helper is shown once, so that editing it has one effect
+    """The cells of a backend's notebook, or of the student's copy of it."""
+    used: set[str] = set()  # a helper appears once, so that editing it has one effect
     merged: list[Cell] = []
-    for kind, source in _cells(parts, backend, student, shown):
-        source = _filled(source.strip("\n"), backend)
+    for kind, source in _cells(parts, backend, student, used):
+        source = names.fill(source.strip("\n"), backend)
         if source and kind == "markdown" and merged and merged[-1].kind == "markdown":
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
         elif source:
@@ -97,80 +105,115 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     return merged
 
 
+def applies(part: Part, backend: str) -> bool:
+    """Whether a part is for this backend; RNNScratchError where it is for one that is not ours."""
+    if part.kind in ("code", "only"):
+        backends = part.argument.split()
+        if unknown := set(backends) - set(registry.OURS):
+            raise RNNScratchError(f"Line {part.line} names {', '.join(unknown)}: not a backend.")
+        return not backends or backend in backends
+    if part.kind == "optimization":
+        return optimization(part)[0] in optimizations.names(backend)
+    if part.kind in ("bug", "fix") and backend not in registry.OURS:
+        return False
+    return True
+
+
+def optimization(part: Part) -> tuple[str, list[str]]:
+    """The name in an optimisation's directive, and the functions that it may replace."""
+    name, _, functions = part.argument.partition(": ")
+    return name, functions.split()
+
+
+def pieces(
+    backend: str, name: str, used: set[str], model: str = "scratch"
+) -> list[source_code.Piece]:
+    """A function and those of its helpers that are not used yet, which are added to `used`."""
+    fresh = [
+        piece for piece in source_code.find(backend, name, model)
+        if model != "scratch" or piece.name not in used
+    ]  # fmt: skip
+    if model == "scratch":
+        used |= {piece.name for piece in fresh}
+    return fresh
+
+
 def _cells(
-    parts: Sequence[Part], backend: str, student: bool, shown: set[str]
+    parts: Sequence[Part], backend: str, student: bool, used: set[str]
 ) -> Iterator[tuple[str, str]]:
-    for kind, argument, line, inside in parts:
-        asked = argument.split()
-        if kind in ("code", "only"):
-            if unknown := set(asked) - set(registry.OURS):
-                raise RNNScratchError(f"Line {line} names {', '.join(unknown)}: not a backend.")
-            if asked and backend not in asked:
-                continue
+    for part in parts:
+        kind, argument, content = part.kind, part.argument, part.content
+        if not applies(part, backend):
+            continue
         if kind == "text":
-            yield "markdown", "\n".join(inside)
+            yield "markdown", "\n".join(content)
         elif kind == "code":
-            yield "code", "\n".join(inside)
+            yield "code", "\n".join(content)
         elif kind == "only":
-            yield from _cells(inside, backend, student, shown)
+            yield from _cells(content, backend, student, used)
         elif kind == "solution":
             if student:
-                yield "code", YOURS
+                yield "code", ANSWER
             else:
-                yield from _cells(inside, backend, student, shown)
+                yield from _cells(content, backend, student, used)
         elif kind == "imports":
             yield "code", source_code.imports(backend)
         elif kind == "piece":
-            found = [piece for piece in _found(backend, argument) if piece.name not in shown]
-            shown |= {piece.name for piece in found}
-            yield "code", source_code.joined(found)
+            yield "code", source_code.join(_require(backend, argument, used))
+        elif kind == "source":
+            name, model = argument.split()
+            source = source_code.join(_require(backend, name, used, model))
+            yield "markdown", f"```python\n{source}\n```"
+        elif kind == "optimization":
+            yield from _cells(content, backend, student, used)
+            difference = optimizations.difference(backend, *optimization(part))
+            yield "markdown", f"```diff\n{difference}\n```"
+        elif kind == "gains":
+            table = optimizations.gains(backend)
+            yield "markdown", records.markdown(table) if table else NOT_MEASURED
         else:
-            old, new = _mistaken(backend, argument)
+            right, wrong = _mistake(backend, argument)
             if kind == "bug":
-                yield "code", new
+                yield "code", wrong
             else:
-                yield "markdown", f"```diff\n{_difference(new, old)}\n```"
+                yield "markdown", f"```diff\n{_difference(wrong, right)}\n```"
 
 
-def _found(backend: str, piece: str) -> list[source_code.Piece]:
-    found = source_code.find(backend, piece)
-    if not found:
-        raise RNNScratchError(f"The text shows {piece}, which the {backend} backend does not have.")
-    return found
+def _require(
+    backend: str, name: str, used: set[str], model: str = "scratch"
+) -> list[source_code.Piece]:
+    if not source_code.find(backend, name, model):
+        raise RNNScratchError(
+            f"The text shows {name}, which {model} of the {backend} backend does not have."
+        )
+    return pieces(backend, name, used, model)
 
 
-def _mistaken(backend: str, mistake: str) -> tuple[str, str]:
-    # The piece as it is and with the mistake, both called `suspect`, so that neither is mistaken
-    # for the shipped one.
+def _mistake(backend: str, mistake: str) -> tuple[str, str]:
+    # The function without and with the mistake, both called `suspect`, so that neither replaces
+    # the function itself.
     sabotages = {each.mistake: each for each in runpy.run_path(str(SABOTAGES))["SABOTAGES"]}
     if mistake not in sabotages or backend not in sabotages[mistake].changes:
         raise RNNScratchError(f"{SABOTAGES} has no mistake {mistake!r} for {backend}.")
-    piece = sabotages[mistake].piece
-    right = wrong = _found(backend, piece)[0].source
+    name = sabotages[mistake].piece
     changes = sabotages[mistake].changes[backend]
-    for old, new in zip(changes[::2], changes[1::2]):
-        if old not in wrong:
-            raise RNNScratchError(f"{old!r} is not in {backend}'s {piece}: see {SABOTAGES}.")
-        wrong = wrong.replace(old, new, 1)
-    renamed = [each.replace(f"def {piece}(", "def suspect(", 1) for each in (right, wrong)]
-    return renamed[0], renamed[1]
+    # The mistake may be in a helper, as that of a step may be in the cell.
+    for piece in _require(backend, name, set()):
+        if changes[0] in piece.source:
+            right = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
+            wrong = right
+            for old, new in zip(changes[::2], changes[1::2]):
+                wrong = wrong.replace(old, new, 1)
+            return right, wrong
+    raise RNNScratchError(f"{changes[0]!r} is not in {backend}'s {name}: see {SABOTAGES}.")
 
 
 def _difference(wrong: str, right: str) -> str:
-    rows = source_code.aligned(wrong.splitlines(), right.splitlines())
+    rows = source_code.align(wrong.splitlines(), right.splitlines())
     pairs = [(a, b) for a, b in rows if a != b]
-    gone = [f"-{a}" for a, _ in pairs if a is not None]
-    return "\n".join([*gone, *(f"+{b}" for _, b in pairs if b is not None)])
+    removed = [f"-{a}" for a, _ in pairs if a is not None]
+    return "\n".join([*removed, *(f"+{b}" for _, b in pairs if b is not None)])
 
 
-def _filled(source: str, backend: str) -> str:
-    extras = "[notebooks]" if backend == "numpy" else f"[{backend},notebooks]"
-    names = {"backend": backend, "framework": registry.FRAMEWORKS.get(backend, "NumPy"),
-             "install": f".{extras}"}  # fmt: skip
-    for name, value in names.items():
-        source = source.replace(f"{{{name}}}", value)
-    return source
-
-
-def _wrong(path: Path, line: int, what: str) -> RNNScratchError:
+def _error(path: Path, line: int, what: str) -> RNNScratchError:
     return RNNScratchError(f"{path}, line {line}: {what}.")

@@ -24,6 +24,6 @@ def fill(text: str, backend: str) -> str:
 
 
 def enumerate_words(words: list[str]) -> str:
-    """"A, B and C"."""
+    """ "A, B and C"."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

@@ -2,7 +2,7 @@
 
 An optimisation is a comment in ``fast``, or in a file beside it that only ``fast`` uses, that begins
 with a name and a colon: ``# In place: new memory costs more than the additions.`` It extends to the
-next one that is not indented further, or to the end of its block.
+end of its block.
 """
 
 import ast
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnn_scratch.cli import source_code
 from rnn_scratch.compare.words import Cells
@@ -65,16 +65,25 @@ def gains(backend: str, record: Path = RECORD) -> Cells | None:
     """The measured gains of a backend's optimisations as a table; None where there are none."""
     if not record.exists():
         return None
-    measured = json.loads(record.read_text(encoding="utf-8"))["backends"].get(backend)
-    if not measured:
+    rows = json.loads(record.read_text(encoding="utf-8"))["backends"].get(backend)
+    if not rows:
         return None
-    sizes = sorted({int(size) for row in measured for size in row["num_hiddens"]})
-    head = ["optimization", *(f"{size} hidden units" for size in sizes)]
-    rows = [
-        [row["name"], *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes)]
-        for row in measured
-    ]
-    return [head, *rows]
+    sizes = sorted({int(size) for row in rows for size in row["num_hiddens"]})
+    head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
+    return [head, *(
+        [row["name"], *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes), _measured(row)]
+        for row in rows
+    )]  # fmt: skip
+
+
+def _measured(row: dict[str, Any]) -> str:
+    # What was timed, where it is not a training minibatch with the chapter's sizes and one thread.
+    what = [row.get("what", "training")]
+    if row.get("threads", 1) > 1:
+        what.append(f"{row['threads']} threads")
+    if row.get("vocabulary", 0) > 1000:
+        what.append(f"{row['vocabulary']:,} characters in the vocabulary")
+    return ", ".join(what)
 
 
 def _of_file(path: Path) -> list[Optimization]:
@@ -97,17 +106,12 @@ def _of_file(path: Path) -> list[Optimization]:
 
 
 def _end(lines: list[str], start: int, indent: int) -> int:
-    # Where the code under a comment ends: before the next named comment that is not indented
-    # further, or before the end of the block. At the top level, after one definition.
+    # The end of the block of this line; at the top level, of the definition that follows it.
     defined = False
     for number in range(start + 1, len(lines)):
         line = lines[number]
         depth = len(line) - len(line.lstrip())
-        if not line.strip():
-            continue
-        match = NAME.match(line)
-        begins = match and not lines[number - 1].lstrip().startswith("#") and depth <= indent
-        if depth < indent or begins or (indent == 0 and depth == 0 and defined):
+        if line.strip() and (depth < indent or (indent == depth == 0 and defined)):
             return number
         defined = defined or line.startswith(("def ", "class "))
     return len(lines)

@@ -1,8 +1,8 @@
-"""The README's figures, made from records: `python -m make.records`.
+"""Writes the README's results from the records: `python -m make.records`.
 
-Run in the folder of the clone. Records of runs lie under ``notebooks/records``, those of
-comparisons under ``notebooks/comparisons``. What is made of them stands in the README between
-marks, and a test fails when it differs.
+It runs in the folder of the clone. Records of runs are in ``notebooks/records``, those of
+comparisons in ``notebooks/comparisons``. The results are between marks in the README, and a test
+fails when they differ from the records.
 """
 
 import json
@@ -20,12 +20,13 @@ RECORDS = Path("notebooks/records")
 FIGURE = Path("notebooks/figures/perplexity.png")
 COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
-# Which picture of which comparison the README shows.
+# The picture of each comparison that the README includes.
 PICTURES = {"speed": "speed.png", "curves": "divergence.png", "scaling": "scaling.png"}
+DIVERGENCES = "expected divergences in one training, NumPy and PyTorch"  # in odds.json
 
 
 def table(records: Path) -> str:
-    """Results as Markdown: a row for each run in the folder, samples, and what exact mode gave."""
+    """Results as Markdown: a row for each run in the folder, samples, the result of exact mode."""
     rows, samples = [], []
     folders = sorted(path.parent for path in records.glob(f"*/{run_folder.RECORD}"))
     if not folders:
@@ -37,55 +38,55 @@ def table(records: Path) -> str:
             [session["backend"], session["model"], settings["sampling"],
              str(history[-1].epoch), f"{history[-1].perplexity:.3f}"]
         )  # fmt: skip
-        if session["model"] == "scratch" and settings["sampling"] == "sequential":
+        if session["model"] != "concise" and settings["sampling"] == "sequential":
             versions = f"{session['backend']} {session['environment'][session['backend']]}"
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
     head = ["backend", "model", "sampling", "epochs", "perplexity"]
     return "\n".join([markdown([head, *rows]), "", *samples, "", exact(records)])
 
 
-def compared(comparisons: Path) -> str:
-    """The tables of the comparison of speeds as Markdown, and on what it was made."""
+def comparison_tables(comparisons: Path) -> str:
+    """The tables of the comparison of speeds as Markdown, and how they were measured."""
     record = comparison.read(comparisons / "speed")
     machine, plan = record["machine"], record["plan"]
-    made = (
+    how = (
         f"Made by `{record['command'].split(' --output')[0]}` on {machine['processor']}, "
         f"{machine['cores']} cores; medians of {plan['repeats']} processes, in brackets the "
         "lowest and the highest."
     )
     tables = (words.speed_cells(record), words.other_cells(record))
     sentence = words.float64_sentence(comparison.read(comparisons / "curves"))
-    return "\n\n".join([*map(markdown, tables), made, sentence])
+    return "\n\n".join([*map(markdown, tables), how, sentence])
 
 
 def markdown(cells: words.Cells) -> str:
-    """A table, its head first, as Markdown."""
+    """A table, of which the first row is the head, as Markdown."""
     head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
 
 
 def exact(records: Path) -> str:
-    """What the exact training of all backends gave, and the odds that it would not have."""
-    found = json.loads((records / "exact.json").read_text(encoding="utf-8"))
+    """The result of training all backends in exact mode, and the odds of divergence."""
+    result = json.loads((records / "exact.json").read_text(encoding="utf-8"))
     odds = json.loads((records / "odds.json").read_text(encoding="utf-8"))
-    ends = {name: rows[-1] for name, rows in found["backends"].items()}
+    ends = {name: rows[-1] for name, rows in result["backends"].items()}
     digests = sorted({row["digest"] for row in ends.values()})
     last = next(iter(ends.values()))
     grid = f"2**{math.log2(GRID):.0f}"
-    chance = odds["expected partings in one training, NumPy and PyTorch"][grid]
-    acted = odds["updates in which the clip acted"][grid]
+    probability = odds[DIVERGENCES][grid]
+    clipped = odds["updates in which gradients were clipped"][grid]
     perplexity = odds["perplexity after the last epoch"]
     return (
-        f"Exact mode, {found['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
-        f"{', '.join(ends)} end with parameters of the digest {' and '.join(digests)}. The clip "
-        f"acted in {acted} updates. Perplexity is {perplexity[grid]:.4f}, and in plain float64 "
-        f"{perplexity['no grid']:.4f}. The odds that two backends part in such a training, "
-        f"measured: 1 in {1 / chance:,.0f}."
+        f"Exact mode, {result['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
+        f"{', '.join(ends)} end with parameters of the digest {' and '.join(digests)}. Gradients "
+        f"were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and in ordinary "
+        f"float64 {perplexity['no grid']:.4f}. The odds that two backends diverge in such a "
+        f"training, measured: 1 in {1 / probability:,.0f}."
     )
 
 
 def figure(records: Path, path: Path) -> None:
-    """The perplexity curves of the scratch runs with sequential partitioning, one picture."""
+    """Draw the perplexity curves of the runs with sequential partitioning as one picture."""
     curves = {}
     for name in ("numpy", "torch", "tensorflow", "mxnet"):
         if (folder := records / f"{name}-scratch-sequential").exists():
@@ -94,26 +95,26 @@ def figure(records: Path, path: Path) -> None:
     curve.perplexity_curve(path, curves)
 
 
-def updated(text: str, name: str, results: str) -> str:
+def replace(text: str, name: str, results: str) -> str:
     """A README with these results between the marks of that name."""
     start, end = f"<!-- {name}: made from records -->", f"<!-- end of {name} -->"
     block = f"{start}\n{results}\n{end}"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    found = between.subn(lambda _: block, text)
-    if found[1] != 1:
-        raise ValueError(f"the README has {found[1]} places for {name}, not one")
-    return found[0]
+    text, number = between.subn(lambda _: block, text)
+    if number != 1:
+        raise ValueError(f"the README has {number} places for {name}, not one")
+    return text
 
 
 def readme(text: str) -> str:
-    """A README with all that is made from records."""
-    text = updated(text, "results", table(RECORDS))
-    return updated(text, "comparison", compared(COMPARISONS))
+    """A README with all results of the records."""
+    text = replace(text, "results", table(RECORDS))
+    return replace(text, "comparison", comparison_tables(COMPARISONS))
 
 
 if __name__ == "__main__":
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     figure(RECORDS, FIGURE)
     for name, picture in PICTURES.items():
-        drawn = pictures.draw(comparison.read(COMPARISONS / name))
-        files.replace(COMPARISONS / name / picture, drawn[picture])
+        images = pictures.draw(comparison.read(COMPARISONS / name))
+        files.replace(COMPARISONS / name / picture, images[picture])

@@ -1,59 +1,59 @@
-// One choice of framework for every page, and the switch between tabs and columns.
-// Without it the page shows all frameworks' code, one below the other.
+// One selection of a framework for every page, and the switch between tabs and columns.
+// Without this script a page shows the code of all frameworks, one below the other.
 "use strict";
 (() => {
   const panels = [...document.querySelectorAll(".panel[data-for]")];
-  const KEY = "rnn-scratch.shown";
-  const NAMES = { numpy: "NumPy", torch: "PyTorch", tensorflow: "TensorFlow", mxnet: "MXNet" };
+  const KEY = "rnn-scratch.selection";
+  const NAMES = {frameworks}; // by backend, filled in when the pages are written
   const ALL = Object.keys(NAMES);
   const wide = { 2: matchMedia("(min-width: 60em)"), 4: matchMedia("(min-width: 76em)") };
   const of = (panel) => panel.dataset.for.split(" ");
 
-  // What is chosen: a framework, how many columns, and what stands in the second one.
-  const chosen = { framework: "numpy", columns: 1, beside: "torch", ...remembered() };
+  // The framework, the number of columns (4: all), and the framework in the second column.
+  const selection = { framework: ALL[0], columns: 1, beside: ALL[1] ?? ALL[0], ...stored() };
   const address = new URL(location.href);
   const how = performance.getEntriesByType("navigation")[0]?.type;
-  // Who comes back to a page keeps what was chosen meanwhile.
+  // Going back to a page keeps what was selected meanwhile.
   if (how !== "back_forward" && ALL.includes(address.searchParams.get("framework"))) {
-    choose({ framework: address.searchParams.get("framework") });
+    select({ framework: address.searchParams.get("framework") });
   }
 
-  function remembered() {
+  function stored() {
     try {
-      const found = JSON.parse(localStorage.getItem(KEY)) ?? {};
-      const good = ALL.includes(found.framework) && ALL.includes(found.beside);
-      return good && [1, 2, 4].includes(found.columns) ? found : {};
+      const value = JSON.parse(localStorage.getItem(KEY)) ?? {};
+      const valid = ALL.includes(value.framework) && ALL.includes(value.beside);
+      return valid && [1, 2, 4].includes(value.columns) ? value : {};
     } catch {
-      return {}; // a browser that remembers nothing, or something else
+      return {}; // a browser that stores nothing, or something else
     }
   }
 
-  function choose(change) {
-    Object.assign(chosen, change);
-    if (chosen.beside === chosen.framework) {
-      chosen.beside = ALL[(ALL.indexOf(chosen.framework) + 1) % ALL.length];
+  function select(change) {
+    Object.assign(selection, change);
+    if (selection.beside === selection.framework) {
+      selection.beside = ALL[(ALL.indexOf(selection.framework) + 1) % ALL.length];
     }
     try {
-      localStorage.setItem(KEY, JSON.stringify(chosen));
-    } catch {} // it lasts as long as the page, then
+      localStorage.setItem(KEY, JSON.stringify(selection));
+    } catch {} // then it lasts as long as the page
     if (address.searchParams.has("framework")) {
-      address.searchParams.set("framework", chosen.framework);
+      address.searchParams.set("framework", selection.framework);
       try {
         history.replaceState(history.state, "", address);
       } catch {} // not from a folder, in some browsers
     }
   }
 
-  function shown() {
-    const columns = wide[chosen.columns]?.matches ? chosen.columns : 1;
+  function displayed() {
+    const columns = wide[selection.columns]?.matches ? selection.columns : 1;
     if (columns === 4) return ALL;
-    return columns === 2 ? [chosen.framework, chosen.beside] : [chosen.framework];
+    return columns === 2 ? [selection.framework, selection.beside] : [selection.framework];
   }
 
   function show() {
-    const visible = shown();
+    const visible = displayed();
     const root = document.documentElement;
-    root.classList.add("chosen");
+    root.classList.add("scripted");
     root.classList.toggle("columns", visible.length > 1);
     root.style.setProperty("--columns", visible.length);
     for (const panel of panels) {
@@ -63,22 +63,22 @@
     for (const group of new Set(panels.map((panel) => panel.parentElement))) {
       group.hidden = [...group.children].every((each) => each.hidden || each.matches(".tabs"));
     }
-    for (const name of document.querySelectorAll(".named")) {
+    for (const name of document.querySelectorAll(".term")) {
       const inside = name.closest(".panel");
       const those = visible.filter((each) => name.dataset[each] && (!inside || of(inside).includes(each)));
       if (those.length) name.textContent = those.map((each) => name.dataset[each]).join(" / ");
     }
     for (const tab of document.querySelectorAll(".tabs [role=tab]")) {
-      const selected = tab.dataset.framework === chosen.framework;
+      const selected = tab.dataset.framework === selection.framework;
       tab.setAttribute("aria-selected", selected);
       tab.tabIndex = selected ? 0 : -1;
     }
     for (const input of document.querySelectorAll(".switch input, .switch select")) {
-      if (input.type === "radio") input.checked = String(chosen[input.name]) === input.value;
-      else input.value = chosen.beside;
+      if (input.type === "radio") input.checked = String(selection[input.name]) === input.value;
+      else input.value = selection.beside;
     }
     document.querySelectorAll(".pieces").forEach(mark);
-    reachable();
+    focusable();
   }
 
   // Lines that are not the same in all columns.
@@ -98,16 +98,16 @@
     }
   }
 
-  // What scrolls can be scrolled with the keyboard.
-  function reachable() {
+  // Boxes that scroll can be scrolled with the keyboard.
+  function focusable() {
     for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .formula")) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
   }
 
-  // Where a reader clicks stays where it is, however long what is above becomes.
-  function keeping(element, action) {
+  // What a reader clicks keeps its place on the screen, though the length of what is above changes.
+  function inPlace(element, action) {
     const before = element.getBoundingClientRect().top;
     action();
     scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
@@ -127,7 +127,7 @@
       tab.setAttribute("role", "tab");
       panel.id = `panel-${number}-${name}`;
       tab.setAttribute("aria-controls", panel.id);
-      tab.onclick = () => keeping(tab, () => { choose({ framework: name }); show(); });
+      tab.onclick = () => inPlace(tab, () => { select({ framework: name }); show(); });
       list.append(tab);
     }
     list.onkeydown = (event) => {
@@ -151,12 +151,12 @@
     form.innerHTML =
       `<fieldset><legend>Framework</legend>${ALL.map((name) => radio("framework", name, NAMES[name])).join("")}</fieldset>` +
       `<fieldset class="layout"><legend>Show</legend>${radio("columns", 1, "tabs")}${radio("columns", 2, "two columns")}` +
-      `${radio("columns", 4, "four")}<label class="beside">beside it <select aria-label="In the second column">` +
+      `${radio("columns", 4, "all")}<label class="beside">beside it <select aria-label="In the second column">` +
       `${ALL.map((name) => `<option value="${name}">${NAMES[name]}</option>`).join("")}</select></label></fieldset>`;
     form.onchange = (event) => {
       const { name, value } = event.target;
       const change = { framework: { framework: value }, columns: { columns: Number(value) } }[name];
-      keeping(form, () => { choose(change ?? { beside: value }); show(); });
+      inPlace(form, () => { select(change ?? { beside: value }); show(); });
     };
     document.querySelector(".md-content h1")?.after(form);
   }
@@ -166,10 +166,10 @@
     document.querySelectorAll(".pieces").forEach(tabs);
     for (const query of Object.values(wide)) query.onchange = show;
     addEventListener("pageshow", (event) => {
-      if (event.persisted) { Object.assign(chosen, remembered()); show(); }
+      if (event.persisted) { Object.assign(selection, stored()); show(); }
     });
     show();
   }
-  addEventListener("resize", reachable);
-  addEventListener("load", reachable);
+  addEventListener("resize", focusable);
+  addEventListener("load", focusable);
 })();

@@ -41,9 +41,7 @@ Pieces = dict[Code, list[Piece]]  # a function and its helpers, of each
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
 @click.option("--model", type=click.Choice(VARIANTS), help="The variant.  [default: scratch]")
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
-def show(
-    piece: str, backends: str | None, model: str | None, diff: tuple[str, str] | None
-) -> None:
+def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, str] | None) -> None:
     """Show the source of PIECE in several backends side by side.
 
     PIECE is params, state, step, forward, clip, train_epoch, predict, or any other function of a

@@ -310,8 +310,10 @@ def _cut(definition: Definition) -> Piece:
     while first > 1 and lines[first - 2].startswith(f"{indent}#"):
         first -= 1
     last = node.end_lineno or node.lineno
-    while last < len(lines) and lines[last].lstrip().startswith("#") and (
-        lines[last].startswith(f"{indent} ")
+    while (
+        last < len(lines)
+        and lines[last].lstrip().startswith("#")
+        and (lines[last].startswith(f"{indent} "))
     ):
         last += 1  # a comment that ends the body
     source = textwrap.dedent("\n".join(lines[first - 1 : last]))
