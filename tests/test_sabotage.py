@@ -1,93 +1,129 @@
-"""Tests of the tests: each mistake of the sabotages turns the check red, in the right piece."""
+"""Tests of the tests: each mistake of the sabotages makes the check fail, in the right piece."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tools.sabotages import SABOTAGES, sabotaged
+from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load
 
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check import pieces, whole
 
 CORE = Path(rnn_scratch.__file__).parent
+by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
 
 
-def first_off(backend):
-    return next((row for row in pieces.hold(backend, only=("tanh", 0)) if not row.passed), None)
+def first_failure(rows):
+    return next((row for row in rows if not row.passed), None)
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
-def test_a_mistake_in_a_backend_is_caught_and_named(backend, backend_name, sabotage, tmp_path):
-    if backend_name not in sabotage.changes:
-        pytest.skip(f"not a mistake that can be made so in {backend_name}")
-    row = first_off(sabotaged(backend, sabotage.changes[backend_name], tmp_path))
-    assert row is not None, "not caught"
+def assert_named(row, sabotage):
+    assert row is not None, "not detected"
     assert row.piece == sabotage.piece, row
-    assert sabotage.result in (row.result + row.where), row
+    assert sabotage.result in f"{row.result} {row.where} {row.note}", row
+
+
+@by_mistake
+def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sabotage, tmp_path):
+    if backend_name not in sabotage.changes:
+        pytest.skip(f"{backend_name} cannot have this mistake")
+    name = copy(backend, sabotage, sabotage.changes[backend_name], tmp_path)
+    rows = pieces.check(backend_name, load(name, tmp_path), sabotage.model, only=sabotage.only)
+    assert_named(first_failure(rows), sabotage)
 
 
 @pytest.mark.parametrize(
     "sabotage",
-    [s for s in SABOTAGES if "numpy" in s.changes],
+    [s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"],
     ids=lambda sabotage: sabotage.mistake,
 )
-def test_a_mistake_in_the_reference_itself_is_caught_and_named(sabotage, tmp_path, monkeypatch):
-    # As when its file is changed: reference and candidate are then the same, mistake and all.
-    broken = sabotaged(registry.load("numpy"), sabotage.changes["numpy"], tmp_path)
-    monkeypatch.setattr(registry, "load", lambda name: broken)
+def test_a_mistake_in_the_reference_itself_is_detected_and_named(sabotage, tmp_path, monkeypatch):
+    # As if its file were changed: reference and candidate are then the same, with the mistake.
+    name = copy(registry.load("numpy"), sabotage, sabotage.changes["numpy"], tmp_path)
+    wrong = load(name, tmp_path)
+    monkeypatch.setattr(registry, "load", lambda name: wrong)
     whole.trained_model.cache_clear()
     try:
-        row = next((row for row in pieces.hold(broken) if not row.passed), None)
+        row = first_failure(pieces.check("numpy", wrong))
     finally:
         whole.trained_model.cache_clear()
-    assert row is not None, "not caught"
-    assert row.piece == sabotage.piece, row
-    assert sabotage.result in (row.result + row.where), row
+    assert_named(row, sabotage)
 
 
-def test_not_detaching_raises_in_pytorch_and_hides_elsewhere(candidate, tmp_path):
-    # PyTorch has freed the graph that it is sent back into. The others' loops begin a new record
-    # or tape with each minibatch, which never saw where the old state came from.
+def test_a_number_of_threads_that_is_ignored_is_detected(backend, backend_name, tmp_path):
+    program = (
+        "import importlib, sys\n"
+        "from rnn_scratch.check import hardware\n"
+        "rows = hardware.set_threads(importlib.import_module(sys.argv[1]))\n"
+        "sys.exit(any(row.piece == 'set_threads' and not row.passed for row in rows))\n"
+    )
+
+    def run(change):
+        name = copy(backend, THREADS_IGNORED, change, tmp_path)
+        # With another number than those that are set.
+        env = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "3"}
+        done = subprocess.run([sys.executable, "-c", program, name], env=env, capture_output=True)
+        return done.returncode, done.stderr.decode()
+
+    assert run(THREADS_IGNORED.changes[backend_name])[0] == 1
+    code, error = run(())
+    assert code == 0, error
+
+
+def test_not_detaching_raises_in_pytorch_and_is_invisible_elsewhere(
+    candidate, tmp_path, monkeypatch
+):
+    # PyTorch has freed the graph that the second backward pass reaches. In the others each
+    # minibatch begins a new record or tape, which does not know where the old state comes from.
     (sabotage,) = (s for s in SABOTAGES if s.mistake == "state not detached")
-    broken = sabotaged(registry.load(candidate), sabotage.changes[candidate], tmp_path)
-    rows = [row for row in pieces.hold(broken, only=("tanh", 0)) if row.piece == "train_epoch"]
+    if candidate not in sabotage.changes:
+        pytest.skip(f"{candidate} cannot have this mistake")
+    name = copy(registry.load(candidate), sabotage, sabotage.changes[candidate], tmp_path)
+    monkeypatch.setitem(pieces.PIECES, "scratch", (whole.train_epoch,))
+    rows = pieces.check(candidate, load(name, tmp_path), only=("tanh", 0))
+    training = [row for row in rows if row.piece == "train_epoch"]
+    assert training
     if candidate == "torch":
-        assert any(row.result == "raised" and "second time" in row.where for row in rows)
+        assert any(row.result == "raised" and "second time" in row.where for row in training)
     else:
-        assert all(row.passed for row in rows)
+        assert all(row.passed for row in training)
 
 
-def test_a_copy_without_a_mistake_passes(backend, tmp_path):
-    same = "def params(arrays, options):"
-    assert first_off(sabotaged(backend, (same, same), tmp_path)) is None
+def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):
+    name = copy(backend, SABOTAGES[0], (), tmp_path)
+    rows = pieces.check(backend_name, load(name, tmp_path), only=("tanh", 0))
+    assert first_failure(rows) is None
 
 
-def test_fourteen_mistakes_at_least():
-    assert len({sabotage.mistake for sabotage in SABOTAGES} | set(CORE_MISTAKES)) >= 14
+def test_each_piece_has_a_mistake():
+    rows = pieces.check("numpy", registry.load("numpy"), only=("relu", 0))
+    detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
+    assert {row.piece for row in rows} - detected == {"state", "encode", "evaluate"}
 
 
-# Mistakes in the core, which reference and candidate share: values pinned in tests catch them.
+# Mistakes in the core, which reference and candidate share: values pinned in tests detect them.
 CORE_MISTAKES = {
     "offset one too far": (
-        "minibatches.py",
+        "text/minibatches.py",
         'generator(seed, "offset", epoch).randint(num_steps)',
         'generator(seed, "offset", epoch).randint(num_steps + 1)',
         "test_minibatches.py",
     ),
     "offset ignored": (
-        "minibatches.py",
+        "text/minibatches.py",
         "X_rows = tokens[offset : offset + batch_size * length]",
         "X_rows = tokens[0 : batch_size * length]",
         "test_minibatches.py",
     ),
     "the least likely token chosen": (
-        "decoding.py", "int(np.argmax(logits))", "int(np.argmin(logits))", "test_decoding.py",
+        "runs/decoding.py", "int(np.argmax(logits))", "int(np.argmin(logits))", "test_decoding.py",
     ),
     "temperature multiplied": (
-        "decoding.py", "logits.max()) / temperature", "logits.max()) * temperature",
+        "runs/decoding.py", "logits.max()) / temperature", "logits.max()) * temperature",
         "test_decoding.py",
     ),
     "weights drawn with the variance for the standard deviation": (
@@ -98,23 +134,19 @@ CORE_MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
-def test_a_mistake_in_the_core_is_caught_by_pinned_values(mistake, tmp_path):
+def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
     file, old, new, tests = CORE_MISTAKES[mistake]
-    here = Path(__file__).parent
-
-    def run():
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                   "--backends", "numpy", str(here / tests)]  # fmt: skip
-        # The copy comes first on the path; what it lacks, the backends, is still found.
-        return subprocess.run(
-            command, cwd=here, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
-        )
-
+    folder = Path(__file__).parent
     shutil.copytree(CORE, tmp_path / "rnn_scratch", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "rnn_scratch" / file
     text = path.read_text(encoding="utf-8")
-    assert old in text, f"{old!r} does not stand in {file}: make the sabotage follow the code"
+    assert old in text, f"{old!r} is not in {file}: make the sabotage follow the code"
     path.write_text(text.replace(old, new), encoding="utf-8")
-    done = run()
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+               "--backends", "numpy", "--devices", "cpu", str(folder / tests)]  # fmt: skip
+    # The copy comes first on the path; what it lacks, the backends, is still found.
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
+    )
     assert done.returncode == 1, done.stdout
     assert "FAILED" in done.stdout, done.stdout

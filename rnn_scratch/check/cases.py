@@ -137,7 +137,7 @@ class Case(NamedTuple):
             return row
         difference = pinned.difference(self.label, piece, result, actual)
         allowed = max(row.allowed, pinned.LEAST)
-        return row._replace(difference=difference, where="as pinned", allowed=allowed)
+        return row._replace(difference=difference, where="recorded value", allowed=allowed)
 
 
 def make_case(

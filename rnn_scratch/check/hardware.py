@@ -1,5 +1,6 @@
 """What a backend says of the hardware and how it uses it: the functions of its ``machine``."""
 
+import contextlib
 import dataclasses
 import re
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from inspect import unwrap
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -108,21 +110,30 @@ def synchronize(case: Case) -> Iterator[Row]:
 
 def set_eager(case: Case) -> Iterator[Row]:
     """With it each function is executed by Python each time, with the same results."""
-    machine, scratch = case.backend.machine, case.backend.scratch
-    how = Update(LR, THETA)
+    machine, how = case.backend.machine, Update(LR, THETA)
+    # A minibatch of a size that is new, for which nothing is compiled yet.
+    X, Y, states = case.X[:3], case.Y[:3], tuple(array[:3] for array in case.states)
+    inputs = case.tensor(X), case.tensor(Y), tuple(map(case.tensor, states))
     machine.set_eager(True)
     try:
         model, candidate = case.models(case.arrays)
-        first, second = (
-            _functions_called(case, lambda watched: scratch.train_minibatch(
-                watched, *case.minibatch(), how), candidate)
-            for _ in range(2)
-        )  # fmt: skip
+        names: set[str] = set()
+        candidate = dataclasses.replace(
+            candidate,
+            forward=_noted(candidate.forward, "model.forward", names),
+            backward=candidate.backward and _noted(candidate.backward, "model.backward", names),
+        )
+        executed = []
         for _ in range(2):
-            case.reference.scratch.train_minibatch(model, case.X, case.Y, case.states, how)
+            names.clear()
+            with _watch(_folder(case.backend), names):
+                case.backend.scratch.train_minibatch(candidate, *inputs, how)
+            executed.append(set(names))
+            case.reference.scratch.train_minibatch(model, X, Y, states, how)
         actual = candidate.to_arrays(candidate.params)
     finally:
         machine.set_eager(False)
+    first, second = executed
     missing = ", ".join(sorted(first - second))
     yield fact("set_eager", "functions executed", case.label, not missing,
                f"compiled: {missing} not executed a second time")  # fmt: skip
@@ -130,31 +141,30 @@ def set_eager(case: Case) -> Iterator[Row]:
     yield case.compare("set_eager", "parameters after 2 updates", expected, actual, 1e-12)
 
 
-def _functions_called(case: Case, work: Callable[[Any], Any], model: Any) -> set[str]:
-    # Names of the backend's own Python functions that are executed while the model works. Those
-    # of the model count wherever they are, as a compiler may execute a copy of the others.
-    folder = str(Path(unwrap(case.backend.scratch.step).__code__.co_filename).parent)
-    names: set[str] = set()
+def _noted(function: Callable[..., Any], name: str, names: set[str]) -> Callable[..., Any]:
+    # A compiler may execute a copy of a function, which `_watch` does not recognize; but where it
+    # compiles what calls this one, it does not execute this one again.
+    def noted(*arguments: Any) -> Any:
+        names.add(name)
+        return function(*arguments)
 
-    def watch(frame: Any, event: str, argument: Any) -> None:
+    return noted
+
+
+@contextlib.contextmanager
+def _watch(folder: str, names: set[str]) -> Iterator[None]:
+    # Adds the names of the functions of this folder that Python executes.
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(folder):
             names.add(frame.f_code.co_name)
 
-    def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def executed(*arguments: Any) -> Any:
-            names.add(name)
-            return function(*arguments)
-
-        return executed
-
-    backward = model.backward and watched(model.backward, "model.backward")
-    model = dataclasses.replace(
-        model, forward=watched(model.forward, "model.forward"), backward=backward
-    )
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        work(model)
+        yield
     finally:
         sys.setprofile(before)
-    return names
+
+
+def _folder(backend: Backend) -> str:
+    return str(Path(unwrap(backend.scratch.step).__code__.co_filename).parent)

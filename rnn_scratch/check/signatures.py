@@ -22,10 +22,10 @@ def signatures(backend: Backend, model: str) -> Iterator[Row]:
                     parameters(f) for f in (specification, getattr(getattr(backend, module), name))
                 )
             except (TypeError, ValueError) as error:  # it is no function, or not Python's
-                yield fact(name, f"signature in {module}", "", False, str(error))
+                yield fact("signature", f"{module}.{name}", "", False, str(error))
                 continue
             otherwise = f"{name}{actual} instead of {name}{expected}"
-            yield fact(name, f"signature in {module}", "", actual == expected, otherwise)
+            yield fact("signature", f"{module}.{name}", "", actual == expected, otherwise)
 
 
 def parameters(function: Callable[..., Any]) -> inspect.Signature:

@@ -157,11 +157,10 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 def _summary(title: str, rows: Sequence[Row]) -> str:
     failures = [row for row in rows if not row.passed]
     if not failures:
-        compared = sum(row.offered for row in rows)
-        return f"{title}: {compared} comparisons, all within what is allowed.\n"
+        number = sum(row.offered for row in rows)
+        return f"{title}: {number} comparison{'s' * (number != 1)}, all within what is allowed.\n"
     first = failures[0]
-    what = first.piece + f" {first.result}" * bool(first.result)
-    what += f" in {first.case}" * bool(first.case)
+    what = " ".join(filter(None, (first.piece, first.result, first.case and f"in {first.case}")))
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 

@@ -1,17 +1,16 @@
-"""One mistake at a time, made in the source of a backend or of the core.
+"""One mistake at a time, made in the source of a backend.
 
-Each sabotage is a change of text: what stands in the source, and what is put in its place. A
-source in which the text does not stand exactly where it is expected fails the test, so that the
-sabotages follow the code.
+Each sabotage is a change of text: what is in the source, and what takes its place. A source that
+does not have that text fails the test, so that the sabotages follow the code.
 """
 
-import importlib.util
+import importlib
 import itertools
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-COUNTER = itertools.count()
+NAMES = (f"sabotaged_{number}" for number in itertools.count())
 
 
 class Sabotage(NamedTuple):
@@ -19,32 +18,34 @@ class Sabotage(NamedTuple):
 
     mistake: str
     piece: str
-    result: str  # what the row's result or place begins with; "" for any
-    changes: dict[str, tuple[str, ...]]  # what stands there, what is put there; and so on
+    result: str  # text that the row's result, where or note has; "" for any
+    changes: dict[str, tuple[str, ...]]  # what is there and what takes its place; and so on
+    file: str = "scratch.py"
+    model: str = "scratch"  # the variant to check
+    only: tuple[str, int] = ("tanh", 0)  # activation, and size of the embedding
 
 
-CARRY = "if state is None or not carry:"  # stands in train_epoch first, then in evaluate
+def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
+    """The same change in all backends."""
+    return dict.fromkeys(("numpy", "torch", "tensorflow", "mxnet"), change)
+
+
+CARRY = "if state is None or not carry:"  # first in train_epoch, then in evaluate
 
 SABOTAGES = [
     Sabotage("targets not transposed", "loss", "mean", {
-        "numpy": ("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
-        "torch": ("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
-        "mxnet": ("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
+        **everywhere("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets, [-1])"),
     }),
-    Sabotage("sum in place of mean", "loss", "mean", {
-        "numpy": (
-            "return -_log_softmax(logits)[np.arange(len(labels)), labels].mean()",
-            "return -_log_softmax(logits)[np.arange(len(labels)), labels].sum()",
-        ),
+    Sabotage("sum instead of mean", "loss", "mean", {
+        "numpy": (".mean()", ".sum()"),
         "torch": ("entropy(logits, labels)", "entropy(logits, labels, reduction='sum')"),
         "tensorflow": ("tf.reduce_mean(tf.nn.sparse", "tf.reduce_sum(tf.nn.sparse"),
         "mxnet": (".mean()", ".sum()"),
     }),
-    Sabotage("state not carried", "train_epoch", "sequential", dict.fromkeys(
-        ("numpy", "torch", "tensorflow", "mxnet"), (CARRY, "if True:"))),
-    Sabotage("state carried in random sampling", "train_epoch", "random", dict.fromkeys(
-        ("numpy", "torch", "tensorflow", "mxnet"), (CARRY, "if state is None:"))),
+    Sabotage("state not carried", "train_epoch", "sequential", everywhere(CARRY, "if True:")),
+    Sabotage("state carried in random sampling", "train_epoch", "random",
+             everywhere(CARRY, "if state is None:")),
     Sabotage("state not detached", "detach", "gradients", {
         "torch": ("return tuple(s.detach() for s in state)", "return state"),
         "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)", "return state"),
@@ -78,72 +79,175 @@ SABOTAGES = [
         "tensorflow": ("theta / tf.maximum(norm, theta)", "tf.minimum(1.0, theta / (norm + 1e-6))"),
         "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
     }),
-    Sabotage("tanh derivative from the pre-activation", "gradients", "W_xh", {
-        "numpy": ("return 1 - h * h if", "return 1 - np.arctanh(h) ** 2 if"),
+    Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
+        "tensorflow": (
+            "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
+            "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
+            "norm = tf.linalg.global_norm(list(grads.values()))",
+        ),
+    }, only=("tanh", 3)),
+    Sabotage("learning rate applied twice", "update", "plain", {
+        **everywhere("param -= change", "param -= lr * change"),
+        "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
+    }),
+    Sabotage("gradients not clipped in training", "train_minibatch", "parameters",
+             everywhere("grads, _ = clip(grads, how.theta)", "pass")),
+    Sabotage("losses as tensors", "train_epoch", "not a list of floats", {
+        **everywhere("[float(mean) for mean in losses]", "losses"),
+        "numpy": ("[float(mean) for mean in losses]", "np.array(losses)"),
+    }),
+    Sabotage("the last loss only", "train_epoch", "losses",
+             everywhere("for mean in losses]", "for mean in losses[-1:]]")),
+    Sabotage("argmax over the wrong axis", "predict", "",
+             everywhere("choose(array(logits)[0])", "choose(array(logits)[:, 0])")),
+    Sabotage("W_hh transposed in the step", "step", "logits", {
+        **everywhere('H @ params["W_hh"] + ', 'H @ params["W_hh"].T + '),
+        "tensorflow": ('H @ params["W_hh"] + ', 'H @ tf.transpose(params["W_hh"]) + '),
+    }),
+    Sabotage("fast.py does not follow a change of the step", "forward", "a loop over its own step",
+             everywhere('H @ params["W_hh"] + ', '2 * H @ params["W_hh"] + '), model="fast"),
+    Sabotage("concise.py does not follow a change of the step", "forward",
+             "a loop over its own step", {
+        name: ('H @ params["W_hh"] + ', '2 * H @ params["W_hh"] + ')
+        for name in ("torch", "tensorflow", "mxnet")
+    }, model="concise"),
+    Sabotage("an argument that the contract lacks", "signature", "scratch.encode",
+             everywhere("def encode(tokens, params):", "def encode(tokens, params, options):")),
+    Sabotage("parameters that share memory with the arrays", "params", "", {
+        "numpy": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
+        "torch": ("torch.tensor(a, **where, requires_grad=True)",
+                  "torch.as_tensor(a, **where).requires_grad_()"),
+        "tensorflow": ("values.astype(options.dtype)",
+                       "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
+    }),
+    Sabotage("forward with the parameters that training started at", "train_minibatch",
+             "logits afterwards", {
+        "numpy": (
+            "return bind(params(arrays, options), options, forward,",
+            "copies = params(arrays, options)\n"
+            "    return bind(params(arrays, options), options,"
+            " lambda tokens, state, params, options: forward(tokens, state, copies, options),",
+        ),
+    }),
+    Sabotage("slope of ReLU at 0 is 1", "gradients", "", {
+        "numpy": ("else H > 0)", "else H >= 0)"),
+        "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
+        "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
+        "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
+    }, only=("relu", 0)),
+
+    # NumPy's hand-written backward pass.
+    Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
+        "numpy": ("1 - H * H if", "1 - np.arctanh(H) ** 2 if"),
     }),
     Sabotage("bias gradient missing", "gradients", "b_h", {
         "numpy": ('"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])'),
     }),
-    Sabotage("learning rate applied twice", "update", "plain", {
-        "numpy": ("param -= change", "param -= lr * change"),
-        "torch": ("param -= change", "param -= lr * change"),
-        "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
-        "mxnet": ("param -= change", "param -= lr * change"),
+    Sabotage("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", {
+        "numpy": ('(dz @ params["W_hh"].T,)', '(dz @ params["W_hh"],)'),
     }),
-    Sabotage("argmax over the wrong axis", "predict", "", dict.fromkeys(
-        ("numpy", "torch", "tensorflow", "mxnet"),
-        ("choose(array(logits)[0])", "choose(array(logits)[:, 0])"))),
-    Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
-        "tensorflow": (
-            "inputs = rows(", "inputs = tf.gather(",  # whose gradient is sparse
-            "grads = {name: tf.convert_to_tensor(grad) for name, grad in grads.items()}",
-            "grads = dict(grads)",
-            "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
-            "norm = tf.linalg.global_norm(list(grads.values()))",
-        ),
-    }),
-    Sabotage("W_hh transposed in the step", "step", "logits", {
-        **dict.fromkeys(("numpy", "torch", "mxnet"),
-                        ('H @ params["W_hh"] + ', 'H @ params["W_hh"].T + ')),
-        "tensorflow": ('H @ params["W_hh"] + ', 'H @ tf.transpose(params["W_hh"]) + '),
-    }),
-    Sabotage("W_hh not transposed on the way back", "gradients", "W_xh", {
+    Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
+        "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
+    }, only=("tanh", 3)),
+
+    # The optimised model.
+    Sabotage("input bias left out", "forward", "logits", everywhere(
+        '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h',
+        '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + 0',
+    ), "fast.py", "fast"),
+    Sabotage("input bias left out of a step of generating text", "forward", "one token", {
+        **everywhere("if embedded is None else embedded) + b_h",
+                     "if embedded is None else embedded) + 0"),
+        "numpy": ("else W_xh[tokens]) + b_h", "else W_xh[tokens]) + 0"),
+    }, "fast.py", "fast"),
+    Sabotage("W_hh not transposed in the backward pass", "gradients", "W_xh", {
         "numpy": ('dz[t + 1] @ params["W_hh"].T', 'dz[t + 1] @ params["W_hh"]'),
         "torch": ("dz[t + 1], W_hh.T", "dz[t + 1], W_hh"),
         "tensorflow": ('tf.einsum("ij->ji", W_hh)', "W_hh"),
         "mxnet": ("product(dz[-1], W_hh)", "product(dz[-1], W_hh.T)"),
-    }),
+    }, "fast.py", "fast"),
     Sabotage("first step left out of the gradient of W_hh", "gradients", "W_hh", {
         "numpy": ('"W_hh": before.T @ dz', '"W_hh": before[B:].T @ dz[B:]'),
         "torch": ("d_W_hh += H.T @ dz[0]", "pass"),
-        "tensorflow": ("_flat(hiddens[:-1]), shared(_flat(dz),",
-                       "_flat(hiddens[1:-1]), shared(_flat(dz[1:]),"),
-        "mxnet": ("outer(before, dz)",
-                  "outer(before[len(H) :], dz[len(H) :])"),
-    }),
-    Sabotage("input bias left out of the forward pass", "forward", "logits", {
-        **dict.fromkeys(("numpy", "torch", "tensorflow", "mxnet"),
-                        ('_table(params) + params["b_h"]', '_table(params) + 0')),
-    }),
+        "tensorflow": ("flatten(hiddens[:-1]), split(flatten(dz),",
+                       "flatten(hiddens[1:-1]), split(flatten(dz[1:]),"),
+        "mxnet": ("outer(before, dz)", "outer(before[len(H) :], dz[len(H) :])"),
+    }, "fast.py", "fast"),
+    Sabotage("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
+        "numpy": ("(h > 0)", "(h >= 0)"),
+        "torch": ("(h > 0)", "(h >= 0)"),
+        "tensorflow": ("h > 0,", "h >= 0,"),
+        "mxnet": ("np.sign(h)", "(h >= 0)"),
+    }, "fast.py", "fast", ("relu", 0)),
+    Sabotage("rows of a large vocabulary not summed", "gradients", "with 131 characters", {
+        "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
+    }, "fast.py", "fast"),
+
+    # The machine.
+    Sabotage("a device with a number", "devices", "names",
+             {
+        **everywhere('else ["cpu"]', 'else ["cpu:0"]'),
+        "numpy": ('return ["cpu"]', 'return ["cpu:0"]'),
+        "torch": ('"cpu"]', '"cpu:0"]'),
+    }, "machine.py"),
+    Sabotage("no version under the backend's name", "environment", "versions", {
+        name: (f'{{"{name}": ', '{"version": ') for name in ("numpy", "torch", "tensorflow")
+    } | {"mxnet": ('"mxnet": mxnet.__version__', '"version": mxnet.__version__')}, "machine.py"),
+    Sabotage("tensors in float32 only", "tensor", "", {
+        "numpy": ("    return array\n", "    return array.astype('float32')\n"),
+        "torch": ("torch.as_tensor(array, device=device)",
+                  "torch.as_tensor(array, device=device).float()"),
+        "tensorflow": ("tf.constant(array)", 'tf.constant(array, "float32")'),
+        "mxnet": ("dtype=array.dtype", 'dtype="float32"'),
+    }, "machine.py"),
+    Sabotage("arrays that change with the parameters", "to_arrays", "copies", {
+        name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
+    }, "machine.py"),
+    Sabotage("the first product returned", "multiply", "products: 3",
+             everywhere("for _ in range(times):", "for _ in range(1):"), "machine.py"),
+    Sabotage("one product too few", "multiply", "products: 1",
+             everywhere("for _ in range(times):", "for _ in range(times - 1):"), "machine.py"),
+    Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
+        "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
+    Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {
+        "mxnet": ('asked of the device."""\n    npx.waitall()', 'asked of the device."""'),
+    }, "machine.py"),
+    Sabotage("set_eager does nothing", "set_eager", "not executed", {
+        "tensorflow": ("tf.config.run_functions_eagerly(eager)", "pass"),
+    }, "machine.py"),
+    Sabotage("set_eager does nothing for the graphs", "set_eager", "recurrence", {
+        "mxnet": ("graphs.eager = eager", "pass"),
+    }, "machine.py", "fast"),
 ]  # fmt: skip
 
+# A mistake that only a process in which nothing is computed yet can show.
+THREADS_IGNORED = Sabotage("number of threads ignored", "set_threads", "", {
+    "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
+    "torch": ("torch.set_num_threads(threads)", "pass"),
+    "tensorflow": ("number = threads or now", "number = now"),
+    "mxnet": ("number = threads or int(", "number = int("),
+}, "machine.py")  # fmt: skip
 
-def sabotaged(backend, change: tuple[str, ...], folder: Path):
-    """A copy of the backend with a change in its `scratch`, loaded as a module of its own."""
-    name = f"sabotaged_{next(COUNTER)}"
+
+def copy(backend, sabotage: Sabotage, change: tuple[str, ...], folder: Path) -> str:
+    """Copy the backend to a package of its own, with a change in a file; its name."""
+    name = next(NAMES)
     package = folder / name
     package.mkdir()
     for path in Path(backend.__file__).parent.glob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if path.name == "scratch.py":
+        if path.name == sabotage.file:
             for old, new in zip(change[::2], change[1::2]):
                 assert old in text, f"{old!r} is not in {path}: make the sabotage follow the code"
                 text = text.replace(old, new, 1)
         (package / path.name).write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(
-        name, package / "__init__.py", submodule_search_locations=[str(package)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return name
+
+
+def load(name: str, folder: Path):
+    """The copy of this name as a module."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
