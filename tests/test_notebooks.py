@@ -1,4 +1,4 @@
-"""The chapter's text, and the notebooks made from it: whole, fresh, and fit to be read."""
+"""The chapter's text, and the notebooks made from it: complete, up to date, fit for publication."""
 
 import json
 import re
@@ -9,24 +9,25 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from make import chapter, notebooks
+from helpers import environment
+from make import chapter, notebooks, optimizations
 
 from rnn_scratch import contract, registry
 from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 
 CLONE = Path(__file__).parent.parent
-TAUGHT = [piece.__name__ for piece in contract.PIECES if piece.__name__ != "concise"]
+TAUGHT = [function.__name__ for function in contract.SCRATCH]
 HEADINGS = [
     "One-hot encoding", "From $(B, T)$ to", "Parameters", "The state", "One step", "All steps",
     "The loss", "Gradients", "Prediction", "Exploding and vanishing", "Clipping", "Cutting the",
-    "Detaching", "Training", "Results", "What a perplexity means",
+    "Detaching", "Training", "Results", "What a perplexity means", "From plain to fast", "Summary",
     "1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "Spot the bug",
 ]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def _in_the_clone(monkeypatch, _away_from_home):
+def _in_the_clone(monkeypatch, _empty_folder):
     monkeypatch.chdir(CLONE)
 
 
@@ -39,12 +40,12 @@ def sources(notebook, kind):
 
 
 @pytest.mark.parametrize("name", notebooks.ALL)
-def test_a_notebook_is_made_from_the_text_and_the_code_as_they_are(name):
+def test_a_notebook_is_up_to_date_with_the_text_and_the_code(name):
     assert not notebooks.stale(name), f"make it again: {notebooks.remedy(name)}"
 
 
 @pytest.mark.parametrize("name", notebooks.ALL)
-def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name):
+def test_a_notebook_has_the_cells_of_its_text_and_outputs_fit_for_publication(name):
     notebook = read(name)
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [tuple(cell) for cell in notebooks.cells(name)]
@@ -56,20 +57,20 @@ def test_a_notebook_has_the_cells_it_was_made_of_and_outputs_fit_to_be_read(name
 
 
 @pytest.mark.parametrize("name", [*registry.OURS, *notebooks.OWN])
-def test_a_notebook_runs_on_the_real_framework(name, asked_backends, monkeypatch):
-    missing = set(notebooks.backends_of(name)) - set(asked_backends)
+def test_a_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
+    missing = set(notebooks.backends_of(name)) - set(backend_names)
     if missing:
-        pytest.skip(f"not asked for: {', '.join(sorted(missing))}")
+        pytest.skip(f"not tested: {', '.join(sorted(missing))}")
     pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
-    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, put back after the test
+    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
         monkeypatch.setenv(variable, value)
-    notebook = json.loads(notebooks.executed(name))
+    notebook = json.loads(notebooks.execute(name))
     assert sources(notebook, "code") == sources(read(name), "code")
     assert notebooks.unfit(notebook, name) == []
 
 
 @pytest.mark.parametrize("name", notebooks.ALL)
-def test_the_first_cell_says_how_to_install_from_the_clone(name):
+def test_the_first_cell_has_the_command_to_install_from_the_clone(name):
     first = sources(read(name), "markdown")[0]
     (line,) = re.findall("pip install .*", first)
     extras = {"numpy": "notebooks", "side_by_side": "torch,tensorflow,notebooks",
@@ -79,7 +80,7 @@ def test_the_first_cell_says_how_to_install_from_the_clone(name):
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_a_notebook_tells_the_whole_chapter_with_the_shipped_source(backend):
+def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend):
     notebook = read(backend)
     code, prose = sources(notebook, "code"), "\n".join(sources(notebook, "markdown"))
     for piece in TAUGHT:
@@ -93,28 +94,28 @@ def test_a_notebook_tells_the_whole_chapter_with_the_shipped_source(backend):
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_a_student_s_copy_leaves_the_solutions_out_and_nothing_else(backend):
+def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
     whole, student = (notebooks.cells(name) for name in (backend, f"{backend}-student"))
     code = [cell.source for cell in student if cell.kind == "code"]
-    assert code.count(chapter.YOURS.strip()) == 12
+    assert code.count(chapter.ANSWER.strip()) == 12
     text = "\n".join(cell.source for cell in student)
-    for answer in ("exercises.json", "def drawn(", "```diff", "numpy.add.at"):
+    for answer in ("exercises.json", "def sampler(", "```diff", "numpy.add.at"):
         assert answer in "\n".join(cell.source for cell in whole)
         assert answer not in text
-    kept = [cell for cell in code if cell != chapter.YOURS.strip()]
+    kept = [cell for cell in code if cell != chapter.ANSWER.strip()]
     assert [cell.source for cell in whole if cell.source in kept] == kept
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_each_bug_is_found_in_its_piece(backend):
+def test_each_bug_is_detected_in_its_function(backend):
     notebook = read(backend)
-    found = []
+    functions = []
     for cell in notebook["cells"]:
-        if match := re.fullmatch(r"print\(verdict\((\w+)=suspect\)\)", "".join(cell["source"])):
+        if match := re.search(r"^print\(verdict\((\w+)=suspect", "".join(cell["source"]), re.M):
             (output,) = cell["outputs"]
-            assert "".join(output["text"]).startswith(f"{match[1]} is off"), output
-            found.append(match[1])
-    assert found == ["loss", "step", "clip", "update", "train_epoch", "predict"]
+            assert "".join(output["text"]).startswith(f"{match[1]} fails"), output
+            functions.append(match[1])
+    assert functions == ["loss", "step", "clip", "update", "train_epoch", "predict"]
 
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow", "mxnet"])
@@ -132,12 +133,13 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     for folder, copy in {"rnn_scratch": "rnn_scratch", "backends": "rnn_scratch/backends",
                          "notebooks": "notebooks"}.items():  # fmt: skip
         shutil.copytree(CLONE / folder, tmp_path / copy, ignore=ignored)
-    (tmp_path / "tests").mkdir()
-    shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / "tests")
+    (tmp_path / "tests" / "tools").mkdir(parents=True)
+    shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / chapter.SABOTAGES)
 
     def python(*arguments):
         command = [sys.executable, "-m", *arguments]  # which looks for modules here first
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        env = environment(PYTHONPATH="notebooks")
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
 
     before = python("make.notebooks", "--check")
     assert before.returncode == 0, before.stderr
@@ -173,11 +175,12 @@ def test_notebooks_that_do_not_exist(monkeypatch):
     ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
     ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
     ("::: only trch\n:::\n", "Line 1 names trch"),
-    ("::: piece stp\n", "shows stp, which the torch backend does not have"),
+    ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
+    ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
     ("::: bug no such\n", "has no mistake 'no such' for torch"),
     ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
 ])  # fmt: skip
-def test_a_mistake_in_the_text_is_told(tmp_path, text, words):
+def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
     path = tmp_path / "text.md"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RNNScratchError) as error:
@@ -185,7 +188,7 @@ def test_a_mistake_in_the_text_is_told(tmp_path, text, words):
     assert words in str(error.value)
 
 
-def test_what_only_some_are_told(tmp_path):
+def test_text_and_code_for_some_backends_only(tmp_path):
     path = tmp_path / "text.md"
     path.write_text(
         "For {framework}.\n\n```python\n{backend}\n```\n```python mxnet\nmx\n```\n::: only torch\n"
@@ -205,7 +208,7 @@ def test_what_only_some_are_told(tmp_path):
     ]  # fmt: skip
 
 
-def test_outputs_that_are_not_fit_to_be_kept():
+def test_outputs_that_are_not_fit_for_publication():
     def notebook(*outputs, count=1):
         cell = {"cell_type": "code", "source": "", "execution_count": count, "outputs": outputs}
         return {"cells": [cell]}
@@ -218,6 +221,78 @@ def test_outputs_that_are_not_fit_to_be_kept():
     assert notebooks.unfit(notebook(printed("backend: mxnet")), "torch")
     assert notebooks.unfit(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
     warned = notebooks.unfit(notebook(good, printed("careful", "stderr")), "torch")
-    assert warned == ["cell 0 gives careful"]
+    assert warned == ["cell 0 prints careful"]
     assert notebooks.unfit(notebook(good, {"output_type": "error"}), "torch")
     assert "path" in notebooks.unfit(notebook(good, printed(sys.prefix)), "torch")[0]
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_every_optimization_is_explained_with_a_diff(backend):
+    prose = "\n".join(cell.source for cell in notebooks.cells(backend) if cell.kind == "markdown")
+    section = prose[prose.index("## From plain to fast") : prose.index("## Summary")]
+    names = optimizations.names(backend)
+    assert len(names) > 5
+    for name in names:
+        explanation = section.split(f"*{name}.*")[1]
+        diff = explanation.split("```diff\n")[1].split("\n```")[0]
+        assert f"+# {name}" in diff
+        assert all(line[:1] in ("+", "-", " ", "") for line in diff.split("\n"))
+
+
+def test_the_text_explains_no_optimization_that_there_is_not():
+    def blocks(parts):
+        for part in parts:
+            if part.kind == "optimization":
+                yield chapter.optimization(part)
+            if part.kind in chapter.BLOCKS:
+                yield from blocks(part.content)
+
+    names = {name for backend in registry.OURS for name in optimizations.names(backend)}
+    explained = list(blocks(chapter.parse(chapter.TEXTS / "chapter.md")))
+    assert sorted(name for name, _ in explained) == sorted(names)
+    # The functions that they replace exist.
+    for _, functions in explained:
+        for function in functions:
+            assert any(source_code.find(backend, function) for backend in registry.OURS)
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_the_record_has_the_gains_of_all_optimizations_and_no_others(backend):
+    table = optimizations.gains(backend)
+    if table is None:
+        pytest.skip("the gains have not been measured")
+    assert sorted(row[0] for row in table[1:]) == sorted(optimizations.names(backend))
+
+
+def test_gains_as_a_table(tmp_path):
+    record = tmp_path / "optimizations.json"
+    assert optimizations.gains("torch", record) is None
+    rows = [
+        {"name": "A", "num_hiddens": {"512": 1.104, "64": 0.996}},
+        {"name": "B", "num_hiddens": {"512": 2, "64": 3}, "what": "generation", "threads": 2},
+        {"name": "C", "num_hiddens": {"512": 1, "64": 1}, "vocabulary": 5000},
+    ]
+    record.write_text(json.dumps({"machine": {}, "backends": {"torch": rows}}))
+    assert optimizations.gains("mxnet", record) is None
+    assert optimizations.gains("torch", record) == [
+        ["optimization", "64 hidden units", "512 hidden units", "timed"],
+        ["A", "1.00", "1.10", "training"],
+        ["B", "3.00", "2.00", "generation, 2 threads"],
+        ["C", "1.00", "1.00", "training, 5,000 characters in the vocabulary"],
+    ]
+
+
+def test_a_diff_of_an_optimization_has_what_it_replaces():
+    diff = optimizations.difference("torch", "One output layer", ["step"]).split("\n")
+    assert diff[0] == "-state = CELLS[options.cell](x, state, params, options)"
+    assert diff[2].startswith("+# One output layer: ")
+    assert "return torch.addmm" in diff[-1]
+    # In several places: each against the function of its own name first.
+    first, second = optimizations.difference(
+        "torch", "Weights by columns", ["rnn", "params"]
+    ).split("\n\n")
+    assert "requires_grad=True" in first
+    assert '-H = activation(x @ params["W_xh"]' in second
+    # What the framework does without code of ours.
+    diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"])
+    assert all(line.startswith("+") for line in diff.split("\n"))

@@ -1,4 +1,4 @@
-"""The pieces cut out of the backends' files, and `show`, which sets them side by side."""
+"""The functions cut from the backends' files, and `show`, which displays them side by side."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ BACKENDS = Path(__file__).parent.parent / "backends"
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """The output is a terminal of so many columns."""
+    """Make the output a terminal with this number of columns."""
 
     def columns(number):
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -29,7 +29,7 @@ def terminal(monkeypatch):
 
 
 def plain(text):
-    """What the terminal shows, without colours."""
+    """A terminal's text without colours."""
     from rich.text import Text
 
     return Text.from_ansi(text).plain
@@ -37,7 +37,7 @@ def plain(text):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Write a backend of another package, and say what a process needs to find it."""
+    """Write a backend of another package; returns the environment in which it is registered."""
 
     def write(name, module, sources):
         site = tmp_path / "site"
@@ -54,35 +54,46 @@ def foreign(tmp_path):
 
 
 @pytest.mark.parametrize("name", registry.OURS)
-def test_every_piece_of_the_contract_is_found_with_its_signature(name):
-    for piece in (*contract.PIECES, *contract.MACHINE):
-        found = source_code.find(name, piece.__name__)[0]
-        (function,) = ast.parse(found.source).body
-        assert [each.arg for each in function.args.args] == list(
-            inspect.signature(piece).parameters
-        )
-        lines = found.file.read_text(encoding="utf-8").splitlines()
-        assert (
-            lines[found.line - 1 :][: len(found.source.splitlines())] == found.source.splitlines()
-        )
+def test_every_function_of_the_contract_is_found_with_its_signature(name):
+    for module, functions in (("scratch", contract.SCRATCH), ("machine", contract.MACHINE)):
+        for function in functions:
+            piece = source_code.find(name, function.__name__)[0]
+            assert piece.file == BACKENDS / name / f"{module}.py"
+            (node,) = ast.parse(piece.source).body
+            arguments = [each.arg for each in node.args.args]
+            assert arguments == list(inspect.signature(function).parameters)
+            lines = piece.file.read_text(encoding="utf-8").splitlines()
+            source = piece.source.splitlines()
+            assert lines[piece.line - 1 :][: len(source)] == source
+
+
+@pytest.mark.parametrize("model", contract.VARIANTS)
+@pytest.mark.parametrize("name", registry.OURS)
+def test_a_variant_has_its_own_functions_and_takes_the_others_from_scratch(name, model):
+    file = BACKENDS / name / f"{model}.py"
+    own = [node.name for node in ast.parse(file.read_text(encoding="utf-8")).body
+           if isinstance(node, ast.FunctionDef)]  # fmt: skip
+    for function in source_code.CONTRACT[: len(contract.SCRATCH)]:
+        pieces = source_code.find(name, function, model)
+        assert [piece.file for piece in pieces[:1]] == [file] * (function in own)
 
 
 @pytest.mark.parametrize("name", registry.OURS)
-def test_all_pieces_and_helpers_together_are_the_whole_file(name):
+def test_all_functions_and_helpers_together_are_the_whole_file(name):
     (path,) = [path for path in source_code.files(name) if path.name == "scratch.py"]
-    found = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
-    cut = {piece.name: piece.source for piece in found if piece.file == path}
+    pieces = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
     text = path.read_text(encoding="utf-8")
-    for source in cut.values():
-        text = text.replace(source, "")
-    left = ast.parse(text).body
-    assert all(isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)) for node in left), text
+    for piece in pieces:
+        if piece.file == path:
+            text = text.replace(piece.source, "")
+    rest = ast.parse(text).body
+    assert all(isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)) for node in rest), text
 
 
-def test_decorators_and_comments_above_belong_to_a_piece(foreign, tmp_path):
+def test_decorators_and_comments_above_belong_to_a_function(foreign, tmp_path):
     source = (
         "import functools\n\n# Not this one.\n\n# Why it is cached,\n# in two lines.\n"
-        "@functools.cache  # once\ndef step(x):\n    return x\n    # so it ends\n\n\n"
+        "@functools.cache  # once\ndef step(x):\n    return x\n    # the end\n\n\n"
         "forward = _loop(step)\n"
     )
     env = foreign("commented", "commented", {"commented.py": source})
@@ -95,24 +106,43 @@ def test_decorators_and_comments_above_belong_to_a_piece(foreign, tmp_path):
     )
 
 
-def test_helpers_come_with_the_piece_that_uses_them_and_by_name(capsys):
-    assert [piece.name for piece in source_code.find("numpy", "forward")] == [
-        "forward", "_hiddens", "_table", "_activation"
-    ]  # fmt: skip
-    # Through model.backward too, as NumPy's gradients reach their way back.
-    assert "_slope" in [piece.name for piece in source_code.find("numpy", "gradients")]
-    done = here(capsys, "show", "_recurrence")
-    assert "def _recurrence(inputs, H, W_hh, options):" in done.out
-    assert done.err == "There is no _recurrence in: numpy, torch, mxnet.\n"
-    assert (
-        here(capsys, "show", "_to_arrays", "--backends", "torch").out.count("def _to_arrays") == 2
-    )
+def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
+    def names(*arguments):
+        return [piece.name for piece in source_code.find(*arguments)]
+
+    assert names("numpy", "step") == ["step", "CELLS", "rnn", "activation"]
+    assert names("numpy", "forward", "fast") == ["forward", "recurrence", "rows", "activation"]
+    # Through model.backward too, which is how NumPy's gradients call their backward pass.
+    assert names("numpy", "gradients")[:4] == ["gradients", "backward", "loss_back", "CELLS_BACK"]
+    # From files beside it, if they are no part of the contract.
+    assert {"product", "split"} <= set(names("tensorflow", "forward", "fast"))
+    assert "tensor" not in names("torch", "state")
+    done = here(capsys, "show", "recurrence")
+    assert done.out.count("def recurrence(") == 3
+    assert done.err == "There is no recurrence in: torch.\n"
+    assert here(capsys, "show", "activation", "--backends", "torch").out.count("def ") == 1
+    assert here(capsys, "show", "activation", "--backends", "torch:fast").out.count("tanh_(") == 1
+
+
+@pytest.mark.parametrize("name", registry.OURS)
+def test_a_function_and_its_helpers_can_be_executed_in_the_order_of_their_file(name):
+    for function in ("step", "forward", "gradients"):
+        tree = ast.parse(source_code.join(source_code.find(name, function)))
+        defined = set()
+        for node in tree.body:
+            if isinstance(node, ast.Assign):  # such as CELLS = {"rnn": rnn}
+                used = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+                assert used <= defined
+            else:
+                defined.add(node.name)
 
 
 def test_no_framework_and_no_backend_is_imported():
     code = (
         "import sys; from rnn_scratch.cli import main as cli\n"
-        "try: cli.main(['show', 'all'])\nexcept SystemExit: pass\n"
+        "for more in ([], ['--model', 'fast'], ['--diff', 'mxnet', 'mxnet:fast']):\n"
+        "    try: cli.main(['show', 'all', *more])\n"
+        "    except SystemExit: pass\n"
         "names = ('torch', 'tensorflow', 'mxnet', 'keras', 'rnn_scratch.backends.numpy')\n"
         "sys.exit(str([name for name in names if name in sys.modules]))"
     )
@@ -125,16 +155,71 @@ def test_a_package_around_a_backend_is_not_imported_either(foreign):
     env = foreign("nested", "outer.inner.backend", {
         "outer/__init__.py": "raise RuntimeError('imported')",
         "outer/inner/__init__.py": "raise RuntimeError('imported')",
-        "outer/inner/backend/__init__.py": "from ..pieces import step as step\n"
-        "from rnn_scratch.backends.numpy import *\n",
-        "outer/inner/pieces.py": "def step(x, state, params, options):\n    return 'mine'\n",
+        "outer/inner/backend/__init__.py": "from .. import pieces as scratch\n"
+        "from rnn_scratch.backends.numpy import fast, machine\n",
+        "outer/inner/pieces.py": "from rnn_scratch.backends.numpy.scratch import *\n\n\n"
+        "def step(x, state, params, options):\n    return 'mine'\n",
     })  # fmt: skip
     done = there("show", "step", "--backends", "nested,numpy", env=env)
-    assert done.out.startswith("# nested: site/outer/inner/pieces.py:1\ndef step(")
+    assert done.out.startswith("# nested: site/outer/inner/pieces.py:1\ndef step(") or (
+        done.out.startswith("# nested: site/outer/inner/pieces.py:4\ndef step(")
+    )
     assert "def clip(grads, theta)" in there("show", "clip", "--backends", "nested", env=env).out
+    fast = there("show", "forward", "--backends", "nested:fast", env=env)
+    assert "def recurrence(" in fast.out
+    assert "def multiply(" in there("show", "multiply", "--backends", "nested", env=env).out
 
 
-def test_a_backend_without_source_is_left_out_unless_asked_for(foreign):
+ONE_FILE = '''
+from types import SimpleNamespace
+
+import a_framework_that_is_not_installed
+
+
+def _cell(x):
+    return x
+
+
+def _step(x, state, params, options):
+    return _cell(x), state
+
+
+def clip(grads, theta):
+    return grads, 0
+
+
+class fast:
+    """The optimized model."""
+
+    @staticmethod
+    def build(arrays, options):
+        return _cell(arrays)
+
+
+scratch = SimpleNamespace(step=_step, clip=clip)
+concise = SimpleNamespace(**fast.functions)
+'''
+
+
+def test_a_backend_in_one_file_whose_modules_are_objects(foreign):
+    env = foreign("single", "single", {"single.py": ONE_FILE})
+
+    def shown(*arguments):
+        return there("show", *arguments, env=env).out
+
+    assert "def _step(" in shown("step", "--backends", "single")
+    assert "def _cell(" in shown("step", "--backends", "single")
+    assert "def clip(" in shown("clip", "--backends", "single,numpy")
+    build = shown("build", "--backends", "single:fast")
+    assert build.splitlines()[1:3] == ["def _cell(x):", "    return x"]
+    assert "\n@staticmethod\ndef build(arrays, options):\n    return _cell(arrays)" in build
+    for arguments in (["step", "--model", "fast"], ["update"], ["build", "--model", "concise"]):
+        there("show", *arguments, "--backends", "single", env=env).refused(
+            f"no {arguments[0]} in: single"
+        )
+
+
+def test_a_backend_without_source_is_left_out_unless_it_is_named(foreign):
     env = foreign("ghost", "a_module_that_nobody_has", {})
     done = there("show", "step", env=env)
     assert "def step" in done.out
@@ -142,7 +227,7 @@ def test_a_backend_without_source_is_left_out_unless_asked_for(foreign):
     there("show", "step", "--backends", "ghost", env=env).refused("a_module_that_nobody_has")
 
 
-def test_a_file_that_is_no_python_is_named(foreign):
+def test_a_file_that_is_not_python_is_named(foreign):
     env = foreign("broken", "broken", {"broken.py": "def step(:\n"})
     there("show", "step", "--backends", "broken", env=env).refused(
         "broken.py, line 1", "not Python"
@@ -150,9 +235,9 @@ def test_a_file_that_is_no_python_is_named(foreign):
 
 
 def test_piped_it_is_plain_text_one_after_another(capsys):
-    done = here(capsys, "show", "step", "--backends", "torch,numpy")
+    done = here(capsys, "show", "clip", "--backends", "torch,numpy")
     sources = {
-        name: source_code.joined(source_code.find(name, "step")) for name in ("torch", "numpy")
+        name: source_code.join(source_code.find(name, "clip")) for name in ("torch", "numpy")
     }
     assert "\x1b" not in done.out
     first, second = done.out.split("\n\n\n# ")
@@ -162,10 +247,14 @@ def test_piped_it_is_plain_text_one_after_another(capsys):
     assert second == second.split("\n")[0] + "\n" + sources["numpy"] + "\n"
 
 
-def test_all_is_every_piece_that_is_taught_in_the_contract_s_order(capsys):
+def test_all_is_every_function_of_scratch_in_the_order_of_the_contract(capsys):
     out = here(capsys, "show", "all", "--backends", "torch").out
-    places = [out.index(f"\ndef {piece.__name__}(") for piece in contract.PIECES]
+    places = [out.index(f"\ndef {function.__name__}(") for function in contract.SCRATCH]
     assert places == sorted(places)
+    done = here(capsys, "show", "all", "--backends", "torch", "--model", "fast")
+    assert "class Recurrence" in done.out
+    assert "def clip" not in done.out
+    assert done.err == ""
 
 
 @pytest.mark.parametrize(("width", "beside"), [(60, 1), (131, 2), (200, 3), (400, 4)])
@@ -186,62 +275,78 @@ def test_on_a_terminal_it_is_coloured_and_nothing_is_lost(capsys, terminal):
     out = here(capsys, "show", "forward", "--backends", "mxnet").out
     assert "\x1b[" in out
     shown = [line.rstrip() for line in plain(out).splitlines()]
-    for line in source_code.joined(source_code.find("mxnet", "forward")).splitlines():
+    for line in source_code.join(source_code.find("mxnet", "forward")).splitlines():
         assert line in shown
 
 
 def test_a_difference_is_marked_within_the_line(capsys, terminal):
     terminal(220)
-    out = here(capsys, "show", "forward", "--diff", "torch", "tensorflow").out
+    out = here(capsys, "show", "gradients", "--diff", "torch", "tensorflow").out
     assert "\x1b[7" in out or ";7;" in out  # reversed
     rows = plain(out).splitlines()
-    assert any(" | " in row and "F.embedding" in row and "rows(" in row for row in rows)
-    assert any(" > " in row and "@compiled" in row for row in rows)
-    assert any(" < " in row and "summed several times" in row for row in rows)
+    assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
+    assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
+
+
+def test_scratch_is_compared_with_fast(capsys, terminal):
+    terminal(220)
+    rows = plain(here(capsys, "show", "forward", "--diff", "torch", "torch:fast").out).splitlines()
+    assert "scratch.py:" in rows[1]
+    assert "torch:fast: " in rows[1]
+    assert any(" < " in row and "outputs = []" in row for row in rows)
+    assert any(" > " in row and "class Recurrence" in row for row in rows)
 
 
 def test_piped_a_difference_is_a_unified_diff(capsys):
     out = here(capsys, "show", "train_minibatch", "--diff", "numpy", "mxnet").out
     assert "train_minibatch is the same in numpy and mxnet." in out
-    out = here(capsys, "show", "state", "--diff", "numpy", "torch").out
+    out = here(capsys, "show", "detach", "--diff", "numpy", "torch").out
     assert out.startswith("--- numpy: ")
-    assert "\n-    return (np.zeros((batch_size, num_hiddens), options.dtype),)\n" in out
-    assert "\n+    dtype = getattr(torch, options.dtype)\n" in out
+    assert "\n-    return state  # an array has no history\n" in out
+    assert "\n+    return tuple(s.detach() for s in state)" in out
+    out = here(capsys, "show", "forward", "--model", "fast", "--diff", "numpy", "mxnet:scratch").out
+    assert out.startswith("--- numpy:fast: ")
+    assert "\n+++ mxnet: " in out
 
 
-def test_lines_are_set_level():
+def test_lines_are_aligned():
     left = ["a = 1", "", "only here", "return f(x, 1)"]
     right = ["a = 1", "", "return f(x, 2)", "xyz"]
-    assert source_code.aligned(left, right) == [
+    assert source_code.align(left, right) == [
         ("a = 1", "a = 1"), ("", ""), ("only here", None),
         ("return f(x, 1)", "return f(x, 2)"), (None, "xyz"),
     ]  # fmt: skip
-    assert source_code.aligned([], ["x"]) == [(None, "x")]
+    assert source_code.align([], ["x"]) == [(None, "x")]
     for name in ("torch", "tensorflow", "mxnet"):
         texts = [
-            source_code.joined(source_code.find(each, "forward")).splitlines()
+            source_code.join(source_code.find(each, "gradients")).splitlines()
             for each in ("numpy", name)
         ]
-        rows = source_code.aligned(*texts)
+        rows = source_code.align(*texts)
         assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["stp"], ["no piece 'stp'", "Did you mean step?", "params, state, encode", "_activation"]),
+    (["stp"], ["no function 'stp'", "Did you mean step?", "params, state, encode", "activation"]),
     (["step", "--backends", "torc"], ["no backend 'torc'", "Did you mean torch?", "mxnet"]),
     (["step", "--backends", ""], ["no backend ''"]),
+    (["step", "--backends", "torch:quick"], ["no variant 'quick'", "scratch, fast, concise"]),
+    (["step", "--backends", "torc:fast"], ["no backend 'torc'"]),
+    (["clip", "--model", "fast"], ["no clip in: numpy:fast", "takes from scratch"]),
     (["step", "--diff", "torch", "nmpy"], ["no backend 'nmpy'", "numpy"]),
-    (["step", "--diff", "torch", "torch"], ["two different"]),
+    (["step", "--diff", "torch", "torch"], ["two different", "--diff torch torch:fast"]),
+    (["step", "--diff", "torch", "torch:scratch"], ["two different"]),
     (["step", "--diff", "torch", "numpy", "--backends", "mxnet"], ["--backends mxnet", "--diff"]),
     (["step", "--diff", "torch"], ["2 arguments"]),
-    (["_flat", "--backends", "torch,mxnet"], ["no piece '_flat' in torch, mxnet"]),
+    (["_transposed", "--backends", "numpy,tensorflow"], ["no function '_transposed' in numpy, te"]),
 ])  # fmt: skip
-def test_what_is_wrong_is_told(capsys, arguments, words):
+def test_error_messages(capsys, arguments, words):
     here(capsys, "show", *arguments).refused(*words)
 
 
-def test_a_name_that_is_given_twice_is_shown_once(capsys):
-    assert here(capsys, "show", "clip", "--backends", "torch, torch").out.count("def clip") == 1
+def test_a_name_that_occurs_twice_is_shown_once(capsys):
+    out = here(capsys, "show", "clip", "--backends", "torch, torch, torch:scratch").out
+    assert out.count("def clip") == 1
 
 
 def test_unknown_backend_in_python():

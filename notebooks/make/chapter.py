@@ -9,10 +9,10 @@ It is Markdown in which some lines are directives:
 ``::: imports``                  what ``scratch`` imports
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
-``::: gains``                    the measured gains of the optimisations, as a table
+``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
 ``::: solution`` ... ``:::``     left out of the student's copy
-``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimisation:
+``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
     a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
 
 The placeholders of ``names`` may stand anywhere.
@@ -114,13 +114,11 @@ def applies(part: Part, backend: str) -> bool:
         return not backends or backend in backends
     if part.kind == "optimization":
         return optimization(part)[0] in optimizations.names(backend)
-    if part.kind in ("bug", "fix") and backend not in registry.OURS:
-        return False
-    return True
+    return backend in registry.OURS or part.kind not in ("bug", "fix")
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
-    """The name in an optimisation's directive, and the functions that it may replace."""
+    """The name in an optimization's directive, and the functions that it may replace."""
     name, _, functions = part.argument.partition(": ")
     return name, functions.split()
 

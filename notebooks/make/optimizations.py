@@ -1,8 +1,8 @@
-"""The optimisations in the backends' ``fast``: their names, their code, and what they gain.
+"""The optimizations in the backends' ``fast``: their names, their code, and what they gain.
 
-An optimisation is a comment in ``fast``, or in a file beside it that only ``fast`` uses, that begins
-with a name and a colon: ``# In place: new memory costs more than the additions.`` It extends to the
-end of its block.
+An optimization is a comment in ``fast``, or in a file beside it that only ``fast`` uses, that starts
+with a name and a colon: ``# In place: new memory costs more than the additions.`` It extends to
+the end of its block.
 """
 
 import ast
@@ -23,7 +23,7 @@ NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: "
 
 
 class Optimization(NamedTuple):
-    """One comment that names an optimisation, with the code under it."""
+    """One comment that names an optimization, with the code under it."""
 
     name: str
     file: Path
@@ -32,7 +32,7 @@ class Optimization(NamedTuple):
 
 
 def find(backend: str) -> list[Optimization]:
-    """The optimisations of a backend, in the order of their files; one may be in several places."""
+    """The optimizations of a backend, in the order of their files; one may be in several places."""
     try:
         paths = source_code.files(backend)
     except RNNScratchError:
@@ -43,12 +43,12 @@ def find(backend: str) -> list[Optimization]:
 
 
 def names(backend: str) -> list[str]:
-    """The names of a backend's optimisations, each once."""
+    """The names of a backend's optimizations, each once."""
     return list(dict.fromkeys(each.name for each in find(backend)))
 
 
 def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
-    """The code of an optimisation as a diff against the function of ``scratch`` that it replaces.
+    """The code of an optimization as a diff against the function of ``scratch`` that it replaces.
 
     `replaces` names functions: one of the same name as the function that contains the code comes
     first, then the first of those that the backend's ``scratch`` has.
@@ -62,7 +62,7 @@ def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
 
 
 def gains(backend: str, record: Path = RECORD) -> Cells | None:
-    """The measured gains of a backend's optimisations as a table; None where there are none."""
+    """The measured gains of a backend's optimizations as a table; None where there are none."""
     if not record.exists():
         return None
     rows = json.loads(record.read_text(encoding="utf-8"))["backends"].get(backend)

@@ -38,7 +38,7 @@ class Output(NamedTuple):
 
 
 def rows(sources: Sequence[Sequence[str]]) -> list[list[int]]:
-    """For each text the rows, from 0, of its lines in a display with corresponding lines aligned."""
+    """For each text the rows of its lines, from 0, where corresponding lines are aligned."""
     # table[r][n] is the number of the line of text n on row r. Each text is aligned with those
     # before it, where the first line of a row represents the row.
     table: list[dict[int, int]] = [{0: line} for line in range(len(sources[0]))]

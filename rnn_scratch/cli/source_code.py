@@ -188,18 +188,18 @@ def _variant(package: str, model: str) -> Definition | None:
     if model in _definitions(tree):
         return Definition(package, path, model)
     for node in tree.body:
-        for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        for alias in node.names:
             if model != (alias.asname or alias.name):
                 continue
             if isinstance(node, ast.Import):
-                origin, module = "", alias.name
-            else:
-                origin = _origin(node, Definition(package, path, ""))
-                module = f"{origin}.{alias.name}"
-            if file := _locate(module):
-                return Definition(module, file, "")
-            if origin:
-                return _resolve(origin, alias.name, set())
+                file = _locate(alias.name)
+                return Definition(alias.name, file, "") if file else None
+            origin = _origin(node, Definition(package, path, ""))
+            if file := _locate(f"{origin}.{alias.name}"):
+                return Definition(f"{origin}.{alias.name}", file, "")
+            return _resolve(origin, alias.name, set())
     return None
 
 

@@ -1,11 +1,12 @@
 """Measurements for the chapter's exercises: `python tests/tools/exercises.py FILE [NAME ...]`.
 
-Every figure of the worked solutions comes from the file that this writes. The runs are of the
-built-in text, so that they can be made again anywhere, with the NumPy backend, on one thread.
-Without names all is measured, some fifteen minutes' work; with names, only those, and the rest of
-the file stays as it is.
+All values in the worked solutions come from the file that this writes. The runs train on the
+built-in text, so that they can be repeated anywhere, with the NumPy backend, on one thread. Without
+names everything is measured, which takes about fifteen minutes; with names, only these, and the
+rest of the file stays as it is.
 """
 
+import dataclasses
 import itertools
 import json
 import re
@@ -19,14 +20,15 @@ import numpy as np
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, RNNScratchError, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.contract import RNNScratchError, Update
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs import training
+from rnn_scratch.runs.setup import Place, set_up
 from rnn_scratch.settings import make
 from rnn_scratch.system import host, processes
-from rnn_scratch.text import corpus, minibatches, vocabulary
+from rnn_scratch.text import corpus, minibatches
 
+MODEL = "fast"  # the same numbers as scratch, in less time
 BASE = {"num_hiddens": 256, "num_epochs": 300, "valid_tokens": 5_000}
 RUNS = {
     "64 hidden units": {"num_hiddens": 64},
@@ -41,123 +43,115 @@ RUNS = {
 # The seeds are those of the runs with one-hot vectors below.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
-# Without clipping much is luck, and few seeds show little. The first of these is BASE itself.
+# Without clipping much depends on chance, and few seeds show little. The first is BASE itself.
 for activation, seed in itertools.product(("tanh", "relu"), range(6)):
-    given = {"activation": activation, "seed": seed}
+    settings = {"activation": activation, "seed": seed}
     if seed < 3:
-        RUNS[f"{activation}, seed {seed}"] = given
-    RUNS[f"{activation}, not clipped, seed {seed}"] = {**given, "theta": None}
+        RUNS[f"{activation}, seed {seed}"] = settings
+    RUNS[f"{activation}, not clipped, seed {seed}"] = {**settings, "theta": None}
 for activation in ("tanh", "relu"):
-    given = {"activation": activation, "sigma": 0.07, "num_epochs": 60}
-    RUNS[f"{activation}, sigma 0.07"] = given
-    RUNS[f"{activation}, not clipped, sigma 0.07"] = {**given, "theta": None}
+    settings = {"activation": activation, "sigma": 0.07, "num_epochs": 60}
+    RUNS[f"{activation}, sigma 0.07"] = settings
+    RUNS[f"{activation}, not clipped, sigma 0.07"] = {**settings, "theta": None}
 REACHES = (1, 2, 4, 8)  # minibatches that a gradient goes back through
 
 
 def run(settings):
-    """A run's settings, its perplexities, and how it ended."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder, "run")
-        given = {**BASE, **settings}
+    """A run's settings, its perplexities, and its outcome."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, "run")
+        options = {"model": MODEL, "corpus": "tide-clock", "threads": 1, "run": folder}
         try:
-            rnn_scratch.train("numpy", corpus="tide-clock", threads=1, run=place, **given)
+            rnn_scratch.train("numpy", **options, **{**BASE, **settings})
         except RNNScratchError as error:
-            if error.exit_code != 1:  # that it diverges is an answer; anything else is a mistake
+            if error.exit_code != 1:  # divergence is a result; anything else is a mistake
                 raise
-        history, record = run_folder.history(place), run_folder.read(place)
+        history, record = run_folder.history(folder), run_folder.read(folder)
     return {
         "settings": record["settings"],
+        "model": MODEL,
         "outcome": record["sessions"][-1]["outcome"],
         "epochs": len(history),
-        "perplexity": [figure(row.perplexity) for row in history],
-        "held out": [figure(row.valid_perplexity) for row in history],
+        "perplexity": [rounded(row.perplexity) for row in history],
+        "held out": [rounded(row.valid_perplexity) for row in history],
         "seconds": round(sum(row.seconds for row in history), 2),
     }
 
 
-def figure(perplexity):
-    """As many digits as a page could quote."""
+def rounded(perplexity):
+    """A perplexity with the digits that a page could print."""
     return None if perplexity is None else float(f"{perplexity:.4g}")
 
 
 def not_detached(name, reach):
-    """Yield what comes of gradients that go back through the last `reach` minibatches.
+    """Yield the result of gradients that go back through the last `reach` minibatches.
 
-    The windows of a row are contiguous, so that the state before the oldest of them, and all
-    their tokens in a line, are what an uncut graph would hold; it is computed with the parameters
-    as they are now.
+    The subsequences of a row are contiguous, so that the state before the oldest of them, and all
+    their tokens, are what a graph with the whole history would contain; it is computed with the
+    present parameters.
     """
     settings = make({"num_hiddens": 128, "num_epochs": 60, "num_steps": 10})
-    backend, _ = registry.start(name, 1)
-    text = vocabulary.normalize(corpus.load("tide-clock", print).content, settings.normalize)
-    vocab = vocabulary.build(text)
-    tokens = vocabulary.encode(text, vocab)[: settings.max_tokens]
-    model = backend.scratch(initial(len(vocab), 128, settings.sigma, 0), Options())
-    seconds, loss = [], 0.0
+    text = corpus.load("tide-clock", print)
+    setup = set_up(settings, Place(name, MODEL, "cpu", threads=1), text)
+    machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
+        batches = list(minibatches.of_epoch(setup.text.train, settings, epoch))
         start = time.perf_counter()
-        loss = train_epoch_not_detached(
-            backend,
-            model,
-            list(
-                minibatches.of_epoch(
-                    tokens, settings.batch_size, settings.num_steps, "sequential", 0, epoch
-                )
-            ),
-            reach,
-        )
-        backend.synchronize("cpu")
+        losses = train_epoch_not_detached(setup.backend, model, batches, reach)
+        machine.synchronize(list(model.params.values()), "cpu")
         seconds.append(time.perf_counter() - start)
     yield {
-        "perplexity": figure(training.perplexity(loss)),
+        "perplexity": rounded(training.perplexity(sum(losses) / len(losses))),
         "seconds": round(statistics.median(seconds), 4),
-        "environment": backend.environment(),
+        "model": MODEL,
+        "environment": machine.environment(),
     }
 
 
 def train_epoch_not_detached(backend, model, batches, reach):
-    """Mean loss of an epoch whose gradients go back through the last `reach` minibatches."""
-    options, how, losses = model.options, Update(), []
-    states = [model.state(len(batches[0][0]), model.num_hiddens, options)]
+    """The losses of an epoch whose gradients go back through the last `reach` minibatches."""
+    scratch, machine, how, losses = backend.scratch, backend.machine, Update(), []
+    states = [model.state(len(batches[0][0]))]
     for number, (_, Y) in enumerate(batches):
         oldest = max(0, number + 1 - reach)
         X = np.concatenate([x for x, _ in batches[oldest : number + 1]], axis=1)
 
-        def forward(*given, last=Y.size):
-            logits, state = model.forward(*given)
-            return logits[-last:], state  # only the newest minibatch's loss is asked for
+        def forward(tokens, state, last=Y.size):
+            logits, state = model.forward(tokens, state)
+            return logits[-last:], state  # only the newest minibatch has a loss
 
-        mean, grads, state = backend.gradients(
-            # The way back is autograd's: a model's own is of all time steps' losses.
-            model._replace(forward=forward, backward=None),
-            backend.tensor(X, "cpu"), backend.tensor(Y, "cpu"), states[oldest],
+        mean, grads, state = scratch.gradients(
+            # The framework differentiates: a backward pass of the model's own is that of the
+            # losses of all time steps.
+            dataclasses.replace(model, forward=forward, backward=None),
+            machine.tensor(X, "cpu"), machine.tensor(Y, "cpu"), states[oldest],
         )  # fmt: skip
-        grads, _ = backend.clip(grads, how.theta)
-        backend.update(model.params, grads, how.lr, how.grid)
+        grads, _ = scratch.clip(grads, how.theta)
+        scratch.update(model.params, grads, how.lr, how.grid)
         states.append(state)
         losses.append(float(mean))
-    return sum(losses) / len(losses)
+    return losses
 
 
 def main():
-    """Measure what is asked for."""
+    """Measure what the command line names, or everything."""
     file, names = Path(sys.argv[1]), sys.argv[2:]
-    found = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
-    found["machine"] = host.describe()
-    found.setdefault("runs", {})
-    found.setdefault("not detached", {})
+    record = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
+    record["machine"] = host.describe()
+    record.setdefault("runs", {})
+    record.setdefault("not detached", {})
     for name in [name for name in RUNS if not names or name in names]:
-        found["runs"][name] = run(RUNS[name])
-        print(name, found["runs"][name]["outcome"], found["runs"][name]["perplexity"][-1:])
+        record["runs"][name] = run(RUNS[name])
+        print(name, record["runs"][name]["outcome"], record["runs"][name]["perplexity"][-1:])
     for name in [name for name in registry.OURS[1:] if not names or name in names]:
-        found["not detached"][name] = {}
+        record["not detached"][name] = {}
         for reach in REACHES:
-            (answer,) = processes.ask("exercises:not_detached", name, reach, timeout=3600)
-            found["not detached"][name][str(reach)] = answer
-            print(name, reach, answer)
-    found["runs"] = {name: found["runs"][name] for name in RUNS if name in found["runs"]}
+            (result,) = processes.ask("tools.exercises:not_detached", name, reach, timeout=3600)
+            record["not detached"][name][str(reach)] = result
+            print(name, reach, result)
+    record["runs"] = {name: record["runs"][name] for name in RUNS if name in record["runs"]}
     lists = re.compile(r"\[[^\[\]{}]*\]")  # of numbers: each on one line
-    text = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(found, indent=1))
+    text = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
     file.write_text(text + "\n", encoding="utf-8")
 
 
