@@ -32,13 +32,15 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 )
 @click.option(
     "--device",
+    metavar="NAME",
     default="cpu",
     show_default=True,
-    help="Device to use: cpu, cuda, mps or another that the backends have; auto: each one's best.",
+    help="Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1),
+    metavar="N",
     default=1,
     show_default=True,
     help="Number of threads, the same for all.",
@@ -46,6 +48,7 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 @click.option(
     "--repeats",
     type=click.IntRange(1),
+    metavar="N",
     default=5,
     show_default=True,
     help="Number of processes in which each is timed.",
@@ -53,6 +56,7 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 @click.option(
     "--seeds",
     type=click.IntRange(1),
+    metavar="N",
     default=1,
     show_default=True,
     help="Number of random seeds to train with, for mean and deviation.",
@@ -70,9 +74,10 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
     default=900,
     show_default=True,
-    help="Seconds without progress after which a process is stopped.",
+    help="Time without progress after which a process is stopped.",
 )
 @click.option("--tf32", is_flag=True, help="Let a GPU multiply in TF32.")
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")

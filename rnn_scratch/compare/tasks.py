@@ -64,7 +64,8 @@ def train(*values: Any) -> Iterator[Event]:
     """Train as the settings say: events ``ready``, ``checked``, an ``epoch`` each, ``trained``.
 
     An epoch has the loss of every minibatch. Ends early with ``not offered`` where the backend
-    lacks this variant, after ``checked`` where the check has failures, and with ``failed``.
+    lacks this variant, after ``checked`` where the check has failures, and with ``failed``. A
+    ``comparison`` during the check only shows that it advances.
     """
     return _with_failure(_train(Task(*values)))
 
@@ -99,9 +100,10 @@ def _train(task: Task) -> Iterator[Event]:
     yield ready
     if task.check:
         case = (task.settings["activation"], task.settings["embedding"])
-        rows = list(
-            pieces.check(task.backend, setup.backend, task.model, setup.place.device, only=case)
-        )
+        rows, place = [], setup.place
+        for row in pieces.check(task.backend, setup.backend, task.model, place.device, only=case):
+            rows.append(row)
+            yield {"event": "comparison", "comparison": len(rows)}
         failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
         yield {"event": "checked", "comparisons": len(rows), "failures": failures}
         if failures:

@@ -17,16 +17,16 @@ Cells = list[list[str]]  # a heading, then rows
 
 
 def tables(record: Record) -> dict[str, Cells]:
-    """All tables of a record, by title."""
-    cells = {
+    """The tables of a record that have a row, by title."""
+    all_tables = {
         "Speed of training": speed_cells(record),
         "Start, generation, memory": other_cells(record),
         "Quality": quality_cells(record),
     }
     if "against" in record:
         title = f"Compared with the comparison of {record['against']['started']}"
-        cells[title] = against_cells(record)
-    return cells
+        all_tables[title] = against_cells(record)
+    return {title: cells for title, cells in all_tables.items() if len(cells) > 1}
 
 
 def speed_cells(record: Record) -> Cells:
@@ -145,7 +145,7 @@ def setting_lines(record: Record) -> list[str]:
         f"B {settings['batch_size']}, T {settings['num_steps']}, H {settings['num_hiddens']}, "
         f"V {record['text']['vocabulary']}; {settings['sampling']} sampling of "
         f"{record['text']['train_tokens']:,} characters of {record['text']['corpus']}; "
-        f"{settings['num_epochs']} epochs",
+        f"epochs: {settings['num_epochs']}",
         f"models: {'; '.join(f'{model}: {DESCRIPTIONS[model]}' for model in plan['models'])}",
         *(f"{backend}: {versions}" for backend, versions in _versions(record).items()),
         f"started {record['started']}, {record['outcome']}; {record['command']}",
