@@ -1,65 +1,84 @@
-"""Every backend against the reference, by the same code that `rnn-scratch check` runs."""
+"""Every model against the reference, by the same code that `rnn-scratch check` runs."""
 
 import numpy as np
 import pytest
 
 from rnn_scratch import registry
-from rnn_scratch.check import cases, checks
-from rnn_scratch.check import pieces as parity
-from rnn_scratch.check import whole as training
+from rnn_scratch.check import cases, checks, pieces, whole
 from rnn_scratch.check.cases import Row, worst
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import VARIANTS, Options, Update
 from rnn_scratch.initial import initial
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
 
-def assert_parity(rows):
-    off = [row for row in rows if not row.passed]
-    assert not off, "\n".join(map(str, off))
-
-
-def test_scratch_equals_the_reference(backend):
-    rows = list(parity.hold(backend, "scratch"))
-    assert_parity(rows)
-    told = {row.piece for row in rows}
-    pieces = {"params", "state", "encode", "step", "forward", "loss", "clip", "update",
-              "gradients", "train_epoch", "evaluate", "predict"}  # fmt: skip
-    assert pieces <= told
-
-
-def test_concise_equals_the_reference(candidate):
-    rows = list(parity.hold(registry.load(candidate), "concise"))
-    assert_parity(rows)
-    offered = [row for row in rows if row.piece != "concise"]
+@pytest.mark.parametrize("model", VARIANTS)
+def test_a_model_equals_the_reference(backend, backend_name, device, model):
+    rows = list(pieces.check(backend_name, backend, model, device))
+    failures = [row for row in rows if not row.passed]
+    assert not failures, "\n".join(map(str, failures))
+    offered = [row for row in rows if row.offered]
+    if (backend_name, model) == ("numpy", "concise"):
+        assert {row.piece for row in offered} == {"signature"}
+        return
+    expected = {*pieces.PIECES[model], *pieces.ONCE[model]} - {pieces.detach}
+    assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
     assert {"float32 tanh", "float32 relu"} <= {row.case for row in offered}
 
 
 def test_numpy_says_that_it_has_no_layers():
-    (row, *_) = parity.hold(registry.load("numpy"), "concise")
-    assert row.piece == "concise"
-    assert "no recurrent layer" in row.note
+    rows = list(pieces.check("numpy", registry.load("numpy"), "concise"))
+    reasons = {row.note for row in rows if not row.offered}
+    assert len(reasons) == 1
+    assert "no recurrent layer" in reasons.pop()
 
 
-def test_a_layer_that_cannot_do_float64_says_so(asked_backends):
-    if "mxnet" not in asked_backends:
+def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
+    if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    rows = list(parity.hold(registry.load("mxnet"), "concise"))
-    (refused,) = (row for row in rows if row.piece == "concise")
-    assert refused.case == "float64 relu"
-    assert "computes relu in float32" in refused.note
+    rows = list(pieces.check("mxnet", registry.load("mxnet"), "concise", only=("relu", 0)))
+    (refusal,) = (row for row in rows if not row.offered)
+    assert refusal.case == "float64 relu"
+    assert "computes relu on the CPU in float32" in refusal.note
 
 
-def test_the_clip_acts_in_some_updates_and_not_in_others():
-    # A check in which it never acts, or always, proves nothing about it.
+def test_a_variant_that_a_backend_lacks_is_not_offered():
+    numpy = registry.load("numpy")
+
+    class Backend:
+        scratch, machine = numpy.scratch, numpy.machine
+
+    rows = list(pieces.check("plain", Backend, "fast"))
+    assert rows
+    assert all(row.passed and not row.offered for row in rows)
+    assert {row.note for row in rows} == {"The plain backend has no fast model."}
+
+
+def test_a_device_that_a_backend_lacks_is_a_failure():
+    (*_, row) = checks.rows("numpy", "scratch", "cuda")
+    assert (row.piece, row.passed) == ("backend", False)
+    assert "--device is cuda" in row.where
+
+
+def test_tolerances_depend_on_dtype_and_device():
+    assert cases.tolerance(1e-14, "float64", "cpu") == cases.tolerance(1e-14, "float64", "cuda")
+    on_cpu, on_cuda = (cases.tolerance(1e-14, "float32", device) for device in ("cpu", "cuda"))
+    assert 1e-6 < on_cpu < on_cuda < cases.tolerance(1e-14, "float32", "mps") < 1e-3
+    assert cases.tolerance(0, "float32", "mps") == 0
+
+
+def test_some_updates_are_clipped_and_others_are_not():
+    # A check in which none or all are clipped proves nothing about clipping.
     reference = registry.load("numpy")
-    tokens, _ = training.built_in_text(0)
+    tokens, _ = whole.built_in_text(0)
     for activation in ("tanh", "relu"):
-        case = cases.make_case(reference, "scratch", Options(activation, "float64"))
-        for sampling in ("sequential", "random"):
-            batches = minibatches.of_epoch(tokens, cases.B, cases.T, sampling, 0, 1)
-            how = Update(training.LR, training.THETA, None)
-            acted = training.clip_acts(case, list(batches)[:100], how, sampling == "sequential")
-            assert 10 < sum(acted) < 95
+        options = Options(cases.H, activation=activation, dtype="float64")
+        case = cases.make_case("numpy", reference, "scratch", options)
+        for settings in (whole.SEQUENTIAL, whole.RANDOM):
+            batches = list(minibatches.of_epoch(tokens, settings, 1))[:100]
+            carry = minibatches.carries(settings.sampling)
+            how = Update(whole.LR, whole.THETA, None)
+            assert 10 < sum(whole.clipped_updates(case, batches, how, carry)) < 95
 
 
 def test_sizes_cannot_hide_a_mistake():
@@ -67,65 +86,80 @@ def test_sizes_cannot_hide_a_mistake():
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, time_machine, sampling):
-    backends = registry.load("numpy"), registry.load(candidate)
+def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machine, sampling):
+    require_float64(candidate, device)
     tokens, vocab = time_machine
-    arrays = initial(len(vocab), 512, 0.01, 0)
+    arrays, settings = initial(len(vocab), 512, 0.01, 0), Settings(sampling=sampling)
     batches = [
-        pair
-        for epoch in (1, 2)
-        for pair in minibatches.of_epoch(tokens, 32, 35, sampling, 0, epoch)
-    ]
+        pair for epoch in (1, 2) for pair in minibatches.of_epoch(tokens, settings, epoch)
+    ]  # fmt: skip
     carry = minibatches.carries(sampling)
+
+    def train(name, model, device, updates):
+        backend = registry.load(name)
+        options = Options(512, dtype="float64", device=device)
+        network = registry.build(name, backend, model, arrays, options)
+        backend.scratch.train_epoch(network, batches[:updates], Update(), carry)
+        return network.to_arrays(network.params)
+
     for updates, allowed in ((1, 1e-14), (10, 1e-12)):
-        found = []
-        for backend in backends:
-            model = backend.scratch(arrays, Options("tanh", "float64"))
-            backend.train_epoch(model, batches[:updates], Update(), carry)
-            found.append(model.to_arrays(model.params))
-        difference, where = worst(*found)
-        assert difference <= allowed, where
+        expected = train("numpy", "scratch", "cpu", updates)
+        for model in ("scratch", "fast"):
+            try:
+                actual = train(candidate, model, device, updates)
+            except registry.NotOffered:
+                continue
+            difference, where = worst(expected, actual)
+            assert difference <= allowed, (model, where)
 
 
-def test_perplexities_of_many_epochs_agree(candidate, time_machine):
-    # Ten of the hundred epochs for which this holds: they take the test run's time.
+def test_perplexities_of_many_epochs_agree(candidate, device, time_machine):
+    # Ten of the hundred epochs for which this holds, because of the time.
+    require_float64(candidate, device)
     tokens, vocab = time_machine
     arrays = initial(len(vocab), 128, 0.01, 0)
-    losses = []
-    for backend in (registry.load("numpy"), registry.load(candidate)):
-        model = backend.scratch(arrays, Options("tanh", "float64"))
-        losses.append([])
-        for epoch in range(1, 11):
-            batches = minibatches.of_epoch(tokens, 32, 35, "sequential", 0, epoch)
-            summed, count, _ = backend.train_epoch(model, batches, Update(), True)
-            losses[-1].append(summed / count)
-    np.testing.assert_allclose(np.exp(losses[0]), np.exp(losses[1]), rtol=1e-9)
+
+    def losses(name, device):
+        scratch = registry.load(name).scratch
+        model = scratch.build(arrays, Options(128, dtype="float64", device=device))
+        epochs = (minibatches.of_epoch(tokens, Settings(), epoch) for epoch in range(1, 11))
+        return [
+            np.mean(scratch.train_epoch(model, batches, Update(), True)[0]) for batches in epochs
+        ]
+
+    expected, actual = losses("numpy", "cpu"), losses(candidate, device)
+    np.testing.assert_allclose(np.exp(actual), np.exp(expected), rtol=1e-9)
+
+
+def require_float64(name, device):
+    if device not in registry.load(name).machine.devices("float64"):
+        pytest.skip(f"{device} has no float64")
 
 
 def test_worst_names_the_element():
     expected = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
-    found = {"W": np.array([[0, 0, 0], [0, -0.5, 0]]), "b": np.array([0, 0.25, 0])}
-    assert worst(expected, found) == (0.5, "W[1, 1]")
+    actual = {"W": np.array([[0, 0, 0], [0, -0.5, 0]]), "b": np.array([0, 0.25, 0])}
+    assert worst(expected, actual) == (0.5, "W[1, 1]")
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("actual", "message"),
     [
-        (np.zeros((3, 2)), "shape (3, 2) in place of (2, 3)"),
-        (np.zeros((2, 3), np.float32), "float32 in place of float64"),
+        (np.zeros((3, 2)), "shape (3, 2) instead of (2, 3)"),
+        (np.zeros((2, 3), np.float32), "float32 instead of float64"),
         (np.full((2, 3), np.nan), "[0, 0] nan"),
     ],
 )
-def test_worst_says_why_things_cannot_be_compared(found, words):
-    assert worst(np.zeros((2, 3)), found) == (None, words)
-    assert not Row("step", "logits", "", *worst(np.zeros((2, 3)), found), 1.0).passed
+def test_worst_says_why_things_cannot_be_compared(actual, message):
+    assert worst(np.zeros((2, 3)), actual) == (None, message)
+    assert not Row("step", "logits", "", *worst(np.zeros((2, 3)), actual), 1.0).passed
 
 
 def test_worst_notices_a_missing_name():
     assert worst({"W": np.zeros(1), "b": np.zeros(1)}, {"W": np.zeros(1)})[0] is None
 
 
-def test_collapse_keeps_everything_that_is_off():
+def test_collapse_keeps_every_failure():
     rows = [
         Row("step", "logits", "float64 tanh", 1.0, "", 0.5),
         Row("step", "state", "float64 tanh", 2.0, "", 0.5),
@@ -133,6 +167,15 @@ def test_collapse_keeps_everything_that_is_off():
         Row("loss", "mean", "float64 relu", 0.2, "", 0.5),
     ]
     assert checks.collapse(rows) == [rows[0], rows[1], rows[3]]
+
+
+@pytest.mark.parametrize("arguments", [["--lr", "0.5"], ["--no-clip"], ["--text", "x.txt"]])
+def test_settings_require_exact_mode(capsys, arguments):
+    from rnn_scratch.cli.main import main
+
+    with pytest.raises(SystemExit):
+        main(["check", "numpy", *arguments])
+    assert "requires --exact" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):
 def test_each_piece_has_a_mistake():
     rows = pieces.check("numpy", registry.load("numpy"), only=("relu", 0))
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
-    assert {row.piece for row in rows} - detected == {"state", "encode", "evaluate"}
+    assert {row.piece for row in rows} <= detected
 
 
 # Mistakes in the core, which reference and candidate share: values pinned in tests detect them.

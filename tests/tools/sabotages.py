@@ -98,6 +98,14 @@ SABOTAGES = [
     }),
     Sabotage("the last loss only", "train_epoch", "losses",
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
+    Sabotage("a state of ones", "state", "zeros",
+             everywhere("zeros((batch_size", "ones((batch_size")),
+    Sabotage("one vector for all characters", "encode", "vectors", {
+        **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
+        "numpy": (")[tokens]", ")[tokens * 0]"),
+    }),
+    Sabotage("means added up instead of sums", "evaluate", "state carried",
+             everywhere(" * X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
              everywhere("choose(array(logits)[0])", "choose(array(logits)[:, 0])")),
     Sabotage("W_hh transposed in the step", "step", "logits", {
