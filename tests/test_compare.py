@@ -467,8 +467,8 @@ def test_records_of_the_former_format_are_read_and_those_of_a_later_one_refused(
     candidate["model"] = "scratch"
     candidate["check"]["off"] = candidate["check"].pop("failures")
     pairs = [[1.0, 2.0]]
-    for record_, key in ((expected, "own_layer"), (record, "beside")):
-        (speed,) = record_["candidates"][0]["speed"]
+    for version, key in ((expected, "own_layer"), (record, "beside")):
+        (speed,) = version["candidates"][0]["speed"]
         speed["rounds"][0][key] = {"minibatches": pairs, "generation": pairs}
     Path("old/comparison.json").write_text(json.dumps(record))
     assert comparison.read(Path("old")) == expected

@@ -86,6 +86,12 @@ def test_a_candidate_without_a_round_has_a_row_without_figures():
     assert words.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
 
 
+def test_a_table_without_rows_is_left_out():
+    record = make_record(("numpy", "scratch", []))
+    record["candidates"][0] |= {"state": "failed", "reason": "it was killed"}
+    assert list(words.tables(record)) == ["Speed of training", "Quality"]
+
+
 def test_several_seeds():
     record = make_record(("numpy", "scratch", []))
     record["candidates"][0]["trainings"] = [

@@ -15,7 +15,7 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import Model, RNNScratchError, Tensor
+from ..contract import Arrays, Model, RNNScratchError, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
@@ -109,16 +109,17 @@ def _train(task: Task) -> Iterator[Event]:
         if failures:
             return
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
-    parameters, seen = digest(setup.model.to_arrays(setup.model.params)), Digest()
+    parameters = digest(setup.model.to_arrays(setup.model.params))
+    batches_digest = Digest()
     try:
-        for trained in training.epochs(setup, 0, seen):
+        for trained in training.epochs(setup, 0, batches_digest):
             yield {"event": "epoch", "epoch": trained.epoch.epoch, "losses": trained.losses}
     except RNNScratchError as error:  # its advice is about checkpoints, and there are none here
         raise RNNScratchError(str(error).split(". ")[0]) from error
     yield {
         "event": "trained",
         "parameters": parameters,
-        "minibatches seen": str(seen),
+        "minibatches seen": str(batches_digest),
         "samples": training.predictions(setup),
     }
 
@@ -126,54 +127,65 @@ def _train(task: Task) -> Iterator[Event]:
 def _take_times(task: Task) -> Iterator[Event]:
     setup, ready = _start(task)
     yield ready
-    backend, model, settings = setup.backend, setup.model, setup.settings
-    backend.machine.set_tf32(task.tf32)
-    arrays = model.to_arrays(model.params)
-    batches, seen = list(minibatches.of_epoch(setup.text.train, settings, 1)), Digest()
-    for X, Y in batches:
-        seen.minibatch(X, Y)
-    first = partial(_epoch, setup, model, batches[:1])
+    setup.backend.machine.set_tf32(task.tf32)
+    arrays = setup.model.to_arrays(setup.model.params)
+    batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        yield from _alone(setup, batches, arrays)
+        if task.own_layer:
+            yield from _with_own_layer(setup, batches, arrays)
+
+
+def _alone(setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays) -> Iterator[Event]:
+    seconds, model = partial(_seconds, setup), setup.model
     epoch = partial(_epoch, setup, model, batches)
     generate = partial(_generate, setup, model)
     products = _products(setup)
-    seconds = partial(_seconds, setup)
-
-    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        first_seconds = seconds(first)
-        for work in (epoch, products, generate):  # to warm up
-            seconds(work)
-        epochs: list[float] = []
-        limits: list[float] = []
-        for turn in _turns():
-            epochs.append(seconds(epoch) / len(batches))
-            limits.append(seconds(products))
-            yield {"event": "turn", "turn": turn}
-        generation = [seconds(generate) / GENERATED for _ in range(TURNS)]
+    batches_digest = Digest()
+    for X, Y in batches:
+        batches_digest.minibatch(X, Y)
+    first = seconds(partial(_epoch, setup, model, batches[:1]))
+    for work in (epoch, products, generate):  # to warm up
+        seconds(work)
+    epochs: list[float] = []
+    limits: list[float] = []
+    for turn in _turns():
+        epochs.append(seconds(epoch) / len(batches))
+        limits.append(seconds(products))
+        yield {"event": "turn", "turn": turn}
     yield {
         "event": "timed",
         "parameters": digest(arrays),
-        "minibatches seen": str(seen),
-        "first": first_seconds,
+        "minibatches seen": str(batches_digest),
+        "first": first,
         "minibatches": epochs,
         "products": limits,
-        "generation": generation,
+        "generation": [seconds(generate) / GENERATED for _ in range(TURNS)],
         "memory": host.peak_memory(),
-        "device_memory": backend.machine.memory(setup.place.device),
+        "device_memory": setup.backend.machine.memory(setup.place.device),
     }
-    if not task.own_layer:
-        return
-    layer = registry.build(task.backend, backend, "concise", arrays, model.options)
-    both_epochs = (epoch, partial(_epoch, setup, layer, batches))
-    both_generate = (generate, partial(_generate, setup, layer))
-    with np.errstate(all="ignore"):
-        for work in (both_epochs[1], both_generate[1]):  # to warm up
-            seconds(work)
-        pairs: list[list[float]] = []
-        for turn in _turns():
-            pairs.append([seconds(work) / len(batches) for work in both_epochs])
-            yield {"event": "turn", "turn": len(epochs) + turn}
-        generations = [[seconds(work) / GENERATED for work in both_generate] for _ in range(TURNS)]
-    yield {"event": "own layer", "minibatches": pairs, "generation": generations}
+
+
+def _with_own_layer(
+    setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays
+) -> Iterator[Event]:
+    seconds = partial(_seconds, setup)
+    layer = registry.build(
+        setup.place.backend, setup.backend, "concise", arrays, setup.model.options
+    )
+    epochs = [partial(_epoch, setup, model, batches) for model in (setup.model, layer)]
+    generations = [partial(_generate, setup, model) for model in (setup.model, layer)]
+    for work in (epochs[1], generations[1]):  # to warm up
+        seconds(work)
+    pairs: list[list[float]] = []
+    for turn in _turns():
+        pairs.append([seconds(work) / len(batches) for work in epochs])
+        yield {"event": "turn", "turn": turn}
+    yield {
+        "event": "own layer",
+        "minibatches": pairs,
+        "generation": [[seconds(work) / GENERATED for work in generations] for _ in range(TURNS)],
+    }
 
 
 def _start(task: Task) -> tuple[Setup, Event]:
