@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,19 @@ def test_its_source_is_shown(plain):
     assert f"# plain: {Path('site', 'plain_rnn.py')}:" in done.out
     (source,) = (text for _, text in blocks("python") if "def step(" in text)
     assert re.search(r"def step\(.*?\n\n\n", source, re.DOTALL)[0].strip() in done.out
+
+
+def test_the_pages_include_it_on_request(plain):
+    program = """
+    from make import site
+    pages = site.pages(["numpy", "plain"], lambda formula, *more: formula)
+    print(pages["chapter.md"].decode())
+    """
+    variables = {**plain, "PYTHONPATH": f"{plain['PYTHONPATH']}:{CLONE / 'notebooks'}"}
+    done = there(program=("-c", textwrap.dedent(program)), env=variables, cwd=CLONE)
+    assert done.code == 0, done.err
+    assert "plain_rnn.py, line" in done.out
+    assert "backends/torch" not in done.out
 
 
 def test_messages_have_its_registered_name(install):
