@@ -24,25 +24,25 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open a page; at the end, nothing was asked of a network and nothing complained."""
-    said, asked, contexts = [], [], []
+    """Open a page; at the end, there were no network requests and no messages on the console."""
+    messages, requests, contexts = [], [], []
 
     def visit(name, width=1280, **more):
         query = f"?framework={more.pop('framework')}" if "framework" in more else ""
         context = browser.new_context(viewport={"width": width, "height": 900}, **more)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto((SITE / f"{name}.html").as_uri() + query)
         return page
 
     yield visit
     for context in contexts:
         context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
 
 def choose(page, what):
@@ -50,11 +50,11 @@ def choose(page, what):
 
 
 def selected(page):
-    """What the tabs of a page have chosen, of those that have it."""
+    """The selected tabs of a page."""
     return set(page.locator(TABS).all_text_contents())
 
 
-def test_a_choice_is_followed_by_every_tab_and_page_and_remembered(visit):
+def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
     page = visit("chapter")
     assert selected(page) == {"NumPy"}
     page.get_by_role("tab", name="TensorFlow").first.click()
@@ -67,14 +67,14 @@ def test_a_choice_is_followed_by_every_tab_and_page_and_remembered(visit):
     page.locator(".md-footer__link--next").click()
     page.wait_for_url("**/exercises.html*")
     assert "?" not in page.url
-    # Frameworks are named in prose too.
+    # Prose has the names of frameworks too.
     assert "rnn-scratch train --backend tensorflow" in page.locator("article").inner_text()
     page.locator(".md-footer__link--next").click()
     page.wait_for_url("**/bugs.html*")
     assert selected(page) == {"TensorFlow"}
 
 
-def test_the_address_opens_a_framework_and_follows_the_choice(visit):
+def test_the_address_opens_a_framework_and_follows_the_selection(visit):
     page = visit("chapter", framework="mxnet")
     assert selected(page) == {"MXNet"}
     choose(page, "PyTorch")
@@ -97,8 +97,8 @@ def test_tabs_work_with_the_keyboard(visit):
     assert page.evaluate("document.activeElement.closest('.panel, .tabs').className") == "panel"
 
 
-@pytest.mark.parametrize(("words", "columns", "width"), [("two", 2, 1280), ("four", 4, 1280)])
-def test_corresponding_lines_are_level(visit, words, columns, width):
+@pytest.mark.parametrize(("words", "columns", "width"), [("two", 2, 1280), ("all", 4, 1280)])
+def test_corresponding_lines_are_aligned(visit, words, columns, width):
     page = visit("chapter", width)
     choose(page, words)
     groups = page.evaluate("""
@@ -135,7 +135,7 @@ def test_corresponding_lines_are_level(visit, words, columns, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_reads_well(visit, name, width, scheme):
+def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     page = visit(name, width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = page.evaluate("""() => Promise.all([...document.images].map(async image => {
@@ -146,15 +146,15 @@ def test_a_page_reads_well(visit, name, width, scheme):
     assert all(widths)
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
-    # Without asking for the style sheets, which a page in a folder may not read as text.
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    worst = [each for each in found if each["impact"] in ("serious", "critical")]
+    # Without loading the style sheets, which a page in a folder may not read as text.
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
+    worst = [each for each in violations if each["impact"] in ("serious", "critical")]
     assert not worst, [(e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]])
                        for e in worst]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_reads_without_a_script(visit, width):
+def test_pages_without_a_script(visit, width):
     page = visit("chapter", width, java_script_enabled=False)
     for name in ("numpy", "torch", "tensorflow", "mxnet"):
         panels = page.locator(f".pieces > .panel[data-for={name}]")

@@ -1,4 +1,4 @@
-"""The built site, read from its files: `nox -s site` builds it, and runs this."""
+"""The built site, read from its files: `nox -s site` builds it, and runs these tests."""
 
 import re
 from html.parser import HTMLParser
@@ -13,7 +13,7 @@ LOADS = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link"
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and what can be linked to in it."""
+    """A page's links, what it loads, and the targets in it that links can have."""
 
     def __init__(self, path):
         super().__init__()
@@ -57,7 +57,7 @@ def test_every_link_leads_somewhere(pages, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_loaded_from_elsewhere(pages, name):
+def test_nothing_is_loaded_from_other_servers(pages, name):
     for load in pages[name].loads:
         assert not urlsplit(load).scheme, f"{name} loads {load}"
         assert not urlsplit(load).netloc, f"{name} loads {load}"
@@ -65,13 +65,13 @@ def test_nothing_is_loaded_from_elsewhere(pages, name):
         assert (SITE / (path.lstrip("/") if name == "404.html" else path)).exists(), load
 
 
-def test_no_style_loads_from_elsewhere():
+def test_no_style_loads_from_other_servers():
     for path in SITE.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"@import|url\(['\"]?(https?:)?//", text), path
 
 
-def test_formulas_are_set_without_a_script(pages):
+def test_formulas_need_no_script(pages):
     assert pages["chapter.html"].tags.count("math") > 30
     for name in ("chapter.html", "exercises.html", "bugs.html"):
         text = (SITE / name).read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_formulas_are_set_without_a_script(pages):
         assert not re.search(r"\$[^$<>]+\$|\\[a-z]+\{", re.sub(r"<[^>]*>", "", prose))
 
 
-def test_markdown_is_nowhere_left_over():
+def test_no_markdown_is_left():
     for name in PAGES:
         text = (SITE / name).read_text(encoding="utf-8")
         prose = re.sub(r"<(pre|script|style)\b.*?</\1>|<code>.*?</code>", "", text, flags=re.S)
