@@ -5,39 +5,41 @@ import pytest
 from helpers import SMALL, assert_same, parameters
 
 import rnn_scratch
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import VARIANTS, Options
 from rnn_scratch.initial import initial, shapes
 
 B, T, H, V, N = 3, 5, 7, 11, 4
 EMBEDDED = {**SMALL, "embedding": 5, "sigma": 0.3, "dtype": "float64"}
 
 
-@pytest.mark.parametrize("model", ["scratch", "concise"])
-def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, backend_name, model):
-    if (backend_name, model) == ("numpy", "concise"):
-        return  # not offered
+@pytest.fixture(params=VARIANTS)
+def build(request, backend, backend_name):
+    """The backend's function that builds a variant."""
+    if (backend_name, request.param) == ("numpy", "concise"):
+        pytest.skip("NumPy has no layers")
+    return getattr(backend, request.param).build
+
+
+def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, build):
     arrays = initial(V, H, 0.5, 0)
-    embedded = {"W_e": np.eye(V), **arrays}
-    options = Options("tanh", "float64", "cpu")
-    tokens = backend.tensor(np.random.RandomState(0).randint(0, V, (B, T)), "cpu")
+    tokens = np.random.RandomState(0).randint(0, V, (B, T))
     logits = []
-    for parameters_ in (arrays, embedded):
-        network = getattr(backend, model)(parameters_, options)
-        state = network.state(B, H, options)
-        found, _ = network.forward(tokens, state, network.params, options)
-        logits.append(backend.array(found))
+    for start in (arrays, {"W_e": np.eye(V), **arrays}):
+        model = build(start, Options(H, dtype="float64"))
+        outputs, _ = model.forward(backend.machine.tensor(tokens, "cpu"), model.state(B))
+        logits.append(backend.machine.array(outputs))
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-14)
 
 
-def test_rows_of_the_embedding_are_what_is_encoded(backend):
+def test_encode_returns_rows_of_the_embedding(backend, backend_name):
     arrays = initial(V, H, 0.5, 0, N)
-    params = backend.params(arrays, Options("tanh", "float64", "cpu"))
+    params = backend.scratch.params(arrays, Options(H, dtype="float64"))
     tokens = np.array([[3, 1], [0, 3], [10, 2]])
-    found = backend.array(backend.encode(backend.tensor(tokens, "cpu"), params))
-    np.testing.assert_array_equal(found, arrays["W_e"][tokens])
+    rows = backend.scratch.encode(backend.machine.tensor(tokens, "cpu"), params)
+    np.testing.assert_array_equal(backend.machine.array(rows), arrays["W_e"][tokens])
 
 
-def test_a_run_with_an_embedding_learns_moves_and_writes(backend_name):
+def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_name):
     run = rnn_scratch.train(backend_name, num_epochs=3, run="ours", **EMBEDDED)
     numpy = rnn_scratch.train("numpy", num_epochs=3, run="numpy", **EMBEDDED)
     assert [row.loss for row in run.history] == pytest.approx(
@@ -45,12 +47,12 @@ def test_a_run_with_an_embedding_learns_moves_and_writes(backend_name):
     )
     assert {n: a.shape for n, a in run.arrays.items()} == shapes(len(run.vocab), 12, 5)
     moved = np.abs(run.arrays["W_e"] - initial(len(run.vocab), 12, 0.3, 0, 5)["W_e"])
-    assert moved.max() > 1e-3  # it is learnt
+    assert moved.max() > 1e-3  # it is learned
     assert_same(parameters("ours"), run.arrays)
     other = rnn_scratch.resume(numpy, num_epochs=4, backend=backend_name)
     assert other.history[-1].epoch == 4
     assert rnn_scratch.predict(run, "time ", 5, backend="numpy").startswith("time ")
-    models = ["scratch"] if backend_name == "numpy" else ["scratch", "concise"]
+    models = VARIANTS[:2] if backend_name == "numpy" else VARIANTS
     texts = {rnn_scratch.predict(run, "time ", 20, model=model) for model in models}
     assert len(texts) == 1
 

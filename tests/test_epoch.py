@@ -1,4 +1,4 @@
-"""An epoch against one worked out here, and a few numbers of whole runs as literals."""
+"""An epoch against one computed here, and a few numbers of whole runs as literals."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 import rnn_scratch
 from rnn_scratch.initial import initial
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
@@ -25,7 +26,8 @@ def loss_by_hand(vocab, sampling, carry):
     p = initial(len(vocab), 8, 1.0, 0)
     tokens = vocabulary.encode(vocabulary.normalize(TEXT, "chapter"), vocab)
     losses, H = [], None
-    for X, Y in minibatches.of_epoch(tokens, 3, 5, sampling, 0, 1):
+    settings = Settings(batch_size=3, num_steps=5, sampling=sampling)
+    for X, Y in minibatches.of_epoch(tokens, settings, 1):
         if H is None or not carry:
             H = np.zeros((3, 8))
         for x, y in zip(X.T, Y.T):
@@ -36,15 +38,15 @@ def loss_by_hand(vocab, sampling, carry):
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_the_state_goes_on_in_sequential_partitioning_only(train, sampling):
+def test_the_state_is_carried_in_sequential_partitioning_only(train, sampling):
     run = train(num_epochs=1, lr=1e-15, sampling=sampling)
     carried, fresh = (loss_by_hand(run.vocab, sampling, carry) for carry in (True, False))
-    assert abs(carried - fresh) > 0.001, "or nothing would be tested here"
+    assert abs(carried - fresh) > 0.001, "or this would test nothing"
     expected = carried if sampling == "sequential" else fresh
     assert run.history[0].loss == pytest.approx(expected, rel=1e-12)
 
 
-# Settings, and the losses of three epochs: on the text trained on, and on the one held out.
+# Settings, and the losses of three epochs: on the training text and on the held-out text.
 LOSSES = {
     (("sampling", "sequential"), ("lr", 0.3), ("sigma", 0.3)): [
         (2.763920036006193, 2.581825296931381),
@@ -73,5 +75,5 @@ LOSSES = {
 def test_losses_of_the_first_epochs(train, case):
     # All backends could be wrong together; they were not when these were written down.
     run = train(num_epochs=3, valid_tokens=60, **dict(case))
-    found = [(row.loss, row.valid_loss) for row in run.history]
-    np.testing.assert_allclose(found, LOSSES[case], rtol=1e-9)
+    losses = [(row.loss, row.valid_loss) for row in run.history]
+    np.testing.assert_allclose(losses, LOSSES[case], rtol=1e-9)
