@@ -1,4 +1,4 @@
-"""The command line: what it prints, and that bad input gets an error in words and exit code 2."""
+"""The command line: its output, and errors with exit code 2 for invalid input."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def run(capsys):
     return "r"
 
 
-def test_a_run_as_it_is_read(capsys, backend_name):
+def test_the_output_of_a_training(capsys, backend_name):
     done = here(capsys, "train", "--backend", backend_name, *options(
         run="r", num_epochs=11, valid_tokens=50, **SMALL))  # fmt: skip
     assert (done.code, done.err) == (0, "")
@@ -37,7 +37,7 @@ def test_a_run_as_it_is_read(capsys, backend_name):
     assert [text[:9] for text in texts] == ["time trav", "traveller"]
 
 
-def test_without_a_terminal_a_process_prints_plain_lines():
+def test_plain_lines_without_a_terminal():
     done = there(*TRAIN, *options(run="r", **SMALL))
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out
@@ -46,21 +46,21 @@ def test_without_a_terminal_a_process_prints_plain_lines():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like these")
-def test_with_a_terminal_there_is_a_live_bar():
+def test_a_progress_bar_on_a_terminal():
     ours, theirs = os.openpty()
     program = [sys.executable, "-m", "rnn_scratch.cli", *TRAIN, *options(run="r", **SMALL)]
     with subprocess.Popen(program, stdout=theirs, stderr=theirs, stdin=theirs,
                           env=environment(TERM="xterm", COLUMNS=120)) as process:  # fmt: skip
         os.close(theirs)
-        shown = b""
+        output = b""
         try:
             while piece := os.read(ours, 4096):
-                shown += piece
+                output += piece
         except OSError:
-            pass  # how Linux says that the other end is closed
+            pass  # on Linux: the other end is closed
     os.close(ours)
     assert process.returncode == 0
-    text = shown.decode()
+    text = output.decode()
     assert "\x1b[" in text
     assert re.search(r"epoch [012]/2", text)
     assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in text, "the bar itself"
@@ -93,8 +93,12 @@ def test_evaluate(capsys, run):
 
 BAD_OPTIONS = [
     ("--backend", "nmpy", "no backend 'nmpy'. Did you mean numpy?"),
-    ("--corpus", "tide", "No text is named 'tide'"),
-    ("--device", "tpu", "--device tpu was asked for; the numpy backend computes float32"),
+    ("--corpus", "tide", "There is no text 'tide'. Did you mean tide-clock?"),
+    (
+        "--device",
+        "tpu",
+        "--device is tpu; on this machine the numpy backend computes float32 on: cpu",
+    ),
     ("--lr", "0", "--lr is 0.0; it must be a finite number above 0"),
     ("--lr", "-1", "--lr is -1.0;"),
     ("--lr", "nan", "--lr is nan;"),
@@ -109,21 +113,21 @@ BAD_OPTIONS = [
     ("--seed", str(2**32), "--seed is 4294967296;"),
     ("--max-tokens", "-1", "--max-tokens is -1;"),
     ("--valid-tokens", "1000000", "--valid-tokens 1000000 leaves nothing to train on"),
-    ("--valid-tokens", "1", "--valid-tokens is 1; to predict one from another it takes 2"),
+    ("--valid-tokens", "1", "--valid-tokens is 1; it must be 0, or at least 2"),
 ]
 
 
 @pytest.mark.parametrize(("option", "value", "words"), BAD_OPTIONS)
-def test_values_that_cannot_be(capsys, option, value, words):
+def test_impossible_values(capsys, option, value, words):
     here(capsys, *TRAIN, *options(**SMALL), option, value).refused(words)
-    assert not Path("runs").exists(), "every fault is found before a folder is made"
+    assert not Path("runs").exists(), "errors are reported before a folder is created"
 
 
 @pytest.mark.parametrize("arguments", [
     ("--num-hidens", "3"), ("--lr", "fast"), ("--epochs", "2.5"), ("--activation", "sigmoid"),
     ("--threads", "0"), ("--dtype", "float16"), ("--normalize", "all"), ("more",),
 ])  # fmt: skip
-def test_options_that_click_refuses(capsys, arguments):
+def test_options_that_click_rejects(capsys, arguments):
     here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(arguments[0])
 
 
@@ -134,7 +138,7 @@ def test_an_unknown_command(capsys):
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--theta", "1", "--no-clip"], ["--theta and --no-clip"]),
     (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
-    (["--model", "concise"], ["NumPy", "--model scratch"]),
+    (["--model", "concise"], ["NumPy has no recurrent layer", "--model scratch"]),
     (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),
 ])  # fmt: skip
 def test_options_that_exclude_each_other(capsys, arguments, words):
@@ -142,11 +146,11 @@ def test_options_that_exclude_each_other(capsys, arguments, words):
 
 
 @pytest.mark.parametrize(("arguments", "word"), [
-    ([], "--resume needs --epochs"), (["--epochs", "3", "--run", "s"], "leave out --run"),
+    ([], "--resume requires --epochs"), (["--epochs", "3", "--run", "s"], "omit --run"),
     (["--epochs", "2"], "2 epochs already"), (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
     (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
 ])  # fmt: skip
-def test_resuming_in_ways_that_cannot_be(capsys, run, arguments, word):
+def test_impossible_ways_to_resume(capsys, run, arguments, word):
     here(capsys, "train", "--resume", run, *arguments).refused(word)
 
 
@@ -157,13 +161,13 @@ def test_resume(capsys, run):
     assert [row["epoch"] for row in history(run)] == [1, 2, 3, 4]
 
 
-def test_a_folder_that_exists_already(capsys, run):
+def test_a_folder_that_exists(capsys, run):
     here(capsys, *TRAIN, *options(run=run, **SMALL)).refused("r exists already", "--resume r")
 
 
 FILES = {
     "empty": (b"", "is empty"),
-    "blank": (b" \n\t\n", "nothing but white space"),
+    "blank": (b" \n\t\n", "contains only white space"),
     "binary": (b"text\0text", "binary"),
     "latin-1": ("caf\xe9 ".encode("latin-1") * 99, "not UTF-8"),
     "other letters": ("猫の時計 ".encode() * 99, "--normalize none"),
@@ -172,11 +176,11 @@ FILES = {
 
 @pytest.mark.parametrize(("content", "word"), FILES.values(), ids=FILES)
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_files_that_are_no_text(capsys, run, command, content, word):
+def test_files_that_are_not_text(capsys, run, command, content, word):
     Path("t.txt").write_bytes(content)
     first = TRAIN if command == "train" else ("evaluate", run)
     if (command, word) == ("evaluate", "--normalize none"):
-        word = "has 0 characters that the model knows"
+        word = "has 0 characters of the model's vocabulary"
     here(capsys, *first, "--text", "t.txt").refused("t.txt", word)
 
 
@@ -193,28 +197,28 @@ def test_a_file_without_permission(capsys):
     here(capsys, *TRAIN, "--text", "t.txt").refused("t.txt", "Permission denied")
 
 
-def test_a_text_too_short_says_what_would_fit_and_that_fits(capsys):
+def test_a_text_too_short_is_reported_with_sizes_that_fit(capsys):
     Path("t.txt").write_text("abcdefghij" * 5)
     settings = {name: SETTINGS[name] for name in ("num_hiddens", "num_steps")}
     short = (*TRAIN, "--text", "t.txt", *options(**settings))
     done = here(capsys, *short, "--batch-size", 9)
     done.refused("has 50 characters", "--batch-size 9 and --num-steps 6 it needs 60")
-    assert "What would fit: --batch-size 7 or --num-steps 5." in done.err
+    assert "Use a longer text, or --batch-size 7 or --num-steps 5." in done.err
     assert here(capsys, *short, "--batch-size", 7).code == 0
     assert here(capsys, *short, "--batch-size", 9, "--num-steps", 5).code == 0
     Path("t.txt").write_text("a")
-    here(capsys, *short).refused("has 1 characters", "longer text")
+    here(capsys, *short).refused("has 1 characters", "Use a longer text.")
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_models_that_are_none(capsys, run, command):
+def test_files_that_are_not_models(capsys, run, command):
     more = ("--corpus", "tide-clock") if command == "evaluate" else ()
     whole = Path("r/checkpoint.safetensors").read_bytes()
     for content, word in (
         (whole[:-1], "damaged"),
         (b"", "damaged"),
-        (b"text\n" * 9, "no safetensors file"),
-        (struct.pack("<Q", 2) + b"{}", "not a checkpoint of this program"),
+        (b"text\n" * 9, "not a safetensors file"),
+        (struct.pack("<Q", 2) + b"{}", "not a checkpoint that this version"),
         (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "don't fit"),
     ):
         assert content != whole
@@ -223,7 +227,7 @@ def test_models_that_are_none(capsys, run, command):
     here(capsys, command, "nowhere", *more).refused("no checkpoint at nowhere")
     here(capsys, command, ".", *more).refused("no checkpoint at")
     here(capsys, command, "x" * 5000, *more).refused("File name too long")
-    # A resumed run, too, verifies what it begins with.
+    # The checkpoint is also verified when a run is resumed.
     Path("r/checkpoint.safetensors").write_bytes(whole[:-1])
     here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")
 
@@ -235,8 +239,8 @@ def test_models_that_are_none(capsys, run, command):
     (["--temperature", "0"], ["--temperature is 0.0"]),
     (["--temperature", "nan"], ["--temperature is nan"]),
     (["--temperature", "1", "--seed", "-1"], ["--seed is -1"]),
-    (["--device", "tpu"], ["--device tpu"]),
+    (["--device", "tpu"], ["--device is tpu"]),
     (["--backend", "trch"], ["Did you mean torch?"]),
 ])  # fmt: skip
-def test_predicting_in_ways_that_cannot_be(capsys, run, arguments, words):
+def test_impossible_ways_to_predict(capsys, run, arguments, words):
     here(capsys, "predict", run, *arguments).refused(*words)

@@ -16,7 +16,7 @@ finite = {
 }  # fmt: skip
 
 
-def test_greedy_takes_the_most_likely_and_the_first_on_a_tie():
+def test_greedy_chooses_the_most_likely_token_and_the_first_on_a_tie():
     assert greedy(LOGITS) == 2
     assert greedy(np.array([1.0, 3.0, 2.0, 3.0])) == 1
     assert greedy(np.zeros(4, np.float32)) == 0
@@ -25,7 +25,7 @@ def test_greedy_takes_the_most_likely_and_the_first_on_a_tie():
 
 @pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0])
 def test_frequencies_are_those_of_softmax_to_the_power_of_alpha(temperature):
-    # The chapter's exercise: P(x)^α, normalised, with α = 1/temperature.
+    # The chapter's exercise: P(x)^α, normalized, with α = 1/temperature.
     alpha, draws = 1 / temperature, 20_000
     probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum()
     expected = probabilities**alpha / (probabilities**alpha).sum()
@@ -35,7 +35,7 @@ def test_frequencies_are_those_of_softmax_to_the_power_of_alpha(temperature):
     assert chi_square < 25  # with 4 degrees of freedom, 1 in 20,000 is above
 
 
-def test_alike_for_alike_seeds():
+def test_the_seed_determines_the_choices():
     def text(seed, temperature=1.0):
         choose = sampler(temperature, seed)
         return [choose(LOGITS) for _ in range(50)]

@@ -1,4 +1,4 @@
-"""A model put to use, from Python: training, writing and measuring in a few lines."""
+"""Inference from Python: text generation and evaluation with a trained model."""
 
 import itertools
 import math
@@ -6,19 +6,29 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import SETTINGS, SMALL
+from helpers import SETTINGS, SMALL, here, skip_without, there
 
 import rnn_scratch
-from rnn_scratch.contract import PARAMETERS, RNNScratchError
+from rnn_scratch.check import cases
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.initial import shapes
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.text import corpus, vocabulary
 
 TEXT = "abcd " * 60
+BEGINNING = corpus.load("tide-clock", print).content[:1000]
+
+
+@pytest.fixture
+def story(tmp_path):
+    """A short text in English, which is evaluated quickly."""
+    (tmp_path / "story.txt").write_text(BEGINNING)
+    return "story.txt"
 
 
 @pytest.fixture
 def parrot(backend_name, tmp_path):
-    """A run of a model that has learned TEXT by heart."""
+    """A run whose model has learned TEXT by heart."""
     (tmp_path / "parrot.txt").write_text(TEXT)
     return rnn_scratch.train(
         backend_name, text="parrot.txt", normalize="none", num_epochs=25,
@@ -26,35 +36,35 @@ def parrot(backend_name, tmp_path):
     )  # fmt: skip
 
 
-def test_from_training_to_measuring(backend_name):
-    run = rnn_scratch.train(backend_name, num_epochs=3, **SMALL)
+def test_from_training_to_evaluation(backend_name, device, story):
+    run = rnn_scratch.train(backend_name, num_epochs=3, device=device, **SMALL)
     assert run.perplexity == run.history[-1].perplexity < 28
-    assert list(run.arrays) == list(PARAMETERS)
+    assert list(run.arrays) == list(shapes(28, 12))
     again = rnn_scratch.resume(run, 6)
     assert again.perplexity < run.perplexity
     for form in (again, again.folder, str(again.folder), again.folder / checkpoint.FILE):
-        text = rnn_scratch.predict(form, "the clock ", 20)
+        text = rnn_scratch.predict(form, "the clock ", 20, device=device)
         assert len(text) == 30
         assert text.startswith("the clock ")
-    found = rnn_scratch.evaluate(again, corpus="tide-clock")
-    assert found.perplexity < found.unigram < found.uniform == 28
+    result = rnn_scratch.evaluate(again, text=story, device=device)
+    assert result.perplexity < result.unigram < result.uniform == 28
 
 
 def test_a_parrot_repeats_its_text(parrot):
     assert rnn_scratch.predict(parrot, "ab", 23) == (TEXT * 2)[:25]
     assert rnn_scratch.predict(parrot, "d", 1) == "d "
     assert len(rnn_scratch.predict(parrot, "a")) == 51
-    # Warmed up on all of the prefix, and not on its last character alone.
+    # The state is warmed up on the whole prefix, not only on its last character.
     assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
 
 
 def test_perplexity_falls_below_the_unigram_s(parrot, tmp_path):
-    found = rnn_scratch.evaluate(parrot, text="parrot.txt")
-    assert 1 <= found.perplexity < 1.5
-    assert found.unigram == pytest.approx(5)
-    assert found.uniform == 6
-    assert found.skipped == 0
-    assert len(TEXT) - 4 <= found.tokens < len(TEXT)
+    result = rnn_scratch.evaluate(parrot, text="parrot.txt")
+    assert 1 <= result.perplexity < 1.5
+    assert result.unigram == pytest.approx(5)
+    assert result.uniform == 6
+    assert result.skipped == 0
+    assert len(TEXT) - 4 <= result.tokens < len(TEXT)
 
 
 def test_temperature_and_seed(parrot):
@@ -68,13 +78,13 @@ def test_temperature_and_seed(parrot):
     assert rnn_scratch.predict(parrot, "ab", 60, seed=1) == greedy
 
 
-def test_without_a_record_a_checkpoint_is_read_with_numpy(parrot, tmp_path):
-    copied = tmp_path / "model.safetensors"
-    copied.write_bytes(checkpoint.find(parrot.folder).read_bytes())
-    assert rnn_scratch.predict(copied, "ab", 8) == "abcd abcd "
+def test_a_checkpoint_without_a_record_is_loaded_with_numpy(parrot, tmp_path):
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(checkpoint.find(parrot.folder).read_bytes())
+    assert rnn_scratch.predict(copy, "ab", 8) == "abcd abcd "
 
 
-def test_characters_that_are_lacking(parrot):
+def test_characters_that_the_vocabulary_lacks(parrot):
     with pytest.raises(RNNScratchError, match=r"lacks 'E' \(U\+0045\), 'x' \(U\+0078\)"):
         rnn_scratch.predict(parrot, "abEx", 5)
     assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
@@ -100,55 +110,55 @@ BAD = [
 
 
 @pytest.mark.parametrize(("option", "value"), BAD)
-def test_options_that_cannot_be(small, option, value):
+def test_impossible_options(small, option, value):
     with pytest.raises(RNNScratchError) as caught:
         rnn_scratch.predict(small, "the ", **{option: value})
     assert str(value) in str(caught.value)
     assert option in str(caught.value)
 
 
-def test_weights_that_overflow_are_no_matter_for_warnings(small, backend_name):
+def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
     saved = checkpoint.load(checkpoint.find(small.folder))
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
     settings = checkpoint.Settings(**SETTINGS, activation="relu")
     checkpoint.save(checkpoint.find(small.folder), saved._replace(arrays=huge, settings=settings))
     with np.errstate(all="raise"):
         text = rnn_scratch.predict(small, "the ", 5, backend=backend_name, temperature=1.0)
-        found = rnn_scratch.evaluate(small, corpus="tide-clock", backend=backend_name)
+        result = rnn_scratch.evaluate(small, text=story, backend=backend_name)
     assert text.startswith("the ")
-    assert found.perplexity is None
+    assert result.perplexity is None
 
 
-def by_hand(text):
+def unigram(text):
     counts = Counter(text)
     return math.exp(-sum(n / len(text) * math.log(n / len(text)) for n in counts.values()))
 
 
-def test_baselines_by_hand(small, tmp_path):
+def test_baselines(small, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
-    found = rnn_scratch.evaluate(small, text="t.txt")
-    # Normalised as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
-    assert found.unigram == pytest.approx(2**1.75)
-    assert found.unigram == pytest.approx(by_hand("aabc aab"))
-    assert found.uniform == 28
-    assert found.tokens == 7
-    assert found.skipped == 0
+    result = rnn_scratch.evaluate(small, text="t.txt")
+    # Normalized as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
+    assert result.unigram == pytest.approx(2**1.75)
+    assert result.unigram == pytest.approx(unigram("aabc aab"))
+    assert result.uniform == 28
+    assert result.tokens == 7
+    assert result.skipped == 0
 
 
-def test_what_an_untrained_model_knows_is_nothing(backend_name, tmp_path):
-    # Starting values so small that all characters are alike to it: the uniform perplexity.
+def test_an_untrained_model_has_the_uniform_perplexity(backend_name, story):
+    # Initial values so small that all characters are equally likely.
     run = rnn_scratch.train(backend_name, num_epochs=1, lr=1e-9, sigma=1e-6, **SMALL)
-    found = rnn_scratch.evaluate(run, corpus="tide-clock")
-    assert found.perplexity == pytest.approx(28, rel=1e-4)
+    result = rnn_scratch.evaluate(run, text=story)
+    assert result.perplexity == pytest.approx(28, rel=1e-4)
 
 
-def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, tmp_path):
-    run = rnn_scratch.train(
-        backend_name, num_epochs=5, dtype="float64", **{**SMALL, "batch_size": 1}
-    )
+def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, device, tmp_path):
+    skip_without(backend, device, "float64")
+    settings = {**SMALL, "dtype": "float64", "batch_size": 1}
+    run = rnn_scratch.train(backend_name, num_epochs=5, device=device, **settings)
     text = "the tide clock and the iron key"
     (tmp_path / "t.txt").write_text(text)
-    found = rnn_scratch.evaluate(run, text="t.txt")
+    result = rnn_scratch.evaluate(run, text="t.txt", device=device)
 
     p, H, loss = run.arrays, np.zeros(SETTINGS["num_hiddens"]), 0.0
     tokens = vocabulary.encode(text, run.vocab)
@@ -156,8 +166,22 @@ def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, tmp
         H = np.tanh(p["W_xh"][now] + H @ p["W_hh"] + p["b_h"])
         logits = H @ p["W_hq"] + p["b_q"]
         loss += np.log(np.exp(logits).sum()) - logits[following]
-    assert found.tokens == len(text) - 1
-    assert found.perplexity == pytest.approx(np.exp(loss / found.tokens), rel=1e-9)
+    assert result.tokens == len(text) - 1
+    assert result.perplexity == pytest.approx(np.exp(loss / result.tokens), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_device_predicts_and_evaluates_the_same(backend, backend_name, device, dtype, story):
+    skip_without(backend, device, dtype)
+    run = rnn_scratch.train("numpy", num_epochs=5, dtype=dtype, **SMALL)
+    place = {"backend": backend_name, "device": device}
+    expected, result = (rnn_scratch.evaluate(run, text=story, **where) for where in ({}, place))
+    rel = cases.tolerance(1e-12, dtype, device)
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=rel)
+    sampled = [
+        rnn_scratch.predict(run, "the ", 40, temperature=1.0, **where) for where in ({}, place)
+    ]
+    assert sampled[0] == sampled[1]
 
 
 def test_skipped_characters_are_counted(tmp_path):
@@ -165,24 +189,79 @@ def test_skipped_characters_are_counted(tmp_path):
     (tmp_path / "t.txt").write_text("the 猫 and the 犬")
     with pytest.raises(RNNScratchError, match=r"'犬' \(U\+72AC\), '猫' \(U\+732B\)"):
         rnn_scratch.evaluate(run, text="t.txt")
-    found = rnn_scratch.evaluate(run, text="t.txt", unknown="skip")
-    assert (found.tokens, found.skipped) == (len("the  and the ") - 1, 2)
+    result = rnn_scratch.evaluate(run, text="t.txt", unknown="skip")
+    assert (result.tokens, result.skipped) == (len("the  and the ") - 1, 2)
 
 
 @pytest.mark.parametrize("text", ["a", "1 2 3 b 4"])
-def test_a_text_too_short_to_measure(small, tmp_path, text):
+def test_a_text_too_short_to_evaluate(small, tmp_path, text):
     (tmp_path / "t.txt").write_text(text)
-    with pytest.raises(RNNScratchError, match="has 1 characters that the model knows"):
+    with pytest.raises(RNNScratchError, match="has 1 characters of the model's vocabulary"):
         rnn_scratch.evaluate(small, text="t.txt")
 
 
 def test_one_text_at_a_time(small):
-    with pytest.raises(RNNScratchError, match=r"Both --corpus tide-clock and --text t.txt"):
+    with pytest.raises(RNNScratchError, match=r"--corpus tide-clock and --text t.txt exclude"):
         rnn_scratch.evaluate(small, corpus="tide-clock", text="t.txt")
 
 
 def test_the_time_machine_by_default(book, small):
-    found = rnn_scratch.evaluate(small)
-    assert found.tokens == 170_579 - 170_579 % 4
+    result = rnn_scratch.evaluate(small)
+    assert result.tokens == 170_579 - 170_579 % 4
     text = vocabulary.normalize(corpus.load("time-machine", print).content, "chapter")
-    assert found.unigram == pytest.approx(by_hand(text))
+    assert result.unigram == pytest.approx(unigram(text))
+
+
+GREEK = "η μηχανή του χρόνου. " * 40
+
+
+@pytest.fixture
+def greek(tmp_path):
+    """A run whose vocabulary lacks the letters of the default prefix."""
+    (tmp_path / "greek.txt").write_text(GREEK, encoding="utf-8")
+    settings = {**SETTINGS, "normalize": "none", "num_epochs": 10}
+    return rnn_scratch.train("numpy", text="greek.txt", **settings)
+
+
+def test_the_default_prefix(small):
+    assert rnn_scratch.predict(small) == rnn_scratch.predict(small, "time traveller ")
+
+
+def test_without_its_letters_the_text_s_beginning_is_the_default_prefix(greek):
+    first, second = greek.history[-1].sample, greek.record["sessions"][-1]["predictions"]
+    assert [first] == second
+    text = rnn_scratch.predict(greek)
+    assert text == rnn_scratch.predict(greek, GREEK[:10]) == first
+
+
+def test_without_the_text_there_is_no_default_prefix(greek, tmp_path, capsys):
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(checkpoint.find(greek.folder).read_bytes())
+    words = "lacks letters of the default prefix 'time traveller '", "Pass a prefix with --prefix"
+    here(capsys, "predict", copy).refused(*words, "is not the folder of a run")
+    (tmp_path / "greek.txt").write_text(GREEK + "!", encoding="utf-8")
+    here(capsys, "predict", greek.folder).refused(*words, "is not the text")
+    (tmp_path / "greek.txt").unlink()
+    here(capsys, "predict", greek.folder).refused(*words, "greek.txt could not be read")
+    assert here(capsys, "predict", greek.folder, "--prefix", "η μηχανή").code == 0
+
+
+# In this order in one process: a framework may fix its number of threads when it first computes.
+IN_ONE_PROCESS = """
+import sys
+import rnn_scratch
+for name in sys.argv[1:]:
+    if name == "predict":
+        rnn_scratch.predict("run", "the ", 5)
+    else:
+        rnn_scratch.resume("run", int(name))
+"""
+
+
+def test_predict_and_resume_in_one_process(backend_name):
+    settings = {**SMALL, "num_epochs": 1, "run": "run"}
+    train = f"import rnn_scratch; rnn_scratch.train({backend_name!r}, threads=1, **{settings!r})"
+    assert there(program=("-c", train)).code == 0
+    for calls in (("predict", "2"), ("3", "predict")):
+        done = there(*calls, program=("-c", IN_ONE_PROCESS))
+        assert (done.code, done.err) == (0, "")

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, or meet a full disk: what is left, and that it goes on."""
+"""Runs that are killed, interrupted, or fill the disk: what remains can be resumed."""
 
 import errno
 import functools
@@ -34,14 +34,14 @@ from rnn_scratch.runs import folder as run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
-# Epochs of a few milliseconds: enough of them to be stopped among.
+# Epochs of a few milliseconds, and enough of them to be interrupted at any moment.
 EPOCHS = 150
 SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500}
 
 
 @pytest.fixture(scope="module")
 def undisturbed_of(tmp_path_factory):
-    """A function that gives the run of a backend that nothing happens to; one run for each."""
+    """A function that returns an uninterrupted run of a backend, trained once."""
 
     @functools.cache
     def of(backend_name):
@@ -72,20 +72,20 @@ def assert_undisturbed(run, undisturbed):
     assert figures(run) == figures(undisturbed.folder)
 
 
-def test_killed_at_any_moment_and_resumed_is_never_killed(backend_name, undisturbed):
-    chance = random.Random()
+def test_a_run_killed_at_any_moment_and_resumed(backend_name, undisturbed):
+    delays = random.Random()
     process = train(backend_name, "killed")
     killed = []
     for _ in range(3):
         wait_for_epochs(process, "killed", (killed[-1] if killed else 0) + 5)
-        time.sleep(chance.uniform(0, 0.02))
+        time.sleep(delays.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         assert finish(process).code == -signal.SIGKILL
         saved = checkpoint.load(checkpoint.find("killed"))
         assert all(np.isfinite(array).all() for array in saved.arrays.values())
-        told = [row["epoch"] for row in history("killed")]
-        assert told == list(range(1, len(told) + 1))
-        assert saved.epoch in (len(told), len(told) - 1)
+        epochs = [row["epoch"] for row in history("killed")]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert saved.epoch in (len(epochs), len(epochs) - 1)
         killed.append(saved.epoch)
         assert run_folder.read(Path("killed"))["sessions"][-1]["outcome"] == "running"
         process = start("train", "--resume", "killed", "--epochs", EPOCHS, "--threads", "1")
@@ -97,7 +97,7 @@ def test_killed_at_any_moment_and_resumed_is_never_killed(backend_name, undistur
     assert hidden_files("killed") == []
 
 
-def test_ctrl_c_keeps_the_checkpoint_and_the_printed_line_goes_on(backend_name, undisturbed):
+def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_name, undisturbed):
     process = train(backend_name, "with a space")
     wait_for_epochs(process, "with a space", 5)
     process.send_signal(signal.SIGINT)
@@ -108,14 +108,14 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_line_goes_on(backend_name, 
     saved = checkpoint.load(checkpoint.find("with a space"))
     assert 4 <= saved.epoch < EPOCHS
     assert kept == (
-        f"Interrupted. The checkpoint of epoch {saved.epoch} is kept. To go on from there:"
+        f"Interrupted. The checkpoint of epoch {saved.epoch} is kept. To resume from there:"
     )
     assert line == f"rnn-scratch train --resume 'with a space' --epochs {EPOCHS}"
     (session,) = run_folder.read(Path("with a space"))["sessions"]
     assert (session["outcome"], session["to_epoch"]) == ("interrupted", saved.epoch)
     assert (Path("with a space") / "perplexity.png").exists()
 
-    # As it stands there, in a shell.
+    # The printed line, in a shell.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
     assert_undisturbed("with a space", undisturbed)
@@ -136,16 +136,16 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
 
 
-# A limit on the size of a file stands for a full disk: the history is the one that meets it first.
+# A limit on the size of files simulates a full disk; the history is the first file to reach it.
 LIMITED = """
 import resource, sys
-from rnn_scratch.cli import main as cli
+from rnn_scratch.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-cli.main(sys.argv[2:])
+main(sys.argv[2:])
 """
 
 
-def test_a_history_that_cannot_grow_stops_the_run_in_words(backend_name, undisturbed):
+def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
     limit = 2 * undisturbed.folder.joinpath("checkpoint.safetensors").stat().st_size
     assert limit < undisturbed.folder.joinpath("history.jsonl").stat().st_size
     done = there(limit, "train", "--backend", backend_name, "--threads", "1",
@@ -157,12 +157,12 @@ def test_a_history_that_cannot_grow_stops_the_run_in_words(backend_name, undistu
     text = Path("limited/history.jsonl").read_bytes()
     assert len(text) == limit
     assert text.count(b"\n") == epoch
-    assert not text.endswith(b"\n"), "the last line is to be half written"
+    assert not text.endswith(b"\n"), "the last line should be incomplete"
     rnn_scratch.resume("limited", EPOCHS, threads=1)
     assert_undisturbed("limited", undisturbed)
 
 
-def test_what_fails_after_the_last_epoch_takes_nothing_away(undisturbed_of):
+def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
     done = there(model.stat().st_size + 1000, "train", "--backend", "numpy",
                  *options(run="r", **{**SETTINGS, "num_epochs": 2}),
@@ -173,7 +173,7 @@ def test_what_fails_after_the_last_epoch_takes_nothing_away(undisturbed_of):
     assert run_folder.read(Path("r"))["sessions"][0]["outcome"] == "finished"
 
 
-def test_what_fails_before_the_first_epoch_leaves_nothing_behind(backend_name):
+def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):
     done = there(100, "train", "--backend", backend_name, *options(run="r", num_epochs=1, **SMALL),
                  program=("-c", LIMITED))  # fmt: skip
     done.refused("checkpoint.safetensors could not be written: File too large")
@@ -181,11 +181,11 @@ def test_what_fails_before_the_first_epoch_leaves_nothing_behind(backend_name):
 
 
 def assert_stopped(done, run, number):
-    """The epoch of the checkpoint that a run has kept that could not write."""
+    """Check a run that could not write; returns the epoch of its checkpoint."""
     done.refused("could not be written", os.strerror(number), run)
     saved = checkpoint.load(checkpoint.find(run))
     assert 0 < saved.epoch < EPOCHS
-    assert f"The checkpoint of epoch {saved.epoch} is kept. To go on from there:\n" in done.out
+    assert f"The checkpoint of epoch {saved.epoch} is kept. To resume from there:\n" in done.out
     assert hidden_files(run) == []
     return saved.epoch
 
@@ -226,7 +226,7 @@ def test_no_room_on_the_disk(backend_name, undisturbed, small_disk):
     assert_undisturbed(run, undisturbed)
 
 
-def test_the_reader_of_the_output_leaves():
+def test_the_reader_of_the_output_exits():
     with start(
         "train", "--backend", "numpy", *options(run="r", num_epochs=10**6, **SMALL)
     ) as process:

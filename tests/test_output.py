@@ -1,4 +1,4 @@
-"""What is around a command: terminals and pipes that cannot take its output, memory, texts."""
+"""Terminals, pipes, encodings and memory: their limits do not cause tracebacks."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from helpers import SMALL, here, options, start, there
 
 from rnn_scratch.runs import folder as run_folder
 
-# Letters of several scripts; to some programs a picture, a colour, and the end of a line.
+# Letters of several scripts, and what some programs turn into a picture or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
 SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
 
@@ -19,7 +19,7 @@ def text():
     return "t.txt"
 
 
-def test_a_text_comes_out_as_it_went_in(capsys, text, backend_name):
+def test_text_is_printed_unchanged(capsys, text, backend_name):
     done = here(capsys, "train", "--backend", backend_name,
                 *options(text=text, run="r", num_epochs=40, **SETTINGS))  # fmt: skip
     assert (done.code, done.err) == (0, "")
@@ -30,7 +30,7 @@ def test_a_text_comes_out_as_it_went_in(capsys, text, backend_name):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_an_encoding_that_lacks_the_letters_stops_nothing(text, encoding):
+def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
     env = {"PYTHONIOENCODING": encoding}
     train = ["train", "--backend", "numpy", *options(text=text, run="r", num_epochs=40, **SETTINGS)]
     with start(*train, env=env) as process:
@@ -58,7 +58,7 @@ def test_no_room_for_the_output(run, arguments):
     assert (process.returncode, err) == (2, "Error: The output: No space left on device.\n")
 
 
-def test_the_reader_of_a_list_leaves(run):
+def test_the_reader_of_a_list_exits(run):
     with start("runs") as process:
         process.stdout.close()
         error = process.stderr.read()
@@ -68,12 +68,12 @@ def test_the_reader_of_a_list_leaves(run):
 
 
 def test_help_says_the_defaults(capsys):
-    shown = " ".join(here(capsys, "train", "--help").out.split())
+    text = " ".join(here(capsys, "train", "--help").out.split())
     for default in ("[default: 32]", "[default: 0.01]", "[default: sequential]", "[default: 512]"):
-        assert default in shown
+        assert default in text
 
 
-def test_a_book_that_cannot_be_had_is_replaced_and_that_is_said(capsys, monkeypatch):
+def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
     Path("file").write_text("no folder")
     monkeypatch.setenv("RNN_SCRATCH_DATA", "file")
     settings = {name: value for name, value in SMALL.items() if name != "corpus"}
@@ -85,50 +85,52 @@ def test_a_book_that_cannot_be_had_is_replaced_and_that_is_said(capsys, monkeypa
     done = here(capsys, "train", "--resume", "r", "--epochs", 2)
     assert (done.code, done.err) == (0, "")
     assert "instead" not in done.out, "the text of the run was the built-in one"
-    here(capsys, *train, "--corpus", "time-machine").refused("cannot be had", "RNN_SCRATCH_DATA")
+    here(capsys, *train, "--corpus", "time-machine").refused(
+        "The Time Machine is unavailable", "RNN_SCRATCH_DATA"
+    )
 
 
 @pytest.mark.parametrize("how", [
     ("--model", "scratch"), ("--exact", *options(num_epochs=1, **SMALL))
 ], ids=["pieces", "exact"])  # fmt: skip
-def test_json_is_all_of_the_output_where_a_pipe_passes_for_a_terminal(how):
+def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
     done = there("check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"})  # as Jupyter sets it
     assert done.code == 0
     assert json.loads(done.out)
-    assert "numpy" in done.err  # what is at work is told there
+    assert "numpy" in done.err  # the progress
 
 
-# Memory is taken away once the framework is there, and little of it is left.
+# After the framework is imported, the process may use only little more memory.
 POOR = """
 import resource, sys
 from rnn_scratch import registry
-from rnn_scratch.cli import main as cli
+from rnn_scratch.cli.main import main
 registry.load(sys.argv[1])
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
-cli.main(sys.argv[3:])
+main(sys.argv[3:])
 """
 
 
-def in_want_of_memory(backend_name, megabytes, num_hiddens):
+def with_little_memory(backend_name, megabytes, num_hiddens):
     if not Path("/proc/self/statm").exists():
-        pytest.skip("this takes a process's memory away as Linux does it")
+        pytest.skip("only Linux limits the memory of a process so")
     settings = {"corpus": "tide-clock", "num_steps": 100, "batch_size": 250, "max_tokens": 0,
                 "num_hiddens": num_hiddens, "num_epochs": 1}  # fmt: skip
     return there(backend_name, megabytes, "train", "--backend", backend_name, *options(**settings),
                  program=("-c", POOR))  # fmt: skip
 
 
-def test_no_memory_for_the_starting_values(backend_name):
-    done = in_want_of_memory(backend_name, 500, 20_000)
+def test_no_memory_for_the_initial_parameters(backend_name):
+    done = with_little_memory(backend_name, 500, 20_000)
     done.refused("There is not enough memory: ")
     assert not Path("runs").exists()
 
 
 def test_no_memory_for_the_framework_s_tensors(backend_name):
     if backend_name not in ("numpy", "torch"):
-        pytest.skip(f"{backend_name} ends the process itself when there is no memory for it")
-    done = in_want_of_memory(backend_name, 120, 1_000)
+        pytest.skip(f"{backend_name} aborts the process when it cannot allocate memory")
+    done = with_little_memory(backend_name, 120, 1_000)
     done.refused("There is not enough memory: ")
     assert f"{backend_name} (scratch) on cpu" in done.out

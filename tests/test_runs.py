@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and the list of runs."""
+"""The folder of a run: record, history, curve and checkpoint; and the list of runs."""
 
 import concurrent.futures
 import hashlib
@@ -6,14 +6,16 @@ import json
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
-from helpers import SMALL, here, history, lines, options, start, wait_for_epochs
+from helpers import SMALL, here, history, lines, options, parameters, start, wait_for_epochs
 
 import rnn_scratch
+from rnn_scratch import exact
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
@@ -21,18 +23,20 @@ from rnn_scratch.text import corpus
 
 
 @pytest.fixture
-def run(backend_name):
-    return rnn_scratch.train(backend_name, num_epochs=11, valid_tokens=50, **SMALL)
+def run(backend_name, device):
+    return rnn_scratch.train(backend_name, device=device, num_epochs=11, valid_tokens=50, **SMALL)
 
 
 def strict(text):
+    """JSON without NaN and infinity, which Python would accept."""
+
     def refuse(constant):
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_run_s_folder(run, backend_name):
+def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
         "checkpoint.safetensors", "history.jsonl", "perplexity.png", "run.json",
     ]  # fmt: skip
@@ -47,7 +51,8 @@ def test_a_run_s_folder(run, backend_name):
         "train_tokens": 400, "valid_tokens": 50,
     }  # fmt: skip
     (session,) = record["sessions"]
-    assert session["backend"] == backend_name
+    assert (session["backend"], session["device"]) == (backend_name, device)
+    assert (session["model"], session["eager"]) == ("scratch", False)
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["threads"] >= 1
@@ -97,13 +102,13 @@ def test_the_curve_is_a_picture(run):
     assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 10
 
 
-def test_without_held_out_text_nothing_is_said_of_it():
+def test_a_history_without_held_out_text():
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
     assert history(run.folder)[0]["valid_loss"] is None
     assert history(run.folder)[0]["valid_perplexity"] is None
 
 
-def test_history_can_be_read_while_the_run_goes_on():
+def test_history_can_be_read_during_the_run():
     with start(
         "train", "--backend", "numpy", *options(run="r", num_epochs=10**6, **SMALL)
     ) as process:
@@ -118,7 +123,7 @@ def test_history_can_be_read_while_the_run_goes_on():
             process.kill()
 
 
-def test_a_folder_that_exists_is_left_alone(tmp_path):
+def test_a_folder_that_exists_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
     with pytest.raises(RNNScratchError, match=r"mine exists already.\n.*--resume mine --epochs N"):
@@ -127,17 +132,17 @@ def test_a_folder_that_exists_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["file/run", "file"])
-def test_a_folder_that_cannot_be_made(tmp_path, folder):
+def test_a_folder_that_cannot_be_created(tmp_path, folder):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RNNScratchError, match="The run folder file"):
         rnn_scratch.train("numpy", run=folder, num_epochs=1, **SMALL)
 
 
-def test_runs_that_begin_in_the_same_second_get_folders_of_their_own():
+def test_runs_that_start_in_the_same_second_get_different_folders():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: run_folder.create(None, "numpy"), range(40)))
-    assert len(set(made)) == 40
-    assert all(folder.is_dir() for folder in made)
+        folders = list(pool.map(lambda _: run_folder.create(None, "numpy"), range(40)))
+    assert len(set(folders)) == 40
+    assert all(folder.is_dir() for folder in folders)
 
 
 def test_runs_is_a_file(tmp_path):
@@ -150,7 +155,7 @@ def row(epoch, sample="x"):
     return run_folder.Epoch(epoch, 1.0, np.e, None, None, 100, 0.1, "numpy", sample)
 
 
-# Characters of several bytes, and those at which Python, but not JSON, sees the end of a line.
+# Characters of several bytes, and those that end a line for Python but not in JSON.
 @pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     path = tmp_path / run_folder.HISTORY
@@ -188,11 +193,11 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_record_is_told_and_left_out_of_the_list(capsys, damage):
+def test_a_damaged_record_is_reported_and_omitted_from_the_list(capsys, damage):
     good, bad = (rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder for _ in range(2))
     record = json.loads((bad / "run.json").read_text())
     (bad / "run.json").write_text(damage(record))
-    with pytest.raises(RNNScratchError, match=r"run.json could not be read, or is damaged"):
+    with pytest.raises(RNNScratchError, match=r"run.json could not be read or is damaged"):
         run_folder.read(bad)
     assert [folder for folder, _, _ in run_folder.listing(run_folder.PARENT)] == [good]
     here(capsys, "train", "--resume", bad, "--epochs", 3).refused("damaged")
@@ -201,7 +206,7 @@ def test_a_damaged_record_is_told_and_left_out_of_the_list(capsys, damage):
 def test_the_list_is_newest_first(capsys):
     folders = [rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
                for name in ("b", "c", "a")]  # fmt: skip
-    # In three places on earth; later in this order, though the clocks show the reverse.
+    # In three time zones: later in this order, although the local times are in the reverse order.
     clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
     for folder, clock in zip(folders, clocks):
         record = json.loads((folder / "run.json").read_text())
@@ -216,5 +221,47 @@ def test_the_list_is_newest_first(capsys):
 
 
 def test_no_runs(capsys):
-    assert here(capsys, "runs").out == "There are no runs in runs. Make one: rnn-scratch train\n"
+    assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
     assert here(capsys, "runs", "elsewhere").code == 0
+
+
+# A run folder of format 1, written by the version that knew only what is now the variant `fast`.
+FORMAT1 = Path(__file__).parent / "data" / "format1"
+
+
+@pytest.fixture
+def format1(tmp_path):
+    return Path(shutil.copytree(FORMAT1, tmp_path / "format1"))
+
+
+def test_a_run_of_format_1_is_resumed_exactly(format1):
+    assert exact.digest(parameters(format1)) == "b1c674331c0d9cbe"
+    done = rnn_scratch.resume(format1, 6)
+    # As the version that wrote it resumed it.
+    assert exact.digest(done.arrays) == "bdaca497ceb41c03"
+    record = json.loads((format1 / "run.json").read_text())
+    assert record["format"] == run_folder.FORMAT
+    assert [session["model"] for session in record["sessions"]] == ["fast", "fast"]
+    assert [row["epoch"] for row in history(format1)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_format_1_is_used(format1, capsys):
+    expected = here(capsys, "predict", format1, "--prefix", "the ")
+    assert (expected.code, expected.err) == (0, "")
+    plain = here(capsys, "predict", format1, "--prefix", "the ", "--model", "scratch")
+    assert plain.out == expected.out
+    assert here(capsys, "evaluate", format1, "--corpus", "tide-clock").code == 0
+    assert "numpy (fast)" in here(capsys, "runs", ".").out
+
+
+def test_a_record_of_a_newer_format_is_refused(format1, capsys):
+    # It may lack anything that this version expects.
+    (format1 / "run.json").write_text('{"format": 3, "settings": {"cells": 2}}')
+    for arguments in (
+        ("predict", format1, "--prefix", "the "),
+        ("evaluate", format1, "--corpus", "tide-clock"),
+        ("train", "--resume", format1, "--epochs", 6),
+    ):
+        words = "has format 3", "reads only 1 and 2", "Use the version that wrote it"
+        here(capsys, *arguments).refused("run.json", *words)
+    assert (format1 / "history.jsonl").read_bytes() == (FORMAT1 / "history.jsonl").read_bytes()
