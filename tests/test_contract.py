@@ -128,7 +128,8 @@ def test_a_backend_imports_only_the_contract_of_the_core(own, backend_name):
 
 
 def test_only_backends_import_a_framework():
-    paths = list(CORE.rglob("*.py"))
+    backends = CORE / "backends"  # where they are in an installation that is not editable
+    paths = [path for path in CORE.rglob("*.py") if backends not in path.parents]
     assert len(paths) > 30
     for path in paths:
         packages = {name.split(".")[0] for name in imports(path)}
