@@ -1,0 +1,89 @@
+"""`rnn-scratch check` at the command line, and on a device that is not the CPU."""
+
+import json
+
+import pytest
+from helpers import SMALL, assert_same, options, other_packages, parameters, there
+from tools.two_devices import source_files
+
+from rnn_scratch.contract import VARIANTS
+
+
+@pytest.fixture
+def two_devices(tmp_path):
+    """Install the backend `two`, with the devices gpu and cpu; returns the environment for it."""
+    env = other_packages(tmp_path, {"two": ""})
+    for name, text in source_files().items():
+        (tmp_path / "two_rnn" / name).write_text(text, encoding="utf-8")
+    return {**env, "OMP_NUM_THREADS": "1"}
+
+
+def check(*arguments, **more):
+    done = there("check", *arguments, "--json", **more)
+    assert "Traceback" not in done.err
+    return done.code, json.loads(done.out)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu", "auto"])
+def test_a_device_that_is_not_the_cpu_is_checked(two_devices, device):
+    code, rows = check("two", "--model", "scratch", "--device", device, env=two_devices)
+    failures = [row for row in rows if not row["passed"]]
+    assert (code, failures) == (0, [])
+    assert len(rows) > 300
+
+
+def test_whatever_assumes_the_cpu_fails(two_devices, tmp_path):
+    file = tmp_path / "two_rnn" / "scratch.py"
+    text = file.read_text()
+    changed = text.replace("tensor(X, model.options.device)", 'tensor(X, "cpu")')
+    changed = changed.replace("options.dtype), options.device),)", 'options.dtype), "cpu"),)')
+    assert changed != text
+    file.write_text(changed)
+    code, rows = check("two", "--model", "scratch", "--device", "gpu", env=two_devices)
+    assert code == 1
+    first = next(row for row in rows if not row["passed"])
+    assert "tensors on different devices: ['cpu', 'gpu']" in first["where"]
+
+
+def test_exact_mode_on_another_device_has_the_same_digest(two_devices):
+    settings = options(**{k: v for k, v in SMALL.items() if k != "corpus"}, num_epochs=2)
+    text = ("--corpus", "tide-clock", "--every", 1)
+    digests = []
+    for device in ("gpu", "cpu"):
+        code, answer = check(
+            "two", "--exact", "--device", device, *text, *settings, env=two_devices
+        )
+        assert (code, answer["equal"]) == (0, True)
+        (run,) = answer["runs"]
+        digests.append([row["digest"] for row in run["digests"]])
+    assert digests[0] == digests[1]
+
+
+def test_a_run_moves_between_devices(two_devices):
+    run = ("train", "--backend", "two", *options(**SMALL, dtype="float64"), "--device")
+    for name, devices in (("moved", ("gpu", "cpu")), ("whole", ("cpu", "cpu"))):
+        done = there(*run, devices[0], "--epochs", 2, "--run", name, env=two_devices)
+        assert done.code == 0, done.err
+        assert f"on {devices[0]}" in done.out
+        done = there("train", "--resume", name, "--epochs", 4, "--device", devices[1],
+                     env=two_devices)  # fmt: skip
+        assert done.code == 0, done.err
+    assert_same(parameters("moved"), parameters("whole"))
+
+
+def test_all_variants_are_checked_by_default(capsys):
+    code, rows = check("numpy")
+    assert code == 0
+    assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
+    assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
+    assert all(row["offered"] for row in rows if row["model"] != "concise")
+
+
+def test_the_table_says_what_is_not_offered():
+    done = there("check", "numpy", "--model", "fast", "--model", "concise")
+    assert done.code == 0
+    assert "numpy, fast" in done.out
+    assert "within what is allowed" in done.out
+    assert "not offered" in done.out
+    assert "no recurrent layer of its own" in done.out
+    assert "numpy, scratch" not in done.out

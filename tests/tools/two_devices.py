@@ -1,0 +1,111 @@
+"""A backend with two devices, for machines without a GPU: NumPy's, with arrays that have a place.
+
+It computes on "gpu" and on "cpu". As in a framework, tensors on different devices cannot be
+combined, nor can tensors and NumPy arrays: whatever assumes the CPU fails.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+SOURCE = Path(__file__)
+# In NumPy's own source: where it makes arrays, they get the device.
+CHANGES = {
+    "scratch.py": (
+        "values.astype(options.dtype)", "tensor(values.astype(options.dtype), options.device)",
+        "(np.zeros((batch_size, options.num_hiddens), options.dtype),)",
+        "(tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)",
+        "np.eye(len(b_q), dtype=b_q.dtype)[tokens]",
+        "tensor(np.eye(len(b_q), dtype=b_q.dtype), b_q.device)[tokens]",
+    ),
+    "machine.py": (
+        "import threadpoolctl\n", "import threadpoolctl\n\nfrom .two_devices import Tensor\n",
+        'return ["cpu"]', 'return ["gpu", "cpu"]',
+        "    return array\n", "    return Tensor.on(device, array)\n",
+        "    return tensor\n", "    return np.array(tensor)\n",
+        '{"numpy": ', '{"two": np.__version__, "numpy": ',
+    ),
+}  # fmt: skip
+
+
+class Tensor(np.ndarray):
+    """An array on a device; combined with what is not on it, it raises."""
+
+    device = None
+
+    @classmethod
+    def on(cls, device, array):
+        """The array as a tensor on the device."""
+        tensor = np.array(array).view(cls)
+        tensor.device = device
+        return tensor
+
+    def __array_finalize__(self, other):
+        """A view is where the whole is."""
+        self.device = getattr(other, "device", None)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
+        """Compute what needs no other device."""
+        device = _device([*inputs, *out])
+        if out:
+            kwargs["out"] = tuple(map(_plain, out))
+        return _placed(getattr(ufunc, method)(*map(_plain, inputs), **kwargs), device)
+
+    def __array_function__(self, function, types, arguments, kwargs):
+        """Likewise."""
+        device = _device(_flat(arguments))
+        arguments = [_plain_all(argument) for argument in arguments]
+        return _placed_all(function(*arguments, **kwargs), device)
+
+
+def _device(values):
+    arrays = [value for value in values if isinstance(value, np.ndarray) and value.ndim]
+    devices = {getattr(array, "device", "an array of NumPy's") for array in arrays}
+    if len(devices) > 1:
+        raise RuntimeError(f"tensors on different devices: {sorted(map(str, devices))}")
+    return next(iter(devices), None)
+
+
+def _flat(values):
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _plain(value):
+    return value.view(np.ndarray) if isinstance(value, Tensor) else value
+
+
+def _plain_all(value):
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else _plain(value)
+
+
+def _placed(value, device):
+    if not isinstance(value, np.ndarray):
+        return value
+    tensor = value.view(Tensor)
+    tensor.device = device
+    return tensor
+
+
+def _placed_all(value, device):
+    if isinstance(value, list):
+        return [_placed(each, device) for each in value]
+    return _placed(value, device)
+
+
+def source_files():
+    """The files of the backend's package: names and contents."""
+    import rnn_scratch.backends.numpy as numpy
+
+    files = {"two_devices.py": SOURCE.read_text(encoding="utf-8")}
+    files["__init__.py"] = "from . import machine, scratch\n"
+    for name, change in CHANGES.items():
+        text = Path(numpy.__file__).with_name(name).read_text(encoding="utf-8")
+        for old, new in zip(change[::2], change[1::2]):
+            assert old in text, f"{old!r} is not in NumPy's {name}: make this file follow the code"
+            text = text.replace(old, new)
+        files[name] = text
+    return files
