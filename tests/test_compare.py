@@ -16,7 +16,7 @@ from helpers import options, other_packages, start, there
 from rnn_scratch.compare import comparison, plan, summary
 
 SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
-SHORT = (*SMALL, "--epochs", "2", "--repeats", "2")
+SHORT = (*SMALL, "--epochs", "2", "--repeats", "1")
 
 # Backends that are NumPy's but for a few functions. `after_check` is called between a worker's
 # check and its work.
@@ -117,7 +117,7 @@ def alive(pid):
 def test_what_a_comparison_writes(backend_names):
     with start(
         *("compare", "--backends", ",".join(backend_names), "--models", "scratch,fast,concise"),
-        *(*SHORT, "--repeats", "1", "--output", "out"),
+        *(*SHORT, "--output", "out"),
     ) as process:
         out, err = process.communicate(timeout=1800)  # of many processes
     assert process.returncode == 0, (out, err)
@@ -166,7 +166,8 @@ def test_what_a_comparison_writes(backend_names):
 
 
 def test_several_seeds_and_rounds():
-    done = there("compare", "--backends", "numpy", *SHORT, "--seeds", "2", "--output", "out")
+    more = ("--seeds", "2", "--repeats", "2", "--output", "out")
+    done = there("compare", "--backends", "numpy", *SHORT, *more)
     assert done.code == 0, (done.out, done.err)
     (candidate,) = candidates("out").values()
     trainings, (speed,) = candidate["trainings"], candidate["speed"]
@@ -193,13 +194,13 @@ def test_the_report_is_made_from_the_record_alone_and_is_self_contained():
 def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     names = "numpy,sleeping,incomplete,oversized,wrong,other,slow"
     done = there(
-        *("compare", "--backends", names, *SHORT, "--timeout", "60", "--output", "out"),
+        *("compare", "--backends", names, *SHORT, "--timeout", "30", "--output", "out"),
         env=failing,
     )
     assert done.code == 1, (done.out, done.err)
     assert "Traceback" not in done.err
     reasons = {
-        "sleeping": "no answer within 60 s",
+        "sleeping": "no answer within 30 s",
         "incomplete": "needs the Python module a_module_that_nobody_has",
         "oversized": "MemoryError",
         "wrong": "the first: clip norm",
@@ -214,7 +215,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
         assert reason in Path("out/report.html").read_text(encoding="utf-8")
     for name in ("numpy", "slow"):
         assert candidates("out")[name]["state"] == "measured"
-        assert len(candidates("out")[name]["speed"][0]["rounds"]) == 2
+        assert len(candidates("out")[name]["speed"][0]["rounds"]) == 1
     (slow,) = (row for row in summary.speeds(record_of("out")) if row.candidate == "slow")
     assert slow.ratio.high < 0.5  # it sleeps for most of the time
 
@@ -274,7 +275,7 @@ ASYNCHRONOUS = """
 
 def test_a_clock_stops_when_its_results_are_computed(tmp_path):
     env = packages(tmp_path / "more", {"asynchronous": ASYNCHRONOUS})
-    done = there("compare", "--backends", "asynchronous", *SHORT, "--repeats", "1", env=env)
+    done = there("compare", "--backends", "asynchronous", *SHORT, env=env)
     assert done.code == 0, (done.out, done.err)
     # Of the last process, which took the times.
     events = Path("events").read_text()
@@ -298,7 +299,7 @@ def test_devices_are_those_that_a_backend_reports(tmp_path):
         scratch = changed(scratch, build=build_on)
     """
     env = packages(tmp_path / "more", {"double": source})
-    arguments = ("compare", "--backends", "numpy,double", *SHORT, "--repeats", "1")
+    arguments = ("compare", "--backends", "numpy,double", *SHORT)
     done = there(*arguments, "--device", "auto", "--output", "auto", env=env)
     assert done.code == 0, (done.out, done.err)
     devices = {name: each["device"] for name, each in candidates("auto").items()}
@@ -320,7 +321,7 @@ def test_a_worker_killed_in_the_middle(failing):
     assert process.returncode == 1, (out, err)
     assert "killed by SIGKILL" in candidates("out")["sleeping"]["reason"]
     assert "killed by SIGKILL" in out
-    assert len(candidates("out")["numpy"]["speed"][0]["rounds"]) == 2
+    assert len(candidates("out")["numpy"]["speed"][0]["rounds"]) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -415,7 +416,7 @@ def test_the_failure_of_a_layer_leaves_what_is_timed_in_turns_with_it(tmp_path):
     env = packages(tmp_path / "more", {"narrow": source})
     done = there(
         *("compare", "--backends", "narrow", *SHORT, "--models", "scratch,concise"),
-        *("--output", "out"),
+        *("--repeats", "2", "--output", "out"),
         env=env,
     )
     assert done.code == 1
