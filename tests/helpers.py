@@ -13,7 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from rnn_scratch import registry
 from rnn_scratch.cli.main import main
+from rnn_scratch.contract import VARIANTS, Options
+from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
 
 # A run of these takes a few hundredths of a second.
@@ -42,6 +45,18 @@ class Done(NamedTuple):
         *_, message = re.split("^Error: ", self.err, flags=re.MULTILINE)
         for word in words:
             assert word in message, (word, self.err)
+
+
+def variants(name):
+    """The variants that a backend offers; one of another package may have the plain one only."""
+    offered = []
+    for model in VARIANTS:
+        try:
+            registry.build(name, registry.load(name), model, initial(3, 2, 0.1, 0), Options(2))
+            offered.append(model)
+        except registry.NotOffered:
+            pass
+    return offered
 
 
 def here(capsys, *arguments):

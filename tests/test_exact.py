@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import skip_without, variants
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check.whole import built_in_text
@@ -45,23 +46,18 @@ def references(tmp_path_factory):
     return reference
 
 
-def require_float64(name, device):
-    if device not in registry.load(name).machine.devices("float64"):
-        pytest.skip(f"{device} has no float64")
-
-
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 def test_every_backend_ends_with_the_same_bits(
     backend_name, device, tmp_path, sampling, references
 ):
-    require_float64(backend_name, device)
+    skip_without(registry.load(backend_name), device, "float64")
     digest = trained(backend_name, tmp_path / "run", 15, sampling=sampling, device=device)
     assert digest == references(15, sampling=sampling)
 
 
 @pytest.mark.parametrize("model", VARIANTS[1:])
 def test_every_variant_ends_with_the_same_bits(backend_name, device, tmp_path, model, references):
-    require_float64(backend_name, device)
+    skip_without(registry.load(backend_name), device, "float64")
     try:
         digest = trained(backend_name, tmp_path / "run", 10, model=model, device=device)
     except registry.NotOffered:
@@ -157,13 +153,13 @@ def test_check_exact_compares_backends(backend_names, capsys):
 
 
 def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device, capsys):
-    require_float64(backend_name, device)
+    skip_without(registry.load(backend_name), device, "float64")
     models = [argument for model in VARIANTS for argument in ("--model", model)]
     code, answer = check_exact(capsys, backend_name, *models, "--device", device)
     assert (code, answer["equal"]) == (0, True)
     outcomes = {run["model"]: run["outcome"] for run in answer["runs"]}
-    missing = ["concise"] if backend_name == "numpy" else []
-    assert outcomes == {m: "not offered" if m in missing else "trained" for m in VARIANTS}
+    offered = variants(backend_name)
+    assert outcomes == {m: "trained" if m in offered else "not offered" for m in VARIANTS}
 
 
 def test_check_exact_fails_where_nothing_can_be_trained(capsys):

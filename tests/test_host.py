@@ -22,7 +22,7 @@ def test_two_threads_give_the_same_numbers(backend_name):
     assert actual == pytest.approx(expected, rel=1e-12)
 
 
-def test_multiply_returns_the_last_product(backend, device):
+def test_multiply_returns_the_last_product(backend, backend_name, device):
     machine = backend.machine
     if device not in machine.devices("float64"):
         pytest.skip(f"{device} has no float64")
@@ -33,7 +33,7 @@ def test_multiply_returns_the_last_product(backend, device):
     assert min(np.abs(machine.array(product) - right).max() for right in expected) < 1e-12
 
 
-def test_memory_of_a_device(backend, device):
+def test_memory_of_a_device(backend, backend_name, device):
     assert (backend.machine.memory(device) is None) == (device in ("cpu", "mps"))
 
 

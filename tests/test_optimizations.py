@@ -36,8 +36,9 @@ def test_without_any_of_them_the_gradients_are_the_same(
     backend, backend_name, vocabulary, tmp_path
 ):
     sizes = {**OURS, "vocabulary": vocabulary}
+    own = cases(backend_name)
     expected = gradients(backend, **sizes)
-    for case in cases(backend_name):
+    for case in own:
         results = gradients(optimizations.undone(backend, case, tmp_path), **sizes)
         for name, result in results.items():
             np.testing.assert_allclose(

@@ -117,7 +117,7 @@ def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
     # From files beside it, if they are no part of the contract.
     assert {"product", "split"} <= set(names("tensorflow", "forward", "fast"))
     assert "tensor" not in names("torch", "state")
-    done = here(capsys, "show", "recurrence")
+    done = here(capsys, "show", "recurrence", "--backends", ",".join(registry.OURS))
     assert done.out.count("def recurrence(") == 3
     assert done.err == "There is no recurrence in: torch.\n"
     assert here(capsys, "show", "activation", "--backends", "torch").out.count("def ") == 1
@@ -332,7 +332,7 @@ def test_lines_are_aligned():
     (["step", "--backends", ""], ["no backend ''"]),
     (["step", "--backends", "torch:quick"], ["no variant 'quick'", "scratch, fast, concise"]),
     (["step", "--backends", "torc:fast"], ["no backend 'torc'"]),
-    (["clip", "--model", "fast"], ["no clip in: numpy:fast", "takes from scratch"]),
+    (["clip", "--model", "fast", "--backends", "torch"], ["no clip in: torch:fast", "scratch"]),
     (["step", "--diff", "torch", "nmpy"], ["no backend 'nmpy'", "numpy"]),
     (["step", "--diff", "torch", "torch"], ["two different", "--diff torch torch:fast"]),
     (["step", "--diff", "torch", "torch:scratch"], ["two different"]),
