@@ -103,7 +103,7 @@ def test_corresponding_lines_are_aligned(visit, words, columns, width):
     choose(page, words)
     groups = page.evaluate("""
         [...document.querySelectorAll(".pieces:not([hidden])")].map(group =>
-            [...group.querySelectorAll(".panel:not([hidden]) .line")].map(line => {
+            [...group.querySelectorAll(":scope > .panel:not([hidden]) .line")].map(line => {
                 const {top, left, width, height} = line.getBoundingClientRect();
                 return {row: line.style.getPropertyValue("--row"), top, left, width, height,
                         text: line.textContent, differs: line.classList.contains("differs")};

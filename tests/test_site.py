@@ -199,6 +199,12 @@ def test_code_is_escaped_and_no_line_is_lost():
     assert "&amp;y" in block
 
 
+def test_every_line_of_a_diff_is_highlighted():
+    block = site_code.block(Code("-a\n+b\n+c", "diff"))
+    assert block.count('<span class="gd">') == 1
+    assert block.count('<span class="gi">') == 2
+
+
 def test_equal_outputs_are_grouped():
     results = {"numpy": [Output("1\n")], "torch": [Output("2")], "mxnet": [Output("1\n")]}
     outputs = site_code.outputs(results, registry.OURS, "")

@@ -1,8 +1,8 @@
 """The optimizations in the backends' ``fast``: their names, their code, and what they gain.
 
-An optimization is a comment in ``fast``, or in a file beside it that only ``fast`` uses, that starts
-with a name and a colon: ``# In place: new memory costs more than the additions.`` It extends to
-the end of its block.
+An optimization is a comment that starts with a name and a colon, in ``fast`` or in a file beside it
+that only ``fast`` uses: ``# In place: new memory costs more than the additions.`` It extends to the
+end of its block.
 """
 
 import ast

@@ -55,10 +55,10 @@ def rows(sources: Sequence[Sequence[str]]) -> list[list[int]]:
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
     """One section of code, highlighted, with a span for each line."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
-    # The formatter ends its spans with each line, so that the lines can be separated.
-    lines = highlight(code.source, lexer, HtmlFormatter(nowrap=True)).split("\n")
-    if len(lines) > len(code.source.split("\n")):
-        del lines[len(code.source.split("\n")) :]
+    # The formatter ends its spans with each line, so that the lines can be separated. The lexer of
+    # diffs recognizes only lines with an end.
+    text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
+    lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
     for number, line in enumerate(lines):
         row = "" if own_rows is None else f' style="--row:{own_rows[number] + 1}"'
