@@ -161,7 +161,7 @@ def test_what_is_missing_is_named(install, source, words):
         (source,) = (text for _, text in blocks("text") if "import framework" in text)
     done = there("train", "--backend", "plain", *options(**SMALL), env=install("plain", source))
     done.refused(*words)
-    assert f"Error: {words[0]}" in done.err  # and nothing before it
+    assert f"\nError: {words[0]}" in f"\n{done.err}"  # and nothing before it
 
 
 def test_the_test_suite_runs_on_it_alone(plain):
