@@ -6,6 +6,8 @@ import signal
 
 import hypothesis
 import pytest
+from helpers import other_packages
+from tools.two_devices import source_files
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -111,6 +113,15 @@ def asked_backends(backend_names):
 def devices(request):
     """The devices to test each backend on: a dict of lists."""
     return devices_to_test(request.config)
+
+
+@pytest.fixture
+def two_devices(tmp_path):
+    """Install the backend `two`, with the devices gpu and cpu; returns the environment for it."""
+    env = other_packages(tmp_path, {"two": ""})
+    for name, text in source_files().items():
+        (tmp_path / "two_rnn" / name).write_text(text, encoding="utf-8")
+    return {**env, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,92 @@
+"""Nothing assumes the CPU: a small backend with two devices, which refuse each other's tensors."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, options, there
+
+TESTS = Path(__file__).parent
+TRAIN = ("train", "--backend", "two", *options(**SMALL))
+
+
+# Appended to the backend's module `scratch`: records the devices on which models are built.
+RECORDING = """
+
+build_model = build
+
+
+def build(arrays, options):
+    with open("devices.txt", "a") as file:
+        print(options.device, file=file)
+    return build_model(arrays, options)
+"""
+
+
+@pytest.fixture
+def run(two_devices, tmp_path):
+    """A function that runs a command, and checks that models are built on this device only."""
+    with open(tmp_path / "two_rnn" / "scratch.py", "a", encoding="utf-8") as file:
+        file.write(RECORDING)
+
+    def command(device, *arguments):
+        done = there(*arguments, env=two_devices)
+        assert done.code == 0, (done.out, done.err)
+        assert set(Path("devices.txt").read_text().split()) == {device}
+        Path("devices.txt").unlink()
+        return done.out
+
+    return command
+
+
+def test_training_on_each_device(run):
+    # The first device that a backend reports is the default.
+    output = run("gpu", *TRAIN, *options(num_epochs=2, run="r"))
+    assert "two (scratch) on gpu" in output
+    # A run is resumed on its own device, unless it is moved.
+    for epochs, arguments, device in (
+        (3, [], "gpu"),
+        (4, ["--device", "cpu"], "cpu"),
+        (5, [], "cpu"),
+        (6, ["--device", "gpu"], "gpu"),
+    ):
+        output = run(device, "train", "--resume", "r", "--epochs", epochs, *arguments)
+        assert f"two (scratch) on {device}" in output
+
+
+def test_inference_on_each_device(run):
+    run("gpu", *TRAIN, *options(num_epochs=2, run="r"))
+    outputs = {
+        (run(device, "predict", "r", "--prefix", "the ", *place),
+         run(device, "evaluate", "r", "--corpus", "tide-clock", *place))
+        for device, place in (
+            ("gpu", ()), ("cpu", ("--device", "cpu")), ("gpu", ("--device", "auto"))
+        )
+    }  # fmt: skip
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_compare_on_each_device(run, device):
+    settings = options(**SMALL, num_epochs=2, repeats=1, output="c", device=device)
+    run(device, "compare", "--backends", "two", *settings)
+    record = json.loads(Path("c/comparison.json").read_text(encoding="utf-8"))
+    assert record["outcome"] == "finished"
+
+
+def test_the_devices_of_a_backend_are_tested(two_devices):
+    """The project's own tests pass on a device that is not the CPU."""
+    names = ("training", "inference", "runs", "host", "exact", "parity")
+    files = [TESTS / f"test_{name}.py" for name in names]
+    done = there("--backends", "two", "-k", "two-gpu", "-p", "no:cacheprovider", *files,
+                 program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)  # fmt: skip
+    assert done.code == 0, done.out
+    passed = int(done.out.rpartition(" passed")[0].split()[-1])
+    assert passed >= 15
+
+
+def test_a_device_that_no_backend_reports(two_devices):
+    done = there("--backends", "two", "--devices", "tpu", TESTS / "test_host.py",
+                 program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)  # fmt: skip
+    assert done.code != 0
+    assert "--devices: no backend reports tpu" in done.out + done.err
