@@ -77,3 +77,8 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
     expected, _ = backend.scratch.train_epoch(build(), batches, Update(), True)
     np.testing.assert_allclose(losses[1], expected, rtol=1e-12)
     assert len({f"{sum(each):.6f}" for each in losses.values()}) == 3, losses
+    # While the parameters stay the same, so do the losses.
+    expected, _ = backend.scratch.train_epoch(build(), batches, Update(lr=1e-20), True)
+    for reach in (1, 2, 4):
+        constant = train_epoch_not_detached(backend, build(), batches, reach, Update(lr=1e-20))
+        np.testing.assert_allclose(constant, expected, rtol=1e-12)

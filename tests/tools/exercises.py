@@ -53,6 +53,7 @@ for activation in ("tanh", "relu"):
     settings = {"activation": activation, "sigma": 0.07, "num_epochs": 60}
     RUNS[f"{activation}, sigma 0.07"] = settings
     RUNS[f"{activation}, not clipped, sigma 0.07"] = {**settings, "theta": None}
+DEFAULT = Update()
 REACHES = (1, 2, 4, 8)  # minibatches that a gradient goes back through
 
 
@@ -108,9 +109,9 @@ def not_detached(name, reach):
     }
 
 
-def train_epoch_not_detached(backend, model, batches, reach):
+def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
     """The losses of an epoch whose gradients go back through the last `reach` minibatches."""
-    scratch, machine, how, losses = backend.scratch, backend.machine, Update(), []
+    scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0][0]))]
     for number, (_, Y) in enumerate(batches):
         oldest = max(0, number + 1 - reach)
