@@ -34,7 +34,7 @@ def encode(tokens, params):
 
 def activation(z, options):
     """Hyperbolic tangent or ReLU."""
-    return npx.activation(z, options.activation)  # np.tanh takes several times as long in float32
+    return npx.activation(z, options.activation)  # which has both by these names
 
 
 def rnn(x, state, params, options):
