@@ -28,7 +28,7 @@ ORDER = (
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # The package itself offers the functions of `api`, when they are first used.
 PACKAGE = "__init__"
-MOST_LINES = 300
+MOST_LINES = 280  # that are not blank
 
 
 def modules():
@@ -109,4 +109,5 @@ def test_no_two_modules_share_a_name():
 
 @pytest.mark.parametrize("path", sources(), ids=name)
 def test_a_module_is_short(path):
-    assert path.read_text(encoding="utf-8").count("\n") <= MOST_LINES
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= MOST_LINES

@@ -20,6 +20,7 @@ from helpers import (
 )
 
 import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.check import cases
 from rnn_scratch.contract import VARIANTS, RNNScratchError
 from rnn_scratch.registry import NotOffered
@@ -92,6 +93,16 @@ def test_every_variant_can_run_uncompiled(backend_name, model):
     train(backend_name, 1)  # which sets it back, for the tests that follow
     assert eager.record["sessions"][0]["eager"]
     assert_same(parameters(eager), parameters(compiled), 1e-12)
+
+
+def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
+    flags = []
+    monkeypatch.setattr(registry.load("numpy").machine, "set_eager", flags.append)
+    run = train("numpy", 1, eager=True)
+    rnn_scratch.resume(run, 2)
+    rnn_scratch.predict(run, "the ", 1)
+    train("numpy", 1)
+    assert flags == [True, True, False, False]
 
 
 @pytest.mark.parametrize("numpy_first", [True, False])
