@@ -9,8 +9,17 @@ from playwright.sync_api import sync_playwright
 
 SITE = Path(__file__).parent.parent / "build" / "site"
 SHOTS = SITE.parent / "screenshots"
-PAGES = ("index", "chapter", "exercises", "bugs", "errata", "parity", "comparison", "reference",
-         "backend")  # fmt: skip
+PAGES = (
+    "index",
+    "chapter",
+    "exercises",
+    "bugs",
+    "errata",
+    "parity",
+    "comparison",
+    "reference",
+    "backend",
+)
 TABS = ".pieces:not([hidden]) [role=tab][aria-selected=true]"
 
 
@@ -60,8 +69,8 @@ def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
     page.get_by_role("tab", name="TensorFlow").first.click()
     assert selected(page) == {"TensorFlow"}
     assert page.locator(TABS).count() > 15
-    shown = page.locator(".pieces > .panel:visible")
-    assert {each.get_attribute("data-for") for each in shown.all()} == {"tensorflow"}
+    panels = page.locator(".pieces > .panel:visible")
+    assert {each.get_attribute("data-for") for each in panels.all()} == {"tensorflow"}
     page.reload()
     assert selected(page) == {"TensorFlow"}
     page.locator(".md-footer__link--next").click()
@@ -149,8 +158,9 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     # Without loading the style sheets, which a page in a folder may not read as text.
     violations = Axe().run(page, options={"preload": False}).response["violations"]
     worst = [each for each in violations if each["impact"] in ("serious", "critical")]
-    assert not worst, [(e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]])
-                       for e in worst]  # fmt: skip
+    assert not worst, [
+        (e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]]) for e in worst
+    ]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

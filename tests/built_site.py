@@ -37,9 +37,16 @@ def pages():
 
 def test_all_pages_are_there():
     assert {
-        "index.html", "chapter.html", "exercises.html", "bugs.html", "errata.html", "parity.html",
-        "comparison.html", "reference.html", "backend.html",
-    } <= set(PAGES)  # fmt: skip
+        "index.html",
+        "chapter.html",
+        "exercises.html",
+        "bugs.html",
+        "errata.html",
+        "parity.html",
+        "comparison.html",
+        "reference.html",
+        "backend.html",
+    } <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)

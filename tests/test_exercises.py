@@ -54,8 +54,9 @@ def test_the_statements_of_the_solutions_are_true():
     assert curves["relu, sigma 0.07"][-1] < curves["tanh, sigma 0.07"][-1] < 28
     # 5: slower, and not better.
     for reaches in record["not detached"].values():
-        seconds, perplexity = ([each[key] for each in reaches.values()]
-                               for key in ("seconds", "perplexity"))  # fmt: skip
+        seconds, perplexity = (
+            [each[key] for each in reaches.values()] for key in ("seconds", "perplexity")
+        )
         assert seconds == sorted(seconds)
         assert min(perplexity) > perplexity[0] - 0.05
 

@@ -19,11 +19,32 @@ from rnn_scratch.contract import RNNScratchError
 CLONE = Path(__file__).parent.parent
 TAUGHT = [function.__name__ for function in contract.SCRATCH]
 HEADINGS = [
-    "One-hot encoding", "From $(B, T)$ to", "Parameters", "The state", "One step", "All steps",
-    "The loss", "Gradients", "Prediction", "Exploding and vanishing", "Clipping", "Cutting the",
-    "Detaching", "Training", "Results", "What a perplexity means", "From plain to fast", "Summary",
-    "1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "Spot the bug",
-]  # fmt: skip
+    "One-hot encoding",
+    "From $(B, T)$ to",
+    "Parameters",
+    "The state",
+    "One step",
+    "All steps",
+    "The loss",
+    "Gradients",
+    "Prediction",
+    "Exploding and vanishing",
+    "Clipping",
+    "Cutting the",
+    "Detaching",
+    "Training",
+    "Results",
+    "What a perplexity means",
+    "From plain to fast",
+    "Summary",
+    "1. ",
+    "2. ",
+    "3. ",
+    "4. ",
+    "5. ",
+    "6. ",
+    "Spot the bug",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +71,12 @@ def test_a_notebook_has_the_cells_of_its_text_and_outputs_fit_for_publication(na
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [tuple(cell) for cell in notebooks.cells(name)]
     assert notebooks.unfit(notebook, name) == []
-    figures = [output for cell in notebook["cells"] for output in cell.get("outputs", ())
-               if "image/png" in output.get("data", {})]  # fmt: skip
+    figures = [
+        output
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+        if "image/png" in output.get("data", {})
+    ]
     assert figures
     assert tempfile.gettempdir() not in json.dumps(notebook)
 
@@ -73,8 +98,11 @@ def test_a_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch)
 def test_the_first_cell_has_the_command_to_install_from_the_clone(name):
     first = sources(read(name), "markdown")[0]
     (line,) = re.findall("pip install .*", first)
-    extras = {"numpy": "notebooks", "side_by_side": "torch,tensorflow,notebooks",
-              "comparison": "torch,notebooks"}  # fmt: skip
+    extras = {
+        "numpy": "notebooks",
+        "side_by_side": "torch,tensorflow,notebooks",
+        "comparison": "torch,notebooks",
+    }
     backend = name.removesuffix("-student")
     assert line == f"pip install -e '.[{extras.get(backend, backend + ',notebooks')}]'"
 
@@ -87,8 +115,11 @@ def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend)
         assert any(source_code.find(backend, piece)[0].source in cell for cell in code), piece
     places = [prose.index(f"# {heading}") for heading in HEADINGS]
     assert places == sorted(places)
-    others = [name for name in ("PyTorch", "TensorFlow", "MXNet")
-              if registry.FRAMEWORKS.get(backend) != name]  # fmt: skip
+    others = [
+        name
+        for name in ("PyTorch", "TensorFlow", "MXNet")
+        if registry.FRAMEWORKS.get(backend) != name
+    ]
     assert f"from scratch, in {registry.FRAMEWORKS.get(backend, 'NumPy')}" in prose
     assert not [name for name in others if f"from scratch, in {name}" in prose]
 
@@ -130,8 +161,11 @@ def test_not_detaching_fails_where_it_should(backend):
 
 def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__")
-    for folder, copy in {"rnn_scratch": "rnn_scratch", "backends": "rnn_scratch/backends",
-                         "notebooks": "notebooks"}.items():  # fmt: skip
+    for folder, copy in {
+        "rnn_scratch": "rnn_scratch",
+        "backends": "rnn_scratch/backends",
+        "notebooks": "notebooks",
+    }.items():
         shutil.copytree(CLONE / folder, tmp_path / copy, ignore=ignored)
     (tmp_path / "tests" / "tools").mkdir(parents=True)
     shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / chapter.SABOTAGES)
@@ -148,8 +182,8 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     changed = text.replace("(H,) = state\n", "(H,) = state  # changed\n", 1)
     assert changed != text
     file.write_text(changed, encoding="utf-8")
-    shown = python("rnn_scratch.cli", "show", "step", "--backends", "torch,numpy").stdout
-    assert shown.count("# changed") == 1
+    output = python("rnn_scratch.cli", "show", "step", "--backends", "torch,numpy").stdout
+    assert output.count("# changed") == 1
     checks = {name: python("make.notebooks", "--check", name) for name in notebooks.ALL}
     stale = [name for name, done in checks.items() if done.returncode]
     assert stale == ["torch", "torch-student", "side_by_side", "comparison"]
@@ -168,18 +202,21 @@ def test_notebooks_that_do_not_exist(monkeypatch):
         notebooks.main()
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("# A\n::: pice step\n", "line 2: there is no directive 'pice'; there are: piece"),
-    ("a\n\n::: only torch\nb\n", "line 3: the block only does not end"),
-    ("a\n:::\n", "line 2: ::: ends a block, and none is open"),
-    ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
-    ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
-    ("::: only trch\n:::\n", "Line 1 names trch"),
-    ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
-    ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
-    ("::: bug no such\n", "has no mistake 'no such' for torch"),
-    ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# A\n::: pice step\n", "line 2: there is no directive 'pice'; there are: piece"),
+        ("a\n\n::: only torch\nb\n", "line 3: the block only does not end"),
+        ("a\n:::\n", "line 2: ::: ends a block, and none is open"),
+        ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
+        ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
+        ("::: only trch\n:::\n", "Line 1 names trch"),
+        ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
+        ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
+        ("::: bug no such\n", "has no mistake 'no such' for torch"),
+        ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
+    ],
+)
 def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
     path = tmp_path / "text.md"
     path.write_text(text, encoding="utf-8")
@@ -194,18 +231,26 @@ def test_text_and_code_for_some_backends_only(tmp_path):
         "For {framework}.\n\n```python\n{backend}\n```\n```python mxnet\nmx\n```\n::: only torch\n"
         "T\n::: solution\nS\n```python\ns\n```\n:::\n:::\nend\n```text\n```\n",
         encoding="utf-8",
-    )  # fmt: skip
+    )
     parts = chapter.parse(path)
     end = ("markdown", "end\n```text\n```")
     assert [tuple(cell) for cell in chapter.cells(parts, "mxnet")] == [
-        ("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end
-    ]  # fmt: skip
+        ("markdown", "For MXNet."),
+        ("code", "mxnet"),
+        ("code", "mx"),
+        end,
+    ]
     assert [tuple(cell) for cell in chapter.cells(parts, "torch")] == [
-        ("markdown", "For PyTorch."), ("code", "torch"), ("markdown", "T\n\nS"), ("code", "s"), end
-    ]  # fmt: skip
+        ("markdown", "For PyTorch."),
+        ("code", "torch"),
+        ("markdown", "T\n\nS"),
+        ("code", "s"),
+        end,
+    ]
     assert [cell.source for cell in chapter.cells(parts, "torch", student=True)][2:4] == [
-        "T", "# Your answer."
-    ]  # fmt: skip
+        "T",
+        "# Your answer.",
+    ]
 
 
 def test_outputs_that_are_not_fit_for_publication():

@@ -54,8 +54,8 @@ def test_what_the_records_of_comparisons_must_show():
         assert record["outcome"] == "finished"
         assert record["text"]["corpus"] == "time-machine"
         assert not comparison.failed(record)
-        found = {c["backend"] for c in record["candidates"] if c["state"] == "measured"}
-        assert found == {"numpy", "torch", "tensorflow", "mxnet"}
+        backends = {c["backend"] for c in record["candidates"] if c["state"] == "measured"}
+        assert backends == {"numpy", "torch", "tensorflow", "mxnet"}
     curves = comparison.read(CLONE / records.COMPARISONS / "curves")
     for candidate in curves["candidates"]:
         assert candidate["trainings"][0]["perplexity"][-1] < 1.1
@@ -63,25 +63,27 @@ def test_what_the_records_of_comparisons_must_show():
 
 
 def test_what_the_records_must_show():
-    found = {path.name: (record, history) for path, record, history in
-             run_folder.listing(CLONE / records.RECORDS)}  # fmt: skip
-    for name, (record, history) in found.items():
+    runs = {
+        path.name: (record, history)
+        for path, record, history in run_folder.listing(CLONE / records.RECORDS)
+    }
+    for name, (record, history) in runs.items():
         _, model, sampling = name.split("-")
         assert history[-1].epoch == 500
         assert record["text"]["corpus"] == "time-machine"
         most = 1.5 if model == "concise" else {"sequential": 1.1, "random": 1.8}[sampling]
         assert history[-1].perplexity <= most, name
-    assert len(found) >= 11
+    assert len(runs) >= 11
 
 
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_four_backends():
-    found = json.loads((CLONE / records.RECORDS / "exact.json").read_text(encoding="utf-8"))
-    assert Settings(**found["settings"]) == Settings(exact=True, dtype="float64")
-    assert list(found["backends"]) == ["numpy", "torch", "tensorflow", "mxnet"]
-    digests = [[row["digest"] for row in rows] for rows in found["backends"].values()]
+    exact = json.loads((CLONE / records.RECORDS / "exact.json").read_text(encoding="utf-8"))
+    assert Settings(**exact["settings"]) == Settings(exact=True, dtype="float64")
+    assert list(exact["backends"]) == ["numpy", "torch", "tensorflow", "mxnet"]
+    digests = [[row["digest"] for row in rows] for rows in exact["backends"].values()]
     assert all(each == digests[0] for each in digests)
     assert len(set(digests[0])) == len(digests[0]) > 10
-    assert found["equal"]
+    assert exact["equal"]
 
 
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():

@@ -71,8 +71,11 @@ def test_every_function_of_the_contract_is_found_with_its_signature(name):
 @pytest.mark.parametrize("name", registry.OURS)
 def test_a_variant_has_its_own_functions_and_takes_the_others_from_scratch(name, model):
     file = BACKENDS / name / f"{model}.py"
-    own = [node.name for node in ast.parse(file.read_text(encoding="utf-8")).body
-           if isinstance(node, ast.FunctionDef)]  # fmt: skip
+    own = [
+        node.name
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    ]
     for function in source_code.CONTRACT[: len(contract.SCRATCH)]:
         pieces = source_code.find(name, function, model)
         assert [piece.file for piece in pieces[:1]] == [file] * (function in own)
@@ -99,8 +102,9 @@ def test_decorators_and_comments_above_belong_to_a_function(foreign, tmp_path):
     env = foreign("commented", "commented", {"commented.py": source})
     done = there("show", "step", "--backends", "commented", env=env)
     assert done.out.splitlines() == [
-        f"# commented: {'site/commented.py'}:5", *source.splitlines()[4:10]
-    ]  # fmt: skip
+        f"# commented: {'site/commented.py'}:5",
+        *source.splitlines()[4:10],
+    ]
     assert (
         "forward = _loop(step)" in there("show", "forward", "--backends", "commented", env=env).out
     )
@@ -152,14 +156,18 @@ def test_no_framework_and_no_backend_is_imported():
 
 
 def test_a_package_around_a_backend_is_not_imported_either(foreign):
-    env = foreign("nested", "outer.inner.backend", {
-        "outer/__init__.py": "raise RuntimeError('imported')",
-        "outer/inner/__init__.py": "raise RuntimeError('imported')",
-        "outer/inner/backend/__init__.py": "from .. import pieces as scratch\n"
-        "from rnn_scratch.backends.numpy import fast, machine\n",
-        "outer/inner/pieces.py": "from rnn_scratch.backends.numpy.scratch import *\n\n\n"
-        "def step(x, state, params, options):\n    return 'mine'\n",
-    })  # fmt: skip
+    env = foreign(
+        "nested",
+        "outer.inner.backend",
+        {
+            "outer/__init__.py": "raise RuntimeError('imported')",
+            "outer/inner/__init__.py": "raise RuntimeError('imported')",
+            "outer/inner/backend/__init__.py": "from .. import pieces as scratch\n"
+            "from rnn_scratch.backends.numpy import fast, machine\n",
+            "outer/inner/pieces.py": "from rnn_scratch.backends.numpy.scratch import *\n\n\n"
+            "def step(x, state, params, options):\n    return 'mine'\n",
+        },
+    )
     done = there("show", "step", "--backends", "nested,numpy", env=env)
     assert done.out.startswith("# nested: site/outer/inner/pieces.py:4\ndef step(")
     assert "def clip(grads, theta)" in there("show", "clip", "--backends", "nested", env=env).out
@@ -203,13 +211,13 @@ def test_a_backend_in_one_file_whose_modules_are_objects(foreign):
     # A module of another name beside it is none of its modules.
     env = foreign("single", "single", {"single.py": ONE_FILE, "scratch.py": "def update(): pass"})
 
-    def shown(*arguments):
+    def output(*arguments):
         return there("show", *arguments, env=env).out
 
-    assert "def _step(" in shown("step", "--backends", "single")
-    assert "def _cell(" in shown("step", "--backends", "single")
-    assert "def clip(" in shown("clip", "--backends", "single,numpy")
-    build = shown("build", "--backends", "single:fast")
+    assert "def _step(" in output("step", "--backends", "single")
+    assert "def _cell(" in output("step", "--backends", "single")
+    assert "def clip(" in output("clip", "--backends", "single,numpy")
+    build = output("build", "--backends", "single:fast")
     assert build.splitlines()[1:3] == ["def _cell(x):", "    return x"]
     assert "\n@staticmethod\ndef build(arrays, options):\n    return _cell(arrays)" in build
     for arguments in (["step", "--model", "fast"], ["update"], ["build", "--model", "concise"]):
@@ -262,8 +270,11 @@ def test_as_many_columns_as_fit(capsys, terminal, width, beside):
     out = plain(here(capsys, "show", "step").out)
     heads = [line for line in out.splitlines() if "scratch.py:" in line]
     assert [line.count("scratch.py:") for line in heads] == {
-        1: [1, 1, 1, 1], 2: [2, 2], 3: [3, 1], 4: [4]
-    }[beside]  # fmt: skip
+        1: [1, 1, 1, 1],
+        2: [2, 2],
+        3: [3, 1],
+        4: [4],
+    }[beside]
     assert max(map(len, out.splitlines())) <= width
     for name in registry.OURS:
         assert any(line.find(name) >= 0 for line in heads)
@@ -273,9 +284,9 @@ def test_on_a_terminal_it_is_coloured_and_nothing_is_lost(capsys, terminal):
     terminal(120)
     out = here(capsys, "show", "forward", "--backends", "mxnet").out
     assert "\x1b[" in out
-    shown = [line.rstrip() for line in plain(out).splitlines()]
+    lines = [line.rstrip() for line in plain(out).splitlines()]
     for line in source_code.join(source_code.find("mxnet", "forward")).splitlines():
-        assert line in shown
+        assert line in lines
 
 
 def test_a_difference_is_marked_within_the_line(capsys, terminal):
@@ -312,9 +323,12 @@ def test_lines_are_aligned():
     left = ["a = 1", "", "only here", "return f(x, 1)"]
     right = ["a = 1", "", "return f(x, 2)", "xyz"]
     assert source_code.align(left, right) == [
-        ("a = 1", "a = 1"), ("", ""), ("only here", None),
-        ("return f(x, 1)", "return f(x, 2)"), (None, "xyz"),
-    ]  # fmt: skip
+        ("a = 1", "a = 1"),
+        ("", ""),
+        ("only here", None),
+        ("return f(x, 1)", "return f(x, 2)"),
+        (None, "xyz"),
+    ]
     assert source_code.align([], ["x"]) == [(None, "x")]
     for name in ("torch", "tensorflow", "mxnet"):
         texts = [
@@ -325,20 +339,32 @@ def test_lines_are_aligned():
         assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["stp"], ["no function 'stp'", "Did you mean step?", "params, state, encode", "activation"]),
-    (["step", "--backends", "torc"], ["no backend 'torc'", "Did you mean torch?", "mxnet"]),
-    (["step", "--backends", ""], ["no backend ''"]),
-    (["step", "--backends", "torch:quick"], ["no variant 'quick'", "scratch, fast, concise"]),
-    (["step", "--backends", "torc:fast"], ["no backend 'torc'"]),
-    (["clip", "--model", "fast", "--backends", "torch"], ["no clip in: torch:fast", "scratch"]),
-    (["step", "--diff", "torch", "nmpy"], ["no backend 'nmpy'", "numpy"]),
-    (["step", "--diff", "torch", "torch"], ["two different", "--diff torch torch:fast"]),
-    (["step", "--diff", "torch", "torch:scratch"], ["two different"]),
-    (["step", "--diff", "torch", "numpy", "--backends", "mxnet"], ["--backends mxnet", "--diff"]),
-    (["step", "--diff", "torch"], ["2 arguments"]),
-    (["_transposed", "--backends", "numpy,tensorflow"], ["no function '_transposed' in numpy, te"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["stp"],
+            ["no function 'stp'", "Did you mean step?", "params, state, encode", "activation"],
+        ),
+        (["step", "--backends", "torc"], ["no backend 'torc'", "Did you mean torch?", "mxnet"]),
+        (["step", "--backends", ""], ["no backend ''"]),
+        (["step", "--backends", "torch:quick"], ["no variant 'quick'", "scratch, fast, concise"]),
+        (["step", "--backends", "torc:fast"], ["no backend 'torc'"]),
+        (["clip", "--model", "fast", "--backends", "torch"], ["no clip in: torch:fast", "scratch"]),
+        (["step", "--diff", "torch", "nmpy"], ["no backend 'nmpy'", "numpy"]),
+        (["step", "--diff", "torch", "torch"], ["two different", "--diff torch torch:fast"]),
+        (["step", "--diff", "torch", "torch:scratch"], ["two different"]),
+        (
+            ["step", "--diff", "torch", "numpy", "--backends", "mxnet"],
+            ["--backends mxnet", "--diff"],
+        ),
+        (["step", "--diff", "torch"], ["2 arguments"]),
+        (
+            ["_transposed", "--backends", "numpy,tensorflow"],
+            ["no function '_transposed' in numpy, te"],
+        ),
+    ],
+)
 def test_error_messages(capsys, arguments, words):
     here(capsys, "show", *arguments).refused(*words)
 

@@ -47,8 +47,10 @@ def code_of(page):
     codes = {}
     panels = re.findall(
         r'<div class="panel" data-for="([^"]*)"><p class="name">.*?</p>'
-        r'<div class="highlight">(.*?)</div>', page, re.DOTALL,
-    )  # fmt: skip
+        r'<div class="highlight">(.*?)</div>',
+        page,
+        re.DOTALL,
+    )
     for names, block in panels:
         text = html.unescape(re.sub(r"<[^>]*>", "", block))
         for name in names.split():
@@ -104,8 +106,11 @@ def test_the_page_has_all_three_variants(pages):
 def copy_of_the_clone(folder):
     """Copy what the pages are made from, so that it can be changed."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for source, copy in {"rnn_scratch": "rnn_scratch", "backends": "rnn_scratch/backends",
-                         "notebooks": "notebooks"}.items():  # fmt: skip
+    for source, copy in {
+        "rnn_scratch": "rnn_scratch",
+        "backends": "rnn_scratch/backends",
+        "notebooks": "notebooks",
+    }.items():
         shutil.copytree(CLONE / source, folder / copy, ignore=ignored)
     (folder / chapter.SABOTAGES).parent.mkdir(parents=True)
     shutil.copy(CLONE / chapter.SABOTAGES, folder / chapter.SABOTAGES)
@@ -118,10 +123,13 @@ def render(folder, backends="registry.OURS", path="notebooks"):
         f"print('\\n'.join(site_chapter.render({backends}, lambda latex, display: latex).values()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8",
-        cwd=folder, env=environment(PYTHONPATH=f"{path}{os.pathsep}{folder}",
-                                    PYTHONIOENCODING="utf-8"),
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=environment(PYTHONPATH=f"{path}{os.pathsep}{folder}", PYTHONIOENCODING="utf-8"),
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -135,8 +143,11 @@ def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
     after = render(tmp_path)
     assert "# changed" not in before
     # The cell, a bug that is made from it, and its lines in the diffs of optimizations.
-    replaced = [name for name in ("Bias in the table", "Weights by columns", "In place")
-                if name in optimizations.names("torch")]  # fmt: skip
+    replaced = [
+        name
+        for name in ("Bias in the table", "Weights by columns", "In place")
+        if name in optimizations.names("torch")
+    ]
     assert after.count("# changed") == 2 + len(replaced)
     file.write_text(text, encoding="utf-8")
     assert render(tmp_path) == before
@@ -176,11 +187,13 @@ def test_the_script_has_the_names_of_the_backends(pages):
 
 def test_corresponding_lines_are_in_the_same_row():
     assert site_code.rows([["a = 1", "b = 2"]]) == [[0, 1]]
-    rows = site_code.rows([
-        ["def f(x):", "    return x + 1"],
-        ["@compiled", "def f(x):", "    return x + 1.0"],
-        ["def f(x):", "    # why", "    return x + 1"],
-    ])  # fmt: skip
+    rows = site_code.rows(
+        [
+            ["def f(x):", "    return x + 1"],
+            ["@compiled", "def f(x):", "    return x + 1.0"],
+            ["def f(x):", "    # why", "    return x + 1"],
+        ]
+    )
     assert rows == [[1, 3], [0, 1, 3], [1, 2, 3]]
 
 

@@ -128,9 +128,10 @@ def pieces(
 ) -> list[source_code.Piece]:
     """A function and those of its helpers that are not used yet, which are added to `used`."""
     fresh = [
-        piece for piece in source_code.find(backend, name, model)
+        piece
+        for piece in source_code.find(backend, name, model)
         if model != "scratch" or piece.name not in used
-    ]  # fmt: skip
+    ]
     if model == "scratch":
         used |= {piece.name for piece in fresh}
     return fresh

@@ -106,10 +106,13 @@ def execute(name: str) -> str:
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     # Numbered: random ids would differ in every commit.
     parts = [kinds[kind](source, id=f"cell-{n}") for n, (kind, source) in enumerate(cells(name))]
-    notebook = v4.new_notebook(cells=parts, metadata={
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "rnn_scratch": {"made_from": fingerprint(name)},
-    })  # fmt: skip
+    notebook = v4.new_notebook(
+        cells=parts,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "rnn_scratch": {"made_from": fingerprint(name)},
+        },
+    )
     os.environ.update(ENVIRONMENT)
     where = {"metadata": {"path": str(TEXTS)}}
     try:

@@ -70,10 +70,17 @@ def gains(backend: str, record: Path = RECORD) -> Cells | None:
         return None
     sizes = sorted({int(size) for row in rows for size in row["num_hiddens"]})
     head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
-    return [head, *(
-        [row["name"], *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes), _measured(row)]
-        for row in rows
-    )]  # fmt: skip
+    return [
+        head,
+        *(
+            [
+                row["name"],
+                *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes),
+                _measured(row),
+            ]
+            for row in rows
+        ),
+    ]
 
 
 def _measured(row: dict[str, Any]) -> str:
@@ -89,7 +96,7 @@ def _measured(row: dict[str, Any]) -> str:
 def _of_file(path: Path) -> list[Optimization]:
     text = path.read_text(encoding="utf-8")
     lines, definitions = text.splitlines(), ast.parse(text).body
-    found = []
+    optimizations = []
     for number, line in enumerate(lines):
         match = NAME.match(line)
         if match is None or (number and lines[number - 1].lstrip().startswith("#")):
@@ -97,12 +104,16 @@ def _of_file(path: Path) -> list[Optimization]:
         end = _end(lines, number, len(match[1]))
         source = "\n".join(each[len(match[1]) :] for each in lines[number:end]).rstrip()
         function = next(
-            (node.name for node in definitions
-             if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-             and (node.end_lineno or 0) > number), "",
-        )  # fmt: skip
-        found.append(Optimization(match[2], path, function, source))
-    return found
+            (
+                node.name
+                for node in definitions
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+                and (node.end_lineno or 0) > number
+            ),
+            "",
+        )
+        optimizations.append(Optimization(match[2], path, function, source))
+    return optimizations
 
 
 def _end(lines: list[str], start: int, indent: int) -> int:

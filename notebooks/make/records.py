@@ -35,9 +35,14 @@ def table(records: Path) -> str:
         record, history = run_folder.read(folder), run_folder.history(folder)
         settings, session = record["settings"], record["sessions"][-1]
         rows.append(
-            [session["backend"], session["model"], settings["sampling"],
-             str(history[-1].epoch), f"{history[-1].perplexity:.3f}"]
-        )  # fmt: skip
+            [
+                session["backend"],
+                session["model"],
+                settings["sampling"],
+                str(history[-1].epoch),
+                f"{history[-1].perplexity:.3f}",
+            ]
+        )
         if session["model"] != "concise" and settings["sampling"] == "sequential":
             versions = f"{session['backend']} {session['environment'][session['backend']]}"
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")

@@ -71,8 +71,12 @@ def _settings() -> str:
 def main() -> None:
     """Write the pages for the backends named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m make.site")
-    parser.add_argument("--backends", metavar="A,B,...", default=",".join(registry.OURS),
-                        help="those whose code the chapter has (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--backends",
+        metavar="A,B,...",
+        default=",".join(registry.OURS),
+        help="those whose code the chapter has (default: %(default)s)",
+    )
     backends = parser.parse_args().backends.split(",")
     try:
         write(PAGES, backends)

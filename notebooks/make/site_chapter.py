@@ -61,8 +61,9 @@ def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
         notebook = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": []}
         results[backend] = {
             "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
-            for cell in notebook["cells"] if cell["cell_type"] == "code"
-        }  # fmt: skip
+            for cell in notebook["cells"]
+            if cell["cell_type"] == "code"
+        }
     return results
 
 
@@ -121,14 +122,16 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         elif part.kind == "optimization":
             content = _page(part.content, own, context)
             yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})
-            yield Item(codes={
-                name: Code(optimizations.difference(name, *chapter.optimization(part)), "diff")
-                for name in own
-            })  # fmt: skip
+            yield Item(
+                codes={
+                    name: Code(optimizations.difference(name, *chapter.optimization(part)), "diff")
+                    for name in own
+                }
+            )
         elif part.kind == "gains":
             tables = {(name,): optimizations.gains(name) for name in own}
-            found = {each: records.markdown(table) for each, table in tables.items() if table}
-            yield Item(notes=found) if found else Item(chapter.NOT_MEASURED)
+            notes = {each: records.markdown(table) for each, table in tables.items() if table}
+            yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
         elif part.kind in ("piece", "source"):
             codes = {name: _code(name, part.argument, context) for name in own}
             yield Item(codes={name: code for name, code in codes.items() if code.source})
@@ -157,8 +160,9 @@ def _text(text: str, backends: Sequence[str], context: Context) -> Iterator[Item
 
 
 def _code(backend: str, argument: str, context: Context) -> Code:
-    pieces = chapter.pieces(backend, argument.split()[0], context.used[backend],
-                            *argument.split()[1:])  # fmt: skip
+    pieces = chapter.pieces(
+        backend, argument.split()[0], context.used[backend], *argument.split()[1:]
+    )
     place = f"{_relative(pieces[0].file)}, line {pieces[0].line}" if pieces else ""
     return Code(source_code.join(pieces), place=place)
 

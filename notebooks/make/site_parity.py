@@ -125,10 +125,13 @@ def _digests(exact: dict[str, Any]) -> Cells:
 def _odds(odds: dict[str, Any]) -> Cells:
     perplexity = odds["perplexity after the last epoch"]
     rows = [
-        [_superscript(grid), f"1 in {1 / expected:,.0f}",
-         f"{perplexity[grid]:.4f}" if grid in perplexity else ""]
+        [
+            _superscript(grid),
+            f"1 in {1 / expected:,.0f}",
+            f"{perplexity[grid]:.4f}" if grid in perplexity else "",
+        ]
         for grid, expected in odds[records.DIVERGENCES].items()
-    ]  # fmt: skip
+    ]
     rows.append(["none", "", f"{perplexity['no grid']:.4f}"])
     return [["grid", "odds that two backends diverge", "perplexity after 500 epochs"], *rows]
 

@@ -257,8 +257,11 @@ def _definitions(tree: ast.Module | ast.ClassDef) -> dict[str, ast.stmt]:
 def _node(definition: Definition) -> ast.stmt:
     tree: ast.Module | ast.ClassDef = _parse(definition.path)
     if definition.scope:
-        (tree,) = (each for each in tree.body
-                   if isinstance(each, ast.ClassDef) and each.name == definition.scope)  # fmt: skip
+        (tree,) = (
+            each
+            for each in tree.body
+            if isinstance(each, ast.ClassDef) and each.name == definition.scope
+        )
     return _definitions(tree)[definition.name]
 
 

@@ -125,8 +125,10 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
             # The framework differentiates: a backward pass of the model's own is that of the
             # losses of all time steps.
             dataclasses.replace(model, forward=forward, backward=None),
-            machine.tensor(X, "cpu"), machine.tensor(Y, "cpu"), states[oldest],
-        )  # fmt: skip
+            machine.tensor(X, "cpu"),
+            machine.tensor(Y, "cpu"),
+            states[oldest],
+        )
         grads, _ = scratch.clip(grads, how.theta)
         scratch.update(model.params, grads, how.lr, how.grid)
         states.append(state)
