@@ -158,9 +158,6 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
     return names_of_usable
 
 
-ready = usable  # its former name
-
-
 def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict[str, Any]:
     """Whether a backend loads: tried in a process of its own, because it may crash.
 

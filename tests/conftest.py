@@ -45,7 +45,7 @@ def backends_to_test(config):
 
 @functools.cache
 def reported_devices(names):
-    """The devices that each backend reports, asked in processes that run at the same time."""
+    """The devices that each backend reports, which are tried in parallel processes."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         answers = dict(zip(names, pool.map(registry.probe, names)))
     # Where a backend does not load, its tests are to run, and to fail.
@@ -101,12 +101,6 @@ def backend(request):
 def backend_names(request):
     """The names of all backends to test."""
     return backends_to_test(request.config)
-
-
-@pytest.fixture
-def asked_backends(backend_names):
-    """The same, by its former name."""
-    return backend_names
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
             registry.find(name)
         return list(dict.fromkeys(names))
     say = display.Lines(screen).say
-    return registry.ready((lambda line: None) if quiet else say)
+    return registry.usable((lambda line: None) if quiet else say)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:

@@ -113,9 +113,6 @@ def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
     return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
-shown = format_perplexity  # its former name
-
-
 def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
     epochs = [row for row in history if row.epoch > session["from_epoch"]]
