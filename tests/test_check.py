@@ -3,19 +3,9 @@
 import json
 
 import pytest
-from helpers import SMALL, assert_same, options, other_packages, parameters, there
-from tools.two_devices import source_files
+from helpers import SMALL, assert_same, options, parameters, there
 
 from rnn_scratch.contract import VARIANTS
-
-
-@pytest.fixture
-def two_devices(tmp_path):
-    """Install the backend `two`, with the devices gpu and cpu; returns the environment for it."""
-    env = other_packages(tmp_path, {"two": ""})
-    for name, text in source_files().items():
-        (tmp_path / "two_rnn" / name).write_text(text, encoding="utf-8")
-    return {**env, "OMP_NUM_THREADS": "1"}
 
 
 def check(*arguments, **more):
@@ -49,9 +39,11 @@ def allow_only(device, folder):
     """Let the backend build models on one device only."""
     name = f"build_on_{device}"
     with open(folder / "two_rnn" / "scratch.py", "a", encoding="utf-8") as file:
-        file.write(f"\n\n{name} = build\n\n\ndef build(arrays, options):\n"
-                   f"    assert options.device == {device!r}\n"
-                   f"    return {name}(arrays, options)\n")  # fmt: skip
+        file.write(
+            f"\n\n{name} = build\n\n\ndef build(arrays, options):\n"
+            f"    assert options.device == {device!r}\n"
+            f"    return {name}(arrays, options)\n"
+        )
 
 
 def test_exact_mode_on_another_device_has_the_same_digest(two_devices, tmp_path):
@@ -75,8 +67,9 @@ def test_a_run_moves_between_devices(two_devices):
         done = there(*run, devices[0], "--epochs", 2, "--run", name, env=two_devices)
         assert done.code == 0, done.err
         assert f"on {devices[0]}" in done.out
-        done = there("train", "--resume", name, "--epochs", 4, "--device", devices[1],
-                     env=two_devices)  # fmt: skip
+        done = there(
+            "train", "--resume", name, "--epochs", 4, "--device", devices[1], env=two_devices
+        )
         assert done.code == 0, done.err
     assert_same(parameters("moved"), parameters("whole"))
 

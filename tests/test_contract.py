@@ -99,16 +99,23 @@ def test_no_function_ignores_an_argument(own, backend_name):
         if (backend_name, model) == ("numpy", "concise"):
             continue  # it only says that there is none
         for name, function in functions(sources(own) / f"{model}.py").items():
-            used = {node.id for part in function.body for node in ast.walk(part)
-                    if isinstance(node, ast.Name)}  # fmt: skip
+            used = {
+                node.id
+                for part in function.body
+                for node in ast.walk(part)
+                if isinstance(node, ast.Name)
+            }
             unused = {argument.arg for argument in function.args.args} - used
             assert not unused, f"{model}.{name} ignores {unused}"
 
 
 def test_forward_is_a_loop_over_step(own, backend_name):
     function = functions(sources(own) / "scratch.py")["forward"]
-    called = {node.func.id for node in ast.walk(function)
-              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+    called = {
+        node.func.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert {"encode", "step"} <= called
     assert any(isinstance(node, ast.For) for node in function.body)
 

@@ -20,9 +20,15 @@ from rnn_scratch.text import minibatches, vocabulary
 
 # Some of these updates are clipped, and others are not: a test below counts them.
 SETTINGS = {
-    "corpus": "tide-clock", "exact": True, "num_hiddens": 48, "batch_size": 8, "num_steps": 12,
-    "max_tokens": 2_000, "sigma": 0.05, "theta": 0.6,
-}  # fmt: skip
+    "corpus": "tide-clock",
+    "exact": True,
+    "num_hiddens": 48,
+    "batch_size": 8,
+    "num_steps": 12,
+    "max_tokens": 2_000,
+    "sigma": 0.05,
+    "theta": 0.6,
+}
 
 
 def trained(backend, folder, epochs, **changes):

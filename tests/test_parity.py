@@ -91,9 +91,7 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machi
     skip_without(registry.load(candidate), device, "float64")
     tokens, vocab = time_machine
     arrays, settings = initial(len(vocab), 512, 0.01, 0), Settings(sampling=sampling)
-    batches = [
-        pair for epoch in (1, 2) for pair in minibatches.of_epoch(tokens, settings, epoch)
-    ]  # fmt: skip
+    batches = [pair for epoch in (1, 2) for pair in minibatches.of_epoch(tokens, settings, epoch)]
     carry = minibatches.carries(sampling)
 
     def train(name, model, device, updates):

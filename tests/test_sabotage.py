@@ -148,7 +148,7 @@ def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
     path.write_text(text.replace(old, new), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
                "--backends", "numpy", "--devices", "cpu", str(folder / tests)]  # fmt: skip
-    # The copy comes first on the path; what it lacks, the backends, is still found.
+    # The copy comes first on the path; the backends, which it lacks, are still those of the clone.
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
     )

@@ -115,18 +115,28 @@ class Case(NamedTuple):
         return self.arrays["W_e"].shape[1] if "W_e" in self.arrays else 0
 
     def compare(
-        self, piece: str, result: str, expected: Any, actual: Any,
-        allowed: float = ROUNDING, note: str = "",
-    ) -> Row:  # fmt: skip
+        self,
+        piece: str,
+        result: str,
+        expected: Any,
+        actual: Any,
+        allowed: float = ROUNDING,
+        note: str = "",
+    ) -> Row:
         """Compare arrays, or dicts or tuples of them; the worst element determines the row."""
         difference, where = worst(expected, actual)
         allowed = tolerance(allowed, self.options.dtype, self.options.device)
         return Row(piece, result, self.label, difference, where, allowed, note)
 
     def row(
-        self, piece: str, result: str, expected: Any, actual: Any,
-        allowed: float = ROUNDING, note: str = "",
-    ) -> Row:  # fmt: skip
+        self,
+        piece: str,
+        result: str,
+        expected: Any,
+        actual: Any,
+        allowed: float = ROUNDING,
+        note: str = "",
+    ) -> Row:
         """Compare with the reference's result; the reference's own is compared with a pinned one.
 
         Compared with itself it would agree, whatever mistake is made in it.
@@ -141,9 +151,13 @@ class Case(NamedTuple):
 
 
 def make_case(
-    name: str, backend: Backend, model: str, options: Options, short: bool = False,
+    name: str,
+    backend: Backend,
+    model: str,
+    options: Options,
+    short: bool = False,
     embedding: int = 0,
-) -> Case:  # fmt: skip
+) -> Case:
     """Inputs for one dtype and activation, always the same."""
     chance = np.random.RandomState(0)
     arrays = initial(V, H, SIGMA, 0, embedding)
@@ -153,11 +167,17 @@ def make_case(
     tokens = chance.randint(0, V, (B, T + 1))
     states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(CELLS[options.cell].num_states)]
     return Case(
-        registry.load("numpy"), name, backend, model, options,
+        registry.load("numpy"),
+        name,
+        backend,
+        model,
+        options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        tokens[:, :-1], tokens[:, 1:],
-        tuple(array.astype(options.dtype) for array in states), short,
-    )  # fmt: skip
+        tokens[:, :-1],
+        tokens[:, 1:],
+        tuple(array.astype(options.dtype) for array in states),
+        short,
+    )
 
 
 def worst(expected: Any, actual: Any) -> tuple[float | None, str]:

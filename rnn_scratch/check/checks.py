@@ -41,7 +41,7 @@ def _rows(name: str, model: str, device: str) -> Iterator[Row]:
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:
-    """A row per dtype and piece, the one nearest to what is allowed; all that fail are kept.
+    """A row per dtype and piece, the one nearest to what is allowed; and every failure.
 
     Gradients and training keep a row for each result.
     """
@@ -49,11 +49,13 @@ def collapse(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         result = row.result if row.piece in ("gradients", "train_epoch") else ""
         groups.setdefault((row.case.partition(" ")[0], row.piece, result), []).append(row)
-    kept = []
+    shortened = []
     for group in groups.values():
         failures = [row for row in group if not row.passed]
-        kept += failures or [max(group, key=lambda row: (row.difference or 0) / (row.allowed or 1))]
-    return kept
+        shortened += failures or [
+            max(group, key=lambda row: (row.difference or 0) / (row.allowed or 1))
+        ]
+    return shortened
 
 
 def digests(
@@ -66,9 +68,15 @@ def digests(
     when the backend fails.
     """
     yield from processes.ask(
-        f"{__name__}:_digests", name, model, device, dataclasses.asdict(settings), list(text),
-        every, timeout=24 * TIMEOUT,
-    )  # fmt: skip
+        f"{__name__}:_digests",
+        name,
+        model,
+        device,
+        dataclasses.asdict(settings),
+        list(text),
+        every,
+        timeout=24 * TIMEOUT,
+    )
 
 
 def _digests(

@@ -29,8 +29,13 @@ def devices(name: str, backend: Backend) -> Iterator[Row]:
         yield fact("devices", "names", dtype, good, f"{names!r}: names like cpu, cuda", repr(names))
     versions = backend.machine.environment()
     strings = all(isinstance(each, str) for pair in versions.items() for each in pair)
-    yield fact("environment", "versions", "", strings and name in versions,
-               f"{versions!r}: strings, with a version of {name!r}")  # fmt: skip
+    yield fact(
+        "environment",
+        "versions",
+        "",
+        strings and name in versions,
+        f"{versions!r}: strings, with a version of {name!r}",
+    )
 
 
 def set_threads(backend: Backend) -> Iterator[Row]:
@@ -56,8 +61,13 @@ def tensor(case: Case) -> Iterator[Row]:
         actual = case.array(case.tensor(array))
         yield case.compare("tensor", f"{result}, and back by `array`", array, actual, 0)
         same = actual.dtype == array.dtype
-        yield fact("tensor", f"dtype of {result}", case.label, same,
-                   f"{actual.dtype} instead of {array.dtype}")  # fmt: skip
+        yield fact(
+            "tensor",
+            f"dtype of {result}",
+            case.label,
+            same,
+            f"{actual.dtype} instead of {array.dtype}",
+        )
 
 
 def multiply(case: Case) -> Iterator[Row]:
@@ -135,8 +145,13 @@ def set_eager(case: Case) -> Iterator[Row]:
         machine.set_eager(False)
     first, second = executed
     missing = ", ".join(sorted(first - second))
-    yield fact("set_eager", "functions executed", case.label, not missing,
-               f"compiled: {missing} not executed a second time")  # fmt: skip
+    yield fact(
+        "set_eager",
+        "functions executed",
+        case.label,
+        not missing,
+        f"compiled: {missing} not executed a second time",
+    )
     expected = model.to_arrays(model.params)
     yield case.compare("set_eager", "parameters after 2 updates", expected, actual, 1e-12)
 

@@ -210,9 +210,13 @@ def forward(case: Case) -> Iterator[Row]:
     yield case.row("forward", "state", expected_state, state)
 
     looped, looped_state = _loop(
-        lambda tokens, params: own.encode(case.tensor(tokens), params), own.step,
-        case.X, case.state(), case.params(), case.options,
-    )  # fmt: skip
+        lambda tokens, params: own.encode(case.tensor(tokens), params),
+        own.step,
+        case.X,
+        case.state(),
+        case.params(),
+        case.options,
+    )
     loop = np.concatenate([case.array(each) for each in looped])
     yield case.compare("forward", "logits of a loop over its own step", loop, logits)
     yield case.compare(
@@ -269,15 +273,35 @@ def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np
 # Each piece before those that use it, so that the first one that fails is the one to correct.
 Piece = Callable[[Case], Iterator[Row]]
 OF_A_MODEL: tuple[Piece, ...] = (
-    params, state, forward, gradients, train_minibatch, train_epoch, evaluate, predict,
-)  # fmt: skip
+    params,
+    state,
+    forward,
+    gradients,
+    train_minibatch,
+    train_epoch,
+    evaluate,
+    predict,
+)
 PIECES: dict[str, tuple[Piece, ...]] = {
     **dict.fromkeys(VARIANTS, OF_A_MODEL),
     "scratch": (
-        hardware.tensor, params, state, encode, step, forward, loss, gradients, detach, clip,
-        update, train_minibatch, train_epoch, evaluate, predict,
+        hardware.tensor,
+        params,
+        state,
+        encode,
+        step,
+        forward,
+        loss,
+        gradients,
+        detach,
+        clip,
+        update,
+        train_minibatch,
+        train_epoch,
+        evaluate,
+        predict,
     ),
-}  # fmt: skip
+}
 # Those that are the same in all cases of a dtype.
 ONCE: dict[str, tuple[Piece, ...]] = {
     **dict.fromkeys(VARIANTS, (hardware.set_eager,)),

@@ -22,21 +22,38 @@ from .options import settings_from, settings_options, text_options
 @click.command()
 @click.argument("backends", nargs=-1)
 @click.option(
-    "--model", "models", type=click.Choice(VARIANTS), multiple=True,
+    "--model",
+    "models",
+    type=click.Choice(VARIANTS),
+    multiple=True,
     help="Variant of the model; may be repeated.  [default: all; with --exact: scratch]",
-)  # fmt: skip
-@click.option("--device", default="cpu", show_default=True,
-              help="cpu, cuda, mps; auto: the best one.")  # fmt: skip
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, mps; auto: the best one."
+)
 @click.option("--all", "all_rows", is_flag=True, help="Show every comparison, not the worst ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
-@click.option("--every", type=click.IntRange(1), default=10, show_default=True,
-              help="With --exact: epochs between two digests.")  # fmt: skip
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="With --exact: epochs between two digests.",
+)
 @settings_options
 def check(
-    backends: Sequence[str], models: Sequence[str], device: str, all_rows: bool, as_json: bool,
-    corpus: str | None, text: str | None, every: int, no_clip: bool, **options: Any,
-) -> None:  # fmt: skip
+    backends: Sequence[str],
+    models: Sequence[str],
+    device: str,
+    all_rows: bool,
+    as_json: bool,
+    corpus: str | None,
+    text: str | None,
+    every: int,
+    no_clip: bool,
+    **options: Any,
+) -> None:
     """Compare backends with the NumPy reference, piece by piece; NumPy itself with recorded values.
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
@@ -51,9 +68,7 @@ def check(
     if exact:
         settings = {"num_epochs": 50, **settings}
         models = list(dict.fromkeys(models)) or VARIANTS[:1]
-        equal = compare_digests(
-            backends, models, device, settings, corpus, text, every, as_json
-        )  # fmt: skip
+        equal = compare_digests(backends, models, device, settings, corpus, text, every, as_json)
     else:
         models = list(dict.fromkeys(models)) or VARIANTS
         equal = compare_pieces(backends, models, device, all_rows, as_json)
@@ -85,9 +100,15 @@ def compare_pieces(
 
 
 def compare_digests(
-    names: Sequence[str], models: Sequence[str], device: str, values: dict[str, Any],
-    corpus: str | None, text: str | None, every: int, as_json: bool,
-) -> bool:  # fmt: skip
+    names: Sequence[str],
+    models: Sequence[str],
+    device: str,
+    values: dict[str, Any],
+    corpus: str | None,
+    text: str | None,
+    every: int,
+    as_json: bool,
+) -> bool:
     """Train each backend's models in exact mode; whether all parameters are equal."""
     screen = display.console(stderr=as_json)
     report = training.Report() if as_json else display.Lines(screen)
@@ -115,8 +136,12 @@ def compare_digests(
     different = {json.dumps([row["digest"] for row in run["digests"]]) for run in trained}
     equal = len(different) == 1 and all(run["outcome"] != "failed" for run in runs)
     if as_json:
-        answer = {"settings": settings.__dict__, "text": content.sha256, "runs": runs,
-                  "equal": equal}  # fmt: skip
+        answer = {
+            "settings": settings.__dict__,
+            "text": content.sha256,
+            "runs": runs,
+            "equal": equal,
+        }
         print(json.dumps(answer, indent=2))
         return equal
     screen.print(_digest_table(trained))
@@ -148,9 +173,16 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
         difference = "-" if row.difference is None else f"{row.difference:.1e}"
         verdict = "not offered" if not row.offered else "ok" if row.passed else "DIFFERS"
         table.add_row(
-            row.piece, row.result, row.case, difference, row.where, f"{row.allowed:.1e}", verdict,
-            row.note, style=None if row.passed else "bold red",
-        )  # fmt: skip
+            row.piece,
+            row.result,
+            row.case,
+            difference,
+            row.where,
+            f"{row.allowed:.1e}",
+            verdict,
+            row.note,
+            style=None if row.passed else "bold red",
+        )
     return table
 
 
@@ -169,9 +201,8 @@ def _digest_table(runs: Sequence[dict[str, Any]]) -> Table:
     longest: list[dict[str, Any]] = max((run["digests"] for run in runs), key=len, default=[])
     for number, row in enumerate(longest):
         cells = [
-            run["digests"][number]["digest"] if number < len(run["digests"]) else ""
-            for run in runs
-        ]  # fmt: skip
+            run["digests"][number]["digest"] if number < len(run["digests"]) else "" for run in runs
+        ]
         perplexity = display.format_perplexity(row["perplexity"]) if row["epoch"] else ""
         same = "equal" if len(set(cells)) == 1 else "DIFFERENT"
         table.add_row(str(row["epoch"]), perplexity, *cells, same)
