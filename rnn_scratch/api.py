@@ -57,24 +57,24 @@ def resume(
     model: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    eager: bool = False,
+    eager: bool | None = None,
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
 
-    Backend, model, device and number of threads default to those of the last session; in another
-    backend the device is the best one. Text and `settings` are the run's, and must be the same if
-    they are passed again. Raises RNNScratchError.
+    Backend, model, device, threads and `eager` default to those of the last session; in another
+    backend only the model does. Text and `settings` are the run's, and must be the same if they
+    are passed again. Raises RNNScratchError.
     """
     folder = _folder(run)
     last = run_folder.read(folder)["sessions"][-1]
     backend = backend or last["backend"]
+    place = Place(backend, last["model"])
     if backend == last["backend"]:  # another number of threads may add in another order
-        device, threads = device or last["device"], threads or last["threads"]
-        eager = eager or last["eager"]
-    device = device or "auto"
-    place = Place(backend, model or last["model"], device, threads, eager)
+        place = Place(*(last[name] for name in Place._fields))
+    chosen: dict[str, Any] = {"model": model, "device": device, "threads": threads, "eager": eager}
+    place = place._replace(**{key: value for key, value in chosen.items() if value is not None})
     report = report or Report()
     same = None if corpus is None and text is None else find_text(corpus, text, report)
     return sessions.resume(folder, num_epochs, same, place, settings, report)

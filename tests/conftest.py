@@ -104,12 +104,6 @@ def backend_names(request):
 
 
 @pytest.fixture
-def devices(request):
-    """The devices to test each backend on: a dict of lists."""
-    return devices_to_test(request.config)
-
-
-@pytest.fixture
 def two_devices(tmp_path):
     """Install the backend `two`, with the devices gpu and cpu; returns the environment for it."""
     env = other_packages(tmp_path, {"two": ""})

@@ -38,7 +38,7 @@ Answer = Callable[[Handler], object]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Counts the requests; `answer` is what a test has it do, `over` the end of the test."""
+    """Records the requests and answers with `answer`; `over` is set when the test ends."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handling)
@@ -47,7 +47,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.over = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests."""
+        """Nothing: some tests close the connection early."""
 
 
 class Handling(Handler):
@@ -64,7 +64,7 @@ class Handling(Handler):
 
 
 def sends(body: bytes, status: int = 200, length: int | None = None, **headers: str) -> Answer:
-    """The body, under a Content-Length of its own length or of another."""
+    """Send the body, with its length or another one as Content-Length."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(status)
@@ -78,7 +78,7 @@ def sends(body: bytes, status: int = 200, length: int | None = None, **headers: 
 
 
 def sends_chunks(body: bytes, whole: bool) -> Answer:
-    """Two chunks and the last, empty one; if not whole, the connection ends within the second."""
+    """Send two chunks and the last, empty one; if not whole, close during the second."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(200)
@@ -94,7 +94,7 @@ def sends_chunks(body: bytes, whole: bool) -> Answer:
 
 
 def stalls(body: bytes, then: Callable[[], object] = lambda: None) -> Answer:
-    """Half of the body, and nothing more until the test is over."""
+    """Send half of the body, and then nothing until the test ends."""
 
     def answer(handler: Handler) -> None:
         assert isinstance(handler.server, Server)
@@ -106,7 +106,7 @@ def stalls(body: bytes, then: Callable[[], object] = lambda: None) -> Answer:
 
 
 def drips(start: bytes) -> Answer:
-    """After the start a byte now and then, each in good time, until the test is over."""
+    """Send the start, then single bytes, each within the time-out, until the test ends."""
 
     def answer(handler: Handler) -> None:
         assert isinstance(handler.server, Server)
@@ -118,7 +118,7 @@ def drips(start: bytes) -> Answer:
 
 
 class Place(NamedTuple):
-    """One of the books, told to come from the server, and the folder it goes into."""
+    """One of the books, its URL on the test's server, and the data folder."""
 
     name: str
     body: bytes
@@ -135,7 +135,7 @@ class Place(NamedTuple):
 
 
 def unsaid(line: str) -> None:
-    pytest.fail(f"said for a book asked for by name: {line}")
+    pytest.fail(f"a message about a book that was named: {line}")
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder that is not there yet."""
+    """A data folder that does not exist yet."""
     monkeypatch.setenv("RNN_SCRATCH_DATA", str(tmp_path / "books" / "here"))
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")

@@ -100,9 +100,10 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
     monkeypatch.setattr(registry.load("numpy").machine, "set_eager", flags.append)
     run = train("numpy", 1, eager=True)
     rnn_scratch.resume(run, 2)
+    rnn_scratch.resume(run, 3, eager=False)
     rnn_scratch.predict(run, "the ", 1)
     train("numpy", 1)
-    assert flags == [True, True, False, False]
+    assert flags == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("numpy_first", [True, False])
@@ -310,3 +311,5 @@ def test_the_number_of_threads_is_recorded():
     for threads in (0, -2):
         with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
             train("numpy", 1, threads=threads)
+        with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
+            rnn_scratch.resume(run, 2, threads=threads)

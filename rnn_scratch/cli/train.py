@@ -22,7 +22,9 @@ from .options import (
 @click.option("--resume", metavar="RUN", help="Resume the run in this folder; requires --epochs.")
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @text_options
-@click.option("--eager", is_flag=True, help="Run compiled functions uncompiled, to debug them.")
+@click.option(
+    "--eager", is_flag=True, default=None, help="Run compiled functions uncompiled, to debug them."
+)
 @settings_options
 def train(
     resume: str | None,
