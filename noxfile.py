@@ -23,6 +23,7 @@ ENVIRONMENT = {
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
+VARIANTS = ("scratch", "fast", "concise")
 RECORDS = {
     f"{backend}-{model}-{sampling}": (
         "--backend", backend, "--model", model, "--sampling", sampling, "--threads", "1"
@@ -39,7 +40,7 @@ RECORDS = {
 }  # fmt: skip
 
 COMPARISONS = {
-    "speed": ("--models", "scratch,fast,concise", "--vary", "threads=1,2"),
+    "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
     "curves": ("--epochs", "500", "--repeats", "1"),
     "scaling": ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=64,128,256,512,1024"),
 }
@@ -106,7 +107,7 @@ def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")
     session.run(
-        "rnn-scratch", "compare", "--models", "scratch,fast,concise",
+        "rnn-scratch", "compare", "--models", ",".join(VARIANTS),
         "--epochs", "2", "--repeats", "3", "--vary", "threads=1,2", *session.posargs,
     )  # fmt: skip
 
@@ -163,7 +164,8 @@ def records(session: nox.Session) -> None:
     if wanted("exact"):
         with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
             command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
-            session.run("rnn-scratch", *command, "--corpus", "time-machine", stdout=file)
+            models = [option for model in VARIANTS for option in ("--model", model)]
+            session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
     for name in filter(wanted, ("exercises", "odds", "optimizations")):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env={"PYTHONPATH": "tests"})

@@ -4,7 +4,7 @@ The functions below are the specification: they have documentation and no body. 
 package, registered under the entry-point group ``rnn_scratch.backends``, with these modules:
 
 ``scratch``  the plain implementation, with all functions of SCRATCH
-``fast``     the same model optimised by hand: its own `build`, everything else from ``scratch``
+``fast``     the same model optimized by hand: its own `build`, everything else from ``scratch``
 ``concise``  the same model on the framework's own layers: its own `build`, likewise
 ``machine``  devices, threads and the conversion of arrays, with all functions of MACHINE
 

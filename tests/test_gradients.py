@@ -12,7 +12,7 @@ STEP = 1e-6
 
 @pytest.fixture(params=["scratch", "fast"])
 def build(request):
-    """The reference's plain model and its optimised one."""
+    """The reference's plain model and its optimized one."""
     return getattr(registry.load("numpy"), request.param).build
 
 

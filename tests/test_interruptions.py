@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 # Epochs of a few milliseconds, and enough of them to be interrupted at any moment.
 EPOCHS = 150
-SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500}
+SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")

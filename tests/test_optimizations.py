@@ -1,4 +1,4 @@
-"""Undoing an optimisation of `fast` leaves its numbers; the gain in its comment is recorded."""
+"""Undoing an optimization of `fast` leaves its numbers; the gain in its comment is recorded."""
 
 import json
 import re

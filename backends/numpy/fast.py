@@ -1,6 +1,6 @@
-"""The model of ``scratch``, optimised by hand.
+"""The model of ``scratch``, optimized by hand.
 
-It computes the same numbers, up to rounding. Each optimisation has a name, under which a comment
+It computes the same numbers, up to rounding. Each optimization has a name, under which a comment
 below gives its reason and what it gains: the time of a training minibatch without it relative to
 the time with it, with 64 and with 512 hidden units (B 32, T 35, V 28, float32, one thread).
 """
@@ -90,6 +90,6 @@ def slope(h, options):
 
 
 def build(arrays, options):
-    """The optimised model, with parameters that start at these arrays."""
+    """The optimized model, with parameters that start at these arrays."""
     tensors = scratch.params(arrays, options)
     return bind(tensors, options, forward, scratch.state, to_arrays, backward)

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from rnn_scratch.compare import comparison, pictures, words
 from rnn_scratch.exact import GRID
@@ -70,21 +71,36 @@ def markdown(cells: words.Cells) -> str:
     return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
 
 
+def read_exact(path: Path) -> dict[str, Any]:
+    """The record of exact mode: ``settings``, and ``runs`` with backend, model and digests."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    record["runs"] = [run for run in record["runs"] if run["outcome"] == "trained"]
+    return record
+
+
+def candidates(exact: dict[str, Any]) -> str:
+    """The trained variants and backends in words."""
+    backends: dict[str, list[str]] = {}
+    for run in exact["runs"]:
+        backends.setdefault(run["model"], []).append(run["backend"])
+    return "; ".join(f"`{model}` in {', '.join(names)}" for model, names in backends.items())
+
+
 def exact(records: Path) -> str:
     """The result of training all backends in exact mode, and the odds of divergence."""
-    result = json.loads((records / "exact.json").read_text(encoding="utf-8"))
+    result = read_exact(records / "exact.json")
     odds = json.loads((records / "odds.json").read_text(encoding="utf-8"))
-    ends = {name: rows[-1] for name, rows in result["backends"].items()}
-    digests = sorted({row["digest"] for row in ends.values()})
-    last = next(iter(ends.values()))
+    ends = [run["digests"][-1] for run in result["runs"]]
+    digests = sorted({end["digest"] for end in ends})
+    last = ends[0]
     grid = f"2**{math.log2(GRID):.0f}"
     probability = odds[DIVERGENCES][grid]
     clipped = odds["updates in which gradients were clipped"][grid]
     perplexity = odds["perplexity after the last epoch"]
     return (
         f"Exact mode, {result['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
-        f"{', '.join(ends)} end with parameters of the digest {' and '.join(digests)}. Gradients "
-        f"were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and in ordinary "
+        f"{candidates(result)} end with parameters of the digest {' and '.join(digests)}. "
+        f"Gradients were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and in ordinary "
         f"float64 {perplexity['no grid']:.4f}. The odds that two backends diverge in such a "
         f"training, measured: 1 in {1 / probability:,.0f}."
     )

@@ -22,12 +22,13 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
-    exact = json.loads((folder / "exact.json").read_text(encoding="utf-8"))
+    exact = records.read_exact(folder / "exact.json")
+    backends = list(dict.fromkeys(run["backend"] for run in exact["runs"]))
     odds = json.loads((folder / "odds.json").read_text(encoding="utf-8"))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
-    differences = _differences({name: float64[name] for name in exact["backends"]})
+    differences = _differences({name: float64[name] for name in backends})
     float32, models = {}, set()
-    for name in exact["backends"]:
+    for name in backends:
         run = folder / f"{name}-scratch-sequential"
         if run.exists():
             float32[name] = run_folder.history(run)
@@ -72,7 +73,8 @@ reach the same perplexity in the end: {", ".join(perplexities)}.
 In exact mode each step, learning rate times clipped gradient in float64, is rounded to a multiple of
 {_power()} before it is applied. The differences that rounding makes between frameworks are smaller
 than that and vanish, so that nothing is left that could grow: after every epoch in the table, the
-parameters have **one digest in all of {enumerate_words([framework(n) for n in exact["backends"]])}**.
+parameters have **one digest in all of {enumerate_words([framework(n) for n in backends])}**,
+whichever variant computes them: {records.candidates(exact)}.
 Digests are equal only where every bit of every parameter is.
 
 {records.markdown(_digests(exact))}
@@ -113,7 +115,7 @@ def _updates(exact: dict[str, Any]) -> str:
 def _digests(exact: dict[str, Any]) -> Cells:
     head = ["epochs", "perplexity", "digest", "equal in"]
     rows = []
-    for row in zip(*exact["backends"].values()):
+    for row in zip(*(run["digests"] for run in exact["runs"])):
         first = row[0]
         digests = sorted({each["digest"] for each in row})
         perplexity = "" if first["perplexity"] is None else f"{first['perplexity']:.4f}"

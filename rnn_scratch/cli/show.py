@@ -49,7 +49,7 @@ def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, s
 
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
-    how the optimised code differs from the plain code.
+    how the optimized code differs from the plain code.
     """
     if backends is not None and diff is not None:
         raise RNNScratchError(

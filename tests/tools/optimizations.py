@@ -1,7 +1,7 @@
-"""What each optimisation of `fast` gains: `python tests/tools/optimizations.py FILE [BACKEND ...]`.
+"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE [BACKEND ...]`.
 
 Each is undone by itself, in a copy of the backend. The copy and the original take turns in one
-process; the gain is the median, over the turns, of the time without the optimisation relative to
+process; the gain is the median, over the turns, of the time without the optimization relative to
 the time with it. One thread, float32, the chapter's sizes, unless a Case says otherwise. The gains
 go into the record FILE and into the comments of the backends.
 """
@@ -32,7 +32,7 @@ COUNTER = count()
 
 
 class Case(NamedTuple):
-    """An optimisation: what undoes it, and what it makes faster."""
+    """An optimization: what undoes it, and what it makes faster."""
 
     name: str  # as in the comment in the backend's code
     changes: tuple[tuple[str, str, str], ...]  # file, text, the text in its place
@@ -227,7 +227,7 @@ CASES = {"numpy": NUMPY, "torch": TORCH, "tensorflow": TENSORFLOW, "mxnet": MXNE
 
 
 def undone(backend, case, folder):
-    """A copy of the backend without an optimisation, loaded as a package of its own."""
+    """A copy of the backend without an optimization, loaded as a package of its own."""
     name = f"undone_{next(COUNTER)}"
     package = Path(folder, name)
     package.mkdir()
@@ -246,7 +246,7 @@ def undone(backend, case, folder):
 
 
 def gain(backend, case, num_hiddens):
-    """The time without the optimisation relative to the time with it."""
+    """The time without the optimization relative to the time with it."""
     random = np.random.RandomState(0)
     arrays = initial.initial(case.vocabulary, num_hiddens, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
@@ -276,7 +276,7 @@ def gain(backend, case, num_hiddens):
 
 
 def comment(row):
-    """The line of a comment that states the gain of an optimisation, a row of the record."""
+    """The line of a comment that states the gain of an optimization, a row of the record."""
     where = {
         row["threads"] != 1: f" with {row['threads']} threads",
         row["what"] != "training": f" in {row['what']}",
@@ -304,7 +304,7 @@ def annotate(folder, rows):
 
 
 def measure(name, threads):
-    """Yield a row per optimisation of a backend that is measured with this number of threads."""
+    """Yield a row per optimization of a backend that is measured with this number of threads."""
     backend, _ = registry.start(name, threads)
     yield {"versions": backend.machine.environment()}
     for case in CASES[name]:

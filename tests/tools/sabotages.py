@@ -158,7 +158,7 @@ SABOTAGES = [
         "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
     }, only=("tanh", 3)),
 
-    # The optimised model.
+    # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
         '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h',
         '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + 0',
