@@ -69,7 +69,7 @@ def lint(session: nox.Session) -> None:
     session.install("-e", ".", "ruff", "mypy", "types-requests")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("mypy", "rnn_scratch")
+    session.run("mypy", "rnn_scratch", "notebooks/make")
 
 
 @nox.session(name="all")

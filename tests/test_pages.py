@@ -1,6 +1,5 @@
 """What the pages say is true: examples run, and values come from the records."""
 
-import json
 import re
 from pathlib import Path
 

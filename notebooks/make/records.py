@@ -100,9 +100,9 @@ def exact(records: Path) -> str:
     return (
         f"Exact mode, {result['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
         f"{candidates(result)} end with parameters of the digest {' and '.join(digests)}. "
-        f"Gradients were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and in ordinary "
-        f"float64 {perplexity['no grid']:.4f}. The odds that two backends diverge in such a "
-        f"training, measured: 1 in {1 / probability:,.0f}."
+        f"Gradients were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and "
+        f"in ordinary float64 {perplexity['no grid']:.4f}. The odds that two backends diverge in "
+        f"such a training, measured: 1 in {1 / probability:,.0f}."
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch.cli import source_code
+from rnn_scratch.compare.words import Cells
 
 from . import chapter, names, optimizations, records, site_code, site_prose
 from .chapter import TEXTS, Part
@@ -129,7 +130,9 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 }
             )
         elif part.kind == "gains":
-            tables = {(name,): optimizations.gains(name) for name in own}
+            tables: dict[tuple[str, ...], Cells] = {
+                (name,): optimizations.gains(name) for name in own
+            }
             notes = {each: records.markdown(table) for each, table in tables.items() if table}
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
         elif part.kind in ("piece", "source"):

@@ -26,7 +26,7 @@ from rnn_scratch.system import host, processes
 
 B, T, V = 32, 35, 28
 SIZES = (64, 512)  # hidden units
-SECONDS, TURNS = 12.0, 7  # for each measurement: at least
+SECONDS, TURNS = 8.0, 7  # for each measurement: at least
 LARGE = 5000  # a vocabulary of Chinese, say
 COUNTER = count()
 
