@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch.cli import source_code
-from rnn_scratch.compare.words import Cells
 
 from . import chapter, names, optimizations, records, site_code, site_prose
 from .chapter import TEXTS, Part
@@ -130,10 +129,10 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 }
             )
         elif part.kind == "gains":
-            tables: dict[tuple[str, ...], Cells] = {
-                (name,): optimizations.gains(name) for name in own
+            tables = {name: optimizations.gains(name) for name in own}
+            notes = {
+                tuple([each]): records.markdown(table) for each, table in tables.items() if table
             }
-            notes = {each: records.markdown(table) for each, table in tables.items() if table}
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
         elif part.kind in ("piece", "source"):
             codes = {name: _code(name, part.argument, context) for name in own}
