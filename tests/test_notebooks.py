@@ -130,9 +130,11 @@ def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
     code = [cell.source for cell in student if cell.kind == "code"]
     assert code.count(chapter.ANSWER.strip()) == 12
     text = "\n".join(cell.source for cell in student)
-    for answer in ("exercises.json", "def sampler(", "```diff", "numpy.add.at"):
+    for answer in ("exercises.json", "def sampler(", "numpy.add.at"):
         assert answer in "\n".join(cell.source for cell in whole)
         assert answer not in text
+    assert "```diff" in text  # of the optimizations
+    assert "```diff" not in text[text.index("# Spot the bug") :]  # that would be a solution
     kept = [cell for cell in code if cell != chapter.ANSWER.strip()]
     assert [cell.source for cell in whole if cell.source in kept] == kept
 
