@@ -23,6 +23,7 @@ def forward(tokens, state, params, options):
     inputs = rows(tf.transpose(tokens), params)
     hiddens = recurrence(inputs, H, params["W_hh"], options)  # (T, B, H)
     # One output layer: it does not feed back, so one product can serve all time steps.
+    # Gain: 1.21, 1.08.
     outputs = flatten(hiddens)  # (T*B, H)
     return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
 
@@ -30,11 +31,13 @@ def forward(tokens, state, params, options):
 def rows(tokens, params):
     """Rows of W_xh, or of W_e W_xh, for the tokens, and b_h added: tokens (...) to (..., H)."""
     # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
+    # Gain: 0.98, 1.00.
     W_xh, b_h = params["W_xh"], params["b_h"]
     if tokens.shape.num_elements() < params["b_q"].shape[0]:  # a step of generating text
         embedded = tf.tensordot(gather(params["W_e"], tokens), W_xh, 1) if "W_e" in params else None
         return (gather(W_xh, tokens) if embedded is None else embedded) + b_h
     # Bias in the table: it is added to V rows instead of T*B.
+    # Gain: 1.01, 1.02.
     return gather((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens)
 
 
@@ -44,6 +47,7 @@ def gather(table, tokens):
 
     # Sums of sorted rows: of the gradient, one row for every token, TensorFlow sums the rows of
     # the same token faster if they are next to each other.
+    # Gain: 1.00, 0.99.
     def backward(d_rows):
         labels, d_rows = tf.reshape(tokens, [-1]), flatten(d_rows)  # (T*B,), (T*B, H)
         order = tf.argsort(labels)
@@ -57,11 +61,13 @@ def recurrence(inputs, H, W_hh, options):
     """The loop over time: inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H)."""
 
     # Hand-written backward pass: the tape would compute a product for W_hh at every time step.
+    # Gain: 1.01, 1.32.
     @tf.custom_gradient
     def loop(inputs, H, W_hh):
         # Column blocks: TensorFlow computes a product (B, H) @ (H, H) on one thread, and products
         # with blocks of the matrix on one thread each. In a single step, when text is generated,
         # splitting costs more than it gains.
+        # Gain with 2 threads: 1.05, 1.13.
         blocks = split(W_hh, options.device) if inputs.shape[0] > 1 else [W_hh]
         hiddens = [H]
         for x in tf.unstack(inputs):
@@ -72,6 +78,7 @@ def recurrence(inputs, H, W_hh, options):
             """Compute dz, the gradient before the activation, from the last step to the first."""
             # Transposed once: the compiler would merge tf.transpose into each of the T products,
             # and products with a transposed matrix are slower; it leaves tf.einsum as it is.
+            # Gain: 1.03, 1.11.
             blocks = split(tf.einsum("ij->ji", W_hh), options.device)
             ds, slopes = tf.unstack(d_hiddens), tf.unstack(slope(hiddens[1:], options))
             dz = [ds[-1] * slopes[-1]]
@@ -79,6 +86,7 @@ def recurrence(inputs, H, W_hh, options):
                 dz.append((d + product(dz[-1], blocks)) * s)  # (B, H)
             d_H, dz = product(dz[-1], blocks), tf.stack(dz[::-1])  # (B, H), (T, B, H)
             # One product per gradient: the sum over time is part of a matrix product.
+            # Gain: 1.04, 1.30.
             before, blocks = flatten(hiddens[:-1]), split(flatten(dz), options.device)
             return dz, d_H, product(tf.transpose(before), blocks)
 
@@ -104,6 +112,7 @@ def build(arrays, options):
     # Graphs: compiled, so that a step of generating text is one call of TensorFlow instead of one
     # for each operation. Only tokens and state are arguments, as TensorFlow looks at every tensor
     # among the arguments at every call.
+    # Gain in generation: 1.96, 3.62.
     @tf.function
     def graph(tokens, state):
         return forward(tokens, state, tensors, options)

@@ -72,8 +72,16 @@ def markdown(cells: words.Cells) -> str:
 
 
 def read_exact(path: Path) -> dict[str, Any]:
-    """The record of exact mode: ``settings``, and ``runs`` with backend, model and digests."""
+    """The record of exact mode: ``settings``, and ``runs`` with backend, model and digests.
+
+    A record of the previous version has digests by backend, of the code that is now ``fast``.
+    """
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "backends" in record:
+        record["runs"] = [
+            {"backend": backend, "model": "fast", "outcome": "trained", "digests": digests}
+            for backend, digests in record.pop("backends").items()
+        ]
     record["runs"] = [run for run in record["runs"] if run["outcome"] == "trained"]
     return record
 
