@@ -1,7 +1,7 @@
-"""One recurrent language model from scratch, told in several frameworks behind one contract.
+"""One recurrent language model from scratch, in several frameworks behind one contract.
 
 `train`, `resume`, `predict` and `evaluate` do what the commands of the same names do. Nothing
-here loads a framework until a backend is asked for.
+here loads a framework until a backend is used.
 """
 
 from typing import TYPE_CHECKING, Any

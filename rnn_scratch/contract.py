@@ -40,9 +40,9 @@ VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
 
 
 class RNNScratchError(Exception):
-    """An error for the user: the message says what was asked, what is wrong and what to do."""
+    """An error for the user: the message says what the command was to do, what is wrong and how to go on."""
 
-    exit_code = 2  # of the command that meets it; 1 where nothing was wrong with what was asked
+    exit_code = 2  # of the command that meets it; 1 where the command itself was right
 
 
 class Cell(NamedTuple):
@@ -251,10 +251,10 @@ def set_tf32(allowed: bool) -> None:
 
 
 def synchronize(tensors: Sequence[Tensor], device: str) -> None:
-    """Return when these tensors are computed, and all else that was asked of the device.
+    """Return when these tensors are computed, and all other work of the device.
 
     A framework that computes asynchronously may be able to wait only for tensors it is given, so
-    whoever stops a clock passes the results that it timed.
+    code that stops a clock passes the results that it timed.
     """
 
 

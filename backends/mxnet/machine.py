@@ -81,7 +81,7 @@ def set_tf32(allowed):
 
 
 def synchronize(tensors, device):
-    """Return when these tensors are computed, and all else that was asked of the device."""
+    """Return when these tensors are computed, and all other work of the device."""
     npx.waitall()
 
 

@@ -27,7 +27,7 @@ def set_tf32(allowed):
 
 
 def synchronize(tensors, device):
-    """Return when these tensors are computed, and all else that was asked of the device."""
+    """Return when these tensors are computed, and all other work of the device."""
     # NumPy returns when it is done.
 
 

@@ -82,7 +82,7 @@ def set_tf32(allowed):
 
 
 def synchronize(tensors, device):
-    """Return when these tensors are computed, and all else that was asked of the device."""
+    """Return when these tensors are computed, and all other work of the device."""
     if device == "cuda":  # on a CPU, TensorFlow returns when it is done
         tf.test.experimental.sync_devices()
 

@@ -218,7 +218,7 @@ SABOTAGES = [
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {
-        "mxnet": ('asked of the device."""\n    npx.waitall()', 'asked of the device."""'),
+        "mxnet": ('other work of the device."""\n    npx.waitall()', 'other work of the device."""'),
     }, "machine.py"),
     Sabotage("set_eager does nothing", "set_eager", "not executed", {
         "tensorflow": ("tf.config.run_functions_eagerly(eager)", "pass"),
