@@ -40,7 +40,7 @@ VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
 
 
 class RNNScratchError(Exception):
-    """An error for the user: the message says what the command was to do, what is wrong and how to go on."""
+    """An error for the user: the message says what is wrong with which input, and what to do."""
 
     exit_code = 2  # of the command that meets it; 1 where the command itself was right
 

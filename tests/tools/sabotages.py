@@ -218,7 +218,7 @@ SABOTAGES = [
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {
-        "mxnet": ('other work of the device."""\n    npx.waitall()', 'other work of the device."""'),
+        "mxnet": ("    npx.waitall()\n\n\ndef environment", "    pass\n\n\ndef environment"),
     }, "machine.py"),
     Sabotage("set_eager does nothing", "set_eager", "not executed", {
         "tensorflow": ("tf.config.run_functions_eagerly(eager)", "pass"),
