@@ -37,6 +37,7 @@ State = tuple[Tensor, ...]
 Backend = ModuleType  # a package with the modules above
 
 VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
+VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: let frameworks print their own messages
 
 
 class RNNScratchError(Exception):

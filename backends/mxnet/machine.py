@@ -6,6 +6,8 @@ import warnings
 
 import numpy
 
+from rnn_scratch.contract import VERBOSE
+
 # MXNet 1.9.1 uses numpy.bool, which NumPy 1.24 removed, both when it is imported and later when it
 # indexes: so the name stays defined. (NumPy 2 has it again, but MXNet does not run with NumPy 2.)
 vars(numpy).setdefault("bool", bool)
@@ -23,7 +25,7 @@ os.environ.setdefault("MXNET_OMP_MAX_THREADS", "1")
 _OMP_NUM_THREADS = os.environ.pop("OMP_NUM_THREADS", None)
 
 with warnings.catch_warnings():
-    if not os.environ.get("RNN_SCRATCH_VERBOSE"):
+    if not os.environ.get(VERBOSE):
         warnings.simplefilter("ignore")  # MXNet itself uses many functions that are deprecated now
     import mxnet
     from mxnet import np, npx

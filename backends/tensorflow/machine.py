@@ -1,7 +1,7 @@
 """What TensorFlow computes on: CPU or CUDA, and its threads; and how it starts without messages.
 
-The messages that it writes to stderr and to its log are shown only if the environment variable
-RNN_SCRATCH_VERBOSE is set.
+The messages that it writes to stderr and to its log are shown only if the environment variable of
+the contract's VERBOSE is set.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.contract import VERBOSE, RNNScratchError
 
-_QUIET = not os.environ.get("RNN_SCRATCH_VERBOSE")
+_QUIET = not os.environ.get(VERBOSE)
 
 
 @contextlib.contextmanager

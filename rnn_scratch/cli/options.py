@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import VARIANTS, VERBOSE, RNNScratchError
 from ..settings import Settings, option_of
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -112,4 +112,4 @@ def settings_from(options: dict[str, Any], no_clip: bool) -> dict[str, Any]:
 def show_messages(verbose: bool) -> None:
     """Let frameworks print their messages; backends read this variable when they are imported."""
     if verbose:
-        os.environ["RNN_SCRATCH_VERBOSE"] = "1"
+        os.environ[VERBOSE] = "1"
