@@ -26,18 +26,34 @@ BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
 VARIANTS = ("scratch", "fast", "concise")
 RECORDS = {
     f"{backend}-{model}-{sampling}": (
-        "--backend", backend, "--model", model, "--sampling", sampling, "--threads", "1"
+        "--backend",
+        backend,
+        "--model",
+        model,
+        "--sampling",
+        sampling,
+        "--threads",
+        "1",
     )
     for model, sampling in (
-        ("scratch", "sequential"), ("scratch", "random"), ("concise", "sequential")
+        ("scratch", "sequential"),
+        ("scratch", "random"),
+        ("concise", "sequential"),
     )
     for backend in (BACKENDS[1:] if model == "concise" else BACKENDS)
 } | {
     f"float64/{backend}": (
-        "--backend", backend, "--dtype", "float64", "--epochs", "100", "--threads", "1"
+        "--backend",
+        backend,
+        "--dtype",
+        "float64",
+        "--epochs",
+        "100",
+        "--threads",
+        "1",
     )
     for backend in BACKENDS
-}  # fmt: skip
+}
 
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
@@ -107,9 +123,18 @@ def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")
     session.run(
-        "rnn-scratch", "compare", "--models", ",".join(VARIANTS),
-        "--epochs", "2", "--repeats", "3", "--vary", "threads=1,2", *session.posargs,
-    )  # fmt: skip
+        "rnn-scratch",
+        "compare",
+        "--models",
+        ",".join(VARIANTS),
+        "--epochs",
+        "2",
+        "--repeats",
+        "3",
+        "--vary",
+        "threads=1,2",
+        *session.posargs,
+    )
 
 
 def build_site(session: nox.Session) -> None:

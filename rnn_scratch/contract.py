@@ -92,9 +92,13 @@ class Model:
 
 
 def bind(
-    params: Params, options: Options, forward: Callable, state: Callable, to_arrays: Callable,
+    params: Params,
+    options: Options,
+    forward: Callable,
+    state: Callable,
+    to_arrays: Callable,
     backward: Callable | None = None,
-) -> Model:  # fmt: skip
+) -> Model:
     """A model of functions that take `params` and `options` as arguments of these names.
 
     `backward`, if given, is a hand-written backward pass: what `gradients` returns, from X, Y and
@@ -284,10 +288,31 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 SCRATCH = (
-    params, state, encode, step, forward, loss, detach, gradients,
-    clip, update, train_minibatch, train_epoch, evaluate, predict, build,
-)  # fmt: skip
+    params,
+    state,
+    encode,
+    step,
+    forward,
+    loss,
+    detach,
+    gradients,
+    clip,
+    update,
+    train_minibatch,
+    train_epoch,
+    evaluate,
+    predict,
+    build,
+)
 MACHINE = (
-    devices, set_threads, set_eager, set_tf32, synchronize, environment, memory, multiply,
-    tensor, array,
-)  # fmt: skip
+    devices,
+    set_threads,
+    set_eager,
+    set_tf32,
+    synchronize,
+    environment,
+    memory,
+    multiply,
+    tensor,
+    array,
+)

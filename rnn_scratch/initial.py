@@ -3,22 +3,22 @@
 import numpy as np
 
 from .chance import generator
-from .contract import Arrays
+from .contract import CELLS, Arrays
 
 
-def shapes(vocab_size: int, num_hiddens: int, embedding: int = 0) -> dict[str, tuple[int, ...]]:
+def shapes(
+    vocab_size: int, num_hiddens: int, embedding: int = 0, cell: str = "rnn"
+) -> dict[str, tuple[int, ...]]:
     """Shapes by name, in the order in which the parameters are drawn.
 
     `embedding` is the size of a learnable embedding, W_e; with 0, inputs are one-hot vectors.
     """
-    return {
-        **({"W_e": (vocab_size, embedding)} if embedding else {}),
-        "W_xh": (embedding or vocab_size, num_hiddens),
-        "W_hh": (num_hiddens, num_hiddens),
-        "b_h": (num_hiddens,),
-        "W_hq": (num_hiddens, vocab_size),
-        "b_q": (vocab_size,),
-    }
+    result: dict[str, tuple[int, ...]] = {"W_e": (vocab_size, embedding)} if embedding else {}
+    for gate in CELLS[cell].gates:
+        result[f"W_x{gate}"] = (embedding or vocab_size, num_hiddens)
+        result[f"W_h{gate}"] = (num_hiddens, num_hiddens)
+        result[f"b_{gate}"] = (num_hiddens,)
+    return result | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
 
 
 def initial(

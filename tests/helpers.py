@@ -98,9 +98,11 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
     """Start a command in a process of its own, and return while it runs."""
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
-        env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}), text=True,
-        encoding="utf-8", **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
-    )  # fmt: skip
+        env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}),
+        text=True,
+        encoding="utf-8",
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+    )
 
 
 def there(*arguments, **more):

@@ -61,8 +61,10 @@ def refused(path, *words):
 def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
     path = tmp_path_factory.getbasetemp() / f"round-trip-{dtype}"
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=int(dtype[5:]))
-    values = {name: data.draw(arrays(dtype, shape, elements=numbers))
-              for name, shape in shapes(len(VOCAB), 5).items()}  # fmt: skip
+    values = {
+        name: data.draw(arrays(dtype, shape, elements=numbers))
+        for name, shape in shapes(len(VOCAB), 5).items()
+    }
     before = make(dtype=dtype)._replace(arrays=values)
     checkpoint.save(path, before)
     after = checkpoint.load(path)
@@ -149,10 +151,15 @@ def test_types_that_numpy_does_not_have(saved, ours):
 
 
 SETTINGS_AS_JSON = {
-    "[]": "settings", '{"lr": -1}': "--lr is -1", '{"lr": 1e999}': "--lr is inf",
-    f'{{"lr": {10**400}}}': "--lr is", '{"speed": 1}': "speed", "{": "damaged",
-    '{"num_hiddens": 6}': "don't fit", '{"num_hiddens": 5, "dtype": "float64"}': "float64",
-}  # fmt: skip
+    "[]": "settings",
+    '{"lr": -1}': "--lr is -1",
+    '{"lr": 1e999}': "--lr is inf",
+    f'{{"lr": {10**400}}}': "--lr is",
+    '{"speed": 1}': "speed",
+    "{": "damaged",
+    '{"num_hiddens": 6}': "don't fit",
+    '{"num_hiddens": 5, "dtype": "float64"}': "float64",
+}
 BAD = [
     *(("settings", text, word) for text, word in SETTINGS_AS_JSON.items()),
     ("epoch", "three", "three"),

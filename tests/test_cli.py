@@ -21,8 +21,13 @@ def run(capsys):
 
 
 def test_the_output_of_a_training(capsys, backend_name):
-    done = here(capsys, "train", "--backend", backend_name, *options(
-        run="r", num_epochs=11, valid_tokens=50, **SMALL))  # fmt: skip
+    done = here(
+        capsys,
+        "train",
+        "--backend",
+        backend_name,
+        *options(run="r", num_epochs=11, valid_tokens=50, **SMALL),
+    )
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out
     first, tenth, eleventh, summary, *texts = done.out.splitlines()
@@ -49,8 +54,13 @@ def test_plain_lines_without_a_terminal():
 def test_a_progress_bar_on_a_terminal():
     ours, theirs = os.openpty()
     program = [sys.executable, "-m", "rnn_scratch.cli", *TRAIN, *options(run="r", **SMALL)]
-    with subprocess.Popen(program, stdout=theirs, stderr=theirs, stdin=theirs,
-                          env=environment(TERM="xterm", COLUMNS=120)) as process:  # fmt: skip
+    with subprocess.Popen(
+        program,
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
+        env=environment(TERM="xterm", COLUMNS=120),
+    ) as process:
         os.close(theirs)
         output = b""
         try:
@@ -72,10 +82,15 @@ def test_predict(capsys, run):
     done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12")
     assert (done.code, done.err) == (0, "")
     assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
-    assert here(capsys, "predict", f"{run}/checkpoint.safetensors", "--prefix", "the ",
-                "--length", 12).out == done.out  # fmt: skip
-    hot = [here(capsys, "predict", run, "--temperature", 9, "--seed", seed).out
-           for seed in (1, 1, 2)]  # fmt: skip
+    assert (
+        here(
+            capsys, "predict", f"{run}/checkpoint.safetensors", "--prefix", "the ", "--length", 12
+        ).out
+        == done.out
+    )
+    hot = [
+        here(capsys, "predict", run, "--temperature", 9, "--seed", seed).out for seed in (1, 1, 2)
+    ]
     assert hot[0] == hot[1] != hot[2]
     assert hot[0].startswith("time traveller ")
     skipped = here(capsys, "predict", run, "--prefix", "The ", "--unknown", "skip", "--length", 1)
@@ -123,10 +138,19 @@ def test_impossible_values(capsys, option, value, words):
     assert not Path("runs").exists(), "errors are reported before a folder is created"
 
 
-@pytest.mark.parametrize("arguments", [
-    ("--num-hidens", "3"), ("--lr", "fast"), ("--epochs", "2.5"), ("--activation", "sigmoid"),
-    ("--threads", "0"), ("--dtype", "float16"), ("--normalize", "all"), ("more",),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--num-hidens", "3"),
+        ("--lr", "fast"),
+        ("--epochs", "2.5"),
+        ("--activation", "sigmoid"),
+        ("--threads", "0"),
+        ("--dtype", "float16"),
+        ("--normalize", "all"),
+        ("more",),
+    ],
+)
 def test_options_that_click_rejects(capsys, arguments):
     here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(arguments[0])
 
@@ -135,21 +159,29 @@ def test_an_unknown_command(capsys):
     here(capsys, "trian").refused("trian")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--theta", "1", "--no-clip"], ["--theta and --no-clip"]),
-    (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
-    (["--model", "concise"], ["NumPy has no recurrent layer", "--model scratch"]),
-    (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--theta", "1", "--no-clip"], ["--theta and --no-clip"]),
+        (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
+        (["--model", "concise"], ["NumPy has no recurrent layer", "--model scratch"]),
+        (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),
+    ],
+)
 def test_options_that_exclude_each_other(capsys, arguments, words):
     here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(*words)
 
 
-@pytest.mark.parametrize(("arguments", "word"), [
-    ([], "--resume requires --epochs"), (["--epochs", "3", "--run", "s"], "omit --run"),
-    (["--epochs", "2"], "2 epochs already"), (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
-    (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "--resume requires --epochs"),
+        (["--epochs", "3", "--run", "s"], "omit --run"),
+        (["--epochs", "2"], "2 epochs already"),
+        (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
+        (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
+    ],
+)
 def test_impossible_ways_to_resume(capsys, run, arguments, word):
     here(capsys, "train", "--resume", run, *arguments).refused(word)
 
@@ -232,15 +264,21 @@ def test_files_that_are_not_models(capsys, run, command):
     here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--prefix", ""], ["prefix is empty"]),
-    (["--prefix", "Time, ü"], ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"]),
-    (["--length", "0"], ["--length is 0"]),
-    (["--temperature", "0"], ["--temperature is 0.0"]),
-    (["--temperature", "nan"], ["--temperature is nan"]),
-    (["--temperature", "1", "--seed", "-1"], ["--seed is -1"]),
-    (["--device", "tpu"], ["--device is tpu"]),
-    (["--backend", "trch"], ["Did you mean torch?"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prefix", ""], ["prefix is empty"]),
+        (
+            ["--prefix", "Time, ü"],
+            ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"],
+        ),
+        (["--length", "0"], ["--length is 0"]),
+        (["--temperature", "0"], ["--temperature is 0.0"]),
+        (["--temperature", "nan"], ["--temperature is nan"]),
+        (["--temperature", "1", "--seed", "-1"], ["--seed is -1"]),
+        (["--device", "tpu"], ["--device is tpu"]),
+        (["--backend", "trch"], ["Did you mean torch?"]),
+    ],
+)
 def test_impossible_ways_to_predict(capsys, run, arguments, words):
     here(capsys, "predict", run, *arguments).refused(*words)

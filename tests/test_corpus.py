@@ -571,10 +571,17 @@ def test_a_file(data: bytes, content: str, tmp_path: Path, monkeypatch: pytest.M
         (b"half a pair \xed\xa0\x80", ["not UTF-8", "0xed", "offset 12 "]),
     ],
     ids=[
-        "empty", "white space", "mark only", "binary", "UTF-16", "Latin-1", "Latin-1 after a mark",
-        "cut short", "surrogate",
+        "empty",
+        "white space",
+        "mark only",
+        "binary",
+        "UTF-16",
+        "Latin-1",
+        "Latin-1 after a mark",
+        "cut short",
+        "surrogate",
     ],
-)  # fmt: skip
+)
 def test_a_file_without_text(data: bytes, reasons: list[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_bytes(data)

@@ -24,14 +24,17 @@ def test_the_vocabulary_is_that_of_the_whole_text(how):
     assert len(prepared.valid) == 0
 
 
-@pytest.mark.parametrize(("max_tokens", "valid_tokens", "train", "valid"), [
-    (0, 0, slice(0, 440), slice(0, 0)),
-    (0, 30, slice(0, 410), slice(410, 440)),
-    (100, 30, slice(0, 100), slice(100, 130)),
-    (420, 30, slice(0, 410), slice(410, 440)),
-    (10_000, 0, slice(0, 440), slice(0, 0)),
-    (0, 428, slice(0, 12), slice(12, 440)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("max_tokens", "valid_tokens", "train", "valid"),
+    [
+        (0, 0, slice(0, 440), slice(0, 0)),
+        (0, 30, slice(0, 410), slice(410, 440)),
+        (100, 30, slice(0, 100), slice(100, 130)),
+        (420, 30, slice(0, 410), slice(410, 440)),
+        (10_000, 0, slice(0, 440), slice(0, 0)),
+        (0, 428, slice(0, 12), slice(12, 440)),
+    ],
+)
 def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, train, valid):
     prepared = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
     assert len(CONTENT) == 440
@@ -39,13 +42,16 @@ def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, tr
     assert vocabulary.decode(prepared.valid, prepared.vocab) == CONTENT[valid]
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"valid_tokens": 440}, "--valid-tokens 440 leaves nothing to train on: the text has 440"),
-    ({"valid_tokens": 10**6}, "leaves nothing to train on"),
-    ({"valid_tokens": 1}, "--valid-tokens is 1"),
-    ({"valid_tokens": 429}, "The text to train on has 11 characters; .* it needs 12"),
-    ({"max_tokens": 11}, "The text to train on has 11 characters; .* it needs 12"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"valid_tokens": 440}, "--valid-tokens 440 leaves nothing to train on: the text has 440"),
+        ({"valid_tokens": 10**6}, "leaves nothing to train on"),
+        ({"valid_tokens": 1}, "--valid-tokens is 1"),
+        ({"valid_tokens": 429}, "The text to train on has 11 characters; .* it needs 12"),
+        ({"max_tokens": 11}, "The text to train on has 11 characters; .* it needs 12"),
+    ],
+)
 def test_too_little_text(settings, words):
     with pytest.raises(RNNScratchError, match=words):
         prepare(normalize="none", **settings)

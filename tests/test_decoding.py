@@ -10,10 +10,13 @@ from rnn_scratch.runs.decoding import greedy, sampler
 
 LOGITS = np.array([0.3, -1.2, 2.0, 0.9, 1.1])
 finite = {
-    dtype: arrays(dtype, st.integers(1, 8), elements=st.floats(allow_nan=False,
-                  allow_infinity=False, width=np.finfo(dtype).bits))
+    dtype: arrays(
+        dtype,
+        st.integers(1, 8),
+        elements=st.floats(allow_nan=False, allow_infinity=False, width=np.finfo(dtype).bits),
+    )
     for dtype in ("float32", "float64")
-}  # fmt: skip
+}
 
 
 def test_greedy_chooses_the_most_likely_token_and_the_first_on_a_tie():

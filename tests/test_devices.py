@@ -57,12 +57,16 @@ def test_training_on_each_device(run):
 def test_inference_on_each_device(run):
     run("gpu", *TRAIN, *options(num_epochs=2, run="r"))
     outputs = {
-        (run(device, "predict", "r", "--prefix", "the ", *place),
-         run(device, "evaluate", "r", "--corpus", "tide-clock", *place))
-        for device, place in (
-            ("gpu", ()), ("cpu", ("--device", "cpu")), ("gpu", ("--device", "auto"))
+        (
+            run(device, "predict", "r", "--prefix", "the ", *place),
+            run(device, "evaluate", "r", "--corpus", "tide-clock", *place),
         )
-    }  # fmt: skip
+        for device, place in (
+            ("gpu", ()),
+            ("cpu", ("--device", "cpu")),
+            ("gpu", ("--device", "auto")),
+        )
+    }
     assert len(outputs) == 1
 
 
@@ -78,15 +82,33 @@ def test_the_devices_of_a_backend_are_tested(two_devices):
     """The project's own tests pass on a device that is not the CPU."""
     names = ("training", "inference", "runs", "host", "exact", "parity")
     files = [TESTS / f"test_{name}.py" for name in names]
-    done = there("--backends", "two", "-k", "two-gpu", "-p", "no:cacheprovider", *files,
-                 program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)  # fmt: skip
+    done = there(
+        "--backends",
+        "two",
+        "-k",
+        "two-gpu",
+        "-p",
+        "no:cacheprovider",
+        *files,
+        program=("-m", "pytest"),
+        env=two_devices,
+        cwd=TESTS.parent,
+    )
     assert done.code == 0, done.out
     passed = int(done.out.rpartition(" passed")[0].split()[-1])
     assert passed >= 15
 
 
 def test_a_device_that_no_backend_reports(two_devices):
-    done = there("--backends", "two", "--devices", "tpu", TESTS / "test_host.py",
-                 program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)  # fmt: skip
+    done = there(
+        "--backends",
+        "two",
+        "--devices",
+        "tpu",
+        TESTS / "test_host.py",
+        program=("-m", "pytest"),
+        env=two_devices,
+        cwd=TESTS.parent,
+    )
     assert done.code != 0
     assert "--devices: no backend reports tpu" in done.out + done.err

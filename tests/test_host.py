@@ -13,8 +13,16 @@ WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
 
 def test_two_threads_give_the_same_numbers(backend_name):
     for name, threads in (("numpy", 1), (backend_name, 2)):
-        done = there("train", "--backend", name, "--threads", threads, "--run", f"{name}{threads}",
-                     *options(**WIDE))  # fmt: skip
+        done = there(
+            "train",
+            "--backend",
+            name,
+            "--threads",
+            threads,
+            "--run",
+            f"{name}{threads}",
+            *options(**WIDE),
+        )
         assert done.code == 0, done.err
     actual, expected = (
         [row["loss"] for row in history(run)] for run in (f"{backend_name}2", "numpy1")

@@ -31,9 +31,15 @@ def parrot(backend_name, tmp_path):
     """A run whose model has learned TEXT by heart."""
     (tmp_path / "parrot.txt").write_text(TEXT)
     return rnn_scratch.train(
-        backend_name, text="parrot.txt", normalize="none", num_epochs=25,
-        num_hiddens=16, num_steps=5, batch_size=4, sigma=0.1,
-    )  # fmt: skip
+        backend_name,
+        text="parrot.txt",
+        normalize="none",
+        num_epochs=25,
+        num_hiddens=16,
+        num_steps=5,
+        batch_size=4,
+        sigma=0.1,
+    )
 
 
 def test_from_training_to_evaluation(backend_name, device, story):
@@ -102,11 +108,19 @@ def small():
 
 
 BAD = [
-    ("length", 0), ("length", -1), ("seed", -1), ("seed", 2**32),
-    ("temperature", 0.0), ("temperature", -1.0), ("temperature", math.inf),
-    ("temperature", math.nan), ("threads", 0), ("device", "gpu"), ("model", "predict"),
+    ("length", 0),
+    ("length", -1),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("temperature", 0.0),
+    ("temperature", -1.0),
+    ("temperature", math.inf),
+    ("temperature", math.nan),
+    ("threads", 0),
+    ("device", "gpu"),
+    ("model", "predict"),
     ("backend", "nmpy"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("option", "value"), BAD)

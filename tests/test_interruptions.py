@@ -57,8 +57,15 @@ def undisturbed(undisturbed_of, backend_name):
 
 
 def train(backend_name, run, **more):
-    return start("train", "--backend", backend_name, "--threads", "1",
-                 *options(run=run, num_epochs=EPOCHS, **SETTINGS), **more)  # fmt: skip
+    return start(
+        "train",
+        "--backend",
+        backend_name,
+        "--threads",
+        "1",
+        *options(run=run, num_epochs=EPOCHS, **SETTINGS),
+        **more,
+    )
 
 
 def finish(process):
@@ -148,9 +155,16 @@ main(sys.argv[2:])
 def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
     limit = 2 * undisturbed.folder.joinpath("checkpoint.safetensors").stat().st_size
     assert limit < undisturbed.folder.joinpath("history.jsonl").stat().st_size
-    done = there(limit, "train", "--backend", backend_name, "--threads", "1",
-                 *options(run="limited", num_epochs=EPOCHS, **SETTINGS),
-                 program=("-c", LIMITED))  # fmt: skip
+    done = there(
+        limit,
+        "train",
+        "--backend",
+        backend_name,
+        "--threads",
+        "1",
+        *options(run="limited", num_epochs=EPOCHS, **SETTINGS),
+        program=("-c", LIMITED),
+    )
     epoch = assert_stopped(done, "limited", errno.EFBIG)
     (session,) = run_folder.read(Path("limited"))["sessions"]
     assert (session["outcome"], session["to_epoch"]) == ("failed", epoch)
@@ -164,9 +178,14 @@ def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
 
 def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
-    done = there(model.stat().st_size + 1000, "train", "--backend", "numpy",
-                 *options(run="r", **{**SETTINGS, "num_epochs": 2}),
-                 program=("-c", LIMITED))  # fmt: skip
+    done = there(
+        model.stat().st_size + 1000,
+        "train",
+        "--backend",
+        "numpy",
+        *options(run="r", **{**SETTINGS, "num_epochs": 2}),
+        program=("-c", LIMITED),
+    )
     done.refused("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
     assert "--resume" not in done.out
@@ -174,8 +193,14 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
 
 
 def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):
-    done = there(100, "train", "--backend", backend_name, *options(run="r", num_epochs=1, **SMALL),
-                 program=("-c", LIMITED))  # fmt: skip
+    done = there(
+        100,
+        "train",
+        "--backend",
+        backend_name,
+        *options(run="r", num_epochs=1, **SMALL),
+        program=("-c", LIMITED),
+    )
     done.refused("checkpoint.safetensors could not be written: File too large")
     assert not Path("r").exists()
 

@@ -37,8 +37,11 @@ def modules():
 
 def sources():
     """All Python files that are part of the project, but not its tests."""
-    return [*modules(), *(REPOSITORY / "backends").rglob("*.py"),
-            *(REPOSITORY / "notebooks" / "make").rglob("*.py")]  # fmt: skip
+    return [
+        *modules(),
+        *(REPOSITORY / "backends").rglob("*.py"),
+        *(REPOSITORY / "notebooks" / "make").rglob("*.py"),
+    ]
 
 
 def imports(path):

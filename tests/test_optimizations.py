@@ -66,8 +66,13 @@ def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
     file.write_text(
         "    # Bias in the table: it is\n    # added once.\n    # Gain: 9.00, 9.00.\n    x\n"
     )
-    row = {"name": "Bias in the table", "num_hiddens": {"64": 1.234, "512": 1.0},
-           "what": "training", "threads": 1, "vocabulary": optimizations.V}  # fmt: skip
+    row = {
+        "name": "Bias in the table",
+        "num_hiddens": {"64": 1.234, "512": 1.0},
+        "what": "training",
+        "threads": 1,
+        "vocabulary": optimizations.V,
+    }
     optimizations.annotate(tmp_path, [row])
     expected = "    # Bias in the table: it is\n    # added once.\n    # Gain: 1.23, 1.00.\n    x\n"
     assert file.read_text() == expected

@@ -151,11 +151,17 @@ def test_messages_have_its_registered_name(install):
     done.refused("--device is cuda", "the other backend computes float32 on: cpu")
 
 
-@pytest.mark.parametrize(("source", "words"), [
-    ("import a_module_that_nobody_has",
-     ["The plain backend needs the Python module a_module_that_nobody_has"]),
-    ("framework", ["The plain backend needs framework", "pip install 'plain-rnn[framework]'"]),
-], ids=["the missing module", "an error of its own"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "import a_module_that_nobody_has",
+            ["The plain backend needs the Python module a_module_that_nobody_has"],
+        ),
+        ("framework", ["The plain backend needs framework", "pip install 'plain-rnn[framework]'"]),
+    ],
+    ids=["the missing module", "an error of its own"],
+)
 def test_what_is_missing_is_named(install, source, words):
     if source == "framework":  # the guide's own lines
         (source,) = (text for _, text in blocks("text") if "import framework" in text)
@@ -168,7 +174,8 @@ def test_the_test_suite_runs_on_it_alone(plain):
     (commands,) = (text for _, text in blocks("text") if "pytest --backends" in text)
     command = next(line for line in commands.splitlines() if line.startswith("pytest --backends"))
     files = [CLONE / "tests" / f"test_{name}.py" for name in ("contract", "gradients", "epoch")]
-    done = there(*command.split()[1:], "-p", "no:cacheprovider", *files,
-                 program=("-m", "pytest"), env=plain)  # fmt: skip
+    done = there(
+        *command.split()[1:], "-p", "no:cacheprovider", *files, program=("-m", "pytest"), env=plain
+    )
     assert done.code == 0, done.out
     assert re.search(r"\d+ passed", done.out)

@@ -20,8 +20,13 @@ def text():
 
 
 def test_text_is_printed_unchanged(capsys, text, backend_name):
-    done = here(capsys, "train", "--backend", backend_name,
-                *options(text=text, run="r", num_epochs=40, **SETTINGS))  # fmt: skip
+    done = here(
+        capsys,
+        "train",
+        "--backend",
+        backend_name,
+        *options(text=text, run="r", num_epochs=40, **SETTINGS),
+    )
     assert (done.code, done.err) == (0, "")
     assert LINE in done.out
     assert repr(LINE)[1:-1] in done.out
@@ -45,8 +50,12 @@ def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
 
 @pytest.fixture
 def run(capsys):
-    assert here(capsys, "train", "--backend", "numpy", *options(
-        run="runs/r", num_epochs=1, **SMALL)).code == 0  # fmt: skip
+    assert (
+        here(
+            capsys, "train", "--backend", "numpy", *options(run="runs/r", num_epochs=1, **SMALL)
+        ).code
+        == 0
+    )
     return "runs/r"
 
 
@@ -90,9 +99,11 @@ def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("how", [
-    ("--model", "scratch"), ("--exact", *options(num_epochs=1, **SMALL))
-], ids=["pieces", "exact"])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [("--model", "scratch"), ("--exact", *options(num_epochs=1, **SMALL))],
+    ids=["pieces", "exact"],
+)
 def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
     done = there("check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"})  # as Jupyter sets it
     assert done.code == 0
@@ -116,10 +127,23 @@ main(sys.argv[3:])
 def with_little_memory(backend_name, megabytes, num_hiddens):
     if not Path("/proc/self/statm").exists():
         pytest.skip("only Linux limits the memory of a process so")
-    settings = {"corpus": "tide-clock", "num_steps": 100, "batch_size": 250, "max_tokens": 0,
-                "num_hiddens": num_hiddens, "num_epochs": 1}  # fmt: skip
-    return there(backend_name, megabytes, "train", "--backend", backend_name, *options(**settings),
-                 program=("-c", POOR))  # fmt: skip
+    settings = {
+        "corpus": "tide-clock",
+        "num_steps": 100,
+        "batch_size": 250,
+        "max_tokens": 0,
+        "num_hiddens": num_hiddens,
+        "num_epochs": 1,
+    }
+    return there(
+        backend_name,
+        megabytes,
+        "train",
+        "--backend",
+        backend_name,
+        *options(**settings),
+        program=("-c", POOR),
+    )
 
 
 def test_no_memory_for_the_initial_parameters(backend_name):

@@ -130,13 +130,22 @@ def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
         assert where in done.out
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("lacking", ["lacks scratch.clip, scratch.predict, machine.tensor", "rnn_scratch.contract"]),
-    ("raises", ["The raises backend did not load: RuntimeError: no such driver"]),
-    ("needy", ["The needy backend needs the Python module a_module_that_nobody_has", "needy_rnn"]),
-    ("exits", ["The exits backend did not load: SystemExit: 3"]),
-    ("own_words", ["Own Words needs its framework: pip install own-words"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "lacking",
+            ["lacks scratch.clip, scratch.predict, machine.tensor", "rnn_scratch.contract"],
+        ),
+        ("raises", ["The raises backend did not load: RuntimeError: no such driver"]),
+        (
+            "needy",
+            ["The needy backend needs the Python module a_module_that_nobody_has", "needy_rnn"],
+        ),
+        ("exits", ["The exits backend did not load: SystemExit: 3"]),
+        ("own_words", ["Own Words needs its framework: pip install own-words"]),
+    ],
+)
 def test_a_backend_that_does_not_load(foreign, name, words):
     done = there("train", "--backend", name, *options(**SMALL), env=foreign)
     done.refused(*words)
@@ -203,8 +212,9 @@ def test_the_core_imports_no_framework():
         frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax"} & set(sys.modules)
         assert not frameworks, frameworks
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          env=environment())  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment()
+    )
     assert done.returncode == 0, done.stderr
     assert "--num-hiddens" in done.stdout
 
@@ -230,8 +240,9 @@ def test_check_without_names_omits_missing_backends(capsys):
     lacking = missing()
     if not lacking:
         pytest.skip("all frameworks are installed")
-    done = here(capsys, "check", "--exact", "--corpus", "tide-clock", "--num-hiddens", 8,
-                "--epochs", 1)  # fmt: skip
+    done = here(
+        capsys, "check", "--exact", "--corpus", "tide-clock", "--num-hiddens", 8, "--epochs", 1
+    )
     assert done.code == 0, done
     for name in lacking:
         assert f"{name} is left out" in done.out

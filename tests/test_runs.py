@@ -38,8 +38,11 @@ def strict(text):
 
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
-        "checkpoint.safetensors", "history.jsonl", "perplexity.png", "run.json",
-    ]  # fmt: skip
+        "checkpoint.safetensors",
+        "history.jsonl",
+        "perplexity.png",
+        "run.json",
+    ]
     assert re.fullmatch(rf"runs.\d{{4}}-\d\d-\d\d-\d{{6}}-{backend_name}", str(run.folder))
 
     record = strict((run.folder / "run.json").read_text(encoding="utf-8"))
@@ -47,9 +50,13 @@ def test_a_run_s_folder(run, backend_name, device):
     assert record["settings"]["lr"] == 1.0
     sha256 = hashlib.sha256(corpus.load("tide-clock", print).content.encode()).hexdigest()
     assert record["text"] == {
-        "corpus": "tide-clock", "origin": "built in", "sha256": sha256, "vocabulary": 28,
-        "train_tokens": 400, "valid_tokens": 50,
-    }  # fmt: skip
+        "corpus": "tide-clock",
+        "origin": "built in",
+        "sha256": sha256,
+        "vocabulary": 28,
+        "train_tokens": 400,
+        "valid_tokens": 50,
+    }
     (session,) = record["sessions"]
     assert (session["backend"], session["device"]) == (backend_name, device)
     assert (session["model"], session["eager"]) == ("scratch", False)
@@ -77,9 +84,16 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
         assert list(row) == [
-            "epoch", "loss", "perplexity", "valid_loss", "valid_perplexity", "tokens", "seconds",
-            "backend", "sample",
-        ]  # fmt: skip
+            "epoch",
+            "loss",
+            "perplexity",
+            "valid_loss",
+            "valid_perplexity",
+            "tokens",
+            "seconds",
+            "backend",
+            "sample",
+        ]
         assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
         assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
         assert row["backend"] == backend_name
@@ -204,8 +218,10 @@ def test_a_damaged_record_is_reported_and_omitted_from_the_list(capsys, damage):
 
 
 def test_the_list_is_newest_first(capsys):
-    folders = [rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
-               for name in ("b", "c", "a")]  # fmt: skip
+    folders = [
+        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
+        for name in ("b", "c", "a")
+    ]
     # In three time zones: later in this order, although the local times are in the reverse order.
     clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
     for folder, clock in zip(folders, clocks):

@@ -124,17 +124,24 @@ CORE_MISTAKES = {
         "test_minibatches.py",
     ),
     "the least likely token chosen": (
-        "runs/decoding.py", "int(np.argmax(logits))", "int(np.argmin(logits))", "test_decoding.py",
+        "runs/decoding.py",
+        "int(np.argmax(logits))",
+        "int(np.argmin(logits))",
+        "test_decoding.py",
     ),
     "temperature multiplied": (
-        "runs/decoding.py", "logits.max()) / temperature", "logits.max()) * temperature",
+        "runs/decoding.py",
+        "logits.max()) / temperature",
+        "logits.max()) * temperature",
         "test_decoding.py",
     ),
     "weights drawn with the variance for the standard deviation": (
-        "initial.py", "chance.normal(0, sigma, shape)", "chance.normal(0, sigma**2, shape)",
+        "initial.py",
+        "chance.normal(0, sigma, shape)",
+        "chance.normal(0, sigma**2, shape)",
         "test_chance.py",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
@@ -146,8 +153,20 @@ def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
     text = path.read_text(encoding="utf-8")
     assert old in text, f"{old!r} is not in {file}: make the sabotage follow the code"
     path.write_text(text.replace(old, new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-               "--backends", "numpy", "--devices", "cpu", str(folder / tests)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "--backends",
+        "numpy",
+        "--devices",
+        "cpu",
+        str(folder / tests),
+    ]
     # The copy comes first on the path; the backends, which it lacks, are still those of the clone.
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}

@@ -20,9 +20,17 @@ PATH = README.split("to a changed step")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
 (EDIT,) = (command for command in COMMANDS if command.startswith("sed "))
 SHORT = {
-    "corpus": "tide-clock", "num_epochs": 1, "num_hiddens": 16, "num_steps": 8, "batch_size": 4,
-    "max_tokens": 800, "sigma": 0.3, "dtype": "float64", "threads": 1, "device": "cpu",
-}  # fmt: skip
+    "corpus": "tide-clock",
+    "num_epochs": 1,
+    "num_hiddens": 16,
+    "num_steps": 8,
+    "batch_size": 4,
+    "max_tokens": 800,
+    "sigma": 0.3,
+    "dtype": "float64",
+    "threads": 1,
+    "device": "cpu",
+}
 
 # tanh becomes a sigmoid, as one edits it in each framework.
 SIGMOID = {
@@ -100,8 +108,11 @@ def run(copy, name, *programs):
     code = "\n".join([*programs, "print(json.dumps(answers))"])
     done = subprocess.run(
         [sys.executable, "-c", code, name, json.dumps(SHORT)],
-        cwd=copy, capture_output=True, text=True, env=environment(OMP_NUM_THREADS=1),
-    )  # fmt: skip
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env=environment(OMP_NUM_THREADS=1),
+    )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     assert Path(answers["file"]).is_relative_to(copy)

@@ -51,9 +51,15 @@ def test_four_epochs_and_four_more_are_eight(backend, backend_name, device, samp
     skip_without(backend, device, dtype)
     # Many gradients are clipped: their norm depends on the order of the parameters.
     settings = {
-        "sampling": sampling, "dtype": dtype, "valid_tokens": 60, "threads": 1, "device": device,
-        "num_hiddens": 24, "max_tokens": 1200, "theta": 0.1,
-    }  # fmt: skip
+        "sampling": sampling,
+        "dtype": dtype,
+        "valid_tokens": 60,
+        "threads": 1,
+        "device": device,
+        "num_hiddens": 24,
+        "max_tokens": 1200,
+        "theta": 0.1,
+    }
     whole = train(backend_name, 8, **settings)
     half = train(backend_name, 4, **settings)
     done = rnn_scratch.resume(half, 8, threads=1)
@@ -148,12 +154,25 @@ def test_epochs_after_the_checkpoint_are_removed(backend_name):
     assert hidden_files(done.folder) == []
 
 
-@pytest.mark.parametrize(("setting", "value"), [
-    ("lr", 0.5), ("theta", None), ("theta", 2.0), ("seed", 1), ("num_hiddens", 13),
-    ("sampling", "random"), ("dtype", "float64"), ("normalize", "none"), ("max_tokens", 0),
-    ("valid_tokens", 5), ("batch_size", 5), ("num_steps", 5), ("sigma", 0.1),
-    ("activation", "relu"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("lr", 0.5),
+        ("theta", None),
+        ("theta", 2.0),
+        ("seed", 1),
+        ("num_hiddens", 13),
+        ("sampling", "random"),
+        ("dtype", "float64"),
+        ("normalize", "none"),
+        ("max_tokens", 0),
+        ("valid_tokens", 5),
+        ("batch_size", 5),
+        ("num_steps", 5),
+        ("sigma", 0.1),
+        ("activation", "relu"),
+    ],
+)
 def test_other_settings_are_refused(run_of_two, setting, value):
     before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
     with pytest.raises(RNNScratchError) as caught:
@@ -239,8 +258,14 @@ DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
 
 @without_warnings
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
-    done = here(capfd, "train", "--backend", backend_name, "--no-clip",
-                *options(run="r", num_epochs=3, **SMALL, **DIVERGING))  # fmt: skip
+    done = here(
+        capfd,
+        "train",
+        "--backend",
+        backend_name,
+        "--no-clip",
+        *options(run="r", num_epochs=3, **SMALL, **DIVERGING),
+    )
     assert done.code == 1
     assert done.err.startswith("Error: The loss is not finite in epoch 1")
     for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
@@ -255,8 +280,14 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
 def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
     # The only minibatch of the epoch has a finite loss, and its update diverges.
     settings = {**SMALL, **DIVERGING, "batch_size": 50, "valid_tokens": 100}
-    done = here(capfd, "train", "--backend", backend_name, "--no-clip",
-                *options(run="r", num_epochs=3, **settings))  # fmt: skip
+    done = here(
+        capfd,
+        "train",
+        "--backend",
+        backend_name,
+        "--no-clip",
+        *options(run="r", num_epochs=3, **settings),
+    )
     assert done.code == 1
     assert "not finite in epoch 1" in done.err
     assert history("r") == []

@@ -77,8 +77,13 @@ def backward(X, Y, state, params, options):
     # One product per gradient: the sum over time is part of a matrix product over T*B rows.
     # Gain: 1.05, 1.21.
     d_table = rows_back(dz, X.T.reshape(-1), len(params["b_q"]))  # (V, H)
-    grads = {"W_xh": d_table, "W_hh": before.T @ dz, "b_h": dz.sum(0),
-             "W_hq": after.T @ d_logits, "b_q": d_logits.sum(0)}  # fmt: skip
+    grads = {
+        "W_xh": d_table,
+        "W_hh": before.T @ dz,
+        "b_h": dz.sum(0),
+        "W_hq": after.T @ d_logits,
+        "b_q": d_logits.sum(0),
+    }
     if "W_e" in params:
         d_embedding = {"W_e": d_table @ params["W_xh"].T, "W_xh": params["W_e"].T @ d_table}
         grads = {**d_embedding, **{n: g for n, g in grads.items() if n not in d_embedding}}

@@ -17,7 +17,7 @@ def params(arrays, options):
 
 def state(batch_size, options):
     """The state before the first token: a tuple with zeros (B, H)."""
-    return (np.zeros((batch_size, options.num_hiddens), options.dtype),)
+    return (tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
 
 
 def encode(tokens, params):
@@ -109,7 +109,7 @@ def backward(X, Y, state, params, options):
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
     for t in reversed(range(len(inputs))):
-        # The output layer first. What it sends back joins what comes from the next step.
+        # The output layer first. Its gradient is added to that from the next step.
         grads["W_hq"] += states[t + 1][0].T @ d_outputs[t]
         grads["b_q"] += d_outputs[t].sum(0)
         d_state = (d_state[0] + d_outputs[t] @ params["W_hq"].T, *d_state[1:])

@@ -18,6 +18,8 @@ from ..settings import make, option_of
 from . import display
 from .options import settings_from, settings_options, text_options
 
+EPOCHS = 50  # in exact mode
+
 
 @click.command()
 @click.argument("backends", nargs=-1)
@@ -41,7 +43,7 @@ from .options import settings_from, settings_options, text_options
     show_default=True,
     help="With --exact: epochs between two digests.",
 )
-@settings_options
+@settings_options(num_epochs=EPOCHS)
 def check(
     backends: Sequence[str],
     models: Sequence[str],
@@ -66,7 +68,7 @@ def check(
         stray = stray.replace("--theta", "--no-clip") if no_clip else stray
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
     if exact:
-        settings = {"num_epochs": 50, **settings}
+        settings = {"num_epochs": EPOCHS, **settings}
         models = list(dict.fromkeys(models)) or VARIANTS[:1]
         equal = compare_digests(backends, models, device, settings, corpus, text, every, as_json)
     else:

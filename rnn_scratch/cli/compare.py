@@ -84,7 +84,7 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
 @verbose_option
 @text_options
-@settings_options
+@settings_options(num_epochs=EPOCHS)
 def compare(
     backends: str | None,
     models: str,

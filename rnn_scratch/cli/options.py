@@ -13,10 +13,17 @@ from ..settings import Settings, option_of
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each setting; its value is None if it is not on the command line."""
+def settings_options(**defaults: Any) -> Decorator:
+    """Add an option for each setting; its value is None if it is not on the command line.
+
+    The help names the defaults of the settings, or those that the command has instead.
+    """
+    return lambda command: _add_settings(command, defaults)
+
+
+def _add_settings(command: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., None]:
     for item in reversed(dataclasses.fields(Settings)):
-        choices, default = item.metadata["choices"], item.default
+        choices, default = item.metadata["choices"], defaults.get(item.name, item.default)
         if isinstance(default, bool):
             option = click.option(
                 option_of(item.name),

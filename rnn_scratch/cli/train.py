@@ -25,7 +25,7 @@ from .options import (
 @click.option(
     "--eager", is_flag=True, default=None, help="Run compiled functions uncompiled, to debug them."
 )
-@settings_options
+@settings_options()
 def train(
     resume: str | None,
     run: str | None,

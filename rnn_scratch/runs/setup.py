@@ -1,6 +1,7 @@
 """Sets up a run: prepares the text, starts the backend, draws parameters, builds the model.
 
-Training, check, comparison and inference all start here.
+Training, exact mode's check, comparison and inference all start here. (The check of the single
+functions has fixed arrays and no text, and builds its models from these.)
 """
 
 from typing import NamedTuple

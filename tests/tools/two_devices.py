@@ -12,20 +12,26 @@ SOURCE = Path(__file__)
 # In NumPy's own source: where it makes arrays, they get the device.
 CHANGES = {
     "scratch.py": (
-        "values.astype(options.dtype)", "tensor(values.astype(options.dtype), options.device)",
+        "values.astype(options.dtype)",
+        "tensor(values.astype(options.dtype), options.device)",
         "(np.zeros((batch_size, options.num_hiddens), options.dtype),)",
         "(tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)",
         "np.eye(len(b_q), dtype=b_q.dtype)[tokens]",
         "tensor(np.eye(len(b_q), dtype=b_q.dtype), b_q.device)[tokens]",
     ),
     "machine.py": (
-        "import threadpoolctl\n", "import threadpoolctl\n\nfrom .two_devices import Tensor\n",
-        'return ["cpu"]', 'return ["gpu", "cpu"]',
-        "    return array\n", "    return Tensor.on(device, array)\n",
-        "    return tensor\n", "    return np.array(tensor)\n",
-        '{"numpy": ', '{"two": np.__version__, "numpy": ',
+        "import threadpoolctl\n",
+        "import threadpoolctl\n\nfrom .two_devices import Tensor\n",
+        'return ["cpu"]',
+        'return ["gpu", "cpu"]',
+        "    return array\n",
+        "    return Tensor.on(device, array)\n",
+        "    return tensor\n",
+        "    return np.array(tensor)\n",
+        '{"numpy": ',
+        '{"two": np.__version__, "numpy": ',
     ),
-}  # fmt: skip
+}
 
 
 class Tensor(np.ndarray):
