@@ -217,7 +217,7 @@ MXNET = (
     Case("Parts in one operation", (
         ("products.py",
          "parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)",
-         "return np.split(x, len(x) // size)"),
+         "return mxnet.np.split(x, len(x) // size)"),
     )),
 )  # fmt: skip
 CASES = {"numpy": NUMPY, "torch": TORCH, "tensorflow": TENSORFLOW, "mxnet": MXNET}
