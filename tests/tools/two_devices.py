@@ -14,8 +14,6 @@ CHANGES = {
     "scratch.py": (
         "values.astype(options.dtype)",
         "tensor(values.astype(options.dtype), options.device)",
-        "(np.zeros((batch_size, options.num_hiddens), options.dtype),)",
-        "(tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)",
         "np.eye(len(b_q), dtype=b_q.dtype)[tokens]",
         "tensor(np.eye(len(b_q), dtype=b_q.dtype), b_q.device)[tokens]",
     ),
