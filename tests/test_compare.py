@@ -279,9 +279,9 @@ def test_a_clock_stops_when_its_results_are_computed(tmp_path):
     assert done.code == 0, (done.out, done.err)
     # Of the last process, which took the times.
     events = Path("events").read_text()
-    timed = events.count("clock begun begun computed computed clock")
-    assert timed >= 5
-    assert (events.count("begun"), events.count("computed")) == (2 * timed, 2 * timed)
+    num_products = events.count("clock begun begun computed computed clock")
+    assert num_products >= 5
+    assert (events.count("begun"), events.count("computed")) == (2 * num_products, 2 * num_products)
     epochs = events.count("clock training trained clock")
     assert epochs >= 5
     assert events.count("training") == epochs
