@@ -1,11 +1,14 @@
 """The machine: threads, memory, TF32 and the products that limit training."""
 
+import os
 import platform
 import sys
 
 import numpy as np
 import pytest
 from helpers import SMALL, history, options, there
+
+from rnn_scratch import registry
 
 # Wide enough for TensorFlow to share the columns of W_hh out among threads.
 WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
@@ -41,6 +44,46 @@ def test_multiply_returns_the_last_product(backend, backend_name, device):
     assert min(np.abs(machine.array(product) - right).max() for right in expected) < 1e-12
 
 
+def test_tensorflow_divides_the_matrix_for_the_device_of_the_tensors(monkeypatch, backend_names):
+    if "tensorflow" not in backend_names:
+        pytest.skip("TensorFlow is not tested")
+    import tensorflow
+
+    machine = registry.load("tensorflow").machine
+    calls, split = [], machine.split
+
+    def recorded(W, device):
+        # While TensorFlow builds a graph, it does not know where a tensor is.
+        calls.append((device, tensorflow.executing_eagerly()))
+        return split(W, device)
+
+    monkeypatch.setattr(machine, "split", recorded)
+    devices = machine.devices("float32")
+    for device in devices:
+        square = machine.tensor(np.eye(7, dtype="float32"), device)
+        machine.multiply(square, square, 2)
+    assert calls == [(device, True) for device in devices]
+
+
+def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
+    if "tensorflow" not in backend_names:
+        pytest.skip("TensorFlow is not tested")
+    # Otherwise it would choose the first device; here the CPU serves as two.
+    program = """if True:
+        import tensorflow as tf
+        from rnn_scratch.backends.tensorflow import machine
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        for device in ("CPU:0", "CPU:1"):
+            with tf.device(device):
+                square = tf.eye(7)
+            print(device, machine.multiply(square, square, 2).device.endswith(device))
+    """
+    done = there(program=("-c", program))
+    assert done.out.splitlines() == ["CPU:0 True", "CPU:1 True"], done.err
+
+
 def test_memory_of_a_device(backend, backend_name, device):
     memory = backend.machine.memory(device)
     if device == "cpu":
@@ -61,10 +104,18 @@ def tf32_of_tensorflow():
     return tensorflow.config.experimental.tensor_float_32_execution_enabled()
 
 
+def tf32_of_mxnet():
+    return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
+
+
 def test_tf32_is_off_by_default(backend, backend_name):
-    allowed = {"torch": tf32_of_torch, "tensorflow": tf32_of_tensorflow}.get(backend_name)
+    allowed = {
+        "torch": tf32_of_torch,
+        "tensorflow": tf32_of_tensorflow,
+        "mxnet": tf32_of_mxnet,
+    }.get(backend_name)
     if allowed is None:
-        return  # NumPy has no GPU, and MXNet reads a variable when it multiplies
+        return  # NumPy has no GPU
     assert not allowed()
     backend.machine.set_tf32(True)
     assert allowed()

@@ -41,9 +41,6 @@ with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
 if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
-# NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
-tf.config.experimental.enable_tensor_float_32_execution(False)
-
 
 def devices(dtype):
     """The devices that can compute in this dtype here and now, the best first."""
@@ -81,6 +78,9 @@ def set_tf32(allowed):
     tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
+set_tf32(False)  # TF32 is faster, but its numbers would not be those of the other backends
+
+
 def synchronize(tensors, device):
     """Return when these tensors are computed, and all other work of the device."""
     if device == "cuda":  # on a CPU, TensorFlow returns when it is done
@@ -102,10 +102,15 @@ def memory(device):
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
 
 
-@tf.function
 def multiply(h, W, times):
     """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
-    blocks = split(W, "cuda" if "GPU" in h.device else "cpu")
+    # Otherwise TensorFlow computes on a GPU if there is one. In a graph h.device is not known.
+    with tf.device(h.device):
+        return _multiply(h, split(W, "cuda" if "GPU" in h.device else "cpu"), times)
+
+
+@tf.function
+def _multiply(h, blocks, times):
     for _ in range(times):
         h = product(h, blocks)
     return h

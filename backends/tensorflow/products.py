@@ -4,6 +4,8 @@ import os
 
 import tensorflow as tf
 
+from rnn_scratch.system import host
+
 
 def split(W, device):
     """The matrix as blocks of its columns: one for each thread that computes on the device."""
@@ -23,6 +25,5 @@ def product(h, blocks):
 def num_threads():
     """The number of operations that TensorFlow computes at a time."""
     # None is set until somebody sets it: then TensorFlow takes the number of cores.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or cores)
+    default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or host.cores())
     return tf.config.threading.get_inter_op_parallelism_threads() or default

@@ -11,10 +11,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 
-# NVIDIA's TF32 keeps 10 bits of a float32's 23: fast, and not the numbers of the other backends.
-torch.backends.cuda.matmul.allow_tf32 = False
-torch.backends.cudnn.allow_tf32 = False
-
 
 def devices(dtype):
     """The devices that can compute in this dtype here and now, the best first."""
@@ -39,6 +35,9 @@ def set_tf32(allowed):
     """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+set_tf32(False)  # TF32 is faster, but its numbers would not be those of the other backends
 
 
 def synchronize(tensors, device):
