@@ -278,6 +278,6 @@ def test_a_record_of_a_newer_format_is_refused(format1, capsys):
         ("evaluate", format1, "--corpus", "tide-clock"),
         ("train", "--resume", format1, "--epochs", 6),
     ):
-        words = "has format 3", "reads only 1 and 2", "Use the version that wrote it"
+        words = "has format 3", "reads formats 1 and 2", "Use the version that wrote it"
         here(capsys, *arguments).refused("run.json", *words)
     assert (format1 / "history.jsonl").read_bytes() == (FORMAT1 / "history.jsonl").read_bytes()

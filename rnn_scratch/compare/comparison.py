@@ -20,7 +20,8 @@ from . import parts
 from .plan import Plan, Progress, Record, at_value, values
 
 RECORD = "comparison.json"
-FORMAT = 2  # of the record
+FORMAT = 2  # of the record, as written
+FORMATS = (1, FORMAT)  # that can be read
 
 
 def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
@@ -105,26 +106,11 @@ def read(folder: Path) -> Record:
 
     One of format 1 is converted to the present format.
     """
-    path = folder / RECORD
-    try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] == 1:
-            _convert(record)
-        elif record["format"] == FORMAT:
-            _require_keys(record)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
-            "To make one: rnn-scratch compare --output FOLDER"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RNNScratchError) as error:
-        raise RNNScratchError(f"{path} could not be read, or is damaged: {error!r}.") from error
-    if record["format"] != FORMAT:
-        raise RNNScratchError(
-            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads "
-            f"formats 1 and {FORMAT}.\nUse the version that wrote it."
-        )
-    return record
+    absence = (
+        f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
+        "To make one: rnn-scratch compare --output FOLDER"
+    )
+    return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
 
 
 def differences(new: Record, old: Record) -> list[str]:
@@ -149,18 +135,20 @@ def failed(record: Record) -> bool:
     )
 
 
-def _require_keys(record: Record) -> None:
+def _prepare(record: Record) -> None:
+    # Raise an error of some kind if something is missing or impossible; convert format 1.
     Settings(**record["settings"])
     for key in ("machine", "plan", "text", "started", "outcome"):
         record[key]
     for candidate in record["candidates"]:
         for key in ("backend", "model", "state", "trainings", "speed"):
             candidate[key]
+    if record["format"] == 1:
+        _convert(record)
 
 
 def _convert(record: Record) -> None:
     # From format 1, in which "scratch" is the name of the code that is now "fast".
-    _require_keys(record)
     record["format"] = FORMAT
     models = {"scratch": "fast"}
     record["plan"]["models"] = [models.get(model, model) for model in record["plan"]["models"]]

@@ -73,37 +73,25 @@ def read(folder: Path) -> dict[str, Any]:
 
     Format 1 knew no ``fast``: its ``scratch`` is the code that has this name now.
     """
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] in FORMATS:
-            _verify(record)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"{folder} is not the folder of a run: it has no {RECORD}.\n"
-            "`rnn-scratch runs` lists the runs."
-        ) from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RNNScratchError) as error:
-        raise RNNScratchError(f"{path} could not be read or is damaged: {error!r}.") from error
-    if record["format"] not in FORMATS:
-        raise RNNScratchError(
-            f"{path} has format {record['format']!r}, and this version of rnn-scratch reads only "
-            f"{' and '.join(map(str, FORMATS))}.\nUse the version that wrote it, or a newer one."
-        )
-    if record["format"] == 1:
-        for session in record["sessions"]:
-            session["model"] = session["model"].replace("scratch", "fast")
-    return record | {"format": FORMAT}
+    absence = (
+        f"{folder} is not the folder of a run: it has no {RECORD}.\n"
+        "`rnn-scratch runs` lists the runs."
+    )
+    return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
 
 
-def _verify(record: dict[str, Any]) -> None:
-    # Raise an error of some kind if something is missing or impossible.
+def _prepare(record: dict[str, Any]) -> None:
+    # Raise an error of some kind if something is missing or impossible; convert format 1.
     Settings(**record["settings"])
     for key in ("corpus", "origin", "sha256"):
         record["text"][key]
     for key in ("backend", "model", "device", "threads", "eager", "outcome"):
         record["sessions"][-1][key]
     _started(record)
+    if record["format"] == 1:
+        for session in record["sessions"]:
+            session["model"] = session["model"].replace("scratch", "fast")
+        record["format"] = FORMAT
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

@@ -1,9 +1,15 @@
-"""Replaces files safely: a kill at any moment leaves either the old file or the new one."""
+"""Replaces files safely, and reads records.
+
+A kill at any moment leaves either the old file or the new one.
+"""
 
 import contextlib
+import json
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..contract import RNNScratchError
 
@@ -28,6 +34,32 @@ def replace(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def read_record(
+    path: Path, formats: Sequence[int], prepare: Callable[[dict[str, Any]], None], absence: str
+) -> dict[str, Any]:
+    """The record in a JSON file, of one of these formats.
+
+    `prepare` verifies the record, and converts one of an older format; any error that it raises
+    means that the record is damaged. Raises RNNScratchError if the record is damaged, of another
+    format, or absent; then `absence` is the message.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        format = record["format"]
+        if format in formats:
+            prepare(record)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RNNScratchError(absence) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RNNScratchError) as error:
+        raise RNNScratchError(f"{path} could not be read or is damaged: {error!r}.") from error
+    if format not in formats:
+        raise RNNScratchError(
+            f"{path} has format {format!r}, and this version of rnn-scratch reads formats "
+            f"{' and '.join(map(str, formats))}.\nUse the version that wrote it, or a newer one."
+        )
+    return record
 
 
 def delete_temporary(folder: Path) -> None:
