@@ -50,10 +50,16 @@ class Cell(NamedTuple):
     """What the core knows of a cell; its mathematics is in each backend's ``scratch``."""
 
     gates: tuple[str, ...]  # gate g has the parameters W_xg, W_hg and b_g
+    products: tuple[int, ...]  # of a state with the weights of this many gates, one after another
     num_states: int = 1  # tensors (B, H) in its state, of which the first is the output
 
 
-CELLS = {"rnn": Cell(gates=("h",))}
+CELLS = {
+    "rnn": Cell(gates=("h",), products=(1,)),
+    "gru": Cell(gates=("z", "r", "h"), products=(2, 1)),
+    "gru-after": Cell(gates=("z", "r", "h"), products=(3,)),
+    "lstm": Cell(gates=("i", "f", "o", "c"), products=(4,), num_states=2),
+}
 
 
 class Options(NamedTuple):
@@ -64,6 +70,16 @@ class Options(NamedTuple):
     activation: str = "tanh"  # or "relu", whose slope at 0 is 0
     dtype: str = "float32"  # or "float64"
     device: str = "cpu"
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates of the cell, in the order of their parameters."""
+        return CELLS[self.cell].gates
+
+    @property
+    def num_states(self) -> int:
+        """The number of tensors in the cell's state."""
+        return CELLS[self.cell].num_states
 
 
 class Update(NamedTuple):
@@ -120,9 +136,10 @@ def bind(
 def params(arrays: Arrays, options: Options) -> Params:
     """Trainable tensors that start at these arrays.
 
-    For a cell with one gate, h: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,), named
-    as in the chapter. With a learnable embedding there is W_e (V, N) before them, and W_xh is
-    (N, H). All are in ``options.dtype`` on ``options.device``, and share no memory with `arrays`.
+    For each gate g of the cell W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and
+    b_q (V,), named as in the chapter. With a learnable embedding there is W_e (V, N) before them,
+    and W_xg is (N, H). All are in ``options.dtype`` on ``options.device``, and share no memory with
+    `arrays`.
     """
 
 
@@ -140,8 +157,8 @@ def encode(tokens: Tensor, params: Params) -> Tensor:
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
 
-    The cell makes the new state, H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), and the output layer
-    its logits, H_t W_hq + b_q.
+    The cell makes the new state, for ``rnn`` H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), and the
+    output layer its logits, H_t W_hq + b_q.
     """
 
 

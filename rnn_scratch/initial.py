@@ -22,11 +22,16 @@ def shapes(
 
 
 def initial(
-    vocab_size: int, num_hiddens: int, sigma: float, seed: int, embedding: int = 0
+    vocab_size: int,
+    num_hiddens: int,
+    sigma: float,
+    seed: int,
+    embedding: int = 0,
+    cell: str = "rnn",
 ) -> Arrays:
     """Starting values in float64: weights normal with standard deviation sigma, biases zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
-        for name, shape in shapes(vocab_size, num_hiddens, embedding).items()
+        for name, shape in shapes(vocab_size, num_hiddens, embedding, cell).items()
     }

@@ -6,7 +6,7 @@ import sys
 from dataclasses import Field, dataclass, field
 from typing import Any
 
-from .contract import Options, RNNScratchError, Update
+from .contract import CELLS, Options, RNNScratchError, Update
 from .exact import GRID
 
 
@@ -21,6 +21,7 @@ class Settings:
     batch_size: int = _setting(32, "Number of subsequences in a minibatch.", low=1)
     num_steps: int = _setting(35, "Number of time steps in a subsequence.", low=1)
     num_hiddens: int = _setting(512, "Number of hidden units.", low=1)
+    cell: str = _setting("rnn", "Recurrent cell.", tuple(CELLS))
     embedding: int = _setting(
         0, "Size of a learnable embedding of the characters; 0: one-hot vectors.", low=0
     )
@@ -119,12 +120,7 @@ def make(values: dict[str, Any]) -> Settings:
 
 def model_options(settings: Settings, device: str) -> Options:
     """What a backend needs of the settings to build a model."""
-    return Options(
-        settings.num_hiddens,
-        activation=settings.activation,
-        dtype=settings.dtype,
-        device=device,
-    )
+    return Options(settings.num_hiddens, settings.cell, settings.activation, settings.dtype, device)
 
 
 def update_rule(settings: Settings) -> Update:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rnn_scratch import initial, registry
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import CELLS, Options
 
 B, T, H, V = 3, 5, 7, 4
 STEP = 1e-6
@@ -16,16 +16,22 @@ def build(request):
     return getattr(registry.load("numpy"), request.param).build
 
 
+@pytest.fixture(params=CELLS)
+def cell(request):
+    return request.param
+
+
 @pytest.fixture(params=[("tanh", 0), ("relu", 0), ("tanh", 2)], ids=["tanh", "relu", "embedding"])
-def case(request):
+def case(request, cell):
     activation, embedding = request.param
-    options = Options(H, activation=activation, dtype="float64")
+    options = Options(H, cell, activation, "float64")
     chance = np.random.RandomState(0)
-    arrays = initial.initial(V, H, 0.5, 0, embedding)
-    for name in ("b_h", "b_q"):
-        arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
+    arrays = initial.initial(V, H, 0.5, 0, embedding, cell)
+    for name in arrays:
+        if name.startswith("b_"):
+            arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
     tokens = chance.randint(0, V, (B, T + 1))
-    state = (chance.uniform(-1, 1, (B, H)),)
+    state = tuple(chance.uniform(-1, 1, (B, H)) for _ in range(options.num_states))
     return options, arrays, tokens[:, :-1], tokens[:, 1:], state
 
 

@@ -11,13 +11,18 @@ from .machine import array, tensor, to_arrays
 
 
 def params(arrays, options):
-    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
+    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
+
+    With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
+    """
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
 def state(batch_size, options):
-    """The state before the first token: a tuple with zeros (B, H)."""
-    return (tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
+    """The state before the first token: a tuple of zeros (B, H), as many as the cell has."""
+    shape = batch_size, options.num_hiddens
+    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
+    return tuple(tensor(array, options.device) for array in zeros)
 
 
 def encode(tokens, params):
@@ -33,6 +38,17 @@ def activation(z, options):
     return np.tanh(z) if options.activation == "tanh" else np.maximum(z, 0)
 
 
+def slope(h, options):
+    """The derivative of the activation, from its value h."""
+    return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
+
+
+def linear_back(dz, x, H, gate, params):
+    """Backward pass of z = x W_xg + H W_hg + b_g for a gate g: gradients of x, H and these."""
+    grads = {f"W_x{gate}": x.T @ dz, f"W_h{gate}": H.T @ dz, f"b_{gate}": dz.sum(0)}
+    return dz @ params[f"W_x{gate}"].T, dz @ params[f"W_h{gate}"].T, grads
+
+
 def rnn(x, state, params, options):
     """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
     (H,) = state
@@ -43,13 +59,85 @@ def rnn(x, state, params, options):
 def rnn_back(d_after, after, x, before, params, options):
     """Its backward pass: gradients of x, of the state before, and of the cell's parameters."""
     (d_H,), (H,), (H_before,) = d_after, after, before
-    dz = d_H * (1 - H * H if options.activation == "tanh" else H > 0)  # (B, H)
-    grads = {"W_xh": x.T @ dz, "W_hh": H_before.T @ dz, "b_h": dz.sum(0)}
-    return dz @ params["W_xh"].T, (dz @ params["W_hh"].T,), grads
+    d_x, d_H, grads = linear_back(d_H * slope(H, options), x, H_before, "h", params)
+    return d_x, (d_H,), grads
 
 
-CELLS = {"rnn": rnn}
-CELLS_BACK = {"rnn": rnn_back}
+def gate(x, H, name, params):
+    """A gate, between 0 and 1: x (B, V), or (B, N), and H (B, H) to (B, H)."""
+    z = x @ params[f"W_x{name}"] + H @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return 1 / (1 + np.exp(-z))
+
+
+def gru(x, state, params, options):
+    """The gated recurrent unit; its reset gate acts before the product."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")  # update and reset gate, (B, H)
+    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def gru_back(d_after, after, x, before, params, options):
+    """Its backward pass, with the gates computed once more."""
+    (d_H,), (H,) = d_after, before
+    z, r = (gate(x, H, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
+    d_new, d_z = d_H * (1 - z) * slope(new, options), d_H * (H - new) * z * (1 - z)
+    d_x_h, d_rH, grads_h = linear_back(d_new, x, r * H, "h", params)
+    d_x_z, d_H_z, grads_z = linear_back(d_z, x, H, "z", params)
+    d_x_r, d_H_r, grads_r = linear_back(d_rH * H * r * (1 - r), x, H, "r", params)
+    d_H = d_H * z + d_rH * r + d_H_z + d_H_r
+    return d_x_h + d_x_z + d_x_r, (d_H,), grads_h | grads_z | grads_r
+
+
+def gru_after(x, state, params, options):
+    """The same, but its reset gate acts after the product, as in most layers."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + r * (H @ params["W_hh"]) + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def gru_after_back(d_after, after, x, before, params, options):
+    """Its backward pass, likewise."""
+    (d_H,), (H,) = d_after, before
+    z, r = (gate(x, H, name, params) for name in "zr")
+    product = H @ params["W_hh"]
+    new = activation(x @ params["W_xh"] + r * product + params["b_h"], options)
+    d_new, d_z = d_H * (1 - z) * slope(new, options), d_H * (H - new) * z * (1 - z)
+    d_x_h, _, grads_h = linear_back(d_new, x, H, "h", params)
+    d_x_z, d_H_z, grads_z = linear_back(d_z, x, H, "z", params)
+    d_x_r, d_H_r, grads_r = linear_back(d_new * product * r * (1 - r), x, H, "r", params)
+    grads_h["W_hh"] = H.T @ (d_new * r)
+    d_H = d_H * z + (d_new * r) @ params["W_hh"].T + d_H_z + d_H_r
+    return d_x_h + d_x_z + d_x_r, (d_H,), grads_h | grads_z | grads_r
+
+
+def lstm(x, state, params, options):
+    """Long short-term memory: a second state, C, changes only as its gates allow."""
+    H, C = state
+    i, f, o = (gate(x, H, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
+    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
+    C = f * C + i * new
+    return o * activation(C, options), C
+
+
+def lstm_back(d_after, after, x, before, params, options):
+    """Its backward pass, likewise."""
+    (d_H, d_C), (_, C_after), (H, C) = d_after, after, before
+    i, f, o = (gate(x, H, name, params) for name in "ifo")
+    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
+    out = activation(C_after, options)
+    d_C = d_C + d_H * o * slope(out, options)
+    d_i, d_f, d_o = d_C * new * i * (1 - i), d_C * C * f * (1 - f), d_H * out * o * (1 - o)
+    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_C * i * slope(new, options)}
+    backs = [linear_back(dz, x, H, name, params) for name, dz in d_gates.items()]
+    grads = {name: grad for _, _, each in backs for name, grad in each.items()}
+    return sum(d_x for d_x, _, _ in backs), (sum(d_H for _, d_H, _ in backs), d_C * f), grads
+
+
+CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
+CELLS_BACK = {"rnn": rnn_back, "gru": gru_back, "gru-after": gru_after_back, "lstm": lstm_back}
 
 
 def step(x, state, params, options):

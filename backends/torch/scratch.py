@@ -13,14 +13,19 @@ from .machine import array, tensor, to_arrays
 
 
 def params(arrays, options):
-    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V), b_q (V,); or W_e, W_xh (N, H)."""
+    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
+
+    With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
+    """
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
     return {n: torch.tensor(a, **where, requires_grad=True) for n, a in arrays.items()}
 
 
 def state(batch_size, options):
-    """The state before the first token: a tuple with zeros (B, H)."""
-    return (tensor(np.zeros((batch_size, options.num_hiddens), options.dtype), options.device),)
+    """The state before the first token: a tuple of zeros (B, H), as many as the cell has."""
+    shape = batch_size, options.num_hiddens
+    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
+    return tuple(tensor(array, options.device) for array in zeros)
 
 
 def encode(tokens, params):
@@ -43,7 +48,38 @@ def rnn(x, state, params, options):
     return (H,)
 
 
-CELLS = {"rnn": rnn}
+def gate(x, H, name, params):
+    """A gate, between 0 and 1: x (B, V), or (B, N), and H (B, H) to (B, H)."""
+    z = x @ params[f"W_x{name}"] + H @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return torch.sigmoid(z)
+
+
+def gru(x, state, params, options):
+    """The gated recurrent unit; its reset gate acts before the product."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")  # update and reset gate, (B, H)
+    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def gru_after(x, state, params, options):
+    """The same, but its reset gate acts after the product, as in most layers."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + r * (H @ params["W_hh"]) + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def lstm(x, state, params, options):
+    """Long short-term memory: a second state, C, changes only as its gates allow."""
+    H, C = state
+    i, f, o = (gate(x, H, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
+    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
+    C = f * C + i * new
+    return o * activation(C, options), C
+
+
+CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
 
 
 def step(x, state, params, options):

@@ -95,7 +95,8 @@ def load(path: Path) -> Checkpoint:
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     settings = checkpoint.settings
-    return shapes(len(checkpoint.vocab), settings.num_hiddens, settings.embedding)
+    sizes = len(checkpoint.vocab), settings.num_hiddens, settings.embedding
+    return shapes(*sizes, settings.cell)
 
 
 def _verify(path: Path, checkpoint: Checkpoint) -> None:

@@ -63,6 +63,7 @@ def set_up(
             settings.sigma,
             settings.seed,
             settings.embedding,
+            settings.cell,
         )
     options = model_options(settings, device)
     model = registry.build(place.backend, backend, place.model, arrays, options)
