@@ -9,14 +9,16 @@ import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import bind
+from rnn_scratch.initial import join_gates, split_gates
 
-from . import scratch
-from .machine import to_arrays
+from . import machine, scratch
+from .gated import GRU, LSTM, GRUAfter, activation, by_columns, slope
 
 
 def params(arrays, options):
-    """The parameters of ``scratch``, with W_hq laid out by columns."""
-    tensors = scratch.params(arrays, options)
+    """The parameters of ``scratch``, all gates side by side, with W_hq laid out by columns."""
+    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
+    tensors = scratch.params(join_gates(arrays, options.gates), options)
     # Weights by columns, as a layer keeps them: the product for their gradient takes half the time.
     with torch.no_grad():
         tensors["W_hq"] = tensors["W_hq"].T.contiguous().T.requires_grad_()
@@ -25,77 +27,74 @@ def params(arrays, options):
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    (H,) = state
-    hiddens = Recurrence.apply(rows(tokens.T, params), H, params["W_hh"], options)  # (T, B, H)
+    loop, inputs = CELLS[options.cell], rows(tokens.T, params)  # (T, B, G*H)
+    hiddens, *state = loop(inputs, *state, params["W_h"], options)  # (T, B, H)
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.38, 1.05.
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
-    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)
+    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1], *state)
 
 
 def rows(tokens, params):
-    """Rows of W_xh, or of W_e W_xh, for the tokens, and b_h added: tokens (...) to (..., H)."""
+    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
     # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
     # F.embedding takes rows as an index does, but sums their gradients several times faster.
     # Gain: 1.09, 1.02.
-    W_xh, b_h = params["W_xh"], params["b_h"]
+    W_x, b = params["W_x"], params["b"]
     if tokens.numel() < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
-        embedded = F.embedding(tokens, params["W_e"]) @ W_xh if "W_e" in params else None
-        return (F.embedding(tokens, W_xh) if embedded is None else embedded) + b_h
+        embedded = F.embedding(tokens, params["W_e"]) @ W_x if "W_e" in params else None
+        return (F.embedding(tokens, W_x) if embedded is None else embedded) + b
     # Bias in the table: it is added to V rows instead of T*B.
     # Gain: 1.07, 0.98.
-    return F.embedding(tokens, (params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)
+    return F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)
 
 
 class Recurrence(torch.autograd.Function):
-    """The loop over time: inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H)."""
+    """The loop over time of `rnn`: inputs (T, B, H) and H (B, H) to hidden states (T, B, H)."""
 
-    # Hand-written backward pass: autograd would compute a product for W_hh at every time step.
+    # Hand-written backward pass: autograd would compute a product for W_h at every time step.
     # Gain: 1.15, 1.10.
 
     @staticmethod
-    def forward(ctx, inputs, H, W_hh, options):
+    def forward(ctx, inputs, H, W_h, options):
         """Compute the hidden states in the memory of the inputs."""
         # In place: each input becomes a hidden state, as new memory costs more than the additions.
         # Gain: 1.17, 1.02.
         hiddens, h = inputs, H
-        # Weights by columns: products with a copy of W_hh that is laid out so are faster.
+        # Weights by columns: products with a copy of W_h that is laid out so are faster.
         # Gain: 1.00, 1.03.
-        W = W_hh.T.contiguous().T if len(inputs) > 1 else W_hh
+        W = by_columns(W_h, inputs)
         for z in hiddens.unbind():
             h = activation(z.addmm_(h, W), options)  # (B, H)
         ctx.mark_dirty(hiddens)
-        ctx.save_for_backward(hiddens, H, W_hh)
+        ctx.save_for_backward(hiddens, H, W_h)
         ctx.options = options
-        return hiddens
+        return (hiddens,)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_hiddens):
         """Compute dz, the gradient before the activation, from the last time step to the first."""
-        hiddens, H, W_hh = ctx.saved_tensors
+        hiddens, H, W_h = ctx.saved_tensors
         dz = slope(hiddens, ctx.options)  # (T, B, H), in place from here on
         dz[-1].mul_(d_hiddens[-1])
         for t in reversed(range(len(dz) - 1)):
-            dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T))  # (B, H)
+            dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_h.T))  # (B, H)
         # One product per gradient: the sum over time is part of a matrix product.
         # Gain: 1.12, 1.11.
-        d_W_hh = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
-        d_W_hh += H.T @ dz[0]
-        d_H = dz[0] @ W_hh.T if ctx.needs_input_grad[1] else None
-        return dz, d_H, d_W_hh, None
+        d_W_h = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
+        d_W_h += H.T @ dz[0]
+        d_H = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None
+        return dz, d_H, d_W_h, None
 
 
-def activation(z, options):
-    """Hyperbolic tangent or ReLU, in place: nothing else needs z."""
-    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
-
-
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else (h > 0).to(h.dtype)
+CELLS = {"rnn": Recurrence.apply, "gru": GRU.apply, "gru-after": GRUAfter.apply, "lstm": LSTM.apply}
 
 
 def build(arrays, options):
     """The optimized model, with parameters that start at these arrays."""
+
+    def to_arrays(params):
+        return split_gates(machine.to_arrays(params), options.gates)
+
     return bind(params(arrays, options), options, forward, scratch.state, to_arrays)

@@ -1,0 +1,173 @@
+"""The loops over time of the gated cells, for ``fast``.
+
+The gates stand side by side, in the order of their parameters: G gates in (B, G*H), so that one
+product with W_h (H, G*H) serves all of them. What the backward pass multiplies with, apart from
+W_h, depends on values of the forward pass only: these coefficients are computed for all time steps
+at once, and between two products the backward pass has only a few multiplications left.
+"""
+
+import torch
+from torch.autograd.function import once_differentiable
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU, in place: nothing else needs z."""
+    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
+
+
+def slope(h, options):
+    """The derivative of the activation, from its value h."""
+    return 1 - h * h if options.activation == "tanh" else (h > 0).to(h.dtype)
+
+
+class GRU(torch.autograd.Function):
+    """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
+
+    @staticmethod
+    def forward(ctx, inputs, H, W_h, options):
+        """Compute the gates z, r, and h for the new values, and the hidden states."""
+        size, W = H.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
+        resets, h = torch.empty_like(hiddens), H
+        for t, x in enumerate(inputs):
+            z, r, new = gates[t].chunk(3, 1)  # (B, H)
+            zr = gates[t, :, : 2 * size]
+            torch.addmm(x[:, : 2 * size], h, W[:, : 2 * size], out=zr).sigmoid_()
+            torch.mul(r, h, out=resets[t])
+            torch.addmm(x[:, 2 * size :], resets[t], W[:, 2 * size :], out=new)
+            h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
+        ctx.save_for_backward(gates, hiddens, resets, H, W_h)
+        ctx.options = options
+        return (hiddens,)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_hiddens):
+        """Compute dz, the gradient before the activations, from the last time step to the first."""
+        gates, hiddens, resets, H, W_h = ctx.saved_tensors
+        size, before = H.shape[1], torch.cat((H[None], hiddens[:-1]))  # (T, B, H)
+        z, r, new = gates.chunk(3, 2)  # (T, B, H)
+        dz = torch.cat(
+            (
+                (before - new) * z * (1 - z),
+                before * r * (1 - r),
+                (1 - z) * slope(new, ctx.options),
+            ),
+            2,
+        )
+        d_H = torch.zeros_like(H)
+        for t in reversed(range(len(dz))):
+            d_H = d_H + d_hiddens[t]
+            d_z, d_r, d_new = dz[t].chunk(3, 1)
+            d_reset = torch.mm(d_new.mul_(d_H), W_h[:, 2 * size :].T)
+            d_z.mul_(d_H)
+            d_r.mul_(d_reset)
+            d_H = torch.addcmul(d_H * z[t], d_reset, r[t])
+            d_H.addmm_(dz[t, :, : 2 * size], W_h[:, : 2 * size].T)
+        products = (
+            before.flatten(0, 1).T @ dz[:, :, : 2 * size].flatten(0, 1),
+            resets.flatten(0, 1).T @ dz[:, :, 2 * size :].flatten(0, 1),
+        )
+        return dz, d_H, torch.cat(products, 1), None
+
+
+class GRUAfter(torch.autograd.Function):
+    """The same for the reset gate after the product."""
+
+    @staticmethod
+    def forward(ctx, inputs, H, W_h, options):
+        """Compute the gates z, r, and h for the new values, and the hidden states."""
+        size, W = H.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
+        products, h = torch.empty_like(inputs), H
+        for t, x in enumerate(inputs):
+            z, r, new = gates[t].chunk(3, 1)  # (B, H)
+            product = torch.mm(h, W, out=products[t])  # (B, 3H)
+            zr = gates[t, :, : 2 * size]
+            torch.add(x[:, : 2 * size], product[:, : 2 * size], out=zr).sigmoid_()
+            torch.addcmul(x[:, 2 * size :], r, product[:, 2 * size :], out=new)
+            h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
+        ctx.save_for_backward(gates, hiddens, products, H, W_h)
+        ctx.options = options
+        return (hiddens,)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_hiddens):
+        """Compute dz, the gradients of the products, from the last time step to the first."""
+        gates, hiddens, products, H, W_h = ctx.saved_tensors
+        size, before = H.shape[1], torch.cat((H[None], hiddens[:-1]))  # (T, B, H)
+        z, r, new = gates.chunk(3, 2)  # (T, B, H)
+        to_new = (1 - z) * slope(new, ctx.options)
+        dz = torch.stack(
+            (
+                (before - new) * z * (1 - z),
+                to_new * products[:, :, 2 * size :] * r * (1 - r),
+                to_new * r,
+            ),
+            2,
+        )  # (T, B, 3, H)
+        d_H = torch.zeros_like(H)
+        for t in reversed(range(len(dz))):
+            d_H = d_H + d_hiddens[t]
+            to_new[t].mul_(d_H)
+            dz[t].mul_(d_H[:, None])
+            d_H = torch.addmm(d_H * z[t], dz[t].flatten(1), W_h.T)
+        dz = dz.flatten(2)
+        d_W_h = before.flatten(0, 1).T @ dz.flatten(0, 1)
+        return torch.cat((dz[:, :, : 2 * size], to_new), 2), d_H, d_W_h, None
+
+
+class LSTM(torch.autograd.Function):
+    """Inputs (T, B, 4H), H and C (B, H) to all hidden states (T, B, H), and the last C."""
+
+    @staticmethod
+    def forward(ctx, inputs, H, C, W_h, options):
+        """Compute the gates i, f, o, and c for the new values, and both states."""
+        size, W = H.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
+        cells, outputs, h, c = torch.empty_like(hiddens), torch.empty_like(hiddens), H, C
+        for t, x in enumerate(inputs):
+            i, f, o, new = gates[t].chunk(4, 1)  # (B, H)
+            torch.addmm(x, h, W, out=gates[t])
+            gates[t, :, : 3 * size].sigmoid_()
+            activation(new, options)
+            c = torch.addcmul(f * c, i, new, out=cells[t])
+            h = torch.mul(o, activation(outputs[t].copy_(c), options), out=hiddens[t])
+        ctx.save_for_backward(gates, hiddens, cells, outputs, H, C, W_h)
+        ctx.options = options
+        return hiddens, c.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_hiddens, d_C):
+        """Compute dz, the gradient before the activations, from the last time step to the first."""
+        gates, hiddens, cells, outputs, H, C, W_h = ctx.saved_tensors
+        before = torch.cat((H[None], hiddens[:-1]))
+        i, f, o, new = gates.chunk(4, 2)  # (T, B, H)
+        dz = torch.stack(
+            (
+                new * i * (1 - i),
+                torch.cat((C[None], cells[:-1])) * f * (1 - f),
+                outputs * o * (1 - o),
+                i * slope(new, ctx.options),
+            ),
+            2,
+        )
+        to_C = o * slope(outputs, ctx.options)
+        d_H = torch.zeros_like(H)
+        for t in reversed(range(len(dz))):
+            d_H = d_H + d_hiddens[t]
+            d_C = torch.addcmul(d_C, d_H, to_C[t])
+            dz[t, :, :2].mul_(d_C[:, None])
+            dz[t, :, 2].mul_(d_H)
+            dz[t, :, 3].mul_(d_C)
+            d_C = d_C * f[t]
+            d_H = dz[t].flatten(1) @ W_h.T
+        dz = dz.flatten(2)
+        return dz, d_H, d_C, before.flatten(0, 1).T @ dz.flatten(0, 1), None
+
+
+def by_columns(W, inputs):
+    """A copy of W that is laid out by columns, where there are several products with it."""
+    return W.T.contiguous().T if len(inputs) > 1 else W  # they are faster with such a copy
