@@ -7,46 +7,44 @@ the time with it, with 64 and with 512 hidden units (B 32, T 35, V 28, float32, 
 
 import numpy as np
 
-from rnn_scratch.contract import bind
+from rnn_scratch.contract import RNNScratchError, bind
+from rnn_scratch.initial import join_gates, split_gates
 
-from . import scratch
-from .machine import to_arrays
+from . import machine, scratch
+from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, rows_of
+
+
+def params(arrays, options):
+    """The parameters of ``scratch``, all gates side by side."""
+    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
+    return scratch.params(join_gates(arrays, options.gates), options)
 
 
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    hiddens = recurrence(tokens, state, params, options)  # (T+1, B, H)
+    loop, _ = CELLS[options.cell]
+    (hiddens, *state), _ = loop(rows(tokens.T, params), *state, params["W_h"], options)
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.13, 1.02.
-    outputs = hiddens[1:].reshape(-1, hiddens.shape[2])  # (T*B, H)
+    logits = rows_of(hiddens) @ params["W_hq"] + params["b_q"]  # (T*B, V)
     # The state is a copy, because a view would keep all hidden states in memory.
-    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1].copy(),)
-
-
-def recurrence(tokens, state, params, options):
-    """Tokens (B, T) to hidden states (T+1, B, H), the first of which is the given state."""
-    inputs = rows(tokens.T, params)
-    hiddens = np.empty((tokens.shape[1] + 1, *state[0].shape), state[0].dtype)
-    hiddens[0] = state[0]
-    for t, x in enumerate(inputs):
-        hiddens[t + 1] = activation(x + hiddens[t] @ params["W_hh"], options)  # (B, H)
-    return hiddens
+    return logits, (hiddens[-1].copy(), *state)
 
 
 def rows(tokens, params):
-    """Rows of W_xh, or of W_e W_xh, for the tokens, and b_h added: tokens (...) to (..., H)."""
+    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
     # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
     # Gain: 1.03, 1.01.
-    W_xh, b_h = params["W_xh"], params["b_h"]
+    W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
-        return (params["W_e"][tokens] @ W_xh if "W_e" in params else W_xh[tokens]) + b_h
+        return (params["W_e"][tokens] @ W_x if "W_e" in params else W_x[tokens]) + b
     # Bias in the table: it is added to V rows instead of T*B.
     # Gain: 1.03, 0.99.
-    return ((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)[tokens]
+    return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]
 
 
 def rows_back(d_rows, tokens, size):
-    """Its backward pass: the sum of the rows of each token, (T*B, H) and (T*B,) to (size, H)."""
+    """Its backward pass: the sum of the rows of each token, (T*B, G*H) to (size, G*H)."""
     if size <= 100:  # of a small vocabulary a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
     # Sums of sorted rows: with 5,000 characters that product takes a quarter of a minibatch's time.
@@ -58,49 +56,68 @@ def rows_back(d_rows, tokens, size):
     return d_table
 
 
-def backward(X, Y, state, params, options):
-    """Backpropagation through time: what `gradients` returns."""
-    hiddens = recurrence(X, state, params, options)  # (T+1, B, H)
-    T, B, H = hiddens[1:].shape
-    before, after = hiddens[:-1].reshape(-1, H), hiddens[1:].reshape(-1, H)  # (T*B, H)
-    logits = after @ params["W_hq"] + params["b_q"]  # (T*B, V)
-    d_logits = scratch.loss_back(logits, Y)
-    d_after = (d_logits @ params["W_hq"].T).reshape(T, B, H)
+def rnn(inputs, H, W_h, options):
+    """Inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
+    hiddens, h = np.empty_like(inputs), H
+    for t, x in enumerate(inputs):
+        h = hiddens[t] = scratch.activation(x + h @ W_h, options)  # (B, H)
+    return (hiddens,), (hiddens, H)
 
-    # In place: dz, the gradient before the activation, is written over the activation's slope.
-    # Gain: 1.00, 1.00.
-    dz = slope(hiddens[1:], options)  # (T, B, H)
-    dz[-1] *= d_after[-1]
-    for t in reversed(range(T - 1)):
-        dz[t] *= d_after[t] + dz[t + 1] @ params["W_hh"].T  # (B, H)
-    dz = dz.reshape(-1, H)  # (T*B, H)
+
+def rnn_back(d_hiddens, saved, W_h, options):
+    """Its backward pass: the gradients of the inputs (T, B, H) and of W_h (H, H)."""
+    hiddens, H = saved
+    dz = scratch.slope(hiddens, options)  # (T, B, H), in place from here on
+    dz[-1] *= d_hiddens[-1]
+    for t in reversed(range(len(dz) - 1)):
+        dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
     # One product per gradient: the sum over time is part of a matrix product over T*B rows.
     # Gain: 1.05, 1.21.
-    d_table = rows_back(dz, X.T.reshape(-1), len(params["b_q"]))  # (V, H)
-    grads = {
-        "W_xh": d_table,
-        "W_hh": before.T @ dz,
-        "b_h": dz.sum(0),
-        "W_hq": after.T @ d_logits,
+    before = np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    return dz, rows_of(before).T @ rows_of(dz)
+
+
+CELLS = {
+    "rnn": (rnn, rnn_back),
+    "gru": (gru, gru_back),
+    "gru-after": (gru_after, gru_after_back),
+    "lstm": (lstm, lstm_back),
+}
+
+
+def backward(X, Y, state, params, options):
+    """Backpropagation through time: what `gradients` returns."""
+    loop, loop_back = CELLS[options.cell]
+    (hiddens, *state), saved = loop(rows(X.T, params), *state, params["W_h"], options)
+    outputs = rows_of(hiddens)  # (T*B, H)
+    logits = outputs @ params["W_hq"] + params["b_q"]  # (T*B, V)
+    d_logits = scratch.loss_back(logits, Y)
+    d_hiddens = (d_logits @ params["W_hq"].T).reshape(hiddens.shape)
+    d_inputs, d_W_h = loop_back(d_hiddens, saved, params["W_h"], options)
+    d_inputs = rows_of(d_inputs)  # (T*B, G*H)
+    d_table = rows_back(d_inputs, X.T.reshape(-1), len(params["b_q"]))  # (V, G*H)
+    if "W_e" in params:
+        grads = {"W_e": d_table @ params["W_x"].T, "W_x": params["W_e"].T @ d_table}
+    else:
+        grads = {"W_x": d_table}
+    grads |= {
+        "W_h": d_W_h,
+        "b": d_inputs.sum(0),
+        "W_hq": outputs.T @ d_logits,
         "b_q": d_logits.sum(0),
     }
-    if "W_e" in params:
-        d_embedding = {"W_e": d_table @ params["W_xh"].T, "W_xh": params["W_e"].T @ d_table}
-        grads = {**d_embedding, **{n: g for n, g in grads.items() if n not in d_embedding}}
-    return scratch.loss(logits, Y), grads, (hiddens[-1].copy(),)
-
-
-def activation(z, options):
-    """Hyperbolic tangent or ReLU, in place: nothing else needs z."""
-    return np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)
-
-
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
+    return scratch.loss(logits, Y), grads, (hiddens[-1].copy(), *state)
 
 
 def build(arrays, options):
     """The optimized model, with parameters that start at these arrays."""
-    tensors = scratch.params(arrays, options)
+    if options.cell not in CELLS:
+        raise RNNScratchError(
+            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+        )
+
+    def to_arrays(params):
+        return split_gates(machine.to_arrays(params), options.gates)
+
+    tensors = params(arrays, options)
     return bind(tensors, options, forward, scratch.state, to_arrays, backward)

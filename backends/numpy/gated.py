@@ -1,0 +1,148 @@
+"""The loops over time of the gated cells, for ``fast``.
+
+The gates stand side by side, in the order of their parameters: G gates in (B, G*H), so that one
+product with W_h (H, G*H) serves all of them. What the backward pass multiplies with, apart from
+W_h, depends on values of the forward pass only: these coefficients are computed for all time steps
+at once, and between two products the backward pass has only a few multiplications left.
+"""
+
+import numpy as np
+
+from .scratch import activation, slope
+
+
+def sigmoid(z):
+    """The logistic function."""
+    return 1 / (1 + np.exp(-z))
+
+
+def gru(inputs, H, W_h, options):
+    """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
+    size, gates = H.shape[1], np.empty_like(inputs)  # z, r, and h for the new values
+    hiddens, resets = (np.empty((len(inputs), *H.shape), H.dtype) for _ in range(2))
+    h = H
+    for t, x in enumerate(inputs):
+        zr = sigmoid(x[:, : 2 * size] + h @ W_h[:, : 2 * size])  # (B, 2H)
+        z, r = np.split(zr, 2, 1)  # (B, H)
+        resets[t] = r * h
+        new = activation(x[:, 2 * size :] + resets[t] @ W_h[:, 2 * size :], options)
+        gates[t] = np.concatenate((zr, new), 1)
+        h = hiddens[t] = z * h + (1 - z) * new
+    return (hiddens,), (gates, hiddens, resets, H)
+
+
+def gru_back(d_hiddens, saved, W_h, options):
+    """Its backward pass: the gradients of the inputs (T, B, 3H) and of W_h (H, 3H)."""
+    gates, hiddens, resets, H = saved
+    size, before = H.shape[1], np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    z, r, new = np.split(gates, 3, 2)  # (T, B, H)
+    dz = np.concatenate(
+        (
+            (before - new) * z * (1 - z),
+            before * r * (1 - r),
+            (1 - z) * slope(new, options),
+        ),
+        2,
+    )
+    d_H = np.zeros_like(H)
+    for t in reversed(range(len(dz))):
+        d_H = d_H + d_hiddens[t]
+        d_z, d_r, d_new = np.split(dz[t], 3, 1)  # views: they are changed in place
+        d_new *= d_H
+        d_reset = d_new @ W_h[:, 2 * size :].T
+        d_z *= d_H
+        d_r *= d_reset
+        d_H = d_H * z[t] + d_reset * r[t] + dz[t, :, : 2 * size] @ W_h[:, : 2 * size].T
+    products = (
+        rows_of(before).T @ rows_of(dz[:, :, : 2 * size]),
+        rows_of(resets).T @ rows_of(dz[:, :, 2 * size :]),
+    )
+    return dz, np.concatenate(products, 1)
+
+
+def gru_after(inputs, H, W_h, options):
+    """The same for the reset gate after the product."""
+    size, gates, products = H.shape[1], np.empty_like(inputs), np.empty_like(inputs)
+    hiddens, h = np.empty((len(inputs), *H.shape), H.dtype), H
+    for t, x in enumerate(inputs):
+        product = np.matmul(h, W_h, out=products[t])  # (B, 3H)
+        zr = sigmoid(x[:, : 2 * size] + product[:, : 2 * size])  # (B, 2H)
+        z, r = np.split(zr, 2, 1)  # (B, H)
+        new = activation(x[:, 2 * size :] + r * product[:, 2 * size :], options)
+        gates[t] = np.concatenate((zr, new), 1)
+        h = hiddens[t] = z * h + (1 - z) * new
+    return (hiddens,), (gates, hiddens, products, H)
+
+
+def gru_after_back(d_hiddens, saved, W_h, options):
+    """Its backward pass, likewise."""
+    gates, hiddens, products, H = saved
+    size, before = H.shape[1], np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    z, r, new = np.split(gates, 3, 2)  # (T, B, H)
+    d_new = (1 - z) * slope(new, options)
+    dz = np.stack(
+        (
+            (before - new) * z * (1 - z),
+            d_new * products[:, :, 2 * size :] * r * (1 - r),
+            d_new * r,
+        ),
+        2,
+    )  # (T, B, 3, H)
+    d_H = np.zeros_like(H)
+    for t in reversed(range(len(dz))):
+        d_H = d_H + d_hiddens[t]
+        d_new[t] *= d_H
+        dz[t] *= d_H[:, None]
+        d_H = d_H * z[t] + dz[t].reshape(len(H), -1) @ W_h.T
+    dz = dz.reshape(gates.shape)
+    d_W_h = rows_of(before).T @ rows_of(dz)
+    return np.concatenate((dz[:, :, : 2 * size], d_new), 2), d_W_h
+
+
+def lstm(inputs, H, C, W_h, options):
+    """Inputs (T, B, 4H), H and C (B, H) to all H (T, B, H) and the last C; and what to save."""
+    size, gates = H.shape[1], np.empty_like(inputs)  # i, f, o, and c for the new values
+    hiddens, cells, outputs = (np.empty((len(inputs), *H.shape), H.dtype) for _ in range(3))
+    h, c = H, C
+    for t, x in enumerate(inputs):
+        z = x + h @ W_h  # (B, 4H)
+        gates[t, :, : 3 * size] = sigmoid(z[:, : 3 * size])
+        gates[t, :, 3 * size :] = activation(z[:, 3 * size :], options)
+        i, f, o, new = np.split(gates[t], 4, 1)  # (B, H)
+        c = cells[t] = f * c + i * new
+        outputs[t] = activation(c, options)
+        h = hiddens[t] = o * outputs[t]
+    return (hiddens, c), (gates, hiddens, cells, outputs, H, C)
+
+
+def lstm_back(d_hiddens, saved, W_h, options):
+    """Its backward pass: the gradients of the inputs (T, B, 4H) and of W_h (H, 4H)."""
+    gates, hiddens, cells, outputs, H, C = saved
+    before = np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    i, f, o, new = np.split(gates, 4, 2)  # (T, B, H)
+    dz = np.stack(
+        (
+            new * i * (1 - i),
+            np.concatenate((C[None], cells[:-1])) * f * (1 - f),
+            outputs * o * (1 - o),
+            i * slope(new, options),
+        ),
+        2,
+    )  # (T, B, 4, H)
+    to_C = o * slope(outputs, options)
+    d_H, d_C = np.zeros_like(H), np.zeros_like(C)
+    for t in reversed(range(len(dz))):
+        d_H = d_H + d_hiddens[t]
+        d_C = d_C + d_H * to_C[t]
+        dz[t, :, :2] *= d_C[:, None]
+        dz[t, :, 2] *= d_H
+        dz[t, :, 3] *= d_C
+        d_C = d_C * f[t]
+        d_H = dz[t].reshape(len(H), -1) @ W_h.T
+    dz = dz.reshape(gates.shape)
+    return dz, rows_of(before).T @ rows_of(dz)
+
+
+def rows_of(x):
+    """All time steps below one another: (T, B, ...) to (T*B, ...)."""
+    return x.reshape(-1, x.shape[-1])
