@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from rnn_scratch.contract import VARIANTS, Options
 from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
 
+CLONE = Path(__file__).parent.parent
 # A run of these takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
@@ -86,6 +88,18 @@ def other_packages(folder, sources):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def copy_of_the_clone(folder):
+    """Copy the code, and what notebooks and pages are made from, so that it can be changed."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for source, copy in {
+        "rnn_scratch": "rnn_scratch",
+        "backends": "rnn_scratch/backends",
+        "notebooks": "notebooks",
+        "tests/tools": "tests/tools",
+    }.items():
+        shutil.copytree(CLONE / source, folder / copy, ignore=ignored)
 
 
 def skip_without(backend, device, dtype):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import rnn_scratch
+from rnn_scratch.contract import VARIANTS
+from rnn_scratch.registry import OURS
 
 CORE = Path(rnn_scratch.__file__).parent
 REPOSITORY = CORE.parent
@@ -85,6 +87,20 @@ def test_imports_go_one_way(path):
 
 def test_every_module_and_folder_has_its_place_in_the_order():
     assert {room(path) for path in modules()} - {PACKAGE} == set(LEVEL)
+
+
+def test_the_noxfile_names_every_backend_and_variant():
+    # It cannot import the package, which is not installed where nox is.
+    tree = ast.parse((REPOSITORY / "noxfile.py").read_text(encoding="utf-8"))
+    values = {
+        ast.unparse(node.targets[0]): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+    }
+    assert ast.literal_eval(values["BACKENDS"]) == OURS
+    assert ast.literal_eval(values["VARIANTS"]) == VARIANTS
+    sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert sessions >= set(OURS)
 
 
 def test_the_top_level_fits_on_a_page():

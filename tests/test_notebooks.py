@@ -2,21 +2,18 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
-from helpers import environment
+from helpers import CLONE, copy_of_the_clone, environment
 from make import chapter, notebooks, optimizations
 
 from rnn_scratch import contract, registry
 from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 
-CLONE = Path(__file__).parent.parent
 TAUGHT = [function.__name__ for function in contract.SCRATCH]
 HEADINGS = [
     "One-hot encoding",
@@ -162,15 +159,7 @@ def test_not_detaching_fails_where_it_should(backend):
 
 
 def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(tmp_path):
-    ignored = shutil.ignore_patterns("__pycache__")
-    for folder, copy in {
-        "rnn_scratch": "rnn_scratch",
-        "backends": "rnn_scratch/backends",
-        "notebooks": "notebooks",
-    }.items():
-        shutil.copytree(CLONE / folder, tmp_path / copy, ignore=ignored)
-    (tmp_path / "tests" / "tools").mkdir(parents=True)
-    shutil.copy(CLONE / chapter.SABOTAGES, tmp_path / chapter.SABOTAGES)
+    copy_of_the_clone(tmp_path)
 
     def python(*arguments):
         command = [sys.executable, "-m", *arguments]  # which looks for modules here first

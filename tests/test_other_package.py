@@ -6,9 +6,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, assert_same, options, other_packages, parameters, there
+from helpers import CLONE, SMALL, assert_same, options, other_packages, parameters, there
 
-CLONE = Path(__file__).parent.parent
 GUIDE = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
 STEPS = re.split(r"^## ", GUIDE, flags=re.MULTILINE)[1:]
 

@@ -3,13 +3,12 @@
 import html
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import environment, other_packages
+from helpers import CLONE, copy_of_the_clone, environment, other_packages
 from make import chapter, optimizations, site, site_chapter, site_code, site_prose
 from make.site_code import Code, Output
 
@@ -18,7 +17,6 @@ from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import Settings
 
-CLONE = Path(__file__).parent.parent
 FIELDS = Settings.__dataclass_fields__
 
 
@@ -101,19 +99,6 @@ def test_the_page_has_all_three_variants(pages):
         concise = source_code.find(backend, "build", "concise")[0].source
         assert (concise in joined) == (backend != "numpy")
         assert source_code.find(backend, "build")[0].source in joined
-
-
-def copy_of_the_clone(folder):
-    """Copy what the pages are made from, so that it can be changed."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    for source, copy in {
-        "rnn_scratch": "rnn_scratch",
-        "backends": "rnn_scratch/backends",
-        "notebooks": "notebooks",
-    }.items():
-        shutil.copytree(CLONE / source, folder / copy, ignore=ignored)
-    (folder / chapter.SABOTAGES).parent.mkdir(parents=True)
-    shutil.copy(CLONE / chapter.SABOTAGES, folder / chapter.SABOTAGES)
 
 
 def render(folder, backends="registry.OURS", path="notebooks"):

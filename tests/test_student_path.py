@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import environment
+from helpers import CLONE, environment
 
 import rnn_scratch
 from rnn_scratch.cli import source_code
 
-CLONE = Path(__file__).parent.parent
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 PATH = README.split("to a changed step")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]

@@ -2,8 +2,10 @@
 
 import pytest
 
-from rnn_scratch.compare import summary, words
+from rnn_scratch.compare import pictures, summary, words
 from rnn_scratch.compare.summary import Spread
+from rnn_scratch.contract import VARIANTS
+from rnn_scratch.registry import OURS
 
 SETTINGS = {"batch_size": 4, "num_steps": 5}  # 20 characters in a minibatch
 
@@ -53,6 +55,13 @@ RECORD = make_record(
     ("torch", "fast", [times(0, 0.5, 0.5, 6)]),
     ("torch", "concise", [times(0, 2.0, 0.5), times(1, 4.0, 0.5)]),
 )
+
+
+def test_every_variant_and_backend_has_its_words_and_its_style():
+    for table in (words.DESCRIPTIONS, pictures.SHADES, pictures.LINES):
+        assert tuple(table) == VARIANTS
+    assert set(pictures.HATCHES) <= set(VARIANTS)
+    assert tuple(pictures.COLORS) == OURS
 
 
 def test_speeds():

@@ -256,20 +256,20 @@ without_warnings = pytest.mark.filterwarnings("error")
 DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
 
 
+def error_of(capfd, backend_name, settings):
+    """The message with which a training that is not clipped ends; its folder is r."""
+    command = ("train", "--backend", backend_name, "--no-clip", "--epochs", 3, "--run", "r")
+    done = here(capfd, *command, *options(**settings))
+    assert done.code == 1
+    return done.err
+
+
 @without_warnings
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
-    done = here(
-        capfd,
-        "train",
-        "--backend",
-        backend_name,
-        "--no-clip",
-        *options(run="r", num_epochs=3, **SMALL, **DIVERGING),
-    )
-    assert done.code == 1
-    assert done.err.startswith("Error: The loss is not finite in epoch 1")
+    error = error_of(capfd, backend_name, {**SMALL, **DIVERGING})
+    assert error.startswith("Error: The loss is not finite in epoch 1")
     for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
-        assert word in done.err
+        assert word in error
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
     session = run_folder.read(Path("r"))["sessions"][0]
     assert session["outcome"] == "failed"
@@ -280,16 +280,7 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
 def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
     # The only minibatch of the epoch has a finite loss, and its update diverges.
     settings = {**SMALL, **DIVERGING, "batch_size": 50, "valid_tokens": 100}
-    done = here(
-        capfd,
-        "train",
-        "--backend",
-        backend_name,
-        "--no-clip",
-        *options(run="r", num_epochs=3, **settings),
-    )
-    assert done.code == 1
-    assert "not finite in epoch 1" in done.err
+    assert "not finite in epoch 1" in error_of(capfd, backend_name, settings)
     assert history("r") == []
 
 

@@ -9,15 +9,31 @@ from typing import Any
 import click
 
 from .. import api, registry
-from ..compare import comparison
+from ..compare import comparison, words
 from ..compare.plan import VARIED, Plan
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from . import display, tables
-from .options import settings_from, settings_options, show_messages, text_options, verbose_option
+from .options import (
+    Decorator,
+    settings_from,
+    settings_options,
+    show_messages,
+    text_options,
+    verbose_option,
+)
 
 EPOCHS = 20
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
+MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
+
+
+def number_option(name: str, default: int, help: str) -> Decorator:
+    """An option that takes a number, at least 1."""
+    number = click.IntRange(1)
+    return click.option(
+        name, type=number, metavar="N", default=default, show_default=True, help=help
+    )
 
 
 @click.command()
@@ -27,8 +43,7 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
     metavar="A,B",
     default=VARIANTS[0],
     show_default=True,
-    help=f"Variants of the model: {', '.join(VARIANTS)} (plain code, optimized by hand, on the "
-    "framework's own layers).",
+    help=f"Variants of the model: {MODELS}.",
 )
 @click.option(
     "--device",
@@ -37,30 +52,9 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
     show_default=True,
     help="Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Number of threads, the same for all.",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(1),
-    metavar="N",
-    default=5,
-    show_default=True,
-    help="Number of processes in which each is timed.",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Number of random seeds to train with, for mean and deviation.",
-)
+@number_option("--threads", 1, "Number of threads, the same for all.")
+@number_option("--repeats", 5, "Number of processes in which each is timed.")
+@number_option("--seeds", 1, "Number of random seeds to train with, for mean and deviation.")
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
 )
