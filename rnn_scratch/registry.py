@@ -154,7 +154,7 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
         if answer["usable"]:
             names_of_usable.append(name)
         else:
-            say(f"{name} is left out: {answer['reason']}")
+            say(f"skipping {name}: {answer['reason']}")
     return names_of_usable
 
 

@@ -515,6 +515,7 @@ def test_a_training_that_diverges_is_a_failure_with_its_epoch():
     reason = candidates("out")["numpy"]["reason"]
     assert "in epoch 1" in reason
     assert "diverged" in reason
+    assert "smaller --lr" in reason
     assert "checkpoint" not in reason  # a comparison keeps none
 
 

@@ -226,11 +226,11 @@ def test_a_backend_in_one_file_whose_modules_are_objects(foreign):
         )
 
 
-def test_a_backend_without_source_is_left_out_unless_it_is_named(foreign):
+def test_a_backend_without_source_is_skipped_unless_it_is_named(foreign):
     env = foreign("ghost", "a_module_that_nobody_has", {})
     done = there("show", "step", env=env)
     assert "def step" in done.out
-    assert "ghost is left out: The source of the ghost backend" in done.err
+    assert "skipping ghost: The source of the ghost backend" in done.err
     there("show", "step", "--backends", "ghost", env=env).refused("a_module_that_nobody_has")
 
 

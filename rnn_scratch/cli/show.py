@@ -97,7 +97,7 @@ def _choose(names: Sequence[str], model: str) -> list[Code]:
         except RNNScratchError as error:
             if names:
                 raise
-            click.echo(f"{name} is left out: {error}", err=True)
+            click.echo(f"skipping {name}: {error}", err=True)
     return list(dict.fromkeys(codes))
 
 

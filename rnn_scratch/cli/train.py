@@ -6,6 +6,7 @@ import click
 
 from .. import api
 from ..contract import RNNScratchError
+from ..runs.training import Diverged
 from . import display
 from .options import (
     place_options,
@@ -56,8 +57,8 @@ def train(
                 raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
             done = api.resume(resume, corpus=corpus, text=text, report=report, **place, **settings)
     except (KeyboardInterrupt, RNNScratchError) as error:
-        diverged = getattr(error, "exit_code", 2) == 1  # and would diverge again
-        if report.folder is not None and not diverged:
+        # A training that has diverged would diverge again.
+        if report.folder is not None and not isinstance(error, Diverged):
             interrupted = isinstance(error, KeyboardInterrupt)
             report.say(display.how_to_resume(report.folder, interrupted))
         raise

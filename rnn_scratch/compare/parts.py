@@ -159,7 +159,7 @@ def _time(
 ) -> None:
     measurement: dict[str, Any] = {"round": number}
     try:
-        for event in _run("take_times", task, plan):
+        for event in _run("measure", task, plan):
             if event["event"] == "ready":
                 speed["threads"], measurement["import"] = event["threads"], event["import"]
             elif event["event"] == "timed":

@@ -1,4 +1,4 @@
-"""What the workers of a comparison do, each in a process of its own: one trains, one takes times.
+"""What the workers of a comparison do, each in a process of its own: one trains, one measures.
 
 Both begin in the same way, so that what is timed is what was trained: the same starting values,
 the same minibatches, the same number of threads.
@@ -15,7 +15,7 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import Arrays, Model, RNNScratchError, Tensor
+from ..contract import CELLS, Arrays, Model, RNNScratchError, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
@@ -31,7 +31,7 @@ GENERATED = 200  # characters
 
 
 class Task(NamedTuple):
-    """What a worker is to do; plain values, because they are sent as JSON."""
+    """A worker's job; plain values, because they are sent as JSON."""
 
     backend: str
     model: str
@@ -70,7 +70,7 @@ def train(*values: Any) -> Iterator[Event]:
     return _with_failure(_train(Task(*values)))
 
 
-def take_times(*values: Any) -> Iterator[Event]:
+def measure(*values: Any) -> Iterator[Event]:
     """Times of one process: events ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
 
     Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
@@ -81,7 +81,7 @@ def take_times(*values: Any) -> Iterator[Event]:
     the framework's own layer, taken in turns: what slows the machine for a second slows both.
     Ends early with ``failed``.
     """
-    return _with_failure(_take_times(Task(*values)))
+    return _with_failure(_measure(Task(*values)))
 
 
 def _with_failure(events: Iterator[Event]) -> Iterator[Event]:
@@ -99,7 +99,7 @@ def _train(task: Task) -> Iterator[Event]:
         return
     yield ready
     if task.check:
-        case = (task.settings["activation"], task.settings["embedding"])
+        case = tuple(task.settings[name] for name in ("cell", "activation", "embedding"))
         rows, place = [], setup.place
         for row in pieces.check(task.backend, setup.backend, task.model, place.device, only=case):
             rows.append(row)
@@ -111,11 +111,8 @@ def _train(task: Task) -> Iterator[Event]:
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
-    try:
-        for trained in training.epochs(setup, 0, batches_digest):
-            yield {"event": "epoch", "epoch": trained.epoch.epoch, "losses": trained.losses}
-    except RNNScratchError as error:  # its advice is about checkpoints, and there are none here
-        raise RNNScratchError(str(error).split(". ")[0]) from error
+    for trained in training.epochs(setup, 0, batches_digest):
+        yield {"event": "epoch", "epoch": trained.epoch.epoch, "losses": trained.losses}
     yield {
         "event": "trained",
         "parameters": parameters,
@@ -124,7 +121,7 @@ def _train(task: Task) -> Iterator[Event]:
     }
 
 
-def _take_times(task: Task) -> Iterator[Event]:
+def _measure(task: Task) -> Iterator[Event]:
     setup, ready = _start(task)
     yield ready
     setup.backend.machine.set_tf32(task.tf32)
@@ -245,18 +242,27 @@ def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
 
 
 def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
-    # What training cannot do without, the matrix products with W_hh: for each time step one in
-    # the forward pass, (B, H) @ (H, H), and one in the backward pass, and one (T*B, H) @ (H, H)
-    # for the gradient of W_hh. Input and output layer are left out: a twentieth of the work.
-    machine, settings = setup.backend.machine, setup.settings
+    # What training cannot do without, the matrix products with the recurrent weights: for each time
+    # step those of the cell in the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward
+    # pass, (B, G*H) @ (G*H, H); and one for the gradient of the weights, (H, T*B) @ (T*B, G*H).
+    # Input and output layer are left out: a twentieth of the work.
+    machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
     random = np.random.RandomState(0)
     B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
-    W, step, steps = (
-        machine.tensor(random.normal(0, H**-0.5, shape).astype(settings.dtype), setup.place.device)
-        for shape in ((H, H), (B, H), (T * B, H))
-    )
+
+    def tensor(*shape: int) -> Tensor:
+        return machine.tensor(
+            random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
+        )
+
+    step, before, chain, gradients = tensor(B, H), tensor(H, T * B), list[Tensor](), []
+    for gates in CELLS[settings.cell].products:
+        W = tensor(H, gates * H)
+        chain += [W, tensor(gates * H, H) if gates > 1 else W]
+        gradients.append(tensor(T * B, gates * H))
 
     def multiply() -> Sequence[Tensor]:
-        return [machine.multiply(step, W, 2 * T), machine.multiply(steps, W, 1)]
+        steps = machine.multiply(step, chain * T)
+        return [steps, *(machine.multiply(before, [dz]) for dz in gradients)]
 
     return multiply

@@ -16,7 +16,7 @@ from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .folder import Epoch
 from .setup import Place, Setup, set_up
-from .training import Report
+from .training import Diverged, Report
 
 
 class Run(NamedTuple):
@@ -143,6 +143,9 @@ def _session(
         with contextlib.suppress(RNNScratchError):
             latest = checkpoint.load(folder / checkpoint.FILE)  # `before` may not be saved yet
             _close(folder, record, latest.epoch, outcome)
+        if isinstance(error, Diverged):
+            kept = f"The checkpoint of epoch {before.epoch} is kept."
+            raise Diverged(f"{error}\n{kept}") from error
         raise
     report.stop()
     history = _close(folder, record, before.epoch, outcome)

@@ -24,6 +24,12 @@ SAMPLE_LENGTH = 50  # characters
 PREFIXES = ("time traveller", "traveller")
 
 
+class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the command
+    """The training has diverged: the loss or a parameter is not finite."""
+
+    exit_code = 1
+
+
 class Report:
     """Receives the progress of a training; this base class ignores it."""
 
@@ -54,7 +60,7 @@ class Trained(NamedTuple):
 def epochs(setup: Setup, last: int, report: Report) -> Iterator[Trained]:
     """Train the epochs after epoch `last`, up to the number in the settings.
 
-    Raises RNNScratchError if the training diverges.
+    Raises Diverged, with what to try instead.
     """
     settings, model, prepared = setup.settings, setup.model, setup.text
     scratch, machine = setup.backend.scratch, setup.backend.machine
@@ -149,20 +155,17 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _diverged(epoch: int, settings: Settings) -> RNNScratchError:
+def _diverged(epoch: int, settings: Settings) -> Diverged:
     clipping = (
         "clip the gradients (omit --no-clip)"
         if settings.theta is None
         else f"a smaller --theta than {settings.theta:g}"
     )
-    error = RNNScratchError(
-        f"The loss is not finite in epoch {epoch}: training has diverged and stops. "
-        f"The checkpoint of epoch {epoch - 1} is kept.\n"
+    return Diverged(
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
         f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller --sigma than "
         f"{settings.sigma:g}."
     )
-    error.exit_code = 1
-    return error
 
 
 def perplexity(loss: float) -> float | None:
