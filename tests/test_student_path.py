@@ -15,7 +15,7 @@ import rnn_scratch
 from rnn_scratch.cli import source_code
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
-PATH = README.split("to a changed step")[1].split("\n## ")[0]
+PATH = README.split("## Change a line")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
 (EDIT,) = (command for command in COMMANDS if command.startswith("sed "))
 SHORT = {
