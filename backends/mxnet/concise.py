@@ -1,7 +1,8 @@
-"""The same model on MXNet's own layers, ``gluon.rnn.RNN`` and ``gluon.nn.Dense``."""
+"""The same model on MXNet's own layers, ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
 
 from functools import partial
 
+import numpy
 from mxnet import gluon, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
@@ -9,49 +10,83 @@ from rnn_scratch.contract import Model, RNNScratchError
 from . import scratch
 from .machine import array, context, tensor
 
+# The layer of each cell, and the order in which it keeps the cell's gates.
+LAYERS = {
+    "rnn": (gluon.rnn.RNN, "h"),
+    "gru-after": (gluon.rnn.GRU, "rzh"),
+    "lstm": (gluon.rnn.LSTM, "ifco"),
+}
+
 
 def build(arrays, options):
     """The model on MXNet's own layers, with parameters that start at these arrays."""
+    refuse(options)
+    layer, gates = LAYERS[options.cell]
+    V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
+    embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
+    choice = {"activation": options.activation} if layer is gluon.rnn.RNN else {}
+    recurrent = layer(H, **choice, input_size=N, dtype=options.dtype)
+    output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
+    # One parameter has the weights of all gates; its name lists theirs, such as "W_xr W_xz W_xh".
+    weights = {
+        **({"W_e": embedding.weight} if embedding else {}),
+        " ".join(f"W_x{gate}" for gate in gates): recurrent.l0_i2h_weight,  # (gates*H, N)
+        " ".join(f"W_h{gate}" for gate in gates): recurrent.l0_h2h_weight,  # (gates*H, H)
+        " ".join(f"b_{gate}" for gate in gates): recurrent.l0_i2h_bias,  # (gates*H,)
+        "W_hq": output.weight,
+        "b_q": output.bias,
+    }
+    # The layer has a second bias, which would double the first: it stays zero, untrained.
+    recurrent.l0_h2h_bias.grad_req = "null"
+    for each in filter(None, (embedding, recurrent, output)):
+        each.initialize("zeros", ctx=context(options.device))
+    for names, weight in weights.items():
+        start = numpy.concatenate([arrays[name] for name in names.split()], axis=-1)
+        weight.set_data(tensor(_transposed(names, start).astype(options.dtype), options.device))
+    params = {names: weight.data() for names, weight in weights.items()}
+
+    def forward(tokens, state):
+        one_hot_or_rows = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
+        inputs = one_hot_or_rows(tokens.T)  # (T, B, N)
+        outputs, state = recurrent(inputs, [s[None] for s in state])  # (T, B, H), (1, B, H) each
+        return output(outputs.reshape(-1, outputs.shape[2])), tuple(s[0] for s in state)
+
+    to_arrays = partial(_to_arrays, order=list(arrays))
+    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
+
+
+def refuse(options):
+    """Raise RNNScratchError where MXNet has no layer for these options, and say why."""
+    if options.cell == "gru":
+        raise RNNScratchError(
+            "MXNet's layer, gluon.rnn.GRU, has its reset gate after the product, and the cell gru "
+            "before it.\nUse --cell gru-after or --model scratch."
+        )
+    if options.cell not in LAYERS:
+        raise RNNScratchError(
+            f"MXNet has no layer for the cell {options.cell}.\nUse --model scratch."
+        )
+    layer, _ = LAYERS[options.cell]
+    if options.activation != "tanh" and layer is not gluon.rnn.RNN:
+        raise RNNScratchError(
+            f"MXNet's layer, gluon.rnn.{layer.__name__}, has no {options.activation} in place of "
+            "tanh.\nUse --activation tanh or --model scratch."
+        )
     if (options.activation, options.dtype, options.device) == ("relu", "float64", "cpu"):
         # Measured: the layer rounds every hidden state to a float32, and with relu only.
         raise RNNScratchError(
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
             "with --dtype float64.\nUse --dtype float32, --activation tanh or --model scratch."
         )
-    V, (N, H) = len(arrays["b_q"]), arrays["W_xh"].shape  # N is V where inputs are one-hot
-    embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
-    recurrent = gluon.rnn.RNN(H, activation=options.activation, input_size=N, dtype=options.dtype)
-    output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
-    weights = {
-        **({"W_e": embedding.weight} if embedding else {}),
-        "W_xh": recurrent.l0_i2h_weight,  # (H, V): the layers keep their weights transposed
-        "W_hh": recurrent.l0_h2h_weight,
-        "b_h": recurrent.l0_i2h_bias,
-        "W_hq": output.weight,
-        "b_q": output.bias,
-    }
-    # The layer has a second bias, which would double the first: it stays zero, untrained.
-    recurrent.l0_h2h_bias.grad_req = "null"
-    for layer in filter(None, (embedding, recurrent, output)):
-        layer.initialize("zeros", ctx=context(options.device))
-    for name, weight in weights.items():
-        start = _transposed(name, arrays[name]).astype(options.dtype)
-        weight.set_data(tensor(start, options.device))
-    params = {name: weight.data() for name, weight in weights.items()}
-
-    def forward(tokens, state):
-        (H,) = state
-        one_hot_or_rows = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
-        inputs = one_hot_or_rows(tokens.T)  # (T, B, N)
-        outputs, (H,) = recurrent(inputs, [H[None]])  # (T, B, H), (1, B, H)
-        return output(outputs.reshape(-1, outputs.shape[2])), (H[0],)
-
-    return Model(params, options, forward, partial(scratch.state, options=options), _to_arrays)
 
 
-def _to_arrays(params):
-    return {name: _transposed(name, array(param)).copy() for name, param in params.items()}
+def _to_arrays(params, order):
+    arrays = {}
+    for names, param in params.items():
+        gates = _transposed(names, array(param)), len(names.split())
+        arrays.update(zip(names.split(), numpy.split(*gates, axis=-1)))
+    return {name: arrays[name].copy() for name in order}
 
 
-def _transposed(name, array):
-    return array if name == "W_e" else array.T
+def _transposed(names, array):
+    return array if names == "W_e" else array.T  # the layers keep their weights transposed
