@@ -21,13 +21,8 @@ def run(capsys):
 
 
 def test_the_output_of_a_training(capsys, backend_name):
-    done = here(
-        capsys,
-        "train",
-        "--backend",
-        backend_name,
-        *options(run="r", num_epochs=11, valid_tokens=50, **SMALL),
-    )
+    settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
+    done = here(capsys, "train", *options(run="r", **settings))
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out
     first, tenth, eleventh, summary, *texts = done.out.splitlines()

@@ -20,13 +20,8 @@ def text():
 
 
 def test_text_is_printed_unchanged(capsys, text, backend_name):
-    done = here(
-        capsys,
-        "train",
-        "--backend",
-        backend_name,
-        *options(text=text, run="r", num_epochs=40, **SETTINGS),
-    )
+    settings = {"backend": backend_name, "num_epochs": 40, **SETTINGS}
+    done = here(capsys, "train", *options(text=text, run="r", **settings))
     assert (done.code, done.err) == (0, "")
     assert LINE in done.out
     assert repr(LINE)[1:-1] in done.out
