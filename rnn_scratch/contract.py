@@ -288,11 +288,12 @@ def memory(device: str) -> int | None:
     """The most bytes that tensors have taken on the device so far; None where it is unknown."""
 
 
-def multiply(h: Tensor, W: Tensor, times: int) -> Tensor:
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training.
+def multiply(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """The product of h (N, K) with these matrices, one after another: a bound on training speed.
 
-    Nothing else, in the way in which the framework multiplies such matrices fastest: h becomes h W
-    or h W^T. Returns the last product, so that it can be waited for.
+    Nothing else, in the way in which the framework multiplies such matrices fastest. A matrix may
+    occur many times, and is then the same tensor. Returns the last product, so that it can be
+    waited for.
     """
 
 

@@ -242,9 +242,9 @@ ASYNCHRONOUS = """
             return self.value
 
     updated = []
-    def multiply(h, W, times):
+    def multiply(h, matrices):
         note("begun")
-        return Product(h, W, times)
+        return Product(h, matrices)
     def synchronize(tensors, device):
         for each in tensors:
             if isinstance(each, Product):

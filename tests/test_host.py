@@ -38,10 +38,10 @@ def test_multiply_returns_the_last_product(backend, backend_name, device):
     if device not in machine.devices("float64"):
         pytest.skip(f"{device} has no float64")
     random = np.random.RandomState(0)
-    h, W = random.normal(size=(3, 5)), random.normal(size=(5, 5))
-    product = machine.multiply(machine.tensor(h, device), machine.tensor(W, device), 3)
-    expected = h @ W @ W @ W, h @ W.T @ W.T @ W.T  # both are allowed
-    assert min(np.abs(machine.array(product) - right).max() for right in expected) < 1e-12
+    h, W, back = (random.normal(size=shape) for shape in ((3, 5), (5, 7), (7, 5)))
+    left, *matrices = (machine.tensor(array, device) for array in (h, W, back))
+    product = machine.multiply(left, matrices * 2)
+    np.testing.assert_allclose(machine.array(product), h @ W @ back @ W @ back, rtol=1e-12)
 
 
 def test_tensorflow_divides_the_matrix_for_the_device_of_the_tensors(monkeypatch, backend_names):
@@ -61,7 +61,7 @@ def test_tensorflow_divides_the_matrix_for_the_device_of_the_tensors(monkeypatch
     devices = machine.devices("float32")
     for device in devices:
         square = machine.tensor(np.eye(7, dtype="float32"), device)
-        machine.multiply(square, square, 2)
+        machine.multiply(square, [square, square])
     assert calls == [(device, True) for device in devices]
 
 
@@ -78,7 +78,7 @@ def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
         for device in ("CPU:0", "CPU:1"):
             with tf.device(device):
                 square = tf.eye(7)
-            print(device, machine.multiply(square, square, 2).device.endswith(device))
+            print(device, machine.multiply(square, [square, square]).device.endswith(device))
     """
     done = there(program=("-c", program))
     assert done.out.splitlines() == ["CPU:0 True", "CPU:1 True"], done.err

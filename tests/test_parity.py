@@ -1,5 +1,7 @@
 """Every model against the reference, by the same code that `rnn-scratch check` runs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers import skip_without, variants
@@ -7,7 +9,7 @@ from helpers import skip_without, variants
 from rnn_scratch import registry
 from rnn_scratch.check import cases, checks, pieces, whole
 from rnn_scratch.check.cases import Row, worst
-from rnn_scratch.contract import VARIANTS, Options, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Options, Update
 from rnn_scratch.initial import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
@@ -24,7 +26,8 @@ def test_a_model_equals_the_reference(backend, backend_name, device, model):
         return
     expected = {*pieces.PIECES[model], *pieces.ONCE[model]} - {pieces.detach}
     assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
-    assert {"float32 tanh", "float32 relu"} <= {row.case for row in offered}
+    for cell in CELLS:
+        assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
 
 
 def test_numpy_says_that_it_has_no_layers():
@@ -37,9 +40,9 @@ def test_numpy_says_that_it_has_no_layers():
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    rows = list(pieces.check("mxnet", registry.load("mxnet"), "concise", only=("relu", 0)))
+    rows = list(pieces.check("mxnet", registry.load("mxnet"), "concise", only=("rnn", "relu", 0)))
     (refusal,) = (row for row in rows if not row.offered)
-    assert refusal.case == "float64 relu"
+    assert refusal.case == "float64 rnn relu"
     assert "computes relu on the CPU in float32" in refusal.note
 
 
@@ -71,15 +74,17 @@ def test_tolerances_depend_on_dtype_and_device():
 def test_some_updates_are_clipped_and_others_are_not():
     # A check in which none or all are clipped proves nothing about clipping.
     reference = registry.load("numpy")
-    tokens, _ = whole.built_in_text(0)
-    for activation in ("tanh", "relu"):
-        options = Options(cases.H, activation=activation, dtype="float64")
-        case = cases.make_case("numpy", reference, "scratch", options)
+    for cell, activation in itertools.product(CELLS, ("tanh", "relu")):
+        options = Options(cases.H, cell, activation, "float64")
+        tokens, arrays = whole.built_in_text(cell=cell)
         for settings in (whole.SEQUENTIAL, whole.RANDOM):
             batches = list(minibatches.of_epoch(tokens, settings, 1))[:100]
             carry = minibatches.carries(settings.sampling)
-            how = Update(whole.LR, whole.THETA, None)
-            assert 10 < sum(whole.clipped_updates(case, batches, how, carry)) < 95
+            model = reference.scratch.build(arrays, options)
+            theta = whole.median_norm(reference, model, batches, carry)
+            model, norms = whole.with_norms(reference, reference.scratch.build(arrays, options))
+            reference.scratch.train_epoch(model, batches, Update(whole.LR, theta), carry)
+            assert 10 < sum(norm > theta for norm in norms) < 95, (cell, activation)
 
 
 def test_sizes_cannot_hide_a_mistake():
@@ -155,10 +160,10 @@ def test_worst_notices_a_missing_name():
 
 def test_collapse_keeps_every_failure():
     rows = [
-        Row("step", "logits", "float64 tanh", 1.0, "", 0.5),
-        Row("step", "state", "float64 tanh", 2.0, "", 0.5),
-        Row("loss", "mean", "float64 tanh", 0.1, "", 0.5),
-        Row("loss", "mean", "float64 relu", 0.2, "", 0.5),
+        Row("step", "logits", "float64 rnn tanh", 1.0, "", 0.5),
+        Row("step", "state", "float64 rnn tanh", 2.0, "", 0.5),
+        Row("loss", "mean", "float64 rnn tanh", 0.1, "", 0.5),
+        Row("loss", "mean", "float64 rnn relu", 0.2, "", 0.5),
     ]
     assert checks.collapse(rows) == [rows[0], rows[1], rows[3]]
 

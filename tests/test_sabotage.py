@@ -87,7 +87,7 @@ def test_not_detaching_raises_in_pytorch_and_is_invisible_elsewhere(
         pytest.skip(f"{candidate} cannot have this mistake")
     name = copy(registry.load(candidate), sabotage, sabotage.changes[candidate], tmp_path)
     monkeypatch.setitem(pieces.PIECES, "scratch", (whole.train_epoch,))
-    rows = pieces.check(candidate, load(name, tmp_path), only=("tanh", 0))
+    rows = pieces.check(candidate, load(name, tmp_path), only=("rnn", "tanh", 0))
     training = [row for row in rows if row.piece == "train_epoch"]
     assert training
     if candidate == "torch":
@@ -100,12 +100,12 @@ def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):
     if backend_name not in THREADS_IGNORED.changes:
         pytest.skip(f"{backend_name} is a backend of another package")
     name = copy(backend, SABOTAGES[0], (), tmp_path)
-    rows = pieces.check(backend_name, load(name, tmp_path), only=("tanh", 0))
+    rows = pieces.check(backend_name, load(name, tmp_path), only=("rnn", "tanh", 0))
     assert first_failure(rows) is None
 
 
 def test_each_piece_has_a_mistake():
-    rows = pieces.check("numpy", registry.load("numpy"), only=("relu", 0))
+    rows = pieces.check("numpy", registry.load("numpy"), only=("rnn", "relu", 0))
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
     assert {row.piece for row in rows} <= detected
 

@@ -111,10 +111,11 @@ def memory(device):
     return total - free
 
 
-def multiply(h, W, times):
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
-    for _ in range(times):
-        h = products.product(h, W)
+def multiply(h, matrices):
+    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
+    transposes = {id(W): W.T for W in matrices}
+    for W in matrices:
+        h = products.product(h, transposes[id(W)])
     return h
 
 

@@ -42,10 +42,10 @@ def memory(device):
     return None  # NumPy has no device with a memory of its own
 
 
-def multiply(h, W, times):
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
-    for _ in range(times):
-        h = h @ W.T
+def multiply(h, matrices):
+    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
+    for W in matrices:
+        h = h @ W
     return h
 
 

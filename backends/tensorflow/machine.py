@@ -102,17 +102,20 @@ def memory(device):
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
 
 
-def multiply(h, W, times):
-    """`times` products of h (N, H) and W (H, H), one after another: what limits training."""
+def multiply(h, matrices):
+    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
+    distinct = {id(W): W for W in matrices}
+    order = tuple(list(distinct).index(id(W)) for W in matrices)
     # Otherwise TensorFlow computes on a GPU if there is one. In a graph h.device is not known.
     with tf.device(h.device):
-        return _multiply(h, split(W, "cuda" if "GPU" in h.device else "cpu"), times)
+        device = "cuda" if "GPU" in h.device else "cpu"
+        return _multiply(h, [split(W, device) for W in distinct.values()], order)
 
 
 @tf.function
-def _multiply(h, blocks, times):
-    for _ in range(times):
-        h = product(h, blocks)
+def _multiply(h, matrices, order):
+    for i in order:
+        h = product(h, matrices[i])
     return h
 
 

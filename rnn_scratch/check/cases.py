@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, Arrays, Backend, Model, Options, Params, State, Tensor
+from ..contract import Arrays, Backend, Model, Options, Params, State, Tensor
 from ..initial import initial
 from . import pinned
 
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     piece: str  # a function of the contract
     result: str
-    case: str  # dtype, activation, and whether there is an embedding
+    case: str  # dtype, cell, activation, and whether there is an embedding
     difference: float | None  # None: it is not a number, or there is nothing to compare
     where: str
     allowed: float
@@ -105,9 +105,9 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Dtype, activation and whether there is an embedding."""
-        embedding = " embedding" if self.embedding else ""
-        return f"{self.options.dtype} {self.options.activation}{embedding}"
+        """Dtype, cell, activation and whether there is an embedding."""
+        options, embedding = self.options, " embedding" if self.embedding else ""
+        return f"{options.dtype} {options.cell} {options.activation}{embedding}"
 
     @property
     def embedding(self) -> int:
@@ -158,14 +158,14 @@ def make_case(
     short: bool = False,
     embedding: int = 0,
 ) -> Case:
-    """Inputs for one dtype and activation, always the same."""
+    """Inputs for one dtype, cell and activation, always the same."""
     chance = np.random.RandomState(0)
-    arrays = initial(V, H, SIGMA, 0, embedding)
+    arrays = initial(V, H, SIGMA, 0, embedding, options.cell)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
             arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
     tokens = chance.randint(0, V, (B, T + 1))
-    states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(CELLS[options.cell].num_states)]
+    states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(options.num_states)]
     return Case(
         registry.load("numpy"),
         name,

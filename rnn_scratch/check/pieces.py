@@ -6,13 +6,13 @@ the piece that is wrong. A piece is a function of the contract, or `to_arrays` o
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import registry
-from ..contract import VARIANTS, Arrays, Backend, Options, State, Tensor
+from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, State, Tensor
 from ..exact import GRID
 from ..initial import initial
 from . import hardware
@@ -20,7 +20,7 @@ from .cases import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, make_case, not_off
 from .signatures import signatures
 from .whole import LR, evaluate, predict, train_epoch, train_minibatch
 
-# By dtype: activation, and size of the embedding (0: one-hot).
+# Of each cell, by dtype: activation, and size of the embedding (0: one-hot).
 CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh", 0), ("relu", 0)]}
 MANY = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 131  # a vocabulary for which an implementation may choose other operations
@@ -31,12 +31,14 @@ def check(
     backend: Backend,
     model: str = "scratch",
     device: str = "cpu",
-    only: tuple[str, int] | None = None,
+    cells: Sequence[str] = (),
+    only: tuple[str, str, int] | None = None,
 ) -> Iterator[Row]:
     """Compare a variant of a backend's model with the reference, in every case.
 
-    `name` is the backend's. A piece that raises is a row that fails. The short form is for `only`
-    one activation and size of the embedding (0: one-hot), with 10 updates instead of 100.
+    `name` is the backend's; without `cells`, all are checked. A piece that raises is a row that
+    fails. The short form is for `only` one cell, activation and size of the embedding (0: one-hot),
+    with 10 updates instead of 100.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)
@@ -47,8 +49,9 @@ def check(
             yield not_offered(model, dtype, f"There is no {dtype} on the device {device}.")
             continue
         once = ONCE[model]
-        for activation, embedding in cases if only is None else [only]:
-            options = Options(H, activation=activation, dtype=dtype, device=device)
+        every = [(cell, *case) for cell in cells or CELLS for case in cases]
+        for cell, activation, embedding in every if only is None else [only]:
+            options = Options(H, cell, activation, dtype, device)
             case = make_case(name, backend, model, options, only is not None, embedding)
             try:
                 case.models(case.arrays)
@@ -76,7 +79,7 @@ def params(case: Case) -> Iterator[Row]:
     yield case.row("params", "values", case.arrays, candidate.to_arrays(candidate.params), 0)
     arrays = {
         parameter: _aligned(array.astype(case.options.dtype))
-        for parameter, array in initial(V, MANY, SIGMA, 0).items()
+        for parameter, array in initial(V, MANY, SIGMA, 0, cell=case.options.cell).items()
     }
     expected = {parameter: array.copy() for parameter, array in arrays.items()}
     _, candidate = case.models(arrays)
@@ -250,7 +253,7 @@ def gradients(case: Case) -> Iterator[Row]:
         yield case.row("gradients", name, {name: grad}, {name: actual[name]})
     yield case.row("gradients", "state", state, case.state_arrays(actual_state))
 
-    large = initial(LARGE_V, H, SIGMA, 0, case.embedding)
+    large = initial(LARGE_V, H, SIGMA, 0, case.embedding, case.options.cell)
     yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
     if case.options.activation == "relu":
         # For half of the units what goes into ReLU is 0, whose slope there is 0.

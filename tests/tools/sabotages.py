@@ -22,7 +22,7 @@ class Sabotage(NamedTuple):
     changes: dict[str, tuple[str, ...]]  # what is there and what takes its place; and so on
     file: str = "scratch.py"
     model: str = "scratch"  # the variant to check
-    only: tuple[str, int] = ("tanh", 0)  # activation, and size of the embedding
+    only: tuple[str, str, int] = ("rnn", "tanh", 0)  # cell, activation, size of the embedding
 
 
 def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
@@ -85,7 +85,7 @@ SABOTAGES = [
             "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
             "norm = tf.linalg.global_norm(list(grads.values()))",
         ),
-    }, only=("tanh", 3)),
+    }, only=("rnn", "tanh", 3)),
     Sabotage("learning rate applied twice", "update", "plain", {
         **everywhere("param -= change", "param -= lr * change"),
         "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
@@ -142,7 +142,7 @@ SABOTAGES = [
         "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
         "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
         "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
-    }, only=("relu", 0)),
+    }, only=("rnn", "relu", 0)),
 
     # NumPy's hand-written backward pass.
     Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
@@ -156,7 +156,7 @@ SABOTAGES = [
     }),
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
-    }, only=("tanh", 3)),
+    }, only=("rnn", "tanh", 3)),
 
     # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
@@ -186,7 +186,7 @@ SABOTAGES = [
         "torch": ("(h > 0)", "(h >= 0)"),
         "tensorflow": ("h > 0,", "h >= 0,"),
         "mxnet": ("np.sign(h)", "(h >= 0)"),
-    }, "fast.py", "fast", ("relu", 0)),
+    }, "fast.py", "fast", ("rnn", "relu", 0)),
     Sabotage("rows of a large vocabulary not summed", "gradients", "with 131 characters", {
         "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
     }, "fast.py", "fast"),
@@ -211,10 +211,14 @@ SABOTAGES = [
     Sabotage("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
     }, "machine.py"),
-    Sabotage("the first product returned", "multiply", "products: 3",
-             everywhere("for _ in range(times):", "for _ in range(1):"), "machine.py"),
-    Sabotage("one product too few", "multiply", "products: 1",
-             everywhere("for _ in range(times):", "for _ in range(times - 1):"), "machine.py"),
+    Sabotage("the first product returned", "multiply", "products: 3", {
+        **everywhere("for W in matrices:", "for W in matrices[:1]:"),
+        "tensorflow": ("for i in order:", "for i in order[:1]:"),
+    }, "machine.py"),
+    Sabotage("one product too few", "multiply", "products: 1", {
+        **everywhere("for W in matrices:", "for W in matrices[:-1]:"),
+        "tensorflow": ("for i in order:", "for i in order[:-1]:"),
+    }, "machine.py"),
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {
