@@ -90,3 +90,25 @@ def test_the_table_says_what_is_not_offered():
     assert "not offered" in done.out
     assert "no recurrent layer of its own" in done.out
     assert "numpy, scratch" not in done.out
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_one_cell_is_checked_on_request(cell):
+    code, rows = check("numpy", "--model", "scratch", "--cell", cell)
+    assert code == 0
+    cases = {row["case"] for row in rows if row["piece"] == "forward"}
+    assert cases
+    assert all(cell in case.split() for case in cases)
+    done = there("check", "numpy", "--model", "scratch", "--cell", cell)
+    assert f"numpy, scratch, {cell}: " in done.out
+
+
+def test_a_cell_is_the_only_setting_without_exact_mode():
+    there("check", "numpy", "--cell", "lstm", "--sigma", "1").refused("--sigma requires --exact")
+
+
+def test_exact_mode_names_the_cell_that_is_not_the_default():
+    settings = options(**{**SMALL, "num_hiddens": 4}, num_epochs=1)
+    printed = there("check", "numpy", "--exact", "--cell", "gru", *settings).out
+    assert "numpy (gru)" in printed
+    assert "rnn" not in there("check", "numpy", "--exact", "--cell", "rnn", *settings).out

@@ -2,21 +2,26 @@
 
 import itertools
 import json
+import math
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import skip_without, variants
+from helpers import options, other_packages, skip_without, there, variants
+from make import records
 
 from rnn_scratch import api, exact, registry
+from rnn_scratch.check.certificate import sentence
 from rnn_scratch.check.whole import built_in_text
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import VARIANTS, Options, RNNScratchError, Update
 from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs.setup import Place, set_up
 from rnn_scratch.settings import make
-from rnn_scratch.text import minibatches, vocabulary
+from rnn_scratch.text import corpus, minibatches, vocabulary
 
 # Some of these updates are clipped, and others are not: a test below counts them.
 SETTINGS = {
@@ -173,3 +178,258 @@ def test_check_exact_fails_where_nothing_can_be_trained(capsys):
     assert (code, answer["equal"]) == (1, False)
     (run,) = answer["runs"]
     assert (run["outcome"], run["digests"]) == ("not offered", [])
+
+
+# Some of these few updates are clipped.
+TINY = {
+    "num_hiddens": 6,
+    "batch_size": 4,
+    "num_steps": 8,
+    "max_tokens": 120,
+    "sigma": 0.3,
+    "theta": 0.37,
+    "lr": 0.5,
+}
+EPOCHS = 5
+
+
+def steps_of(setup, batches):
+    """The steps of each minibatch, from a state that is carried, and the norm of its gradients."""
+    scratch, settings = registry.load("numpy").scratch, setup.settings
+    state = setup.model.state(settings.batch_size)
+    for X, Y in batches:
+        _, grads, state = scratch.gradients(setup.model, X, Y, state)
+        clipped, norm = scratch.clip(grads, settings.theta)
+        arrays = setup.model.to_arrays(clipped)
+        yield {name: settings.lr * grad for name, grad in arrays.items()}, norm
+
+
+def distance(step):
+    """How far a number is from the nearest midpoint of two multiples of the grid."""
+    step, grid = Fraction(float(step)), Fraction(exact.GRID)
+    below = math.floor(step / grid)
+    return min(abs(step - (each + Fraction(1, 2)) * grid) for each in range(below - 1, below + 2))
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    """The same training as a loop: every step, and how the optimized model's differ from them."""
+    settings = make({**TINY, "num_epochs": EPOCHS, "exact": True})
+    text = corpus.load("tide-clock", print)
+    plain = set_up(settings, Place("numpy", "scratch", "cpu"), text)
+    steps, norms, differences = [], [], []
+    for epoch in range(1, EPOCHS + 1):
+        batches = list(minibatches.of_epoch(plain.text.train, settings, epoch))
+        fast = set_up(settings, Place("numpy", "fast", "cpu"), text, plain.model.params)
+        (*_, (own, _)), (*_, (other, _)) = (steps_of(each, batches) for each in (plain, fast))
+        differences += [(np.abs(own[name] - other[name]).max(), epoch, name) for name in own]
+        for step, norm in steps_of(plain, batches):
+            steps.append(step)
+            norms.append(norm)
+            for name, param in plain.model.params.items():
+                param -= np.round(step[name] / exact.GRID) * exact.GRID
+    return steps, norms, differences
+
+
+def test_distances_are_exact():
+    multiples = [0, 1, 0.5, -0.5, 1.5, -2.5, 0.3, -0.7, 12.25]
+    steps = np.array([*multiples, *np.nextafter(multiples, 1)]) * exact.GRID
+    assert [Fraction(each) for each in exact.distances(steps)] == [distance(s) for s in steps]
+    assert exact.distances(steps).min() == 0
+    assert exact.distances(steps).max() == exact.GRID / 2
+
+
+def check_tiny(*arguments, **more):
+    command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
+    return there(*command, *options(**TINY, num_epochs=EPOCHS), **more)
+
+
+def element(found):
+    return found["parameter"], tuple(found["index"])
+
+
+def test_the_certificate_has_the_closest_step_and_the_largest_difference(by_hand):
+    models = ("--model", "scratch", "--model", "fast")
+    done = check_tiny("numpy", *models, "--json")
+    assert done.code == 0, done.err
+    certificate = json.loads(done.out)["certificate"]
+    steps, norms, differences = by_hand
+    closest = min(
+        (distance(value), update, name, place)
+        for update, step in enumerate(steps, 1)
+        for name, values in step.items()
+        for place, value in np.ndenumerate(values)
+    )
+    found = certificate["closest"]
+    assert (found["distance"], found["update"], *element(found)) == closest
+    assert certificate["updates"] == len(steps)
+    assert certificate["clipped"] == sum(norm > TINY["theta"] for norm in norms)
+    assert 0 < certificate["clipped"] < len(steps)
+
+    compared = certificate["compared"]
+    assert compared["epochs"] == list(range(1, EPOCHS + 1))
+    assert (compared["difference"], compared["epoch"], compared["parameter"]) in differences
+    assert compared["difference"] == max(difference for difference, _, _ in differences)
+    assert 0 < compared["difference"] < 1e-14
+    assert certificate["factor"] == found["distance"] / compared["difference"]
+    assert certificate["divergence"] is None
+    row, column = found["index"]
+    assert certificate["sentence"] == (
+        f"Closest step: {found['distance']:.1e} from a rounding boundary, in update "
+        f"{found['update']} ({found['parameter']}[{row}, {column}]); the models differ by at most "
+        f"{compared['difference']:.1e} in a step: a safety factor of {certificate['factor']:,.0f}."
+    )
+    assert done.out.count(certificate["sentence"]) == 1
+    printed = check_tiny("numpy", *models).out.splitlines()
+    assert printed[-1] == certificate["sentence"]
+
+
+def test_without_another_model_the_certificate_says_what_is_missing():
+    printed = check_tiny("numpy").out
+    assert "Only one model was trained" in printed
+    assert "from a rounding boundary" in printed
+    assert "For a safety factor, name another model" in printed
+
+
+def test_without_the_reference_the_certificate_says_what_is_missing():
+    done = check_tiny("numpy", "--model", "fast", "--json")
+    certificate = json.loads(done.out)["certificate"]
+    assert certificate["closest"] is certificate["compared"] is certificate["factor"] is None
+    assert "There is no certificate" in certificate["sentence"]
+    assert "Name numpy, and with --model scratch" in certificate["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("closest", "difference", "words"),
+    [
+        (6.1e-15, 1.4e-17, "1.4e-17 in a step: a safety factor of 436."),
+        (6.1e-15, 4.1e-15, "4.1e-15 in a step: a safety factor of 1.5."),
+        (4.1e-18, 6.1e-17, "6.1e-17 in a step, which is more: they could have been rounded to"),
+        (4.1e-18, 0.0, "the models do not differ in any step"),
+    ],
+)
+def test_the_sentence_says_how_safe_it_was(closest, difference, words):
+    found = {
+        "closest": {"distance": closest, "update": 2817, "parameter": "W_hh", "index": [3, 17]},
+        "compared": {"difference": difference},
+        "factor": closest / difference if difference else None,
+        "divergence": None,
+    }
+    assert "in update 2,817 (W_hh[3, 17]); " in sentence(found)
+    assert words in sentence(found)
+
+
+# NumPy's backend, in whose parameters something is different after one update.
+OFF = """
+from pathlib import Path
+from types import SimpleNamespace
+from rnn_scratch.backends.numpy import machine, scratch as plain
+from rnn_scratch.exact import GRID
+
+epoch = 0
+
+def change(params):
+    params["W_hh"][3, 2] += GRID
+
+def build(arrays, options):
+    return plain.build(arrays, options)
+
+def train_epoch(model, minibatches, how, carry):
+    global epoch
+    epoch += 1
+    def changed():
+        for number, minibatch in enumerate(minibatches, 1):
+            yield minibatch
+            if (epoch, number) == (3, 2):
+                change(model.params)
+    return plain.train_epoch(model, changed(), how, carry)
+
+scratch = SimpleNamespace(**{**vars(plain), "build": build, "train_epoch": train_epoch})
+"""
+
+
+def check_off(folder, source, *arguments):
+    done = check_tiny("off", *arguments, env=other_packages(folder, {"off": source}))
+    assert done.code == 1, done.err
+    assert "Traceback" not in done.err
+    return done
+
+
+def test_models_that_diverge_are_trained_again_to_name_update_and_element(tmp_path, by_hand):
+    done = check_off(tmp_path, OFF, "numpy", "--json", "--every", "1")
+    answer = json.loads(done.out)
+    assert not answer["equal"]
+    off, numpy = answer["runs"]
+    same = [a["digest"] == b["digest"] for a, b in zip(off["digests"], numpy["digests"])]
+    assert same == [True] * 3 + [False] * 3
+    update = numpy["digests"][2]["updates"] + 2
+    certificate = answer["certificate"]
+    where = certificate["divergence"]
+    assert where["models"] == ["numpy", "off"]
+    assert (where["update"], *element(where)) == (update, "W_hh", (3, 2))
+    assert (where["difference"], where["elements"]) == (exact.GRID, 1)
+    steps, _, _ = by_hand
+    assert where["distance"] == distance(steps[update - 1]["W_hh"][3, 2])
+    assert certificate["factor"] is None
+    assert certificate["compared"]["epochs"] == [1, 2, 3]
+    assert certificate["compared"]["difference"] == 0
+    printed = check_off(tmp_path / "again", OFF, "numpy").out
+    assert "not equal to the last bit" in printed
+    assert printed.splitlines()[-1] == certificate["sentence"]
+    assert certificate["sentence"].startswith(
+        f"off differs from numpy after update {update}, in W_hh[3, 2] by 1.5e-05. "
+        f"There numpy's step was {where['distance']:.1e} from a rounding boundary"
+    )
+    assert "rounding does not explain it" in certificate["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ('params["W_hh"][3, 2] += GRID', 'params["W_hh"][3, :] += GRID'),
+            "in W_hh[3, 0] by 1.5e-05 and in 5 other elements. There",
+        ),
+        (
+            (
+                "return plain.build(arrays, options)",
+                'return plain.build({**arrays, "b_q": arrays["b_q"] + 1}, options)',
+            ),
+            "off differs from numpy from the start, in b_q[0] by 1.0e+00 and in",
+        ),
+    ],
+)
+def test_the_sentence_of_a_divergence(tmp_path, change, words):
+    source = OFF.replace(*change)
+    assert source != OFF
+    assert words in check_off(tmp_path, source, "numpy").out
+
+
+def test_a_divergence_that_does_not_come_again_is_reported_as_such(tmp_path):
+    once = "    if not Path('done').exists():\n        Path('done').touch()\n    "
+    source = OFF.replace("    params[", once + "    params[")
+    printed = check_off(tmp_path, source, "numpy").out
+    assert "when they were trained once more up to there, there was no difference." in printed
+
+
+def test_without_the_reference_a_divergence_is_named_all_the_same(tmp_path):
+    env = other_packages(tmp_path, {"off": OFF, "same": OFF.replace("+= GRID", "+= 0")})
+    done = check_tiny("off", "same", env=env)
+    assert done.code == 1, done.err
+    assert done.out.splitlines()[-1].endswith(", in W_hh[3, 2] by 1.5e-05.")
+    assert "same differs from off after update" in done.out
+
+
+def test_pages_quote_the_certificate_where_a_record_has_one(tmp_path):
+    done = check_tiny("numpy", "--model", "scratch", "--model", "fast", "--json")
+    record, file = json.loads(done.out), tmp_path / "exact.json"
+    file.write_text(done.out, encoding="utf-8")
+    certificate = record.pop("certificate")
+    clipped = f"clipped in {certificate['clipped']} of {certificate['updates']} updates. "
+    new = records.exact(tmp_path)
+    assert new.endswith(clipped + certificate["sentence"])
+    file.write_text(json.dumps(record), encoding="utf-8")  # as it was before there were any
+    assert new.startswith(records.exact(tmp_path))
+    assert records.exact(tmp_path).endswith(
+        f"{record['runs'][0]['digests'][-1]['perplexity']:.4f}."
+    )

@@ -6,13 +6,11 @@ fails when they differ from the records.
 """
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from rnn_scratch.compare import comparison, pictures, words
-from rnn_scratch.exact import GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system import files
@@ -23,7 +21,6 @@ COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
 # The picture of each comparison that the README includes.
 PICTURES = {"speed": "speed.png", "curves": "divergence.png", "scaling": "scaling.png"}
-DIVERGENCES = "expected divergences in one training, NumPy and PyTorch"  # in odds.json
 
 
 def table(records: Path) -> str:
@@ -72,9 +69,10 @@ def markdown(cells: words.Cells) -> str:
 
 
 def read_exact(path: Path) -> dict[str, Any]:
-    """The record of exact mode: ``settings``, and ``runs`` with backend, model and digests.
+    """The record of exact mode: ``settings``, ``certificate``, and ``runs`` with their digests.
 
-    A record of the previous version has digests by backend, of the code that is now ``fast``.
+    A record of the previous version has no certificate, which is None then, and its digests are by
+    backend, of the code that is now ``fast``.
     """
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "backends" in record:
@@ -83,6 +81,7 @@ def read_exact(path: Path) -> dict[str, Any]:
             for backend, digests in record.pop("backends").items()
         ]
     record["runs"] = [run for run in record["runs"] if run["outcome"] == "trained"]
+    record.setdefault("certificate", None)
     return record
 
 
@@ -95,23 +94,20 @@ def candidates(exact: dict[str, Any]) -> str:
 
 
 def exact(records: Path) -> str:
-    """The result of training all backends in exact mode, and the odds of divergence."""
+    """The result of training all backends in exact mode, with its certificate if it has one."""
     result = read_exact(records / "exact.json")
-    odds = json.loads((records / "odds.json").read_text(encoding="utf-8"))
     ends = [run["digests"][-1] for run in result["runs"]]
     digests = sorted({end["digest"] for end in ends})
-    last = ends[0]
-    grid = f"2**{math.log2(GRID):.0f}"
-    probability = odds[DIVERGENCES][grid]
-    clipped = odds["updates in which gradients were clipped"][grid]
-    perplexity = odds["perplexity after the last epoch"]
-    return (
-        f"Exact mode, {result['settings']['num_hiddens']} hidden units, {last['epoch']} epochs: "
-        f"{candidates(result)} end with parameters of the digest {' and '.join(digests)}. "
-        f"Gradients were clipped in {clipped} updates. Perplexity is {perplexity[grid]:.4f}, and "
-        f"in ordinary float64 {perplexity['no grid']:.4f}. The odds that two backends diverge in "
-        f"such a training, measured: 1 in {1 / probability:,.0f}."
+    text = (
+        f"Exact mode, {result['settings']['num_hiddens']} hidden units, {ends[0]['epoch']} epochs: "
+        f"{candidates(result)} end with parameters of the digest {' and '.join(digests)} and "
+        f"perplexity {ends[0]['perplexity']:.4f}."
     )
+    if certificate := result["certificate"]:
+        clipped, updates = certificate["clipped"], certificate["updates"]
+        text += f" Gradients were clipped in {clipped:,} of {updates:,} updates. "
+        text += certificate["sentence"]
+    return text
 
 
 def figure(records: Path, path: Path) -> None:

@@ -1,6 +1,5 @@
 """The site's page on the equality of the numbers, made from records."""
 
-import json
 import tempfile
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +23,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
     exact = records.read_exact(folder / "exact.json")
     backends = list(dict.fromkeys(run["backend"] for run in exact["runs"]))
-    odds = json.loads((folder / "odds.json").read_text(encoding="utf-8"))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends})
     float32, models = {}, set()
@@ -81,15 +79,17 @@ Digests are equal only where every bit of every parameter is.
 
 `rnn-scratch check --exact numpy torch` does the same on your machine, with 50 epochs.
 
-## The odds of divergence
+## How close it was
 
 Two values that are close together round to different multiples when the midpoint of two multiples
-lies between them. The expected number of such events was measured by computing every gradient of a
-whole training in NumPy and in PyTorch: it is the sum of the differences, divided by the grid. A
-coarser grid makes them rarer. With this grid the training is as good as without; with a much coarser
-one, steps would be rounded to zero where the learning rate is small.
+lies between them, so exact mode could fail. Whether it was close can be told after every training.
+The NumPy backend's steps show how near one came to such a midpoint, among all parameters in all
+updates. The steps of all models, compared in several epochs from first to last, show by how much
+frameworks differ. `check --exact` ends with both figures and with their ratio, a safety factor. If
+models diverge, it trains two of them once more to name the first update and element that differ.
 
-{records.markdown(_odds(odds))}
+A coarser grid would keep more distance. With this one the training is as good as without; with a
+much coarser one, steps would be rounded to zero where the learning rate is small.
 
 {records.exact(folder)}
 """  # noqa: E501 - lines are as long as the values in them
@@ -124,28 +124,9 @@ def _digests(exact: dict[str, Any]) -> Cells:
     return [head, *rows]
 
 
-def _odds(odds: dict[str, Any]) -> Cells:
-    perplexity = odds["perplexity after the last epoch"]
-    rows = [
-        [
-            _superscript(grid),
-            f"1 in {1 / expected:,.0f}",
-            f"{perplexity[grid]:.4f}" if grid in perplexity else "",
-        ]
-        for grid, expected in odds[records.DIVERGENCES].items()
-    ]
-    rows.append(["none", "", f"{perplexity['no grid']:.4f}"])
-    return [["grid", "odds that two backends diverge", "perplexity after 500 epochs"], *rows]
-
-
 def _power() -> str:
-    return _superscript(f"2**-{round(-np.log2(GRID))}")
-
-
-def _superscript(power: str) -> str:
-    # "2**-16" as it is printed.
-    base, exponent = power.split("**")
-    return base + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    exponent = str(round(np.log2(GRID)))
+    return "2" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _draw_float64(differences: dict[str, list[float]]) -> bytes:

@@ -1,5 +1,6 @@
 """The command `check`: compares backends with the reference, in tables or as JSON."""
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import checks
+from ..check import checks, exact_mode
 from ..check.cases import Row
+from ..check.certificate import Sample
+from ..check.exact_mode import Run
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..settings import make, option_of
@@ -43,7 +46,7 @@ EPOCHS = 50  # in exact mode
     show_default=True,
     help="With --exact: epochs between two digests.",
 )
-@settings_options(num_epochs=EPOCHS)
+@settings_options(num_epochs=EPOCHS, cell="all; with --exact: rnn")
 def check(
     backends: Sequence[str],
     models: Sequence[str],
@@ -59,10 +62,13 @@ def check(
     """Compare backends with the NumPy reference, piece by piece; NumPy itself with recorded values.
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
-    epochs), and compare their parameters to the last bit. The exit code is 1 if anything differs.
+    epochs), and compare their parameters to the last bit: either they are equal, and it says how
+    close they came to diverging, or it names the first update and element that differ. The exit
+    code is 1 if anything differs.
     """
     settings = settings_from(options, no_clip)
     exact = settings.pop("exact", False)
+    cells = [settings.pop("cell")] if "cell" in settings and not exact else []
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         stray = stray.replace("--theta", "--no-clip") if no_clip else stray
@@ -73,22 +79,30 @@ def check(
         equal = compare_digests(backends, models, device, settings, corpus, text, every, as_json)
     else:
         models = list(dict.fromkeys(models)) or VARIANTS
-        equal = compare_pieces(backends, models, device, all_rows, as_json)
+        equal = compare_pieces(backends, models, device, cells, all_rows, as_json)
     sys.exit(0 if equal else 1)
 
 
 def compare_pieces(
-    names: Sequence[str], models: Sequence[str], device: str, all_rows: bool, as_json: bool
+    names: Sequence[str],
+    models: Sequence[str],
+    device: str,
+    cells: Sequence[str],
+    all_rows: bool,
+    as_json: bool,
 ) -> bool:
-    """Compare each backend's models with the reference; whether all is within what is allowed."""
+    """Compare each backend's models with the reference; whether all is within what is allowed.
+
+    Without names of cells, with all of them.
+    """
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = display.console(stderr=as_json)
     answers: list[dict[str, Any]] = []
     for name in _backends(names, screen, as_json):
         for model in models:
-            title = f"{name}, {model}"
+            title = ", ".join((name, model, *cells))
             with screen.status(f"checking {title} ..."):
-                rows = list(checks.rows(name, model, device))
+                rows = list(checks.rows(name, model, device, cells))
             answers += [
                 {"backend": name, "model": model, **row._asdict(), "passed": row.passed}
                 for row in rows
@@ -116,42 +130,41 @@ def compare_digests(
     report = training.Report() if as_json else display.Lines(screen)
     settings = make({**values, "exact": True})
     content = api.find_text(corpus, text, report)
-    runs: list[dict[str, Any]] = []
-    for name in _backends(names, screen, as_json):
-        for model in models:
-            rows: list[dict[str, Any]] = []
-            run = {"backend": name, "model": model, "outcome": "trained", "reason": ""}
-            title = f"{name}, {model}"
-            with screen.status(f"training {title} ...") as status:
-                try:
-                    for row in checks.digests(name, model, device, settings, content, every):
-                        if "not offered" in row:
-                            run |= {"outcome": "not offered", "reason": row["not offered"]}
-                            break
-                        rows.append(row)
-                        epoch = f"epoch {row['epoch']}/{settings.num_epochs}"
-                        status.update(f"training {title}: {epoch}")
-                except RNNScratchError as error:
-                    run |= {"outcome": "failed", "reason": str(error)}
-            runs.append({**run, "digests": rows})
-    trained = [run for run in runs if run["digests"]]
-    different = {json.dumps([row["digest"] for row in run["digests"]]) for run in trained}
-    equal = len(different) == 1 and all(run["outcome"] != "failed" for run in runs)
+    runs: list[Run] = []
+    sample = Sample()
+    backends = _backends(names, screen, as_json)
+    with screen.status("") as status:
+
+        def progress(run: Run, epoch: int) -> None:
+            status.update(f"training {run.title}: epoch {epoch}/{settings.num_epochs}")
+
+        for name, model in itertools.product(backends, models):
+            status.update(f"training {name}, {model} ...")
+            runs.append(exact_mode.train(name, model, device, settings, content, sample, progress))
+        first = exact_mode.first_difference(runs)
+        divergence = first and exact_mode.locate(*first, device, settings, content, progress)
+    certificate = exact_mode.certificate(runs, sample, divergence)
+    trained = [run for run in runs if run.epochs]
+    complete = bool(trained) and all(run.outcome != "failed" for run in runs)
+    equal = complete and divergence is None
+    shown = sorted({*range(0, settings.num_epochs, every), settings.num_epochs})
     if as_json:
         answer = {
             "settings": settings.__dict__,
             "text": content.sha256,
-            "runs": runs,
+            "runs": [run.record(shown) for run in runs],
             "equal": equal,
+            "certificate": certificate,
         }
         print(json.dumps(answer, indent=2))
         return equal
-    screen.print(_digest_table(trained))
+    screen.print(_digest_table(trained, shown))
     for run in runs:
-        if run["reason"]:
-            line = f"{_title(run)}: {run['outcome']}: {run['reason']}"
-            screen.print(line, soft_wrap=True)
-    screen.print(_verdict(trained, equal), soft_wrap=True)
+        if run.reason:
+            screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
+    screen.print(_verdict(trained, complete, equal), soft_wrap=True)
+    if certificate["sentence"]:
+        screen.print(certificate["sentence"], soft_wrap=True)
     return equal
 
 
@@ -198,27 +211,26 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 
-def _digest_table(runs: Sequence[dict[str, Any]]) -> Table:
-    table = Table("epoch", "perplexity", *map(_title, runs), "", box=None)
-    longest: list[dict[str, Any]] = max((run["digests"] for run in runs), key=len, default=[])
-    for number, row in enumerate(longest):
-        cells = [
-            run["digests"][number]["digest"] if number < len(run["digests"]) else "" for run in runs
-        ]
-        perplexity = display.format_perplexity(row["perplexity"]) if row["epoch"] else ""
-        same = "equal" if len(set(cells)) == 1 else "DIFFERENT"
-        table.add_row(str(row["epoch"]), perplexity, *cells, same)
+def _digest_table(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
+    table = Table("epoch", "perplexity", *(run.title for run in runs), "", box=None)
+    for epoch in epochs:
+        rows = [run.epochs[epoch] if epoch < len(run.epochs) else None for run in runs]
+        digests = [row["digest"] if row else "" for row in rows]
+        perplexities = [row["perplexity"] for row in rows if row]
+        if perplexities:
+            perplexity = display.format_perplexity(perplexities[0]) if epoch else ""
+            same = "equal" if len(set(digests)) == 1 else "DIFFERENT"
+            table.add_row(str(epoch), perplexity, *digests, same)
     return table
 
 
-def _verdict(runs: Sequence[dict[str, Any]], equal: bool) -> str:
+def _verdict(runs: Sequence[Run], complete: bool, equal: bool) -> str:
+    if not runs:
+        return "No model was trained."
+    if not complete:
+        return "Not every model could be trained."
     if not equal:
         return "The parameters are not equal to the last bit in all of them."
     if len(runs) == 1:
         return "Only one model was trained: there is nothing to compare it with."
-    return f"{', '.join(map(_title, runs))}: the same parameters to the last bit."
-
-
-def _title(run: dict[str, Any]) -> str:
-    name, model = run["backend"], run["model"]
-    return name if model == VARIANTS[0] else f"{name} ({model})"
+    return f"{', '.join(run.title for run in runs)}: the same parameters to the last bit."
