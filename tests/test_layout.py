@@ -17,7 +17,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # Each module or folder may import from those before it, and from its own folder.
 ORDER = (
     ("contract",),
-    ("chance", "exact"),
+    ("chance", "exact", "gates"),
     ("settings", "initial"),
     ("system",),
     ("registry",),

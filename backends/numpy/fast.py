@@ -8,7 +8,7 @@ the time with it, with 64 and with 512 hidden units (B 32, T 35, V 28, float32, 
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.initial import join_gates, split_gates
+from rnn_scratch.gates import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, rows_of

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import bind
-from rnn_scratch.initial import join_gates, split_gates
+from rnn_scratch.gates import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import GRU, LSTM, GRUAfter, activation, by_columns, slope

@@ -51,7 +51,7 @@ def train_minibatch(case: Case) -> Iterator[Row]:
 def train_epoch(case: Case) -> Iterator[Row]:
     """Parameters after 1, 10 and 100 updates, losses and state, in both ways of sampling."""
     tokens, arrays = built_in_text(case.embedding, case.options.cell)
-    milestones = UPDATES[:2] if case.short else UPDATES
+    milestones: tuple[int, ...] = UPDATES[:2] if case.short else UPDATES
     if (case.options.dtype, case.options.activation) == ("float32", "relu"):
         milestones = UPDATES[:1]  # nothing limits the states, and float32's errors grow with them
     for settings in (SEQUENTIAL, RANDOM):
