@@ -2,11 +2,12 @@
 
 import concurrent.futures
 import functools
+import shutil
 import signal
 
 import hypothesis
 import pytest
-from helpers import other_packages
+from helpers import CLONE, other_packages
 from tools.two_devices import source_files
 
 from rnn_scratch import registry
@@ -110,6 +111,17 @@ def two_devices(tmp_path):
     for name, text in source_files().items():
         (tmp_path / "two_rnn" / name).write_text(text, encoding="utf-8")
     return {**env, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the code, laid out as in a clone, which Python finds first when it runs there."""
+    clone = tmp_path / "clone"
+    for folder in ("rnn_scratch", "backends"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CLONE / folder, clone / folder, ignore=ignored)
+    (clone / "rnn_scratch" / "backends").symlink_to(clone / "backends")
+    return clone
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,17 +88,6 @@ answers["sizes"] = {name: float(abs(grad).max()) for name, grad in grads.items()
 def perplexity_before(name):
     """The perplexity of the short training with the code as it is."""
     return rnn_scratch.train(name, **SHORT).perplexity
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the code, laid out as in a clone, which Python finds first when it runs there."""
-    clone = tmp_path / "clone"
-    for folder in ("rnn_scratch", "backends"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CLONE / folder, clone / folder, ignore=ignored)
-    (clone / "rnn_scratch" / "backends").symlink_to(clone / "backends")
-    return clone
 
 
 def run(copy, name, *programs):

@@ -8,7 +8,7 @@ the time with it, with 64 and with 512 hidden units (B 32, T 35, V 28, float32, 
 import torch
 from torch.nn import functional as F
 
-from rnn_scratch.contract import bind
+from rnn_scratch.contract import RNNScratchError, bind
 from rnn_scratch.gates import join_gates, split_gates
 
 from . import machine, scratch
@@ -93,6 +93,10 @@ CELLS = {"rnn": Recurrence.apply, "gru": GRU.apply, "gru-after": GRUAfter.apply,
 
 def build(arrays, options):
     """The optimized model, with parameters that start at these arrays."""
+    if options.cell not in CELLS:
+        raise RNNScratchError(
+            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+        )
 
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options.gates)

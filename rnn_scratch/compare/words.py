@@ -142,6 +142,7 @@ def setting_lines(record: Record) -> list[str]:
     return [
         f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}",
         f"device: {_devices(record)}; {settings['dtype']}{tf32}; {threads}",
+        f"cell {settings.get('cell', 'rnn')}; "
         f"B {settings['batch_size']}, T {settings['num_steps']}, H {settings['num_hiddens']}, "
         f"V {record['text']['vocabulary']}; {settings['sampling']} sampling of "
         f"{record['text']['train_tokens']:,} characters of {record['text']['corpus']}; "
@@ -191,9 +192,10 @@ def how_measured(record: Record) -> list[str]:
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
         "what changes from process to process, not what changes from one hour to the next: for "
         "that, compare again with --against.",
-        "The limit is the speed of a training that does nothing but the matrix products with W_hh "
-        "that it cannot do without, (B, H) by (H, H) for each step forward and backward and "
-        "(T·B, H) by (H, H) once, timed in the same process in turns. The best limit is that of "
+        "The limit is the speed of a training that does nothing but the matrix products with the "
+        "recurrent weights that it cannot do without: for each step those of the cell, forward and "
+        "backward, and once that for their gradient, timed in the same process in turns. The best "
+        "limit is that of "
         "the framework that multiplies fastest here. A framework can exceed its own limit where "
         "it computes several products at a time.",
         "Import is the time that the framework adds to a Python that has NumPy; the first "

@@ -1,0 +1,97 @@
+"""A cell that the project does not have: one declaration and a function per backend are enough."""
+
+import json
+
+import pytest
+from helpers import assert_same, environment, options, there
+from safetensors.numpy import load_file
+
+DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
+# The minimal gated unit: one gate, which forgets and resets.
+CELL = '''
+
+def mgu(x, state, params, options):
+    """A minimal gated unit."""
+    (H,) = state
+    f = gate(x, H, "f", params)
+    new = activation(x @ params["W_xh"] + (f * H) @ params["W_hh"] + params["b_h"], options)
+    return ((1 - f) * H + f * new,)
+'''
+BACKWARD = '''
+
+def mgu_back(d_after, after, x, before, params, options):
+    """Its backward pass."""
+    (d_H,), (H,) = d_after, before
+    f = gate(x, H, "f", params)
+    new = activation(x @ params["W_xh"] + (f * H) @ params["W_hh"] + params["b_h"], options)
+    d_x_h, d_fH, grads_h = linear_back(d_H * f * slope(new, options), x, f * H, "h", params)
+    d_f = (d_H * (new - H) + d_fH * H) * f * (1 - f)
+    d_x_f, d_H_f, grads_f = linear_back(d_f, x, H, "f", params)
+    return d_x_h + d_x_f, (d_H * (1 - f) + d_fH * f + d_H_f,), grads_h | grads_f
+'''
+TABLE, TABLE_BACK = "\n\nCELLS = {", "\nCELLS_BACK = {"
+SMALL = options(
+    text="long.txt", cell="mgu", num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400
+)
+
+
+@pytest.fixture
+def run(copy, backend_names):
+    """A function that runs a command in a copy of the project that has the new cell."""
+    contract = copy / "rnn_scratch" / "contract.py"
+    replace(contract, "CELLS = {\n", DECLARATION)
+    for path in copy.glob("backends/*/scratch.py"):
+        backward = BACKWARD if path.parent.name == "numpy" else ""
+        replace(path, TABLE, f'{CELL}{backward}{TABLE}"mgu": mgu, ')
+        if backward:
+            replace(path, TABLE_BACK, f'{TABLE_BACK}"mgu": mgu_back, ')
+    (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
+    env = environment(PYTHONPATH=copy, OMP_NUM_THREADS=1)
+
+    def command(*arguments):
+        done = there(*arguments, env=env, cwd=copy)
+        assert done.code == 0, done
+        return done.out
+
+    return command
+
+
+def parameters(run):
+    # Not by the project's own reader, which does not know this cell.
+    return load_file(run / "checkpoint.safetensors")
+
+
+def replace(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_it_trains_resumes_and_predicts(run, copy, backend_name):
+    for folder, epochs in (("whole", 4), ("half", 2)):
+        run("train", "--backend", backend_name, "--run", folder, "--epochs", epochs, *SMALL)
+    run("train", "--resume", "half", "--epochs", 4)
+    assert_same(parameters(copy / "half"), parameters(copy / "whole"))
+    assert set(parameters(copy / "half")) > {"W_xf", "W_hf", "b_f"}
+    text = run("predict", "whole", "--prefix", "it was ", "--length", 9)
+    assert len(text.strip("\n")) == len("it was ") + 9
+
+
+def test_it_is_checked_and_compared(run, copy, backend_names):
+    rows = json.loads(run("check", *backend_names, "--cell", "mgu", "--json"))
+    for name in backend_names:
+        own = [row for row in rows if row["backend"] == name and " mgu " in row["case"]]
+        pieces = {row["piece"] for row in own if row["model"] == "scratch"}
+        assert {"step", "forward", "gradients", "train_epoch", "predict"} <= pieces
+        assert {row["offered"] for row in own if row["model"] == "fast"} == {False}
+    exact = ("--exact", "--epochs", 2, "--json", *SMALL)
+    assert json.loads(run("check", *backend_names, *exact))["equal"]
+    run("compare", "--backends", ",".join(backend_names), "--models", "scratch,fast",
+        "--epochs", 1, "--repeats", 1, "--output", "out", *SMALL)  # fmt: skip
+    record = json.loads((copy / "out" / "comparison.json").read_text(encoding="utf-8"))
+    states = {(c["backend"], c["model"]): c["state"] for c in record["candidates"]}
+    assert states == {
+        (name, model): "measured" if model == "scratch" else "not offered"
+        for name in backend_names
+        for model in ("scratch", "fast")
+    }
