@@ -9,36 +9,42 @@ from functools import partial
 
 import tensorflow as tf
 
-from rnn_scratch.contract import Model
+from rnn_scratch.contract import Model, RNNScratchError
+from rnn_scratch.gates import join_gates, split_gates
 
-from . import scratch
-from .machine import to_arrays
+from . import machine, scratch
+from .gated import flatten, gru, gru_after, lstm, slope
 from .products import product, split
 from .scratch import activation
 
 
+def params(arrays, options):
+    """The parameters of ``scratch``, all gates side by side."""
+    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
+    return scratch.params(join_gates(arrays, options.gates), options)
+
+
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    (H,) = state
-    inputs = rows(tf.transpose(tokens), params)
-    hiddens = recurrence(inputs, H, params["W_hh"], options)  # (T, B, H)
+    loop, inputs = CELLS[options.cell], rows(tf.transpose(tokens), params)  # (T, B, G*H)
+    hiddens, *state = loop(inputs, *state, params["W_h"], options)  # (T, B, H)
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.21, 1.08.
     outputs = flatten(hiddens)  # (T*B, H)
-    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)
+    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1], *state)
 
 
 def rows(tokens, params):
-    """Rows of W_xh, or of W_e W_xh, for the tokens, and b_h added: tokens (...) to (..., H)."""
+    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
     # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
     # Gain: 0.98, 1.00.
-    W_xh, b_h = params["W_xh"], params["b_h"]
+    W_x, b = params["W_x"], params["b"]
     if tokens.shape.num_elements() < params["b_q"].shape[0]:  # a step of generating text
-        embedded = tf.tensordot(gather(params["W_e"], tokens), W_xh, 1) if "W_e" in params else None
-        return (gather(W_xh, tokens) if embedded is None else embedded) + b_h
+        embedded = tf.tensordot(gather(params["W_e"], tokens), W_x, 1) if "W_e" in params else None
+        return (gather(W_x, tokens) if embedded is None else embedded) + b
     # Bias in the table: it is added to V rows instead of T*B.
     # Gain: 1.01, 1.02.
-    return gather((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens)
+    return gather((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens)
 
 
 @tf.custom_gradient
@@ -57,18 +63,18 @@ def gather(table, tokens):
     return tf.gather(table, tokens), backward
 
 
-def recurrence(inputs, H, W_hh, options):
-    """The loop over time: inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H)."""
+def recurrence(inputs, H, W_h, options):
+    """The loop over time of `rnn`: inputs (T, B, H) and H (B, H) to hidden states (T, B, H)."""
 
-    # Hand-written backward pass: the tape would compute a product for W_hh at every time step.
+    # Hand-written backward pass: the tape would compute a product for W_h at every time step.
     # Gain: 1.01, 1.32.
     @tf.custom_gradient
-    def loop(inputs, H, W_hh):
+    def loop(inputs, H, W_h):
         # Column blocks: TensorFlow computes a product (B, H) @ (H, H) on one thread, and products
         # with blocks of the matrix on one thread each. In a single step, when text is generated,
         # splitting costs more than it gains.
         # Gain with 2 threads: 1.05, 1.13.
-        blocks = split(W_hh, options.device) if inputs.shape[0] > 1 else [W_hh]
+        blocks = split(W_h, options.device) if inputs.shape[0] > 1 else [W_h]
         hiddens = [H]
         for x in tf.unstack(inputs):
             hiddens.append(activation(x + product(hiddens[-1], blocks), options))  # (B, H)
@@ -79,7 +85,7 @@ def recurrence(inputs, H, W_hh, options):
             # Transposed once: the compiler would merge tf.transpose into each of the T products,
             # and products with a transposed matrix are slower; it leaves tf.einsum as it is.
             # Gain: 1.03, 1.11.
-            blocks = split(tf.einsum("ij->ji", W_hh), options.device)
+            blocks = split(tf.einsum("ij->ji", W_h), options.device)
             ds, slopes = tf.unstack(d_hiddens), tf.unstack(slope(hiddens[1:], options))
             dz = [ds[-1] * slopes[-1]]
             for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
@@ -92,22 +98,22 @@ def recurrence(inputs, H, W_hh, options):
 
         return hiddens[1:], backward
 
-    return loop(inputs, H, tf.convert_to_tensor(W_hh))
+    return (loop(inputs, H, tf.convert_to_tensor(W_h)),)
 
 
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else tf.cast(h > 0, h.dtype)
-
-
-def flatten(x):
-    """All time steps below one another: (T, B, H) to (T*B, H)."""
-    return tf.reshape(x, (-1, x.shape[-1]))
+CELLS = {"rnn": recurrence, "gru": gru, "gru-after": gru_after, "lstm": lstm}
 
 
 def build(arrays, options):
     """The optimized model, with parameters that start at these arrays."""
-    tensors = scratch.params(arrays, options)
+    if options.cell not in CELLS:
+        raise RNNScratchError(
+            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+        )
+    tensors = params(arrays, options)
+
+    def to_arrays(params):
+        return split_gates(machine.to_arrays(params), options.gates)
 
     # Graphs: compiled, so that a step of generating text is one call of TensorFlow instead of one
     # for each operation. Only tokens and state are arguments, as TensorFlow looks at every tensor

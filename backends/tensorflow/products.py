@@ -9,7 +9,7 @@ from rnn_scratch.system import host
 
 def split(W, device):
     """The matrix as blocks of its columns: one for each thread that computes on the device."""
-    # TensorFlow computes a product (B, H) @ (H, H) on one thread. The products with blocks of the
+    # TensorFlow computes a product (B, H) @ (H, G*H) on one thread. Those with blocks of the
     # matrix do not wait for each other, so that each can have a thread of its own.
     columns = W.shape[1]
     number = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
