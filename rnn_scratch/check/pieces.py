@@ -16,7 +16,7 @@ from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, State, Tensor
 from ..exact import GRID
 from ..initial import initial
 from . import hardware
-from .cases import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, make_case, not_offered
+from .cases import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, fact, make_case, not_offered
 from .signatures import signatures
 from .whole import LR, evaluate, predict, train_epoch, train_minibatch
 
@@ -99,10 +99,12 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def state(case: Case) -> Iterator[Row]:
-    """The first state is zeros."""
+    """The first state is zeros, in as many tensors as the cell has."""
     model, candidate = case.models(case.arrays)
     expected = model.state(B)
     actual = case.state_arrays(case.backend.scratch.state(B, case.options))
+    right, otherwise = len(actual) == case.options.num_states, f"{len(actual)} tensors"
+    yield fact("state", "number of tensors", case.label, right, otherwise)
     yield case.row("state", "zeros", expected, actual, 0)
     yield case.row("state", "of the model", expected, case.state_arrays(candidate.state(B)), 0)
 

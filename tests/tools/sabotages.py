@@ -99,7 +99,7 @@ SABOTAGES = [
     Sabotage("the last loss only", "train_epoch", "losses",
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
     Sabotage("a state of ones", "state", "zeros",
-             everywhere("zeros((batch_size", "ones((batch_size")),
+             everywhere(".zeros(shape,", ".ones(shape,")),
     Sabotage("one vector for all characters", "encode", "vectors", {
         **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
         "numpy": (")[tokens]", ")[tokens * 0]"),
@@ -138,7 +138,7 @@ SABOTAGES = [
         ),
     }),
     Sabotage("slope of ReLU at 0 is 1", "gradients", "", {
-        "numpy": ("else H > 0)", "else H >= 0)"),
+        "numpy": ("(h > 0)", "(h >= 0)"),
         "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
         "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
         "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
@@ -146,47 +146,92 @@ SABOTAGES = [
 
     # NumPy's hand-written backward pass.
     Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
-        "numpy": ("1 - H * H if", "1 - np.arctanh(H) ** 2 if"),
+        "numpy": ("1 - h * h if", "1 - np.arctanh(h) ** 2 if"),
     }),
     Sabotage("bias gradient missing", "gradients", "b_h", {
-        "numpy": ('"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])'),
+        "numpy": ('f"b_{gate}": dz.sum(0)', 'f"b_{gate}": np.zeros_like(params["b_h"])'),
     }),
     Sabotage("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", {
-        "numpy": ('(dz @ params["W_hh"].T,)', '(dz @ params["W_hh"],)'),
+        "numpy": ('dz @ params[f"W_h{gate}"].T', 'dz @ params[f"W_h{gate}"]'),
     }),
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
     }, only=("rnn", "tanh", 3)),
 
+    # The gated cells.
+    Sabotage("gates swapped", "step", "logits", everywhere(
+        'for name in "zr")', 'for name in "rz")'), only=("gru", "tanh", 0)),
+    Sabotage("reset after the product instead of before", "step", "logits", everywhere(
+        '(r * H) @ params["W_hh"]', 'r * (H @ params["W_hh"])'), only=("gru", "tanh", 0)),
+    Sabotage("reset before the product instead of after", "step", "logits", everywhere(
+        'r * (H @ params["W_hh"])', '(r * H) @ params["W_hh"]'), only=("gru-after", "tanh", 0)),
+    Sabotage("only one state of two", "state", "number of tensors", everywhere(
+        "range(options.num_states)", "range(1)"), only=("lstm", "tanh", 0)),
+    Sabotage("cell state dropped", "step", "logits", everywhere(
+        "C = f * C + i * new", "C = i * new"), only=("lstm", "tanh", 0)),
+    Sabotage("cell state not carried", "step", "state", everywhere(
+        "return o * activation(C, options), C",
+        "return o * activation(C, options), state[1]"), only=("lstm", "tanh", 0)),
+    Sabotage("states in the wrong order", "step", "logits", everywhere(
+        "return o * activation(C, options), C",
+        "return C, o * activation(C, options)"), only=("lstm", "tanh", 0)),
+    Sabotage("gradient of the forget gate missing", "gradients", "W_x", {
+        "numpy": ('"f": d_f', '"f": 0 * d_f'),
+    }, only=("lstm", "tanh", 0)),
+    Sabotage("gradient through the reset gate missing", "gradients", "W_x", {
+        "numpy": ("linear_back(d_rH * H * r", "linear_back(0 * d_rH * H * r"),
+    }, only=("gru", "tanh", 0)),
+    Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", {
+        "numpy": ("linear_back(d_new * product * r", "linear_back(d_new * r"),
+    }, only=("gru-after", "tanh", 0)),
+
     # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
-        '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h',
-        '(params["W_e"] @ W_xh if "W_e" in params else W_xh) + 0',
+        '(params["W_e"] @ W_x if "W_e" in params else W_x) + b',
+        '(params["W_e"] @ W_x if "W_e" in params else W_x) + 0',
     ), "fast.py", "fast"),
     Sabotage("input bias left out of a step of generating text", "forward", "one token", {
-        **everywhere("if embedded is None else embedded) + b_h",
+        **everywhere("if embedded is None else embedded) + b",
                      "if embedded is None else embedded) + 0"),
-        "numpy": ("else W_xh[tokens]) + b_h", "else W_xh[tokens]) + 0"),
+        "numpy": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
     }, "fast.py", "fast"),
     Sabotage("W_hh not transposed in the backward pass", "gradients", "W_xh", {
-        "numpy": ('dz[t + 1] @ params["W_hh"].T', 'dz[t + 1] @ params["W_hh"]'),
-        "torch": ("dz[t + 1], W_hh.T", "dz[t + 1], W_hh"),
-        "tensorflow": ('tf.einsum("ij->ji", W_hh)', "W_hh"),
-        "mxnet": ("product(dz[-1], W_hh)", "product(dz[-1], W_hh.T)"),
+        "numpy": ("dz[t + 1] @ W_h.T", "dz[t + 1] @ W_h"),
+        "torch": ("dz[t + 1], W_h.T", "dz[t + 1], W_h"),
+        "tensorflow": ('tf.einsum("ij->ji", W_h)', "W_h"),
+        "mxnet": ("product(dz[-1], W_h)", "product(dz[-1], W_h.T)"),
     }, "fast.py", "fast"),
     Sabotage("first step left out of the gradient of W_hh", "gradients", "W_hh", {
-        "numpy": ('"W_hh": before.T @ dz', '"W_hh": before[B:].T @ dz[B:]'),
-        "torch": ("d_W_hh += H.T @ dz[0]", "pass"),
+        "numpy": ("rows_of(before).T @ rows_of(dz)", "rows_of(before[1:]).T @ rows_of(dz[1:])"),
+        "torch": ("d_W_h += H.T @ dz[0]", "pass"),
         "tensorflow": ("flatten(hiddens[:-1]), split(flatten(dz),",
                        "flatten(hiddens[1:-1]), split(flatten(dz[1:]),"),
         "mxnet": ("outer(before, dz)", "outer(before[len(H) :], dz[len(H) :])"),
     }, "fast.py", "fast"),
     Sabotage("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
-        "numpy": ("(h > 0)", "(h >= 0)"),
         "torch": ("(h > 0)", "(h >= 0)"),
         "tensorflow": ("h > 0,", "h >= 0,"),
         "mxnet": ("np.sign(h)", "(h >= 0)"),
-    }, "fast.py", "fast", ("rnn", "relu", 0)),
+    }, "gated.py", "fast", ("rnn", "relu", 0)),
+    Sabotage("weights of the gates in another order", "params", "values", everywhere(
+        "join_gates(arrays, options.gates)", "join_gates(arrays, options.gates[::-1])"),
+        "fast.py", "fast", ("lstm", "tanh", 0)),
+    Sabotage("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
+        "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
+        "torch": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
+        "tensorflow": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
+        "mxnet": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
+    }, "gated.py", "fast", ("lstm", "tanh", 0)),
+    Sabotage("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
+             everywhere("before * r * (1 - r)", "before * 0 * r * (1 - r)"),
+             "gated.py", "fast", ("gru", "tanh", 0)),
+    Sabotage("product left out of the reset gate's gradient in the optimized model", "gradients",
+             "W_x", {
+        "numpy": ("d_new * products[:, :, 2 * size :] * r", "d_new * r"),
+        "torch": ("to_new * products[:, :, 2 * size :] * r", "to_new * r"),
+        "tensorflow": ("to_new * products * r", "to_new * r"),
+        "mxnet": ("to_new * products * r", "to_new * r"),
+    }, "gated.py", "fast", ("gru-after", "tanh", 0)),
     Sabotage("rows of a large vocabulary not summed", "gradients", "with 131 characters", {
         "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
     }, "fast.py", "fast"),
