@@ -16,7 +16,7 @@ from rnn_scratch import api, exact, registry
 from rnn_scratch.check.certificate import sentence
 from rnn_scratch.check.whole import built_in_text
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import VARIANTS, Options, RNNScratchError, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Options, RNNScratchError, Update
 from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.setup import Place, set_up
@@ -66,14 +66,17 @@ def test_every_backend_ends_with_the_same_bits(
     assert digest == references(15, sampling=sampling)
 
 
-@pytest.mark.parametrize("model", VARIANTS[1:])
-def test_every_variant_ends_with_the_same_bits(backend_name, device, tmp_path, model, references):
+@pytest.mark.parametrize("model", VARIANTS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_variant_of_every_cell_ends_with_the_same_bits(
+    backend_name, device, tmp_path, model, cell, references
+):
     skip_without(registry.load(backend_name), device, "float64")
     try:
-        digest = trained(backend_name, tmp_path / "run", 10, model=model, device=device)
+        digest = trained(backend_name, tmp_path / "run", 8, model=model, device=device, cell=cell)
     except registry.NotOffered:
-        pytest.skip(f"{backend_name} has no {model} model")
-    assert digest == references(10)
+        pytest.skip(f"{backend_name} has no {model} model of the cell {cell}")
+    assert digest == references(8, cell=cell)
 
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
@@ -94,17 +97,18 @@ def test_some_updates_of_this_training_are_clipped_and_others_are_not():
     assert 0.1 < np.mean(clipped) < 0.9
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_a_run_that_changes_its_backend_ends_with_the_same_bits(
-    backend_names, tmp_path, references
+    backend_names, tmp_path, cell, references
 ):
     # With four backends twelve pairs: each writes a checkpoint that each other one continues.
     for first in backend_names:
-        trained(first, tmp_path / first, 4)
+        trained(first, tmp_path / first, 4, cell=cell)
     for first, second in itertools.permutations(backend_names, 2):
         folder = tmp_path / f"{first}-{second}"
         shutil.copytree(tmp_path / first, folder)
         run = api.resume(folder, 8, backend=second)
-        assert exact.digest(run.arrays) == references(8), (first, second)
+        assert exact.digest(run.arrays) == references(8, cell=cell), (first, second)
         assert checkpoint.load(folder / checkpoint.FILE).epoch == 8
         assert [row.backend for row in run.history] == [first] * 4 + [second] * 4
 
