@@ -9,20 +9,32 @@ from mxnet import npx
 
 
 def product(h, W_T):
-    """h @ W, where `W_T` (H, H) is the transpose of W: h (B, H) to (B, H)."""
+    """h @ W, where `W_T` (K, H) is the transpose of W: h (B, H) to (B, K)."""
     # Transposed products: it computes W.T @ h.T, because oneDNN rearranges the weights before it
     # multiplies. With h, which is smaller, in the place of the weights that takes less time.
     # Gain: 0.95, 1.11.
-    return npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True).T
+    return transpose(npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True))
+
+
+def multiplier(W, times):
+    """The function from h (B, H) to h @ W, for this number of products with W (H, G*H)."""
+    if times == 1:  # transposing would cost more than it gains
+        return lambda h: h @ W
+    W_T = transpose(W)
+    return lambda h: product(h, W_T)
 
 
 def outer(x, y):
     """x.T @ y, the sum of N outer products: x (N, H), y (N, H) to (H, H)."""
-    # oneDNN products: faster than `@` on some processors, and as fast on others. The transposed
-    # copies are made by an operation for MXNet's older arrays, which is faster than the new one.
+    # oneDNN products: faster than `@` on some processors, and as fast on others.
     # Gain: 1.13, 1.10.
-    x, y = (mxnet.nd.transpose(z.as_nd_ndarray()).as_np_ndarray() for z in (x, y))
+    x, y = transpose(x), transpose(y)
     return npx.fully_connected(x, y, num_hidden=len(y), no_bias=True)
+
+
+def transpose(x):
+    """A transposed copy, made by an operation for MXNet's older arrays: it is faster than `.T`."""
+    return mxnet.nd.transpose(x.as_nd_ndarray()).as_np_ndarray()
 
 
 def affine(x, W, b):
@@ -37,3 +49,19 @@ def split(x, size):
     # Gain: 1.45, 1.50.
     parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)
     return [part.as_np_ndarray() for part in (parts if len(x) > size else [parts])]
+
+
+def columns(x, start, stop):
+    """The columns of x (N, K) from start to before stop."""
+    return mxnet.nd.slice_axis(x.as_nd_ndarray(), axis=1, begin=start, end=stop).as_np_ndarray()
+
+
+def chunk(x, number):
+    """The columns of x (N, number*H) in parts (N, H)."""
+    size = x.shape[1] // number
+    return [columns(x, i * size, (i + 1) * size) for i in range(number)]
+
+
+def join(*parts):
+    """Parts (N, H) side by side; np.concatenate takes ten times as long and more."""
+    return mxnet.nd.concat(*(part.as_nd_ndarray() for part in parts), dim=1).as_np_ndarray()
