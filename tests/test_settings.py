@@ -13,7 +13,7 @@ from rnn_scratch.settings import Settings, differences, make, option_of
 WHOLE = ["batch_size", "num_steps", "num_hiddens", "num_epochs"]
 FROM_ZERO = ["embedding", "max_tokens", "valid_tokens", "seed"]
 REAL = ["lr", "sigma", "theta"]
-NAMED = ["activation", "sampling", "normalize", "dtype"]
+NAMED = ["cell", "activation", "sampling", "normalize", "dtype"]
 
 
 def refused(**values):
@@ -31,6 +31,7 @@ def test_defaults_are_the_chapter_s():
         "batch_size": 32,
         "num_steps": 35,
         "num_hiddens": 512,
+        "cell": "rnn",
         "embedding": 0,
         "num_epochs": 500,
         "lr": 1.0,
