@@ -24,6 +24,7 @@ MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not 
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
 VARIANTS = ("scratch", "fast", "concise")
+CELLS = ("rnn", "gru", "gru-after", "lstm")
 RECORDS = {
     f"{backend}-{model}-{sampling}": (
         "--backend",
@@ -52,6 +53,19 @@ RECORDS = {
         "--threads",
         "1",
     )
+    for backend in BACKENDS
+} | {
+    f"{backend}-fast-{cell}": (
+        "--backend",
+        backend,
+        "--model",
+        "fast",
+        "--cell",
+        cell,
+        "--threads",
+        "1",
+    )
+    for cell in CELLS[1:]
     for backend in BACKENDS
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import rnn_scratch
-from rnn_scratch.contract import VARIANTS
+from rnn_scratch.contract import CELLS, VARIANTS
 from rnn_scratch.registry import OURS
 
 CORE = Path(rnn_scratch.__file__).parent
@@ -89,7 +89,7 @@ def test_every_module_and_folder_has_its_place_in_the_order():
     assert {room(path) for path in modules()} - {PACKAGE} == set(LEVEL)
 
 
-def test_the_noxfile_names_every_backend_and_variant():
+def test_the_noxfile_names_every_backend_variant_and_cell():
     # It cannot import the package, which is not installed where nox is.
     tree = ast.parse((REPOSITORY / "noxfile.py").read_text(encoding="utf-8"))
     values = {
@@ -99,6 +99,7 @@ def test_the_noxfile_names_every_backend_and_variant():
     }
     assert ast.literal_eval(values["BACKENDS"]) == OURS
     assert ast.literal_eval(values["VARIANTS"]) == VARIANTS
+    assert ast.literal_eval(values["CELLS"]) == tuple(CELLS)
     sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert sessions >= set(OURS)
 
