@@ -13,6 +13,14 @@ from rnn_scratch.contract import Options
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
+ROW = {
+    "name": "Bias in the table",
+    "num_hiddens": {"64": 1.234, "512": 1.0},
+    "what": "training",
+    "cell": "rnn",
+    "threads": 1,
+    "vocabulary": optimizations.V,
+}
 
 
 def cases(backend_name):
@@ -21,10 +29,10 @@ def cases(backend_name):
     return optimizations.CASES[backend_name]
 
 
-def gradients(backend, num_hiddens, vocabulary, num_steps, batch_size):
+def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     """Loss and gradients of `fast`, in float64."""
-    arrays = initial.initial(vocabulary, num_hiddens, 0.3, 0)
-    model = backend.fast.build(arrays, Options(num_hiddens, dtype="float64"))
+    arrays = initial.initial(vocabulary, num_hiddens, 0.3, 0, cell=cell)
+    model = backend.fast.build(arrays, Options(num_hiddens, cell, dtype="float64"))
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1))
     X, Y = (backend.machine.tensor(part.copy(), "cpu") for part in (tokens[:, :-1], tokens[:, 1:]))
     loss, grads, _ = backend.scratch.gradients(model, X, Y, model.state(batch_size))
@@ -37,12 +45,13 @@ def test_without_any_of_them_the_gradients_are_the_same(
 ):
     sizes = {**OURS, "vocabulary": vocabulary}
     own = cases(backend_name)
-    expected = gradients(backend, **sizes)
+    expected = {cell: gradients(backend, cell, **sizes) for cell in {case.cell for case in own}}
     for case in own:
-        results = gradients(optimizations.undone(backend, case, tmp_path), **sizes)
+        results = gradients(optimizations.undone(backend, case, tmp_path), case.cell, **sizes)
         for name, result in results.items():
+            where = f"{case.name}: {name}"
             np.testing.assert_allclose(
-                result, expected[name], rtol=0, atol=1e-14, err_msg=f"{case.name}: {name}"
+                result, expected[case.cell][name], rtol=0, atol=1e-14, err_msg=where
             )
 
 
@@ -53,26 +62,68 @@ def test_record_code_and_script_have_the_same_names_and_gains(backend, backend_n
     code = "\n".join(
         path.read_text(encoding="utf-8") for path in Path(backend.__file__).parent.glob("*.py")
     )
+    number = 0
     for row in rows:
-        # The comment with the name, and its last line.
-        comment = re.search(rf"# {row['name']}: .*\n(?: *# .*\n)*", code)
-        assert comment, row["name"]
-        assert comment.group().rstrip().endswith(optimizations.comment(row)), row["name"]
-    assert code.count("# Gain") == len(rows)
+        # The comments with the name, and their last lines.
+        comments = re.findall(rf" *# {row['name']}: .*\n(?: *# .*\n)*", code)
+        assert comments, row["name"]
+        for comment in comments:
+            assert comment.rstrip().endswith(optimizations.comment(row)), row["name"]
+        number += len(comments)
+    assert code.count("# Gain") == number
 
 
 def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
     file = tmp_path / "fast.py"
-    file.write_text(
-        "    # Bias in the table: it is\n    # added once.\n    # Gain: 9.00, 9.00.\n    x\n"
-    )
-    row = {
-        "name": "Bias in the table",
-        "num_hiddens": {"64": 1.234, "512": 1.0},
-        "what": "training",
-        "threads": 1,
-        "vocabulary": optimizations.V,
-    }
-    optimizations.annotate(tmp_path, [row])
-    expected = "    # Bias in the table: it is\n    # added once.\n    # Gain: 1.23, 1.00.\n    x\n"
-    assert file.read_text() == expected
+    text = "    # Bias in the table: it is\n    # added once.\n    # Gain: {}.\n    x\n"
+    file.write_text(text.format("9.00 with 64 hidden units, 9.00 with 512") + text.format(""))
+    optimizations.annotate(tmp_path, [ROW])
+    assert file.read_text() == 2 * text.format("1.23 with 64 hidden units, 1.00 with 512")
+
+
+def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
+    def place(**other):
+        return optimizations.comment({**ROW, **other}).split(":")[0]
+
+    assert place() == "# Gain"
+    assert place(what="generation") == "# Gain in generation"
+    assert place(threads=2) == "# Gain with 2 threads"
+    assert place(vocabulary=5000) == "# Gain with 5,000 characters"
+    assert place(cell="lstm", threads=2) == "# Gain (lstm) with 2 threads"
+
+
+def test_the_record_keeps_what_is_not_measured_again(tmp_path, monkeypatch):
+    def ask(function, name, threads, chosen, **others):
+        yield {"versions": {name: "2"}}
+        for one in chosen:
+            yield {**ROW, "name": one, "num_hiddens": {"64": 2, "512": 2}}
+
+    def some(*names):
+        return tuple(optimizations.Case(name, ()) for name in names)
+
+    monkeypatch.setattr(optimizations.processes, "ask", ask)
+    monkeypatch.setattr(optimizations, "annotate", lambda folder, rows: None)
+    monkeypatch.setattr(optimizations, "CASES", {"numpy": some("a", "b"), "torch": some("c")})
+    path = tmp_path / "record.json"
+
+    def measure(*what):
+        monkeypatch.setattr("sys.argv", ["", str(path), *what])
+        optimizations.main()
+        record = json.loads(path.read_text())
+        gains = {
+            name: {row["name"]: row["num_hiddens"]["64"] for row in rows}
+            for name, rows in record["backends"].items()
+        }
+        return record, gains
+
+    record, gains = measure()
+    assert gains == {"numpy": {"a": 2, "b": 2}, "torch": {"c": 2}}
+    for rows in record["backends"].values():
+        for row in rows:
+            row["num_hiddens"]["64"] = 1
+    path.write_text(json.dumps(record))
+    assert measure("numpy:b")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 1}}
+    assert measure("torch")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 2}}
+    # A row without an optimization goes.
+    monkeypatch.setattr(optimizations, "CASES", {"numpy": some("b"), "torch": some("c")})
+    assert measure("numpy")[1] == {"numpy": {"b": 2}, "torch": {"c": 2}}

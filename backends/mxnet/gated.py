@@ -111,9 +111,13 @@ def lstm(inputs, H, C, W_h, options):
     return np.concatenate(hiddens), hiddens[-1], cells[-1], *map(np.concatenate, zip(*gates))
 
 
+# Hand-written backward pass of gates: autograd would go back through every operation of the gates,
+# and compute a product for W_h, at every time step.
 @graph
 def lstm_back(d_hiddens, before, after, i, f, o, new, cells, outputs, H, C, W_h, options):
     """Its backward pass: the gradients before the activations, dz (T*B, 4H), and of W_h (H, 4H)."""
+    # Coefficients at once: they depend on the forward pass only, and a few operations for all time
+    # steps take less time than many small ones.
     to_z = join(
         new * i * (1 - i),
         cells * f * (1 - f),

@@ -1,8 +1,9 @@
 """The model of ``scratch``, optimized by hand.
 
 It computes the same numbers, up to rounding. Each optimization has a name, under which a comment
-below gives its reason and what it gains: the time of a training minibatch without it relative to
-the time with it, with 64 and with 512 hidden units (B 32, T 35, V 28, float32, one thread).
+here or in the modules beside it gives its reason and what it gains: the time of a training
+minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float32, one thread,
+unless it says otherwise).
 """
 
 import numpy as np

@@ -110,6 +110,8 @@ def gru_after(inputs, H, W_h, options):
 def lstm(inputs, H, C, W_h, options):
     """Inputs (T, B, 4H), H and C (B, H) to all hidden states (T, B, H), and the last C."""
 
+    # Hand-written backward pass of gates: the tape would go back through every operation of the
+    # gates, and compute a product for W_h, at every time step.
     @tf.custom_gradient
     def loop(inputs, H, C, W_h):
         """Compute the gates i, f, o, and c for the new values, and both states."""
@@ -128,6 +130,8 @@ def lstm(inputs, H, C, W_h, options):
         def backward(d_hiddens, d_C):
             """Compute dz, the gradient before the activations, from the last step to the first."""
             W = transposed(W_h, options)
+            # Coefficients at once: they depend on the forward pass only, and a few operations for
+            # all time steps take less time than many small ones.
             factors = (
                 f,
                 new * i * (1 - i),

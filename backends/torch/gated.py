@@ -121,6 +121,9 @@ class GRUAfter(torch.autograd.Function):
 class LSTM(torch.autograd.Function):
     """Inputs (T, B, 4H), H and C (B, H) to all hidden states (T, B, H), and the last C."""
 
+    # Hand-written backward pass of gates: autograd would go back through every operation of the
+    # gates, and compute a product for W_h, at every time step.
+
     @staticmethod
     def forward(ctx, inputs, H, C, W_h, options):
         """Compute the gates i, f, o, and c for the new values, and both states."""
@@ -145,6 +148,8 @@ class LSTM(torch.autograd.Function):
         gates, hiddens, cells, outputs, H, C, W_h = ctx.saved_tensors
         before = torch.cat((H[None], hiddens[:-1]))
         i, f, o, new = gates.chunk(4, 2)  # (T, B, H)
+        # Coefficients at once: they depend on the forward pass only, and a few operations for all
+        # time steps take less time than many small ones.
         dz = torch.stack(
             (
                 new * i * (1 - i),

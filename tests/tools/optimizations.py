@@ -1,9 +1,10 @@
-"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE [BACKEND ...]`.
+"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE [WHAT ...]`.
 
 Each is undone by itself, in a copy of the backend. The copy and the original take turns in one
 process; the gain is the median, over the turns, of the time without the optimization relative to
-the time with it. One thread, float32, the chapter's sizes, unless a Case says otherwise. The gains
-go into the record FILE and into the comments of the backends.
+the time with it. The cell rnn, one thread, float32, the chapter's sizes, unless a Case says
+otherwise. The gains go into the record FILE and into the comments of the backends. WHAT is the name
+of a backend, or BACKEND:OPTIMIZATION: only these are measured, and the record keeps the others.
 """
 
 import importlib
@@ -26,7 +27,7 @@ from rnn_scratch.system import host, processes
 
 B, T, V = 32, 35, 28
 SIZES = (64, 512)  # hidden units
-SECONDS, TURNS = 12.0, 7  # for each measurement: at least
+SECONDS, TURNS = 6.0, 7  # for each measurement: at least
 LARGE = 5000  # a vocabulary of Chinese, say
 COUNTER = count()
 
@@ -37,6 +38,7 @@ class Case(NamedTuple):
     name: str  # as in the comment in the backend's code
     changes: tuple[tuple[str, str, str], ...]  # file, text, the text in its place
     what: str = "training"  # or "generation"
+    cell: str = "rnn"  # "lstm" for what makes the gated cells faster
     threads: int = 1
     vocabulary: int = V
 
@@ -44,132 +46,195 @@ class Case(NamedTuple):
 NUMPY = (
     Case("Rows instead of products", (
         ("fast.py",
-         'return ((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)[tokens]',
-         'return np.eye(len(params["b_q"]), dtype=b_h.dtype)[tokens] @ (W_xh + b_h)'),
+         'return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]',
+         'return scratch.encode(tokens, {"b_q": params["b_q"]}) @ (W_x + b)'),
     )),
     Case("Bias in the table", (
         ("fast.py",
-         'return ((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)[tokens]',
-         "return W_xh[tokens] + b_h"),
+         'return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]',
+         "return W_x[tokens] + b"),
     )),
     Case("One output layer", (
-        ("fast.py", 'logits = after @ params["W_hq"] + params["b_q"]  # (T*B, V)',
-         'logits = np.concatenate([h @ params["W_hq"] + params["b_q"] for h in hiddens[1:]])'),
-        ("fast.py", '(d_logits @ params["W_hq"].T).reshape(T, B, H)',
-         '[d @ params["W_hq"].T for d in d_logits.reshape(T, B, -1)]'),
-    )),
-    Case("In place", (
-        ("fast.py", "dz[-1] *= d_after[-1]",
-         "slopes, dz = dz, np.empty_like(dz)\n    dz[-1] = slopes[-1] * d_after[-1]"),
-        ("fast.py", 'dz[t] *= d_after[t] + dz[t + 1] @ params["W_hh"].T',
-         'dz[t] = slopes[t] * (d_after[t] + dz[t + 1] @ params["W_hh"].T)'),
-        ("fast.py", "np.tanh(z, out=z)", "np.tanh(z)"),
+        ("fast.py", 'logits = outputs @ params["W_hq"] + params["b_q"]  # (T*B, V)',
+         'logits = np.concatenate([h @ params["W_hq"] + params["b_q"] for h in hiddens])'),
+        ("fast.py", '(d_logits @ params["W_hq"].T).reshape(hiddens.shape)',
+         'np.stack([d @ params["W_hq"].T for d in d_logits.reshape(len(hiddens), len(X), -1)])'),
     )),
     Case("One product per gradient", (
-        ("fast.py", '"W_hh": before.T @ dz,',
-         '"W_hh": sum(a.T @ b for a, b in zip(hiddens[:-1], dz.reshape(T, B, H))),'),
-        ("fast.py", '"W_hq": after.T @ d_logits,',
-         '"W_hq": sum(a.T @ b for a, b in zip(hiddens[1:], d_logits.reshape(T, B, -1))),'),
+        ("fast.py", "rows_of(before).T @ rows_of(dz)",
+         "sum(a.T @ b for a, b in zip(before, dz))"),
+        ("fast.py", '"W_hq": outputs.T @ d_logits,',
+         '"W_hq": sum(a.T @ b for a, b in '
+         "zip(hiddens, d_logits.reshape(len(hiddens), len(X), -1))),"),
     )),
     Case("Sums of sorted rows", (("fast.py", "if size <= 100:", "if True:"),), vocabulary=LARGE),
+    Case("Gates in one product", (
+        ("gated.py", "    h, c = H, C\n",
+         "    h, c, parts = H, C, [W.copy() for W in np.split(W_h, 4, 1)]\n"),
+        ("gated.py", "z = x + h @ W_h  # (B, 4H)",
+         "z = x + np.concatenate([h @ W for W in parts], 1)"),
+        ("gated.py", "    d_H, d_C = np.zeros_like(H), np.zeros_like(C)\n",
+         "    d_H, d_C = np.zeros_like(H), np.zeros_like(C)\n"
+         "    parts = [W.copy() for W in np.split(W_h, 4, 1)]\n"),
+        ("gated.py", "        d_H = dz[t].reshape(len(H), -1) @ W_h.T\n",
+         "        d_H = dz[t, :, 0] @ parts[0].T\n"
+         "        for k in (1, 2, 3):\n"
+         "            d_H += dz[t, :, k] @ parts[k].T\n"),
+    ), cell="lstm"),
+    Case("Coefficients at once", (
+        ("gated.py",
+         "    dz = np.stack(\n"
+         "        (\n"
+         "            new * i * (1 - i),\n"
+         "            np.concatenate((C[None], cells[:-1])) * f * (1 - f),\n"
+         "            outputs * o * (1 - o),\n"
+         "            i * slope(new, options),\n"
+         "        ),\n"
+         "        2,\n"
+         "    )  # (T, B, 4, H)\n"
+         "    to_C = o * slope(outputs, options)\n",
+         "    dz = np.empty((*i.shape[:2], 4, i.shape[2]), i.dtype)\n"),
+        ("gated.py",
+         "        d_C = d_C + d_H * to_C[t]\n"
+         "        dz[t, :, :2] *= d_C[:, None]\n"
+         "        dz[t, :, 2] *= d_H\n"
+         "        dz[t, :, 3] *= d_C\n",
+         "        d_C = d_C + d_H * o[t] * slope(outputs[t], options)\n"
+         "        dz[t, :, 0] = d_C * new[t] * i[t] * (1 - i[t])\n"
+         "        dz[t, :, 1] = d_C * (cells[t - 1] if t else C) * f[t] * (1 - f[t])\n"
+         "        dz[t, :, 2] = d_H * outputs[t] * o[t] * (1 - o[t])\n"
+         "        dz[t, :, 3] = d_C * i[t] * slope(new[t], options)\n"),
+    ), cell="lstm"),
 )  # fmt: skip
-PLAIN_LOOP = (
-    (
-        "fast.py",
-        'Recurrence.apply(rows(tokens.T, params), H, params["W_hh"], options)',
-        'plain(rows(tokens.T, params), H, params["W_hh"], options)',
-    ),
-    (
-        "fast.py",
-        "class Recurrence(",
-        "def plain(inputs, H, W_hh, options):\n"
-        "    hiddens = []\n"
-        "    for x in inputs:\n"
-        "        H = torch.tanh(torch.addmm(x, H, W_hh))\n"
-        "        hiddens.append(H)\n"
-        "    return torch.stack(hiddens)\n\n\n"
-        "class Recurrence(",
-    ),
-)
 TORCH = (
     Case("Weights by columns", (
         ("fast.py", 'tensors["W_hq"].T.contiguous().T.requires_grad_()',
          'tensors["W_hq"].clone().requires_grad_()'),
-        ("fast.py", "W_hh.T.contiguous().T if len(inputs) > 1 else W_hh", "W_hh"),
+        ("gated.py", "return W.T.contiguous().T if len(inputs) > 1 else W", "return W"),
     )),
     Case("One output layer", (
-        ("fast.py", 'torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],)',
+        ("fast.py", 'torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1],',
          'torch.cat([torch.addmm(params["b_q"], h, params["W_hq"]) for h in hiddens]), '
-         "(hiddens[-1],)"),
+         "(hiddens[-1],"),
     )),
     Case("Rows instead of products", (
         ("fast.py",
-         'F.embedding(tokens, (params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)',
-         'scratch.encode(tokens, {"b_q": params["b_q"]}) @ (W_xh + b_h)'),
+         'F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)',
+         'scratch.encode(tokens, {"b_q": params["b_q"]}) @ (W_x + b)'),
     )),
     Case("Bias in the table", (
         ("fast.py",
-         'F.embedding(tokens, (params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h)',
-         "F.embedding(tokens, W_xh) + b_h"),
+         'F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)',
+         "F.embedding(tokens, W_x) + b"),
     )),
-    Case("Hand-written backward pass", PLAIN_LOOP),
+    Case("Hand-written backward pass", (
+        ("fast.py", "CELLS = {",
+         "def plain(inputs, h, W_h, options):\n"
+         "    W, hiddens = by_columns(W_h, inputs), []\n"
+         "    for x in inputs:\n"
+         "        h = scratch.activation(torch.addmm(x, h, W), options)\n"
+         "        hiddens.append(h)\n"
+         "    return (torch.stack(hiddens),)\n\n\n"
+         "CELLS = {"),
+        ("fast.py", '"rnn": Recurrence.apply', '"rnn": plain'),
+    )),
     Case("In place", (
         ("fast.py", "hiddens, h = inputs, H", "hiddens, h = torch.empty_like(inputs), H"),
         ("fast.py", "for z in hiddens.unbind():\n"
          "            h = activation(z.addmm_(h, W), options)  # (B, H)",
          "for t, z in enumerate(inputs.unbind()):\n"
-         "            h = torch.tanh(torch.addmm(z, h, W))\n"
+         "            h = scratch.activation(torch.addmm(z, h, W), options)\n"
          "            hiddens[t] = h"),
         ("fast.py", "ctx.mark_dirty(hiddens)", "pass"),
         ("fast.py", "dz[-1].mul_(d_hiddens[-1])",
          "slopes, dz = dz, torch.empty_like(dz)\n        dz[-1] = slopes[-1] * d_hiddens[-1]"),
-        ("fast.py", "dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T))",
-         "dz[t] = slopes[t] * torch.addmm(d_hiddens[t], dz[t + 1], W_hh.T)"),
+        ("fast.py", "dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_h.T))",
+         "dz[t] = slopes[t] * torch.addmm(d_hiddens[t], dz[t + 1], W_h.T)"),
     )),
     Case("One product per gradient", (
         ("fast.py", "hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)",
          "sum(a.T @ b for a, b in zip(hiddens[:-1], dz[1:]))"),
     )),
+    Case("Gates in one product", (
+        ("gated.py", "            torch.addmm(x, h, W, out=gates[t])\n",
+         "            for part, y, z in zip(W.chunk(4, 1), x.chunk(4, 1), (i, f, o, new)):\n"
+         "                torch.addmm(y, h, part, out=z)\n"),
+        ("gated.py", "            d_H = dz[t].flatten(1) @ W_h.T\n",
+         "            d_H = torch.zeros_like(H)\n"
+         "            for part, d in zip(W_h.chunk(4, 1), dz[t].unbind(1)):\n"
+         "                d_H.addmm_(d, part.T)\n"),
+    ), cell="lstm"),
+    Case("Coefficients at once", (
+        ("gated.py",
+         "        dz = torch.stack(\n"
+         "            (\n"
+         "                new * i * (1 - i),\n"
+         "                torch.cat((C[None], cells[:-1])) * f * (1 - f),\n"
+         "                outputs * o * (1 - o),\n"
+         "                i * slope(new, ctx.options),\n"
+         "            ),\n"
+         "            2,\n"
+         "        )\n"
+         "        to_C = o * slope(outputs, ctx.options)\n",
+         "        dz = gates.new_empty(*i.shape[:2], 4, i.shape[2])\n"),
+        ("gated.py",
+         "            d_C = torch.addcmul(d_C, d_H, to_C[t])\n"
+         "            dz[t, :, :2].mul_(d_C[:, None])\n"
+         "            dz[t, :, 2].mul_(d_H)\n"
+         "            dz[t, :, 3].mul_(d_C)\n",
+         "            d_C = torch.addcmul(d_C, d_H, o[t] * slope(outputs[t], ctx.options))\n"
+         "            torch.mul(d_C, new[t] * i[t] * (1 - i[t]), out=dz[t, :, 0])\n"
+         "            before_C = cells[t - 1] if t else C\n"
+         "            torch.mul(d_C, before_C * f[t] * (1 - f[t]), out=dz[t, :, 1])\n"
+         "            torch.mul(d_H, outputs[t] * o[t] * (1 - o[t]), out=dz[t, :, 2])\n"
+         "            torch.mul(d_C, i[t] * slope(new[t], ctx.options), out=dz[t, :, 3])\n"),
+    ), cell="lstm"),
+    Case("Hand-written backward pass of gates", (
+        ("gated.py", "class LSTM(",
+         "def plain(inputs, h, c, W_h, options):\n"
+         "    W, size, hiddens = by_columns(W_h, inputs), h.shape[1], []\n"
+         "    for x in inputs:\n"
+         "        z = torch.addmm(x, h, W)\n"
+         "        i, f, o = z[:, : 3 * size].sigmoid().chunk(3, 1)\n"
+         "        c = torch.addcmul(f * c, i, scratch.activation(z[:, 3 * size :], options))\n"
+         "        h = o * scratch.activation(c, options)\n"
+         "        hiddens.append(h)\n"
+         "    return torch.stack(hiddens), c\n\n\n"
+         "class LSTM("),
+        ("gated.py", "import torch\n", "import torch\n\nfrom . import scratch\n"),
+        ("fast.py", "import GRU, LSTM, ", "import GRU, plain, "),
+        ("fast.py", '"lstm": LSTM.apply', '"lstm": plain'),
+    ), cell="lstm"),
 )  # fmt: skip
 TENSORFLOW = (
     Case("One output layer", (
-        ("fast.py", 'outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],)',
+        ("fast.py", 'outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],',
          'tf.concat([h @ params["W_hq"] + params["b_q"] for h in tf.unstack(hiddens)], 0), '
-         "(hiddens[-1],)"),
+         "(hiddens[-1],"),
     )),
     Case("Rows instead of products", (
-        ("fast.py",
-         'gather((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens)',
-         'tf.tensordot(tf.one_hot(tokens, params["b_q"].shape[0], dtype=b_h.dtype), '
-         "W_xh + b_h, 1)"),
-    )),
+        ("fast.py", '    W_x, b = params["W_x"], params["b"]\n',
+         '    W_x, b = params["W_x"], params["b"]\n'
+         '    return tf.tensordot(scratch.encode(tokens, {"b_q": params["b_q"]}), W_x, 1) + b\n'),
+    ), vocabulary=LARGE),
     Case("Bias in the table", (
         ("fast.py",
-         'gather((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens)',
-         "gather(tf.convert_to_tensor(W_xh), tokens) + b_h"),
+         'gather((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens)',
+         "gather(tf.convert_to_tensor(W_x), tokens) + b"),
     )),
     Case("Sums of sorted rows", (
-        ("fast.py",
-         'gather((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens)',
-         "tf.gather(W_xh + b_h, tokens)"),
-    )),
+        ("fast.py", "def recurrence(", "gather = tf.gather\n\n\ndef recurrence("),
+    ), vocabulary=LARGE),
     Case("Hand-written backward pass", (
-        ("fast.py", "return loop(inputs, H, tf.convert_to_tensor(W_hh))",
-         "return plain(inputs, H, tf.convert_to_tensor(W_hh), options)"),
-        ("fast.py", "def recurrence(",
-         "def plain(inputs, H, W_hh, options):\n"
-         "    blocks, hiddens = split(W_hh, options.device), []\n"
-         "    for x in tf.unstack(inputs):\n"
-         "        H = activation(x + product(H, blocks), options)\n"
-         "        hiddens.append(H)\n"
-         "    return tf.stack(hiddens)\n\n\n"
-         "def recurrence("),
+        ("fast.py", "    @tf.custom_gradient\n    def loop(inputs, H, W_h):",
+         "    def loop(inputs, H, W_h):"),
+        ("fast.py", "return hiddens[1:], backward", "return hiddens[1:]"),
     )),
     Case("Column blocks", (
         ("products.py", "max(1, min(num_threads(), columns // 128))", "1"),
     ), threads=2),
     Case("Transposed once", (
-        ("fast.py", 'tf.einsum("ij->ji", W_hh)', "tf.transpose(W_hh)"),
+        ("fast.py", 'tf.einsum("ij->ji", W_h)', "tf.transpose(W_h)"),
     )),
     Case("One product per gradient", (
         ("fast.py", "return dz, d_H, product(tf.transpose(before), blocks)",
@@ -177,36 +242,77 @@ TENSORFLOW = (
          "            return dz, d_H, sum(tf.transpose(a) @ b for a, b in pairs)"),
     )),
     Case("Graphs", (("fast.py", "    @tf.function\n", ""),), what="generation"),
+    Case("Gates in one product", (
+        ("gated.py", "        h, c, steps = H, C, []\n",
+         "        h, c, steps, parts = H, C, [], tf.split(W_h, 4, 1)\n"),
+        ("gated.py", "*ifo, new = tf.split(x + product(h, W), 4, 1)",
+         "*ifo, new = (y + h @ part for y, part in zip(tf.split(x, 4, 1), parts))"),
+        ("gated.py", "                outputs * o * (1 - o),\n"
+         "                i * slope(new, options),\n"
+         "                o * slope(outputs, options),\n"
+         "            )\n",
+         "                outputs * o * (1 - o),\n"
+         "                i * slope(new, options),\n"
+         "                o * slope(outputs, options),\n"
+         "            )\n"
+         '            parts = tf.split(tf.einsum("ij->ji", W_h), 4, 0)\n'),
+        ("gated.py", "                d_H = product(dz[-1], W)\n",
+         "                pairs = zip(tf.split(dz[-1], 4, 1), parts)\n"
+         "                d_H = tf.add_n([d @ part for d, part in pairs])\n"),
+    ), cell="lstm"),
+    Case("Coefficients at once", (
+        ("gated.py",
+         "                f,\n"
+         "                new * i * (1 - i),\n"
+         "                cells * f * (1 - f),\n"
+         "                outputs * o * (1 - o),\n"
+         "                i * slope(new, options),\n"
+         "                o * slope(outputs, options),\n",
+         "                cells,\n                i,\n                f,\n                o,\n"
+         "                new,\n                outputs,\n"),
+        ("gated.py", "for d, f_t, to_i, to_f, to_o, to_new, to_C in backwards(",
+         "for d, c_t, i_t, f_t, o_t, new_t, output in backwards("),
+        ("gated.py", "                d_C += d_H * to_C\n",
+         "                d_C += d_H * (o_t * slope(output, options))\n"
+         "                to_i, to_f = new_t * i_t * (1 - i_t), c_t * f_t * (1 - f_t)\n"
+         "                to_o, to_new = output * o_t * (1 - o_t), i_t * slope(new_t, options)\n"),
+    ), cell="lstm"),
+    Case("Hand-written backward pass of gates", (
+        ("gated.py", "    @tf.custom_gradient\n    def loop(inputs, H, C, W_h):",
+         "    def loop(inputs, H, C, W_h):"),
+        ("gated.py", "return (tf.concat([before[1:], h[None]], 0), c), backward",
+         "return tf.concat([before[1:], h[None]], 0), c"),
+    ), cell="lstm"),
 )  # fmt: skip
 MXNET = (
     Case("One output layer", (
         ("fast.py", 'scratch.loss(affine(after, params["W_hq"], params["b_q"]), Y)',
          'scratch.loss(np.concatenate([affine(h, params["W_hq"], params["b_q"])\n'
-         "            for h in split(after, len(H))]), Y)"),
+         "            for h in split(after, len(X))]), Y)"),
     )),
     Case("Rows instead of products", (
-        ("fast.py",
-         'np.take((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens, axis=0)',
-         'scratch.encode(tokens, {"b_q": params["b_q"]}) @ (W_xh + b_h)'),
-    )),
+        ("fast.py", '    W_x, b = params["W_x"], params["b"]\n',
+         '    W_x, b = params["W_x"], params["b"]\n'
+         '    return scratch.encode(tokens, {"b_q": params["b_q"]}) @ W_x + b\n'),
+    ), vocabulary=LARGE),
     Case("Bias in the table", (
         ("fast.py",
-         'np.take((params["W_e"] @ W_xh if "W_e" in params else W_xh) + b_h, tokens, axis=0)',
-         "np.take(W_xh, tokens, axis=0) + b_h"),
+         'np.take((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens, axis=0)',
+         "np.take(W_x, tokens, axis=0) + b"),
     )),
-    Case("Graphs", (("fast.py", "@graph\n", ""),)),
+    Case("Graphs", (("fast.py", "\n@graph\n", "\n"),)),
     Case("One product per gradient", (
         ("fast.py", "return dz, outer(before, dz)",
          "pairs = zip(split(before, len(H)), split(dz, len(H)))\n"
          "    return dz, sum(outer(a, b) for a, b in pairs)"),
     )),
     Case("Hand-written backward pass", (
-        ("fast.py", "options, forward, scratch.state, to_arrays, backward)",
-         "options, forward, scratch.state, to_arrays)"),
-        ("fast.py", "@graph\n", ""),
+        ("fast.py", "compiled, scratch.state, to_arrays, backward)",
+         "forward, scratch.state, to_arrays)"),
     )),
     Case("Transposed products", (
-        ("products.py", "npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True).T",
+        ("products.py",
+         "transpose(npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True))",
          "npx.fully_connected(h, W_T, num_hidden=len(W_T), no_bias=True)"),
     )),
     Case("oneDNN products", (
@@ -219,6 +325,44 @@ MXNET = (
          "parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)",
          "return mxnet.np.split(x, len(x) // size)"),
     )),
+    Case("One graph", (
+        ("fast.py", "compiled, scratch.state, to_arrays, backward)",
+         "forward, scratch.state, to_arrays, backward)"),
+    ), what="generation"),
+    Case("Gates in one product", (
+        ("gated.py", "    times_W = multiplier(W_h, len(inputs) // len(H))\n    hiddens, cells,",
+         "    times = [multiplier(W, len(inputs) // len(H)) for W in chunk(W_h, 4)]\n"
+         "    hiddens, cells,"),
+        ("gated.py", "        i, f, o, new = chunk(x + times_W(hiddens[-1]), 4)  # (B, H)\n",
+         "        pairs = zip(chunk(x, 4), times)\n"
+         "        i, f, o, new = (y + times_W(hiddens[-1]) for y, times_W in pairs)\n"),
+        ("gated.py", "    d_H = d_C = None\n", "    d_H, d_C, parts = None, None, chunk(W_h, 4)\n"),
+        ("gated.py", "        d_H, d_C = product(dz[-1], W_h), d_C * f_t\n",
+         "        first, *others = (product(d, W) for d, W in zip(chunk(dz[-1], 4), parts))\n"
+         "        d_H, d_C = sum(others, first), d_C * f_t\n"),
+    ), cell="lstm"),
+    Case("Coefficients at once", (
+        ("gated.py",
+         "    to_z = join(\n"
+         "        new * i * (1 - i),\n"
+         "        cells * f * (1 - f),\n"
+         "        outputs * o * (1 - o),\n"
+         "        i * slope(new, options),\n"
+         "    )\n"
+         "    to_C = o * slope(outputs, options)\n"
+         "    steps = zip(*(split(x, len(H)) for x in (d_hiddens, to_z, to_C, f)))\n",
+         "    gates = (d_hiddens, i, f, o, new, cells, outputs)\n"
+         "    steps = zip(*(split(x, len(H)) for x in gates))\n"),
+        ("gated.py", "    for d, to_z_t, to_C_t, f_t in reversed(list(steps)):\n",
+         "    for d, i, f_t, o, new, c, output in reversed(list(steps)):\n"
+         "        to_i, to_f, to_o = new * i * (1 - i), c * f_t * (1 - f_t), output * o * (1 - o)\n"
+         "        to_z_t = join(to_i, to_f, to_o, i * slope(new, options))\n"
+         "        to_C_t = o * slope(output, options)\n"),
+    ), cell="lstm"),
+    Case("Hand-written backward pass of gates", (
+        ("fast.py", "compiled, scratch.state, to_arrays, backward)",
+         "forward, scratch.state, to_arrays)"),
+    ), cell="lstm"),
 )  # fmt: skip
 CASES = {"numpy": NUMPY, "torch": TORCH, "tensorflow": TENSORFLOW, "mxnet": MXNET}
 
@@ -245,11 +389,11 @@ def undone(backend, case, folder):
 def gain(backend, case, num_hiddens):
     """The time without the optimization relative to the time with it."""
     random = np.random.RandomState(0)
-    arrays = initial.initial(case.vocabulary, num_hiddens, 0.01, 0)
+    arrays = initial.initial(case.vocabulary, num_hiddens, 0.01, 0, cell=case.cell)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
     batch = (np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
     batches = [batch] * max(1, 2048 // num_hiddens)
-    options = Options(num_hiddens)
+    options = Options(num_hiddens, case.cell)
     with tempfile.TemporaryDirectory() as folder:
         pair = [(each, each.fast.build(arrays, options))
                 for each in (undone(backend, case, folder), backend)]  # fmt: skip
@@ -274,13 +418,17 @@ def gain(backend, case, num_hiddens):
 
 def comment(row):
     """The line of a comment that states the gain of an optimization, a row of the record."""
-    where = {
-        row["threads"] != 1: f" with {row['threads']} threads",
-        row["what"] != "training": f" in {row['what']}",
-        row["vocabulary"] != V: f" with {row['vocabulary']:,} characters",
-    }.get(True, "")
-    gains = ", ".join(f"{row['num_hiddens'][str(size)]:.2f}" for size in SIZES)
-    return f"# Gain{where}: {gains}."
+    gains = ", ".join(
+        f"{row['num_hiddens'][str(size)]:.2f} with {size}{' hidden units' * (size == SIZES[0])}"
+        for size in SIZES
+    )
+    where = [
+        f" ({row['cell']})" * (row["cell"] != "rnn"),
+        f" in {row['what']}" * (row["what"] != "training"),
+        f" with {row['threads']} threads" * (row["threads"] != 1),
+        f" with {row['vocabulary']:,} characters" * (row["vocabulary"] != V),
+    ]
+    return f"# Gain{''.join(where)}: {gains}."
 
 
 def annotate(folder, rows):
@@ -300,47 +448,68 @@ def annotate(folder, rows):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name, threads):
-    """Yield a row per optimization of a backend that is measured with this number of threads."""
+def measure(name, threads, chosen):
+    """Yield the versions, then a row for each of these optimizations of a backend."""
     backend, _ = registry.start(name, threads)
     yield {"versions": backend.machine.environment()}
     for case in CASES[name]:
-        if case.threads == threads:
+        if case.name in chosen and case.threads == threads:
+            gains = {str(size): gain(backend, case, size) for size in SIZES}
             yield {
                 "name": case.name,
-                "num_hiddens": {str(size): gain(backend, case, size) for size in SIZES},
+                "num_hiddens": gains,
                 "what": case.what,
+                "cell": case.cell,
                 "threads": case.threads,
                 "vocabulary": case.vocabulary,
             }
 
 
+def measured(name, chosen):
+    """The versions, and a row for each of these optimizations of a backend, by its name.
+
+    Each number of threads is measured in a process of its own.
+    """
+    versions, rows = {}, {}
+    for threads in sorted({case.threads for case in CASES[name] if case.name in chosen}):
+        environment = {
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+        }
+        for row in processes.ask(
+            "tools.optimizations:measure",
+            name,
+            threads,
+            chosen,
+            timeout=600,
+            environment=environment,
+        ):
+            print(name, row, file=sys.stderr, flush=True)
+            if "versions" in row:
+                versions |= row["versions"]
+            else:
+                rows[row["name"]] = row
+    return versions, rows
+
+
 def main():
-    """Measure, each backend and number of threads in a process of its own; write the record."""
-    path, *names = sys.argv[1:]
-    record = {"machine": host.describe(), "versions": {}, "backends": {}}
-    for name in names or CASES:
-        rows = {}
-        for threads in sorted({case.threads for case in CASES[name]}):
-            for row in processes.ask(
-                "tools.optimizations:measure",
-                name,
-                threads,
-                timeout=600,
-                environment={
-                    "PYTHONPATH": str(Path(__file__).parents[1]),
-                    "OMP_NUM_THREADS": str(threads),
-                    "OPENBLAS_NUM_THREADS": str(threads),
-                },
-            ):
-                print(name, row, file=sys.stderr, flush=True)
-                if "versions" in row:
-                    record["versions"] |= row["versions"]
-                else:
-                    rows[row["name"]] = row
-        record["backends"][name] = [rows[case.name] for case in CASES[name]]
+    """Measure all optimizations or those that are named; write the record and the comments."""
+    path, choices = Path(sys.argv[1]), sys.argv[2:]
+    record = {"machines": {}, "versions": {}, "backends": {}}
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+    for choice in choices or CASES:
+        name, _, one = choice.partition(":")
+        chosen = [case.name for case in CASES[name] if one in ("", case.name)]
+        assert chosen, f"there is no optimization {choice}"
+        versions, rows = measured(name, chosen)
+        rows = {row["name"]: row for row in record["backends"].get(name, [])} | rows
+        record["backends"][name] = [rows[case.name] for case in CASES[name] if case.name in rows]
+        record["versions"] |= versions
+        record["machines"][name] = host.describe()
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         annotate(Path(registry.load(name).__file__).parent, record["backends"][name])
-    Path(path).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
