@@ -32,7 +32,13 @@ HEADINGS = [
     "Training",
     "Results",
     "What a perplexity means",
+    "Gates",
+    "The gated recurrent unit",
+    "Two GRUs",
+    "Long short-term memory",
+    "How far back",
     "From plain to fast",
+    "The framework's own layers",
     "Summary",
     "1. ",
     "2. ",
@@ -306,7 +312,8 @@ def test_gains_as_a_table(tmp_path):
     rows = [
         {"name": "A", "num_hiddens": {"512": 1.104, "64": 0.996}},
         {"name": "B", "num_hiddens": {"512": 2, "64": 3}, "what": "generation", "threads": 2},
-        {"name": "C", "num_hiddens": {"512": 1, "64": 1}, "vocabulary": 5000},
+        {"name": "C", "num_hiddens": {"512": 1, "64": 1}, "vocabulary": 5000, "cell": "rnn"},
+        {"name": "D", "num_hiddens": {"512": 1, "64": 1}, "cell": "lstm"},
     ]
     record.write_text(json.dumps({"machine": {}, "backends": {"torch": rows}}))
     assert optimizations.gains("mxnet", record) is None
@@ -315,6 +322,7 @@ def test_gains_as_a_table(tmp_path):
         ["A", "1.00", "1.10", "training"],
         ["B", "3.00", "2.00", "generation, 2 threads"],
         ["C", "1.00", "1.00", "training, 5,000 characters in the vocabulary"],
+        ["D", "1.00", "1.00", "training, lstm"],
     ]
 
 

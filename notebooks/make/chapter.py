@@ -4,7 +4,8 @@ It is Markdown in which some lines are directives:
 
 ```` ```python ````              a code cell
 ```` ```python torch mxnet ````  a code cell for these backends only
-``::: piece step``               the source of that function of ``scratch``, as a code cell
+``::: piece encode``             the source of that function of ``scratch``, as a code cell
+``::: piece step without CELLS`` the same, but without this helper and what it uses itself
 ``::: source build concise``     the source of that function of another variant, to read
 ``::: imports``                  what ``scratch`` imports
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
@@ -123,14 +124,21 @@ def optimization(part: Part) -> tuple[str, list[str]]:
     return name, functions.split()
 
 
-def pieces(
-    backend: str, name: str, used: set[str], model: str = "scratch"
-) -> list[source_code.Piece]:
-    """A function and those of its helpers that are not used yet, which are added to `used`."""
+def pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
+    """A function and those of its helpers that are not used yet, which are added to `used`.
+
+    `argument` is that of the directive: a function, a variant if it is not ``scratch``, and after
+    the word "without" helpers to leave out.
+    """
+    shown, _, hidden = argument.partition(" without ")
+    name, model = (*shown.split(), "scratch")[:2]
+    left_out = {
+        piece.name for each in hidden.split() for piece in source_code.find(backend, each, model)
+    }
     fresh = [
         piece
         for piece in source_code.find(backend, name, model)
-        if model != "scratch" or piece.name not in used
+        if piece.name not in left_out and (model != "scratch" or piece.name not in used)
     ]
     if model == "scratch":
         used |= {piece.name for piece in fresh}
@@ -160,8 +168,7 @@ def _cells(
         elif kind == "piece":
             yield "code", source_code.join(_require(backend, argument, used))
         elif kind == "source":
-            name, model = argument.split()
-            source = source_code.join(_require(backend, name, used, model))
+            source = source_code.join(_require(backend, argument, used))
             yield "markdown", f"```python\n{source}\n```"
         elif kind == "optimization":
             yield from _cells(content, backend, student, used)
@@ -178,14 +185,13 @@ def _cells(
                 yield "markdown", f"```diff\n{_difference(wrong, right)}\n```"
 
 
-def _require(
-    backend: str, name: str, used: set[str], model: str = "scratch"
-) -> list[source_code.Piece]:
+def _require(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
+    name, model = (*argument.partition(" without ")[0].split(), "scratch")[:2]
     if not source_code.find(backend, name, model):
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
-    return pieces(backend, name, used, model)
+    return pieces(backend, argument, used)
 
 
 def _mistake(backend: str, mistake: str) -> tuple[str, str]:

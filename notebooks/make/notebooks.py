@@ -54,7 +54,7 @@ def fingerprint(name: str) -> str:
     content = hashlib.sha256(json.dumps(cells(name)).encode())
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
     if name not in OWN:
-        files += [RECORDS / "exercises.json"]
+        files += [RECORDS / "exercises.json", RECORDS / "gates.json"]
         files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())

@@ -84,8 +84,11 @@ def gains(backend: str, record: Path = RECORD) -> Cells | None:
 
 
 def _measured(row: dict[str, Any]) -> str:
-    # What was timed, where it is not a training minibatch with the chapter's sizes and one thread.
+    # What was timed, where it is not a training minibatch of the plain cell with the chapter's sizes
+    # and one thread.
     what = [row.get("what", "training")]
+    if row.get("cell", "rnn") != "rnn":
+        what.append(row["cell"])
     if row.get("threads", 1) > 1:
         what.append(f"{row['threads']} threads")
     if row.get("vocabulary", 0) > 1000:

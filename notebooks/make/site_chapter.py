@@ -162,9 +162,7 @@ def _text(text: str, backends: Sequence[str], context: Context) -> Iterator[Item
 
 
 def _code(backend: str, argument: str, context: Context) -> Code:
-    pieces = chapter.pieces(
-        backend, argument.split()[0], context.used[backend], *argument.split()[1:]
-    )
+    pieces = chapter.pieces(backend, argument, context.used[backend])
     place = f"{_relative(pieces[0].file)}, line {pieces[0].line}" if pieces else ""
     return Code(source_code.join(pieces), place=place)
 

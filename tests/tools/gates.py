@@ -1,0 +1,113 @@
+"""How far back gradients reach in each cell: `python tests/tools/gates.py FILE [NAME ...]`.
+
+The chapter's part on gates quotes the file that this writes. The networks train on the built-in
+text, with PyTorch, on one thread. After some epochs NumPy's backward passes, which take one step
+each, compute the gradients in float64, from a copy of the parameters. Without names everything is
+measured, which takes about ten minutes; with names, only these, and the rest of the file stays.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from rnn_scratch import registry
+from rnn_scratch.contract import Options
+from rnn_scratch.initial import initial
+from rnn_scratch.runs import training
+from rnn_scratch.settings import make, update_rule
+from rnn_scratch.system import host
+from rnn_scratch.text import corpus, dataset, minibatches
+
+BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
+SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
+# The cell, and the starting value of the forget gate's bias.
+RUNS = {
+    f"{name}, seed {seed}": (cell, bias, seed)
+    for seed in range(3)
+    for name, cell, bias in (
+        ("rnn", "rnn", 0),
+        ("gru", "gru", 0),
+        ("lstm", "lstm", 0),
+        ("lstm, forget bias 1", "lstm", 1),
+    )
+}
+EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # after which the gradients are computed
+ROWS, STEPS = 64, 100  # of the text that they are computed on
+
+
+def run(cell, bias, seed, backend, text):
+    """Train a network; its perplexities, and the norms of gradients after some of the epochs."""
+    size = SETTINGS.num_hiddens
+    arrays = initial(len(text.vocab), size, SETTINGS.sigma, seed, cell=cell)
+    if bias:
+        arrays["b_f"] += bias
+    model = registry.build(BACKEND, backend, MODEL, arrays, Options(size, cell))
+    settings, how = make({**vars(SETTINGS), "seed": seed}), update_rule(SETTINGS)
+    perplexities, norms = [], {"0": reach(arrays, cell, text.train)}
+    for epoch in range(1, settings.num_epochs + 1):
+        batches = minibatches.of_epoch(text.train, settings, epoch)
+        carry = minibatches.carries(settings.sampling)
+        losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
+        perplexities.append(rounded(training.perplexity(sum(losses) / len(losses))))
+        if epoch in EPOCHS:
+            norms[str(epoch)] = reach(model.to_arrays(model.params), cell, text.train)
+    return {"cell": cell, "forget bias": bias, "perplexity": perplexities, "norms": norms}
+
+
+def reach(arrays, cell, tokens):
+    """The mean norm of the last step's gradient with respect to the state 1, 2, ... steps before.
+
+    The mean is over rows of the text, and the norm over all tensors of the state.
+    """
+    numpy = registry.load("numpy").scratch
+    options = Options(len(arrays["W_hq"]), cell, dtype="float64")
+    params, state = numpy.params(arrays, options), numpy.state(ROWS, options)
+    starts = np.linspace(0, len(tokens) - STEPS - 1, ROWS).astype(int)
+    X = np.stack([tokens[start : start + STEPS] for start in starts])
+    Y = np.stack([tokens[start + STEPS : start + STEPS + 1] for start in starts])
+    inputs, states = numpy.encode(X.T, params), [state]
+    for x in inputs:
+        logits, state = numpy.step(x, state, params, options)
+        states.append(state)
+    d_logits = numpy.loss_back(logits, Y) * ROWS  # each row's own, not their mean
+    d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
+    norms = []
+    for t in reversed(range(STEPS)):
+        back = numpy.CELLS_BACK[cell]
+        _, d_state, _ = back(d_state, states[t + 1], inputs[t], states[t], params, options)
+        norms.append(rounded(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
+    return norms
+
+
+def rounded(value):
+    """A value with the digits that a page could print."""
+    return float(f"{value:.4g}")
+
+
+def main():
+    """Measure what the command line names, or everything."""
+    file, names = Path(sys.argv[1]), sys.argv[2:]
+    record = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
+    backend, _ = registry.start(BACKEND, threads=1)
+    text = dataset.prepare(corpus.load("tide-clock", print), SETTINGS)
+    record |= {
+        "machine": host.describe(),
+        "environment": backend.machine.environment(),
+        "settings": vars(SETTINGS),
+        "model": f"{BACKEND}, {MODEL}",
+    }
+    runs = record.setdefault("runs", {})
+    for name in [name for name in RUNS if not names or name in names]:
+        runs[name] = run(*RUNS[name], backend, text)
+        print(name, runs[name]["perplexity"][-1], runs[name]["norms"]["500"][::10], flush=True)
+    record["runs"] = {name: runs[name] for name in RUNS if name in runs}
+    lists = re.compile(r"\[[^\[\]{}]*\]")  # of numbers: each on one line
+    content = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
+    file.write_text(content + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
