@@ -84,8 +84,8 @@ def gains(backend: str, record: Path = RECORD) -> Cells | None:
 
 
 def _measured(row: dict[str, Any]) -> str:
-    # What was timed, where it is not a training minibatch of the plain cell with the chapter's sizes
-    # and one thread.
+    # What was timed, where it is not a training minibatch of the plain cell, with the chapter's
+    # sizes and one thread.
     what = [row.get("what", "training")]
     if row.get("cell", "rnn") != "rnn":
         what.append(row["cell"])

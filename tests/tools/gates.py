@@ -34,27 +34,48 @@ RUNS = {
         ("lstm, forget bias 1", "lstm", 1),
     )
 }
+GRUS = ("gru", "gru-after")  # each could read the parameters of the other
 EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # after which the gradients are computed
 ROWS, STEPS = 64, 100  # of the text that they are computed on
 
 
 def run(cell, bias, seed, backend, text):
-    """Train a network; its perplexities, and the norms of gradients after some of the epochs."""
+    """Train a network; its perplexity and the norms of gradients after some of the epochs."""
     size = SETTINGS.num_hiddens
     arrays = initial(len(text.vocab), size, SETTINGS.sigma, seed, cell=cell)
     if bias:
         arrays["b_f"] += bias
     model = registry.build(BACKEND, backend, MODEL, arrays, Options(size, cell))
     settings, how = make({**vars(SETTINGS), "seed": seed}), update_rule(SETTINGS)
-    perplexities, norms = [], {"0": reach(arrays, cell, text.train)}
+    perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.of_epoch(text.train, settings, epoch)
         carry = minibatches.carries(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
-        perplexities.append(rounded(training.perplexity(sum(losses) / len(losses))))
         if epoch in EPOCHS:
-            norms[str(epoch)] = reach(model.to_arrays(model.params), cell, text.train)
-    return {"cell": cell, "forget bias": bias, "perplexity": perplexities, "norms": norms}
+            mean = sum(losses) / len(losses)
+            perplexities[str(epoch)] = rounded(training.perplexity(mean))
+            trained = model.to_arrays(model.params)
+            norms[str(epoch)] = reach(trained, cell, text.train)
+            if cell in GRUS:
+                read_as[str(epoch)] = {
+                    name: evaluated(trained, Options(size, name), backend, text) for name in GRUS
+                }
+    return {
+        "cell": cell,
+        "forget bias": bias,
+        "perplexity": perplexities,
+        "norms": norms,
+        **({"read as": read_as} if read_as else {}),
+    }
+
+
+def evaluated(arrays, options, backend, text):
+    """The perplexity of the training text with these parameters in the cell of these options."""
+    model = registry.build(BACKEND, backend, MODEL, arrays, options)
+    batches = minibatches.whole(text.train, SETTINGS)
+    summed, count = backend.scratch.evaluate(model, batches, carry=True)
+    return rounded(training.perplexity(summed / count))
 
 
 def reach(arrays, cell, tokens):
@@ -96,13 +117,13 @@ def main():
     record |= {
         "machine": host.describe(),
         "environment": backend.machine.environment(),
-        "settings": vars(SETTINGS),
+        "settings": {n: v for n, v in vars(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",
     }
     runs = record.setdefault("runs", {})
     for name in [name for name in RUNS if not names or name in names]:
         runs[name] = run(*RUNS[name], backend, text)
-        print(name, runs[name]["perplexity"][-1], runs[name]["norms"]["500"][::10], flush=True)
+        print(name, runs[name]["perplexity"], runs[name]["norms"]["500"][::10], flush=True)
     record["runs"] = {name: runs[name] for name in RUNS if name in runs}
     lists = re.compile(r"\[[^\[\]{}]*\]")  # of numbers: each on one line
     content = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
