@@ -111,7 +111,7 @@ def detach(state):
 
 def gradients(model, X, Y, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
-    if model.backward:
+    if model.backward:  # `fast` has a backward pass of its own
         return model.backward(X, Y, state)
     with autograd.record():  # only what is in such a block has a history
         logits, state = model.forward(X, state)

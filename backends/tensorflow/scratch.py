@@ -118,6 +118,7 @@ def gradients(model, X, Y, state):
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    # Not clip_by_global_norm, which takes the norm of sparse gradients before it adds equal rows.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     if theta is None:
         return grads, norm

@@ -37,24 +37,28 @@ class Sample:
 
     def largest(self, epochs: Sequence[int]) -> Record:
         """The largest difference between two models in these epochs, and where it is."""
-        found = []
+        places = []
         for epoch in epochs:
             low, high = self.bounds[epoch]
             for name in low:
                 spread = high[name] - low[name]
                 place = np.unravel_index(np.argmax(spread), spread.shape)
-                found.append({"difference": float(spread[place]), "epoch": epoch})
-                found[-1].update(element(name, place))
-        return max(found, key=lambda each: each["difference"])
+                difference = {"difference": float(spread[place]), "epoch": epoch}
+                places.append({**difference, **element(name, place)})
+        return max(places, key=lambda each: each["difference"])
 
 
-def sentence(found: Record) -> str:
+def sentence(certificate: Record) -> str:
     """What a certificate says: the safety factor or what it lacks, or where models diverged."""
-    return _divergence(found) if found["divergence"] else _equality(found)
+    return _divergence(certificate) if certificate["divergence"] else _equality(certificate)
 
 
-def _equality(found: Record) -> str:
-    closest, compared, factor = found["closest"], found["compared"], found["factor"]
+def _equality(certificate: Record) -> str:
+    closest, compared, factor = (
+        certificate["closest"],
+        certificate["compared"],
+        certificate["factor"],
+    )
     if not closest:
         return (
             "There is no certificate: how close a step came to a rounding boundary is observed in "
@@ -74,8 +78,8 @@ def _equality(found: Record) -> str:
     return f"{text}: a safety factor of {factor:{',.0f' if factor >= 10 else '.1f'}}."
 
 
-def _divergence(found: Record) -> str:
-    where, compared = found["divergence"], found["compared"]
+def _divergence(certificate: Record) -> str:
+    where, compared = certificate["divergence"], certificate["compared"]
     base, other = where["models"]
     when = f"after update {where['update']:,}" if where["update"] else "from the start"
     text = f"{other} differs from {base} {when}"
@@ -95,8 +99,8 @@ def _divergence(found: Record) -> str:
     return f"{text}, which is enough to be rounded to another multiple."
 
 
-def _name(found: Record) -> str:
-    return f"{found['parameter']}{found['index']}"
+def _name(place: Record) -> str:
+    return f"{place['parameter']}{place['index']}"
 
 
 def element(name: str, place: Sequence[Any]) -> Record:

@@ -40,7 +40,7 @@ class Run:
     reason: str = ""
     epochs: list[Record] = dataclasses.field(default_factory=list)  # from epoch 0 on
     digests: list[str] = dataclasses.field(default_factory=list)  # after each update, from 0 on
-    steps: Record = dataclasses.field(default_factory=dict)  # what `_Observed` has found
+    steps: Record = dataclasses.field(default_factory=dict)  # what `_Observed` records
 
     @property
     def title(self) -> str:
@@ -196,13 +196,13 @@ def first_difference(runs: Sequence[Run]) -> tuple[Run, Run, int] | None:
     """A model, the one that is the first to differ from it, and after which update it does."""
     started = [run for run in runs if run.digests]
     started.sort(key=lambda run: (run.backend, run.model) != REFERENCE)
-    found = [
+    differences = [
         (started[0], run, update)
         for run in started[1:]
         for update, digests in enumerate(zip(started[0].digests, run.digests))
         if len(set(digests)) > 1
     ]
-    return min(found, key=lambda each: each[2], default=None)
+    return min(differences, key=lambda each: each[2], default=None)
 
 
 def locate(
@@ -215,7 +215,7 @@ def locate(
     progress: Progress,
 ) -> Record:
     """Where two models differ after an update: both are trained once more up to there."""
-    found: Record = {"models": [base.title, other.title], "update": update}
+    divergence: Record = {"models": [base.title, other.title], "update": update}
     what = (device, dataclasses.asdict(settings), list(text), update)
     with tempfile.TemporaryDirectory() as parent:
         for number, run in enumerate((base, other)):
@@ -226,18 +226,18 @@ def locate(
                 for epoch in processes.ask(f"{__name__}:_retrain", *arguments, timeout=TIMEOUT):
                     progress(run, epoch)
             except RNNScratchError as error:
-                return {**found, "reason": f"{run.title} failed: {error}"}
+                return {**divergence, "reason": f"{run.title} failed: {error}"}
         expected, actual = (load(Path(parent, number, "params.npz")) for number in "01")
         steps = load(Path(parent, "0", "steps.npz"))
     if shapes(expected) != shapes(actual):
-        return {**found, "reason": "their parameters differ in name or shape"}
+        return {**divergence, "reason": "their parameters differ in name or shape"}
     differences = {name: np.abs(expected[name] - actual[name]) for name in expected}
     name = max(differences, key=lambda name: differences[name].max())
     place = np.unravel_index(np.argmax(differences[name]), differences[name].shape)
     if not differences[name][place]:
-        return {**found, "reason": "there was no difference"}
+        return {**divergence, "reason": "there was no difference"}
     return {
-        **found,
+        **divergence,
         **element(name, place),
         "difference": float(differences[name][place]),
         "elements": sum(int(np.count_nonzero(array)) for array in differences.values()),
@@ -279,17 +279,17 @@ def certificate(runs: Sequence[Run], sample: Sample, divergence: Record | None) 
     After a divergence the models' steps are those of different parameters, and not compared.
     """
     trained = [run for run in runs if run.outcome == "trained"]
-    found: Record = {"updates": None, "clipped": None, "closest": None, "compared": None}
+    result: Record = {"updates": None, "clipped": None, "closest": None, "compared": None}
     for run in trained:
         if run.steps:
-            found |= {"updates": run.epochs[-1]["updates"], **run.steps}
+            result |= {"updates": run.epochs[-1]["updates"], **run.steps}
     if len(trained) > 1:
         starts = {epoch: trained[0].epochs[epoch - 1]["updates"] for epoch in sorted(sample.bounds)}
         epochs = [e for e in starts if divergence is None or starts[e] < divergence["update"]]
         if epochs:
-            found["compared"] = {**sample.largest(epochs), "epochs": epochs}
-    difference = found["compared"] and found["compared"]["difference"]
-    safe = found["closest"] and difference and divergence is None
-    found["factor"] = found["closest"]["distance"] / difference if safe else None
-    found["divergence"] = divergence
-    return {**found, "sentence": sentence(found) if trained else ""}
+            result["compared"] = {**sample.largest(epochs), "epochs": epochs}
+    difference = result["compared"] and result["compared"]["difference"]
+    safe = result["closest"] and difference and divergence is None
+    result["factor"] = result["closest"]["distance"] / difference if safe else None
+    result["divergence"] = divergence
+    return {**result, "sentence": sentence(result) if trained else ""}

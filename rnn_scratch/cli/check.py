@@ -147,18 +147,18 @@ def compare_digests(
     trained = [run for run in runs if run.epochs]
     complete = bool(trained) and all(run.outcome != "failed" for run in runs)
     equal = complete and divergence is None
-    shown = sorted({*range(0, settings.num_epochs, every), settings.num_epochs})
+    epochs = sorted({*range(0, settings.num_epochs, every), settings.num_epochs})
     if as_json:
         answer = {
             "settings": settings.__dict__,
             "text": content.sha256,
-            "runs": [run.record(shown) for run in runs],
+            "runs": [run.record(epochs) for run in runs],
             "equal": equal,
             "certificate": certificate,
         }
         print(json.dumps(answer, indent=2))
         return equal
-    screen.print(_digest_table(trained, shown))
+    screen.print(_digest_table(trained, epochs))
     for run in runs:
         if run.reason:
             screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
