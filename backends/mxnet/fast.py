@@ -14,13 +14,16 @@ from rnn_scratch.gates import join_gates, split_gates
 from . import machine, scratch
 from .gated import activation, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, slope
 from .graphs import graph
-from .products import affine, multiplier, outer, product, split
+from .products import affine, outer, product, split, transpose
 
 
 def params(arrays, options):
-    """The parameters of ``scratch``, all gates side by side."""
+    """The parameters of ``scratch``, all gates side by side, with the transpose of W_h."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
-    return scratch.params(join_gates(arrays, options.gates), options)
+    joined = join_gates(arrays, options.gates)
+    # W_h is kept transposed, as a layer keeps it, because `product` takes it so. With 512 units and
+    # one row, in a step of generating text, that takes about a sixth of the time of `h @ W_h`.
+    return scratch.params({**joined, "W_h": joined["W_h"].T}, options)
 
 
 def forward(tokens, state, params, options):
@@ -53,20 +56,21 @@ def rows(tokens, params):
 
 
 @graph
-def recurrence(inputs, H, W_h, options):
+def recurrence(inputs, H, W_T, options):
     """The loop over time of `rnn`: inputs (T*B, H) to hidden states ((T+1)*B, H), and the last.
 
     The first hidden state is H, the one before the first token.
     """
-    hiddens, times_W = [H], multiplier(W_h, len(inputs) // len(H))
+    hiddens = [H]
     for x in split(inputs, len(H)):
-        hiddens.append(activation(x + times_W(hiddens[-1]), options))  # (B, H)
+        hiddens.append(activation(x + product(hiddens[-1], W_T), options))  # (B, H)
     return np.concatenate(hiddens), hiddens[-1]
 
 
 @graph
-def recurrence_back(d_hiddens, before, after, H, W_h, options):
-    """Its backward pass: the gradients before the activation, dz (T*B, H), and of W_h (H, H)."""
+def recurrence_back(d_hiddens, before, after, H, W_T, options):
+    """Its backward pass: the gradients before the activation, dz (T*B, H), and of W_T (H, H)."""
+    W_h = transpose(W_T)
     ds, slopes = split(d_hiddens, len(H)), split(slope(after, options), len(H))
     dz = [ds[-1] * slopes[-1]]
     for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
@@ -117,7 +121,8 @@ def build(arrays, options):
     names = list(tensors)
 
     def to_arrays(params):
-        return split_gates(machine.to_arrays(params), options.gates)
+        joined = machine.to_arrays(params)
+        return split_gates({**joined, "W_h": joined["W_h"].T}, options.gates)
 
     # One graph: a step of generating text is one call of MXNet instead of one for each operation.
     # Gain in generation: 1.65, 1.40.

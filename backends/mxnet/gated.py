@@ -1,9 +1,10 @@
 """The loops over time of the gated cells, for ``fast``.
 
 The gates stand side by side, in the order of their parameters: G gates in (B, G*H), so that one
-product with W_h (H, G*H) serves all of them. What the backward pass multiplies with, apart from
-W_h, depends on values of the forward pass only: these coefficients are computed for all time steps
-at once, and between two products the backward pass has only a few multiplications left.
+product with W_h (H, G*H), of which W_T is the transpose, serves all of them. What the backward pass
+multiplies with, apart from W_h, depends on values of the forward pass only: these coefficients are
+computed for all time steps at once, and between two products the backward pass has only a few
+multiplications left.
 
 A loop returns the hidden states ((T+1)*B, H), the first of which is the one before the first token,
 then the last state, and then what its backward pass needs.
@@ -12,7 +13,7 @@ then the last state, and then what its backward pass needs.
 from mxnet import np, npx
 
 from .graphs import graph
-from .products import chunk, columns, join, multiplier, outer, product, split
+from .products import chunk, columns, join, outer, product, split, transpose
 
 
 def activation(z, options):
@@ -31,26 +32,25 @@ def slope(h, options):
 
 
 @graph
-def gru(inputs, H, W_h, options):
+def gru(inputs, H, W_T, options):
     """Inputs (T*B, 3H) and a state (B, H) to all hidden states; and the gates z, r, and h."""
-    size, steps = H.shape[1], len(inputs) // len(H)
-    times_zr = multiplier(columns(W_h, 0, 2 * size), steps)
-    times_new = multiplier(columns(W_h, 2 * size, 3 * size), steps)
+    size = H.shape[1]
+    W_zr, W_new = W_T[: 2 * size], W_T[2 * size :]
     hiddens, gates = [H], []
     for x in split(inputs, len(H)):
         h = hiddens[-1]
-        z, r = chunk(sigmoid(columns(x, 0, 2 * size) + times_zr(h)), 2)  # (B, H)
-        new = activation(columns(x, 2 * size, 3 * size) + times_new(r * h), options)
+        z, r = chunk(sigmoid(columns(x, 0, 2 * size) + product(h, W_zr)), 2)  # (B, H)
+        new = activation(columns(x, 2 * size, 3 * size) + product(r * h, W_new), options)
         hiddens.append(new + z * (h - new))
         gates.append((z, r, new))
     return np.concatenate(hiddens), hiddens[-1], *map(np.concatenate, zip(*gates))
 
 
 @graph
-def gru_back(d_hiddens, before, after, z, r, new, H, W_h, options):
-    """Its backward pass: the gradients before the activations, dz (T*B, 3H), and of W_h (H, 3H)."""
+def gru_back(d_hiddens, before, after, z, r, new, H, W_T, options):
+    """Its backward pass: the gradients before the activations, dz (T*B, 3H), and of W_T (3H, H)."""
     size = H.shape[1]
-    W_zr, W_new = columns(W_h, 0, 2 * size), columns(W_h, 2 * size, 3 * size)
+    W_zr, W_new = transpose(W_T[: 2 * size]), transpose(W_T[2 * size :])
     to_z, to_r = (before - new) * z * (1 - z), before * r * (1 - r)
     to_new = (1 - z) * slope(new, options)
     steps = zip(*(split(x, len(H)) for x in (d_hiddens, to_z, to_r, to_new, z, r)))
@@ -62,16 +62,15 @@ def gru_back(d_hiddens, before, after, z, r, new, H, W_h, options):
         dz_zr.append(join(to_z * d_H, to_r * d_reset))
         d_H = d_H * z_t + d_reset * r_t + product(dz_zr[-1], W_zr)
     dz_zr, dz_new = np.concatenate(dz_zr[::-1]), np.concatenate(dz_new[::-1])
-    return join(dz_zr, dz_new), join(outer(before, dz_zr), outer(r * before, dz_new))
+    return join(dz_zr, dz_new), np.concatenate((outer(before, dz_zr), outer(r * before, dz_new)))
 
 
 @graph
-def gru_after(inputs, H, W_h, options):
+def gru_after(inputs, H, W_T, options):
     """The same for the reset gate after the product; and the product for the new values, too."""
-    size, times_W = H.shape[1], multiplier(W_h, len(inputs) // len(H))
-    hiddens, gates = [H], []
+    size, hiddens, gates = H.shape[1], [H], []
     for x in split(inputs, len(H)):
-        h, y = hiddens[-1], times_W(hiddens[-1])  # (B, 3H)
+        h, y = hiddens[-1], product(hiddens[-1], W_T)  # (B, 3H)
         z, r = chunk(sigmoid(columns(x, 0, 2 * size) + columns(y, 0, 2 * size)), 2)  # (B, H)
         y = columns(y, 2 * size, 3 * size)
         new = activation(columns(x, 2 * size, 3 * size) + r * y, options)
@@ -81,9 +80,9 @@ def gru_after(inputs, H, W_h, options):
 
 
 @graph
-def gru_after_back(d_hiddens, before, after, z, r, new, products, H, W_h, options):
-    """Its backward pass: the gradients before the activations, dz (T*B, 3H), and of W_h (H, 3H)."""
-    to_new = (1 - z) * slope(new, options)
+def gru_after_back(d_hiddens, before, after, z, r, new, products, H, W_T, options):
+    """Its backward pass: the gradients before the activations, dz (T*B, 3H), and of W_T (3H, H)."""
+    W_h, to_new = transpose(W_T), (1 - z) * slope(new, options)
     to_y = join((before - new) * z * (1 - z), to_new * products * r * (1 - r), to_new * r)
     d_H, ds, dy = None, [], []  # dy: the gradients of the products
     for d, to_y_t, z_t in reversed(list(zip(*(split(x, len(H)) for x in (d_hiddens, to_y, z))))):
@@ -97,12 +96,11 @@ def gru_after_back(d_hiddens, before, after, z, r, new, products, H, W_h, option
 
 
 @graph
-def lstm(inputs, H, C, W_h, options):
+def lstm(inputs, H, C, W_T, options):
     """Inputs (T*B, 4H), H and C (B, H) to all H, and both states; and i, f, o, c, C, and act(C)."""
-    times_W = multiplier(W_h, len(inputs) // len(H))
     hiddens, cells, gates = [H], [C], []
     for x in split(inputs, len(H)):
-        i, f, o, new = chunk(x + times_W(hiddens[-1]), 4)  # (B, H)
+        i, f, o, new = chunk(x + product(hiddens[-1], W_T), 4)  # (B, H)
         i, f, o, new = sigmoid(i), sigmoid(f), sigmoid(o), activation(new, options)
         cells.append(f * cells[-1] + i * new)
         outputs = activation(cells[-1], options)
@@ -114,8 +112,8 @@ def lstm(inputs, H, C, W_h, options):
 # Hand-written backward pass of gates: autograd would go back through every operation of the gates,
 # and compute a product for W_h, at every time step.
 @graph
-def lstm_back(d_hiddens, before, after, i, f, o, new, cells, outputs, H, C, W_h, options):
-    """Its backward pass: the gradients before the activations, dz (T*B, 4H), and of W_h (H, 4H)."""
+def lstm_back(d_hiddens, before, after, i, f, o, new, cells, outputs, H, C, W_T, options):
+    """Its backward pass: the gradients before the activations, dz (T*B, 4H), and of W_T (4H, H)."""
     # Coefficients at once: they depend on the forward pass only, and a few operations for all time
     # steps take less time than many small ones.
     to_z = join(
@@ -127,7 +125,7 @@ def lstm_back(d_hiddens, before, after, i, f, o, new, cells, outputs, H, C, W_h,
     to_C = o * slope(outputs, options)
     steps = zip(*(split(x, len(H)) for x in (d_hiddens, to_z, to_C, f)))
     d_H = d_C = None
-    dz = []
+    dz, W_h = [], transpose(W_T)
     for d, to_z_t, to_C_t, f_t in reversed(list(steps)):
         d_H = d if d_H is None else d_H + d
         d_C = d_H * to_C_t if d_C is None else d_C + d_H * to_C_t
