@@ -43,10 +43,10 @@ def slope(h, options):
     return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
 
 
-def linear_back(dz, x, H, gate, params):
-    """Backward pass of z = x W_xg + H W_hg + b_g for a gate g: gradients of x, H and these."""
-    grads = {f"W_x{gate}": x.T @ dz, f"W_h{gate}": H.T @ dz, f"b_{gate}": dz.sum(0)}
-    return dz @ params[f"W_x{gate}"].T, dz @ params[f"W_h{gate}"].T, grads
+def linear_back(dz, x, H, name, params):
+    """Backward pass of z = x W_xg + H W_hg + b_g for gate g: gradients of x, H and these."""
+    grads = {f"W_x{name}": x.T @ dz, f"W_h{name}": H.T @ dz, f"b_{name}": dz.sum(0)}
+    return dz @ params[f"W_x{name}"].T, dz @ params[f"W_h{name}"].T, grads
 
 
 def rnn(x, state, params, options):

@@ -149,10 +149,10 @@ SABOTAGES = [
         "numpy": ("1 - h * h if", "1 - np.arctanh(h) ** 2 if"),
     }),
     Sabotage("bias gradient missing", "gradients", "b_h", {
-        "numpy": ('f"b_{gate}": dz.sum(0)', 'f"b_{gate}": np.zeros_like(params["b_h"])'),
+        "numpy": ('f"b_{name}": dz.sum(0)', 'f"b_{name}": np.zeros_like(params["b_h"])'),
     }),
     Sabotage("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", {
-        "numpy": ('dz @ params[f"W_h{gate}"].T', 'dz @ params[f"W_h{gate}"]'),
+        "numpy": ('dz @ params[f"W_h{name}"].T', 'dz @ params[f"W_h{name}"]'),
     }),
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
