@@ -65,7 +65,7 @@ def test_record_code_and_script_have_the_same_names_and_gains(backend, backend_n
     number = 0
     for row in rows:
         # The comments with the name, and their last lines.
-        comments = re.findall(rf" *# {row['name']}: .*\n(?: *# .*\n)*", code)
+        comments = re.findall(rf"(?m)^ *# {row['name']}: .*\n(?: *# .*\n)*", code)
         assert comments, row["name"]
         for comment in comments:
             assert comment.rstrip().endswith(optimizations.comment(row)), row["name"]

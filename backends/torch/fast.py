@@ -19,8 +19,11 @@ from .gated import GRU, LSTM, GRUAfter, activation, by_columns, slope
 def params(arrays, options):
     """The parameters of ``scratch``, all gates side by side, with W_hq laid out by columns."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
+    # Gain (lstm): 1.20 with 64 hidden units, 1.02 with 512.
     tensors = scratch.params(join_gates(arrays, options.gates), options)
-    # Weights by columns, as a layer keeps them: the product for their gradient takes half the time.
+    # Weights by columns: a layer keeps them so, and the product for their gradient takes half the
+    # time.
+    # Gain: 1.01 with 64 hidden units, 1.02 with 512.
     with torch.no_grad():
         tensors["W_hq"] = tensors["W_hq"].T.contiguous().T.requires_grad_()
     return tensors
@@ -31,7 +34,7 @@ def forward(tokens, state, params, options):
     loop, inputs = CELLS[options.cell], rows(tokens.T, params)  # (T, B, G*H)
     hiddens, *state = loop(inputs, *state, params["W_h"], options)  # (T, B, H)
     # One output layer: it does not feed back, so one product can serve all time steps.
-    # Gain: 1.38, 1.05.
+    # Gain: 1.41 with 64 hidden units, 1.01 with 512.
     outputs = hiddens.flatten(0, 1)  # (T*B, H)
     return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1], *state)
 
@@ -40,13 +43,13 @@ def rows(tokens, params):
     """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
     # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
     # F.embedding takes rows as an index does, but sums their gradients several times faster.
-    # Gain: 1.09, 1.02.
+    # Gain: 1.05 with 64 hidden units, 1.03 with 512.
     W_x, b = params["W_x"], params["b"]
     if tokens.numel() < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
         embedded = F.embedding(tokens, params["W_e"]) @ W_x if "W_e" in params else None
         return (F.embedding(tokens, W_x) if embedded is None else embedded) + b
     # Bias in the table: it is added to V rows instead of T*B.
-    # Gain: 1.07, 0.98.
+    # Gain: 1.01 with 64 hidden units, 1.01 with 512.
     return F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)
 
 
@@ -54,16 +57,16 @@ class Recurrence(torch.autograd.Function):
     """The loop over time of `rnn`: inputs (T, B, H) and H (B, H) to hidden states (T, B, H)."""
 
     # Hand-written backward pass: autograd would compute a product for W_h at every time step.
-    # Gain: 1.15, 1.10.
+    # Gain: 1.16 with 64 hidden units, 1.10 with 512.
 
     @staticmethod
     def forward(ctx, inputs, H, W_h, options):
         """Compute the hidden states in the memory of the inputs."""
         # In place: each input becomes a hidden state, as new memory costs more than the additions.
-        # Gain: 1.17, 1.02.
+        # Gain: 1.10 with 64 hidden units, 1.01 with 512.
         hiddens, h = inputs, H
         # Weights by columns: products with a copy of W_h that is laid out so are faster.
-        # Gain: 1.00, 1.03.
+        # Gain: 1.01 with 64 hidden units, 1.02 with 512.
         W = by_columns(W_h, inputs)
         for z in hiddens.unbind():
             h = activation(z.addmm_(h, W), options)  # (B, H)
@@ -82,7 +85,7 @@ class Recurrence(torch.autograd.Function):
         for t in reversed(range(len(dz) - 1)):
             dz[t].mul_(torch.addmm(d_hiddens[t], dz[t + 1], W_h.T))  # (B, H)
         # One product per gradient: the sum over time is part of a matrix product.
-        # Gain: 1.12, 1.11.
+        # Gain: 1.13 with 64 hidden units, 1.10 with 512.
         d_W_h = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
         d_W_h += H.T @ dz[0]
         d_H = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None

@@ -330,13 +330,13 @@ MXNET = (
          "forward, scratch.state, to_arrays, backward)"),
     ), what="generation"),
     Case("Gates in one product", (
-        ("gated.py", "    times_W = multiplier(W_h, len(inputs) // len(H))\n    hiddens, cells,",
-         "    times = [multiplier(W, len(inputs) // len(H)) for W in chunk(W_h, 4)]\n"
-         "    hiddens, cells,"),
-        ("gated.py", "        i, f, o, new = chunk(x + times_W(hiddens[-1]), 4)  # (B, H)\n",
-         "        pairs = zip(chunk(x, 4), times)\n"
-         "        i, f, o, new = (y + times_W(hiddens[-1]) for y, times_W in pairs)\n"),
-        ("gated.py", "    d_H = d_C = None\n", "    d_H, d_C, parts = None, None, chunk(W_h, 4)\n"),
+        ("gated.py", "    hiddens, cells, gates = [H], [C], []\n",
+         "    hiddens, cells, gates, parts = [H], [C], [], split(W_T, H.shape[1])\n"),
+        ("gated.py", "        i, f, o, new = chunk(x + product(hiddens[-1], W_T), 4)  # (B, H)\n",
+         "        pairs = zip(chunk(x, 4), parts)\n"
+         "        i, f, o, new = (y + product(hiddens[-1], W) for y, W in pairs)\n"),
+        ("gated.py", "    dz, W_h = [], transpose(W_T)\n",
+         "    dz, parts = [], [transpose(W) for W in split(W_T, H.shape[1])]\n"),
         ("gated.py", "        d_H, d_C = product(dz[-1], W_h), d_C * f_t\n",
          "        first, *others = (product(d, W) for d, W in zip(chunk(dz[-1], 4), parts))\n"
          "        d_H, d_C = sum(others, first), d_C * f_t\n"),
@@ -392,7 +392,7 @@ def gain(backend, case, num_hiddens):
     arrays = initial.initial(case.vocabulary, num_hiddens, 0.01, 0, cell=case.cell)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
     batch = (np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
-    batches = [batch] * max(1, 2048 // num_hiddens)
+    batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too
     options = Options(num_hiddens, case.cell)
     with tempfile.TemporaryDirectory() as folder:
         pair = [(each, each.fast.build(arrays, options))
@@ -506,7 +506,7 @@ def main():
         versions, rows = measured(name, chosen)
         rows = {row["name"]: row for row in record["backends"].get(name, [])} | rows
         record["backends"][name] = [rows[case.name] for case in CASES[name] if case.name in rows]
-        record["versions"] |= versions
+        record["versions"][name] = versions
         record["machines"][name] = host.describe()
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         annotate(Path(registry.load(name).__file__).parent, record["backends"][name])
