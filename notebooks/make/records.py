@@ -32,19 +32,21 @@ def table(records: Path) -> str:
     for folder in folders:
         record, history = run_folder.read(folder), run_folder.history(folder)
         settings, session = record["settings"], record["sessions"][-1]
+        cell = settings.get("cell", "rnn")  # which older records do not name
         rows.append(
             [
                 session["backend"],
                 session["model"],
+                cell,
                 settings["sampling"],
                 str(history[-1].epoch),
                 f"{history[-1].perplexity:.3f}",
             ]
         )
-        if session["model"] != "concise" and settings["sampling"] == "sequential":
+        if session["model"] != "concise" and (settings["sampling"], cell) == ("sequential", "rnn"):
             versions = f"{session['backend']} {session['environment'][session['backend']]}"
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
-    head = ["backend", "model", "sampling", "epochs", "perplexity"]
+    head = ["backend", "model", "cell", "sampling", "epochs", "perplexity"]
     return "\n".join([markdown([head, *rows]), "", *samples, "", exact(records)])
 
 
