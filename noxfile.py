@@ -26,48 +26,18 @@ BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
 VARIANTS = ("scratch", "fast", "concise")
 CELLS = ("rnn", "gru", "gru-after", "lstm")
 RECORDS = {
-    f"{backend}-{model}-{sampling}": (
-        "--backend",
-        backend,
-        "--model",
-        model,
-        "--sampling",
-        sampling,
-        "--threads",
-        "1",
-    )
+    f"{backend}-{model}-{sampling}": f"--backend {backend} --model {model} --sampling {sampling}"
     for model, sampling in (
         ("scratch", "sequential"),
         ("scratch", "random"),
         ("concise", "sequential"),
     )
     for backend in (BACKENDS[1:] if model == "concise" else BACKENDS)
-} | {
-    f"float64/{backend}": (
-        "--backend",
-        backend,
-        "--dtype",
-        "float64",
-        "--epochs",
-        "100",
-        "--threads",
-        "1",
-    )
-    for backend in BACKENDS
-} | {
-    f"{backend}-fast-{cell}": (
-        "--backend",
-        backend,
-        "--model",
-        "fast",
-        "--cell",
-        cell,
-        "--threads",
-        "1",
-    )
-    for cell in CELLS[1:]
-    for backend in BACKENDS
 }
+for backend in BACKENDS:
+    RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
+    for cell in CELLS[1:]:
+        RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
 
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
@@ -193,7 +163,8 @@ def records(session: nox.Session) -> None:
     for name, options in filter(lambda item: wanted(item[0]), RECORDS.items()):
         folder = f"notebooks/records/{name}"
         shutil.rmtree(folder, ignore_errors=True)
-        session.run("rnn-scratch", "train", "--corpus", "time-machine", "--run", folder, *options)
+        command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
+        session.run("rnn-scratch", *command, *options.split())
         Path(folder, "checkpoint.safetensors").unlink()  # a megabyte that no page quotes
     for name, options in filter(lambda item: wanted(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
