@@ -115,7 +115,8 @@ def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
 
 def save(path: Path, arrays: Arrays) -> None:
     """Write the arrays to a file."""
-    np.savez(path, **arrays)
+    values: dict[str, Any] = dict(arrays)  # NumPy 2 expects a bool among the keywords
+    np.savez(path, **values)
 
 
 def load(path: Path) -> Arrays:
