@@ -1,8 +1,7 @@
 """Exact mode's check: models compared after every update, and a certificate of their equality.
 
-Each model is trained in a process of its own. Observed are the
-steps of the reference, over all updates and parameters, and those of every model in a sample of
-epochs over the whole training.
+Each model is trained in a process of its own. The reference's steps are observed in every update,
+and those of all models in a sample of epochs over the whole training.
 
 If models diverge, the reference (or else the first model) and one that differs from it are trained
 once more, up to the first update after which they differ.
