@@ -18,6 +18,7 @@ from ..check.exact_mode import Run
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..settings import make, option_of
+from ..system.terminal import echo
 from . import display
 from .options import settings_from, settings_options, text_options
 
@@ -111,7 +112,7 @@ def compare_pieces(
                 screen.print(_table(title, rows if all_rows else checks.collapse(rows)))
                 screen.print(_summary(title, rows), soft_wrap=True)
     if as_json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        echo(json.dumps(answers, indent=2, ensure_ascii=False))
     return all(answer["passed"] for answer in answers)
 
 
@@ -156,7 +157,7 @@ def compare_digests(
             "equal": equal,
             "certificate": certificate,
         }
-        print(json.dumps(answer, indent=2))
+        echo(json.dumps(answer, indent=2))
         return equal
     screen.print(_digest_table(trained, epochs))
     for run in runs:

@@ -17,12 +17,13 @@ from ..runs import folder as run_folder
 from ..runs.folder import Epoch
 from ..runs.training import SAMPLE_EVERY, Report
 from ..settings import Settings
+from .screen import Screen
 
 
 def console(stderr: bool = False) -> Console:
     """The terminal or pipe; lines to a pipe are not wrapped."""
     # No emoji: ":key:" in a text must not become a picture.
-    screen = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
+    screen = Screen(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not screen.is_terminal:
         screen.width = 10_000
     return screen

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from ..contract import RNNScratchError
+from ..system.terminal import echo
 
 COMMANDS = {  # and the module of each, which is imported only if the command is needed
     "train": "train",
@@ -59,10 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        message = io.StringIO()
+        error.show(message)
+        echo(message.getvalue().removesuffix("\n"), err=True)
         sys.exit(error.exit_code)
     except RNNScratchError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
@@ -73,12 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        click.echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
+        echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
         sys.exit(2)
     except Exception as error:
         # Each framework has its own exception for too little memory; only the messages are alike.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
-        click.echo(f"Error: There is not enough memory: {reason}.", err=True)
+        echo(f"Error: There is not enough memory: {reason}.", err=True)
         sys.exit(2)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from .. import api
+from ..system.terminal import echo
 from . import display
 from .options import place_options, show_messages, specified, text_options, unknown_option
 
@@ -31,7 +32,7 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:
     """Continue a prefix with the model of RUN, the folder of a run or a checkpoint file."""
     show_messages(verbose)
-    click.echo(api.predict(run, prefix, **specified(options)))
+    echo(api.predict(run, prefix, **specified(options)))
 
 
 @click.command()
@@ -45,6 +46,6 @@ def evaluate(run: str, verbose: bool, **options: Any) -> None:
     result = api.evaluate(run, report=display.Lines(display.console()), **specified(options))
     perplexity = display.format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
-    click.echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
-    click.echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")
-    click.echo(f"unigram    {result.unigram:.2f}  characters as likely as they are frequent here")
+    echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
+    echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")
+    echo(f"unigram    {result.unigram:.2f}  characters as likely as they are frequent here")

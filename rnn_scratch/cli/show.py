@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
+from ..system.terminal import echo
 from . import display, source_code
 from .source_code import Piece
 
@@ -70,7 +71,7 @@ def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, s
         if not present and piece != "all":
             raise _unknown(name, codes)
         if number and present:
-            click.echo()
+            echo()
         if diff and present:
             _differences(screen, name, pieces)
         elif present and screen.is_terminal:
@@ -78,7 +79,7 @@ def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, s
         elif present:
             _one_after_another(present)
         if piece != "all" and len(present) < len(codes):
-            click.echo(_absence(name, [code for code in codes if code not in present]), err=True)
+            echo(_absence(name, [code for code in codes if code not in present]), err=True)
 
 
 def _choose(names: Sequence[str], model: str) -> list[Code]:
@@ -97,7 +98,7 @@ def _choose(names: Sequence[str], model: str) -> list[Code]:
         except RNNScratchError as error:
             if names:
                 raise
-            click.echo(f"skipping {name}: {error}", err=True)
+            echo(f"skipping {name}: {error}", err=True)
     return list(dict.fromkeys(codes))
 
 
@@ -164,20 +165,20 @@ def _one_after_another(pieces: Pieces) -> None:
     texts = [
         f"# {code}: {_place(each[0])}\n{source_code.join(each)}" for code, each in pieces.items()
     ]
-    click.echo("\n\n\n".join(texts))
+    echo("\n\n\n".join(texts))
 
 
 def _differences(screen: Console, name: str, pieces: Pieces) -> None:
     titles = [f"{code}: {_place(each[0]) if each else ''}" for code, each in pieces.items()]
     sources = [source_code.join(each).splitlines() for each in pieces.values()]
     if sources[0] == sources[1]:
-        click.echo(f"{name} is the same in {' and '.join(map(str, pieces))}.")
+        echo(f"{name} is the same in {' and '.join(map(str, pieces))}.")
     elif screen.is_terminal:
         screen.rule(Text(name, "bold"))
         screen.print(_beside(sources, titles, (screen.width - 3) // 2))
     else:
         difference = difflib.unified_diff(sources[0], sources[1], titles[0], titles[1], lineterm="")
-        click.echo("\n".join(difference))
+        echo("\n".join(difference))
 
 
 def _beside(sources: list[list[str]], titles: list[str], width: int) -> Table:

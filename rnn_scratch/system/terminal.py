@@ -1,0 +1,34 @@
+"""What goes to a terminal: a terminal executes some characters instead of showing them.
+
+Texts, the names of folders, messages of other processes, and whatever is read from a file may have
+such characters. They are escaped where a stream is a terminal; into a file or a pipe they go as
+they are, because there they are data.
+"""
+
+import re
+import sys
+
+# C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
+# and C1, which are commands of one character. The controls of bidirectional text that embed,
+# override or isolate also reorder what the project itself prints after them; the marks for single
+# characters (U+200E, U+200F, U+061C) do not, and belong to Arabic and Hebrew texts. The separators
+# of lines and paragraphs begin a line in some terminals and none in others. Surrogates are the
+# bytes of a file's name that are not UTF-8.
+_EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with the characters that a terminal would execute as escapes, such as ``\x1b``."""
+    return _EXECUTED.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def echo(text: str = "", err: bool = False) -> None:
+    """Print the text as a line to stdout or stderr, as `printable` makes it for a terminal."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:  # as in a program without a console on Windows
+        print(printable(text) if stream.isatty() else text, file=stream, flush=True)

@@ -1,0 +1,131 @@
+"""Characters that a terminal would execute are escaped there, and unchanged in a file or a pipe."""
+
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers import here, options
+
+from rnn_scratch.cli import display
+from rnn_scratch.cli.main import main
+from rnn_scratch.system import terminal
+
+# A title for the window, a reset, C1's way to clear the screen, an override that reverses what
+# follows, and characters that delete, overwrite or separate.
+EVIL = "\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
+ESCAPED = r"\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
+STYLE = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]")  # what Rich itself writes
+EXECUTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
+NAME = f"r {EVIL}"  # of a folder
+NORMAL = {"normalize": "none", "num_hiddens": 8, "num_steps": 6, "batch_size": 4, "num_epochs": 10}
+TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
+
+
+@pytest.mark.parametrize("code", [*range(32), *range(127, 160), 0x2028, 0x202E, 0x2066, 0xDC9B])
+def test_what_is_escaped(code):
+    character = chr(code)
+    if character in "\t\n":
+        assert terminal.printable(character) == character
+    else:
+        assert terminal.printable(character) == repr(character)[1:-1].replace(r"\r", r"\x0d")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\tb\n", "naïve 猫 \U0001f550", "\u200f\u0634\u200d", "\\x1b"]
+)
+def test_what_is_not(text):
+    assert terminal.printable(text) == text
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """A function that runs a command in this process, with a terminal as stdout and stderr."""
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals like these")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments):
+        ours, theirs = pty.openpty()
+        pieces = []
+
+        def read():
+            try:
+                while piece := os.read(ours, 4096):
+                    pieces.append(piece)
+            except OSError:
+                pass  # on Linux: the other end is closed
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        code = 0
+        with monkeypatch.context() as patch, open(theirs, "w", encoding="utf-8") as stream:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            try:
+                main([str(argument) for argument in arguments])
+            except SystemExit as error:
+                code = error.code
+        reader.join()
+        os.close(ours)
+        output = STYLE.sub("", b"".join(pieces).decode().replace("\r\n", "\n"))
+        assert not EXECUTED.search(output), (arguments, output)
+        return code, output
+
+    return run
+
+
+@pytest.fixture
+def text():
+    Path("t.txt").write_text(f"{EVIL} and more\n" * 40, encoding="utf-8")
+
+
+@pytest.mark.usefixtures("text")
+def test_a_training_and_what_reads_its_run(on_terminal):
+    code, output = on_terminal(*TRAIN, "--run", NAME)
+    assert code == 0, output
+    assert f"run folder: r {ESCAPED}" in output
+    assert ESCAPED in output.splitlines()[-1], "the model's text"
+    for arguments in (
+        ("predict", NAME, "--prefix", EVIL),
+        ("runs", "."),
+        ("train", "--resume", NAME, "--epochs", "3"),
+        ("predict", f"no {EVIL}"),
+        ("evaluate", NAME, "--text", f"no {EVIL}"),
+        ("train", f"more {EVIL}"),
+        ("show", EVIL),
+        ("show", "step", "--backends", EVIL),
+    ):
+        assert "mine" in on_terminal(*arguments)[1], arguments
+
+
+@pytest.mark.usefixtures("text")
+def test_a_file_gets_the_characters_themselves(capfdbinary):
+    evil = EVIL.encode()
+    main([*TRAIN, "--run", NAME])
+    first, *_, last, _ = capfdbinary.readouterr().out.split(b"\n")
+    assert first.endswith(b"run folder: r " + evil)
+    assert last.startswith(evil), "the model's text"
+    main(["predict", NAME, "--prefix", EVIL, "--length", "1"])
+    assert capfdbinary.readouterr().out.startswith(evil)
+    with pytest.raises(SystemExit):
+        main(["predict", f"no {EVIL}"])
+    assert evil in capfdbinary.readouterr().err
+
+
+def test_tabs_and_page_breaks_reach_a_file(capsys):
+    line = "one\ttwo\x0cthree\x0b"
+    display.Lines(display.console()).say(line)
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_escapes_count_for_the_width_of_a_column(on_terminal, capsys):
+    Path("t.txt").write_text("a plain text\n" * 40, encoding="utf-8")
+    for folder in ("runs/plain", f"runs/{EVIL}"):
+        assert here(capsys, *TRAIN, "--run", folder).code == 0
+    _, output = on_terminal("runs")
+    heading, *rows = output.splitlines()
+    column = heading.index("backend")
+    assert [row[column:][:5] for row in rows] == ["numpy", "numpy"]
