@@ -1,13 +1,20 @@
 """Calls functions in processes of their own, so that a crash of a framework is only an error.
 
 The parent calls `ask` with the name of a generator function of this package and its arguments. The
-child calls that function, and sends each value that it yields as a line of JSON.
+child calls that function, and sends each value that it yields as a line of JSON, and a last line
+that says that there are no more.
+
+The child may be any program, because its interpreter can be named. Whatever it does, the parent
+gets either answers or an error with the reason, in bounded time and memory. The child leads a
+session and a group of processes of its own, so that all that it starts can be killed with it.
 """
 
 import contextlib
 import importlib
 import json
 import os
+import queue
+import select
 import signal
 import subprocess
 import sys
@@ -15,9 +22,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from ..contract import RNNScratchError
+from .terminal import printable
+
+# Bytes of an answer. The longest is that of an epoch: 16 MiB have the losses of 700,000
+# minibatches, which by default are those of 780 million characters.
+LONGEST = 2**24
+KEPT = 2**16  # bytes of the messages on stderr, the last ones
+CHUNK = 2**16  # bytes that are read at a time
+EXCERPT = 500  # characters of a message
+END = b"end"  # the last line, which is no JSON
+PAUSE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
+GRACE = 1.0  # seconds to wait for what is left of the output after that
 
 
 def ask(
@@ -31,89 +49,206 @@ def ask(
 
     The child is run by the interpreter `python`, in this process's environment with the variables
     of `environment` added. Raises RNNScratchError with the reason if it cannot be started, fails,
-    is killed, or yields nothing for `timeout` seconds. The child never outlives this generator.
+    is killed, yields nothing for `timeout` seconds, or sends anything but its answers. The child
+    never outlives this generator, and neither do the processes that it starts, except for those
+    that leave its group.
     """
-    command = [python, "-m", "rnn_scratch.system.processes", function]
-    timed_out = threading.Event()
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as stdin,
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
-    ):
-        # In a file: a command line is too short for a text, and a pipe could block.
-        json.dump(arguments, stdin)
-        stdin.seek(0)
+    child = _Child([python, "-m", __name__, function], arguments, environment)
+    number = 0  # of answers
+    try:
+        for line in child.lines(timeout):
+            if line == END:
+                break
+            yield _value(line)
+            number += 1
+        else:
+            line = b""
+        child.wait(timeout)
+    finally:
+        child.close()
+    child.require_success()
+    if line != END:
+        raise RNNScratchError(
+            "it ended before its last answer"
+            if number
+            else f"it ended without an answer; is {python} a Python that has rnn-scratch?"
+        )
+
+
+def one_line(text: str, length: int = EXCERPT) -> str:
+    """A message of another process as a line that can be shown: escaped, and shortened."""
+    line = printable(" ".join(text[: 10 * length].split()))
+    return line if len(line) <= length else f"{line[: length - 4]} ..."
+
+
+class _Child:
+    """A running process, and threads that read what it writes, whether anybody waits or not."""
+
+    def __init__(
+        self, command: list[str], arguments: Any, environment: Mapping[str, str] | None
+    ) -> None:
+        self.chunks: queue.Queue[bytes] = queue.Queue(8)  # of stdout; an empty one is the last
+        self.messages = b""  # the end of stderr
+        self.killed = False
         try:
-            child = subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                encoding="utf-8",
-                env={**os.environ, **(environment or {})},
-            )
+            # Arguments in a file: a command line is too short for a text, and a pipe could block.
+            with tempfile.TemporaryFile() as stdin:
+                stdin.write(json.dumps(arguments).encode())
+                stdin.seek(0)
+                self.process = subprocess.Popen(
+                    command,
+                    bufsize=0,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, **(environment or {})},
+                    start_new_session=True,  # ignored by Windows
+                )
         except OSError as error:
-            raise RNNScratchError(f"{python} could not be started: {error.strerror}") from error
+            raise RNNScratchError(
+                f"{command[0]} could not be started: {error.strerror or error}"
+            ) from error
+        assert self.process.stdout
+        assert self.process.stderr
+        outputs = {self.process.stdout: self.chunks.put, self.process.stderr: self._keep}
+        self.wanted = set(outputs)  # of which more is to be read
+        self.readers = [
+            threading.Thread(target=self._read, args=output, daemon=True)
+            for output in outputs.items()
+        ]
+        for reader in self.readers:
+            reader.start()
 
-        def stop() -> None:
-            timed_out.set()
-            child.kill()
+    def lines(self, timeout: float) -> Iterator[bytes]:
+        """The complete lines of its stdout, until that is closed or the child has ended."""
+        incomplete = bytearray()
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                chunk = self.chunks.get(timeout=PAUSE)
+            except queue.Empty:
+                if not self.killed and self.process.poll() is not None:
+                    # It has ended, but a process that it started has its output open.
+                    self.kill()
+                    timeout = GRACE
+                    deadline = time.monotonic() + timeout
+            else:
+                if not chunk:
+                    return
+                *lines, rest = chunk.split(b"\n")
+                for line in lines:
+                    yield bytes(incomplete + line)
+                    incomplete.clear()
+                    deadline = time.monotonic() + timeout
+                incomplete += rest
+                if len(incomplete) > LONGEST:
+                    raise RNNScratchError(f"it sent a line of more than {LONGEST:,} bytes")
+            if time.monotonic() > deadline:
+                if self.killed:
+                    return  # that process has left the group
+                raise RNNScratchError(f"no answer within {timeout:g} s")
 
-        assert child.stdout is not None
-        timer = _after(timeout, stop)
+    def wait(self, timeout: float) -> None:
+        """Wait for its end."""
         try:
-            for line in child.stdout:
-                timer.cancel()
-                yield json.loads(line)
-                timer = _after(timeout, stop)
-            child.wait()
-        finally:
-            timer.cancel()
-            child.kill()
-            child.wait()
-            child.stdout.close()
-        if timed_out.is_set():
-            raise RNNScratchError(f"no answer within {timeout:g} s")
-        if child.returncode < 0:
-            name = signal.Signals(-child.returncode).name
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise RNNScratchError(f"it did not end within {timeout:g} s") from None
+
+    def kill(self) -> None:
+        """Kill it with all processes of its group, and wait for its end."""
+        if self.killed:  # its number may be that of another process by now
+            return
+        if hasattr(os, "killpg"):  # not on Windows
+            # Some systems do not permit it where only a process that has ended is left.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.killed = True
+
+    def close(self) -> None:
+        """Kill it, and read nothing more than what it has written to stderr."""
+        self.kill()
+        self.wanted -= {self.process.stdout}
+        with contextlib.suppress(queue.Empty):
+            while True:  # the reader may wait for room
+                self.chunks.get_nowait()
+        for reader in self.readers:
+            reader.join(GRACE)
+        self.wanted.clear()
+
+    def require_success(self) -> None:
+        """Raise an error that says how it ended, if it was not with exit code 0."""
+        code = self.process.returncode
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:  # a system may have more than Python has names for
+                name = f"signal {-code}"
             hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
             raise RNNScratchError(f"killed by {name}{hint}")
-        if child.returncode:
-            stderr.seek(0)
-            messages = [line for line in stderr.read().splitlines() if line.strip()]
-            last = messages[-1] if messages else "no message"
-            raise RNNScratchError(f"failed with exit code {child.returncode}: {last}")
+        if code:
+            lines = self.messages.decode("utf-8", "replace").splitlines()
+            last = next(filter(None, map(one_line, reversed(lines))), "no message")
+            raise RNNScratchError(f"failed with exit code {code}: {last}")
+
+    def _read(self, stream: IO[bytes], keep: Callable[[bytes], None]) -> None:
+        with stream, contextlib.suppress(OSError):
+            while stream in self.wanted and (chunk := stream.read(CHUNK)):
+                keep(chunk)
+        keep(b"")
+
+    def _keep(self, chunk: bytes) -> None:
+        self.messages = (self.messages + chunk)[-KEPT:]
 
 
-def _after(seconds: float, function: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True
-    timer.start()
-    return timer
+def _value(line: bytes) -> Any:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RNNScratchError(f"it sent bytes that are not UTF-8: {line[:20]!r}") from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RNNScratchError(f"it sent a line that is not JSON: {one_line(text, 80)!r}") from error
 
 
-def _exit_with_parent() -> None:
-    # A parent that is killed cannot end its child, so the child watches for another parent.
+def _end_with_parent(answers: int) -> None:
+    # A parent that is killed cannot end its child, but then nobody has the other end of the pipe,
+    # or, where a system does not report that, the child has another parent.
     parent = os.getppid()
+    pipe = None
+    if hasattr(select, "poll"):  # not on Windows
+        pipe = select.poll()
+        pipe.register(answers, 0)  # for errors only
     while os.getppid() == parent:
-        time.sleep(1)
+        if pipe is None:
+            time.sleep(1)
+        elif pipe.poll(1000):
+            break
+    if hasattr(os, "killpg") and os.getpgrp() == os.getsid(0):  # as `ask` starts it
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 
 
 def main() -> None:
     """The child: call the function named on the command line."""
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # Text that a framework prints must not be mixed with the lines of JSON.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    watched = os.dup(answers.fileno())  # which stays open until the process ends
+    threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     module, name = sys.argv[1].split(":")
     arguments = json.load(sys.stdin)
-    # Text that a framework prints must not be mixed with the lines of JSON.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         for answer in getattr(importlib.import_module(module), name)(*arguments):
-            answers.write(json.dumps(answer) + "\n")
+            answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
+        answers.write(END + b"\n")
     except RNNScratchError as error:
         sys.exit(str(error).replace("\n", " "))
-    except KeyboardInterrupt:  # the parent was interrupted as well, and reports it
+    except KeyboardInterrupt:  # sent to it alone
         sys.exit(130)
     finally:
         with contextlib.suppress(BrokenPipeError):
