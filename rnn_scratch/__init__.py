@@ -1,21 +1,20 @@
 """One recurrent language model from scratch, in several frameworks behind one contract.
 
 `train`, `resume`, `predict` and `evaluate` do what the commands of the same names do. Nothing
-here loads a framework until a backend is used.
+here loads a framework until a backend is used, and nothing is imported before it is needed.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .contract import RNNScratchError
-
 if TYPE_CHECKING:
     from .api import evaluate, predict, resume, train
+    from .contract import RNNScratchError
 
 __all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when first used, so that the command line answers --help at once.
+    # Imported when first used, so that the command line starts at once.
     if name in __all__:
         from . import api
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from .contract import RNNScratchError
-from .runs import folder as run_folder
 from .runs import sessions
 from .runs.inference import Evaluation
 from .runs.inference import evaluate as evaluate_text
@@ -68,11 +67,11 @@ def resume(
     are passed again. Raises RNNScratchError.
     """
     folder = _folder(run)
-    last = run_folder.read(folder)["sessions"][-1]
+    last = sessions.last_place(folder)
     backend = backend or last["backend"]
     place = Place(backend, last["model"])
     if backend == last["backend"]:  # another number of threads may add in another order
-        place = Place(*(last[name] for name in Place._fields))
+        place = Place(**last)
     chosen: dict[str, Any] = {"model": model, "device": device, "threads": threads, "eager": eager}
     place = place._replace(**{key: value for key, value in chosen.items() if value is not None})
     report = report or Report()

@@ -213,13 +213,18 @@ def train_minibatch(
 
 
 def train_epoch(
-    model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], how: Update, carry: bool
+    model: Model,
+    minibatches: Iterable[tuple[np.ndarray, np.ndarray]],
+    how: Update,
+    carry: bool,
+    state: State | None = None,
 ) -> tuple[list[float], State]:
     """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
 
     They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch
-    (sequential partitioning); without it every minibatch starts from zeros (random sampling).
-    Returns each minibatch's mean loss in nats, and the last state.
+    (sequential partitioning), from `state` on, or zeros if it is None; without it every minibatch
+    starts from zeros (random sampling). Returns each minibatch's mean loss in nats, and the last
+    state, from which another call goes on with the rest of an epoch.
     """
 
 

@@ -19,6 +19,7 @@ from rnn_scratch.cli.main import main
 from rnn_scratch.contract import VARIANTS, Options
 from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
+from rnn_scratch.system import locks
 
 CLONE = Path(__file__).parent.parent
 # A run of these takes a few hundredths of a second.
@@ -119,6 +120,15 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
     )
 
 
+# A training that saves a checkpoint after every part of it, however much of the time that takes.
+SAVING = """
+from rnn_scratch.cli.main import main
+from rnn_scratch.runs import sessions
+sessions.SHARE = 1e9
+main()
+"""
+
+
 def there(*arguments, **more):
     """Run a command, or with `program` something else, in a process of its own."""
     with start(*arguments, **more) as process:
@@ -171,4 +181,5 @@ def assert_same(actual, expected, tolerance=0):
 
 def hidden_files(folder):
     """Temporary files that an incomplete write has left behind."""
-    return [path.name for path in Path(folder).iterdir() if path.name.startswith(".")]
+    names = (path.name for path in Path(folder).iterdir())
+    return [name for name in names if name.startswith(".") and name != locks.FILE]

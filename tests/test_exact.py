@@ -338,7 +338,7 @@ def change(params):
 def build(arrays, options):
     return plain.build(arrays, options)
 
-def train_epoch(model, minibatches, how, carry):
+def train_epoch(model, minibatches, how, carry, state=None):
     global epoch
     epoch += 1
     def changed():
@@ -346,7 +346,7 @@ def train_epoch(model, minibatches, how, carry):
             yield minibatch
             if (epoch, number) == (3, 2):
                 change(model.params)
-    return plain.train_epoch(model, changed(), how, carry)
+    return plain.train_epoch(model, changed(), how, carry, state)
 
 scratch = SimpleNamespace(**{**vars(plain), "build": build, "train_epoch": train_epoch})
 """

@@ -12,7 +12,18 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-from helpers import SMALL, here, history, lines, options, parameters, start, wait_for_epochs
+from helpers import (
+    SMALL,
+    assert_same,
+    figures,
+    here,
+    history,
+    lines,
+    options,
+    parameters,
+    start,
+    wait_for_epochs,
+)
 
 import rnn_scratch
 from rnn_scratch import exact
@@ -38,6 +49,7 @@ def strict(text):
 
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
+        ".lock",
         "checkpoint.safetensors",
         "history.jsonl",
         "perplexity.png",
@@ -75,7 +87,7 @@ def test_a_run_s_folder(run, backend_name, device):
     saved = checkpoint.load(run.folder / "checkpoint.safetensors")
     assert sorted(saved.arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
     assert saved.epoch == 11
-    assert saved.text_sha256 == sha256
+    assert saved.text["sha256"] == sha256
     assert saved.vocab == run.vocab
 
 
@@ -132,7 +144,7 @@ def test_history_can_be_read_during_the_run():
                 assert [row["epoch"] for row in history("r")][:number] == list(range(1, number + 1))
             record = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
             assert record["sessions"][0]["outcome"] == "running"
-            assert checkpoint.load(checkpoint.find("r")).epoch >= 19
+            assert checkpoint.load(checkpoint.find("r")).epoch <= len(lines("r"))
         finally:
             process.kill()
 
@@ -181,7 +193,8 @@ def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     for end in range(second, len(whole) - 1):
         path.write_bytes(whole[:end])
         assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [1, 2]
-    assert [epoch.epoch for epoch in run_folder.cut_history(tmp_path, 1)] == [1]
+    assert run_folder.repair_history(tmp_path, 1) == []
+    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [1]
     assert path.read_bytes() == whole[: len(whole) // 3]
 
 
@@ -190,8 +203,96 @@ def test_a_line_damaged_in_the_middle_is_an_error(tmp_path):
         run_folder.append(tmp_path, row(epoch))
     text = (tmp_path / run_folder.HISTORY).read_text().replace('"epoch": 2', '"epoch"  2')
     (tmp_path / run_folder.HISTORY).write_text(text)
-    with pytest.raises(RNNScratchError, match=r"Line 2 of .*history.jsonl is damaged"):
+    with pytest.raises(RNNScratchError, match=r"Line 2 of .*history.jsonl is damaged.\n.*--resume"):
         run_folder.history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lost"),
+    [
+        ((1, 2, 5, 6), [(3, 4)]),
+        ((2, 3, 6), [(1, 1), (4, 5)]),
+        ((1, 2, 3), [(4, 6)]),
+        ((1, 2, 3, 1, 2, 3, 4, 5, 6), []),
+        ((), [(1, 6)]),
+    ],
+)
+def test_a_gap_in_a_history_is_an_error_until_the_history_says_so(tmp_path, epochs, lost):
+    for epoch in epochs:
+        run_folder.append(tmp_path, row(epoch))
+    if epochs not in ((), (1, 2, 3)):  # those that lack only the last epochs
+        with pytest.raises(RNNScratchError, match=r"is of epoch \d, where epoch \d is missing"):
+            run_folder.history(tmp_path)
+    assert run_folder.repair_history(tmp_path, 6) == lost
+    kept = sorted(set(epochs))
+    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == kept
+    before = (tmp_path / run_folder.HISTORY).read_bytes()
+    assert run_folder.repair_history(tmp_path, 6) == [], "what is lost is said once"
+    assert (tmp_path / run_folder.HISTORY).read_bytes() == before
+    run_folder.append(tmp_path, row(7))
+    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [*kept, 7]
+
+
+def test_a_run_with_a_damaged_history_continues_from_its_checkpoint(capsys):
+    whole = rnn_scratch.train("numpy", num_epochs=8, **SMALL)
+    run = rnn_scratch.train("numpy", num_epochs=6, run="runs/r", **SMALL).folder
+    path = run / "history.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'{"epoch": 3,', b'{"epoch\x00: 3,'))
+    damaged = path.read_bytes()
+    done = here(capsys, "train", "--resume", run, "--epochs", 8)
+    assert (done.code, done.err) == (0, "")
+    kept = "history.jsonl.damaged"
+    assert f"The history of {run} has lost epoch 3. The run continues from its" in done.out
+    assert f"The damaged file is kept as {run / kept}." in done.out
+    assert (run / kept).read_bytes() == damaged
+    assert_same(parameters(run), parameters(whole))
+    expected = [line for line in figures(whole.folder) if line["epoch"] != 3]
+    assert [line for line in figures(run) if "lost" not in line] == expected
+    assert [line for line in history(run) if "lost" in line] == [{"lost": [3, 3]}]
+    assert here(capsys, "runs").out.count("8/8") == 2
+
+
+UNREADABLE = {
+    "a folder": lambda path: path.mkdir(),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe\n"),
+    "nested deeply": lambda path: path.write_text("[" * 100_000 + "\n"),
+    "another type": lambda path: path.write_text("7\n"),
+    "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
+}
+
+
+@pytest.mark.parametrize("file", ["run.json", "history.jsonl"])
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+def test_good_runs_are_listed_whatever_others_contain(capsys, file, damage):
+    good, bad = (rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder for _ in range(2))
+    (bad / file).unlink()
+    damage(bad / file)
+    done = here(capsys, "runs")
+    assert done.code == 0
+    assert [line.split()[0] for line in done.out.splitlines()[1:]] == [str(good)]
+    assert str(bad) in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("backend", ["numpy"]),
+        ("outcome", None),
+        ("threads", "2"),
+        ("started", "2024-05-02"),
+        ("x", 1),
+    ],
+)
+def test_sessions_of_other_types_are_reported(capsys, key, value):
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
+    record = json.loads((run / "run.json").read_text())
+    record["sessions"][-1][key] = value
+    (run / "run.json").write_text(json.dumps(record))
+    done = here(capsys, "runs")
+    assert done.code == 0
+    assert ("damaged" in done.err) == (key != "another")
 
 
 DAMAGE = {
@@ -214,7 +315,13 @@ def test_a_damaged_record_is_reported_and_omitted_from_the_list(capsys, damage):
     with pytest.raises(RNNScratchError, match=r"run.json could not be read or is damaged"):
         run_folder.read(bad)
     assert [folder for folder, _, _ in run_folder.listing(run_folder.PARENT)] == [good]
-    here(capsys, "train", "--resume", bad, "--epochs", 3).refused("damaged")
+    done = here(capsys, "train", "--resume", bad, "--epochs", 3)
+    assert (done.code, done.err) == (0, "")
+    assert "damaged" in done.out
+    assert f"It is kept as {bad / 'run.json.damaged'}. The run continues" in done.out
+    (session,) = run_folder.read(bad)["sessions"]
+    assert (session["from_epoch"], session["to_epoch"]) == (1, 3)
+    assert_same(parameters(bad), rnn_scratch.resume(good, 3).arrays)
 
 
 def test_the_list_is_newest_first(capsys):

@@ -146,9 +146,9 @@ def train_minibatch(model, X, Y, state, how):
     return mean, state
 
 
-def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: the loss of each, and the last state."""
-    losses, state = [], None
+def train_epoch(model, minibatches, how, carry, state=None):
+    """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
+    losses = []
     for X, Y in minibatches:
         if state is None or not carry:
             state = model.state(len(X))

@@ -145,9 +145,9 @@ def train_minibatch(model, X, Y, state, how):
 
 
 @on_its_device  # TensorFlow would prefer a GPU to the CPU that the model is on
-def train_epoch(model, minibatches, how, carry):
-    """One pass over the minibatches: the loss of each, and the last state."""
-    losses, state = [], None
+def train_epoch(model, minibatches, how, carry, state=None):
+    """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
+    losses = []
     for X, Y in minibatches:
         if state is None or not carry:
             state = model.state(len(X))

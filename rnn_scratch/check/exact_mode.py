@@ -116,7 +116,7 @@ def _train(
     yield {"epoch": 0, "perplexity": None, "digests": digests}
     before(1)
     report = _AfterUpdate(keep_digest)
-    for epoch, _, _ in training.epochs(observed.setup if observed else setup, 0, report):
+    for epoch, _ in training.epochs(observed.setup if observed else setup, report):
         yield {"epoch": epoch.epoch, "perplexity": epoch.perplexity, "digests": digests}
         before(epoch.epoch + 1)
     if observed:
@@ -267,9 +267,9 @@ def _retrain(
         keep()
 
     keep()
-    epochs = training.epochs(observed.setup if observed else setup, 0, _AfterUpdate(count))
+    epochs = training.epochs(observed.setup if observed else setup, _AfterUpdate(count))
     while update < last:
-        yield next(epochs).epoch.epoch
+        yield next(epochs)[0].epoch
 
 
 def certificate(runs: Sequence[Run], sample: Sample, divergence: Record | None) -> Record:

@@ -7,6 +7,7 @@ about clipping, and the rows say how many were.
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -62,11 +63,13 @@ def train_epoch(case: Case) -> Iterator[Row]:
         model, candidate = case.models(arrays)
         model, norms = with_norms(case.reference, model)
         first = 0
+        state: Any = None
+        actual_state: Any = None
         for updates in milestones:
             some, first = batches[first:updates], updates
-            losses, state = case.reference.scratch.train_epoch(model, some, how, carry)
+            losses, state = case.reference.scratch.train_epoch(model, some, how, carry, state)
             actual_losses, actual_state = case.backend.scratch.train_epoch(
-                candidate, iter(some), how, carry
+                candidate, iter(some), how, carry, actual_state
             )
             actual, allowed = candidate.to_arrays(candidate.params), AFTER[updates]
             note = f"{sum(norm > theta for norm in norms)} of {updates} were clipped"

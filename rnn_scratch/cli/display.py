@@ -1,7 +1,9 @@
 """Output for the terminal: progress, tables, and the last lines of a training."""
 
+import datetime
 import shlex
 import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
-from ..runs import checkpoint
+from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
 from ..runs.training import SAMPLE_EVERY, Report
 from ..settings import Settings
+from ..system import locks
 from .screen import Screen
+
+QUIET = 30.0  # seconds after which a training without a terminal prints a line
 
 
 def console(stderr: bool = False) -> Console:
@@ -44,16 +49,42 @@ class Lines(Report):
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Print what is trained, and where."""
         self.folder, self.last = folder, settings.num_epochs
+        self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
+        self.began: tuple[float, float] | None = None  # the first progress, and its time
+        self.printed = time.monotonic()
         self.say(
             f"{session['backend']} ({session['model']}) on {session['device']}, threads: "
             f"{session['threads']}, epochs {first} to {self.last}, run folder: {folder}"
         )
+
+    def progress(self, progress: training.Progress) -> None:
+        """Print a line if there has been none for a while."""
+        now, done = time.monotonic(), progress.epoch - 1 + progress.done / progress.total
+        if self.began is None:
+            self.began = done, now
+        first, start = self.began
+        if done > first and now - self.printed >= QUIET:
+            left = round((self.last - done) * (now - start) / (done - first))
+            self.say(
+                f"epoch {progress.epoch}: {progress.done:,} of {progress.total:,} minibatches  "
+                f"{self.numbers_within(progress)}time left {datetime.timedelta(seconds=left)}"
+            )
+            self.printed = now
+
+    def numbers_within(self, progress: training.Progress) -> str:
+        """Perplexity and speed so far, in an epoch that has begun."""
+        if not progress.done:
+            return ""
+        speed = progress.done * self.tokens / progress.incomplete.seconds
+        so_far = format_perplexity(training.perplexity(progress.loss))
+        return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
 
     def epoch(self, epoch: Epoch) -> None:
         """Print every tenth epoch, and the last."""
         if epoch.epoch % SAMPLE_EVERY == 0 or epoch.epoch == self.last:
             sample = f"  {epoch.sample!r}" if epoch.sample else ""
             self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
+            self.printed = time.monotonic()
 
 
 class Bar(Lines):
@@ -62,40 +93,41 @@ class Bar(Lines):
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Show the bar."""
         super().start(folder, settings, session, first)
-        self.progress = Progress(
+        self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TextColumn("time left"),
+            TextColumn("{task.fields[numbers]}time left"),
             TimeRemainingColumn(),
             console=self.screen,
             transient=True,
         )
-        self.task = self.progress.add_task(
+        self.task = self.bar.add_task(
             "", total=self.last, completed=first - 1, epoch=first - 1, numbers=""
         )
-        self.done, self.inside, self.tokens = first - 1, 0, 0
-        self.progress.start()
+        self.bar.start()
+
+    def progress(self, progress: training.Progress) -> None:
+        """Show how far the epoch has come; its number counts as soon as it begins."""
+        self.done, self.total = progress.done, progress.total
+        self.before = progress.epoch - 1  # epochs
+        if self.total > 1 and self.done:
+            self.bar.update(self.task, numbers=self.numbers_within(progress))
+        self.bar.update(self.task, epoch=progress.epoch)
 
     def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
-        """Move the bar within an epoch, once it is known how long one is."""
-        self.inside += X.size
-        if self.tokens:
-            part = min(self.inside / self.tokens, 1)
-            self.progress.update(self.task, completed=self.done + part)
+        """Move the bar within an epoch."""
+        self.done += 1
+        self.bar.update(self.task, completed=self.before + self.done / self.total)
 
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(epoch)
-        self.done, self.inside, self.tokens = epoch.epoch, 0, epoch.tokens
-        self.progress.update(
-            self.task, completed=epoch.epoch, epoch=epoch.epoch, numbers=numbers(epoch)
-        )
+        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{numbers(epoch)}  ")
 
     def stop(self) -> None:
         """Remove the bar."""
-        if hasattr(self, "progress"):
-            self.progress.stop()
+        if hasattr(self, "bar"):
+            self.bar.stop()
 
 
 def numbers(epoch: Epoch) -> str:
@@ -131,6 +163,8 @@ def how_to_resume(folder: Path, interrupted: bool) -> str:
     last = run_folder.read(folder)["settings"]["num_epochs"]
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
+    if more := len(saved.incomplete.losses):
+        kept += f" and {more} minibatch{'es' if more > 1 else ''} of the next"
     if saved.epoch == last:  # only something after it has failed, such as drawing the curve
         return f"{kept}, the last one, is kept in {folder}."
     return f"{kept} is kept. To resume from there:\n{line}"
@@ -150,10 +184,15 @@ def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Tabl
             record["text"]["corpus"],
             f"{last}/{record['settings']['num_epochs']}",
             format_perplexity(history[-1].perplexity) if history else "",
-            # A session that is killed cannot record it.
-            "running, or killed" if outcome == "running" else outcome,
+            _state(folder, outcome),
         )
     return table
+
+
+def _state(folder: Path, outcome: str) -> str:
+    if outcome != "running" or locks.is_held(folder):
+        return outcome
+    return "killed"  # which the session could not record
 
 
 def backends_table(probes: dict[str, dict[str, Any]]) -> Table:

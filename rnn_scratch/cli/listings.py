@@ -13,7 +13,12 @@ from . import display
 @click.argument("folder", default="runs")
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first."""
-    entries = run_folder.listing(Path(folder))
+    problems: list[str] = []
+    entries = run_folder.listing(Path(folder), problems.append)
+    if problems:
+        screen = display.console(stderr=True)
+        for line in problems:
+            screen.print(line, soft_wrap=True)
     if not entries:
         click.echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return

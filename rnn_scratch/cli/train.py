@@ -1,5 +1,6 @@
 """The command `train`."""
 
+import contextlib
 from typing import Any
 
 import click
@@ -60,7 +61,9 @@ def train(
         # A training that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
             interrupted = isinstance(error, KeyboardInterrupt)
-            report.say(display.how_to_resume(report.folder, interrupted))
+            # Whatever prevents this, such as a folder that is gone, the error is the first one.
+            with contextlib.suppress(RNNScratchError):
+                report.say(display.how_to_resume(report.folder, interrupted))
         raise
     for line in display.ending(done.history, done.record["sessions"][-1]):
         report.say(line)

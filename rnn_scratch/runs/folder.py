@@ -3,23 +3,29 @@
 ``run.json``                settings, text, and each session: where, when and with what result
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the model after the last complete epoch
+``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
+
+The lines of the history are consecutive epochs. Where some were lost, a line says which.
 """
 
 import contextlib
 import datetime
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contract import RNNScratchError
 from ..settings import Settings
 from ..system import files
+from ..system.files import Damaged, short
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 FORMAT = 2  # of the record, as written
 FORMATS = (1, FORMAT)  # that can be read
 PARENT = Path("runs")
+DAMAGED = ".damaged"  # is added to the names of damaged files that have been replaced
 
 
 class Epoch(NamedTuple):
@@ -36,21 +42,36 @@ class Epoch(NamedTuple):
     sample: str | None  # generated text, every tenth epoch
 
 
+class Lost(NamedTuple):
+    """Epochs that the history lacks, because the file was damaged: the first and the last."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """Such as "epoch 3" or "epochs 3 to 5"."""
+        one = self.first == self.last
+        return f"epoch {self.first}" if one else f"epochs {self.first} to {self.last}"
+
+
 def create(folder: Path | None, backend: str) -> Path:
     """Create the folder of a new run: this one, or by default a dated one under ``runs/``."""
     try:
         if folder is None:
-            return dated(backend)
-        folder.mkdir(parents=True)
+            folder = dated(backend)
+        else:
+            folder.mkdir(parents=True)
+        files.sync_folder(folder.parent)
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
             f"The run folder {folder or PARENT} exists already.\nChoose another with --run, or "
             f"resume the run in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} could not be created: {error.strerror}."
+            f"The run folder {folder or PARENT} could not be created: "
+            f"{getattr(error, 'strerror', None) or error}."
         ) from error
 
 
@@ -69,7 +90,7 @@ def dated(label: str) -> Path:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of a run; RNNScratchError if there is none or it is damaged.
+    """The record of a run; Damaged if it is damaged, RNNScratchError if there is none.
 
     Format 1 knew no ``fast``: its ``scratch`` is the code that has this name now.
     """
@@ -84,14 +105,24 @@ def _prepare(record: dict[str, Any]) -> None:
     # Raise an error of some kind if something is missing or impossible; convert format 1.
     Settings(**record["settings"])
     for key in ("corpus", "origin", "sha256"):
-        record["text"][key]
-    for key in ("backend", "model", "device", "threads", "eager", "outcome"):
-        record["sessions"][-1][key]
-    _started(record)
+        _require(record["text"][key], str)
+    for session in record["sessions"]:
+        for key in ("backend", "model", "device", "outcome"):
+            _require(session[key], str)
+        _require(session["threads"], int)
+        _require(session["eager"], bool)
+        if started(session).tzinfo is None:
+            raise ValueError("a time without its time zone")
+    record["sessions"][-1]
     if record["format"] == 1:
         for session in record["sessions"]:
             session["model"] = session["model"].replace("scratch", "fast")
         record["format"] = FORMAT
+
+
+def _require(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{short(value)} is no {kind.__name__}")
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:
@@ -100,57 +131,139 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     files.replace(folder / RECORD, text.encode() + b"\n")
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, to keep it while another takes its place; the new path."""
+    aside = path.with_name(path.name + DAMAGED)
+    try:
+        path.replace(aside)
+    except OSError as error:
+        raise files.unwritable(aside, error) from error
+    return aside
+
+
 def history(folder: Path) -> list[Epoch]:
-    """The epochs recorded so far, without a last line that a kill has left incomplete."""
+    """The epochs recorded so far, without a last line that a kill has left incomplete.
+
+    Raises Damaged if a line is damaged, or epochs are missing and no line says so.
+    """
+    rows, problems = _rows(folder)
+    if problems:
+        raise Damaged(
+            f"{problems[0]}\nResuming the run continues it from its checkpoint, without these "
+            f"lines: rnn-scratch train --resume {folder} --epochs N"
+        )
+    return [row for row in rows if isinstance(row, Epoch)]
+
+
+def _rows(folder: Path) -> tuple[list[Epoch | Lost], list[str]]:
+    # The lines of the history that are readable, and what is wrong with it.
     path = folder / HISTORY
-    if not path.exists():
-        return []
-    # As bytes: a kill may split a character, and in text other characters than \n end lines.
-    *lines, last = path.read_bytes().split(b"\n")
-    epochs = []
+    try:
+        # As bytes: a kill may split a character, and in text other characters than \n end lines.
+        *lines, last = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    rows: list[Epoch | Lost] = []
+    problems: list[str] = []
+    following = 1  # the next epoch
     for number, line in enumerate(lines, 1):
         try:
-            epochs.append(Epoch(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise RNNScratchError(f"Line {number} of {path} is damaged.") from error
-    with contextlib.suppress(ValueError, TypeError):
-        epochs.append(Epoch(**json.loads(last)))
-    return epochs
+            row = _parse(line)
+        except Exception:  # whatever a damaged line leads to
+            problems.append(f"Line {number} of {path} is damaged.")
+            continue
+        first = row.first if isinstance(row, Lost) else row.epoch
+        if first != following and not problems:
+            problems.append(
+                f"Line {number} of {path} is of epoch {first}, where epoch {following} is missing."
+            )
+        following = (row.last if isinstance(row, Lost) else row.epoch) + 1
+        rows.append(row)
+    with contextlib.suppress(Exception):
+        row = _parse(last)
+        if isinstance(row, Epoch) and row.epoch == following:
+            rows.append(row)
+    return rows, problems
+
+
+def _parse(line: bytes) -> Epoch | Lost:
+    values = json.loads(line)
+    if "lost" in values:
+        lost = Lost(*values["lost"])
+        _require(lost.first, int)
+        _require(lost.last, int)
+        return lost
+    epoch = Epoch(**values)
+    for name in ("epoch", "tokens"):
+        _require(getattr(epoch, name), int)
+    for name in ("loss", "perplexity", "valid_loss", "valid_perplexity", "seconds"):
+        value = getattr(epoch, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(name)
+    for name in ("backend", "sample"):
+        _require(getattr(epoch, name) or "", str)
+    _require(epoch.loss, float)
+    return epoch
 
 
 def append(folder: Path, epoch: Epoch) -> None:
-    """Add an epoch to the history on disk."""
-    path = folder / HISTORY
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(_line(epoch))
-    except OSError as error:
-        raise files.unwritable(path, error) from error
+    """Add an epoch to the history; it is on the disk for certain after `sync_history`."""
+    files.append(folder / HISTORY, _line(epoch))
 
 
-def cut_history(folder: Path, epoch: int) -> list[Epoch]:
-    """Remove the epochs after this one, the checkpoint's, from the history; returns the others.
+def sync_history(folder: Path) -> None:
+    """Return when the history is on the disk."""
+    files.sync(folder / HISTORY)
 
-    Incomplete files that a kill has left behind are deleted as well.
+
+def repair_history(folder: Path, epoch: int) -> list[Lost]:
+    """Let the history end with this epoch, the checkpoint's; returns what it lacks before that.
+
+    Lines of later epochs are removed, and a line is added for lost epochs. If lines were damaged,
+    the file is kept under another name. Incomplete files that a kill has left behind are deleted.
     """
     files.delete_temporary(folder)
-    rows = [row for row in history(folder) if row.epoch <= epoch]
-    files.replace(folder / HISTORY, "".join(map(_line, rows)).encode())
-    return rows
+    rows, problems = _rows(folder)
+    if problems:
+        set_aside(folder / HISTORY)
+    epochs = {row.epoch: row for row in rows if isinstance(row, Epoch)}
+    lines: list[Epoch | Lost] = []
+    for number in range(1, epoch + 1):
+        if number in epochs:
+            lines.append(epochs[number])
+        elif lines and isinstance(lines[-1], Lost):
+            lines[-1] = Lost(lines[-1].first, number)
+        else:
+            lines.append(Lost(number, number))
+    files.replace(folder / HISTORY, b"".join(map(_line, lines)))
+    return [row for row in lines if isinstance(row, Lost) and row not in rows]
 
 
-def _line(epoch: Epoch) -> str:
-    return json.dumps(epoch._asdict(), ensure_ascii=False, allow_nan=False) + "\n"
+def _line(row: Epoch | Lost) -> bytes:
+    values = row._asdict() if isinstance(row, Epoch) else {"lost": list(row)}
+    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def listing(parent: Path) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
-    """The runs in a folder, newest first: folder, record, history. Damaged ones are omitted."""
+def listing(
+    parent: Path, say: Callable[[str], None] = lambda line: None
+) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
+    """The runs in a folder, newest first: folder, record, history.
+
+    Damaged ones are omitted; `say` is called with a line about each.
+    """
     runs = []
-    for path in parent.glob(f"*/{RECORD}"):
-        with contextlib.suppress(RNNScratchError):
+    for path in sorted(parent.glob(f"*/{RECORD}")):
+        try:
             runs.append((path.parent, read(path.parent), history(path.parent)))
-    return sorted(runs, key=lambda run: (_started(run[1]), str(run[0])), reverse=True)
+        except RNNScratchError as error:
+            say(str(error).splitlines()[0])
+    return sorted(
+        runs, key=lambda run: (started(run[1]["sessions"][-1]), str(run[0])), reverse=True
+    )
 
 
-def _started(record: dict[str, Any]) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(record["sessions"][-1]["started"])
+def started(session: dict[str, Any]) -> datetime.datetime:
+    """When a session began."""
+    return datetime.datetime.fromisoformat(session["started"])

@@ -12,6 +12,7 @@ from ..text.corpus import Text
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
+from .sessions import last_place
 from .setup import Place, Setup, set_up
 from .training import beginning, perplexity
 
@@ -38,7 +39,7 @@ def load(run: str | Path, place: dict[str, Any]) -> tuple[Setup, Checkpoint]:
     saved = checkpoint.load(path)
     default: dict[str, Any] = {"backend": "numpy"}
     if (path.parent / run_folder.RECORD).exists():
-        session = run_folder.read(path.parent)["sessions"][-1]
+        session = last_place(path.parent)
         default = {"backend": session["backend"]}
         if place.get("backend") in (None, session["backend"]):
             # As it was trained: TensorFlow cannot change the number of threads in a process.

@@ -1,15 +1,24 @@
-"""Sessions of a run: the first one, those that resume it, and the record of each."""
+"""Sessions of a run: the first one, those that resume it, and the record of each.
+
+A session holds a lock on the run's folder. It adds each epoch to the history when it ends, and
+writes a checkpoint as often as costs no more than a hundredth of the time, and at its end. The
+history is on the disk before the checkpoint is: after a kill or a power cut at any moment, the run
+continues from the checkpoint, and lines of later epochs are removed from the history.
+"""
 
 import contextlib
 import dataclasses
 import datetime
+import os
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, differences, make
-from ..system import host
+from ..system import files, host, locks, signals
 from ..text import corpus, dataset
 from . import checkpoint, curve, training
 from . import folder as run_folder
@@ -17,6 +26,9 @@ from .checkpoint import Checkpoint
 from .folder import Epoch
 from .setup import Place, Setup, set_up
 from .training import Diverged, Report
+
+SHARE = 0.01  # of the time, for writing checkpoints
+LONGEST = 300.0  # seconds between two checkpoints, however long it takes to write one
 
 
 class Run(NamedTuple):
@@ -40,21 +52,19 @@ def train(
     """Train a new model; invalid settings are reported before the folder is created."""
     setup = set_up(settings, place, text)
     folder = run_folder.create(folder, place.backend)
-    record = {
-        "format": run_folder.FORMAT,
-        "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, setup.text),
-        "sessions": [],
-    }
-    model = setup.model
-    start = Checkpoint(model.to_arrays(model.params), setup.text.vocab, settings, 0, text.sha256)
-    try:
-        checkpoint.save(folder / checkpoint.FILE, start)
-        _begin(folder, record, start, setup)
-    except BaseException:  # no run has started: leave no folder behind
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return _session(folder, record, start, setup, report)
+    origin = dataset.origin(text, setup.text)
+    record = new_record(settings, origin)
+    arrays = setup.model.to_arrays(setup.model.params)
+    start = Checkpoint(arrays, setup.text.vocab, settings, 0, origin, setup.place._asdict())
+    with _lock(folder):
+        try:
+            run_folder.repair_history(folder, 0)
+            checkpoint.save(folder / checkpoint.FILE, start)
+            _begin(folder, record, start, setup)
+        except BaseException:  # no run has started: leave no folder behind
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _session(folder, record, start, setup, report)
 
 
 def resume(
@@ -68,40 +78,112 @@ def resume(
     """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
     Only epochs, backend, model, device and threads may differ: RNNScratchError if the text (loaded
-    again if it is None) has changed, or one of these `settings` differs from the run's.
+    again if it is None) has changed, or one of these `settings` differs from the run's. A damaged
+    record or history is replaced by what the checkpoint has of it, and `report` says what is lost.
     """
-    record = run_folder.read(folder)
-    before = checkpoint.load(checkpoint.find(folder))
-    settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
-        raise RNNScratchError(
-            f"The run in {folder} can only be resumed with its own settings; these differ:\n"
-            + "\n".join(changed)
-            + "\nOmit these options, or train a new run."
+    path = checkpoint.find(folder)
+    with _lock(folder):
+        before = checkpoint.load(path)
+        record = _record(folder, before, report)
+        settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
+        if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
+            raise RNNScratchError(
+                f"The run in {folder} can only be resumed with its own settings; these differ:\n"
+                + "\n".join(changed)
+                + "\nOmit these options, or train a new run."
+            )
+        if num_epochs <= before.epoch:
+            raise RNNScratchError(
+                f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
+                f"{num_epochs}: there is nothing left to train. Choose a larger number."
+            )
+        text = dataset.same_text(record, text, report.say)
+        setup = set_up(settings, place, text, before.arrays)
+        if (setup.text.vocab, text.sha256) != (before.vocab, before.text["sha256"]):
+            raise RNNScratchError(
+                f"The checkpoint in {folder} was trained on another text than the run's record "
+                "says.\nRestore the checkpoint that belongs to the run, or train a new run."
+            )
+        damaged = folder / (run_folder.HISTORY + run_folder.DAMAGED)
+        for lost in run_folder.repair_history(folder, before.epoch):
+            report.say(
+                f"The history of {folder} has lost {lost}. The run continues from its checkpoint, "
+                "which has all that is needed."
+                + (f" The damaged file is kept as {damaged}." if damaged.exists() else "")
+            )
+        record["settings"] = dataclasses.asdict(settings)
+        before = before._replace(
+            settings=settings,
+            text=dataset.origin(text, setup.text),
+            place=setup.place._asdict(),
         )
-    if num_epochs <= before.epoch:
-        raise RNNScratchError(
-            f"The run in {folder} has {before.epoch} epochs already, and --epochs is {num_epochs}: "
-            "there is nothing left to train. Choose a larger number."
+        _begin(folder, record, before, setup)
+        return _session(folder, record, before, setup, report)
+
+
+def last_place(folder: Path) -> dict[str, Any]:
+    """Backend, model, device, threads and `eager` of a run's last session.
+
+    If its record is damaged they are those of its checkpoint.
+    """
+    try:
+        session = run_folder.read(folder)["sessions"][-1]
+    except files.Damaged:
+        session = checkpoint.load(checkpoint.find(folder)).place
+        if not session:
+            raise
+    return {name: session[name] for name in Place._fields}
+
+
+def new_record(settings: Settings, text: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run without a session; `text` is its account of the text."""
+    return {
+        "format": run_folder.FORMAT,
+        "settings": dataclasses.asdict(settings),
+        "text": text,
+        "sessions": [],
+    }
+
+
+def _record(folder: Path, before: Checkpoint, report: Report) -> dict[str, Any]:
+    # The record, or what the checkpoint has of one that is damaged.
+    try:
+        return run_folder.read(folder)
+    except files.Damaged as error:
+        if not before.place:  # a checkpoint of the first format lacks the origin of the text
+            raise
+        aside = run_folder.set_aside(folder / run_folder.RECORD)
+        report.say(
+            f"{error}\nIt is kept as {aside}. The run continues from its checkpoint, which has the "
+            "settings and the text; the account of earlier sessions is lost."
         )
-    text = dataset.same_text(record, text, report.say)
-    setup = set_up(settings, place, text, before.arrays)
-    if (setup.text.vocab, text.sha256) != (before.vocab, before.text_sha256):
-        raise RNNScratchError(
-            f"The checkpoint in {folder} was trained on another text than the run's record says.\n"
-            "Restore the checkpoint that belongs to the run, or train a new run."
-        )
-    run_folder.cut_history(folder, before.epoch)
-    record["settings"] = dataclasses.asdict(settings)
-    before = before._replace(settings=settings)
-    _begin(folder, record, before, setup)
-    return _session(folder, record, before, setup, report)
+        return new_record(before.settings, before.text)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    def holder() -> str:
+        with contextlib.suppress(RNNScratchError):
+            session = run_folder.read(folder)["sessions"][-1]
+            if session["outcome"] == "running" and "process" in session:
+                return f", process {session['process']}, since {session['started']}"
+        return ""
+
+    with locks.hold(
+        folder,
+        lambda: (
+            f"The run in {folder} is being trained by another session{holder()}.\n"
+            "Wait until it ends, or stop it."
+        ),
+    ):
+        yield
 
 
 def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setup) -> None:
     # Add a session to the record.
     session = {
         "started": _now(),
+        "process": os.getpid(),
         "from_epoch": before.epoch,
         **setup.place._asdict(),
         "machine": host.describe(),
@@ -120,36 +202,58 @@ def _session(
     report: Report,
 ) -> Run:
     # Train from a checkpoint to the last epoch; the record is completed even after an error.
-    settings = before.settings
-    try:
-        report.start(folder, settings, record["sessions"][-1], before.epoch + 1)
-        for epoch, arrays, _ in training.epochs(setup, before.epoch, report):
-            # History first: if the process is killed between the two, the history has one line too
-            # many, and resuming the run removes it.
-            run_folder.append(folder, epoch)
-            before = before._replace(arrays=arrays, epoch=epoch.epoch)
-            checkpoint.save(folder / checkpoint.FILE, before)
-            report.epoch(epoch)
-        outcome = {
-            "outcome": "finished",
-            "predictions": training.predictions(setup),
-        }
-    except BaseException as error:
+    due = 0.0
+    with signals.deferred() as request:
+        latest = before
+        try:
+            report.start(folder, before.settings, record["sessions"][-1], before.epoch + 1)
+            for part in training.parts(setup, before.epoch, before.incomplete, report, request):
+                if part.epoch is None:
+                    latest = latest._replace(arrays=part.arrays, incomplete=part.incomplete)
+                else:
+                    run_folder.append(folder, part.epoch)
+                    latest = latest._replace(
+                        arrays=part.arrays,
+                        epoch=part.epoch.epoch,
+                        incomplete=checkpoint.Incomplete(),
+                    )
+                if time.perf_counter() >= due:
+                    due, before = _save(folder, latest), latest
+                if part.epoch is not None:
+                    report.epoch(part.epoch)
+            if latest is not before:
+                _save(folder, latest)
+                before = latest
+            outcome = {"outcome": "finished", "predictions": training.predictions(setup)}
+        except BaseException as error:
+            report.stop()
+            interrupted = isinstance(error, KeyboardInterrupt)
+            reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
+            outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
+            # On a full disk, or without the folder, this fails as well; the first error is the one
+            # to report.
+            with contextlib.suppress(RNNScratchError):
+                if latest is not before:
+                    _save(folder, latest)
+            with contextlib.suppress(RNNScratchError):
+                saved = checkpoint.load(folder / checkpoint.FILE)
+                _close(folder, record, saved.epoch, outcome)
+            if isinstance(error, Diverged):
+                kept = f"The checkpoint of epoch {latest.epoch} is kept."
+                raise Diverged(f"{error}\n{kept}") from error
+            raise
         report.stop()
-        interrupted = isinstance(error, KeyboardInterrupt)
-        reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
-        outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
-        # On a full disk this fails as well, and the first error is the one to report.
-        with contextlib.suppress(RNNScratchError):
-            latest = checkpoint.load(folder / checkpoint.FILE)  # `before` may not be saved yet
-            _close(folder, record, latest.epoch, outcome)
-        if isinstance(error, Diverged):
-            kept = f"The checkpoint of epoch {before.epoch} is kept."
-            raise Diverged(f"{error}\n{kept}") from error
-        raise
-    report.stop()
-    history = _close(folder, record, before.epoch, outcome)
-    return Run(folder, history, record, setup.text.vocab, before.arrays)
+        history = _close(folder, record, latest.epoch, outcome)
+    return Run(folder, history, record, setup.text.vocab, latest.arrays)
+
+
+def _save(folder: Path, latest: Checkpoint) -> float:
+    # Save a checkpoint; returns the time at which the next one is due.
+    start = time.perf_counter()
+    run_folder.sync_history(folder)
+    checkpoint.save(folder / checkpoint.FILE, latest)
+    end = time.perf_counter()
+    return end + min((end - start) / SHARE, LONGEST)
 
 
 def _close(

@@ -1,11 +1,9 @@
 """Training, epoch by epoch, and reports of its progress."""
 
-import contextlib
+import itertools
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +11,17 @@ import numpy as np
 
 from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, update_rule
+from ..system import signals
 from ..text import minibatches, vocabulary
 from ..text.dataset import Prepared
 from . import decoding
+from .checkpoint import Incomplete
 from .folder import Epoch
 from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
 SAMPLE_LENGTH = 50  # characters
+PART = 1.0  # seconds, about, after which a long epoch reports its progress
 PREFIXES = ("time traveller", "traveller")
 
 
@@ -28,6 +29,24 @@ class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the c
     """The training has diverged: the loss or a parameter is not finite."""
 
     exit_code = 1
+
+
+class Progress(NamedTuple):
+    """How far an epoch has come."""
+
+    epoch: int
+    total: int  # minibatches
+    incomplete: Incomplete
+
+    @property
+    def done(self) -> int:
+        """The number of minibatches trained."""
+        return len(self.incomplete.losses)
+
+    @property
+    def loss(self) -> float:
+        """Their mean loss, in nats; there must be one."""
+        return sum(self.incomplete.losses) / self.done
 
 
 class Report:
@@ -39,62 +58,109 @@ class Report:
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Training begins with epoch `first`."""
 
+    def progress(self, progress: Progress) -> None:
+        """Called before an epoch's first minibatch, and about every second within the epoch."""
+
     def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
         """The backend has finished a minibatch X, Y (B, T), and may still be computing it."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch has ended and its checkpoint is written."""
+        """An epoch has ended and is in the history."""
 
     def stop(self) -> None:
         """Training has ended, for whatever reason."""
 
 
 class Trained(NamedTuple):
-    """The result of an epoch."""
+    """The result of an epoch, or of a part of one."""
 
-    epoch: Epoch
+    epoch: Epoch | None  # None within an epoch
     arrays: Arrays  # the parameters after it
-    losses: list[float]  # the mean loss of each minibatch, in nats
+    incomplete: Incomplete  # the losses of the minibatches so far, and the state after them
 
 
-def epochs(setup: Setup, last: int, report: Report) -> Iterator[Trained]:
-    """Train the epochs after epoch `last`, up to the number in the settings.
+def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
+    """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
+    with signals.deferred() as request:
+        for part in parts(setup, 0, Incomplete(), report, request):
+            if part.epoch is not None:
+                yield part.epoch, list(part.incomplete.losses)
 
-    Raises Diverged, with what to try instead.
+
+def parts(
+    setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
+) -> Iterator[Trained]:
+    """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
+
+    Yields a result at the end of each epoch, about every second within a long one, and when a
+    signal asks for a stop. Raises Stopped then; and Diverged, with what to try instead.
     """
-    settings, model, prepared = setup.settings, setup.model, setup.text
+    settings, size = setup.settings, 1
+    for number in range(last + 1, settings.num_epochs + 1):
+        total = minibatches.count(len(setup.text.train), settings, number)
+        batches = itertools.islice(
+            minibatches.of_epoch(setup.text.train, settings, number), len(incomplete.losses), None
+        )
+        while len(incomplete.losses) < total:
+            report.progress(Progress(number, total, incomplete))
+            some = _watched(itertools.islice(batches, size), report, request)
+            before, incomplete = incomplete, _train(setup, some, incomplete)
+            if len(incomplete.losses) < total:
+                arrays = setup.model.to_arrays(setup.model.params)
+                _require_finite(number, settings, arrays, incomplete.losses[-1])
+                yield Trained(None, arrays, incomplete)
+            request.check()
+            # Waiting for results takes time, so a part has as many minibatches as fit in a second.
+            seconds = incomplete.seconds - before.seconds
+            if seconds < PART / 2:
+                size = min(2 * size, total)
+            elif seconds > PART:
+                size = max(1, size // 2)
+        yield _end(setup, number, incomplete)
+        request.check()
+        incomplete = Incomplete()
+
+
+def _train(
+    setup: Setup, batches: Iterable[minibatches.Minibatch], before: Incomplete
+) -> Incomplete:
+    # Train minibatches after others of the same epoch.
+    settings, model, device = setup.settings, setup.model, setup.place.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
     how, carry = update_rule(settings), minibatches.carries(settings.sampling)
-    with _interruptible() as stop_if_interrupted:
-        for number in range(last + 1, settings.num_epochs + 1):
-            batches = minibatches.of_epoch(prepared.train, settings, number)
-            with np.errstate(all="ignore"):  # an overflow is reported below
-                start = time.perf_counter()
-                losses, state = scratch.train_epoch(
-                    model, _watched(batches, report, stop_if_interrupted), how, carry
-                )
-                machine.synchronize([*state, *model.params.values()], setup.place.device)
-                seconds = time.perf_counter() - start
-                arrays = model.to_arrays(model.params)
-                loss, valid_loss = sum(losses) / len(losses), None
-                if len(prepared.valid):
-                    held_out = minibatches.whole(prepared.valid, settings)
-                    valid_loss = float(np.divide(*scratch.evaluate(model, held_out, True)))
-            if not all(np.isfinite(x).all() for x in (loss, valid_loss or 0, *arrays.values())):
-                raise _diverged(number, settings)
-            epoch = Epoch(
-                epoch=number,
-                loss=loss,
-                perplexity=perplexity(loss),
-                valid_loss=valid_loss,
-                valid_perplexity=None if valid_loss is None else perplexity(valid_loss),
-                tokens=len(losses) * settings.batch_size * settings.num_steps,
-                seconds=seconds,
-                backend=setup.place.backend,
-                sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 else None,
-            )
-            yield Trained(epoch, arrays, losses)
-            stop_if_interrupted()
+    state = tuple(machine.tensor(array, device) for array in before.state) or None
+    with np.errstate(all="ignore"):  # an overflow is reported elsewhere
+        start = time.perf_counter()
+        losses, state = scratch.train_epoch(model, batches, how, carry, state)
+        machine.synchronize([*(state or ()), *model.params.values()], device)
+        seconds = time.perf_counter() - start
+    arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
+    return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
+
+
+def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
+    # The result of a complete epoch, with its evaluation on the held-out text.
+    settings, model, prepared = setup.settings, setup.model, setup.text
+    losses, arrays = incomplete.losses, model.to_arrays(model.params)
+    loss, valid_loss = sum(losses) / len(losses), None
+    if len(prepared.valid):
+        held_out = minibatches.whole(prepared.valid, settings)
+        with np.errstate(all="ignore"):
+            evaluated = setup.backend.scratch.evaluate(model, held_out, True)
+            valid_loss = float(np.divide(*evaluated))
+    _require_finite(number, settings, arrays, loss, valid_loss or 0)
+    epoch = Epoch(
+        epoch=number,
+        loss=loss,
+        perplexity=perplexity(loss),
+        valid_loss=valid_loss,
+        valid_perplexity=None if valid_loss is None else perplexity(valid_loss),
+        tokens=len(losses) * settings.batch_size * settings.num_steps,
+        seconds=incomplete.seconds,
+        backend=setup.place.backend,
+        sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 else None,
+    )
+    return Trained(epoch, arrays, incomplete)
 
 
 def predictions(setup: Setup) -> list[str]:
@@ -119,40 +185,20 @@ def beginning(prepared: Prepared) -> list[int]:
 
 
 def _watched(
-    batches: Iterable[minibatches.Minibatch],
-    report: Report,
-    stop_if_interrupted: Callable[[], None],
+    batches: Iterable[minibatches.Minibatch], report: Report, request: signals.Request
 ) -> Iterator[minibatches.Minibatch]:
+    # Ends early, after a minibatch, when a signal asks for a stop.
     for X, Y in batches:
         yield X, Y
         report.minibatch(X, Y)
-        stop_if_interrupted()
+        if request.number is not None:
+            return
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    # Ctrl-C takes effect between minibatches. A KeyboardInterrupt raised elsewhere could be lost:
-    # Python ignores exceptions in destructors, of which MXNet has many. A second Ctrl-C takes
-    # effect immediately.
-    interrupts: list[int] = []
-
-    def remember(number: int, frame: Any) -> None:
-        if interrupts:
-            raise KeyboardInterrupt
-        interrupts.append(number)
-
-    def stop_if_interrupted() -> None:
-        if interrupts:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop_if_interrupted  # signals reach the main thread only
-        return
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield stop_if_interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _require_finite(number: int, settings: Settings, arrays: Arrays, *losses: float) -> None:
+    values: list[Any] = [*losses, *arrays.values()]
+    if not all(np.isfinite(x).all() for x in values):
+        raise _diverged(number, settings)
 
 
 def _diverged(epoch: int, settings: Settings) -> Diverged:

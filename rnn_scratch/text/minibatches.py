@@ -60,6 +60,14 @@ def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Min
     return random(tokens, batch_size, num_steps, offset, generator(seed, "shuffle", epoch))
 
 
+def count(num_tokens: int, settings: Settings, epoch: int) -> int:
+    """The number of minibatches in an epoch."""
+    offset = draw_offset(settings.num_steps, settings.seed, epoch)
+    if settings.sampling == "sequential":
+        return (num_tokens - offset - 1) // settings.batch_size // settings.num_steps
+    return (num_tokens - offset - 1) // settings.num_steps // settings.batch_size
+
+
 def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Minibatch]:
     """Minibatches for evaluation on a text: sequential from its start, the last one shorter.
 

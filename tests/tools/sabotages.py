@@ -44,6 +44,8 @@ SABOTAGES = [
         "mxnet": (".mean()", ".sum()"),
     }),
     Sabotage("state not carried", "train_epoch", "sequential", everywhere(CARRY, "if True:")),
+    Sabotage("an epoch that cannot go on from a state", "train_epoch", "sequential",
+             everywhere("    losses = []", "    losses, state = [], None")),
     Sabotage("state carried in random sampling", "train_epoch", "random",
              everywhere(CARRY, "if state is None:")),
     Sabotage("state not detached", "detach", "gradients", {

@@ -1,0 +1,103 @@
+"""Signals that stop a command: Ctrl-C, and those that batch systems and closed terminals send.
+
+Each stops a command as Ctrl-C does. Signals that the process ignores, as under ``nohup``, stay
+ignored.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+# Seconds in which a signal is taken for a repetition of the one before: some programs send one to
+# the process and to its group, and an impatient person presses Ctrl-C several times.
+REPETITION = 1.0
+
+Handler = Callable[[int], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the command to stop."""
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal's number."""
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Request:
+    """Whether a signal has asked for a stop."""
+
+    number: int | None = None
+
+    def check(self) -> None:
+        """Raise Stopped if it has."""
+        if self.number is not None:
+            raise Stopped(self.number)
+
+
+def install() -> None:
+    """Let signals raise Stopped anywhere; a second one, after a while, ends the process at once."""
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        if received:
+            os._exit(128 + number)  # without the tracebacks of a process that is shutting down
+        received.append(number)
+        raise Stopped(number)
+
+    _handle(_not_repeated(stop))
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Request]:
+    """Let signals take effect only where the request is checked; a second one does at once.
+
+    An exception that is raised anywhere could be lost: Python ignores exceptions in destructors, of
+    which MXNet has many.
+    """
+    request = Request()
+
+    def stop(number: int) -> None:
+        request.check()
+        request.number = number
+
+    before = _handle(_not_repeated(stop))
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that a signal has stopped, as shells expect it."""
+    return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def _not_repeated(handler: Handler) -> Handler:
+    last = -REPETITION
+
+    def handle(number: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPETITION:
+            last = time.monotonic()
+            handler(number)
+
+    return handle
+
+
+def _handle(handler: Handler) -> dict[int, Any]:
+    # Install a handler; the ones before it, by signal. Only the main thread receives signals.
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda received, frame: handler(received))
+    return before
