@@ -2,10 +2,11 @@
 
 import difflib
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points, requires
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from packaging.requirements import Requirement
 
@@ -20,10 +21,25 @@ from .contract import (
     RNNScratchError,
 )
 from .system import host, processes
+from .system.schema import length
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet")  # this project's, in the order of listings
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
+
+
+class _Usable(TypedDict):
+    # What `describe` answers of a backend that loads.
+    usable: bool
+    environment: dict[str, str]
+    devices: Annotated[list[str], length(1, 1000)]
+    threads: int
+
+
+class _Unusable(TypedDict):
+    # And of one that does not.
+    usable: bool
+    reason: Annotated[str, length(0, 10_000)]
 
 
 class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
@@ -164,11 +180,15 @@ def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict
     A dict with ``usable`` and, if True, ``environment``, ``devices`` and ``threads``, else with
     the ``reason``.
     """
+    answers = processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python)
     try:
-        answers = list(processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python))
+        answer, *more = itertools.islice(answers, 2)
+        if more:
+            raise RNNScratchError("it sent more than one answer")
+        usable = isinstance(answer, dict) and answer.get("usable") is True
+        return processes.verified(_Usable if usable else _Unusable, answer)
     except RNNScratchError as error:
         return {"usable": False, "reason": str(error)}
-    return answers[0] if answers else {"usable": False, "reason": "it ended without an answer"}
 
 
 def describe(name: str) -> Iterator[dict[str, Any]]:

@@ -8,13 +8,22 @@ a safety factor.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from ..contract import Arrays
 
 Record = dict[str, Any]  # as in JSON
+
+
+class Closest(TypedDict):
+    """The step that came closest to a rounding boundary, and where it was."""
+
+    distance: float
+    update: int
+    parameter: str
+    index: list[int]
 
 
 class Sample:

@@ -4,6 +4,7 @@ Each model is checked in a process of its own, so that one framework cannot dist
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .. import registry
 from ..contract import RNNScratchError
@@ -21,13 +22,18 @@ def rows(name: str, model: str, device: str, cells: Sequence[str] = ()) -> Itera
     """
     task = (name, model, device, list(cells))
     try:
-        for values in processes.ask(f"{__name__}:_rows", *task, timeout=TIMEOUT):
-            yield Row(*values)
+        for answer in processes.ask(f"{__name__}:_rows", *task, timeout=TIMEOUT):
+            yield processes.verified(Row, answer)
     except RNNScratchError as error:
         yield Row("backend", "", "", None, str(error), 0)
 
 
-def _rows(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[Row]:
+def _rows(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in _checked(name, model, device, cells):
+        yield row._asdict()
+
+
+def _checked(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[Row]:
     backend = registry.load(name)
     # Before anything is computed.
     threads = list(hardware.set_threads(backend))

@@ -11,6 +11,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from ..runs import training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings
 from ..system import processes
+from ..system.schema import length
 from ..text import corpus, minibatches
-from .certificate import Record, Sample, element, load, save, sentence, shapes
+from .certificate import Closest, Record, Sample, element, load, save, sentence, shapes
 
 TIMEOUT = 24 * 3600.0  # seconds for one epoch
 REFERENCE = ("numpy", "scratch")  # its backward pass is a function, in which steps can be observed
@@ -59,6 +61,24 @@ class Run:
         }
 
 
+class _NotOffered(NamedTuple):
+    # The backend lacks the variant; the only thing that its worker sends.
+    reason: str
+
+
+class _Epoch(NamedTuple):
+    # What a worker sends before the first epoch and after each.
+    epoch: int
+    perplexity: float | None
+    digests: Annotated[list[str], length(1, 10**9)]  # after each update
+
+
+class _Steps(NamedTuple):
+    # What `_Observed` has found; sent after the last epoch.
+    closest: Closest
+    clipped: int
+
+
 Progress = Callable[[Run, int], None]  # called after each epoch
 
 
@@ -76,20 +96,36 @@ def train(
     what = (name, model, device, dataclasses.asdict(settings), list(text))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for row in processes.ask(f"{__name__}:_train", *what, folder, timeout=TIMEOUT):
-                if "not offered" in row:
-                    run.outcome, run.reason = "not offered", row["not offered"]
-                elif "closest" in row:
-                    run.steps = row
+            for answer in processes.ask(f"{__name__}:_train", *what, folder, timeout=TIMEOUT):
+                event = _event(answer)
+                if isinstance(event, _NotOffered):
+                    run.outcome, run.reason = "not offered", event.reason
+                elif isinstance(event, _Steps):
+                    run.steps = event._asdict()
                 else:
-                    run.digests += row.pop("digests")
-                    updates = len(run.digests) - 1
-                    run.epochs.append({**row, "updates": updates, "digest": run.digests[-1]})
-                    progress(run, row["epoch"])
+                    _add(run, event)
+                    progress(run, event.epoch)
+            if run.outcome == "trained" and len(run.epochs) != settings.num_epochs + 1:
+                raise RNNScratchError("it ended before the last epoch")
             sample.add(Path(folder))
         except RNNScratchError as error:
             run.outcome, run.reason = "failed", str(error)
     return run
+
+
+def _event(answer: Any) -> "_NotOffered | _Epoch | _Steps":
+    for kind in (_NotOffered, _Epoch, _Steps):
+        if isinstance(answer, dict) and kind._fields[0] in answer:
+            return processes.verified(kind, answer)
+    raise RNNScratchError("it sent a wrong answer")
+
+
+def _add(run: Run, event: "_Epoch") -> None:
+    if event.epoch != len(run.epochs):
+        raise RNNScratchError(f"it sent epoch {event.epoch} instead of {len(run.epochs)}")
+    run.digests += event.digests
+    row = {"epoch": event.epoch, "perplexity": event.perplexity}
+    run.epochs.append({**row, "updates": len(run.digests) - 1, "digest": run.digests[-1]})
 
 
 def _train(
@@ -98,7 +134,7 @@ def _train(
     try:
         setup, observed = _set_up(name, model, device, values, text)
     except registry.NotOffered as error:
-        yield {"not offered": str(error).splitlines()[0]}
+        yield _NotOffered(str(error).splitlines()[0])._asdict()
         return
     num_epochs = setup.settings.num_epochs
     sample = set(np.linspace(1, num_epochs, SAMPLE).round())
@@ -113,14 +149,14 @@ def _train(
             save(Path(folder, f"{epoch}.npz"), _last_steps(setup, epoch))
 
     keep_digest()
-    yield {"epoch": 0, "perplexity": None, "digests": digests}
+    yield _Epoch(0, None, digests)._asdict()
     before(1)
     report = _AfterUpdate(keep_digest)
     for epoch, _ in training.epochs(observed.setup if observed else setup, report):
-        yield {"epoch": epoch.epoch, "perplexity": epoch.perplexity, "digests": digests}
+        yield _Epoch(epoch.epoch, epoch.perplexity, digests)._asdict()
         before(epoch.epoch + 1)
     if observed:
-        yield {"closest": observed.closest, "clipped": observed.clipped}
+        yield _Steps(observed.closest, observed.clipped)._asdict()
 
 
 class _AfterUpdate(training.Report):
@@ -140,7 +176,7 @@ class _Observed:
         self.inner = setup
         self.setup = setup._replace(model=dataclasses.replace(setup.model, backward=self.backward))
         self.steps: Arrays = {}  # of the last update
-        self.closest: Record = {"distance": exact.GRID, "update": 0}
+        self.closest: Closest = {"distance": exact.GRID, "update": 0, "parameter": "", "index": []}
         self.updates = self.clipped = 0
 
     def backward(self, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
@@ -155,7 +191,8 @@ class _Observed:
                 self.closest = {
                     "distance": float(distances[place]),
                     "update": self.updates,
-                    **element(name, place),
+                    "parameter": name,
+                    "index": [int(each) for each in place],
                 }
         return loss, grads, state
 
@@ -222,8 +259,8 @@ def locate(
             folder.mkdir()
             arguments = (run.backend, run.model, *what, str(folder))
             try:
-                for epoch in processes.ask(f"{__name__}:_retrain", *arguments, timeout=TIMEOUT):
-                    progress(run, epoch)
+                for answer in processes.ask(f"{__name__}:_retrain", *arguments, timeout=TIMEOUT):
+                    progress(run, processes.verified(int, answer))
             except RNNScratchError as error:
                 return {**divergence, "reason": f"{run.title} failed: {error}"}
         expected, actual = (load(Path(parent, number, "params.npz")) for number in "01")

@@ -16,12 +16,13 @@ from ..contract import RNNScratchError
 from ..settings import Settings, option_of
 from ..system import files, host
 from ..text import corpus, dataset
-from . import parts
+from . import layout, parts
 from .plan import Plan, Progress, Record, at_value, values
 
 RECORD = "comparison.json"
 FORMAT = 2  # of the record, as written
 FORMATS = (1, FORMAT)  # that can be read
+LONGEST = 1_000_000  # seconds to wait for a worker
 
 
 def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
@@ -30,6 +31,11 @@ def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
         raise RNNScratchError(
             f"--python names {', '.join(unused)}, which is not compared.\n"
             f"The backends of this comparison are: {', '.join(plan.backends)}."
+        )
+    if not 0 < plan.timeout <= LONGEST:
+        raise RNNScratchError(
+            f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
+            f"{LONGEST:,}."
         )
     for value in values(plan):
         dataset.prepare(text, at_value(plan, settings, value)[0])
@@ -110,7 +116,12 @@ def read(folder: Path) -> Record:
         f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
         "To make one: rnn-scratch compare --output FOLDER"
     )
-    return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
+    try:
+        return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
+    except files.Damaged as error:
+        raise RNNScratchError(
+            f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
+        ) from error
 
 
 def differences(new: Record, old: Record) -> list[str]:
@@ -127,6 +138,7 @@ def failed(record: Record) -> bool:
     """Whether anything that was to be measured could not be."""
     return any(
         candidate["state"] == "failed"
+        or candidate.get("float64", {}).get("state") == "failed"
         or any(
             speed["state"] == "failed" or "own_layer_failure" in speed
             for speed in candidate["speed"]
@@ -136,15 +148,10 @@ def failed(record: Record) -> bool:
 
 
 def _prepare(record: Record) -> None:
-    # Raise an error of some kind if something is missing or impossible; convert format 1.
-    Settings(**record["settings"])
-    for key in ("machine", "plan", "text", "started", "outcome"):
-        record[key]
-    for candidate in record["candidates"]:
-        for key in ("backend", "model", "state", "trainings", "speed"):
-            candidate[key]
+    # Convert format 1, and raise an error of some kind if something is missing or impossible.
     if record["format"] == 1:
         _convert(record)
+    layout.verify(record)
 
 
 def _convert(record: Record) -> None:

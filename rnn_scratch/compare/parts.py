@@ -5,14 +5,16 @@ Each yields a candidate when one of its workers has ended.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings
 from ..system import processes
+from . import events
+from .events import Event
 from .plan import Candidate, Plan, Progress, Record, at_value, name
-from .tasks import Event, Task
+from .tasks import Task
 
 # Libraries that read their number of threads from the environment, before any call can set it.
 THREADS = (
@@ -25,11 +27,11 @@ THREADS = (
 )
 # What the record keeps of a worker's events.
 PLACE = ("device", "threads", "libraries", "machine", "environment")
-DIGESTS = ("parameters", "minibatches seen")
+DIGESTS = {"parameters": "parameters", "minibatches_seen": "minibatches seen"}
 TIMES = ("first", "minibatches", "products", "generation", "memory", "device_memory")
-PAIRS = ("minibatches", "generation")
 
-Digests = dict[Any, tuple[str, Event]]  # by seed or value: the first candidate with its digests
+WithDigests = events.Trained | events.Timed
+Digests = dict[Any, tuple[str, WithDigests]]  # by seed or value: of the first candidate
 
 
 def trainings(
@@ -67,16 +69,18 @@ def float64(
             if settings.dtype != "float64":
                 task = _task(candidate, plan, plan.threads, doubled, text)
                 for event in _run("train", task, plan):
-                    if event["event"] == "epoch":
-                        losses += event["losses"]
-                        progress.activity(candidate, f"training in float64: epoch {event['epoch']}")
-                    elif event["event"] == "trained":
+                    if isinstance(event, events.Epoch):
+                        losses += event.losses
+                        progress.activity(candidate, f"training in float64: epoch {event.number}")
+                    elif isinstance(event, events.Trained):
                         _require_same(candidate, event, digests, None)
+        except events.Unavailable as error:
+            candidate["float64"] = {"state": "not offered", "reason": str(error)}
         except RNNScratchError as error:
-            candidate["float64"] = {"reason": str(error)}
+            candidate["float64"] = {"state": "failed", "reason": str(error)}
         else:
             reference = reference or losses
-            relative = (abs(a - b) / b for a, b in zip(losses, reference))
+            relative = (_relative(a, b) for a, b in zip(losses, reference))
             candidate["float64"] = {"differences": [float(f"{value:.2e}") for value in relative]}
         yield candidate
 
@@ -124,28 +128,30 @@ def _train(
     training: dict[str, Any] = {"seed": settings["seed"], "perplexity": []}
     candidate["trainings"].append(training)  # so that what there is of it outlasts a kill
     for event in _run("train", task, plan):
-        if event["event"] == "not offered":
-            candidate |= {"state": "not offered", "reason": event["reason"], "trainings": []}
-        elif event["event"] == "ready" and task.check:
-            candidate |= {key: event[key] for key in PLACE}
+        if isinstance(event, events.NotOffered):
+            reason = processes.one_line(event.reason)
+            candidate |= {"state": "not offered", "reason": reason, "trainings": []}
+        elif isinstance(event, events.Ready) and task.check:
+            candidate |= {key: getattr(event, key) for key in PLACE}
             progress.activity(candidate, "checking")
-        elif event["event"] == "checked":
-            candidate["check"] = {key: event[key] for key in ("comparisons", "failures")}
-            if failures := event["failures"]:
+        elif isinstance(event, events.Checked):
+            failures = [processes.one_line(failure) for failure in event.failures]
+            candidate["check"] = {"comparisons": event.comparisons, "failures": failures}
+            if failures:
                 raise RNNScratchError(
-                    f"its check failed in {len(failures)} of {event['comparisons']} comparisons; "
+                    f"its check failed in {len(failures)} of {event.comparisons} comparisons; "
                     f"the first: {failures[0]}"
                 )
-        elif event["event"] == "epoch":
-            losses = event["losses"]
+        elif isinstance(event, events.Epoch):
+            losses = event.losses
             training["perplexity"].append(math.exp(min(sum(losses) / len(losses), 700)))
             if task.check and settings["dtype"] == "float64":
                 training["losses"] = training.get("losses", []) + losses
             progress.activity(
-                candidate, f"{activity}: epoch {event['epoch']}/{settings['num_epochs']}"
+                candidate, f"{activity}: epoch {event.number}/{settings['num_epochs']}"
             )
-        elif event["event"] == "trained":
-            training |= {key: event[key] for key in (*DIGESTS, "samples")}
+        elif isinstance(event, events.Trained):
+            training |= {**_digests(event), "samples": event.samples}
             _require_same(candidate, event, digests, settings["seed"])
 
 
@@ -160,15 +166,15 @@ def _time(
     measurement: dict[str, Any] = {"round": number}
     try:
         for event in _run("measure", task, plan):
-            if event["event"] == "ready":
-                speed["threads"], measurement["import"] = event["threads"], event["import"]
-            elif event["event"] == "timed":
+            if isinstance(event, events.Ready):
+                speed["threads"], measurement["import"] = event.threads, event.importing
+            elif isinstance(event, events.Timed):
                 _require_same(candidate, event, digests, speed["value"])
-                measurement |= {key: event[key] for key in (*DIGESTS, *TIMES)}
+                measurement |= {**_digests(event), **{key: getattr(event, key) for key in TIMES}}
                 speed["rounds"].append(measurement)
                 speed["state"] = "measured"
-            elif event["event"] == "own layer":
-                measurement["own_layer"] = {key: event[key] for key in PAIRS}
+            elif isinstance(event, events.OwnLayer):
+                measurement["own_layer"] = event._asdict()
     except RNNScratchError as error:
         if task.own_layer and "minibatches" in measurement:
             speed["own_layer_failure"] = str(error)  # what was timed before it remains valid
@@ -176,12 +182,23 @@ def _time(
             speed |= {"state": "failed", "reason": str(error)}
 
 
-def _require_same(candidate: Candidate, event: Event, digests: Digests, key: Any) -> None:
+def _digests(event: WithDigests) -> dict[str, str]:
+    return {key: getattr(event, field) for field, key in DIGESTS.items()}
+
+
+def _require_same(candidate: Candidate, event: WithDigests, digests: Digests, key: Any) -> None:
     # Results are comparable only if they began with the same numbers and the same text.
     first, expected = digests.setdefault(key, (name(candidate), event))
-    for what, words in (("parameters", "starting parameters"), ("minibatches seen", "minibatches")):
-        if event[what] != expected[what]:
-            raise RNNScratchError(f"its {words} differ from those of {first}")
+    words = {"parameters": "starting parameters", "minibatches_seen": "minibatches"}
+    for field in DIGESTS:
+        if getattr(event, field) != getattr(expected, field):
+            raise RNNScratchError(f"its {words[field]} differ from those of {first}")
+
+
+def _relative(loss: float, expected: float) -> float:
+    # A loss may be 0: then the difference itself. Below float's limit, because it is recorded.
+    difference = abs(loss - expected)
+    return min(difference / (abs(expected) or 1), 1e300)
 
 
 def _has_layer(candidate: Candidate, speed: dict[str, Any], record: Record) -> bool:
@@ -223,13 +240,16 @@ def _task(
 def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
     # A worker's events; RNNScratchError if it fails.
     python = plan.pythons.get(task.backend)
-    for event in processes.ask(
+    order: Sequence[type]
+    if function == "train":
+        order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING
+    else:
+        order = events.TIMING_WITH_LAYER if task.own_layer else events.TIMING
+    answers = processes.ask(
         f"{Task.__module__}:{function}",
         *task,
         timeout=plan.timeout,
         environment=dict.fromkeys(THREADS, str(task.threads)),
         **({"python": python} if python else {}),
-    ):
-        if event["event"] == "failed":
-            raise RNNScratchError(event["reason"])
-        yield event
+    )
+    return events.receive(answers, order, task.settings["num_epochs"])

@@ -100,7 +100,7 @@ def perplexity(axes: Any, record: Record) -> bool:
                 axes.plot(
                     range(1, len(curve) + 1),
                     curve,
-                    label=name(candidate) if number == 0 else None,
+                    label=_label(name(candidate)) if number == 0 else None,
                     marker="." if len(curve) < 3 else "",
                     **_line(candidate, record),
                 )
@@ -121,7 +121,7 @@ def divergence(axes: Any, record: Record) -> bool:
         points = [(n, value) for n, value in enumerate(differences, 1) if value > 0]
         if points:
             style = {**_line(candidate, record), "linewidth": 1}
-            axes.plot(*zip(*points), label=name(candidate), **style)
+            axes.plot(*zip(*points), label=_label(name(candidate)), **style)
     axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
     return _finish(axes)
 
@@ -139,7 +139,7 @@ def scaling(axes: Any, record: Record) -> bool:
         )
         if own:
             style = _line(candidate, record)
-            axes.plot(values, median, marker="o", label=name(candidate), **style)
+            axes.plot(values, median, marker="o", label=_label(name(candidate)), **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
     varied, values = record["plan"]["vary"]
     axes.set(xlabel=WORDS[varied], ylabel="microseconds per character", xscale="log", yscale="log")
@@ -175,11 +175,16 @@ def _label_rows(axes: Any, record: Record, rows: list[Speed]) -> None:
     # From the top, and with room for all.
     vary = record["plan"]["vary"]
     labels = [f"{row.candidate}, {vary[0]} {row.value}" if vary else row.candidate for row in rows]
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [*map(_label, labels)])
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes.figure.set_size_inches(7, 1.6 + 0.3 * len(labels))
+
+
+def _label(text: str) -> str:
+    # For Matplotlib, what is between two dollar signs is a formula.
+    return text.replace("$", r"\$")
 
 
 def _finish(axes: Any) -> bool:

@@ -23,8 +23,8 @@ from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host
 from ..text import corpus, minibatches
-
-Event = dict[str, Any]
+from . import events
+from .events import Event
 
 STEADY, TURNS = 1.5, 5  # training is timed for this many seconds, and epochs, at least
 GENERATED = 200  # characters
@@ -60,17 +60,17 @@ class Digest(training.Report):
         return self.sha256.hexdigest()[:16]
 
 
-def train(*values: Any) -> Iterator[Event]:
+def train(*values: Any) -> Iterator[dict[str, Any]]:
     """Train as the settings say: events ``ready``, ``checked``, an ``epoch`` each, ``trained``.
 
     An epoch has the loss of every minibatch. Ends early with ``not offered`` where the backend
     lacks this variant, after ``checked`` where the check has failures, and with ``failed``. A
     ``comparison`` during the check only shows that it advances.
     """
-    return _with_failure(_train(Task(*values)))
+    return _messages(_train(Task(*values)))
 
 
-def measure(*values: Any) -> Iterator[Event]:
+def measure(*values: Any) -> Iterator[dict[str, Any]]:
     """Times of one process: events ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
 
     Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
@@ -81,21 +81,21 @@ def measure(*values: Any) -> Iterator[Event]:
     the framework's own layer, taken in turns: what slows the machine for a second slows both.
     Ends early with ``failed``.
     """
-    return _with_failure(_measure(Task(*values)))
+    return _messages(_measure(Task(*values)))
 
 
-def _with_failure(events: Iterator[Event]) -> Iterator[Event]:
+def _messages(worker: Iterator[Event]) -> Iterator[dict[str, Any]]:
     try:
-        yield from events
+        yield from map(events.message, worker)
     except RNNScratchError as error:
-        yield {"event": "failed", "reason": " ".join(str(error).splitlines())}
+        yield events.message(events.Failed(str(error)))
 
 
 def _train(task: Task) -> Iterator[Event]:
     try:
         setup, ready = _start(task)
     except NotOffered as error:
-        yield {"event": "not offered", "reason": str(error).splitlines()[0]}
+        yield events.NotOffered(str(error).splitlines()[0])
         return
     yield ready
     if task.check:
@@ -103,22 +103,17 @@ def _train(task: Task) -> Iterator[Event]:
         rows, place = [], setup.place
         for row in pieces.check(task.backend, setup.backend, task.model, place.device, only=case):
             rows.append(row)
-            yield {"event": "comparison", "comparison": len(rows)}
+            yield events.Comparison(len(rows))
         failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
-        yield {"event": "checked", "comparisons": len(rows), "failures": failures}
+        yield events.Checked(len(rows), failures)
         if failures:
             return
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
-    for trained in training.epochs(setup, 0, batches_digest):
-        yield {"event": "epoch", "epoch": trained.epoch.epoch, "losses": trained.losses}
-    yield {
-        "event": "trained",
-        "parameters": parameters,
-        "minibatches seen": str(batches_digest),
-        "samples": training.predictions(setup),
-    }
+    for epoch, losses in training.epochs(setup, batches_digest):
+        yield events.Epoch(epoch.epoch, losses)
+    yield events.Trained(parameters, str(batches_digest), training.predictions(setup))
 
 
 def _measure(task: Task) -> Iterator[Event]:
@@ -149,18 +144,17 @@ def _alone(setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays) -
     for turn in _turns():
         epochs.append(seconds(epoch) / len(batches))
         limits.append(seconds(products))
-        yield {"event": "turn", "turn": turn}
-    yield {
-        "event": "timed",
-        "parameters": digest(arrays),
-        "minibatches seen": str(batches_digest),
-        "first": first,
-        "minibatches": epochs,
-        "products": limits,
-        "generation": [seconds(generate) / GENERATED for _ in range(TURNS)],
-        "memory": host.peak_memory(),
-        "device_memory": setup.backend.machine.memory(setup.place.device),
-    }
+        yield events.Turn(turn)
+    yield events.Timed(
+        parameters=digest(arrays),
+        minibatches_seen=str(batches_digest),
+        first=first,
+        minibatches=epochs,
+        products=limits,
+        generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
+        memory=host.peak_memory(),
+        device_memory=setup.backend.machine.memory(setup.place.device),
+    )
 
 
 def _with_own_layer(
@@ -174,15 +168,16 @@ def _with_own_layer(
     generations = [partial(_generate, setup, model) for model in (setup.model, layer)]
     for work in (epochs[1], generations[1]):  # to warm up
         seconds(work)
-    pairs: list[list[float]] = []
+    pairs: list[tuple[float, float]] = []
     for turn in _turns():
-        pairs.append([seconds(work) / len(batches) for work in epochs])
-        yield {"event": "turn", "turn": turn}
-    yield {
-        "event": "own layer",
-        "minibatches": pairs,
-        "generation": [[seconds(work) / GENERATED for work in generations] for _ in range(TURNS)],
-    }
+        model_seconds, layer_seconds = (seconds(work) / len(batches) for work in epochs)
+        pairs.append((model_seconds, layer_seconds))
+        yield events.Turn(turn)
+    generated: list[tuple[float, float]] = []
+    for _ in range(TURNS):
+        model_seconds, layer_seconds = (seconds(work) / GENERATED for work in generations)
+        generated.append((model_seconds, layer_seconds))
+    yield events.OwnLayer(pairs, generated)
 
 
 def _start(task: Task) -> tuple[Setup, Event]:
@@ -194,16 +189,16 @@ def _start(task: Task) -> tuple[Setup, Event]:
         Place(task.backend, task.model, task.device, task.threads),
         corpus.Text(*task.text),
     )
+    assert setup.place.threads is not None  # now it is the number in use
     pools = threadpoolctl.threadpool_info()
-    return setup, {
-        "event": "ready",
-        "import": imported,
-        "device": setup.place.device,
-        "threads": setup.place.threads,
-        "libraries": {pool["internal_api"]: pool["num_threads"] for pool in pools},
-        "machine": host.describe(),
-        "environment": setup.backend.machine.environment(),
-    }
+    return setup, events.Ready(
+        importing=imported,
+        device=setup.place.device,
+        threads=setup.place.threads,
+        libraries={pool["internal_api"]: pool["num_threads"] for pool in pools},
+        machine=host.describe(),
+        environment=setup.backend.machine.environment(),
+    )
 
 
 def _turns() -> Iterator[int]:

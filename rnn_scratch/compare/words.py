@@ -236,6 +236,8 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
     key, vary = name(candidate), record["plan"]["vary"]
     if candidate["state"] in ("failed", "not offered"):
         yield f"{key}: {candidate['state']}: {candidate['reason']}"
+    if "reason" in candidate.get("float64", {}):
+        yield f"{key}: no training in float64: {candidate['float64']['reason']}"
     for speed in candidate["speed"]:
         planned = record["plan"]["threads"]
         if vary and vary[0] == "threads":

@@ -1,0 +1,171 @@
+"""What the workers of a comparison send: events with named fields, in an order that is verified.
+
+A worker sends an event as a JSON object with its name, ``event``, and its fields.
+"""
+
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from ..contract import RNNScratchError
+from ..system.processes import one_line, verified
+from ..system.schema import LINE, between, length
+
+Count = Annotated[int, between(1, 2**31)]
+Line = Annotated[str, LINE]
+Bytes = Annotated[int, between(0, 2**53)]
+Seconds = Annotated[float, between(0, 1e9)]
+Steady = Annotated[float, between(1e-12, 1e9)]  # seconds that something is divided by
+Times = Annotated[list[Steady], length(1, 10**6)]
+Pairs = Annotated[list[tuple[Steady, Steady]], length(1, 10**6)]
+Losses = Annotated[list[Annotated[float, between(-1, 1e300)]], length(1, 10**8)]
+Samples = Annotated[list[str], length(1, 100)]
+
+
+class Ready(NamedTuple):
+    """The framework is imported and the model is built."""
+
+    importing: Seconds
+    device: Line
+    threads: Count
+    libraries: dict[str, int | None]  # the number of threads of each
+    machine: dict[str, str | int]
+    environment: dict[str, Line]  # versions
+
+
+class NotOffered(NamedTuple):
+    """The backend lacks this variant of the model."""
+
+    reason: str
+
+
+class Failed(NamedTuple):
+    """The worker cannot continue."""
+
+    reason: str
+
+
+class Comparison(NamedTuple):
+    """The check advances."""
+
+    number: Count
+
+
+class Checked(NamedTuple):
+    """The check has ended."""
+
+    comparisons: Count
+    failures: list[str]
+
+
+class Epoch(NamedTuple):
+    """An epoch of training."""
+
+    number: Count
+    losses: Losses  # of each minibatch
+
+
+class Trained(NamedTuple):
+    """The training has ended."""
+
+    parameters: Line  # digest of those at the start
+    minibatches_seen: Line  # digest
+    samples: Samples
+
+
+class Turn(NamedTuple):
+    """Timing advances."""
+
+    number: Count
+
+
+class Timed(NamedTuple):
+    """The times of one process: of what, and in which unit, is in `tasks.measure`."""
+
+    parameters: Line
+    minibatches_seen: Line
+    first: Seconds
+    minibatches: Times
+    products: Times
+    generation: Times
+    memory: Bytes | None
+    device_memory: Bytes | None
+
+
+class OwnLayer(NamedTuple):
+    """Pairs of times: of this model, and of the framework's own layer."""
+
+    minibatches: Pairs
+    generation: Pairs
+
+
+Event = (
+    Ready | NotOffered | Failed | Comparison | Checked | Epoch | Trained | Turn | Timed | OwnLayer
+)
+KINDS: dict[str, type] = {
+    "ready": Ready,
+    "not offered": NotOffered,
+    "failed": Failed,
+    "comparison": Comparison,
+    "checked": Checked,
+    "epoch": Epoch,
+    "trained": Trained,
+    "turn": Turn,
+    "timed": Timed,
+    "own layer": OwnLayer,
+}
+NAMES = {kind: name for name, kind in KINDS.items()}
+
+Repeated = (Comparison, Epoch, Turn)  # with consecutive numbers
+
+# The events of each task, in order.
+TRAINING = (Ready, Epoch, Trained)
+TRAINING_AFTER_CHECK = (Ready, Comparison, Checked, Epoch, Trained)
+TIMING = (Ready, Turn, Timed)
+TIMING_WITH_LAYER = (*TIMING, Turn, OwnLayer)
+
+
+class Unavailable(RNNScratchError):  # noqa: N818 - a limitation, not an error of the worker
+    """The worker says, before it begins, that it cannot do what it was asked."""
+
+
+def message(event: Event) -> dict[str, Any]:
+    """The event as a JSON object."""
+    return {"event": NAMES[type(event)], **event._asdict()}
+
+
+def receive(answers: Iterable[Any], order: Sequence[type], num_epochs: int) -> Iterator[Event]:
+    """The events that a worker sends; where it may train, `NotOffered` can be the only one.
+
+    Raises RNNScratchError for what is no event or is out of order, after `Failed`, and where the
+    last event of the order, or one of the epochs, is missing.
+    """
+    last, number = -1, 0  # position in the order, and the number of events of this kind so far
+    for answer in answers:
+        event = _event(answer)
+        kind, name = type(event), NAMES[type(event)]
+        if isinstance(event, Failed):
+            error = Unavailable if last < 0 else RNNScratchError
+            raise error(one_line(event.reason))
+        if isinstance(event, NotOffered) and last < 0 and Epoch in order:
+            order = (NotOffered,)
+        is_repeated = isinstance(event, Repeated) and last >= 0 and order[last] is kind
+        before, number = number, number + 1 if is_repeated else 1
+        last += not is_repeated
+        if kind is not next(iter(order[last:]), None):
+            raise RNNScratchError(f"it sent the event {name!r} out of order")
+        if isinstance(event, Repeated) and event.number != number:
+            raise RNNScratchError(f"it sent {name} {event.number} instead of {number}")
+        if (kind is Epoch and number > num_epochs) or (kind is Trained and before != num_epochs):
+            raise RNNScratchError(f"it did not train {num_epochs} epochs")
+        yield event
+    if last < len(order) - 1:
+        raise RNNScratchError(f"it ended without the event {NAMES[order[-1]]!r}")
+
+
+def _event(answer: Any) -> Event:
+    name = answer.get("event") if isinstance(answer, dict) else None
+    if not isinstance(name, str) or name not in KINDS:
+        raise RNNScratchError(f"it sent what is no event: {one_line(reprlib.repr(answer))}")
+    fields = {key: value for key, value in answer.items() if key != "event"}
+    return verified(KINDS[name], fields, f"a wrong event {name!r}")
