@@ -4,16 +4,17 @@
 here loads a framework until a backend is used, and nothing is imported before it is needed.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # without the module `typing`, so that Ctrl-C is handled from the start on
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import evaluate, predict, resume, train
     from .contract import RNNScratchError
 
 __all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Imported when first used, so that the command line starts at once.
     if name in __all__:
         from . import api

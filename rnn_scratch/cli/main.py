@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from ..contract import RNNScratchError
+from ..system import signals
 from ..system.terminal import echo
 
 COMMANDS = {  # and the module of each, which is imported only if the command is needed
@@ -67,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RNNScratchError as error:
         echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(signals.exit_code(error))
+    except click.Abort as error:  # which click makes of it
+        sys.exit(signals.exit_code(error.__cause__ or error))
     except OSError as error:
         if error.filename is None:
             # The error is one of stdout: its reader has exited, or its disk is full. Without this,

@@ -20,6 +20,8 @@ REPETITION = 1.0
 
 Handler = Callable[[int], None]
 
+received: list[int] = []  # the signals that have raised Stopped
+
 
 class Stopped(KeyboardInterrupt):
     """A signal asks the command to stop."""
@@ -43,7 +45,6 @@ class Request:
 
 def install() -> None:
     """Let signals raise Stopped anywhere; a second one, after a while, ends the process at once."""
-    received: list[int] = []
 
     def stop(number: int) -> None:
         if received:
@@ -59,9 +60,10 @@ def deferred() -> Iterator[Request]:
     """Let signals take effect only where the request is checked; a second one does at once.
 
     An exception that is raised anywhere could be lost: Python ignores exceptions in destructors, of
-    which MXNet has many.
+    which MXNet has many. So a signal that came earlier takes effect as well.
     """
     request = Request()
+    request.number = received[0] if received else None
 
     def stop(number: int) -> None:
         request.check()

@@ -1,0 +1,183 @@
+"""Long epochs: progress within them, and checkpoints from which training goes on exactly."""
+
+import io
+import re
+import time
+
+import numpy as np
+import pytest
+from helpers import SMALL, assert_same, figures, parameters
+from rich.console import Console
+
+import rnn_scratch
+from rnn_scratch.cli import display
+from rnn_scratch.runs import checkpoint, sessions, training
+from rnn_scratch.runs.training import Report
+from rnn_scratch.settings import Settings
+from rnn_scratch.system import signals
+from rnn_scratch.text import minibatches
+
+# One epoch has 16 minibatches or 15, depending on where it starts.
+LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50}
+
+
+class Stop(Report):
+    """Asks for a stop, as a signal does, after some minibatches."""
+
+    def __init__(self, monkeypatch, minibatches):
+        self.left, self.request = minibatches, signals.Request()
+        monkeypatch.setattr(signals, "deferred", lambda: self)
+
+    def __enter__(self):
+        return self.request
+
+    def __exit__(self, *exception):
+        pass
+
+    def minibatch(self, X, Y):
+        self.left -= 1
+        if not self.left:
+            self.request.number = 15
+
+
+@pytest.mark.parametrize("sampling", ["sequential", "random"])
+@pytest.mark.parametrize("model", ["scratch", "fast"])
+def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, model, sampling):
+    settings = {**LONG, "model": model, "sampling": sampling}
+    whole = rnn_scratch.train(backend_name, num_epochs=3, run="whole", threads=1, **settings)
+    where = []
+    with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
+        rnn_scratch.train(
+            backend_name, num_epochs=3, run="r", threads=1, report=Stop(patch, 20), **settings
+        )
+    for minibatches_more in (1, 3, 1000):
+        saved = checkpoint.load(checkpoint.find("r"))
+        where.append((saved.epoch, len(saved.incomplete.losses)))
+        assert len(saved.incomplete.state) == (2 if sampling == "sequential" else 0)
+        with monkeypatch.context() as patch:
+            stop = Stop(patch, minibatches_more)
+            try:
+                rnn_scratch.resume("r", 3, report=stop)
+            except signals.Stopped:
+                continue
+    (first, done), *others = where
+    assert first == 1
+    assert done > 0
+    assert others == [(1, done + 1), (1, done + 4)]
+    assert_same(parameters("r"), parameters(whole))
+    assert figures("r") == figures(whole.folder)
+
+
+def test_it_is_resumed_in_another_backend(monkeypatch, backend_names):
+    first, *others = ["numpy", *backend_names]
+    exact = {**LONG, "exact": True}
+    whole = rnn_scratch.train(first, num_epochs=2, run="whole", **exact)
+    with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
+        rnn_scratch.train(first, num_epochs=2, run="r", report=Stop(patch, 7), **exact)
+    for name in others:
+        with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
+            rnn_scratch.resume("r", 2, backend=name, report=Stop(patch, 2))
+    rnn_scratch.resume("r", 2, backend="numpy")
+    assert_same(parameters("r"), parameters(whole))
+
+
+def test_parts_of_an_epoch_compute_the_same(monkeypatch, backend_name):
+    whole = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **LONG)
+    monkeypatch.setattr(training, "PART", 0.0)  # so that no part has more than one minibatch
+    monkeypatch.setattr(sessions, "SHARE", 1e9)
+    calls = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint,
+        "save",
+        lambda path, saved: (
+            calls.append((saved.epoch, len(saved.incomplete.losses))) or save(path, saved)
+        ),
+    )
+    rnn_scratch.train(backend_name, num_epochs=2, run="r", **LONG)
+    total = sum(minibatches.count(SMALL["max_tokens"], whole_settings(), epoch) for epoch in (1, 2))
+    assert len(calls) == total + 1
+    assert_same(parameters("r"), parameters(whole))
+    assert figures("r") == figures(whole.folder)
+
+
+def whole_settings():
+    return Settings(**{name: value for name, value in LONG.items() if name != "corpus"})
+
+
+@pytest.mark.parametrize("sampling", ["sequential", "random"])
+def test_the_number_of_minibatches_is_known_before_an_epoch(sampling):
+    random = np.random.RandomState(0)
+    for _ in range(200):
+        batch_size, num_steps = random.randint(1, 9, 2)
+        settings = Settings(batch_size=batch_size, num_steps=num_steps, sampling=sampling)
+        tokens = random.randint(0, 5, (batch_size + 1) * num_steps + random.randint(200))
+        epoch = random.randint(1, 100)
+        expected = len(list(minibatches.of_epoch(tokens, settings, epoch)))
+        assert minibatches.count(len(tokens), settings, epoch) == expected
+
+
+def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
+    times = []
+
+    def slow(path, saved):
+        times.append(time.perf_counter())
+        time.sleep(0.003)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    start = time.perf_counter()
+    with pytest.raises(rnn_scratch.RNNScratchError):  # there is none to load at the end
+        rnn_scratch.train("numpy", num_epochs=100, run="r", report=Failing(99), **SMALL)
+    seconds = time.perf_counter() - start
+    # The first one, which the training starts from, and the last one come without a wait.
+    assert 2 <= len(times) <= 4 + seconds * sessions.SHARE / 0.003
+
+
+class Failing(Report):
+    """Fails after this epoch."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def epoch(self, epoch):
+        if epoch.epoch == self.last:
+            raise rnn_scratch.RNNScratchError("the end")
+
+
+def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
+    monkeypatch.setattr(display, "QUIET", 0.0)
+    monkeypatch.setattr(training, "PART", 0.0)
+    output = io.StringIO()
+    screen = Console(file=output, width=200)
+    rnn_scratch.train("numpy", num_epochs=2, report=display.Lines(screen), **LONG)
+    lines = output.getvalue().splitlines()
+    within = [line for line in lines if "minibatches" in line]
+    pattern = (
+        r"epoch [12]: (\d+) of 1\d minibatches  perplexity \d+\.\d+ so far  [\d,]+ tokens/s  "
+        r"time left \d:\d\d:\d\d"
+    )
+    done = [int(re.fullmatch(pattern, line)[1]) for line in within if " 0 of " not in line]
+    assert done[:10] == list(range(1, 11))
+    assert any(line.startswith("epoch 2  perplexity") for line in lines)
+
+
+def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeypatch):
+    monkeypatch.setattr(training, "PART", 0.0)
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    positions, numbers = [], []
+
+    class Watched(display.Bar):
+        def minibatch(self, X, Y):
+            time.sleep(0.01)  # rich estimates the speed from updates that differ in time
+            super().minibatch(X, Y)
+            (task,) = self.bar.tasks
+            positions.append(task.completed)
+            numbers.append((task.fields["numbers"], task.time_remaining))
+
+    rnn_scratch.train("numpy", num_epochs=1, report=Watched(screen), **LONG)
+    assert positions == sorted(positions)
+    assert 0 < positions[0] < 0.1
+    assert positions[-1] == pytest.approx(1)
+    text, left = numbers[-1]
+    assert re.match(r"perplexity \d+\.\d+ so far", text)
+    assert left is not None

@@ -1,0 +1,90 @@
+"""A power cut at any moment: what is left on the disk is resumed exactly."""
+
+from pathlib import Path
+
+import pytest
+from disk import recorded, remains
+from helpers import SMALL, assert_same, figures, parameters
+
+import rnn_scratch
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import checkpoint, sessions
+from rnn_scratch.runs import folder as run_folder
+
+EPOCHS = 4
+
+
+@pytest.fixture
+def whole():
+    return rnn_scratch.train("numpy", run="whole", num_epochs=EPOCHS, **SMALL)
+
+
+def saved(calls, number):
+    """How many checkpoints have been replaced, and their folder synced, by then."""
+    count, renamed = 0, False
+    for kind, *rest in calls[:number]:
+        if kind == "rename" and rest[1].endswith(checkpoint.FILE):
+            renamed = True
+        elif kind == "sync folder" and renamed:
+            count, renamed = count + 1, False
+    return count
+
+
+@pytest.mark.parametrize("share", [sessions.SHARE, 1e9], ids=["few", "many"])
+def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
+    monkeypatch.setattr(sessions, "SHARE", share)
+    with recorded() as calls:
+        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SMALL)
+    kinds = {kind for kind, *_ in calls}
+    assert kinds == {"create", "write", "sync", "rename", "sync folder"}
+    epochs, earlier = set(), {}
+    for number, left in remains(calls):
+        folder = tmp_path / "cut"
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
+        for name, data in left.items():
+            (folder / Path(name).name).write_bytes(data)
+        has_started = any(
+            kind == "rename" and rest[1].endswith(run_folder.RECORD)
+            for kind, *rest in calls[: number - 1]
+        )
+        if not has_started:
+            continue  # nothing is promised: no session has begun
+        # What resuming needs is there, complete and consistent, and as late as was saved last.
+        last = checkpoint.load(folder / checkpoint.FILE)
+        run_folder.read(folder)
+        at_least = earlier.setdefault(saved(calls, number), (last.epoch, last.incomplete))
+        assert (last.epoch, len(last.incomplete.losses)) >= (at_least[0], len(at_least[1].losses))
+        assert run_folder.repair_history(folder, last.epoch) == [], (
+            "no epoch of the history is lost"
+        )
+        key = (last.epoch, len(last.incomplete.losses))
+        if key in epochs:
+            continue  # resumed already
+        epochs.add(key)
+        if last.epoch < EPOCHS:
+            rnn_scratch.resume(folder, EPOCHS)
+        assert_same(parameters(folder), parameters(whole))
+        assert figures(folder) == figures(whole.folder)
+    assert {0, EPOCHS} <= {epoch for epoch, _ in epochs}
+    if share > 1:
+        assert {epoch for epoch, _ in epochs} == set(range(EPOCHS + 1))
+
+
+@pytest.mark.parametrize("omitted", ["sync", "sync folder"])
+def test_the_model_of_the_disk_notices_a_missing_sync(monkeypatch, omitted):
+    with recorded() as calls:
+        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SMALL)
+    calls = [call for call in calls if call[0] != omitted]
+    broken = 0
+    for _, left in remains(calls):
+        for name, data in left.items():
+            if name.endswith(checkpoint.FILE):
+                Path("x").write_bytes(data)
+                try:
+                    checkpoint.load(Path("x"))
+                except RNNScratchError:
+                    broken += 1
+    absent = all(f"r/{checkpoint.FILE}" not in left for _, left in list(remains(calls))[4::8])
+    assert broken if omitted == "sync" else absent

@@ -1,0 +1,170 @@
+"""Two sessions on one run, signals that stop one, and folders that vanish."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers import (
+    SAVING,
+    SMALL,
+    Done,
+    assert_same,
+    here,
+    history,
+    options,
+    parameters,
+    start,
+    wait_for_epochs,
+)
+
+import rnn_scratch
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs.training import Report
+from rnn_scratch.system import locks
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def training(run, *more, epochs=10**6, **how):
+    settings = options(run=run, num_epochs=epochs, **SMALL)
+    return start("train", "--backend", "numpy", *settings, *more, program=("-c", SAVING), **how)
+
+
+def finish(process):
+    with process:
+        out, err = process.communicate(timeout=300)
+        return Done(process.returncode, out, err)
+
+
+def test_a_second_session_is_refused_and_told_of_the_first(capsys):
+    process = training("runs/r")
+    try:
+        wait_for_epochs(process, "runs/r", 3)
+        session = run_folder.read(Path("runs/r"))["sessions"][-1]
+        here(capsys, "train", "--resume", "runs/r", "--epochs", 10**6).refused(
+            "The run in runs/r is being trained by another session",
+            f"process {process.pid}, since {session['started']}",
+            "Wait until it ends, or stop it.",
+        )
+        assert process.poll() is None
+        assert "running" in here(capsys, "runs").out
+    finally:
+        process.kill()
+        finish(process)
+    assert "killed" in here(capsys, "runs").out
+    epochs = [row["epoch"] for row in history("runs/r")]
+    assert epochs == list(range(1, len(epochs) + 1))
+    # Its death has released the lock.
+    last = len(epochs) + 2
+    assert here(capsys, "train", "--resume", "runs/r", "--epochs", last).code == 0
+    assert [row["epoch"] for row in history("runs/r")] == list(range(1, last + 1))
+
+
+def test_a_second_thread_is_refused():
+    class Resume(Report):
+        error = None
+
+        def epoch(self, epoch):
+            try:
+                rnn_scratch.resume("r", 5)
+            except RNNScratchError as error:
+                self.error = error
+
+    report = Resume()
+    run = rnn_scratch.train("numpy", num_epochs=3, run="r", report=report, **SMALL)
+    assert f"process {os.getpid()}" in str(report.error)
+    assert len(run.history) == 3
+    assert not locks.is_held(Path("r"))
+
+
+def test_resumes_that_start_at_once(tmp_path):
+    whole = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
+    rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
+    errors = []
+
+    def resume():
+        try:
+            rnn_scratch.resume("r", 40)
+        except RNNScratchError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=resume) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 3
+    # Those that come after the first has finished find nothing left to train.
+    assert all("another session" in text or "nothing left" in text for text in errors)
+    assert [row["epoch"] for row in history("r")] == list(range(1, 41))
+    assert_same(parameters("r"), parameters(whole))
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_each_signal_ends_a_training_as_ctrl_c_does(name):
+    number = getattr(signal, name)
+    process = training("r")
+    wait_for_epochs(process, "r", 3)
+    process.send_signal(number)
+    done = finish(process)
+    assert (done.code, done.err.strip()) == (128 + number, "")
+    assert "Interrupted. The checkpoint of epoch" in done.out
+    (session,) = run_folder.read(Path("r"))["sessions"]
+    assert (session["outcome"], session["reason"]) == ("interrupted", f"Stopped('{name}')")
+    assert checkpoint.load(checkpoint.find("r")).epoch == session["to_epoch"] >= 3
+
+
+@posix
+def test_an_ignored_signal_stays_ignored():
+    process = training("r", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for_epochs(process, "r", 3)
+    process.send_signal(signal.SIGHUP)
+    wait_for_epochs(process, "r", len(history("r")) + 3)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 128 + signal.SIGTERM
+
+
+# Before this, a traceback is Python's own.
+STARTED = """
+from rnn_scratch.cli.__main__ import start
+print("Python has started", flush=True)
+start()
+"""
+
+
+@posix
+@pytest.mark.parametrize("times", [1, 4])
+def test_ctrl_c_at_any_moment_of_the_start_has_no_traceback(times):
+    codes = set()
+    for moment in range(12):
+        settings = options(run=f"r{moment}", num_epochs=10**6, **SMALL)
+        process = start("train", "--backend", "numpy", *settings, program=("-c", STARTED))
+        assert process.stdout.readline() == "Python has started\n"
+        time.sleep(0.05 * moment)
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        done = finish(process)
+        assert done.err.strip() == "", moment
+        codes.add(done.code)
+    # Python's last act is to restore the system's own way of handling signals.
+    assert codes <= {128 + signal.SIGINT, -signal.SIGINT}
+
+
+@posix
+def test_the_first_error_is_reported_when_the_folder_is_removed():
+    process = training("r")
+    wait_for_epochs(process, "r", 3)
+    Path("r").rename("elsewhere")
+    shutil.rmtree("elsewhere")
+    done = finish(process)
+    done.refused("r/", "could not be written: the folder r no longer exists")
+    assert "no checkpoint" not in done.out + done.err
