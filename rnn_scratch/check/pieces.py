@@ -255,9 +255,10 @@ def gradients(case: Case) -> Iterator[Row]:
         yield case.row("gradients", name, {name: grad}, {name: actual[name]})
     yield case.row("gradients", "state", state, case.state_arrays(actual_state))
 
-    large = initial(LARGE_V, H, SIGMA, 0, case.embedding, case.options.cell)
-    yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
-    if case.options.activation == "relu":
+    if case.options.activation == "tanh":
+        large = initial(LARGE_V, H, SIGMA, 0, case.embedding, case.options.cell)
+        yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
+    else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
