@@ -183,8 +183,7 @@ class _Child:
         with contextlib.suppress(queue.Empty):
             while True:  # the reader may wait for room
                 self.chunks.get_nowait()
-        for reader in self.readers:
-            reader.join(GRACE)
+        self.readers[-1].join(GRACE)  # that of stderr
         self.wanted.clear()
 
     def require_success(self) -> None:
