@@ -105,6 +105,14 @@ def mxnet(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, power cuts, damaged files, bad commands, misbehaving workers; it counts failures."""
+    session.install("-e", ".[all]", *TEST)
+    env = {**ENVIRONMENT, "PYTHONPATH": "tests"}
+    session.run("python", "tests/tools/faults.py", *session.posargs, env=env)
+
+
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")

@@ -168,3 +168,19 @@ def test_the_first_error_is_reported_when_the_folder_is_removed():
     done = finish(process)
     done.refused("r/", "could not be written: the folder r no longer exists")
     assert "no checkpoint" not in done.out + done.err
+
+
+def test_a_second_comparison_into_the_same_folder_is_refused(capsys):
+    compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
+    settings = options(**SMALL)
+    first = start(*compare, *settings)
+    deadline = time.monotonic() + 300
+    while not Path("c", locks.FILE).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    while not locks.is_held(Path("c")):  # or this would be the one that has the lock
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    here(capsys, *compare, *settings).refused("Another comparison writes to c", "--output")
+    assert finish(first).code == 0
+    here(capsys, *compare, *settings).refused("The folder c is not empty")

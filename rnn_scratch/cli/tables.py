@@ -16,7 +16,7 @@ from ..compare.summary import Spread
 from ..contract import RNNScratchError
 from ..runs import folder as run_folder
 from ..settings import Settings
-from ..system import files
+from ..system import files, locks
 from ..text.corpus import Text
 from . import display
 
@@ -114,16 +114,19 @@ def compare(
     folder = _create(output)
     screen = display.console()
     progress = LiveTable(screen) if screen.is_terminal else Steps(display.Lines(screen).say)
-    record = comparison.run(plan, settings, text, folder, command, progress)
-    if before is not None:
-        record["against"] = {
-            "started": before["started"],
-            "machine": before["machine"],
-            "differences": comparison.differences(record, before),
-            "speeds": summary.against(record, before),
-        }
-        comparison.write(folder, record)
-    show(folder, record, screen)
+    refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
+    with locks.hold(folder, lambda: refusal):
+        _require_empty(folder)
+        record = comparison.run(plan, settings, text, folder, command, progress)
+        if before is not None:
+            record["against"] = {
+                "started": before["started"],
+                "machine": before["machine"],
+                "differences": comparison.differences(record, before),
+                "speeds": summary.against(record, before),
+            }
+            comparison.write(folder, record)
+        show(folder, record, screen)
     return record
 
 
@@ -181,13 +184,17 @@ def _create(output: Path | None) -> Path:
         if output is None:
             return run_folder.dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
-            raise RNNScratchError(
-                f"The folder {output} is not empty, and would mix two results.\n"
-                "Choose another one with --output."
-            )
+        _require_empty(output)
     except OSError as error:
         raise RNNScratchError(
             f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
         ) from error
     return output
+
+
+def _require_empty(folder: Path) -> None:
+    if {path.name for path in folder.iterdir()} - {locks.FILE}:
+        raise RNNScratchError(
+            f"The folder {folder} is not empty, and would mix two results.\n"
+            "Choose another one with --output."
+        )
