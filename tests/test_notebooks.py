@@ -1,5 +1,6 @@
 """The chapter's text, and the notebooks made from it: complete, up to date, fit for publication."""
 
+import functools
 import json
 import re
 import subprocess
@@ -50,9 +51,13 @@ HEADINGS = [
 ]
 
 
+CELLS = functools.cache(notebooks.cells)  # which takes seconds, and several tests need them
+
+
 @pytest.fixture(autouse=True)
 def _in_the_clone(monkeypatch, _empty_folder):
     monkeypatch.chdir(CLONE)
+    monkeypatch.setattr(notebooks, "cells", CELLS)
 
 
 def read(name):
