@@ -238,3 +238,10 @@ def test_what_is_missing_to_write_pages_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "latex2mathml", None)
     with pytest.raises(RNNScratchError, match=r"latex2mathml(.|\n)*pip install -e"):
         site_prose.mathml("x", "inline")
+
+
+def test_the_tests_that_the_page_about_untrusted_files_names_exist(pages):
+    named = re.findall(r"`(test_\w+)`", pages["security.md"].decode())
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path("tests").glob("test_*.py"))
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in sources] == []
