@@ -144,3 +144,29 @@ def test_an_edit_of_the_activation_trains_with_its_own_gradients(backend_name, c
         assert differences["W_hh"] > 1e-3
     else:
         assert max(differences.values()) < 1e-9
+
+
+def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(
+    backend_names, copy, book
+):
+    if "torch" not in backend_names:
+        pytest.skip("the README's commands train with PyTorch")
+    quoted = re.findall(r"ends\s+at\s+(?:a\s+perplexity\s+of\s+)?(\d+\.\d)", PATH)
+    train = next(command for command in COMMANDS if " train " in command)
+    arguments = train.split(" train ")[1].split()
+    program = "from rnn_scratch.cli.main import main; main()"
+    measured = []
+    for edit in (None, EDIT):
+        if edit:
+            subprocess.run(edit, shell=True, check=True, cwd=copy)
+        done = subprocess.run(
+            [sys.executable, "-c", program, "train", *arguments, "--device", "cpu"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            env=environment(OMP_NUM_THREADS=1),
+        )
+        assert done.returncode == 0, done.stderr
+        measured.append(float(re.search(r"^perplexity (\S+),", done.stdout, re.MULTILINE)[1]))
+    # The figures are rounded, and processors differ in the last bits.
+    assert [float(number) for number in quoted] == pytest.approx(measured, abs=0.11)
