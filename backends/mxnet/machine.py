@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import warnings
 
 import numpy
@@ -48,11 +49,15 @@ def devices(dtype):
 
 def set_threads(threads):
     """Compute with this number of threads (None: the framework's own choice), and return it."""
+    # This is a setting of each thread, and the one that is to compute may not be the one that has
+    # imported MXNet.
+    npx.set_np()
     library = mxnet.base._LIB
     if not mxnet.runtime.Features().is_enabled("OPENMP"):
         return 1
     # MXNet's own choice is half of the processors, because the other half may be hyperthreads.
-    number = threads or int(_OMP_NUM_THREADS or max(1, (os.cpu_count() or 1) // 2))
+    default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # the first number of a list such as 4,2
+    number = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
     numbers = []
 
     def in_engine(*_):

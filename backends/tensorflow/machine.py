@@ -42,6 +42,9 @@ if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
 
+_process = os.getpid()  # the one that computes, if any does
+
+
 def devices(dtype):
     """The devices that can compute in this dtype here and now, the best first."""
     gpus = tf.test.is_built_with_gpu_support() and tf.config.list_physical_devices("GPU")
@@ -50,6 +53,16 @@ def devices(dtype):
 
 def set_threads(threads):
     """Compute with this number of threads (None: the framework's own choice), and return it."""
+    global _process
+    if not _has_computed():
+        _process = os.getpid()
+    elif os.getpid() != _process:
+        raise RNNScratchError(
+            "TensorFlow has computed in the process from which this one was forked. Its threads "
+            "are not in this one, which would wait for them forever.\n"
+            'Start processes by "spawn" instead, as multiprocessing.get_context("spawn") does, or '
+            "compute with TensorFlow in this one only."
+        )
     now = num_threads()
     number = threads or now
     # The number of operations at a time rather than that of threads for each: a product
@@ -133,6 +146,18 @@ def array(tensor):
 def to_arrays(params):
     """Parameters, or their gradients, copied to NumPy arrays."""
     return {name: array(param).copy() for name, param in params.items()}
+
+
+def _has_computed():
+    # Then TensorFlow refuses another number of threads.
+    threading = tf.config.threading
+    number = threading.get_inter_op_parallelism_threads()
+    try:
+        threading.set_inter_op_parallelism_threads(number + 1)
+        threading.set_inter_op_parallelism_threads(number)
+    except RuntimeError:
+        return True
+    return False
 
 
 def on(device):

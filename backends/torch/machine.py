@@ -4,12 +4,16 @@ import os
 
 import numpy as np
 
+from rnn_scratch.contract import RNNScratchError
+
 # After an operation OpenMP's threads wait for the next one in a busy loop. On a machine that has
 # other work, that lasts longer than the operation (measured: two threads up to five times slower,
 # and with ten other processes no end in sight). This number keeps the loop short.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
+
+_process = os.getpid()  # the one that has imported PyTorch
 
 
 def devices(dtype):
@@ -21,6 +25,16 @@ def devices(dtype):
 
 def set_threads(threads):
     """Compute with this number of threads (None: the framework's own choice), and return it."""
+    if os.getpid() != _process:
+        # If that one has computed with several threads, OpenMP takes them to be here as well.
+        if threads is not None and threads > 1:
+            raise RNNScratchError(
+                f"The number of threads cannot be {threads}: this process was forked from one that "
+                "had imported PyTorch, and may wait forever for that one's threads.\n"
+                'Use 1 thread, or start processes by "spawn", as '
+                'multiprocessing.get_context("spawn") does.'
+            )
+        threads = 1
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
