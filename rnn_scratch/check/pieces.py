@@ -38,7 +38,7 @@ def check(
 
     `name` is the backend's; without `cells`, all are checked. A piece that raises is a row that
     fails. The short form is for `only` one cell, activation and size of the embedding (0: one-hot),
-    with 10 updates instead of 100.
+    with at most 10 updates.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)

@@ -50,7 +50,7 @@ def train_minibatch(case: Case) -> Iterator[Row]:
 
 
 def train_epoch(case: Case) -> Iterator[Row]:
-    """Parameters after 1, 10 and 100 updates, losses and state, in both ways of sampling."""
+    """Parameters after some updates, up to 100; losses and state, in both ways of sampling."""
     tokens, arrays = built_in_text(case.embedding, case.options.cell)
     # Many updates, and both ways of sampling, in one case of each cell only, because of the time.
     plain = case.options.activation == "tanh" and not case.embedding
