@@ -6,6 +6,7 @@ code for a framework can be read where the framework is not installed.
 
 import ast
 import difflib
+import functools
 import importlib.util
 import sys
 import textwrap
@@ -233,11 +234,16 @@ def _origin(node: ast.ImportFrom, importer: Definition) -> str:
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        return _tree(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise RNNScratchError(
             f"{path}, line {error.lineno}, is not Python: {error.msg}."
         ) from error
+
+
+@functools.lru_cache(maxsize=100)  # a notebook needs the same files for every piece
+def _tree(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _definitions(tree: ast.Module | ast.ClassDef) -> dict[str, ast.stmt]:
