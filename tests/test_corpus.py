@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.text import corpus
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import corpus, dataset
 
 ORIGINAL_FOLDER = os.environ.get("RNN_SCRATCH_DATA")
 ROOT = Path(__file__).parents[1]
@@ -162,7 +163,8 @@ def settle(name: str, server: Server, folder: Path, monkeypatch: pytest.MonkeyPa
     body, book = BODIES[name], corpus.BOOKS[name]
     url = f"http://127.0.0.1:{server.server_port}/{book.filename}"
     sha1 = book.sha1 and hashlib.sha1(body).hexdigest()
-    monkeypatch.setitem(corpus.BOOKS, name, book._replace(url=url, sha1=sha1))
+    words = book.words and (corpus.digest_of_words(STORY),)
+    monkeypatch.setitem(corpus.BOOKS, name, book._replace(url=url, sha1=sha1, words=words))
     server.answer = sends(body)
     return Place(name, body, server, folder, folder / book.filename, url)
 
@@ -458,6 +460,48 @@ def test_the_real_time_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.sha256 == sha256
 
 
+def test_an_edition_with_other_words_is_called_unverified(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = settle("war-of-the-worlds", server, folder, monkeypatch)
+    said: list[str] = []
+    corpus.load(place.name, said.append)
+    assert said == [], "a known one"
+    for body, verified in (
+        (place.body.replace(b"clock", b"glock"), False),
+        (place.body.replace(b"a clock.\r\n", b"a\r\nclock.\r\n\r\n"), True),  # other lines only
+    ):
+        assert body != place.body
+        place.file.write_bytes(body)
+        said.clear()
+        text = corpus.load(place.name, said.append)
+        assert corpus.is_verified(text) == verified
+        prepared = dataset.prepare(text, Settings())
+        assert dataset.origin(text, prepared)["verified"] == verified
+        assert len(said) == (not verified)
+        assert verified or f"({place.file}) is an unverified edition" in said[0]
+
+
+@pytest.mark.skipif(
+    not Path(ORIGINAL_FOLDER or "", "war_of_the_worlds.txt").is_file(),
+    reason="RNN_SCRATCH_DATA names no folder with the real book in it",
+)
+def test_the_real_war_of_the_worlds(folder: Path) -> None:
+    content = Path(ORIGINAL_FOLDER or "", "war_of_the_worlds.txt").read_text(encoding="utf-8")
+    folder.mkdir(parents=True)
+    framed = FRAMED.replace(STORY.replace("\n", "\r\n"), content)
+    (folder / "pg36.txt").write_text(framed, encoding="utf-8", newline="")
+    assert corpus.is_verified(corpus.load("war-of-the-worlds", unsaid))
+
+
+def test_markers_without_an_end_take_no_longer_than_others() -> None:
+    """With a search that starts again at each marker this would take hours."""
+    start = f"{corpus.MARKERS[0]} A STORY ***\n"
+    data = (start * 40_000).encode() + b"x" * 2**20
+    error = error_of(lambda: corpus._verify(corpus.WORLDS, data, "it"))
+    assert "no text between the lines" in error
+
+
 # Names
 
 
@@ -564,9 +608,9 @@ def test_a_file(data: bytes, content: str, tmp_path: Path, monkeypatch: pytest.M
         (b" \r\n\t\n", ["only white space"]),
         (b"\xef\xbb\xbf\n", ["only white space"]),
         (b"GIF89a\x01\x00\x01", ["binary", "offset 7"]),
-        ("\ufefftext".encode("utf-16-le"), ["binary", "UTF-16"]),
-        (b"caf\xe9 \n", ["not UTF-8", "0xe9", "offset 3 ", "iconv"]),
-        (b"\xef\xbb\xbfcaf\xe9 \n", ["not UTF-8", "0xe9", "offset 6 ", "iconv"]),
+        ("\ufefftext".encode("utf-16-le"), ["not UTF-8", "UTF-16"]),
+        (b"caf\xe9 \n", ["not UTF-8", "0xe9", "offset 3 ", "python -c"]),
+        (b"\xef\xbb\xbfcaf\xe9 \n", ["not UTF-8", "0xe9", "offset 6 "]),
         (b"cut short \xe2\x82", ["not UTF-8", "0xe2", "offset 10 "]),
         (b"half a pair \xed\xa0\x80", ["not UTF-8", "0xed", "offset 12 "]),
     ],
@@ -588,6 +632,33 @@ def test_a_file_without_text(data: bytes, reasons: list[str], tmp_path: Path) ->
     error = error_of(lambda: corpus.read_file(path))
     for part in (str(path), *reasons):
         assert part in error
+
+
+def test_the_largest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "LARGEST_FILE", 1000)
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"x" * 1000)
+    assert len(corpus.read_file(path).content) == 1000
+    path.write_bytes(b"x" * 1001)
+    assert "more than 1,000 bytes" in error_of(lambda: corpus.read_file(path))
+    with path.open("wb") as file:
+        file.truncate(2**40)  # without taking any room
+    assert "more than 1,000 bytes" in error_of(lambda: corpus.read_file(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_what_may_have_no_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it: whoever opens it waits
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(RNNScratchError, match=f"{path} is no file on a disk"):
+            corpus.read_file(path)
+
+
+def test_a_book_is_read_in_a_bounded_way(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    with place.file.open("wb") as file:
+        file.truncate(2**40)
+    assert "has more than 16,777,216 bytes" in error_of(place.load)
 
 
 def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:

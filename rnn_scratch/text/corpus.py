@@ -6,6 +6,7 @@ import importlib.resources
 import multiprocessing.pool
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
+from . import encodings
 
 
 class Book(NamedTuple):
@@ -25,6 +27,7 @@ class Book(NamedTuple):
     sha1: str | None  # of the file; None: editions change, and only the markers are verified
     filename: str
     markers: tuple[str, str] | None  # beginnings of the lines before and after the text
+    words: tuple[str, ...] = ()  # digests of the words of known editions, by `digest_of_words`
 
 
 class Text(NamedTuple):
@@ -41,13 +44,18 @@ D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 PG36 = "https://www.gutenberg.org/cache/epub/36/pg36.txt"
 MARKERS = ("*** START OF THE PROJECT GUTENBERG EBOOK", "*** END OF THE PROJECT GUTENBERG EBOOK")
 TIME_MACHINE = Book("time-machine", "The Time Machine", D2L, D2L_SHA1, "timemachine.txt", None)
-WORLDS = Book("war-of-the-worlds", "The War of the Worlds", PG36, None, "pg36.txt", MARKERS)
+# Gutenberg makes its files anew from time to time, with other lines, and the words remain.
+PG36_WORDS = ("0eae90474d2609bee0c2760e20d1552135dc84e7fd7347ac841706ba464420e1",)
+WORLDS = Book(
+    "war-of-the-worlds", "The War of the Worlds", PG36, None, "pg36.txt", MARKERS, PG36_WORDS
+)
 BOOKS = {book.name: book for book in (TIME_MACHINE, WORLDS)}
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 
 CONNECT_TIMEOUT, READ_TIMEOUT, DEADLINE = 5.0, 30.0, 300.0  # seconds; the last one in total
 LARGEST = 2**24  # bytes; a book has less than a thirtieth of that
+LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
 
 def data_folder() -> Path:
@@ -76,7 +84,13 @@ def load(name: str | None, say: Callable[[str], None]) -> Text:
         file = importlib.resources.files("rnn_scratch") / "text" / "books" / "the_tide_clock.txt"
         return _text(BUILT_IN, "built in", _decode(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
-        return _book(BOOKS[name])
+        text = _book(BOOKS[name])
+        if not is_verified(text):
+            say(
+                f"{BOOKS[name].title} ({text.origin}) is an unverified edition: it is complete, "
+                "but its words are not those of an edition that is known here."
+            )
+        return text
     (closest,) = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)
     raise RNNScratchError(
         f"There is no text {name!r}. Did you mean {closest}?\nThe texts are: {', '.join(NAMES)}."
@@ -84,25 +98,66 @@ def load(name: str | None, say: Callable[[str], None]) -> Text:
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
-    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text."""
+    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text.
+
+    The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
+    run reads its text again when it is resumed.
+    """
     path = Path(path).absolute()
     try:
-        data = path.read_bytes()
+        data = _read(path, LARGEST_FILE)
     except OSError as error:
         why = "it is a folder" if os.path.isdir(path) else error.strerror
         raise RNNScratchError(
             f"{path} could not be read: {why}. Choose a file that you may read."
         ) from error
+    if encoding := encodings.wide(data):
+        raise encodings.error(path, data, encoding)
     if (offset := data.find(0)) >= 0:
         raise RNNScratchError(
-            f"{path} is a binary file: it has a NUL byte at offset {offset}.\n"
-            "Choose a text file; convert one in UTF-16 to UTF-8 first."
+            f"{path} is a binary file: it has a NUL byte at offset {offset}. Choose a text file."
         )
-    content = _decode(data, str(path))
+    try:
+        content = _decode(data, str(path))
+    except RNNScratchError as error:
+        raise encodings.error(path, data, encodings.likely(data), str(error)) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
     return _text("file", str(path), content)
+
+
+def is_verified(text: Text) -> bool:
+    """Whether the words of a book are those of an edition that is known here.
+
+    Any other text is what its SHA-256 says it is.
+    """
+    book = BOOKS.get(text.corpus)
+    return book is None or not book.words or digest_of_words(text.content) in book.words
+
+
+def digest_of_words(content: str) -> str:
+    """The SHA-256 of a text's words: of its letters a to z, whatever is between them."""
+    words = " ".join(re.findall("[a-z]+", content.lower()))
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _read(path: Path, largest: int) -> bytes:
+    # The bytes of a regular file; RNNScratchError for a larger one, and for a pipe or a device.
+    # Without waiting, as the opening of a pipe waits for somebody who writes to it.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise RNNScratchError(
+                f"{path} is no file on a disk, and may have no end.\n"
+                "Write the text to a file first, and choose that file."
+            )
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise RNNScratchError(
+            f"{path} has more than {largest:,} bytes, the most that is read.\nChoose a part of it."
+        )
+    return data
 
 
 def _text(corpus: str, origin: str, content: str) -> Text:
@@ -114,9 +169,7 @@ def _decode(data: bytes, source: str) -> str:
         return data.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:  # with "utf-8-sig", not counting the byte-order mark
         raise RNNScratchError(
-            f"{source} is not UTF-8: the byte at offset {error.start} is "
-            f"0x{data[error.start]:02x}.\n"
-            "Convert it from its encoding, for example: iconv -f LATIN1 -t UTF-8 FILE > NEW_FILE"
+            f"{source} is not UTF-8: the byte at offset {error.start} is 0x{data[error.start]:02x}."
         ) from error
 
 
@@ -125,7 +178,7 @@ def _book(book: Book) -> Text:
     path = data_folder() / book.filename
     exists = os.path.lexists(path)
     try:
-        data = path.read_bytes() if exists else _download(book, path)
+        data = _read(path, LARGEST) if exists else _download(book, path)
         return _text(book.name, str(path), _verify(book, data, f"the file {path}"))
     except (RNNScratchError, OSError) as error:
         reason = str(error)
@@ -150,10 +203,14 @@ def _verify(book: Book, data: bytes, source: str) -> str:
     if not book.markers:
         return content
     start, end = (re.escape(marker).replace("THE", "TH(?:E|IS)") for marker in book.markers)
-    match = re.search(rf"^{start}.*\n((?s:.*?))^{end}", content, re.MULTILINE)
-    if not match or not match[1].strip():
+    # One after the other: if no end follows the first start, none follows a later one, and looking
+    # for it from each would take a time that is the square of the file's size.
+    first = re.compile(rf"^{start}.*\n", re.MULTILINE).search(content)
+    last = first and re.compile(rf"^{end}", re.MULTILINE).search(content, first.end())
+    text = content[first.end() : last.start()] if first and last else ""
+    if not text.strip():
         raise RNNScratchError(f"{wrong}It has no text between the lines {book.markers}.")
-    return match[1].strip("\n") + "\n"
+    return text.strip("\n") + "\n"
 
 
 def _download(book: Book, path: Path) -> bytes:
@@ -177,7 +234,7 @@ def _receive(book: Book) -> bytes:
     task = bar.add_task(book.title, total=None)
 
     def receive() -> tuple[bytes, int | None]:
-        body = b""
+        body = bytearray()
         timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
         plain = {"Accept-Encoding": "identity"}  # so that lengths can be compared
         with requests.get(book.url, stream=True, timeout=timeouts, headers=plain) as response:
@@ -190,7 +247,7 @@ def _receive(book: Book) -> bytes:
                 bar.update(task, completed=len(body), total=total)
                 if len(body) > LARGEST:
                     break  # this is not the book; its verification will fail
-        return body, total
+        return bytes(body), total
 
     with bar if sys.stderr.isatty() else nullcontext(), multiprocessing.pool.ThreadPool(1) as pool:
         try:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import RNNScratchError
+from ..contract import CELLS, RNNScratchError
 from ..settings import Settings
+from ..system import host
 from . import corpus, minibatches, vocabulary
 
 
@@ -37,6 +38,7 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
             f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
+    _require_memory(len(vocab), settings)
     valid = tokens[end : end + settings.valid_tokens]
     if len(valid) == 1:
         raise RNNScratchError("--valid-tokens is 1; it must be 0, or at least 2.")
@@ -74,4 +76,28 @@ def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
         "vocabulary": len(prepared.vocab),
         "train_tokens": len(prepared.train),
         "valid_tokens": len(prepared.valid),
+        **({"verified": corpus.is_verified(text)} if text.corpus in corpus.BOOKS else {}),
     }
+
+
+def _require_memory(vocabulary_size: int, settings: Settings) -> None:
+    # RNNScratchError where the machine cannot even hold the parameters, which are drawn in float64,
+    # and the hidden states and logits of a minibatch, which the backward pass needs. Without this
+    # the system would end the process, or slow down everything else for as long as it lives.
+    hiddens, gates = settings.num_hiddens, len(CELLS[settings.cell].gates)
+    inputs = settings.embedding or vocabulary_size
+    parameters = (
+        vocabulary_size * settings.embedding
+        + gates * (inputs + hiddens + 1) * hiddens
+        + (hiddens + 1) * vocabulary_size
+    )
+    values = settings.batch_size * settings.num_steps * (hiddens + vocabulary_size)
+    size = np.dtype(settings.dtype).itemsize
+    needed, available = parameters * (8 + size) + values * size, host.total_memory()
+    if available is not None and needed > available:
+        raise RNNScratchError(
+            f"There is not enough memory: with --num-hiddens {hiddens}, --batch-size "
+            f"{settings.batch_size} and --num-steps {settings.num_steps} a training needs "
+            f"{needed / 1e9:,.1f} GB or more, and this machine has {available / 1e9:,.1f} GB.\n"
+            "Choose smaller numbers."
+        )
