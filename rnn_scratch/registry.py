@@ -4,7 +4,7 @@ import difflib
 import importlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Annotated, Any, TypedDict
 
@@ -20,10 +20,14 @@ from .contract import (
     Options,
     RNNScratchError,
 )
+from .settings import shown
 from .system import host, processes
 from .system.schema import length
 
 GROUP = "rnn_scratch.backends"
+# More than a machine has cores, with which each framework still starts. With a hundred thousand
+# PyTorch and MXNet crash, and TensorFlow does not return.
+MOST_THREADS = 1024
 OURS = ("numpy", "torch", "tensorflow", "mxnet")  # this project's, in the order of listings
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
 
@@ -123,12 +127,32 @@ def available(name: str) -> bool:
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load the backend and set its number of threads: the backend, and the number in use."""
-    if threads is not None and threads < 1:
-        raise RNNScratchError(f"--threads is {threads}; it must be a whole number, at least 1.")
+    check_threads(threads)
     host.keep_memory()
     backend = load(name)
     # Before anything is computed: TensorFlow fixes the number when it first looks for devices.
     return backend, backend.machine.set_threads(threads)
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise RNNScratchError unless a backend can start with this number of threads."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise RNNScratchError(
+            f"--threads is {shown(threads)}; it must be a whole number from 1 to {MOST_THREADS:,}."
+        )
+
+
+def check_device(names: Sequence[str], device: str) -> None:
+    """Raise RNNScratchError for a device that none of these backends reports."""
+    if device in ("auto", "cpu"):  # which every backend has
+        return
+    answers = {name: probe(name) for name in names}
+    devices = {name: each["devices"] for name, each in answers.items() if each["usable"]}
+    if devices and not any(device in each for each in devices.values()):
+        lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
+        raise RNNScratchError(
+            f"--device is {shown(device)}; on this machine the devices are these, or auto:{lines}"
+        )
 
 
 def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:

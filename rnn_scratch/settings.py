@@ -6,26 +6,44 @@ import sys
 from dataclasses import Field, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .contract import CELLS, Options, RNNScratchError, Update
 from .exact import GRID
 
+SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
+# Far beyond what a model of characters needs, and well below where a framework ends with a crash
+# or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
+# every time step of a minibatch, and the history has a line for every epoch.
+UNITS, STEPS, ROWS, EPOCHS = 2**15, 2**12, 2**20, 10**6
 
-def _setting(default: Any, help: str, choices: tuple[str, ...] = (), low: int | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low})
+
+def _setting(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    low: int | None = None,
+    high: int = SEED,
+) -> Any:
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: int = _setting(32, "Number of subsequences in a minibatch.", low=1)
-    num_steps: int = _setting(35, "Number of time steps in a subsequence.", low=1)
-    num_hiddens: int = _setting(512, "Number of hidden units.", low=1)
+    batch_size: int = _setting(32, "Number of subsequences in a minibatch.", low=1, high=ROWS)
+    num_steps: int = _setting(35, "Number of time steps in a subsequence.", low=1, high=STEPS)
+    num_hiddens: int = _setting(512, "Number of hidden units.", low=1, high=UNITS)
     cell: str = _setting("rnn", "Recurrent cell.", tuple(CELLS))
     embedding: int = _setting(
-        0, "Size of a learnable embedding of the characters; 0: one-hot vectors.", low=0
+        0,
+        "Size of a learnable embedding of the characters; 0: one-hot vectors.",
+        low=0,
+        high=UNITS,
     )
-    num_epochs: int = _setting(500, "Number of epochs.", low=1)
+    num_epochs: int = _setting(500, "Number of epochs.", low=1, high=EPOCHS)
     lr: float = _setting(1.0, "Learning rate.")
     sigma: float = _setting(0.01, "Standard deviation σ of the initial weights.")
     theta: float | None = _setting(1.0, "Largest norm θ of the gradients; larger ones are clipped.")
@@ -63,30 +81,40 @@ class Settings:
 
 def _checked(item: Field, value: Any) -> Any:
     # The value of a setting as the type of its default, or an error.
-    choices, low = item.metadata["choices"], item.metadata["low"]
+    choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
     if item.name == "theta" and value is None:
         return None
     if isinstance(item.default, bool):
-        if not isinstance(value, bool):
+        if not isinstance(value, (bool, np.bool_)):
             raise _invalid(item.name, value, "True or False")
-        return value
+        return bool(value)
     if choices:
-        if value not in choices:
+        if not (isinstance(value, str) and value in choices):
             raise _invalid(item.name, value, "one of " + ", ".join(choices))
-        return value
+        return str(value)
     kind = numbers.Real if low is None else numbers.Integral
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     if low is None:
         if not (is_number and 0 < value <= sys.float_info.max):
             raise _invalid(item.name, value, "a finite number above 0")
         return float(value)
-    if not (is_number and low <= value < 2**32):  # NumPy's limit for the parts of a seed
-        raise _invalid(item.name, value, f"a whole number from {low} to 2**32 - 1")
+    if not (is_number and low <= value <= high):
+        highest = "2**32 - 1" if high == SEED else f"{high:,}"
+        raise _invalid(item.name, value, f"a whole number from {low} to {highest}")
     return int(value)
 
 
 def _invalid(name: str, value: object, expected: str) -> RNNScratchError:
-    return RNNScratchError(f"{option_of(name)} is {value!r}; it must be {expected}.")
+    return RNNScratchError(f"{option_of(name)} is {shown(value)}; it must be {expected}.")
+
+
+def shown(value: object) -> str:
+    """The value in an error: shortened, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, or a type with an error of its own
+        return f"a value of the type {type(value).__name__}"
+    return text if len(text) <= 500 else f"{text[:500]}..."
 
 
 def option_of(name: str) -> str:

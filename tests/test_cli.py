@@ -237,6 +237,13 @@ def test_a_text_too_short_is_reported_with_sizes_that_fit(capsys):
     here(capsys, *short).refused("has 1 characters", "Use a longer text.")
 
 
+@pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
+def test_check_on_a_device_that_no_backend_has(capsys, more):
+    here(capsys, "check", "numpy", "--device", "zz", *more).refused(
+        "--device is 'zz'", "numpy: cpu"
+    )
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_files_that_are_not_models(capsys, run, command):
     more = ("--corpus", "tide-clock") if command == "evaluate" else ()
@@ -246,7 +253,7 @@ def test_files_that_are_not_models(capsys, run, command):
         (b"", "damaged"),
         (b"text\n" * 9, "not a safetensors file"),
         (struct.pack("<Q", 2) + b"{}", "not a checkpoint that this version"),
-        (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "don't fit"),
+        (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "SHA-256"),
     ):
         assert content != whole
         Path("m.safetensors").write_bytes(content)

@@ -12,6 +12,13 @@ from rnn_scratch.settings import Settings, differences, make, option_of
 
 WHOLE = ["batch_size", "num_steps", "num_hiddens", "num_epochs"]
 FROM_ZERO = ["embedding", "max_tokens", "valid_tokens", "seed"]
+HIGHEST = {
+    "batch_size": 2**20,
+    "num_steps": 2**12,
+    "num_hiddens": 2**15,
+    "num_epochs": 10**6,
+    "embedding": 2**15,
+}
 REAL = ["lr", "sigma", "theta"]
 NAMED = ["cell", "activation", "sampling", "normalize", "dtype"]
 
@@ -75,7 +82,26 @@ def test_zero_is_too_few(name):
 @pytest.mark.parametrize("name", FROM_ZERO)
 def test_zero_means_something(name):
     assert getattr(Settings(**{name: 0}), name) == 0
-    assert getattr(Settings(**{name: 2**32 - 1}), name) == 2**32 - 1
+
+
+@pytest.mark.parametrize("name", WHOLE + FROM_ZERO)
+def test_the_highest_number(name):
+    highest = HIGHEST.get(name, 2**32 - 1)
+    assert getattr(Settings(**{name: highest}), name) == highest
+    words = f"{highest:,}" if name in HIGHEST else "2**32 - 1"
+    assert refused(**{name: highest + 1}).endswith(f"to {words}.")
+
+
+def test_values_that_cannot_be_shown():
+    class Odd:
+        def __repr__(self):
+            raise ValueError
+
+    for value, words in ((10**5000, "type int"), (Odd(), "type Odd"), ("x" * 10**6, "xxx...")):
+        with pytest.raises(RNNScratchError, match=r"^--num-hiddens is ") as caught:
+            Settings(num_hiddens=value)
+        assert words in str(caught.value)
+        assert len(str(caught.value)) < 700
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -110,6 +136,8 @@ def test_numbers_of_other_types_become_python_s():
     settings = Settings(
         batch_size=np.int64(8), lr=np.float64(0.5), sigma=1, theta=Fraction(1, 4), seed=np.uint8(3)
     )
+    assert Settings(exact=np.bool_(False)).exact is False
+    assert type(Settings(cell=np.str_("gru")).cell) is str
     for name, value in {"batch_size": 8, "lr": 0.5, "sigma": 1.0, "theta": 0.25, "seed": 3}.items():
         assert getattr(settings, name) == value
         assert type(getattr(settings, name)) is type(value)

@@ -17,6 +17,7 @@ from ..check.certificate import Sample
 from ..check.exact_mode import Run
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
+from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import make, option_of
 from ..system.terminal import echo
 from . import display
@@ -42,7 +43,7 @@ EPOCHS = 50  # in exact mode
 @text_options
 @click.option(
     "--every",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_EPOCHS),
     default=10,
     show_default=True,
     help="With --exact: epochs between two digests.",
@@ -99,7 +100,9 @@ def compare_pieces(
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = display.console(stderr=as_json)
     answers: list[dict[str, Any]] = []
-    for name in _backends(names, screen, as_json):
+    backends = _backends(names, screen, as_json)
+    registry.check_device(backends, device)
+    for name in backends:
         for model in models:
             title = ", ".join((name, model, *cells))
             with screen.status(f"checking {title} ..."):
@@ -134,6 +137,7 @@ def compare_digests(
     runs: list[Run] = []
     sample = Sample()
     backends = _backends(names, screen, as_json)
+    registry.check_device(backends, device)
     with screen.status("") as status:
 
         def progress(run: Run, epoch: int) -> None:

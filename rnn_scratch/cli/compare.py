@@ -28,9 +28,9 @@ PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options a
 MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
 
 
-def number_option(name: str, default: int, help: str) -> Decorator:
-    """An option that takes a number, at least 1."""
-    number = click.IntRange(1)
+def number_option(name: str, default: int, help: str, high: int = 1000) -> Decorator:
+    """An option that takes a number, from 1 to `high`."""
+    number = click.IntRange(1, high)
     return click.option(
         name, type=number, metavar="N", default=default, show_default=True, help=help
     )
@@ -52,7 +52,7 @@ def number_option(name: str, default: int, help: str) -> Decorator:
     show_default=True,
     help="Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
 )
-@number_option("--threads", 1, "Number of threads, the same for all.")
+@number_option("--threads", 1, "Number of threads, the same for all.", registry.MOST_THREADS)
 @number_option("--repeats", 5, "Number of processes in which each is timed.")
 @number_option("--seeds", 1, "Number of random seeds to train with, for mean and deviation.")
 @click.option(

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from ..contract import VARIANTS, VERBOSE, RNNScratchError
+from ..registry import MOST_THREADS
 from ..settings import Settings, option_of
+from ..text.corpus import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -66,7 +68,7 @@ def place_options(backend: str, model: str, device: str, threads: str) -> Decora
         ),
         click.option(
             "--threads",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MOST_THREADS),
             metavar="N",
             help=f"Number of threads.  [default: {threads}]",
         ),
@@ -83,7 +85,9 @@ def place_options(backend: str, model: str, device: str, threads: str) -> Decora
 
 def text_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name a text."""
-    command = click.option("--text", metavar="FILE", help="UTF-8 text file to use.")(command)
+    command = click.option(
+        "--text", metavar="FILE", help=f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes."
+    )(command)
     return click.option(
         "--corpus",
         metavar="NAME",

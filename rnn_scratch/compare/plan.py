@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from .. import registry
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import Settings
 
@@ -66,8 +67,8 @@ def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Setting
             f"--vary {varied}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
         )
     if varied == "threads":
-        if value is None or value < 1:
-            raise RNNScratchError(f"--vary threads={value}: the number of threads is 1 or more.")
+        assert value is not None
+        registry.check_threads(value)
         return settings, value
     changes: dict[str, Any] = {varied: value}
     return dataclasses.replace(settings, **changes), plan.threads

@@ -1,0 +1,130 @@
+"""The Python interface: numbers and paths of other types, and errors that name the argument."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import SMALL
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs.training import Report
+from rnn_scratch.system import host
+
+STORY = "A traveller told of a clock. Nobody believed him.\n" * 40
+NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
+
+
+class OtherPath:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+def test_numbers_of_numpy_and_every_kind_of_path():
+    story = Path("story.txt")
+    story.write_text(STORY)
+    run = rnn_scratch.train(
+        np.str_("numpy"),
+        num_epochs=np.int32(1),
+        lr=np.float32(1),
+        threads=np.int16(1),
+        eager=np.bool_(False),
+        run=OtherPath("one"),
+        **NUMPY,
+    )
+    again = rnn_scratch.resume(Path("one"), np.uint8(2), threads=np.int8(1), report=Report())
+    assert [row.epoch for row in again.history] == [1, 2]
+    for form in (again, "one", Path("one"), OtherPath("one")):
+        text = rnn_scratch.predict(
+            form, "the ", np.int64(5), temperature=np.float32(1), seed=np.int8(3)
+        )
+        assert text == rnn_scratch.predict("one", "the ", 5, temperature=1, seed=3)
+    for form in ("story.txt", story, OtherPath("story.txt")):
+        result = rnn_scratch.evaluate(run, text=form, unknown="skip", threads=np.int64(1))
+        assert result == rnn_scratch.evaluate("one", text="story.txt", unknown="skip")
+        rnn_scratch.train(
+            "numpy", text=form, num_epochs=1, batch_size=4, num_steps=6, num_hiddens=3
+        )
+
+
+WRONG = {
+    "backend": [None, 3, b"numpy"],
+    "corpus": [3, ["tide-clock"]],
+    "text": [3, b"story.txt", "nul\0.txt", ["story.txt"]],
+    "model": [None, 3, True],
+    "device": [None, 0],
+    "threads": ["two", "2", 2.0, True, 0, -1, 1025, 10**5000, [2], np.array([1, 2])],
+    "eager": [None, 1, "yes"],
+    "run": [3, b"r", True, "nul\0"],
+    "report": [3, print, Report],
+    "num_hiddens": ["64", 64.0, None, [64], np.array([64, 64]), 10**5000],
+    "lr": ["1", None, 1j, np.array([1.0, 2.0])],
+    "cell": [3, ["rnn"], np.array(["rnn", "gru"]), np],
+    "exact": [1, "yes"],
+}
+WRONG_TO_PREDICT = {
+    "run": [3, None, b"r"],
+    "prefix": [3, b"the"],
+    "length": ["5", 5.0, None, True, 0, 10**6 + 1],
+    "temperature": ["1", 0, -1, float("nan"), float("inf"), True, 1j, np.array([1.0, 2.0])],
+    "seed": ["1", -1, 2**32, 1.0],
+    "unknown": ["leave", 3],
+    "backend": [3],
+    "threads": ["two", 0, 100_000],
+    "colour": ["red"],
+}
+
+
+def pairs(table):
+    rows = [(name, value) for name, values in table.items() for value in values]
+    return [pytest.param(*row, id=f"{row[0]}-{number}") for number, row in enumerate(rows)]
+
+
+def names(name, error):
+    """Whether an error begins with the name of the argument, in Python or as an option."""
+    words = (f"{name} is ", f"--{name.replace('_', '-')} is ", f"Unknown argument: {name}")
+    return str(error).startswith(words)
+
+
+@pytest.mark.parametrize(("name", "value"), pairs(WRONG))
+def test_arguments_of_train(name, value, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
+    arguments = {"backend": "numpy", "corpus": "tide-clock", name: value}
+    if name == "text":
+        del arguments["corpus"]
+    with pytest.raises(RNNScratchError) as raised:
+        rnn_scratch.train(**arguments)
+    assert names(name, raised.value), raised.value
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), pairs(WRONG_TO_PREDICT))
+def test_arguments_of_predict(name, value):
+    with pytest.raises(RNNScratchError) as raised:
+        rnn_scratch.predict(**{"run": "no-run", name: value})
+    assert names(name, raised.value), raised.value
+
+
+def test_arguments_of_resume_and_evaluate():
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    for name in ("text", "corpus", "threads", "report", "backend", "device", "eager"):
+        for function in (rnn_scratch.resume, rnn_scratch.evaluate):
+            more = {"num_epochs": 2} if function is rnn_scratch.resume else {}
+            with pytest.raises(RNNScratchError) as raised:
+                function(run, **more, **{name: 3.5})
+            assert names(name, raised.value), raised.value
+    for value in ("2", 2.0, None):
+        with pytest.raises(RNNScratchError, match=r"^--epochs is "):
+            rnn_scratch.resume(run, value)
+
+
+def test_more_than_the_machine_s_memory(monkeypatch):
+    monkeypatch.setattr(host, "total_memory", lambda: 10**8)
+    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
+    for sizes in ({"num_hiddens": 4000}, {"num_steps": 1000, "batch_size": 28, "num_hiddens": 900}):
+        with pytest.raises(RNNScratchError, match=r"not enough memory.* needs [\d.]+ GB or more"):
+            rnn_scratch.train("numpy", corpus="tide-clock", max_tokens=0, **sizes)
