@@ -108,13 +108,13 @@ def _invalid(name: str, value: object, expected: str) -> RNNScratchError:
     return RNNScratchError(f"{option_of(name)} is {shown(value)}; it must be {expected}.")
 
 
-def shown(value: object) -> str:
+def shown(value: object, length: int = 500) -> str:
     """The value in an error: shortened, whatever it is."""
     try:
         text = repr(value)
     except Exception:  # a number of thousands of digits, or a type with an error of its own
         return f"a value of the type {type(value).__name__}"
-    return text if len(text) <= 500 else f"{text[:500]}..."
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def option_of(name: str) -> str:

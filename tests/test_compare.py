@@ -57,10 +57,10 @@ FAILING = {
     """,
     "slow": """
         import time
-        def train_epoch(model, minibatches, how, carry):
+        def train_epoch(model, minibatches, how, carry, state=None):
             minibatches = list(minibatches)
             time.sleep(0.05 * len(minibatches))
-            return numpy.scratch.train_epoch(model, minibatches, how, carry)
+            return numpy.scratch.train_epoch(model, minibatches, how, carry, state)
         scratch = changed(scratch, train_epoch=train_epoch)
     """,
 }
@@ -252,8 +252,8 @@ ASYNCHRONOUS = """
         if updated and all(any(each is t for t in tensors) for each in updated):
             note("trained")
             updated.clear()
-    def train_epoch(model, minibatches, how, carry):
-        losses, state = numpy.scratch.train_epoch(model, minibatches, how, carry)
+    def train_epoch(model, minibatches, how, carry, state=None):
+        losses, state = numpy.scratch.train_epoch(model, minibatches, how, carry, state)
         updated[:] = [*state, *model.params.values()]
         note("training")
         return losses, state
@@ -382,10 +382,10 @@ def test_time_against_size():
 
 def test_the_failure_of_one_value_leaves_the_others(tmp_path):
     source = """
-        def train_epoch(model, minibatches, how, carry):
+        def train_epoch(model, minibatches, how, carry, state=None):
             if model.options.num_hiddens == 8:
                 raise MemoryError("eight is too many")
-            return numpy.scratch.train_epoch(model, minibatches, how, carry)
+            return numpy.scratch.train_epoch(model, minibatches, how, carry, state)
         scratch = changed(scratch, train_epoch=train_epoch)
     """
     env = packages(tmp_path / "more", {"narrow": source})

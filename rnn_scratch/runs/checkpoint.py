@@ -16,9 +16,9 @@ import numpy as np
 
 from ..contract import Arrays, RNNScratchError
 from ..initial import shapes
-from ..settings import Settings, model_options
+from ..settings import Settings, model_options, shown
 from ..system import files
-from ..system.files import Damaged, short
+from ..system.files import Damaged
 from ..text.vocabulary import UNKNOWN
 
 FILE = "checkpoint.safetensors"
@@ -100,7 +100,7 @@ def load(path: Path) -> Checkpoint:
     if metadata.get("format") not in FORMATS:
         raise RNNScratchError(
             f"{path} is a safetensors file, but not a checkpoint that this version of rnn-scratch "
-            f"can read: the format in its metadata is {short(metadata.get('format'))} instead of "
+            f"can read: the format in its metadata is {shown(metadata.get('format'))} instead of "
             f"{FORMAT!r}.\nUse the program that wrote it."
         )
     if metadata["format"] == FORMAT or "sha256" in metadata:
@@ -112,7 +112,7 @@ def load(path: Path) -> Checkpoint:
     try:
         checkpoint = _checkpoint(tensors, metadata)
     except Exception as error:  # what the metadata of another program may lead to
-        raise Damaged(f"The metadata of {path} is damaged: {short(error)}.") from error
+        raise Damaged(f"The metadata of {path} is damaged: {shown(error)}.") from error
     _verify(path, checkpoint)
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
@@ -201,7 +201,7 @@ def _verify(path: Path, checkpoint: Checkpoint) -> None:
         raise Damaged(
             f"The tensors in {path} don't fit its vocabulary of {len(vocab)} and its "
             f"{settings.num_hiddens} hidden units.\nExpected: {expected}\n"
-            f"In the file: {short(actual, 2000)}"
+            f"In the file: {shown(actual, 2000)}"
         )
     for name, array in arrays.items():
         if array.dtype != np.dtype(settings.dtype):
@@ -213,7 +213,7 @@ def _verify(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _damaged(path: Path, reason: object) -> Damaged:
-    reason = reason if isinstance(reason, str) else short(reason)
+    reason = reason if isinstance(reason, str) else shown(reason)
     return Damaged(
         f"{path} is damaged, or not a safetensors file ({reason}).\n"
         "Use another copy of it, or train again."

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contract import RNNScratchError
-from ..settings import Settings
+from ..settings import Settings, shown
 from ..system import files
-from ..system.files import Damaged, short
+from ..system.files import Damaged
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 FORMAT = 2  # of the record, as written
@@ -122,7 +122,7 @@ def _prepare(record: dict[str, Any]) -> None:
 
 def _require(value: object, kind: type) -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{short(value)} is no {kind.__name__}")
+        raise TypeError(f"{shown(value)} is no {kind.__name__}")
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract import RNNScratchError
+from ..settings import shown
 
 TEMPORARY = ".part"
 LARGEST = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
@@ -106,19 +107,13 @@ def read_record(
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(absence) from error
     except Exception as error:  # whatever a damaged record leads to, such as a RecursionError
-        raise Damaged(f"{path} could not be read or is damaged: {short(error)}.") from error
+        raise Damaged(f"{path} could not be read or is damaged: {shown(error)}.") from error
     if format not in formats:
         raise RNNScratchError(
-            f"{path} has format {short(format)}, and this version of rnn-scratch reads formats "
+            f"{path} has format {shown(format)}, and this version of rnn-scratch reads formats "
             f"{' and '.join(map(str, formats))}.\nUse the version that wrote it, or a newer one."
         )
     return record
-
-
-def short(value: object, length: int = 200) -> str:
-    """The value as Python would print it, shortened: a damaged file may contain megabytes."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
 def delete_temporary(folder: Path) -> None:
