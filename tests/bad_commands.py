@@ -95,7 +95,7 @@ COMMANDS = [
     ((*COMPARE, "--repeats", "1001"), "--repeats"),
     ((*COMPARE, "--seeds", HUGE), "--seeds"),
     ((*COMPARE, "--vary", "threads=100000"), "1,024"),
-    ((*COMPARE, "--vary", "threads=0"), "--threads"),
+    ((*COMPARE, "--vary", "threads=0"), "threads=0"),
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
     ((*COMPARE, "--vary", "num_hiddens=8,x"), "whole numbers"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .. import registry
 from ..contract import VARIANTS, RNNScratchError
+from ..registry import MOST_THREADS
 from ..settings import Settings
 
 VARIED = ("num_hiddens", "batch_size", "num_steps", "threads")
@@ -67,8 +67,10 @@ def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Setting
             f"--vary {varied}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
         )
     if varied == "threads":
-        assert value is not None
-        registry.check_threads(value)
+        if value is None or not 1 <= value <= MOST_THREADS:
+            raise RNNScratchError(
+                f"--vary threads={value}: the number of threads is 1 to {MOST_THREADS:,}."
+            )
         return settings, value
     changes: dict[str, Any] = {varied: value}
     return dataclasses.replace(settings, **changes), plan.threads
