@@ -246,3 +246,10 @@ def test_check_without_names_omits_missing_backends(capsys):
     assert done.code == 0, done
     for name in lacking:
         assert f"skipping {name}" in done.out
+
+
+@pytest.mark.parametrize("threads", [0, -1, registry.MOST_THREADS + 1, 100_000])
+def test_a_number_of_threads_that_would_crash(threads, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
+    with pytest.raises(RNNScratchError, match=rf"--threads is {threads}; .* from 1 to 1,024"):
+        registry.start("numpy", threads)
