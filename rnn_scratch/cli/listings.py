@@ -6,6 +6,7 @@ import click
 
 from .. import registry
 from ..runs import folder as run_folder
+from ..system.terminal import echo
 from . import display
 
 
@@ -20,7 +21,7 @@ def runs(folder: str) -> None:
         for line in problems:
             screen.print(line, soft_wrap=True)
     if not entries:
-        click.echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
+        echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
     display.console().print(display.runs_table(entries))
 

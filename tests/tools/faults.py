@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bad_commands
 import pytest
-from bad_commands import bad_commands
 from disk import recorded, remains
 from faults import mutations
 from helpers import SAVING, SMALL, assert_same, figures, options, parameters, start, there
@@ -33,7 +33,7 @@ from rnn_scratch.runs import folder as run_folder
 
 TESTS = Path(__file__).parent.parent
 KILLS = 55  # of each backend
-FLIPS, MUTATIONS, COMMANDS = 500, 1_000, 250
+FLIPS, MUTATIONS = 500, 1_000
 # Epochs of a few milliseconds, so that a kill may strike any moment of one.
 KILLED = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8}
 
@@ -178,28 +178,34 @@ def damaged_records(seed: int) -> Trials:
             yield f"{file}, mutation {number}: {arguments[0]}", run_command(arguments)
 
 
-def run_command(arguments: list[str]) -> str | None:
-    """What is wrong with the way in which a command ends, in this process."""
+def run_command(arguments: list[str], refusal: str = "") -> str | None:
+    """What is wrong with the way in which a command ends, in this process.
+
+    With a `refusal`, it is to be refused by an error that contains this word.
+    """
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             command(arguments)
     except SystemExit as error:
-        if error.code not in (None, 0, 1, 2):
+        if error.code not in ((2,) if refusal else (None, 0, 1, 2)):
             return f"exit code {error.code}"
     except BaseException as error:
         return f"a traceback of {error!r:.200}"
-    return "a traceback" if "Traceback" in output.getvalue() else None
+    text = output.getvalue()
+    if "Traceback" in text:
+        return "a traceback"
+    return None if refusal in text else f"no word of {refusal}"
 
 
-def commands(seed: int) -> Trials:
-    """Bad command lines end with exit code 2 and a message, at once."""
-    for arguments in bad_commands(seed, COMMANDS):
+def commands() -> Trials:
+    """Bad command lines end with exit code 2 and a message that names the option, at once."""
+    for arguments, word in (*bad_commands.COMMANDS, *bad_commands.multiplied()):
         start = time.monotonic()
-        problem = run_command(arguments)
+        problem = run_command(list(arguments), word)
         if time.monotonic() - start > 60:
             problem = "it took more than a minute"
-        yield f"rnn-scratch {arguments}", problem
+        yield f"rnn-scratch {arguments!r:.200}", problem
 
 
 def tests(*arguments: str) -> Trials:
@@ -254,7 +260,7 @@ def main() -> None:
             report("power cuts", cuts(share))
         report("flipped bits", flips(seed))
         report("damaged records of runs", damaged_records(seed))
-        report("bad command lines", commands(seed))
+        report("bad command lines", commands())
         report("damaged comparisons", tests(str(TESTS / "test_damaged_comparisons.py")))
         report("workers", tests(str(TESTS / "test_workers.py"), "--backends", "numpy"))
         report("servers", tests(str(TESTS / "test_corpus.py"), "--backends", "numpy"))
