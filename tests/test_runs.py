@@ -256,6 +256,7 @@ UNREADABLE = {
     "a folder": lambda path: path.mkdir(),
     "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe\n"),
     "nested deeply": lambda path: path.write_text("[" * 100_000 + "\n"),
+    "half of a character": lambda path: path.write_text('{"sample": "\\ud800"}\n'),
     "another type": lambda path: path.write_text("7\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
 }
@@ -300,6 +301,12 @@ DAMAGE = {
     "cut short": lambda record: json.dumps(record)[:-9],
     "not a record": lambda record: "[1, 2]",
     "no sessions": lambda record: json.dumps({**record, "sessions": []}),
+    "a missing setting": lambda record: json.dumps(
+        {**record, "settings": {k: v for k, v in record["settings"].items() if k != "num_epochs"}}
+    ),
+    "half of a character": lambda record: json.dumps(
+        {**record, "text": {**record["text"], "origin": "\ud800"}}
+    ),
     "a bad setting": lambda record: json.dumps({**record, "settings": {"lr": 0}}),
     "a bad time": lambda record: json.dumps(
         {**record, "sessions": [{**record["sessions"][0], "started": "yesterday"}]}

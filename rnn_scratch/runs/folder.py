@@ -9,6 +9,7 @@ The lines of the history are consecutive epochs. Where some were lost, a line sa
 """
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import math
@@ -103,7 +104,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 def _prepare(record: dict[str, Any]) -> None:
     # Raise an error of some kind if something is missing or impossible; convert format 1.
-    Settings(**record["settings"])
+    _json(record)  # raises an error for halves of characters, of which JSON has escapes
+    record["settings"]["num_epochs"]
+    record["settings"] = dataclasses.asdict(Settings(**record["settings"]))
     for key in ("corpus", "origin", "sha256"):
         _require(record["text"][key], str)
     for session in record["sessions"]:
@@ -127,8 +130,11 @@ def _require(value: object, kind: type) -> None:
 
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write the record; the old one is replaced only when the new one is complete."""
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    files.replace(folder / RECORD, text.encode() + b"\n")
+    files.replace(folder / RECORD, _json(record))
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def set_aside(path: Path) -> Path:
@@ -204,6 +210,7 @@ def _parse(line: bytes) -> Epoch | Lost:
             raise ValueError(name)
     for name in ("backend", "sample"):
         _require(getattr(epoch, name) or "", str)
+    _line(epoch)  # raises an error for halves of characters, of which JSON has escapes
     _require(epoch.loss, float)
     return epoch
 

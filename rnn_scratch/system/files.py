@@ -107,10 +107,10 @@ def read_record(
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(absence) from error
     except Exception as error:  # whatever a damaged record leads to, such as a RecursionError
-        raise Damaged(f"{path} could not be read or is damaged: {shown(error)}.") from error
+        raise Damaged(f"{path} could not be read or is damaged: {shown(error, 200)}.") from error
     if format not in formats:
         raise RNNScratchError(
-            f"{path} has format {shown(format)}, and this version of rnn-scratch reads formats "
+            f"{path} has format {shown(format, 200)}, and this version of rnn-scratch reads formats "
             f"{' and '.join(map(str, formats))}.\nUse the version that wrote it, or a newer one."
         )
     return record
