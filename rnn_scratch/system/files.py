@@ -110,7 +110,7 @@ def read_record(
         raise Damaged(f"{path} could not be read or is damaged: {shown(error, 200)}.") from error
     if format not in formats:
         raise RNNScratchError(
-            f"{path} has format {shown(format, 200)}, and this version of rnn-scratch reads formats "
+            f"{path} has format {shown(format, 99)}, and this version of rnn-scratch reads formats "
             f"{' and '.join(map(str, formats))}.\nUse the version that wrote it, or a newer one."
         )
     return record

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..contract import RNNScratchError
+from ..settings import shown
 
 UNKNOWN = "<unk>"
 
@@ -53,7 +54,7 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
         known = "".join(sorted(character for character in vocab if len(character) == 1))
         raise RNNScratchError(
             f"The vocabulary lacks {named}{more}.\n"
-            f"It has these {len(known)} characters: {known!r}.\n"
+            f"It has these {len(known)} characters: {shown(known)}.\n"
             "Remove the others from the text, or use --unknown skip to omit them."
         )
     return np.array([index[c] for c in text if c in index], dtype=np.int64)
