@@ -12,7 +12,7 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import host
 
-STORY = "A traveller told of a clock. Nobody believed him.\n" * 40
+STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
 NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
 
 

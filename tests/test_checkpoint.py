@@ -167,20 +167,15 @@ def test_a_text_that_looks_like_the_digest_s_field(saved):
     assert checkpoint.load(saved).text == text
 
 
-def test_a_huge_header_is_refused_and_not_printed(saved):
+@pytest.mark.parametrize(
+    ("key", "length", "words"),
+    [("vocabulary", 2**24, "its header has more than"), ("epoch", 10**6, "The metadata of")],
+)
+def test_large_metadata_are_refused_and_not_printed(saved, key, length, words):
     header, numbers = parts(saved)
-    header["__metadata__"]["vocabulary"] = "x" * 2**24
+    header["__metadata__"][key] = "x" * length
     put_together(saved, header, numbers)
-    with pytest.raises(RNNScratchError, match="its header has more than") as caught:
-        checkpoint.load(saved)
-    assert len(str(caught.value)) < 1000
-
-
-def test_a_large_value_is_not_printed(saved):
-    header, numbers = parts(saved)
-    header["__metadata__"]["epoch"] = "x" * 10**6
-    put_together(saved, header, numbers)
-    with pytest.raises(RNNScratchError, match="The metadata of") as caught:
+    with pytest.raises(RNNScratchError, match=words) as caught:
         checkpoint.load(saved)
     assert len(str(caught.value)) < 1000
 

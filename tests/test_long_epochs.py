@@ -117,31 +117,39 @@ def test_the_number_of_minibatches_is_known_before_an_epoch(sampling):
         assert minibatches.count(len(tokens), settings, epoch) == expected
 
 
-def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
-    times = []
+class Clock(Report):
+    """A clock on which an epoch takes a second and a checkpoint an eighth, and nothing else any."""
 
-    def slow(path, saved):
-        times.append(time.perf_counter())
-        time.sleep(0.003)
+    def __init__(self, monkeypatch):
+        self.now, self.saved = 0.0, []
+        monkeypatch.setattr(sessions, "time", self)
+        self.save = checkpoint.save
+        monkeypatch.setattr(checkpoint, "save", self.slow)
 
-    monkeypatch.setattr(checkpoint, "save", slow)
-    start = time.perf_counter()
-    with pytest.raises(rnn_scratch.RNNScratchError):  # there is none to load at the end
-        rnn_scratch.train("numpy", num_epochs=100, run="r", report=Failing(99), **SMALL)
-    seconds = time.perf_counter() - start
-    # The first one, which the training starts from, and the last one come without a wait.
-    assert 2 <= len(times) <= 4 + seconds * sessions.SHARE / 0.003
+    def perf_counter(self):
+        return self.now
 
-
-class Failing(Report):
-    """Fails after this epoch."""
-
-    def __init__(self, last):
-        self.last = last
+    def slow(self, path, saved):
+        self.save(path, saved)
+        if not saved.incomplete.losses:
+            self.saved.append(saved.epoch)
+        self.now += 1 / 8
 
     def epoch(self, epoch):
-        if epoch.epoch == self.last:
-            raise rnn_scratch.RNNScratchError("the end")
+        self.now += 1
+
+
+def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(sessions, "SHARE", 1 / 64)
+    monkeypatch.setattr(training, "PART", 1e9)
+    rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
+    # The first minibatch is a part of its own, after which a checkpoint is written; then every
+    # eight seconds, 64 times what that takes; and at the end.
+    assert clock.saved == [0, 9, 17, 25, 33, 35]
+    monkeypatch.setattr(sessions, "LONGEST", 4.0)
+    rnn_scratch.resume("r", 43, report=clock)
+    assert clock.saved[6:] == [40, 43]
 
 
 def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):

@@ -133,9 +133,7 @@ def test_each_misbehaving_worker_is_a_row_with_its_reason(tmp_path, interpreter)
     env = other_packages(tmp_path / "site", {name: LATE for name in scripts})
     pythons = [f"--python={name}={interpreter(scripts[name], name)}" for name in scripts]
     names = ",".join(["numpy", *scripts])
-    begin = time.monotonic()
     done = there("compare", "--backends", names, *pythons, *SHORT, "--output", "out", env=env)
-    assert time.monotonic() - begin < 200  # 10 on an idle machine; a minute for one that hangs
     assert done.code == 1, (done.out, done.err)
     assert "Traceback" not in done.err
     record = comparison.read(Path("out"))
@@ -241,10 +239,8 @@ def test_an_answer_of_the_greatest_length(interpreter):
 )
 def test_a_worker_that_sends_nothing_more_is_stopped_with_what_it_has_started(interpreter, script):
     python = interpreter(f"sleep 1000 & echo $! > sleeper; {script}")
-    begin = time.monotonic()
     with pytest.raises(RNNScratchError, match=r"within 0\.5 s"):
         ask(python, timeout=0.5)
-    assert time.monotonic() - begin < 30
     assert is_gone(Path("sleeper").read_text())
 
 
@@ -258,11 +254,10 @@ def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, in
         "    time.sleep(60)\n"
         "while not os.path.exists('sleeper'): time.sleep(0.01)\n"
     )
-    begin = time.monotonic()
     try:
         with pytest.raises(RNNScratchError, match="it ended without an answer"):
             ask(interpreter(f"exec {sys.executable} -S {leaving}"))
-        assert time.monotonic() - begin < 30
+        assert not is_gone(Path("sleeper").read_text()), "it has been waited for"
     finally:
         os.kill(int(Path("sleeper").read_text()), signal.SIGKILL)
 
