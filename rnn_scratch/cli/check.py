@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import checks, exact_mode
+from ..check import checks, divergence, exact_mode
 from ..check.cases import Row
 from ..check.certificate import Sample
 from ..check.exact_mode import Run
@@ -146,12 +146,12 @@ def compare_digests(
         for name, model in itertools.product(backends, models):
             status.update(f"training {name}, {model} ...")
             runs.append(exact_mode.train(name, model, device, settings, content, sample, progress))
-        first = exact_mode.first_difference(runs)
-        divergence = first and exact_mode.locate(*first, device, settings, content, progress)
-    certificate = exact_mode.certificate(runs, sample, divergence)
+        first = divergence.first_difference(runs)
+        located = first and divergence.locate(*first, device, settings, content, progress)
+    certificate = exact_mode.certificate(runs, sample, located)
     trained = [run for run in runs if run.epochs]
     complete = bool(trained) and all(run.outcome != "failed" for run in runs)
-    equal = complete and divergence is None
+    equal = complete and located is None
     epochs = sorted({*range(0, settings.num_epochs, every), settings.num_epochs})
     if as_json:
         answer = {
