@@ -22,7 +22,7 @@ ENVIRONMENT = {
 }
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 
-BACKENDS = ("numpy", "torch", "tensorflow", "mxnet")
+BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
 CELLS = ("rnn", "gru", "gru-after", "lstm")
 RECORDS = {
@@ -102,6 +102,12 @@ def tensorflow(session: nox.Session) -> None:
 def mxnet(session: nox.Session) -> None:
     """MXNet alone, on NumPy 1.26."""
     run_tests(session, "[mxnet]", "--backends", "numpy,mxnet")
+
+
+@nox.session(python=newest_python())
+def jax(session: nox.Session) -> None:
+    """JAX alone, the newest on the newest Python, with the newest NumPy."""
+    run_tests(session, "[jax]", "--backends", "numpy,jax")
 
 
 @nox.session

@@ -95,8 +95,10 @@ class Model:
     """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
 
     The dict `params` is what changes in training: `update` replaces or changes its tensors, and
-    `forward` reads them from it at every call. `to_arrays` copies parameters, or their gradients,
-    to NumPy arrays in the contract's shapes, whatever the layout in which a layer keeps them.
+    `forward` reads them from it at every call. Where a framework differentiates functions of their
+    arguments, as JAX does, `forward` takes other parameters as a keyword `params`. `to_arrays`
+    copies parameters, or their gradients, to NumPy arrays in the contract's shapes, whatever the
+    layout in which a layer keeps them.
     """
 
     params: Params
@@ -303,7 +305,10 @@ def multiply(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """The array as a tensor of the same dtype on the device; it shares memory or it does not."""
+    """The array as a tensor of the same dtype on the device; it shares memory or it does not.
+
+    Tokens may become integers of fewer bits, where those are the framework's own choice.
+    """
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -28,8 +28,8 @@ GROUP = "rnn_scratch.backends"
 # More than a machine has cores, with which each framework still starts. With a hundred thousand
 # PyTorch and MXNet crash, and TensorFlow does not return.
 MOST_THREADS = 1024
-OURS = ("numpy", "torch", "tensorflow", "mxnet")  # this project's, in the order of listings
-FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
+OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
+FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
 class _Usable(TypedDict):

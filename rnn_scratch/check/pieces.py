@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, State, Tensor
+from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, Params, State, Tensor
 from ..exact import GRID
 from ..initial import initial
 from . import hardware
@@ -148,9 +148,9 @@ def detach(case: Case) -> Iterator[Row]:
     _, _, state = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
     _, expected, _ = case.reference.scratch.gradients(model, case.X, case.Y, state)
 
-    def both(tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        _, state = candidate.forward(tokens, state)
-        return candidate.forward(tokens, case.backend.scratch.detach(state))
+    def both(tokens: Tensor, state: State, **params: Params) -> tuple[Tensor, State]:
+        _, state = candidate.forward(tokens, state, **params)
+        return candidate.forward(tokens, case.backend.scratch.detach(state), **params)
 
     _, actual, _ = case.backend.scratch.gradients(
         dataclasses.replace(candidate, forward=both, backward=None), X, Y, start

@@ -1,0 +1,157 @@
+"""What JAX computes on: CPU or CUDA, its threads and its compiler; and how it starts silently.
+
+The warnings that it logs when it starts are shown only if the environment variable of the
+contract's VERBOSE is set.
+"""
+
+import dataclasses
+import functools
+import logging
+import os
+import weakref
+from importlib.metadata import version
+
+import jax
+import numpy as np
+
+from rnn_scratch.contract import VERBOSE, RNNScratchError
+from rnn_scratch.system import host
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of a GPU
+if not os.environ.get(VERBOSE):
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+_process = os.getpid()  # the one that computes, if any does
+
+
+def devices(dtype):
+    """The devices that can compute in this dtype here and now, the best first."""
+    return ["cuda", "cpu"] if jax.default_backend() == "gpu" else ["cpu"]
+
+
+def set_threads(threads):
+    """Compute with this number of threads (None: the framework's own choice), and return it."""
+    global _process
+    if not _has_started():
+        _process = os.getpid()
+    elif os.getpid() != _process:
+        raise RNNScratchError(
+            "JAX has started in the process from which this one was forked. Its threads are not "
+            "in this one, which would wait for them forever.\n"
+            'Start processes by "spawn" instead, as multiprocessing.get_context("spawn") does, or '
+            "compute with JAX in this one only."
+        )
+    now = int(os.environ.get("NPROC") or host.cores())
+    number = threads or now
+    if number != now:
+        if _has_started():
+            raise RNNScratchError(
+                f"The number of threads cannot become {number}: JAX fixes it when it first "
+                f"computes, and in this process it is {now}.\n"
+                f"Leave it at {now}, or set it to {number} in a new process before anything else."
+            )
+        os.environ["NPROC"] = str(number)  # where XLA looks for it when it starts
+    return number
+
+
+def set_eager(eager):
+    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
+    jax.config.update("jax_disable_jit", eager)
+
+
+def set_tf32(allowed):
+    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if allowed else "float32")
+
+
+set_tf32(False)  # TF32 is faster, but its numbers would not be those of the other backends
+
+
+def synchronize(tensors, device):
+    """Return when these tensors are computed, and all other work of the device."""
+    jax.block_until_ready(tensors)
+
+
+def environment():
+    """The versions of JAX, its library and Flax, and the GPU's name."""
+    versions = {"jax": jax.__version__, "jaxlib": version("jaxlib"), "flax": version("flax")}
+    if jax.default_backend() == "gpu":
+        versions["cuda"] = jax.devices()[0].client.platform_version.splitlines()[-1]
+        versions["gpu"] = jax.devices()[0].device_kind
+    return versions
+
+
+def memory(device):
+    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
+    return _device(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
+
+
+def multiply(h, matrices):
+    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
+    distinct = {id(W): W for W in matrices}
+    order = tuple(list(distinct).index(id(W)) for W in matrices)
+    return _multiply(h, list(distinct.values()), order)
+
+
+@functools.partial(jax.jit, static_argnames="order")
+def _multiply(h, matrices, order):
+    for i in order:
+        h = h @ matrices[i]
+    return h
+
+
+def tensor(array, device):
+    """The array as a tensor of the same dtype on the device."""
+    if array.dtype == np.float64:
+        # Without this setting of the whole process, JAX would make it a float32. So it is switched
+        # on here, by the first who needs it, and not for everyone who imports this file.
+        jax.config.update("jax_enable_x64", True)
+    return jax.device_put(array, _device(device))
+
+
+def array(tensor):
+    """The tensor as a NumPy array of the same dtype."""
+    return np.asarray(tensor)
+
+
+def to_arrays(params):
+    """Parameters, or their gradients, copied to NumPy arrays."""
+    return {name: array(param).copy() for name, param in params.items()}
+
+
+def compiled(train_minibatch):
+    """The function `train_minibatch`, compiled by jax.jit.
+
+    What is compiled has to be a pure function: Python executes it once, with tracers instead of
+    arrays, and JAX records the operations; whatever else it does, it does only then. So the
+    parameters go in as an argument, and the new ones come out as a result.
+    """
+
+    @functools.partial(jax.jit, static_argnames=("model", "how"))
+    def pure(params, X, Y, state, model, how):
+        model = dataclasses.replace(model(), params=params)  # in which `update` replaces tracers
+        return train_minibatch(model, X, Y, state, how), model.params
+
+    @functools.wraps(train_minibatch)
+    def train(model, X, Y, state, how):
+        # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
+        result, params = pure(model.params, X, Y, state, weakref.ref(model), how)
+        model.params.update(params)
+        return result
+
+    return train
+
+
+def _device(device):
+    return jax.devices(device)[0]
+
+
+def _has_started():
+    # Then JAX refuses another number of devices, as it would one of threads if it could be asked.
+    number = jax.config.jax_num_cpu_devices
+    try:
+        jax.config.update("jax_num_cpu_devices", number + 2)
+        jax.config.update("jax_num_cpu_devices", number)
+    except RuntimeError:
+        return True
+    return False

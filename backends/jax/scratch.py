@@ -1,0 +1,186 @@
+"""A recurrent language model from scratch in JAX, differentiated by jax.value_and_grad.
+
+Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_scratch.contract import bind
+
+from .machine import array, compiled, tensor, to_arrays
+
+
+def params(arrays, options):
+    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
+
+    With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
+    """
+    where = {"device": options.device}
+    return {name: tensor(values.astype(options.dtype), **where) for name, values in arrays.items()}
+
+
+def state(batch_size, options):
+    """The state before the first token: a tuple of zeros (B, H), as many as the cell has."""
+    shape = batch_size, options.num_hiddens
+    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
+    return tuple(tensor(array, options.device) for array in zeros)
+
+
+def encode(tokens, params):
+    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
+    if "W_e" in params:
+        return params["W_e"][tokens]
+    b_q = params["b_q"]
+    return jax.nn.one_hot(tokens, len(b_q), dtype=b_q.dtype)
+
+
+def activation(z, options):
+    """Hyperbolic tangent or ReLU."""
+    return jnp.tanh(z) if options.activation == "tanh" else jax.nn.relu(z)
+
+
+def rnn(x, state, params, options):
+    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+    (H,) = state
+    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (H,)
+
+
+def gate(x, H, name, params):
+    """A gate, between 0 and 1: x (B, V), or (B, N), and H (B, H) to (B, H)."""
+    z = x @ params[f"W_x{name}"] + H @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return jax.nn.sigmoid(z)
+
+
+def gru(x, state, params, options):
+    """The gated recurrent unit; its reset gate acts before the product."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")  # update and reset gate, (B, H)
+    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def gru_after(x, state, params, options):
+    """The same, but its reset gate acts after the product, as in most layers."""
+    (H,) = state
+    z, r = (gate(x, H, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + r * (H @ params["W_hh"]) + params["b_h"], options)
+    return (z * H + (1 - z) * new,)
+
+
+def lstm(x, state, params, options):
+    """Long short-term memory: a second state, C, changes only as its gates allow."""
+    H, C = state
+    i, f, o = (gate(x, H, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
+    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
+    C = f * C + i * new
+    return o * activation(C, options), C
+
+
+CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
+
+
+def step(x, state, params, options):
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
+    state = CELLS[options.cell](x, state, params, options)
+    return state[0] @ params["W_hq"] + params["b_q"], state
+
+
+def forward(tokens, state, params, options):
+    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return jnp.concatenate(outputs), state
+
+
+def loss(logits, targets):
+    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the logits' order
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
+
+
+def detach(state):
+    """The state without its history, so that no gradient flows back through it."""
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # though an array has no history here
+
+
+def gradients(model, X, Y, state):
+    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
+
+    def objective(params):  # the function to differentiate: of the parameters alone
+        logits, last = model.forward(X, state, params=params)
+        return loss(logits, Y), last
+
+    (mean, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
+    return mean, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
+
+
+def clip(grads, theta):
+    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    if theta is None:
+        return grads, norm
+    scale = theta / jnp.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+def update(params, grads, lr, grid):
+    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
+    for name, param in params.items():
+        change = lr * grads[name]
+        if grid is not None:
+            change = jnp.round(change / grid) * grid
+        params[name] = param - change  # an array cannot change: the parameter is replaced
+
+
+@compiled  # by jax.jit as one pure function, for each model, `how` and shape of X and Y
+def train_minibatch(model, X, Y, state, how):
+    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
+    mean, grads, state = gradients(model, X, Y, state)
+    grads, _ = clip(grads, how.theta)
+    update(model.params, grads, how.lr, how.grid)
+    return mean, state
+
+
+def train_epoch(model, minibatches, how, carry, state=None):
+    """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
+    losses = []
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X))
+        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
+        mean, state = train_minibatch(model, X, Y, state, how)
+        losses.append(mean)
+    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
+
+
+def evaluate(model, minibatches, carry):
+    """Summed loss and number of tokens, without training."""
+    summed, num_tokens, state = 0.0, 0, None
+    for X, Y in minibatches:
+        if state is None or not carry:
+            state = model.state(len(X))
+        logits, state = model.forward(tensor(X, model.options.device), state)
+        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
+        num_tokens += X.size
+    return summed, num_tokens
+
+
+def predict(model, prefix, num_preds, choose):
+    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+    state, outputs = model.state(1), [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = tensor(np.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
+        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+    return outputs
+
+
+def build(arrays, options):
+    """The plain model, with parameters that start at these arrays."""
+    return bind(params(arrays, options), options, forward, state, to_arrays)
