@@ -56,7 +56,7 @@ def set_threads(backend: Backend) -> Iterator[Row]:
 
 
 def tensor(case: Case) -> Iterator[Row]:
-    """An array that becomes a tensor and an array again has the same values, and type of numbers."""
+    """An array that becomes a tensor and an array again has the same values and kind of numbers."""
     for result, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.X)):
         actual = case.array(case.tensor(array))
         yield case.compare("tensor", f"{result}, and back by `array`", array, actual, 0)
