@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def _possible(name: str) -> bool:
-    return all(registry.probe(backend)["ready"] for backend in backends_of(name))
+    return all(registry.probe(backend)["usable"] for backend in backends_of(name))
 
 
 def _path(name: str) -> Path:
