@@ -20,7 +20,7 @@ from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, Options, Upd
 from rnn_scratch.initial import initial
 
 CORE = Path(rnn_scratch.__file__).parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax"}
+FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # NumPy's scratch.py has more lines because NumPy does not differentiate: it has the backward pass.
 LINES = {"numpy": 280}
 CELL_NAMES = {cell.replace("-", "_") for cell in CELLS}

@@ -108,11 +108,18 @@ def tf32_of_mxnet():
     return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
 
 
+def tf32_of_jax():
+    import jax
+
+    return jax.config.jax_default_matmul_precision != "float32"
+
+
 def test_tf32_is_off_by_default(backend, backend_name):
     allowed = {
         "torch": tf32_of_torch,
         "tensorflow": tf32_of_tensorflow,
         "mxnet": tf32_of_mxnet,
+        "jax": tf32_of_jax,
     }.get(backend_name)
     if allowed is None:
         return  # NumPy has no GPU

@@ -21,7 +21,9 @@ LAYERS = {
         ("LSTM", {}, "ifco", "lstm"),
     ],
     "mxnet": [("GRU", {}, "rzh", "gru-after"), ("LSTM", {}, "ifco", "lstm")],
+    "jax": [("GRUCell", {}, "rzh", "gru-after"), ("OptimizedLSTMCell", {}, "ifco", "lstm")],
 }
+RELU = {"tensorflow", "jax"}  # whose gated layers can have it in place of tanh
 RUN = {**SMALL, "sigma": 0.3, "exact": True, "num_epochs": 2}
 
 
@@ -76,10 +78,30 @@ def mxnet_layer(name, choice, weights, x):
     return layer(np.array(x, dtype="float64")).asnumpy()
 
 
+def jax_layer(name, choice, weights, x):
+    import jax
+    from flax import nnx
+
+    jax.config.update("jax_enable_x64", True)
+    cell = getattr(nnx, name)(N, H, param_dtype="float64", rngs=nnx.Rngs(0), **choice)
+    description, state = nnx.split(cell)
+    tree = nnx.to_pure_dict(state)
+    tree["dense_i"]["kernel"], tree["dense_h"]["kernel"], bias = weights
+    (with_bias,) = (dense for dense in tree.values() if "bias" in dense)
+    with_bias["bias"] = bias
+    cell = nnx.merge(description, jax.tree.map(jax.numpy.asarray, tree))
+    return np.asarray(nnx.RNN(cell, time_major=True)(jax.numpy.asarray(x)))
+
+
 def test_which_cell_a_layer_computes(backend, candidate):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
-    compute = {"torch": torch_layer, "tensorflow": tensorflow_layer, "mxnet": mxnet_layer}
+    compute = {
+        "torch": torch_layer,
+        "tensorflow": tensorflow_layer,
+        "mxnet": mxnet_layer,
+        "jax": jax_layer,
+    }
     x = np.random.RandomState(1).normal(0, 1, (T, B, N))
     for name, choice, gates, cell in LAYERS[candidate]:
         arrays = drawn(cell, N)
@@ -113,12 +135,12 @@ def test_which_cells_are_offered(backend, candidate):
     expected = {
         ("tanh", cell): None
         if cell == "rnn" or cell in layers
-        else ("GRU, has its reset gate after the product", "--cell gru-after", "--model scratch")
+        else ("has its reset gate after the product", "--cell gru-after", "--model scratch")
         for cell in CELLS
     }
     for cell, (name, _) in layers.items():
         refused = (f"{name}, has no relu", "--activation tanh", "--model scratch")
-        expected["relu", cell] = None if candidate == "tensorflow" else refused
+        expected["relu", cell] = None if candidate in RELU else refused
     for (activation, cell), words in expected.items():
         options = Options(H, cell, activation)
         if words is None:

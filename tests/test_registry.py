@@ -174,7 +174,9 @@ def test_where_mxnet_is_available():
     expected = sys.version_info < (3, 13) and (sys.platform == "linux" or intel_mac)
     assert registry.available("mxnet") == expected
     assert ("pip install -e '.[mxnet]'" in registry.how_to_install("mxnet")) == expected
-    assert all(map(registry.available, ("numpy", "torch", "tensorflow", "of another package")))
+    assert all(
+        map(registry.available, ("numpy", "torch", "tensorflow", "jax", "of another package"))
+    )
 
 
 def test_a_name_that_is_not_registered():
@@ -209,7 +211,7 @@ def test_the_core_imports_no_framework():
         for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
             main(arguments)
         registry.names()
-        frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax"} & set(sys.modules)
+        frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"} & set(sys.modules)
         assert not frameworks, frameworks
     """)
     done = subprocess.run(

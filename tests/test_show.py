@@ -129,7 +129,7 @@ def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
     assert here(capsys, "show", "rows", *ours).out.count("def rows(") == len(registry.OURS)
     done = here(capsys, "show", "rows_back", *ours)
     assert done.out.count("def rows_back(") == 1
-    assert done.err == "There is no rows_back in: torch, tensorflow, mxnet.\n"
+    assert done.err == "There is no rows_back in: torch, tensorflow, mxnet, jax.\n"
     assert here(capsys, "show", "activation", "--backends", "torch").out.count("def ") == 1
     assert here(capsys, "show", "activation", "--backends", "torch:fast").out.count("tanh_(") == 1
 
@@ -153,7 +153,7 @@ def test_no_framework_and_no_backend_is_imported():
         "for more in ([], ['--model', 'fast'], ['--diff', 'mxnet', 'mxnet:fast']):\n"
         "    try: cli.main(['show', 'all', *more])\n"
         "    except SystemExit: pass\n"
-        "names = ('torch', 'tensorflow', 'mxnet', 'keras', 'rnn_scratch.backends.numpy')\n"
+        "names = ('torch', 'tensorflow', 'mxnet', 'keras', 'jax', 'flax', 'rnn_scratch.backends.numpy')\n"
         "sys.exit(str([name for name in names if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -270,16 +270,16 @@ def test_all_is_every_function_of_scratch_in_the_order_of_the_contract(capsys):
     assert done.err == ""
 
 
-@pytest.mark.parametrize(("width", "beside"), [(60, 1), (131, 2), (200, 3), (400, 4)])
+@pytest.mark.parametrize(("width", "beside"), [(60, 1), (131, 2), (200, 3), (400, 5)])
 def test_as_many_columns_as_fit(capsys, terminal, width, beside):
     terminal(width)
     out = plain(here(capsys, "show", "step").out)
     heads = [line for line in out.splitlines() if "scratch.py:" in line]
     assert [line.count("scratch.py:") for line in heads] == {
-        1: [1, 1, 1, 1],
-        2: [2, 2],
-        3: [3, 1],
-        4: [4],
+        1: [1, 1, 1, 1, 1],
+        2: [2, 2, 1],
+        3: [3, 2],
+        5: [5],
     }[beside]
     assert max(map(len, out.splitlines())) <= width
     for name in registry.OURS:
@@ -337,7 +337,7 @@ def test_lines_are_aligned():
         (None, "xyz"),
     ]
     assert source_code.align([], ["x"]) == [(None, "x")]
-    for name in ("torch", "tensorflow", "mxnet"):
+    for name in registry.OURS[1:]:
         texts = [
             source_code.join(source_code.find(each, "gradients")).splitlines()
             for each in ("numpy", name)

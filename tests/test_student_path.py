@@ -36,6 +36,7 @@ SIGMOID = {
     "torch": ("torch.tanh(z)", "torch.sigmoid(z)"),
     "tensorflow": ("tf.tanh(z)", "tf.sigmoid(z)"),
     "mxnet": ("npx.activation(z, options.activation)", "npx.sigmoid(z)"),
+    "jax": ("jnp.tanh(z)", "jax.nn.sigmoid(z)"),
 }
 
 # Programs for a process in the copy. Each adds to `answers`.

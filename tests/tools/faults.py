@@ -26,6 +26,7 @@ from faults import mutations
 from helpers import SAVING, SMALL, assert_same, figures, options, parameters, start, there
 
 import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.cli.main import main as command
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint, sessions
@@ -231,7 +232,7 @@ def main() -> None:
     """Run the campaign, in a folder that is deleted afterwards."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--backends", default="numpy,torch,tensorflow,mxnet")
+    parser.add_argument("--backends", default=",".join(registry.OURS))
     arguments = parser.parse_args()
     seed, backends = arguments.seed, arguments.backends.split(",")
     print(f"seed: {seed}", flush=True)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from rnn_scratch.registry import OURS
+
 NAMES = (f"sabotaged_{number}" for number in itertools.count())
 
 
@@ -27,7 +29,7 @@ class Sabotage(NamedTuple):
 
 def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
     """The same change in all backends."""
-    return dict.fromkeys(("numpy", "torch", "tensorflow", "mxnet"), change)
+    return dict.fromkeys(OURS, change)
 
 
 CARRY = "if state is None or not carry:"  # first in train_epoch, then in evaluate
@@ -42,6 +44,7 @@ SABOTAGES = [
         "torch": ("entropy(logits, labels)", "entropy(logits, labels, reduction='sum')"),
         "tensorflow": ("tf.reduce_mean(tf.nn.sparse", "tf.reduce_sum(tf.nn.sparse"),
         "mxnet": (".mean()", ".sum()"),
+        "jax": (".mean()", ".sum()"),
     }),
     Sabotage("state not carried", "train_epoch", "sequential", everywhere(CARRY, "if True:")),
     Sabotage("an epoch that cannot go on from a state", "train_epoch", "sequential",
@@ -52,6 +55,7 @@ SABOTAGES = [
         "torch": ("return tuple(s.detach() for s in state)", "return state"),
         "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)", "return state"),
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
+        "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
     Sabotage("clip per parameter instead of over all", "clip", "result", {
         "numpy": (
@@ -74,12 +78,18 @@ SABOTAGES = [
             "{name: grad * (theta / np.maximum(np.sqrt((grad * grad).sum()), theta))"
             " for name, grad in grads.items()}",
         ),
+        "jax": (
+            "{name: grad * scale for name, grad in grads.items()}",
+            "{name: grad * (theta / jnp.maximum(jnp.sqrt((grad * grad).sum()), theta))"
+            " for name, grad in grads.items()}",
+        ),
     }),
     Sabotage("clip by norm + 1e-6", "clip", "result", {
         "numpy": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
         "torch": ("theta / norm.clamp(min=theta)", "(theta / (norm + 1e-6)).clamp(max=1)"),
         "tensorflow": ("theta / tf.maximum(norm, theta)", "tf.minimum(1.0, theta / (norm + 1e-6))"),
         "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
+        "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(1, theta / (norm + 1e-6))"),
     }),
     Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
         "tensorflow": (
@@ -91,6 +101,7 @@ SABOTAGES = [
     Sabotage("learning rate applied twice", "update", "plain", {
         **everywhere("param -= change", "param -= lr * change"),
         "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
+        "jax": ("param - change", "param - lr * change"),
     }),
     Sabotage("gradients not clipped in training", "train_minibatch", "parameters",
              everywhere("grads, _ = clip(grads, how.theta)", "pass")),
@@ -119,7 +130,7 @@ SABOTAGES = [
     Sabotage("concise.py does not follow a change of the step", "forward",
              "a loop over its own step", {
         name: ('H @ params["W_hh"] + ', '2 * H @ params["W_hh"] + ')
-        for name in ("torch", "tensorflow", "mxnet")
+        for name in OURS if name != "numpy"
     }, model="concise"),
     Sabotage("an argument that the contract lacks", "signature", "scratch.encode",
              everywhere("def encode(tokens, params):", "def encode(tokens, params, options):")),
@@ -129,6 +140,7 @@ SABOTAGES = [
                   "torch.as_tensor(a, **where).requires_grad_()"),
         "tensorflow": ("values.astype(options.dtype)",
                        "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
+        "jax": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
     }),
     Sabotage("forward with the parameters that training started at", "train_minibatch",
              "logits afterwards", {
@@ -139,11 +151,20 @@ SABOTAGES = [
             " lambda tokens, state, params, options: forward(tokens, state, copies, options),",
         ),
     }),
+    Sabotage("new parameters that do not leave the compiled function", "train_minibatch",
+             "parameters", {
+        "jax": ("model.params.update(params)", "pass"),
+    }, "machine.py"),
+    Sabotage("an optimized forward with the parameters that training started at",
+             "train_minibatch", "logits afterwards", {
+        "jax": ("params=tensors):", "params=dict(tensors)):"),
+    }, "fast.py", "fast"),
     Sabotage("slope of ReLU at 0 is 1", "gradients", "", {
         "numpy": ("(h > 0)", "(h >= 0)"),
         "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
         "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
         "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
+        "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
     }, only=("rnn", "relu", 0)),
 
     # NumPy's hand-written backward pass.
@@ -196,12 +217,14 @@ SABOTAGES = [
         **everywhere("if embedded is None else embedded) + b",
                      "if embedded is None else embedded) + 0"),
         "numpy": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
+        "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
     }, "fast.py", "fast"),
     Sabotage("W_hh not transposed in the backward pass", "gradients", "W_xh", {
         "numpy": ("dz[t + 1] @ W_h.T", "dz[t + 1] @ W_h"),
         "torch": ("dz[t + 1], W_h.T", "dz[t + 1], W_h"),
         "tensorflow": ('tf.einsum("ij->ji", W_h)', "W_h"),
         "mxnet": ("product(dz[-1], W_h)", "product(dz[-1], W_h.T)"),
+        "jax": ("W_T = W_h.T", "W_T = W_h"),
     }, "fast.py", "fast"),
     Sabotage("first step left out of the gradient of W_hh", "gradients", "W_hh", {
         "numpy": ("rows_of(before).T @ rows_of(dz)", "rows_of(before[1:]).T @ rows_of(dz[1:])"),
@@ -209,11 +232,13 @@ SABOTAGES = [
         "tensorflow": ("flatten(hiddens[:-1]), split(flatten(dz),",
                        "flatten(hiddens[1:-1]), split(flatten(dz[1:]),"),
         "mxnet": ("outer(before, dz)", "outer(before[len(H) :], dz[len(H) :])"),
+        "jax": ("flatten(before).T @ flatten(dz)", "flatten(before[1:]).T @ flatten(dz[1:])"),
     }, "fast.py", "fast"),
     Sabotage("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
         "torch": ("(h > 0)", "(h >= 0)"),
         "tensorflow": ("h > 0,", "h >= 0,"),
         "mxnet": ("np.sign(h)", "(h >= 0)"),
+        "jax": ("(h > 0)", "(h >= 0)"),
     }, "gated.py", "fast", ("rnn", "relu", 0)),
     Sabotage("weights of the gates in another order", "params", "values", everywhere(
         "join_gates(arrays, options.gates)", "join_gates(arrays, options.gates[::-1])"),
@@ -223,6 +248,7 @@ SABOTAGES = [
         "torch": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
         "tensorflow": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
         "mxnet": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
+        "jax": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
     }, "gated.py", "fast", ("lstm", "tanh", 0)),
     Sabotage("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
              everywhere("before * r * (1 - r)", "before * 0 * r * (1 - r)"),
@@ -233,6 +259,7 @@ SABOTAGES = [
         "torch": ("to_new * products[:, :, 2 * size :] * r", "to_new * r"),
         "tensorflow": ("to_new * products * r", "to_new * r"),
         "mxnet": ("to_new * products * r", "to_new * r"),
+        "jax": ("to_new * products * r", "to_new * r"),
     }, "gated.py", "fast", ("gru-after", "tanh", 0)),
     Sabotage("rows of a large vocabulary not summed", "gradients", "with 131 characters", {
         "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
@@ -246,7 +273,7 @@ SABOTAGES = [
         "torch": ('"cpu"]', '"cpu:0"]'),
     }, "machine.py"),
     Sabotage("no version under the backend's name", "environment", "versions", {
-        name: (f'{{"{name}": ', '{"version": ') for name in ("numpy", "torch", "tensorflow")
+        name: (f'{{"{name}": ', '{"version": ') for name in OURS if name != "mxnet"
     } | {"mxnet": ('"mxnet": mxnet.__version__', '"version": mxnet.__version__')}, "machine.py"),
     Sabotage("tensors in float32 only", "tensor", "", {
         "numpy": ("    return array\n", "    return array.astype('float32')\n"),
@@ -254,6 +281,7 @@ SABOTAGES = [
                   "torch.as_tensor(array, device=device).float()"),
         "tensorflow": ("tf.constant(array)", 'tf.constant(array, "float32")'),
         "mxnet": ("dtype=array.dtype", 'dtype="float32"'),
+        "jax": ("jax.device_put(array,", "jax.device_put(array.astype('float32'),"),
     }, "machine.py"),
     Sabotage("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
@@ -261,18 +289,22 @@ SABOTAGES = [
     Sabotage("the first product returned", "multiply", "products: 3", {
         **everywhere("for W in matrices:", "for W in matrices[:1]:"),
         "tensorflow": ("for i in order:", "for i in order[:1]:"),
+        "jax": ("for i in order:", "for i in order[:1]:"),
     }, "machine.py"),
     Sabotage("one product too few", "multiply", "products: 1", {
         **everywhere("for W in matrices:", "for W in matrices[:-1]:"),
         "tensorflow": ("for i in order:", "for i in order[:-1]:"),
+        "jax": ("for i in order:", "for i in order[:-1]:"),
     }, "machine.py"),
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {
         "mxnet": ("    npx.waitall()\n\n\ndef environment", "    pass\n\n\ndef environment"),
+        "jax": ("jax.block_until_ready(tensors)", "pass"),
     }, "machine.py"),
     Sabotage("set_eager does nothing", "set_eager", "not executed", {
         "tensorflow": ("tf.config.run_functions_eagerly(eager)", "pass"),
+        "jax": ('jax.config.update("jax_disable_jit", eager)', "pass"),
     }, "machine.py"),
     Sabotage("set_eager does nothing for the graphs", "set_eager", "recurrence", {
         "mxnet": ("graphs.eager = eager", "pass"),
@@ -285,6 +317,7 @@ THREADS_IGNORED = Sabotage("number of threads ignored", "set_threads", "", {
     "torch": ("torch.set_num_threads(threads)", "pass"),
     "tensorflow": ("number = threads or now", "number = now"),
     "mxnet": ("number = threads or int(", "number = int("),
+    "jax": ("number = threads or now", "number = now"),
 }, "machine.py")  # fmt: skip
 
 
