@@ -123,11 +123,7 @@ def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend)
         assert any(source_code.find(backend, piece)[0].source in cell for cell in code), piece
     places = [prose.index(f"# {heading}") for heading in HEADINGS]
     assert places == sorted(places)
-    others = [
-        name
-        for name in ("PyTorch", "TensorFlow", "MXNet")
-        if registry.FRAMEWORKS.get(backend) != name
-    ]
+    others = [name for key, name in registry.FRAMEWORKS.items() if key != backend]
     assert f"from scratch, in {registry.FRAMEWORKS.get(backend, 'NumPy')}" in prose
     assert not [name for name in others if f"from scratch, in {name}" in prose]
 
@@ -159,7 +155,7 @@ def test_each_bug_is_detected_in_its_function(backend):
     assert functions == ["loss", "step", "clip", "update", "train_epoch", "predict"]
 
 
-@pytest.mark.parametrize("backend", ["torch", "tensorflow", "mxnet"])
+@pytest.mark.parametrize("backend", registry.OURS[1:])
 def test_not_detaching_fails_where_it_should(backend):
     outputs = [output for cell in read(backend)["cells"] for output in cell.get("outputs", ())]
     text = "\n".join("".join(output.get("text", "")) for output in outputs)
@@ -194,6 +190,15 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     assert python("make.notebooks", "--check").returncode == 0
     (tmp_path / "notebooks" / "records" / "exercises.json").write_text("{}")  # which is quoted
     assert python("make.notebooks", "--check", "numpy").returncode == 1
+
+
+def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
+    made = []
+    monkeypatch.setattr(notebooks, "make", made.append)
+    monkeypatch.setattr(registry, "probe", lambda name: {"usable": name in ("numpy", "torch")})
+    monkeypatch.setattr(sys, "argv", ["notebooks"])
+    notebooks.main()
+    assert made == ["numpy", "torch", "numpy-student", "torch-student", "comparison"]
 
 
 def test_notebooks_that_do_not_exist(monkeypatch):

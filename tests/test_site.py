@@ -170,6 +170,18 @@ def test_the_script_has_the_names_of_the_backends(pages):
     assert "{frameworks}" not in script
 
 
+def test_the_first_page_names_the_frameworks(pages):
+    names = "NumPy, PyTorch, TensorFlow, MXNet and JAX"
+    assert f"from scratch, in {names}; in NumPy" in pages["index.md"].decode()
+    description = yaml_value(site.SOURCES / "mkdocs.yml", "site_description")
+    assert description.endswith(f"from scratch, in {names}")
+
+
+def yaml_value(path, key):
+    (value,) = re.findall(rf"^{key}: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return value
+
+
 def test_corresponding_lines_are_in_the_same_row():
     assert site_code.rows([["a = 1", "b = 2"]]) == [[0, 1]]
     rows = site_code.rows(

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rnn_scratch import registry
 from rnn_scratch.compare import comparison, pictures, words
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
@@ -115,7 +116,7 @@ def exact(records: Path) -> str:
 def figure(records: Path, path: Path) -> None:
     """Draw the perplexity curves of the runs with sequential partitioning as one picture."""
     curves = {}
-    for name in ("numpy", "torch", "tensorflow", "mxnet"):
+    for name in registry.OURS:
         if (folder := records / f"{name}-scratch-sequential").exists():
             curves[name] = run_folder.history(folder)
     path.parent.mkdir(parents=True, exist_ok=True)

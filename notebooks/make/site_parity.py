@@ -24,7 +24,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     exact = records.read_exact(folder / "exact.json")
     backends = list(dict.fromkeys(run["backend"] for run in exact["runs"]))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
-    differences = _differences({name: float64[name] for name in backends})
+    differences = _differences({name: float64[name] for name in backends if name in float64})
     float32, models = {}, set()
     for name in backends:
         run = folder / f"{name}-scratch-sequential"
@@ -37,7 +37,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     largest = [f"{framework(name)} {max(each):.0e}" for name, each in differences.items()]
     text = f"""# The same numbers
 
-Four frameworks start with the same parameters and train on the same minibatches. If their backends
+The frameworks start with the same parameters and train on the same minibatches. If their backends
 compute the same function, they must compute the same numbers, and this page shows how closely they
 do. All of it comes from records of trainings with the chapter's settings, 512 hidden units on
 *The Time Machine*, with the model `{"`, `".join(sorted(models))}`; `nox -s records` makes them again.
@@ -48,7 +48,7 @@ do. All of it comes from records of trainings with the chapter's settings, 512 h
 backend, and compares the results, in float64 and in float32, with one-hot inputs and with an
 embedding, with tanh and with ReLU, for all three variants of the model. In float64 the results may
 differ by 1e-14, which is the effect of rounding. The first row that fails names the function that is
-wrong. The tests apply the same check to all four backends.
+wrong. The tests apply the same check to every backend.
 
 ## A hundred epochs in float64
 
@@ -64,7 +64,7 @@ In ordinary training rounding is coarser, and where the loss is steep an update 
 differences that are there. The curves diverge for a while, as those of any chaotic system do, and
 reach the same perplexity in the end: {", ".join(perplexities)}.
 
-![Perplexity of the four backends over 500 epochs of ordinary training](figures/perplexity.svg)
+![Perplexity of the backends over 500 epochs of ordinary training](figures/perplexity.svg)
 
 ## To the last bit
 

@@ -6,11 +6,12 @@
   const KEY = "rnn-scratch.selection";
   const NAMES = {frameworks}; // by backend, filled in when the pages are written
   const ALL = Object.keys(NAMES);
-  const wide = { 2: matchMedia("(min-width: 60em)"), 4: matchMedia("(min-width: 76em)") };
+  // The layouts with columns, each where the window is wide enough for them.
+  const wide = { 2: matchMedia("(min-width: 60em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
   const of = (panel) => panel.dataset.for.split(" ");
 
-  // The framework, the number of columns (4: all), and the framework in the second column.
-  const selection = { framework: ALL[0], columns: 1, beside: ALL[1] ?? ALL[0], ...stored() };
+  // The framework, the columns ("1", "2" or "all"), and the framework in the second column.
+  const selection = { framework: ALL[0], columns: "1", beside: ALL[1] ?? ALL[0], ...stored() };
   const address = new URL(location.href);
   const how = performance.getEntriesByType("navigation")[0]?.type;
   // Going back to a page keeps what was selected meanwhile.
@@ -22,7 +23,7 @@
     try {
       const value = JSON.parse(localStorage.getItem(KEY)) ?? {};
       const valid = ALL.includes(value.framework) && ALL.includes(value.beside);
-      return valid && [1, 2, 4].includes(value.columns) ? value : {};
+      return valid && ["1", "2", "all"].includes(value.columns) ? value : {};
     } catch {
       return {}; // a browser that stores nothing, or something else
     }
@@ -45,9 +46,9 @@
   }
 
   function displayed() {
-    const columns = wide[selection.columns]?.matches ? selection.columns : 1;
-    if (columns === 4) return ALL;
-    return columns === 2 ? [selection.framework, selection.beside] : [selection.framework];
+    const columns = wide[selection.columns]?.matches ? selection.columns : "1";
+    if (columns === "all") return ALL;
+    return columns === "2" ? [selection.framework, selection.beside] : [selection.framework];
   }
 
   function show() {
@@ -74,9 +75,10 @@
       tab.tabIndex = selected ? 0 : -1;
     }
     for (const input of document.querySelectorAll(".switch input, .switch select")) {
-      if (input.type === "radio") input.checked = String(selection[input.name]) === input.value;
+      if (input.type === "radio") input.checked = selection[input.name] === input.value;
       else input.value = selection.beside;
     }
+    for (const choice of document.querySelectorAll(".switch .columns-all")) choice.hidden = !wide.all.matches;
     document.querySelectorAll(".pieces").forEach(mark);
     focusable();
   }
@@ -150,12 +152,12 @@
     form.className = "switch";
     form.innerHTML =
       `<fieldset><legend>Framework</legend>${ALL.map((name) => radio("framework", name, NAMES[name])).join("")}</fieldset>` +
-      `<fieldset class="layout"><legend>Show</legend>${radio("columns", 1, "tabs")}${radio("columns", 2, "two columns")}` +
-      `${radio("columns", 4, "all")}<label class="beside">beside it <select aria-label="In the second column">` +
+      `<fieldset class="layout"><legend>Show</legend>${radio("columns", "1", "tabs")}${radio("columns", "2", "two columns")}` +
+      `${radio("columns", "all", "all")}<label class="beside">beside it <select aria-label="In the second column">` +
       `${ALL.map((name) => `<option value="${name}">${NAMES[name]}</option>`).join("")}</select></label></fieldset>`;
     form.onchange = (event) => {
       const { name, value } = event.target;
-      const change = { framework: { framework: value }, columns: { columns: Number(value) } }[name];
+      const change = { framework: { framework: value }, columns: { columns: value } }[name];
       inPlace(form, () => { select(change ?? { beside: value }); show(); });
     };
     document.querySelector(".md-content h1")?.after(form);
