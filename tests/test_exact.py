@@ -1,6 +1,5 @@
 """Exact mode: the same bits in every backend, and in a run that changes its backend."""
 
-import itertools
 import json
 import math
 import shutil
@@ -102,11 +101,11 @@ def test_some_updates_of_this_training_are_clipped_and_others_are_not():
 def test_a_run_that_changes_its_backend_ends_with_the_same_bits(
     backend_names, tmp_path, cell, references
 ):
-    # With four backends twelve pairs: each writes a checkpoint that each other one continues.
+    # In a ring: each writes a checkpoint, and each continues that of another one.
     for first in backend_names:
         trained(first, tmp_path / first, 2, cell=cell)
-    for first, second in itertools.permutations(backend_names, 2):
-        folder = tmp_path / f"{first}-{second}"
+    for first, second in zip(backend_names, [*backend_names[1:], backend_names[0]]):
+        folder = tmp_path / f"{first}-to-{second}"
         shutil.copytree(tmp_path / first, folder)
         run = api.resume(folder, 4, backend=second)
         assert exact.digest(run.arrays) == references(4, cell=cell), (first, second)

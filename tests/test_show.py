@@ -153,7 +153,7 @@ def test_no_framework_and_no_backend_is_imported():
         "for more in ([], ['--model', 'fast'], ['--diff', 'mxnet', 'mxnet:fast']):\n"
         "    try: cli.main(['show', 'all', *more])\n"
         "    except SystemExit: pass\n"
-        "names = ('torch', 'tensorflow', 'mxnet', 'keras', 'jax', 'flax', 'rnn_scratch.backends.numpy')\n"
+        "names = ('torch', 'tensorflow', 'keras', 'mxnet', 'jax', 'rnn_scratch.backends.numpy')\n"
         "sys.exit(str([name for name in names if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

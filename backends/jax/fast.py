@@ -58,8 +58,8 @@ def recurrence(inputs, H, W_h, options):
 def recurrence_forward(inputs, H, W_h, options):
     """Compute the hidden states; and what the backward pass needs."""
 
-    # Scan: the compiler gets the loop as a loop. It compiles one time step instead of T of them,
-    # and so it is done sooner.
+    # Scan: the compiler sees a loop instead of T time steps one after another. It is done sooner,
+    # and the code of one step, with its transposed matrix below, serves all of them.
     # Gain: 1.00 with 64 hidden units, 1.00 with 512.
     def step(h, x):
         h = activation(x + h @ W_h, options)  # (B, H)
@@ -107,9 +107,7 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options.gates)
 
-    # Compiled: so that a step of generating text is one call of JAX instead of one for each
-    # operation.
-    # Gain in generation: 1.00 with 64 hidden units, 1.00 with 512.
+    # Outside of a compiled function, jax.lax.scan compiles its loop at every call.
     compiled = jax.jit(partial(forward, options=options))
 
     def bound(tokens, state, params=tensors):

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
+from ..registry import OURS
 from . import summary
 from .plan import Candidate, Record, name
 from .summary import Speed
 
 FORMATS = ("svg", "png")
 # A color for each backend, the same on all pictures; a shade and a style for each variant.
-COLORS = {"numpy": "C0", "torch": "C1", "tensorflow": "C2", "mxnet": "C3"}
+COLORS = {backend: f"C{number}" for number, backend in enumerate(OURS)}
 SHADES = {"scratch": ("white", 0), "fast": ("white", 0.45), "concise": ("black", 0.35)}
 HATCHES = {"concise": "//"}
 LINES = {"scratch": "-", "fast": "--", "concise": ":"}
@@ -201,7 +202,7 @@ def _color(backend: str, model: str, record: Record) -> Any:
     from matplotlib.colors import to_rgb
 
     others = [b for b in record["plan"]["backends"] if b not in COLORS]
-    color = COLORS[backend] if backend in COLORS else f"C{4 + others.index(backend)}"
+    color = COLORS[backend] if backend in COLORS else f"C{len(COLORS) + others.index(backend)}"
     other, share = SHADES[model]
     return [(1 - share) * a + share * b for a, b in zip(to_rgb(color), to_rgb(other))]
 

@@ -364,7 +364,65 @@ MXNET = (
          "forward, scratch.state, to_arrays)"),
     ), cell="lstm"),
 )  # fmt: skip
-CASES = {"numpy": NUMPY, "torch": TORCH, "tensorflow": TENSORFLOW, "mxnet": MXNET}
+JAX = (
+    Case("One output layer", (
+        ("fast.py", 'outputs @ params["W_hq"] + params["b_q"], (hiddens[-1],',
+         'jnp.concatenate([h @ params["W_hq"] + params["b_q"] for h in hiddens]), '
+         "(hiddens[-1],"),
+    )),
+    Case("Rows instead of products", (
+        ("fast.py", '    W_x, b = params["W_x"], params["b"]\n',
+         '    W_x, b = params["W_x"], params["b"]\n'
+         '    return scratch.encode(tokens, {"b_q": params["b_q"]}) @ W_x + b\n'),
+    )),
+    Case("Bias in the table", (
+        ("fast.py",
+         'return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]',
+         "return W_x[tokens] + b"),
+    )),
+    Case("Scan", (
+        ("fast.py", "jax.lax.scan(step, H, inputs)",
+         "jax.lax.scan(step, H, inputs, unroll=len(inputs))"),
+        ("gated.py", "jax.lax.scan(step, state, factors, reverse=True)",
+         "jax.lax.scan(step, state, factors, reverse=True, unroll=len(factors[0]))"),
+    )),
+    Case("Hand-written backward pass", (
+        ("fast.py", "@partial(jax.custom_vjp, nondiff_argnums=(3,))\n", ""),
+        ("fast.py", "recurrence.defvjp(recurrence_forward, recurrence_back)\n", ""),
+    )),
+    Case("Transposed once", (("fast.py", "return dz @ W_T, dz", "return dz @ W_h.T, dz"),)),
+    Case("One product per gradient", (
+        ("fast.py", "flatten(before).T @ flatten(dz)", "sum(a.T @ b for a, b in zip(before, dz))"),
+    )),
+    Case("Gates in one product", (
+        ("gated.py", "        *ifo, new = jnp.split(x + h @ W_h, 4, 1)\n",
+         "        parts = zip(jnp.split(x, 4, 1), jnp.split(W_h, 4, 1))\n"
+         "        *ifo, new = (each + h @ W for each, W in parts)\n"),
+        ("gated.py", "        return (dz @ W_T, d_C * f), dz\n",
+         "        parts = zip(jnp.split(dz, 4, 1), jnp.split(W_T, 4))\n"
+         "        return (sum(each @ W for each, W in parts), d_C * f), dz\n"),
+    ), cell="lstm"),
+    Case("Coefficients at once", (
+        ("gated.py",
+         "        f,\n"
+         "        new * i * (1 - i),\n"
+         "        cells * f * (1 - f),\n"
+         "        outputs * o * (1 - o),\n"
+         "        i * slope(new, options),\n"
+         "        o * slope(outputs, options),\n",
+         "        cells,\n        i,\n        f,\n        o,\n        new,\n        outputs,\n"),
+        ("gated.py", "        d, f, to_i, to_f, to_o, to_new, to_C = factors\n",
+         "        d, c, i, f, o, new, output = factors\n"
+         "        to_i, to_f = new * i * (1 - i), c * f * (1 - f)\n"
+         "        to_o, to_new = output * o * (1 - o), i * slope(new, options)\n"
+         "        to_C = o * slope(output, options)\n"),
+    ), cell="lstm"),
+    Case("Hand-written backward pass of gates", (
+        ("gated.py", "@partial(jax.custom_vjp, nondiff_argnums=(4,))\n", ""),
+        ("gated.py", "lstm.defvjp(lstm_forward, lstm_back)\n", ""),
+    ), cell="lstm"),
+)  # fmt: skip
+CASES = {"numpy": NUMPY, "torch": TORCH, "tensorflow": TENSORFLOW, "mxnet": MXNET, "jax": JAX}
 
 
 def undone(backend, case, folder):
