@@ -1,0 +1,81 @@
+"""What only JAX has: a switch for 64 bits, tracers, and a compiler that remembers."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from helpers import SMALL, there
+
+from rnn_scratch import registry
+from rnn_scratch.contract import Options, Update
+from rnn_scratch.initial import initial
+
+X64 = f"""if True:
+    import rnn_scratch, sys
+    assert "jax" not in sys.modules
+    from rnn_scratch.backends import jax as backend
+    import jax
+    print("imported", jax.config.jax_enable_x64)
+    for dtype in ("float32", "float64"):
+        rnn_scratch.train("jax", dtype=dtype, run=dtype, num_epochs=1, **{SMALL!r})
+        print(dtype, jax.config.jax_enable_x64)
+"""
+
+
+@pytest.fixture
+def jax(backend_names):
+    if "jax" not in backend_names:
+        pytest.skip("JAX is not tested")
+    return registry.load("jax")
+
+
+def model_and_minibatch(jax, model="scratch"):
+    options = Options(7, dtype="float32")
+    built = registry.build("jax", jax, model, initial(5, 7, 0.5, 0), options)
+    tokens = np.arange(12).reshape(3, 4) % 5
+    return built, jax.machine.tensor(tokens, "cpu")
+
+
+@pytest.mark.usefixtures("jax")
+def test_64_bits_are_switched_on_by_the_first_float64_only():
+    done = there(program=("-c", X64))
+    assert done.out.splitlines()[-3:] == ["imported False", "float32 False", "float64 True"]
+
+
+@pytest.mark.parametrize("model", ["scratch", "fast", "concise"])
+def test_the_compiler_does_not_keep_a_model_alive(jax, model):
+    built, tokens = model_and_minibatch(jax, model)
+    jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+    reference = weakref.ref(built)
+    del built
+    gc.collect()
+    assert reference() is None
+
+
+def test_python_executes_a_compiled_function_once_per_shape(jax, monkeypatch):
+    built, tokens = model_and_minibatch(jax)
+    executed, step = [], jax.scratch.step
+
+    def noted(x, state, params, options):
+        executed.append(type(x).__name__)
+        return step(x, state, params, options)
+
+    monkeypatch.setattr(jax.scratch, "step", noted)
+    for _ in range(3):
+        jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+    assert len(executed) == 4  # time steps
+    assert all(name.endswith("Tracer") for name in executed)
+    jax.scratch.train_minibatch(built, tokens[:, 1:], tokens[:, 1:], built.state(3), Update())
+    assert len(executed) == 4 + 3
+
+
+def test_training_replaces_the_arrays_and_leaves_the_old_ones_as_they_were(jax):
+    built, tokens = model_and_minibatch(jax)
+    before = dict(built.params)
+    values = {name: np.array(param) for name, param in before.items()}
+    jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+    for name, param in before.items():
+        assert built.params[name] is not param
+        np.testing.assert_array_equal(np.asarray(param), values[name])
+        assert np.abs(np.asarray(built.params[name]) - values[name]).max() > 0
