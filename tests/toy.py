@@ -1,0 +1,142 @@
+"""The framework of the guide to writing a backend, in NumPy, with the rules of a larger one.
+
+A tensor is computed by another thread and cannot be changed. `value_and_grad` differentiates a
+function of its argument; whatever else the function uses is a constant.
+"""
+
+import concurrent.futures
+import os
+
+import numpy as np
+
+started = []  # the process in which the thread was started
+worker = concurrent.futures.ThreadPoolExecutor(1, initializer=lambda: started.append(os.getpid()))
+tape = None  # the operations of the function that is being differentiated
+
+
+class Tensor:
+    """An array that is computed later."""
+
+    def __init__(self, future):
+        self.future = future
+
+    def __float__(self):
+        return float(self.numpy())
+
+    def __getitem__(self, index):
+        return operation(lambda a: a[index])(self)
+
+    def numpy(self):
+        """The array, as soon as it is computed."""
+        return self.future.result()
+
+    def flatten(self):
+        """Its elements in one dimension."""
+        return operation(np.ravel)(self)
+
+    T = property(lambda self: operation(np.transpose)(self))
+    shape = property(lambda self: self.numpy().shape)
+
+
+def tensor(array):
+    """The array as a tensor, in the same memory."""
+    future = concurrent.futures.Future()
+    future.set_result(array)
+    return Tensor(future)
+
+
+def operation(function, *backward):
+    """A function of tensors from one of arrays.
+
+    For each argument, `backward` computes its gradient from that of the result, the result and all
+    arguments. Without it no gradient flows back.
+    """
+
+    def later(*inputs):
+        def compute():
+            return function(*(x.numpy() if isinstance(x, Tensor) else x for x in inputs))
+
+        result = Tensor(worker.submit(compute))
+        if tape is not None:
+            tape.append((result, inputs, backward))
+        return result
+
+    return later
+
+
+def value_and_grad(function, params):
+    """What `function` returns, a value and something else; and the gradients, sorted by name."""
+    global tape
+    params = {name: Tensor(param.future) for name, param in params.items()}
+    tape = recorded = []
+    try:
+        value, more = function(params)
+    finally:
+        tape = None
+    grads = {value: operation(np.ones_like)(value)}
+    for result, inputs, backward in reversed(recorded):
+        for x, back in zip(inputs, backward):
+            if isinstance(x, Tensor) and result in grads:
+                grad = operation(back)(grads[result], result, *inputs)
+                grads[x] = grads[x] + grad if x in grads else grad
+    zeros = operation(np.zeros_like)
+    return value, more, {n: grads.get(params[n]) or zeros(params[n]) for n in sorted(params)}
+
+
+def add_back(d, y, a, b):
+    """Gradient of what was added, perhaps a bias to each row."""
+    return d.sum(0) if np.ndim(b) < d.ndim else d
+
+
+def rows_back(d, y, W, indices):
+    """Gradient of a matrix of which rows were taken."""
+    grad = np.zeros_like(W)
+    np.add.at(grad, indices, d)
+    return grad
+
+
+def log_softmax(logits):
+    """Logarithms of the probabilities."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def cross_entropy_back(d, y, logits, labels):
+    """Gradient of the logits."""
+    grad = np.exp(log_softmax(logits))
+    grad[np.arange(len(labels)), labels] -= 1
+    return d * grad / len(labels)
+
+
+def concatenate(tensors):
+    """One tensor of several of the same shape."""
+
+    def back(i):
+        return lambda d, *_: np.split(d, len(tensors))[i]
+
+    join = operation(lambda *arrays: np.concatenate(arrays), *map(back, range(len(tensors))))
+    return join(*tensors)
+
+
+add = operation(np.add, lambda d, *_: d, add_back)
+subtract = operation(np.subtract, lambda d, *_: d, lambda d, *_: -d)
+multiply = operation(np.multiply, lambda d, y, a, b: d * b, lambda d, y, a, b: d * a)
+divide = operation(np.divide)
+matmul = operation(np.matmul, lambda d, y, a, b: d @ b.T, lambda d, y, a, b: a.T @ d)
+tanh = operation(np.tanh, lambda d, y, z: d * (1 - y * y))
+relu = operation(lambda z: np.maximum(z, 0), lambda d, y, z: d * (z > 0))
+sigmoid = operation(lambda z: 1 / (1 + np.exp(-z)), lambda d, y, z: d * y * (1 - y))
+rows = operation(lambda W, indices: W[indices], rows_back)
+one_hot = operation(lambda indices, like: np.eye(len(like), dtype=like.dtype)[indices])
+cross_entropy = operation(
+    lambda logits, labels: -log_softmax(logits)[np.arange(len(labels)), labels].mean(),
+    cross_entropy_back,
+)
+stop_gradient = operation(lambda a: a)
+sqrt, maximum, round, sum = map(operation, (np.sqrt, np.maximum, np.round, np.sum))
+
+Tensor.__add__ = Tensor.__radd__ = add
+Tensor.__sub__, Tensor.__rsub__ = subtract, lambda a, b: subtract(b, a)
+Tensor.__mul__ = Tensor.__rmul__ = multiply
+Tensor.__truediv__, Tensor.__rtruediv__ = divide, lambda a, b: divide(b, a)
+Tensor.__matmul__ = matmul
