@@ -81,6 +81,8 @@ COMMANDS = [
     ((*PREDICT, "--temperature", "0"), "--temperature"),
     ((*PREDICT, "--temperature", "nan"), "--temperature"),
     ((*PREDICT, "--temperature", "inf"), "--temperature"),
+    ((*PREDICT, "--top-k", "0"), "--top-k"),
+    *(((*PREDICT, f"--{way}-p", p), f"--{way}-p") for way in ("top", "min") for p in ("0", "1.5")),
     ((*PREDICT, "--seed", "4294967296"), "--seed"),
     ((*PREDICT, "--threads", "100000"), "--threads"),
     ((*CHECK, "--every", "0"), "--every"),

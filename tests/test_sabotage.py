@@ -136,6 +136,12 @@ CORE_MISTAKES = {
         "logits.max()) * temperature",
         "test_decoding.py",
     ),
+    "the token with which top-p reaches its probability left out": (
+        "runs/decoding.py",
+        "sums[-1])) + 1)",
+        "sums[-1])))",
+        "test_decoding.py",
+    ),
     "weights drawn with the variance for the standard deviation": (
         "initial.py",
         "chance.normal(0, sigma, shape)",

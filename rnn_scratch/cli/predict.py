@@ -24,9 +24,21 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
     "--temperature",
     type=float,
     help="Sample the characters at this temperature: below 1 likely ones are preferred, above 1 "
-    "less likely ones occur more often.  [default: always choose the most likely character]",
+    "less likely ones occur more often.  [default: 1 with --top-k, --top-p or --min-p; otherwise "
+    "always choose the most likely character]",
 )
-@click.option("--seed", default=0, show_default=True, help="Random seed for --temperature.")
+@click.option("--top-k", type=int, help="Sample from this number of the most likely characters.")
+@click.option(
+    "--top-p",
+    type=float,
+    help="Sample from the most likely characters: as few as together have this probability.",
+)
+@click.option(
+    "--min-p",
+    type=float,
+    help="Sample from the characters whose probability is at least this share of the highest one.",
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed for sampling.")
 @unknown_option
 @place_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:

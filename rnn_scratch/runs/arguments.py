@@ -69,6 +69,13 @@ KINDS = {
     "temperature": Kind(
         "a finite number above 0", lambda value: _is_number(value) and 0 < value < math.inf, float
     ),
+    "top_k": Kind("a whole number, at least 1", lambda value: _is_whole(value) and value >= 1, int),
+    **dict.fromkeys(
+        ("top_p", "min_p"),
+        Kind(
+            "a number above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1, float
+        ),
+    ),
     "seed": Kind(
         "a whole number from 0 to 2**32 - 1",
         lambda value: _is_whole(value) and 0 <= value <= SEED,

@@ -14,19 +14,50 @@ def greedy(logits: np.ndarray) -> int:
     return int(np.argmax(logits))
 
 
-def sampler(temperature: float, seed: int) -> Choice:
+def sampler(
+    temperature: float,
+    seed: int,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Choice:
     """A function that samples a token from softmax(logits / temperature).
 
-    The chapter's exercise samples from P(x)^α, normalized: its α is 1 / temperature.
+    The chapter's exercise samples from P(x)^α, normalized: its α is 1 / temperature. With `top_k`,
+    `top_p` or `min_p` it samples only from the tokens that `likely` keeps.
     """
     random = generator(seed, "decoding")
 
     def choose(logits: np.ndarray) -> int:
         logits = logits.astype(np.float64)
         with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
-            weights = np.exp((logits - logits.max()) / temperature).cumsum()
-        # Without the last weight: a sample just below 1 can be rounded up to the sum of all.
-        bounds = weights[:-1]
-        return int(np.searchsorted(bounds, random.random_sample() * weights[-1], side="right"))
+            weights = np.exp((logits - logits.max()) / temperature)
+        tokens = likely(weights, top_k, top_p, min_p)
+        sums = weights[tokens].cumsum()
+        # Without the last sum: a sample just below 1 can be rounded up to the sum of all.
+        position = np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right")
+        return int(tokens[position])
 
     return choose
+
+
+def likely(
+    weights: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None
+) -> np.ndarray:
+    """The tokens to sample from, in ascending order; their probabilities are proportional to these.
+
+    `top_k` keeps the k most likely ones (Fan et al., 2018). `top_p` keeps as few of the most likely
+    ones as together have the probability p or more, the nucleus (Holtzman et al., 2020). `min_p`
+    keeps those whose probability is p times that of the most likely one or more (Nguyen et al.,
+    2024). Of several conditions a token has to meet all; the most likely token meets each.
+    """
+    order = np.argsort(-weights, kind="stable")  # of equally likely ones the first comes first
+    number = len(order)
+    if top_k is not None:
+        number = min(number, top_k)
+    if top_p is not None:
+        sums = weights[order].cumsum()
+        number = min(number, int(np.searchsorted(sums, top_p * sums[-1])) + 1)
+    if min_p is not None:
+        number = min(number, int((weights >= min_p * weights.max()).sum()))
+    return np.sort(order[:number])

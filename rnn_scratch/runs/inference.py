@@ -54,6 +54,9 @@ def predict(
     length: int = 50,
     *,
     temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
     **place: Any,
@@ -63,9 +66,10 @@ def predict(
     The default prefix is "time traveller " or, if the vocabulary lacks these letters, the
     beginning of the run's text. Without a temperature the most likely character is chosen; with
     one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
-    is 1 / temperature. `place` may have backend, model, device and threads. Raises RNNScratchError
-    for an empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``),
-    and as `load` does.
+    is 1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
+    `decoding.likely`; with one of them the default temperature is 1. `place` may have backend,
+    model, device and threads. Raises RNNScratchError for an empty prefix, for characters that the
+    vocabulary lacks (unless `unknown` is ``skip``), and as `load` does.
     """
     if length < 1:
         raise RNNScratchError(f"--length is {length}; it must be a whole number, at least 1.")
@@ -87,7 +91,11 @@ def predict(
             "The prefix is empty: the model needs at least one character to start from.\n"
             'Pass one, such as --prefix "time traveller ".'
         )
-    choose = decoding.greedy if temperature is None else decoding.sampler(temperature, seed)
+    if any(each is not None for each in (temperature, top_k, top_p, min_p)):
+        temperature = 1.0 if temperature is None else temperature
+        choose = decoding.sampler(temperature, seed, top_k, top_p, min_p)
+    else:
+        choose = decoding.greedy
     with np.errstate(all="ignore"):
         outputs = setup.backend.scratch.predict(setup.model, tokens, length, choose)
     return vocabulary.decode(outputs, saved.vocab)
