@@ -185,7 +185,8 @@ def detach(state: State) -> State:
 def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
     """Loss of one minibatch X, Y (B, T), its gradient for every parameter, and the state.
 
-    The state is detached. Gradients are dense and shaped like their parameters.
+    The state is detached. Gradients are dense, shaped like their parameters, and in the order of
+    `model.params`, whatever order the framework returns.
     """
 
 
@@ -264,7 +265,9 @@ def devices(dtype: str) -> list[str]:
 def set_threads(threads: int | None) -> int:
     """Compute with this number of threads (None: the framework's own choice), and return it.
 
-    It is called before anything is computed: some frameworks fix the number then.
+    It is called before anything is computed: some frameworks fix the number then. Raises
+    RNNScratchError for a number that the framework can no longer change, and in a process that was
+    forked from one that has computed, where the framework would wait forever.
     """
 
 

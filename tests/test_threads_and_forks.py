@@ -8,6 +8,8 @@ import sys
 import pytest
 from helpers import SMALL, start
 
+from rnn_scratch import registry
+
 # Trains in threads and processes, and prints a line for each.
 PROGRAM = f"""
 import os, signal, sys, threading
@@ -87,7 +89,8 @@ def test_a_fork_trains_or_is_refused(backend_name):
     trained = {name: float(value) for name, value, _ in rows if value[0].isdigit()}
     late = {"late", "default"}
     expected = {"torch": {"early", "late"}, "tensorflow": late, "jax": late}
-    assert refused.keys() == expected.get(backend_name, set())
+    if backend_name in registry.OURS:
+        assert refused.keys() == expected.get(backend_name, set())
     assert trained.keys() | refused.keys() == {"early", "parent", "late", "default"}
     for value in trained.values():
         assert value == pytest.approx(trained["parent"], rel=1e-4)
