@@ -1,4 +1,4 @@
-"""The same model on Flax's own layers, ``nnx.SimpleCell``, ``GRUCell``, ``LSTMCell``, ``Linear``.
+"""The same model on Flax's layers: cells of ``nnx``, which ``nnx.RNN`` repeats, and ``nnx.Linear``.
 
 Flax has two sets of layers: its makers recommend those of ``nnx`` for new programs, and keep the
 older ``linen`` for existing ones.

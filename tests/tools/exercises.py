@@ -117,8 +117,8 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
         oldest = max(0, number + 1 - reach)
         X = np.concatenate([x for x, _ in batches[oldest : number + 1]], axis=1)
 
-        def forward(tokens, state, last=Y.size):
-            logits, state = model.forward(tokens, state)
+        def forward(tokens, state, last=Y.size, **params):
+            logits, state = model.forward(tokens, state, **params)
             return logits[-last:], state  # only the newest minibatch has a loss
 
         mean, grads, state = scratch.gradients(
