@@ -2,8 +2,11 @@
 
 import ast
 import inspect
+import io
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from helpers import here, there
 
 from rnn_scratch import contract, registry
 from rnn_scratch.cli import source_code
+from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, RNNScratchError
 
 BACKENDS = Path(__file__).parent.parent / "backends"
@@ -270,7 +274,7 @@ def test_all_is_every_function_of_scratch_in_the_order_of_the_contract(capsys):
     assert done.err == ""
 
 
-@pytest.mark.parametrize(("width", "beside"), [(60, 1), (131, 2), (200, 3), (400, 5)])
+@pytest.mark.parametrize(("width", "beside"), [(60, 1), (118, 1), (120, 2), (200, 3), (400, 5)])
 def test_as_many_columns_as_fit(capsys, terminal, width, beside):
     terminal(width)
     out = plain(here(capsys, "show", "step").out)
@@ -284,6 +288,145 @@ def test_as_many_columns_as_fit(capsys, terminal, width, beside):
     assert max(map(len, out.splitlines())) <= width
     for name in registry.OURS:
         assert any(line.find(name) >= 0 for line in heads)
+
+
+def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(capsys, terminal):
+    terminal(120)
+    rows = plain(here(capsys, "show", "rnn", "--backends", "torch,jax").out).splitlines()
+    column = next(row for row in rows if "scratch.py:" in row).index("jax  ")
+    halves = [(row[:column].rstrip(), row[column:].rstrip()) for row in rows]
+    # One is short in torch, and wrapped in jax; what follows it stands beside its like again.
+    short = next(n for n, (left, _) in enumerate(halves) if left.endswith("torch.relu(z)"))
+    assert halves[short - 1][0].startswith("    return torch.tanh(z)")
+    assert halves[short][0].startswith(" " * 12)
+    for word in ("def activation(", '"""Hyperbolic', "def rnn(", "(H,) = state", "return (H,)"):
+        (row,) = [half for half in halves if word in half[0]]
+        assert row[0] == row[1]
+    assert len([half for half in halves if half == ("", "")]) == 1, "one between two functions"
+    # In a narrow terminal too, where nothing is lost, and no line is longer than it.
+    for width in (30, 64, 120):
+        terminal(width)
+        out = plain(here(capsys, "show", "forward", "--backends", "mxnet").out)
+        assert max(map(len, out.splitlines())) <= width
+        source = source_code.join(source_code.find("mxnet", "forward"))
+        assert "".join(out.split()).endswith("".join(source.split()))
+
+
+def test_functions_stand_beside_those_of_their_name(tmp_path):
+    def pieces(*functions):
+        return [
+            source_code.Piece(name, tmp_path / "a.py", line, f"def {name}():\n    {body}")
+            for line, (name, body) in enumerate(functions)
+        ]
+
+    rows = source_code.beside(
+        [
+            pieces(("a", "return 1"), ("only", "return 2")),
+            pieces(("b", "x"), ("a", "return 3")),
+            pieces(("a", "return 1"), ("b", "x")),
+        ]
+    )
+    assert rows == [
+        (None, "def b():", None),
+        (None, "    x", None),
+        (None, None, None),
+        ("def a():", "def a():", "def a():"),
+        ("    return 1", "    return 3", "    return 1"),
+        (None, None, None),
+        ("def only():", None, None),
+        ("    return 2", None, None),
+        (None, None, None),
+        (None, None, "def b():"),
+        (None, None, "    x"),
+    ]
+
+
+class Terminal(io.StringIO):
+    """Takes what is printed, as a terminal of 120 by 40 characters."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def paged(monkeypatch, tmp_path):
+    """Run `show` in a terminal with a pager; the exit code, what is printed, what is paged."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments, pager="open('paged', 'w').write(sys.stdin.read())"):
+        Path("pager.py").write_text(f"import os, signal, sys\n{pager}\n")
+        command = [sys.executable, str(tmp_path / "pager.py")]
+        if pager is not None:
+            text = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+            monkeypatch.setenv("PAGER", text)
+        Path("paged").unlink(missing_ok=True)
+        code = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Terminal())
+            try:
+                main(["show", *arguments])
+            except SystemExit as error:
+                code = error.code
+            printed = sys.stdout.getvalue()
+        return code, printed, Path("paged").read_text() if Path("paged").exists() else None
+
+    return run
+
+
+def test_a_long_output_goes_through_the_pager_with_its_colours(paged):
+    code, printed, text = paged("step")
+    assert (code, printed) == (0, "")
+    assert "\x1b[" in text
+    assert plain(text).count("def step(") == len(registry.OURS)
+    code, printed, text = paged("step", "--diff", "torch", "mxnet")
+    assert (code, printed) == (0, "")
+    assert " | " in plain(text)
+
+
+def test_a_short_output_is_printed(paged):
+    code, printed, text = paged("clip", "--backends", "numpy,torch")
+    assert (code, text) == (0, None)
+    assert plain(printed).count("def clip(") == 2
+
+
+def test_the_pager_can_be_turned_off(paged, monkeypatch):
+    _, printed, text = paged("step", "--no-pager")
+    assert text is None
+    assert plain(printed).count("def step(") == len(registry.OURS)
+    for value in ("cat", "", " ", "a-pager-that-nobody-has", "its quotes 'do not match"):
+        monkeypatch.setenv("PAGER", value)
+        code, again, text = paged("step", pager=None)
+        assert (code, again, text) == (0, printed, None), value
+    # Nor is there one without a terminal, even if it is to be coloured.
+    monkeypatch.setenv("PAGER", shlex.join([sys.executable, "-c", "raise SystemExit"]))
+    for color in ({}, {"FORCE_COLOR": "1"}):
+        done = there("show", "step", env=color)
+        assert plain(done.out).count("def step(") == len(registry.OURS)
+    monkeypatch.setenv("TERM", "dumb")
+    assert paged("step")[2] is None
+
+
+def test_less_passes_colours_on_unless_its_options_are_set(paged, monkeypatch):
+    look = "open('paged', 'w').write(os.environ['LESS'])"
+    monkeypatch.delenv("LESS", raising=False)
+    assert paged("step", pager=look)[2] == "FRX"
+    monkeypatch.setenv("LESS", "-i")
+    assert paged("step", pager=look)[2] == "-i"
+
+
+def test_a_pager_that_is_quit_early_is_no_error(paged, capfd):
+    for pager in ("pass", "sys.stdin.read(10)", "sys.exit(1)"):
+        assert paged("all", pager=pager) == (0, "", None)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send another a Ctrl-C there")
+def test_ctrl_c_is_for_the_pager(paged):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt = "os.kill(os.getppid(), signal.SIGINT); open('paged', 'w').write('still there')"
+    assert paged("step", pager=interrupt) == (0, "", "still there")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_on_a_terminal_it_is_coloured_and_nothing_is_lost(capsys, terminal):
@@ -308,7 +451,7 @@ def test_scratch_is_compared_with_fast(capsys, terminal):
     terminal(220)
     rows = plain(here(capsys, "show", "forward", "--diff", "torch", "torch:fast").out).splitlines()
     assert "scratch.py:" in rows[1]
-    assert "torch:fast: " in rows[1]
+    assert "torch:fast  " in rows[1]
     # In scratch alone, or beside a line that is similar.
     assert any(re.search(r"outputs = \[\] .*[<|] ", row) for row in rows)
     assert any(" > " in row and "class Recurrence" in row for row in rows)
@@ -324,6 +467,17 @@ def test_piped_a_difference_is_a_unified_diff(capsys):
     out = here(capsys, "show", "forward", "--model", "fast", "--diff", "numpy", "mxnet:scratch").out
     assert out.startswith("--- numpy:fast: ")
     assert "\n+++ mxnet: " in out
+
+
+def test_lines_of_several_texts_are_aligned():
+    texts = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
+    assert source_code.align_all(texts) == [
+        ("apple", None, "apple"),
+        (None, "BEET", "BEET"),
+        ("cut", "cut", None),
+        (None, None, "(1)"),
+    ]
+    assert source_code.align_all([[], ["x"], ["x"]]) == [(None, "x", "x")]
 
 
 def test_lines_are_aligned():

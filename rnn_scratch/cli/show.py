@@ -1,7 +1,9 @@
 """The command `show`: a function of several backends side by side, or the difference of two."""
 
+import contextlib
 import difflib
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +18,13 @@ from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
 from ..system.terminal import echo
 from . import display, source_code
+from .pager import paged
 from .source_code import Piece
 
 ALL = tuple(function.__name__ for function in SCRATCH)
-NARROWEST = 64  # of a column; below that too many lines wrap to be compared
-GAP = 2
+NARROWEST = 58  # of a column: two fit beside each other in a terminal of 120
+BETWEEN = 3  # columns, for a mark
+HANG = 8  # of a wrapped line's rest: more than the four of a block
 
 
 class Code(NamedTuple):
@@ -42,7 +46,14 @@ Pieces = dict[Code, list[Piece]]  # a function and its helpers, of each
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
 @click.option("--model", type=click.Choice(VARIANTS), help="The variant.  [default: scratch]")
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
-def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, str] | None) -> None:
+@click.option("--no-pager", is_flag=True, help="Print a long output all at once.")
+def show(
+    piece: str,
+    backends: str | None,
+    model: str | None,
+    diff: tuple[str, str] | None,
+    no_pager: bool,
+) -> None:
     """Show the source of PIECE in several backends side by side.
 
     PIECE is params, state, step, forward, clip, train_epoch, predict, or any other function of a
@@ -51,6 +62,9 @@ def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, s
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
     how the optimized code differs from the plain code.
+
+    In a terminal, an output that is longer than it is shown by the program in PAGER, or by less;
+    PAGER=cat turns this off, as --no-pager does.
     """
     if backends is not None and diff is not None:
         raise RNNScratchError(
@@ -65,21 +79,25 @@ def show(piece: str, backends: str | None, model: str | None, diff: tuple[str, s
             f"such as: --diff {codes[0].backend} {codes[0].backend}:fast"
         )
     screen = display.console()
-    for number, name in enumerate(ALL if piece == "all" else [piece]):
-        pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
-        present = {code: each for code, each in pieces.items() if each}
-        if not present and piece != "all":
-            raise _unknown(name, codes)
-        if number and present:
-            echo()
-        if diff and present:
-            _differences(screen, name, pieces)
-        elif present and screen.is_terminal:
-            _columns(screen, name, present)
-        elif present:
-            _one_after_another(present)
-        if piece != "all" and len(present) < len(codes):
-            echo(_absence(name, [code for code in codes if code not in present]), err=True)
+    absent = ""
+    with contextlib.nullcontext() if no_pager else paged(screen):
+        for number, name in enumerate(ALL if piece == "all" else [piece]):
+            pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
+            present = {code: each for code, each in pieces.items() if each}
+            if not present and piece != "all":
+                raise _unknown(name, codes)
+            if number and present:
+                screen.print()
+            if diff and present:
+                _differences(screen, name, pieces)
+            elif present and screen.is_terminal:
+                _columns(screen, name, present)
+            elif present:
+                _one_after_another(screen, present)
+            if piece != "all" and len(present) < len(codes):
+                absent = _absence(name, [code for code in codes if code not in present])
+    if absent:
+        echo(absent, err=True)
 
 
 def _choose(names: Sequence[str], model: str) -> list[Code]:
@@ -125,33 +143,46 @@ def _unknown(name: str, codes: Sequence[Code]) -> RNNScratchError:
 
 
 def _columns(screen: Console, name: str, pieces: Pieces) -> None:
-    sources = {code: source_code.join(each) for code, each in pieces.items()}
-    longest = max(len(line) for source in sources.values() for line in source.splitlines())
-    minimum = min(longest, NARROWEST)
-    number = max(1, min(len(pieces), (screen.width + GAP) // (minimum + GAP)))
-    width = min(longest, (screen.width - GAP * (number - 1)) // number)
+    number = max(1, (screen.width + BETWEEN) // (NARROWEST + BETWEEN))
     screen.rule(Text(name, "bold"))
     rest = list(pieces)
     while rest:
         row, rest = rest[:number], rest[number:]
-        grid = Table.grid(padding=(0, GAP, 0, 0))
-        for _ in row:
-            grid.add_column(width=width)
-        grid.add_row(*(_title(code, pieces[code]) for code in row))
-        grid.add_row(*(_python(sources[code]) for code in row))
-        screen.print(grid)
+        screen.print(_beside(screen.width, {code: pieces[code] for code in row}))
         if rest:
             screen.print()
 
 
-def _python(source: str) -> Syntax:
-    # In the terminal's own colours and on its own background, so that it suits light and dark ones.
-    style = "ansi_dark"
-    return Syntax(source, "python", theme=style, background_color="default", word_wrap=True)
+def _python(source: str) -> list[Text]:
+    # Lines in the terminal's own colours and on its own background, to suit light and dark ones.
+    syntax = Syntax(source, "python", theme="ansi_dark", background_color="default")
+    return list(syntax.highlight(source).split("\n"))
+
+
+def _wrapped(line: Text, width: int) -> Text:
+    # The line cut at spaces if it is too long, with the rest below it indented.
+    indent = len(line.plain) - len(line.plain.lstrip()) + HANG
+    hang = " " * min(indent, width // 2)
+    lines: list[Text] = []
+    end = 0
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=hang,
+        break_on_hyphens=False,
+        expand_tabs=False,
+        replace_whitespace=False,
+    )
+    for part in wrapper.wrap(line.plain):
+        words = part if not lines else part.removeprefix(hang)
+        start = line.plain.index(words, end)
+        end = start + len(words)
+        lines.append(Text(hang if lines else "").append_text(line[start:end]))
+    return Text("\n").join(lines)
 
 
 def _title(code: Code, pieces: list[Piece]) -> Text:
-    return Text.assemble((str(code), "bold"), "  ", (_place(pieces[0]), "dim"))
+    place = _place(pieces[0]) if pieces else ""
+    return Text.assemble((str(code), "bold"), "  ", (place, "dim"))
 
 
 def _place(piece: Piece) -> str:
@@ -161,46 +192,65 @@ def _place(piece: Piece) -> str:
     return f"{file}:{piece.line}"
 
 
-def _one_after_another(pieces: Pieces) -> None:
+def _one_after_another(screen: Console, pieces: Pieces) -> None:
     texts = [
         f"# {code}: {_place(each[0])}\n{source_code.join(each)}" for code, each in pieces.items()
     ]
-    echo("\n\n\n".join(texts))
+    screen.print("\n\n\n".join(texts))
 
 
 def _differences(screen: Console, name: str, pieces: Pieces) -> None:
     titles = [f"{code}: {_place(each[0]) if each else ''}" for code, each in pieces.items()]
     sources = [source_code.join(each).splitlines() for each in pieces.values()]
     if sources[0] == sources[1]:
-        echo(f"{name} is the same in {' and '.join(map(str, pieces))}.")
+        screen.print(f"{name} is the same in {' and '.join(map(str, pieces))}.")
     elif screen.is_terminal:
         screen.rule(Text(name, "bold"))
-        screen.print(_beside(sources, titles, (screen.width - 3) // 2))
+        screen.print(_beside(screen.width, pieces, marked=True))
     else:
         difference = difflib.unified_diff(sources[0], sources[1], titles[0], titles[1], lineterm="")
-        echo("\n".join(difference))
+        screen.print("\n".join(difference))
 
 
-def _beside(sources: list[list[str]], titles: list[str], width: int) -> Table:
-    # Corresponding lines beside each other, with a mark between those that differ, like sdiff.
+def _beside(total: int, pieces: Pieces, marked: bool = False) -> Table:
+    # Corresponding lines beside each other; like sdiff with a mark between two that differ.
+    rows = source_code.beside(list(pieces.values()))
+    longest = max(len(line) for row in rows for line in row if line is not None)
+    width = min(longest, (total - BETWEEN * (len(pieces) - 1)) // len(pieces))
     table = Table.grid(padding=0)
-    for each in (min(width, 100), 3, min(width, 100)):
-        table.add_column(width=each)
-    table.add_row(Text(titles[0], "bold"), "", Text(titles[1], "bold"))
-    syntax = _python("")
-    left, right = (iter(syntax.highlight("\n".join(each)).split("\n")) for each in sources)
-    for a, b in source_code.align(*sources):
-        first = Text() if a is None else next(left)
-        second = Text() if b is None else next(right)
-        mark = " < " if b is None else " > " if a is None else " | " if a != b else ""
-        if a is not None and b is not None:
-            for side, text in enumerate((first, second)):
-                for span in _changes(a, b)[side]:
-                    text.stylize("reverse", *span)
-        elif mark:
-            (first if b is None else second).stylize("bold")
-        table.add_row(first, Text(mark, "bold"), second)
+    for number in range(2 * len(pieces) - 1):
+        table.add_column(width=BETWEEN if number % 2 else width)
+    _add_row(table, [_title(code, each) for code, each in pieces.items()])
+    lines = [
+        iter(_python("\n".join(line for line in column if line is not None)))
+        for column in zip(*rows)
+    ]
+    for row in rows:
+        texts = [Text() if line is None else next(each) for line, each in zip(row, lines)]
+        mark = _mark(row, texts) if marked else ""
+        _add_row(table, [_wrapped(text, width) for text in texts], mark)
     return table
+
+
+def _add_row(table: Table, texts: Sequence[Text], mark: str = "") -> None:
+    cells = [texts[0]]
+    for text in texts[1:]:
+        cells += [Text(mark, "bold"), text]
+    table.add_row(*cells)
+
+
+def _mark(row: tuple[str | None, ...], texts: Sequence[Text]) -> str:
+    # The mark of two lines, in which what differs is made to stand out.
+    a, b = row
+    if a == b:
+        return ""
+    if a is None or b is None:
+        texts[a is None].stylize("bold")
+        return " > " if a is None else " < "
+    for text, spans in zip(texts, _changes(a, b)):
+        for span in spans:
+            text.stylize("reverse", *span)
+    return " | "
 
 
 def _changes(a: str, b: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
