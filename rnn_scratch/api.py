@@ -1,12 +1,15 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .contract import RNNScratchError
-from .runs import inference, sessions
+from .runs import inference, notebook, sessions
 from .runs.arguments import checked
 from .runs.inference import Evaluation
+from .runs.lines import Lines
 from .runs.sessions import Run
 from .runs.setup import Place
 from .runs.training import Report
@@ -25,7 +28,7 @@ def train(
     threads: int | None = None,
     eager: bool = False,
     run: str | Path | None = None,
-    report: Report | None = None,
+    report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a new model; its record, curve and checkpoint are written to a folder.
@@ -34,15 +37,22 @@ def train(
     own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. `run`
     is the folder (default: a new dated one under ``runs/``). `settings` are fields of
     `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
+
+    In a notebook a curve grows with the training, beside the latest sample of the model's text and
+    the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
+    `report` replaces this: a function such as `print` is called with each line, and a
+    `rnn_scratch.runs.training.Report` is told everything.
     """
-    report = report or Report()
-    return sessions.train(
+    reporter = _reporter(report)
+    done = sessions.train(
         make(settings),
-        find_text(corpus, text, report),
+        find_text(corpus, text, reporter),
         Place(backend, model, device, threads, eager),
         None if run is None else Path(run),
-        report,
+        reporter,
     )
+    reporter.finish(done)
+    return done
 
 
 @checked
@@ -57,7 +67,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    report: Report | None = None,
+    report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
@@ -74,9 +84,11 @@ def resume(
         place = Place(**last)
     chosen: dict[str, Any] = {"model": model, "device": device, "threads": threads, "eager": eager}
     place = place._replace(**{key: value for key, value in chosen.items() if value is not None})
-    report = report or Report()
-    same = None if corpus is None and text is None else find_text(corpus, text, report)
-    return sessions.resume(folder, num_epochs, same, place, settings, report)
+    reporter = _reporter(report)
+    same = None if corpus is None and text is None else find_text(corpus, text, reporter)
+    done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
+    reporter.finish(done)
+    return done
 
 
 @checked
@@ -128,10 +140,10 @@ def evaluate(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    report: Report | None = None,
+    report: Report | Callable[[str], object] | None = None,
 ) -> Evaluation:
     """Perplexity of a run's model on a text; see `rnn_scratch.runs.inference.evaluate`."""
-    found = find_text(corpus, text, report or Report())
+    found = find_text(corpus, text, _reporter(report or Report()))
     place = {"backend": backend, "model": model, "device": device}
     return inference.evaluate(
         _folder(run), found, unknown=unknown, **place, threads=threads, eager=eager
@@ -147,6 +159,16 @@ def find_text(corpus: str | None, text: str | Path | None, report: Report) -> co
             f"--corpus {corpus} and --text {text} exclude each other: choose one text."
         )
     return corpora.read_file(Path(text))
+
+
+def _reporter(report: Report | Callable[[str], object] | None) -> Report:
+    if isinstance(report, Report):
+        return report
+    if report is not None:
+        return Lines(report)
+    if notebook.shell() is not None:
+        return notebook.Live()
+    return Lines(print) if hasattr(sys, "ps1") else Report()
 
 
 def _folder(run: Run | str | Path) -> Path:

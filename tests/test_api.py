@@ -1,5 +1,6 @@
 """The Python interface: numbers and paths of other types, and errors that name the argument."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ WRONG = {
     "threads": ["two", "2", 2.0, True, 0, -1, 1025, 10**5000, [2], np.array([1, 2])],
     "eager": [None, 1, "yes"],
     "run": [3, b"r", True, "nul\0"],
-    "report": [3, print, Report],
+    "report": [3, "print", Report],
     "num_hiddens": ["64", 64.0, None, [64], np.array([64, 64]), 10**5000],
     "lr": ["1", None, 1j, np.array([1.0, 2.0])],
     "cell": [3, ["rnn"], np.array(["rnn", "gru"]), np],
@@ -107,6 +108,47 @@ def test_arguments_of_predict(name, value):
     with pytest.raises(RNNScratchError) as raised:
         rnn_scratch.predict(**{"run": "no-run", name: value})
     assert names(name, raised.value), raised.value
+
+
+def test_the_package_lists_its_functions():
+    assert dir(rnn_scratch) == ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+    assert all(getattr(rnn_scratch, name) for name in dir(rnn_scratch))
+
+
+def test_a_report_may_be_a_function():
+    lines = []
+    run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **SMALL)
+    assert [line.split("  ")[0] for line in lines] == [
+        "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r",
+        "epoch 10",
+        "epoch 12",
+    ]
+    assert lines[1].endswith(repr(run.history[9].sample))
+    assert f"  perplexity {run.perplexity:.2f}  " in lines[2]
+    rnn_scratch.resume(run, 13, report=lines.append)
+    assert "epochs 13 to 13" in lines[3]
+    assert lines[4].startswith("epoch 13  perplexity")
+    rnn_scratch.evaluate(run, report=lines.append)
+    assert len(lines) == 5
+
+
+def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys):
+    rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # as Python sets it for its prompt
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1  " in capsys.readouterr().out
+    rnn_scratch.evaluate(run)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_in_one_line():
+    run = rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
+    assert str(run) == repr(run) == f"<Run r: 2 epochs, perplexity {run.perplexity:.2f}>"
+    run = rnn_scratch.train("numpy", num_epochs=1, run="s", valid_tokens=60, **SMALL)
+    held_out = run.history[0].valid_perplexity
+    expected = f"<Run s: 1 epoch, perplexity {run.perplexity:.2f} (held out {held_out:.2f})>"
+    assert repr(run) == expected
 
 
 def test_arguments_of_resume_and_evaluate():

@@ -51,7 +51,9 @@ STRING = Kind("a string", lambda value: isinstance(value, str), str)
 PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
 TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
 REPORT = Kind(
-    "a rnn_scratch.runs.training.Report", lambda value: isinstance(value, Report), lambda r: r
+    "a function that takes a line of text, such as print, or a rnn_scratch.runs.training.Report",
+    lambda value: isinstance(value, Report) or (callable(value) and not isinstance(value, type)),
+    lambda r: r,
 )
 KINDS = {
     **dict.fromkeys(("backend", "corpus", "model", "device", "prefix"), STRING),

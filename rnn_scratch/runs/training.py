@@ -68,7 +68,10 @@ class Report:
         """An epoch has ended and is in the history."""
 
     def stop(self) -> None:
-        """Training has ended, for whatever reason."""
+        """Training has ended, for whatever reason; an error that ended it is being handled."""
+
+    def finish(self, run: Any) -> None:
+        """The run is complete: a `sessions.Run`. Called after `stop`, if there was no error."""
 
 
 class Trained(NamedTuple):

@@ -1,0 +1,107 @@
+"""A training's progress as lines of text, for any function that takes one, such as `print`."""
+
+import datetime
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..settings import Settings
+from . import training
+from .folder import Epoch
+from .training import SAMPLE_EVERY, Progress, Report
+
+QUIET = 30.0  # seconds after which a line is due, within an epoch too
+
+
+class TimeLeft:
+    """Estimates the time to the end of a training from the time since its first progress."""
+
+    def __init__(self, last: int) -> None:
+        """The number of the last epoch."""
+        self.last = last
+        self.began: tuple[float, float] | None = None  # the first progress in epochs, and its time
+
+    def after(self, progress: Progress) -> datetime.timedelta | None:
+        """The time left, in whole seconds; None before there is anything to judge by."""
+        now, done = time.monotonic(), progress.epoch - 1 + progress.done / progress.total
+        if self.began is None:
+            self.began = done, now
+        first, start = self.began
+        if done <= first:
+            return None
+        return datetime.timedelta(
+            seconds=round((self.last - done) * (now - start) / (done - first))
+        )
+
+
+class Lines(Report):
+    """Passes on lines: every tenth epoch, with a sample of the model's text, and the last."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        """Each line is passed to `say`."""
+        self._say = say
+
+    def say(self, line: str) -> None:
+        """Pass on the message."""
+        self._say(line)
+
+    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+        """Say what is trained, and where."""
+        self.folder, self.last = folder, settings.num_epochs
+        self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
+        self.time_left = TimeLeft(self.last)
+        self.said = time.monotonic()
+        self.say(
+            f"{session['backend']} ({session['model']}) on {session['device']}, threads: "
+            f"{session['threads']}, epochs {first} to {self.last}, run folder: {folder}"
+        )
+
+    def progress(self, progress: Progress) -> None:
+        """Say how far the epoch has come if there has been no line for a while."""
+        left = self.time_left.after(progress)
+        if left is not None and time.monotonic() - self.said >= QUIET:
+            self.say(
+                f"epoch {progress.epoch}: {progress.done:,} of {progress.total:,} minibatches  "
+                f"{numbers_within(progress, self.tokens)}time left {left}"
+            )
+            self.said = time.monotonic()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Say the numbers of every tenth epoch, and of the last."""
+        if epoch.epoch % SAMPLE_EVERY == 0 or epoch.epoch == self.last:
+            sample = f"  {epoch.sample!r}" if epoch.sample else ""
+            self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
+            self.said = time.monotonic()
+
+
+def numbers_within(progress: Progress, tokens: int) -> str:
+    """Perplexity and speed so far, with a space after them, in an epoch that has begun.
+
+    A minibatch has this many tokens.
+    """
+    if not progress.done:
+        return ""
+    speed = progress.done * tokens / progress.incomplete.seconds
+    so_far = format_perplexity(training.perplexity(progress.loss))
+    return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
+
+
+def numbers(epoch: Epoch) -> str:
+    """Perplexity and speed of an epoch in one line."""
+    return f"{perplexities(epoch)}  {epoch.tokens / epoch.seconds:,.0f} tokens/s"
+
+
+def perplexities(epoch: Epoch) -> str:
+    """The perplexity of an epoch, and that on the held-out text if there is one."""
+    held_out = ""
+    if epoch.valid_loss is not None:
+        held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
+    return f"perplexity {format_perplexity(epoch.perplexity)}{held_out}"
+
+
+def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
+    """A perplexity with this number of digits after the point; large ones with an exponent."""
+    if perplexity is None:
+        return "above 1e300"
+    return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
