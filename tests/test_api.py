@@ -12,6 +12,7 @@ from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import host
+from rnn_scratch.text import corpus
 
 STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
 NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
@@ -115,9 +116,19 @@ def test_the_package_lists_its_functions():
     assert all(getattr(rnn_scratch, name) for name in dir(rnn_scratch))
 
 
-def test_a_report_may_be_a_function():
-    lines = []
-    run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **SMALL)
+@pytest.fixture
+def no_books(monkeypatch):
+    """No book is there, nor can it be downloaded."""
+
+    def unavailable(book):
+        raise RNNScratchError("No network.")
+
+    monkeypatch.setattr(corpus, "_book", unavailable)
+
+
+def test_a_report_may_be_a_function(no_books):
+    lines, small = [], {**SMALL, "threads": 1}
+    run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **small)
     assert [line.split("  ")[0] for line in lines] == [
         "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r",
         "epoch 10",
@@ -128,11 +139,11 @@ def test_a_report_may_be_a_function():
     rnn_scratch.resume(run, 13, report=lines.append)
     assert "epochs 13 to 13" in lines[3]
     assert lines[4].startswith("epoch 13  perplexity")
-    rnn_scratch.evaluate(run, report=lines.append)
-    assert len(lines) == 5
+    rnn_scratch.evaluate(run, unknown="skip", report=lines.append)
+    assert lines[5:] == ["No network. The built-in text tide-clock is used instead."]
 
 
-def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys):
+def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys, no_books):
     rnn_scratch.train("numpy", num_epochs=1, **SMALL)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # as Python sets it for its prompt
