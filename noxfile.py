@@ -67,11 +67,16 @@ def run_tests(session: nox.Session, extra: str, *options: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types."""
-    session.install("-e", ".", "ruff", "mypy", "types-requests")
+    """Style and types, and the workflow of continuous integration."""
+    session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy", "rnn_scratch", "notebooks/make")
+    # Its keys, and what an attacker could use. The linter actionlint would also check expressions,
+    # but pip cannot install it where only packages can be downloaded.
+    workflow = ".github/workflows/ci.yml"
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow)
+    session.run("zizmor", "--offline", "--quiet", workflow)
 
 
 @nox.session(name="all")
@@ -164,7 +169,7 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[torch,site]", *TEST, "playwright", "axe-playwright-python")
     build_site(session)
-    pages = ("tests/browser_report.py", "tests/browser_site.py")
+    pages = ("tests/browser_report.py", "tests/browser_site.py", "tests/browser_play.py")
     session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
@@ -210,3 +215,10 @@ def notebooks(session: nox.Session, which: str) -> None:
     session.install("-e", f".[{frameworks}notebooks]")
     names = [which] if which in TOGETHER else [which, f"{which}-student"]
     session.run("python", "-m", "make.notebooks", *names, env=MAKE)
+
+
+@nox.session
+def play(session: nox.Session) -> None:
+    """Train the networks of the site's page to play with, and write their weights."""
+    session.install("-e", ".")
+    session.run("python", "-m", "make.play", env={**ENVIRONMENT, **MAKE})

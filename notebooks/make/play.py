@@ -1,0 +1,113 @@
+"""Trains the networks of the site's page to play with: `python -m make.play`, or `nox -s play`.
+
+It runs in the folder of the clone, and takes a minute or a few. The weights, and what NumPy
+computes with them, are written to a script that assigns them: a page in a folder may load scripts,
+but no data.
+"""
+
+import base64
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rnn_scratch
+from rnn_scratch.contract import Arrays
+from rnn_scratch.runs import inference
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import corpus, dataset, vocabulary
+
+from .chapter import TEXTS
+
+SCRIPT = TEXTS / "site" / "play" / "weights.js"
+BEFORE, AFTER = '"use strict";\nconst NETWORKS = ', ";\n"
+CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
+HELD_OUT = 2000  # characters, of which the page shows a part: the networks have never seen them
+PASSAGE = 1500
+COMMON: dict[str, Any] = {
+    "num_hiddens": 128,
+    "batch_size": 16,
+    "max_tokens": 0,
+    "valid_tokens": HELD_OUT,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rnn": {"num_epochs": 200, "lr": 1.0, "sigma": 0.01},
+    "lstm": {"num_epochs": 40, "lr": 2.0, "sigma": 0.05},
+}
+Networks = dict[str, dict[str, Any]]  # by cell
+
+
+def train(settings: Settings) -> dict[str, Any]:
+    """A trained network, with all that the page needs of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = rnn_scratch.train(
+            "numpy",
+            corpus=CORPUS,
+            model="fast",
+            threads=1,
+            run=Path(folder, "run"),
+            **dataclasses.asdict(settings),
+        )
+        text = rnn_scratch.predict(run, PREFIX, LENGTH)
+        setup, _ = inference.load(run.folder, {"backend": "numpy", "model": "scratch"})
+        tokens = vocabulary.encode(PREFIX, run.vocab)
+        logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
+    prepared = dataset.prepare(corpus.load(CORPUS, print), settings)
+    options = setup.model.options
+    return {
+        "options": {
+            "cell": options.cell,
+            "num_hiddens": options.num_hiddens,
+            "num_states": options.num_states,
+        },
+        "vocab": run.vocab,
+        "params": {name: encode(array) for name, array in run.arrays.items()},
+        "passage": vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab),
+        "settings": dataclasses.asdict(settings),
+        "text": run.record["text"],
+        "perplexity": run.perplexity,
+        "valid_perplexity": run.history[-1].valid_perplexity,
+        "expected": {"prefix": PREFIX, "logits": logits.tolist(), "greedy": text},
+    }
+
+
+def encode(array: np.ndarray) -> dict[str, Any]:
+    """An array as its shape and the bytes of its values, in float32 with the lowest byte first."""
+    return {
+        "shape": list(array.shape),
+        "data": base64.b64encode(array.astype("<f4").tobytes()).decode(),
+    }
+
+
+def read(path: Path = SCRIPT) -> Networks:
+    """The networks of a script of weights."""
+    text = path.read_text(encoding="utf-8")
+    networks: Networks = json.loads(text.removeprefix(BEFORE).removesuffix(AFTER))
+    return networks
+
+
+def arrays(saved: dict[str, Any]) -> Arrays:
+    """The parameters of one of them."""
+    return {
+        name: np.frombuffer(base64.b64decode(each["data"]), "<f4").reshape(each["shape"])
+        for name, each in saved["params"].items()
+    }
+
+
+def main() -> None:
+    """Train both networks, and write the script."""
+    networks = {}
+    for cell, own in SETTINGS.items():
+        networks[cell] = train(Settings(cell=cell, **COMMON, **own))
+        saved = networks[cell]
+        print(f"{cell}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
+        print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
+    SCRIPT.write_text(f"{BEFORE}{json.dumps(networks)}{AFTER}", encoding="utf-8")
+    print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

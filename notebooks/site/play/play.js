@@ -1,0 +1,210 @@
+// What the page shows of the networks, and what its controls do.
+"use strict";
+(() => {
+  const models = Object.fromEntries(
+    Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
+  const TENSORS = ["H", "C"]; // of a state
+  const MOST = 8; // bars
+  const LONGEST = 2000; // characters, after which a text that runs by itself stops
+  const find = (name) => document.getElementById(`play-${name}`);
+  const { cell, prefix, temperature } = find("controls").elements;
+  const passages = {}; // by cell: the steps of the passage of the story
+  const unit = { which: 0, index: 0 }; // the selected one, and the tensor that it is in
+  let model, steps, typed, timer;
+
+  const degrees = () => Number(temperature.value);
+  const last = () => steps[steps.length - 1];
+  const name = (token) => ({ " ": "space", "<unk>": "other" })[model.vocab[token]] ?? model.vocab[token];
+  const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  const signed = (value) => value.toFixed(2).replace("-", "−");
+  // The values of a tensor, from −1 to 1. C has no bounds, and is shown through tanh.
+  const shades = (state, which) => (which ? state[which].map(Math.tanh) : state[which]);
+  const shade = (state) => shades(state, unit.which)[unit.index];
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  // The style sheet has a colour for each sign, whose opacity is the value's size.
+  function paint(element, value) {
+    element.dataset.sign = value < 0 ? "minus" : "plus";
+    element.style.setProperty("--strength", Math.abs(value).toFixed(3));
+  }
+
+  function write(target, steps, underlined = 0) {
+    target.replaceChildren(...steps.map((each, n) => {
+      const span = make("span", { textContent: model.vocab[each.token] });
+      if (n < underlined) span.className = "typed";
+      paint(span, shade(each.state));
+      return span;
+    }));
+  }
+
+  // From the prefix, with the network that is selected.
+  function start() {
+    stop();
+    model = models[cell.value];
+    const tokens = tokenize(prefix.value, model.vocab);
+    typed = tokens.length;
+    steps = read(tokens, model);
+    if (unit.which >= model.options.num_states) unit.which = 0;
+    grids();
+    story();
+    show();
+  }
+
+  // One more character: this one, or one that the probabilities decide on.
+  function go(token = degrees() ? sample(last().logits, degrees()) : greedy(last().logits)) {
+    steps = read([token], model, steps);
+    show();
+    return token;
+  }
+
+  function goOnce(token) {
+    stop();
+    find("status").textContent = `Next character: ${name(go(token))}`;
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = undefined;
+    find("run").textContent = "Run";
+  }
+
+  function run() {
+    if (timer) return stop();
+    find("run").textContent = "Stop";
+    find("status").textContent = "";
+    timer = setInterval(() => (steps.length < LONGEST ? go() : stop()), 100);
+  }
+
+  function show() {
+    for (const button of ["step", "run", "back"]) find(button).disabled = !steps.length;
+    find("empty").hidden = steps.length > 0;
+    find("ahead").hidden = !steps.length;
+    find("degrees").textContent = degrees().toFixed(1);
+    write(find("text"), steps, typed);
+    find("text").scrollTop = find("text").scrollHeight;
+    if (steps.length) bars(last().logits);
+    fill(steps.length ? last().state : state(model.options));
+  }
+
+  function bars(logits) {
+    const best = greedy(logits);
+    const shares = degrees() ? softmax(logits, degrees()) : logits.map((_, j) => Number(j === best));
+    const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, MOST);
+    order.forEach((token, n) => {
+      const button = find("next").children[n].firstChild;
+      button.value = token;
+      button.setAttribute("aria-label", `${name(token)}, ${percent(shares[token])}`);
+      button.children[0].textContent = name(token);
+      button.children[1].style.setProperty("--share", shares[token]);
+      button.children[2].textContent = percent(shares[token]);
+    });
+    const others = 1 - order.reduce((sum, token) => sum + shares[token], 0);
+    const count = logits.length - MOST;
+    find("others").textContent = `The other ${count}: ${percent(Math.max(0, others))}`;
+  }
+
+  // A square for each unit. The squares of a tensor are one stop of the Tab key.
+  function grids() {
+    const tensors = TENSORS.slice(0, model.options.num_states).map((tensor, which) => {
+      const squares = Array.from({ length: model.options.num_hiddens }, (_, index) => {
+        const square = make("button", { type: "button", onclick: () => select(which, index) });
+        square.setAttribute("role", "radio");
+        return square;
+      });
+      const grid = make("div", { className: "grid" }, ...squares);
+      grid.setAttribute("role", "radiogroup");
+      grid.setAttribute("aria-label", `Units of ${tensor}`);
+      grid.onkeydown = (event) => move(event, which, squares);
+      return make("figure", {}, make("figcaption", { textContent: tensor }), grid);
+    });
+    find("state").replaceChildren(...tensors);
+  }
+
+  function fill(state) {
+    document.querySelectorAll("#play-state .grid").forEach((grid, which) => {
+      const values = shades(state, which);
+      const chosen = which === unit.which ? unit.index : -1;
+      [...grid.children].forEach((square, index) => {
+        square.setAttribute("aria-checked", index === chosen);
+        square.setAttribute("aria-label", `Unit ${index}: ${signed(state[which][index])}`);
+        square.tabIndex = index === Math.max(chosen, 0) ? 0 : -1;
+        paint(square, values[index]);
+      });
+    });
+  }
+
+  function select(which, index) {
+    Object.assign(unit, { which, index });
+    story();
+    show();
+  }
+
+  function move(event, which, squares) {
+    const at = squares.indexOf(event.target), end = squares.length - 1;
+    const grid = getComputedStyle(event.currentTarget);
+    const row = grid.gridTemplateColumns.split(" ").length;
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row };
+    const to = { Home: 0, End: end }[event.key] ?? at + steps[event.key];
+    if (Number.isNaN(to)) return;
+    event.preventDefault();
+    const index = Math.min(Math.max(to, 0), end);
+    select(which, index);
+    squares[index].focus();
+  }
+
+  // Where the selected unit fires: in a passage of the story, and after which characters.
+  function story() {
+    const made = passages[cell.value] ??= read(tokenize(model.passage, model.vocab), model);
+    find("unit").textContent = `unit ${unit.index} of ${TENSORS[unit.which]}`;
+    write(find("story"), made);
+    const values = new Map();
+    for (const { token, state } of made) {
+      values.set(token, [...(values.get(token) ?? []), shade(state)]);
+    }
+    const mean = (all) => all.reduce((a, b) => a + b, 0) / all.length;
+    const means = [...values].map(([token, all]) => [token, mean(all)]).sort((a, b) => b[1] - a[1]);
+    find("means").replaceChildren(...means.map(([token, value]) => {
+      const [bar, number] = [make("i"), make("span", { textContent: signed(value) })];
+      paint(bar, value);
+      return make("li", {}, make("b", { textContent: name(token) }), bar, number);
+    }));
+  }
+
+  // How far the logits are from NumPy's, which are in weights.js.
+  function compare() {
+    const differences = Object.values(models).flatMap((each) => {
+      const steps = read(tokenize(each.expected.prefix, each.vocab), each);
+      return each.expected.logits.flatMap((row, t) =>
+        row.map((value, j) => Math.abs(value - steps[t].logits[j])));
+    });
+    const [digit, power] = Math.max(...differences).toExponential(0).split("e-");
+    find("difference").replaceChildren(`${digit} · 10`, make("sup", { textContent: `−${power}` }));
+  }
+
+  // The same buttons for all steps, so that the focus stays where it is.
+  for (let n = 0; n < MOST; n++) {
+    const button = make("button", { type: "button" }, make("b"), make("i"), make("span"));
+    button.onclick = () => goOnce(Number(button.value));
+    find("next").append(make("li", {}, button));
+  }
+  find("controls").onsubmit = (event) => event.preventDefault();
+  find("controls").oninput = (event) => (event.target === temperature ? show() : start());
+  find("step").onclick = () => goOnce();
+  find("run").onclick = run;
+  find("back").onclick = () => {
+    start();
+    find("status").textContent = "Back to the prefix";
+  };
+  // The choice of a framework is for the code, which is at the end.
+  const choice = document.querySelector("h1 + .switch");
+  if (choice) find("code").before(choice);
+  find("script").hidden = true;
+  find("play").hidden = false;
+  start();
+  compare();
+})();

@@ -1,0 +1,327 @@
+"""The page with networks to play with, in a real browser and from a folder: `nox -s browser`."""
+
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import executable
+from make import play, site_play
+from playwright.sync_api import expect, sync_playwright
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.cli import source_code
+from rnn_scratch.runs import checkpoint, inference
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import vocabulary
+
+CLONE = Path(__file__).parent.parent
+SITE = CLONE / "build" / "site"
+SHOTS = SITE.parent / "screenshots"
+NETWORKS = play.read(CLONE / play.SCRIPT)
+PREFIX = "she looked at the dial and "
+LENGTH = 100
+CELLS = list(NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open the page; at the end, there were no network requests and no messages on the console."""
+    messages, requests, contexts = [], [], []
+
+    def visit(width=1280, **more):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((SITE / "play.html").as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert messages == []
+    assert requests
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def network(request, tmp_path_factory):
+    """The cell of one of the page's networks, and a checkpoint of it."""
+    saved = NETWORKS[request.param]
+    path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
+    settings, text = Settings(**saved["settings"]), saved["text"]
+    arrays, epochs = play.arrays(saved), settings.num_epochs
+    checkpoint.save(path, checkpoint.Checkpoint(arrays, saved["vocab"], settings, epochs, text, {}))
+    return request.param, path
+
+
+def computed(path, text):
+    """NumPy's logits (T, V), and the state after each character, for a text."""
+    setup, saved = inference.load(path, {"backend": "numpy"})
+    state, logits, states = setup.model.state(1), [], []
+    for token in vocabulary.encode(text, saved.vocab):
+        each, state = setup.model.forward(np.array([[token]]), state)
+        logits.append(each[0])
+        states.append([tensor[0] for tensor in state])
+    return np.array(logits), states
+
+
+def use(page, cell, prefix=PREFIX, temperature=0.5):
+    """Choose the network and the temperature, and type the prefix."""
+    page.get_by_role("radio", name=cell.upper()).check()
+    page.get_by_label("Prefix").fill(prefix)
+    page.get_by_label("Temperature").fill(str(temperature))
+
+
+def press(page, name, times):
+    """Press a button with the keyboard."""
+    page.get_by_role("button", name=name).focus()
+    for _ in range(times):
+        page.keyboard.press("Enter")
+
+
+def shades(text):
+    """The values that the colours of a text stand for."""
+    found = text.evaluate(
+        "text => [...text.children].map(each => [each.dataset.sign, "
+        "each.style.getPropertyValue('--strength')])"
+    )
+    return [float(strength) * (-1 if sign == "minus" else 1) for sign, strength in found]
+
+
+def text_of(page):
+    return page.locator("#play-text").text_content()
+
+
+def test_the_logits_are_those_of_numpy(visit, network):
+    cell, path = network
+    logits = visit().evaluate(
+        """([cell, text]) => {
+            const model = load(NETWORKS[cell]);
+            return read(tokenize(text, model.vocab), model).map((each) => [...each.logits]);
+        }""",
+        [cell, PREFIX],
+    )
+    expected, _ = computed(path, PREFIX)
+    assert expected.shape == (len(PREFIX), len(NETWORKS[cell]["vocab"]))
+    assert np.ptp(expected) > 5  # of a network that has been trained
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_the_weights_are_those_that_were_trained(network):
+    cell, path = network
+    expected = NETWORKS[cell]["expected"]
+    logits, _ = computed(path, expected["prefix"])
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-5)
+    length = len(expected["greedy"]) - len(expected["prefix"])
+    assert rnn_scratch.predict(path, expected["prefix"], length) == expected["greedy"]
+
+
+def test_the_greedy_text_is_that_of_predict(visit, network):
+    cell, path = network
+    page = visit()
+    use(page, cell, temperature=0)
+    press(page, "Step", LENGTH)
+    assert text_of(page) == rnn_scratch.predict(path, PREFIX, LENGTH)
+    expect(page.get_by_role("status")).to_have_text(re.compile(r"Next character: \w+"))
+    page.get_by_role("button", name="Back to the prefix").click()
+    assert text_of(page) == PREFIX
+
+
+def test_the_bars_are_the_probabilities_and_samples_follow_them(visit, network):
+    cell, path = network
+    page = visit()
+    use(page, cell, temperature=1.5)
+    logits, _ = computed(path, PREFIX)
+    weights = np.exp(logits[-1].astype(float) / 1.5)
+    shares = weights / weights.sum()
+    bars = page.locator("#play-next button").all()
+    order = np.argsort(-shares)[: len(bars)]
+    assert len(bars) == 8
+    assert [int(bar.get_attribute("value")) for bar in bars] == order.tolist()
+    drawn = [
+        bar.locator("i").evaluate("bar => bar.style.getPropertyValue('--share')") for bar in bars
+    ]
+    np.testing.assert_allclose([float(each) for each in drawn], shares[order], atol=1e-5)
+    samples = page.evaluate(
+        "([logits, n]) => Array.from({ length: n }, () => sample(logits, 1.5))",
+        [logits[-1].tolist(), 20_000],
+    )
+    counts = np.bincount(samples, minlength=len(shares))
+    errors = np.sqrt(20_000 * shares * (1 - shares))
+    assert np.all(np.abs(counts - 20_000 * shares) < 5 * errors + 1)
+    bars[2].click()  # a character of one's own choice
+    assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
+
+
+def test_the_state_and_the_colours_are_the_values_of_the_units(visit, network):
+    cell, path = network
+    page = visit()
+    use(page, cell)
+    _, states = computed(path, PREFIX)
+    grids = page.get_by_role("radiogroup", name="Units of").all()
+    assert len(grids) == len(states[0])
+    for which, grid in enumerate(grids):
+        value = np.tanh if which else np.asarray  # C is shown through tanh
+        np.testing.assert_allclose(shades(grid), value(states[-1][which]), atol=1e-3)
+        grid.get_by_role("radio", name="Unit 37:").click()
+        assert page.locator("#play-unit").text_content() == f"unit 37 of {'HC'[which]}"
+        values = [value(each[which][37]) for each in states]
+        np.testing.assert_allclose(shades(page.locator("#play-text")), values, atol=1e-3)
+        story = page.locator("#play-story")
+        passage = story.text_content()
+        assert passage == NETWORKS[cell]["passage"]
+        _, read = computed(path, passage)
+        values = np.array([value(each[which][37]) for each in read])
+        np.testing.assert_allclose(shades(story), values, atol=1e-3)
+        means = {
+            ("space" if each == " " else each): values[[each == other for other in passage]].mean()
+            for each in set(passage)
+        }
+        rows = [row.split() for row in page.locator("#play-means li").all_inner_texts()]
+        shown = {name: float(mean.replace("−", "-")) for name, mean in rows}
+        assert shown == pytest.approx(means, abs=6e-3)
+        assert list(shown.values()) == sorted(shown.values(), reverse=True)
+
+
+def test_it_runs_by_itself_until_it_is_stopped(visit):
+    page = visit()
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_function(f"document.querySelector('#play-text').children.length > {20}")
+    page.get_by_role("button", name="Stop").click()
+    length = len(text_of(page))
+    page.wait_for_timeout(400)
+    assert len(text_of(page)) == length
+    page.get_by_role("button", name="Run").click()
+    page.get_by_label("Prefix").fill("a")  # typing stops it too
+    assert page.get_by_role("button", name="Run").is_visible()
+    page.wait_for_timeout(300)
+    assert text_of(page) == "a"
+
+
+def test_any_text_can_be_typed(visit):
+    page = visit()
+    page.get_by_label("Prefix").fill("  The “Clock”, 1893!")
+    assert text_of(page) == "the clock "
+    page.get_by_label("Prefix").fill("1893 ")
+    assert text_of(page) == ""
+    assert page.get_by_text("at least one letter").is_visible()
+    assert page.get_by_role("button", name="Step").is_disabled()
+    assert page.locator("#play-next button").first.is_hidden()
+    page.get_by_label("Prefix").fill("a")
+    assert page.get_by_role("button", name="Step").is_enabled()
+    assert page.get_by_text("at least one letter").is_hidden()
+
+
+def test_it_can_be_used_with_the_keyboard_alone(visit):
+    page = visit()
+    page.get_by_role("radio", name="LSTM").focus()
+    focused = (
+        "document.activeElement.id || document.activeElement.name || document.activeElement.value"
+    )
+
+    def tab():
+        page.keyboard.press("Tab")
+        return page.evaluate(focused)
+
+    page.keyboard.press("ArrowLeft")
+    assert page.get_by_role("radio", name="RNN").is_checked()
+    page.keyboard.press("ArrowRight")
+    assert tab() == "prefix"
+    page.keyboard.type("ha ")
+    typed = text_of(page)
+    assert "ha " in typed
+    assert tab() == "temperature"
+    page.keyboard.press("End")
+    assert page.locator("#play-degrees").text_content() == "2.0"
+    assert tab() == "play-step"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")
+    assert len(text_of(page)) == len(typed) + 2
+    assert [tab(), tab(), tab()] == ["play-run", "play-back", "play-text"]
+    tab()  # the first of the bars; with a second one the focus stays on it
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert len(text_of(page)) == len(typed) + 4
+    for _ in range(8):
+        page.keyboard.press("Tab")
+    columns = page.locator(".grid").first.evaluate(
+        "grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length"
+    )
+    for key, number in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("Home", 0), ("End", 127)):
+        page.keyboard.press(key)
+        assert page.locator("#play-unit").text_content() == f"unit {number} of H"
+        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert label.startswith(f"Unit {number}:")
+    assert page.get_by_role("radio", name="Unit", checked=True).count() == 1
+    page.keyboard.press("Tab")  # one stop for each grid
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#play-unit").text_content() == "unit 127 of C"
+
+
+def test_the_code_on_the_page_is_the_code_that_runs(visit):
+    page = (SITE / "play.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'<div class="highlight">(.*?)</div>', page, re.DOTALL)
+    shown = [html.unescape(re.sub(r"<[^>]*>", "", block)).rstrip() for block in blocks]
+    script = (CLONE / site_play.SOURCES / "network.js").read_text(encoding="utf-8")
+    for name in site_play.FUNCTIONS:
+        assert site_play.function(name, script) in shown
+        for backend in registry.OURS:
+            assert source_code.find(backend, name)[0].source in shown
+    page = visit()
+    difference = page.locator("#play-difference").text_content()
+    assert re.fullmatch(r"\d · 10−[6-9]", difference), difference
+    for saved in NETWORKS.values():
+        row = page.get_by_role("row", name="Perplexity on held-out text")
+        assert f"{saved['valid_perplexity']:.2f}" in row.text_content()
+
+
+def test_the_page_is_small():
+    sizes = [path.stat().st_size for path in (SITE / "play").iterdir()]
+    assert len(sizes) == len(site_play.FILES)
+    assert sum(sizes) < 1e6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_page_is_legible_and_accessible(visit, cell, width, scheme):
+    page = visit(width, color_scheme=scheme, has_touch=width < 500)
+    use(page, cell, temperature=0)
+    press(page, "Step", 30)
+    page.get_by_role("radio", name="Unit 20:").last.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    edges = page.evaluate("""[...document.querySelectorAll(".play button, .play input")]
+        .map(each => each.getBoundingClientRect()).flatMap(({ left, right }) => [left, right])""")
+    assert len(edges) > 256
+    assert min(edges) >= 0
+    assert max(edges) <= width
+    for size in ("width", "height"):  # large enough for a finger
+        assert page.get_by_role("radio", name="Unit 20:").first.bounding_box()[size] >= 18
+        assert page.locator("#play-next button").first.bounding_box()[size] >= 24
+    page.screenshot(path=SHOTS / f"play-{cell}-{width}-{scheme}.png", full_page=True)
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
+    worst = [each for each in violations if each["impact"] in ("serious", "critical")]
+    assert not worst, [
+        (e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]]) for e in worst
+    ]
+
+
+def test_without_a_script_the_page_says_so(visit):
+    page = visit(java_script_enabled=False)
+    assert page.get_by_text("which this browser does not run").is_visible()
+    assert page.get_by_role("button", name="Step").count() == 0
