@@ -14,11 +14,14 @@ nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
 TEST = ["hypothesis", "pytest", "pytest-xdist", "ipykernel", "nbclient", "nbformat"]
-# One thread: the tests compare numbers, and tests in several processes share the cores.
+# One thread: the tests compare numbers, and tests in several processes share the cores. And JAX's
+# compiler should not optimize: the tests compile much more than they compute.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
+    "NPROC": "1",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 
