@@ -67,7 +67,7 @@ def test_a_number_of_threads_that_is_ignored_is_detected(backend, backend_name, 
     def run(change):
         name = copy(backend, THREADS_IGNORED, change, tmp_path)
         # With another number than those that are set.
-        numbers = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS"), "3")
+        numbers = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), "3")
         env = {**os.environ, "PYTHONPATH": str(tmp_path), **numbers}
         done = subprocess.run([sys.executable, "-c", program, name], env=env, capture_output=True)
         return done.returncode, done.stderr.decode()

@@ -28,7 +28,8 @@ OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")
 STUDENT = "-student"
 ALL = (*registry.OURS, *(name + STUDENT for name in registry.OURS), *OWN)
 # One thread, so that sums are taken in the same order on every machine.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
+ENVIRONMENT = dict.fromkeys(VARIABLES, "1")
 
 
 def backends_of(name: str) -> tuple[str, ...]:
