@@ -41,6 +41,7 @@ class Lines(Report):
     def __init__(self, say: Callable[[str], object]) -> None:
         """Each line is passed to `say`."""
         self._say = say
+        self.folder: Path | None = None  # of the run, once training has begun
 
     def say(self, line: str) -> None:
         """Pass on the message."""
