@@ -269,8 +269,8 @@ def test_it_can_be_used_with_the_keyboard_alone(visit):
         assert label.startswith(f"Unit {number}:")
     assert page.get_by_role("radio", name="Unit", checked=True).count() == 1
     page.keyboard.press("Tab")  # one stop for each grid
-    page.keyboard.press("ArrowLeft")
-    assert page.locator("#play-unit").text_content() == "unit 127 of C"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#play-unit").text_content() == "unit 1 of C"
 
 
 def test_the_code_on_the_page_is_the_code_that_runs(visit):

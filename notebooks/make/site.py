@@ -18,7 +18,16 @@ from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import Settings
 
-from . import names, records, site_chapter, site_code, site_comparison, site_parity, site_prose
+from . import (
+    names,
+    records,
+    site_chapter,
+    site_code,
+    site_comparison,
+    site_parity,
+    site_play,
+    site_prose,
+)
 from .chapter import TEXTS
 from .records import COMPARISONS, RECORDS
 
@@ -39,11 +48,12 @@ def pages(
     texts["index.md"] = index.replace("{frameworks}", frameworks)
     texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
     texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS)
+    texts["play.md"], play_files = site_play.render(backends)
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: names.framework(backend) for backend in backends}
     texts["frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files = {name: text.encode() for name, text in texts.items()}
-    files |= parity_pictures | comparison_pictures
+    files |= parity_pictures | comparison_pictures | play_files
     for sources in site_chapter.read_results(backends).values():
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture

@@ -163,12 +163,12 @@ def _text(text: str, backends: Sequence[str], context: Context) -> Iterator[Item
 
 def _code(backend: str, argument: str, context: Context) -> Code:
     pieces = chapter.pieces(backend, argument, context.used[backend])
-    place = f"{_relative(pieces[0].file)}, line {pieces[0].line}" if pieces else ""
+    place = f"{relative(pieces[0].file)}, line {pieces[0].line}" if pieces else ""
     return Code(source_code.join(pieces), place=place)
 
 
-def _relative(file: Path) -> Path:
-    # To the clone; of another package, to its own folder.
+def relative(file: Path) -> Path:
+    """The path of a source file from the clone; of another package, from its own folder."""
     clone, package = Path.cwd(), file.parent.parent
     return file.relative_to(clone if file.is_relative_to(clone) else package)
 

@@ -3,12 +3,11 @@
 import html
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rnn_scratch.cli import source_code
 
-from . import play, records, site_code
+from . import play, records, site_chapter, site_code
 from .site_code import Code
 
 SOURCES = play.SCRIPT.parent
@@ -53,13 +52,13 @@ def _both(name: str, script: str, backends: Sequence[str]) -> str:
     own = site_code.block(Code(function(name, script), "javascript"))
     codes = {}
     for backend in backends:
-        first = source_code.find(backend, name)[0]  # without helpers: they have their own place
-        place = f"{first.file.relative_to(Path.cwd())}, line {first.line}"
-        codes[backend] = Code(first.source, place=place)
+        for piece in source_code.find(backend, name)[:1]:  # the others are its helpers
+            place = f"{site_chapter.relative(piece.file)}, line {piece.line}"
+            codes[backend] = Code(piece.source, place=place)
     return (
         f'<h3 id="play-{name}">{name}</h3>'
         f'<div class="both"><div><p class="name">JavaScript</p>{own}</div>'
-        f"<div>{site_code.group(codes, backends)}</div></div>"
+        f"<div>{site_code.group(codes, backends) if codes else ''}</div></div>"
     )
 
 
