@@ -15,7 +15,7 @@ from . import lines
 from .folder import Epoch
 
 WIDTH, HEIGHT = 380, 220  # of the picture
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 24, 38  # its margins, for what is written beside the axes
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 24, 38  # its margins, for what is written beside the axes
 COLOR = "#3987c9"  # stands out from white and from black
 POINTS = 400  # of a line, more of which could not be seen
 
@@ -105,15 +105,13 @@ def svg(history: Sequence[Epoch], last: int) -> str:
     ]
     for mark in marks:
         parts.append(_line(LEFT, y(mark), right, y(mark)))
-        parts.append(_text(LEFT - 6, y(mark) + 4, f"{mark:g}", "end"))
+        words = f"{mark:g}" if mark < 10_000 else f"{mark:.0e}"  # there is no room for more
+        parts.append(_text(LEFT - 6, y(mark) + 4, words, "end"))
     for epoch in range(0, last + 1, _step(last)):
         parts.append(_line(x(epoch), TOP, x(epoch), bottom))
         parts.append(_text(x(epoch), bottom + 16, f"{epoch}", "middle"))
     parts.append(_text((LEFT + right) / 2, HEIGHT - 6, "epoch", "middle"))
-    middle = (TOP + bottom) / 2
-    parts.append(
-        f'<g transform="rotate(-90 12 {middle:g})">{_text(12, middle, "perplexity", "middle")}</g>'
-    )
+    parts.append(_text(0, 14, "perplexity", "start"))
     dashes = {"training": "", "held out": ' stroke-dasharray="5 4"'}
     drawn = f'fill="none" stroke="{COLOR}" stroke-width="2"'
     for number, (name, points) in enumerate(curves.items()):
@@ -122,7 +120,7 @@ def svg(history: Sequence[Epoch], last: int) -> str:
             parts.append(f'<polyline points="{path}" {drawn}{dashes[name]}/>')
             epoch, perplexity = points[-1]
             parts.append(f'<circle cx="{x(epoch)}" cy="{y(perplexity)}" r="3" fill="{COLOR}"/>')
-            start = LEFT + 100 * number
+            start = LEFT + 40 + 100 * number
             sample = f'points="{start},10 {start + 26},10"'
             parts.append(f"<polyline {sample} {drawn}{dashes[name]}/>")
             parts.append(_text(start + 32, 14, name, "start"))
