@@ -17,6 +17,7 @@ from ..check.certificate import Sample
 from ..check.exact_mode import Run
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
+from ..runs.lines import format_perplexity
 from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import make, option_of
 from ..system.terminal import echo
@@ -223,7 +224,7 @@ def _digest_table(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
         digests = [row["digest"] if row else "" for row in rows]
         perplexities = [row["perplexity"] for row in rows if row]
         if perplexities:
-            perplexity = display.format_perplexity(perplexities[0]) if epoch else ""
+            perplexity = format_perplexity(perplexities[0]) if epoch else ""
             same = "equal" if len(set(digests)) == 1 else "DIFFERENT"
             table.add_row(str(epoch), perplexity, *digests, same)
     return table

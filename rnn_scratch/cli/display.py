@@ -1,9 +1,8 @@
 """Output for the terminal: progress, tables, and the last lines of a training."""
 
-import datetime
+import functools
 import shlex
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
-from ..runs import checkpoint, training
+from ..runs import checkpoint, lines, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
-from ..runs.training import SAMPLE_EVERY, Report
 from ..settings import Settings
 from ..system import locks
 from .screen import Screen
-
-QUIET = 30.0  # seconds after which a training without a terminal prints a line
 
 
 def console(stderr: bool = False) -> Console:
@@ -34,57 +30,13 @@ def console(stderr: bool = False) -> Console:
     return screen
 
 
-class Lines(Report):
-    """Progress as lines: every tenth epoch, with a sample of the model's text, and the last."""
+class Lines(lines.Lines):
+    """Progress as lines on a console."""
 
     def __init__(self, screen: Console) -> None:
         """Print on this console."""
+        super().__init__(functools.partial(screen.print, soft_wrap=True))
         self.screen = screen
-        self.folder: Path | None = None
-
-    def say(self, line: str) -> None:
-        """Print the message."""
-        self.screen.print(line, soft_wrap=True)
-
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
-        """Print what is trained, and where."""
-        self.folder, self.last = folder, settings.num_epochs
-        self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
-        self.began: tuple[float, float] | None = None  # the first progress, and its time
-        self.printed = time.monotonic()
-        self.say(
-            f"{session['backend']} ({session['model']}) on {session['device']}, threads: "
-            f"{session['threads']}, epochs {first} to {self.last}, run folder: {folder}"
-        )
-
-    def progress(self, progress: training.Progress) -> None:
-        """Print a line if there has been none for a while."""
-        now, done = time.monotonic(), progress.epoch - 1 + progress.done / progress.total
-        if self.began is None:
-            self.began = done, now
-        first, start = self.began
-        if done > first and now - self.printed >= QUIET:
-            left = round((self.last - done) * (now - start) / (done - first))
-            self.say(
-                f"epoch {progress.epoch}: {progress.done:,} of {progress.total:,} minibatches  "
-                f"{self.numbers_within(progress)}time left {datetime.timedelta(seconds=left)}"
-            )
-            self.printed = now
-
-    def numbers_within(self, progress: training.Progress) -> str:
-        """Perplexity and speed so far, in an epoch that has begun."""
-        if not progress.done:
-            return ""
-        speed = progress.done * self.tokens / progress.incomplete.seconds
-        so_far = format_perplexity(training.perplexity(progress.loss))
-        return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Print every tenth epoch, and the last."""
-        if epoch.epoch % SAMPLE_EVERY == 0 or epoch.epoch == self.last:
-            sample = f"  {epoch.sample!r}" if epoch.sample else ""
-            self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
-            self.printed = time.monotonic()
 
 
 class Bar(Lines):
@@ -111,7 +63,8 @@ class Bar(Lines):
         self.done, self.total = progress.done, progress.total
         self.before = progress.epoch - 1  # epochs
         if self.total > 1 and self.done:
-            self.bar.update(self.task, numbers=self.numbers_within(progress))
+            numbers = lines.numbers_within(progress, self.tokens)
+            self.bar.update(self.task, numbers=numbers)
         self.bar.update(self.task, epoch=progress.epoch)
 
     def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
@@ -122,7 +75,7 @@ class Bar(Lines):
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(epoch)
-        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{numbers(epoch)}  ")
+        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{lines.numbers(epoch)}  ")
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -130,27 +83,11 @@ class Bar(Lines):
             self.bar.stop()
 
 
-def numbers(epoch: Epoch) -> str:
-    """Perplexity and speed of an epoch in one line."""
-    held_out = ""
-    if epoch.valid_loss is not None:
-        held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
-    speed = epoch.tokens / epoch.seconds
-    return f"perplexity {format_perplexity(epoch.perplexity)}{held_out}  {speed:,.0f} tokens/s"
-
-
-def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
-    """A perplexity with this number of digits after the point; large ones with an exponent."""
-    if perplexity is None:
-        return "above 1e300"
-    return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
-
-
 def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
     epochs = [row for row in history if row.epoch > session["from_epoch"]]
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
-    perplexity = format_perplexity(epochs[-1].perplexity, 1)
+    perplexity = lines.format_perplexity(epochs[-1].perplexity, 1)
     return [
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],
@@ -183,7 +120,7 @@ def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Tabl
             session["backend"] + ("" if model == VARIANTS[0] else f" ({model})"),
             record["text"]["corpus"],
             f"{last}/{record['settings']['num_epochs']}",
-            format_perplexity(history[-1].perplexity) if history else "",
+            lines.format_perplexity(history[-1].perplexity) if history else "",
             _state(folder, outcome),
         )
     return table

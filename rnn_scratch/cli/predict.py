@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from .. import api
+from ..runs.lines import format_perplexity
 from ..system.terminal import echo
 from . import display
 from .options import place_options, show_messages, specified, text_options, unknown_option
@@ -56,7 +57,7 @@ def evaluate(run: str, verbose: bool, **options: Any) -> None:
     """Compute the perplexity of the model of RUN on a text, and of two baselines."""
     show_messages(verbose)
     result = api.evaluate(run, report=display.Lines(display.console()), **specified(options))
-    perplexity = display.format_perplexity(result.perplexity)
+    perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")

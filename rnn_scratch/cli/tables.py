@@ -15,6 +15,7 @@ from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
 from ..runs import folder as run_folder
+from ..runs.lines import format_perplexity
 from ..settings import Settings
 from ..system import files, locks
 from ..text.corpus import Text
@@ -92,7 +93,7 @@ class LiveTable(Progress):
             reason = candidate.get("reason", "") if candidate["state"] != "waiting" else ""
             table.add_row(
                 key,
-                display.format_perplexity(curve[-1]) if curve else "",
+                format_perplexity(curve[-1]) if curve else "",
                 f"{speeds[key].median:,.0f}" if key in speeds else "",
                 self.activities.get(key, reason),
                 style="bold" if key in self.activities else None,
