@@ -15,7 +15,7 @@ import pytest
 from helpers import here, there
 
 from rnn_scratch import contract, registry
-from rnn_scratch.cli import source_code
+from rnn_scratch.cli import alignment, source_code
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, RNNScratchError
 
@@ -319,7 +319,7 @@ def test_functions_stand_beside_those_of_their_name(tmp_path):
             for line, (name, body) in enumerate(functions)
         ]
 
-    rows = source_code.beside(
+    rows = alignment.beside(
         [
             pieces(("a", "return 1"), ("only", "return 2")),
             pieces(("b", "x"), ("a", "return 3")),
@@ -471,13 +471,13 @@ def test_piped_a_difference_is_a_unified_diff(capsys):
 
 def test_lines_of_several_texts_are_aligned():
     texts = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
-    assert source_code.align_all(texts) == [
+    assert alignment.align_all(texts) == [
         ("apple", None, "apple"),
         (None, "BEET", "BEET"),
         ("cut", "cut", None),
         (None, None, "(1)"),
     ]
-    assert source_code.align_all([[], ["x"], ["x"]]) == [(None, "x", "x")]
+    assert alignment.align_all([[], ["x"], ["x"]]) == [(None, "x", "x")]
 
 
 def test_lines_are_aligned():

@@ -35,20 +35,19 @@ class Pager(rich.pager.Pager):
             self.screen.file.flush()
 
     def _started(self, content: str) -> bool:
-        # Whether the pager could be started.
         self.screen.file.flush()
+        encoding = getattr(self.screen.file, "encoding", None) or "utf-8"
         # git's options for less: R passes colours on, X leaves the output on the screen at the end.
         env = {"LESS": "FRX", **os.environ}
+        # Ctrl-C is for the pager alone. Unlike SIG_IGN, a handler is not inherited by it.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             command = self.command if os.name == "nt" else shlex.split(self.command)
             process = subprocess.Popen(command, stdin=subprocess.PIPE, env=env)
-        except (OSError, ValueError):  # it does not exist, or its quotes do not match
-            return False
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pager alone
-        try:
-            encoding = getattr(self.screen.file, "encoding", None) or "utf-8"
             # If the user quits early, communicate ignores that nobody reads the rest.
             process.communicate(content.encode(encoding, "backslashreplace"))
+        except (OSError, ValueError):  # it does not exist, or its quotes do not match
+            return False
         finally:
             signal.signal(signal.SIGINT, before)
         return True

@@ -17,7 +17,7 @@ from rich.text import Text
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
 from ..system.terminal import echo
-from . import display, source_code
+from . import alignment, display, source_code
 from .pager import paged
 from .source_code import Piece
 
@@ -214,7 +214,7 @@ def _differences(screen: Console, name: str, pieces: Pieces) -> None:
 
 def _beside(total: int, pieces: Pieces, marked: bool = False) -> Table:
     # Corresponding lines beside each other; like sdiff with a mark between two that differ.
-    rows = source_code.beside(list(pieces.values()))
+    rows = alignment.beside(list(pieces.values()))
     longest = max(len(line) for row in rows for line in row if line is not None)
     width = min(longest, (total - BETWEEN * (len(pieces) - 1)) // len(pieces))
     table = Table.grid(padding=0)

@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,34 +80,15 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys([*CONTRACT, *(name for name in helpers if name not in MODULES)]))
 
 
-def join(pieces: list[Piece]) -> str:
-    """The source of a piece and its helpers, in the order of their file; other files come last."""
-    return "\n\n\n".join(piece.source for piece in _ordered(pieces))
-
-
-def beside(codes: Sequence[list[Piece]]) -> list[tuple[str | None, ...]]:
-    """Rows of corresponding lines of a function, and its helpers, in several codes.
-
-    Functions of one name stand beside each other, with an empty row between two of them. None is
-    where a code has no such line.
-    """
-    ordered = [_ordered(pieces) for pieces in codes]
-    names = align_all([[piece.name for piece in pieces] for pieces in ordered])
-    following = [iter(pieces) for pieces in ordered]
-    rows: list[tuple[str | None, ...]] = []
-    for row in names:
-        texts = [
-            [] if name is None else next(pieces).source.splitlines()
-            for name, pieces in zip(row, following)
-        ]
-        rows += [(None,) * len(codes)] if rows else []
-        rows += align_all(texts)
-    return rows
-
-
-def _ordered(pieces: list[Piece]) -> list[Piece]:
+def ordered(pieces: list[Piece]) -> list[Piece]:
+    """A piece and its helpers in the order of their file; other files come last."""
     main = pieces[0].file if pieces else None
     return sorted(pieces, key=lambda piece: (piece.file != main, piece.file, piece.line))
+
+
+def join(pieces: list[Piece]) -> str:
+    """The source of a piece and its helpers, in that order."""
+    return "\n\n\n".join(piece.source for piece in ordered(pieces))
 
 
 def imports(backend: str) -> str:
@@ -152,22 +133,6 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
             rows.append((None, right[j]))
             j += 1
     return [*rows, *((a, None) for a in left[i:]), *((None, b) for b in right[j:])]
-
-
-def align_all(texts: Sequence[list[str]]) -> list[tuple[str | None, ...]]:
-    """Rows of the corresponding lines of several texts; None has no partner.
-
-    Each text is aligned with those before it, where the first line of a row represents the row.
-    """
-    rows: list[tuple[str | None, ...]] = [(line,) for line in texts[0]]
-    for number, text in enumerate(texts[1:], 1):
-        first_lines = [next(line for line in row if line is not None) for row in rows]
-        known = iter(rows)
-        rows = [
-            ((None,) * number if a is None else next(known)) + (b,)
-            for a, b in align(first_lines, text)
-        ]
-    return rows
 
 
 def _similarity(a: str, b: str) -> float:
