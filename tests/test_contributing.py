@@ -1,0 +1,40 @@
+"""The page for contributors and the workflow name sessions and files that there are."""
+
+import re
+
+import pytest
+from helpers import CLONE
+
+PAGE = (CLONE / "notebooks/site/contributing.md").read_text(encoding="utf-8")
+WORKFLOW = (CLONE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+SESSIONS = set(
+    re.findall(
+        r'^@nox\.session(?:\(name="(\w+)"\)|.*)\n(?:@.*\n)*def (\w+)',
+        (CLONE / "noxfile.py").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+)
+NAMES = {name or function for name, function in SESSIONS}
+
+
+def test_the_page_s_sessions_are_those_of_the_noxfile():
+    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line]
+    listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
+    assert listed == NAMES
+    for name in re.findall(r'nox -s "?(\w+)', PAGE):
+        assert name in NAMES, name
+
+
+def test_the_workflow_runs_what_the_page_says():
+    (together,) = re.findall(r"session: \[(.*?)\]", WORKFLOW)
+    workflow = {*together.split(", "), *re.findall(r"session: (\w+)", WORKFLOW)}
+    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
+    rows = [line.split("|")[1] for line in table.splitlines()[2:6]]
+    assert workflow == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert workflow <= NAMES
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))
+def test_every_file_that_the_page_names_is_there(path):
+    assert (CLONE / path).is_file()
