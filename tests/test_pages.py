@@ -10,13 +10,14 @@ from make import records
 from rnn_scratch import registry
 from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.compare import comparison, pictures
+from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
 CLONE = HERE.parent
 README = (CLONE / "README.md").read_text(encoding="utf-8")
-# Which backends a record has: all, or those that there were before the JAX backend.
+# Which backends the record of a comparison has: all, or those before the JAX backend.
 BACKENDS = [list(registry.OURS), [name for name in registry.OURS if name != "jax"]]
 
 
@@ -85,9 +86,10 @@ def test_what_the_records_must_show():
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_all_backends():
     exact = records.read_exact(CLONE / records.RECORDS / "exact.json")
     assert Settings(**exact["settings"]) == Settings(exact=True, dtype="float64")
-    for model in {run["model"] for run in exact["runs"]}:
+    assert {run["model"] for run in exact["runs"]} == set(VARIANTS)
+    for model in VARIANTS:
         names = [run["backend"] for run in exact["runs"] if run["model"] == model]
-        assert (["numpy", *names] if model == "concise" else names) in BACKENDS
+        assert (["numpy", *names] if model == "concise" else names) == list(registry.OURS)
     digests = [[row["digest"] for row in run["digests"]] for run in exact["runs"]]
     assert all(each == digests[0] for each in digests)
     assert len(set(digests[0])) == len(digests[0]) > 10
@@ -99,7 +101,7 @@ def test_the_record_of_float64_agrees_for_a_hundred_epochs():
         path.name: [row.loss for row in history]
         for path, _, history in run_folder.listing(CLONE / records.RECORDS / "float64")
     }
-    assert sorted(losses) in map(sorted, BACKENDS)
+    assert sorted(losses) == sorted(registry.OURS)
     for name in losses:
         assert len(losses[name]) == 100
         np.testing.assert_allclose(np.exp(losses[name]), np.exp(losses["numpy"]), rtol=1e-9)

@@ -72,19 +72,9 @@ def markdown(cells: words.Cells) -> str:
 
 
 def read_exact(path: Path) -> dict[str, Any]:
-    """The record of exact mode: ``settings``, ``certificate``, and ``runs`` with their digests.
-
-    A record of the previous version has no certificate, which is None then, and its digests are by
-    backend, of the code that is now ``fast``.
-    """
+    """The record of exact mode: settings, certificate, and the runs that were trained."""
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if "backends" in record:
-        record["runs"] = [
-            {"backend": backend, "model": "fast", "outcome": "trained", "digests": digests}
-            for backend, digests in record.pop("backends").items()
-        ]
     record["runs"] = [run for run in record["runs"] if run["outcome"] == "trained"]
-    record.setdefault("certificate", None)
     return record
 
 
@@ -97,20 +87,18 @@ def candidates(exact: dict[str, Any]) -> str:
 
 
 def exact(records: Path) -> str:
-    """The result of training all backends in exact mode, with its certificate if it has one."""
+    """The result of training all backends in exact mode, with its certificate."""
     result = read_exact(records / "exact.json")
     ends = [run["digests"][-1] for run in result["runs"]]
     digests = sorted({end["digest"] for end in ends})
-    text = (
+    certificate = result["certificate"]
+    return (
         f"Exact mode, {result['settings']['num_hiddens']} hidden units, {ends[0]['epoch']} epochs: "
         f"{candidates(result)} end with parameters of the digest {' and '.join(digests)} and "
-        f"perplexity {ends[0]['perplexity']:.4f}."
+        f"perplexity {ends[0]['perplexity']:.4f}. Gradients were clipped in "
+        f"{certificate['clipped']:,} of {certificate['updates']:,} updates. "
+        f"{certificate['sentence']}"
     )
-    if certificate := result["certificate"]:
-        clipped, updates = certificate["clipped"], certificate["updates"]
-        text += f" Gradients were clipped in {clipped:,} of {updates:,} updates. "
-        text += certificate["sentence"]
-    return text
 
 
 def figure(records: Path, path: Path) -> None:
