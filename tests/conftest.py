@@ -17,9 +17,12 @@ from rnn_scratch.text import corpus
 hypothesis.settings.register_profile("no deadline", deadline=None)  # no test measures time
 hypothesis.settings.load_profile("no deadline")
 
-# A shell's background job ignores Ctrl-C, and so would the processes that the tests interrupt.
+# A shell's background job ignores Ctrl-C, and under nohup the end of the terminal; and so would the
+# processes that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser):

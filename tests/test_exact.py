@@ -427,16 +427,12 @@ def test_without_the_reference_a_divergence_is_named_all_the_same(tmp_path):
     assert "same differs from off after update" in done.out
 
 
-def test_pages_quote_the_certificate_where_a_record_has_one(tmp_path):
+def test_pages_quote_the_certificate(tmp_path):
     done = check_tiny("numpy", "--model", "scratch", "--model", "fast", "--json")
-    record, file = json.loads(done.out), tmp_path / "exact.json"
-    file.write_text(done.out, encoding="utf-8")
-    certificate = record.pop("certificate")
+    (tmp_path / "exact.json").write_text(done.out, encoding="utf-8")
+    record = json.loads(done.out)
+    certificate, end = record["certificate"], record["runs"][0]["digests"][-1]
+    sentence = records.exact(tmp_path)
+    assert f"{end['digest']} and perplexity {end['perplexity']:.4f}. " in sentence
     clipped = f"clipped in {certificate['clipped']} of {certificate['updates']} updates. "
-    new = records.exact(tmp_path)
-    assert new.endswith(clipped + certificate["sentence"])
-    file.write_text(json.dumps(record), encoding="utf-8")  # as it was before there were any
-    assert new.startswith(records.exact(tmp_path))
-    assert records.exact(tmp_path).endswith(
-        f"{record['runs'][0]['digests'][-1]['perplexity']:.4f}."
-    )
+    assert sentence.endswith(clipped + certificate["sentence"])
