@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_scratch import initial, registry
+from rnn_scratch.cli import source_code
 from rnn_scratch.contract import Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.system import host, processes
@@ -567,7 +568,7 @@ def main():
         record["versions"][name] = versions
         record["machines"][name] = host.describe()
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        annotate(Path(registry.load(name).__file__).parent, record["backends"][name])
+        annotate(source_code.files(name)[0].parent, record["backends"][name])
 
 
 if __name__ == "__main__":
