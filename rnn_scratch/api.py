@@ -10,7 +10,7 @@ from .runs import inference, notebook, sessions
 from .runs.arguments import checked
 from .runs.inference import Evaluation
 from .runs.lines import Lines
-from .runs.sessions import Run
+from .runs.run import Run
 from .runs.setup import Place
 from .runs.training import Report
 from .settings import make
@@ -41,7 +41,7 @@ def train(
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
     the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
     `report` replaces this: a function such as `print` is called with each line, and a
-    `rnn_scratch.runs.training.Report` is told everything.
+    `rnn_scratch.runs.training.Report` receives every event.
     """
     reporter = _reporter(report)
     done = sessions.train(

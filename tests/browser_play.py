@@ -1,5 +1,6 @@
 """The page with networks to play with, in a real browser and from a folder: `nox -s browser`."""
 
+import functools
 import html
 import re
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import executable
+from browser import SITE
 from make import play, site_play
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -19,43 +20,18 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import vocabulary
 
 CLONE = Path(__file__).parent.parent
-SITE = CLONE / "build" / "site"
 SHOTS = SITE.parent / "screenshots"
 NETWORKS = play.read(CLONE / play.SCRIPT)
 PREFIX = "she looked at the dial and "
 LENGTH = 100
 CELLS = list(NETWORKS)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable())
-        yield browser
-        browser.close()
+pytest_plugins = ["browser"]  # for the fixtures
 
 
 @pytest.fixture
-def visit(browser):
-    """Open the page; at the end, there were no network requests and no messages on the console."""
-    messages, requests, contexts = [], [], []
-
-    def visit(width=1280, **more):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto((SITE / "play.html").as_uri())
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert messages == []
-    assert requests
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+def visit(visit):
+    """Open the page."""
+    return functools.partial(visit, "play")
 
 
 @pytest.fixture(scope="module", params=CELLS)

@@ -1,15 +1,12 @@
 """The site in a real browser, from a folder and without a network: `nox -s browser`."""
 
-from pathlib import Path
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import executable
-from playwright.sync_api import sync_playwright
+from browser import SITE
 
 from rnn_scratch import registry
 
-SITE = Path(__file__).parent.parent / "build" / "site"
+pytest_plugins = ["browser"]  # for the fixtures
 SHOTS = SITE.parent / "screenshots"
 PAGES = (
     "index",
@@ -24,37 +21,6 @@ PAGES = (
 )
 LAST = registry.FRAMEWORKS[registry.OURS[-1]]  # on the last tab
 TABS = ".pieces:not([hidden]) [role=tab][aria-selected=true]"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable())
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page; at the end, there were no network requests and no messages on the console."""
-    messages, requests, contexts = [], [], []
-
-    def visit(name, width=1280, **more):
-        query = f"?framework={more.pop('framework')}" if "framework" in more else ""
-        context = browser.new_context(viewport={"width": width, "height": 900}, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto((SITE / f"{name}.html").as_uri() + query)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert messages == []
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
 
 def choose(page, what):

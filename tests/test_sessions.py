@@ -43,7 +43,7 @@ def finish(process):
         return Done(process.returncode, out, err)
 
 
-def test_a_second_session_is_refused_and_told_of_the_first(capsys):
+def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     process = training("runs/r")
     try:
         wait_for_epochs(process, "runs/r", 3)

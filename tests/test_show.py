@@ -483,20 +483,20 @@ def test_lines_of_several_texts_are_aligned():
 def test_lines_are_aligned():
     left = ["a = 1", "", "only here", "return f(x, 1)"]
     right = ["a = 1", "", "return f(x, 2)", "xyz"]
-    assert source_code.align(left, right) == [
+    assert alignment.align(left, right) == [
         ("a = 1", "a = 1"),
         ("", ""),
         ("only here", None),
         ("return f(x, 1)", "return f(x, 2)"),
         (None, "xyz"),
     ]
-    assert source_code.align([], ["x"]) == [(None, "x")]
+    assert alignment.align([], ["x"]) == [(None, "x")]
     for name in registry.OURS[1:]:
         texts = [
             source_code.join(source_code.find(each, "gradients")).splitlines()
             for each in ("numpy", name)
         ]
-        rows = source_code.align(*texts)
+        rows = alignment.align(*texts)
         assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
 
 

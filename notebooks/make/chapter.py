@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch import registry
-from rnn_scratch.cli import source_code
+from rnn_scratch.cli import alignment, source_code
 from rnn_scratch.contract import RNNScratchError
 
 from . import names, optimizations, records
@@ -214,7 +214,7 @@ def _mistake(backend: str, mistake: str) -> tuple[str, str]:
 
 
 def _difference(wrong: str, right: str) -> str:
-    rows = source_code.align(wrong.splitlines(), right.splitlines())
+    rows = alignment.align(wrong.splitlines(), right.splitlines())
     pairs = [(a, b) for a, b in rows if a != b]
     removed = [f"-{a}" for a, _ in pairs if a is not None]
     return "\n".join([*removed, *(f"+{b}" for _, b in pairs if b is not None)])

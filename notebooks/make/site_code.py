@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from rnn_scratch.cli import source_code
+from rnn_scratch.cli import alignment
 
 from .names import framework
 
@@ -39,17 +39,11 @@ class Output(NamedTuple):
 
 def rows(sources: Sequence[Sequence[str]]) -> list[list[int]]:
     """For each text the rows of its lines, from 0, where corresponding lines are aligned."""
-    # table[r][n] is the number of the line of text n on row r. Each text is aligned with those
-    # before it, where the first line of a row represents the row.
-    table: list[dict[int, int]] = [{0: line} for line in range(len(sources[0]))]
-    for number, source in enumerate(sources[1:], 1):
-        first_lines = [sources[min(row)][row[min(row)]] for row in table]
-        old, lines, merged = iter(table), iter(range(len(source))), []
-        for a, b in source_code.align(first_lines, list(source)):
-            row = {} if a is None else next(old)
-            merged.append(row if b is None else {**row, number: next(lines)})
-        table = merged
-    return [[r for r, row in enumerate(table) if n in row] for n in range(len(sources))]
+    table = alignment.align_all([list(source) for source in sources])
+    return [
+        [number for number, row in enumerate(table) if row[n] is not None]
+        for n in range(len(sources))
+    ]
 
 
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:

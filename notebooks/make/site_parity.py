@@ -82,7 +82,7 @@ Digests are equal only where every bit of every parameter is.
 ## How close it was
 
 Two values that are close together round to different multiples when the midpoint of two multiples
-lies between them, so exact mode could fail. Whether it was close can be told after every training.
+lies between them, so exact mode could fail. How close it came is known after every training.
 The NumPy backend's steps show how near one came to such a midpoint, among all parameters in all
 updates. The steps of all models, compared in several epochs from first to last, show by how much
 frameworks differ. `check --exact` ends with both figures and with their ratio, a safety factor. If

@@ -5,7 +5,6 @@ code for a framework can be read where the framework is not installed.
 """
 
 import ast
-import difflib
 import functools
 import importlib.util
 import sys
@@ -109,41 +108,6 @@ def imports(backend: str) -> str:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             others.append(ast.unparse(node))
     return "\n".join([*neighbours, *others])
-
-
-def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair the lines of two texts, equal and similar ones with each other; None has no partner."""
-    similarity = [[_similarity(a, b) for b in right] for a in left]
-    # best[i][j]: the greatest total similarity of pairs of left[i:] and right[j:].
-    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
-    for i in reversed(range(len(left))):
-        for j in reversed(range(len(right))):
-            paired = similarity[i][j] + best[i + 1][j + 1] if similarity[i][j] else 0
-            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
-    rows: list[tuple[str | None, str | None]] = []
-    i = j = 0
-    while i < len(left) and j < len(right):
-        if similarity[i][j] and best[i][j] == similarity[i][j] + best[i + 1][j + 1]:
-            rows.append((left[i], right[j]))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            rows.append((left[i], None))
-            i += 1
-        else:
-            rows.append((None, right[j]))
-            j += 1
-    return [*rows, *((a, None) for a in left[i:]), *((None, b) for b in right[j:])]
-
-
-def _similarity(a: str, b: str) -> float:
-    # 1 for equal lines; 0 for lines that have too little in common to be paired.
-    if a == b:
-        return 1.0 if a.strip() else 0.1  # an empty line says little about what belongs together
-    matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)
-    if matcher.real_quick_ratio() < 0.4 or matcher.quick_ratio() < 0.4:
-        return 0.0
-    ratio = matcher.ratio()
-    return ratio if ratio >= 0.4 else 0.0
 
 
 def _locate(module: str) -> Path | None:

@@ -18,7 +18,7 @@ import numpy as np
 from ..contract import RNNScratchError
 from ..registry import check_threads
 from ..settings import SEED, option_of, shown
-from .sessions import Run
+from .run import Run
 from .training import Report
 
 LONGEST = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted

@@ -14,57 +14,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..contract import Arrays, RNNScratchError
+from ..contract import RNNScratchError
 from ..settings import Settings, differences, make
 from ..system import files, host, locks, signals
 from ..text import corpus, dataset
-from . import card, checkpoint, curve, notebook, training
+from . import checkpoint, curve, training
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .folder import Epoch
+from .run import Run
 from .setup import Place, Setup, set_up
 from .training import Diverged, Report
 
 SHARE = 0.01  # of the time, for writing checkpoints
 LONGEST = 300.0  # seconds between two checkpoints, however long it takes to write one
-
-
-class Run(NamedTuple):
-    """A finished run: its folder and its results."""
-
-    folder: Path
-    history: list[Epoch]
-    record: dict[str, Any]
-    vocab: list[str]
-    arrays: Arrays
-
-    @property
-    def perplexity(self) -> float | None:
-        """Perplexity of the last epoch on the text it trained on."""
-        return self.history[-1].perplexity
-
-    def __repr__(self) -> str:
-        """One line, without the parameters and the history."""
-        return f"<Run {self.folder}: {card.summary(self.history)}>"
-
-    def _repr_html_(self) -> str:
-        # What a notebook shows of it.
-        session = self.record["sessions"][-1]
-        return card.card(
-            card.title(self.record["settings"], session),
-            [card.summary(self.history)],
-            session["predictions"],
-            self.folder,
-            self.history,
-            self.history[-1].epoch,
-        )
-
-    def _ipython_display_(self) -> None:
-        # Not a second time below the training. The error lets IPython go on to the other forms.
-        if not notebook.is_shown(self.folder):
-            raise NotImplementedError
 
 
 def train(

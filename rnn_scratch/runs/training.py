@@ -71,7 +71,7 @@ class Report:
         """Training has ended, for whatever reason; an error that ended it is being handled."""
 
     def finish(self, run: Any) -> None:
-        """The run is complete: a `sessions.Run`. Called after `stop`, if there was no error."""
+        """The run is complete: a `run.Run`. Called after `stop`, if there was no error."""
 
 
 class Trained(NamedTuple):

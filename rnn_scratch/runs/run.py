@@ -1,0 +1,44 @@
+"""A finished run, as Python's `train` and `resume` return it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..contract import Arrays
+from . import card, notebook
+from .folder import Epoch
+
+
+class Run(NamedTuple):
+    """A finished run: its folder and its results."""
+
+    folder: Path
+    history: list[Epoch]
+    record: dict[str, Any]
+    vocab: list[str]
+    arrays: Arrays
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity of the last epoch on the text it trained on."""
+        return self.history[-1].perplexity
+
+    def __repr__(self) -> str:
+        """One line, without the parameters and the history."""
+        return f"<Run {self.folder}: {card.summary(self.history)}>"
+
+    def _repr_html_(self) -> str:
+        # What a notebook shows of it.
+        session = self.record["sessions"][-1]
+        return card.card(
+            card.title(self.record["settings"], session),
+            [card.summary(self.history)],
+            session["predictions"],
+            self.folder,
+            self.history,
+            self.history[-1].epoch,
+        )
+
+    def _ipython_display_(self) -> None:
+        # Not a second time below the training. The error lets IPython go on to the other forms.
+        if not notebook.is_shown(self.folder):
+            raise NotImplementedError
