@@ -17,8 +17,7 @@ def params(arrays, options):
 
     With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
     """
-    where = {"device": options.device}
-    return {name: tensor(values.astype(options.dtype), **where) for name, values in arrays.items()}
+    return {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
 
 
 def state(batch_size, options):

@@ -140,7 +140,7 @@ SABOTAGES = [
                   "torch.as_tensor(a, **where).requires_grad_()"),
         "tensorflow": ("values.astype(options.dtype)",
                        "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
-        "jax": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
+        "jax": ("a.astype(options.dtype)", "a.astype(options.dtype, copy=False)"),
     }),
     Sabotage("forward with the parameters that training started at", "train_minibatch",
              "logits afterwards", {
