@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import here, there
+from helpers import CLONE, here, there
 
 from rnn_scratch import contract, registry
 from rnn_scratch.cli import alignment, source_code
@@ -275,7 +275,8 @@ def test_all_is_every_function_of_scratch_in_the_order_of_the_contract(capsys):
 
 
 @pytest.mark.parametrize(("width", "beside"), [(60, 1), (118, 1), (120, 2), (200, 3), (400, 5)])
-def test_as_many_columns_as_fit(capsys, terminal, width, beside):
+def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, beside):
+    monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
     terminal(width)
     out = plain(here(capsys, "show", "step").out)
     heads = [line for line in out.splitlines() if "scratch.py:" in line]

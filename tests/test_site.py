@@ -2,6 +2,7 @@
 
 import html
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def pages():
         return site.pages(registry.OURS, plain)
     finally:
         os.chdir(before)
+
+
+def test_what_the_reference_describes_exists(pages):
+    names = re.findall(r"^::: (\S+)$", pages["reference.md"].decode(), re.MULTILINE)
+    assert len(names) > 10
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 def code_of(page):
