@@ -25,14 +25,14 @@ def loss_by_hand(vocab, sampling, carry):
     """Mean loss of the first epoch of a model that doesn't learn."""
     p = initial(len(vocab), 8, 1.0, 0)
     tokens = vocabulary.encode(vocabulary.normalize(TEXT, "chapter"), vocab)
-    losses, H = [], None
+    losses, h = [], None
     settings = Settings(batch_size=3, num_steps=5, sampling=sampling)
     for X, Y in minibatches.of_epoch(tokens, settings, 1):
-        if H is None or not carry:
-            H = np.zeros((3, 8))
+        if h is None or not carry:
+            h = np.zeros((3, 8))
         for x, y in zip(X.T, Y.T):
-            H = np.tanh(p["W_xh"][x] + H @ p["W_hh"] + p["b_h"])
-            logits = H @ p["W_hq"] + p["b_q"]
+            h = np.tanh(p["W_xh"][x] + h @ p["W_hh"] + p["b_h"])
+            logits = h @ p["W_hq"] + p["b_q"]
             losses += list(np.log(np.exp(logits).sum(1)) - logits[np.arange(3), y])
     return np.mean(losses)
 

@@ -174,11 +174,11 @@ def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, dev
     (tmp_path / "t.txt").write_text(text)
     result = rnn_scratch.evaluate(run, text="t.txt", device=device)
 
-    p, H, loss = run.arrays, np.zeros(SETTINGS["num_hiddens"]), 0.0
+    p, h, loss = run.arrays, np.zeros(SETTINGS["num_hiddens"]), 0.0
     tokens = vocabulary.encode(text, run.vocab)
     for now, following in itertools.pairwise(tokens):
-        H = np.tanh(p["W_xh"][now] + H @ p["W_hh"] + p["b_h"])
-        logits = H @ p["W_hq"] + p["b_q"]
+        h = np.tanh(p["W_xh"][now] + h @ p["W_hh"] + p["b_h"])
+        logits = h @ p["W_hq"] + p["b_q"]
         loss += np.log(np.exp(logits).sum()) - logits[following]
     assert result.tokens == len(text) - 1
     assert result.perplexity == pytest.approx(np.exp(loss / result.tokens), rel=1e-9)

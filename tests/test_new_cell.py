@@ -12,22 +12,22 @@ CELL = '''
 
 def mgu(x, state, params, options):
     """A minimal gated unit."""
-    (H,) = state
-    f = gate(x, H, "f", params)
-    new = activation(x @ params["W_xh"] + (f * H) @ params["W_hh"] + params["b_h"], options)
-    return ((1 - f) * H + f * new,)
+    (h,) = state
+    f = gate(x, h, "f", params)
+    new = activation(x @ params["W_xh"] + (f * h) @ params["W_hh"] + params["b_h"], options)
+    return ((1 - f) * h + f * new,)
 '''
 BACKWARD = '''
 
 def mgu_back(d_after, after, x, before, params, options):
     """Its backward pass."""
-    (d_H,), (H,) = d_after, before
-    f = gate(x, H, "f", params)
-    new = activation(x @ params["W_xh"] + (f * H) @ params["W_hh"] + params["b_h"], options)
-    d_x_h, d_fH, grads_h = linear_back(d_H * f * slope(new, options), x, f * H, "h", params)
-    d_f = (d_H * (new - H) + d_fH * H) * f * (1 - f)
-    d_x_f, d_H_f, grads_f = linear_back(d_f, x, H, "f", params)
-    return d_x_h + d_x_f, (d_H * (1 - f) + d_fH * f + d_H_f,), grads_h | grads_f
+    (d_h,), (h,) = d_after, before
+    f = gate(x, h, "f", params)
+    new = activation(x @ params["W_xh"] + (f * h) @ params["W_hh"] + params["b_h"], options)
+    d_x_h, d_fh, grads_h = linear_back(d_h * f * slope(new, options), x, f * h, "h", params)
+    d_f = (d_h * (new - h) + d_fh * h) * f * (1 - f)
+    d_x_f, d_h_f, grads_f = linear_back(d_f, x, h, "f", params)
+    return d_x_h + d_x_f, (d_h * (1 - f) + d_fh * f + d_h_f,), grads_h | grads_f
 '''
 TABLE, TABLE_BACK = "\n\nCELLS = {", "\nCELLS_BACK = {"
 SMALL = options(

@@ -177,7 +177,7 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
     assert before.returncode == 0, before.stderr
     file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
     text = file.read_text(encoding="utf-8")
-    changed = text.replace("(H,) = state\n", "(H,) = state  # changed\n", 1)
+    changed = text.replace("(h,) = state\n", "(h,) = state  # changed\n", 1)
     assert changed != text
     file.write_text(changed, encoding="utf-8")
     output = python("rnn_scratch.cli", "show", "step", "--backends", "torch,numpy").stdout
@@ -346,7 +346,7 @@ def test_a_diff_of_an_optimization_has_what_it_replaces():
         "torch", "Weights by columns", ["rnn", "params"]
     ).split("\n\n")
     assert "requires_grad=True" in first
-    assert '-H = activation(x @ params["W_xh"]' in second
+    assert '-h = activation(x @ params["W_xh"]' in second
     # What the framework does without code of ours.
     diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"])
     assert all(line.startswith("+") for line in diff.split("\n"))

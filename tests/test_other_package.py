@@ -67,7 +67,7 @@ def test_it_is_checked_and_has_only_the_variants_that_it_has(toy):
 
 
 def test_a_mistake_in_it_is_named(install, one_file):
-    broken = one_file.replace('H @ params["W_hh"] +', 'H @ params["W_hh"].T +')
+    broken = one_file.replace('h @ params["W_hh"] +', 'h @ params["W_hh"].T +')
     assert broken != one_file
     done = there("check", "toy", "--model", "scratch", env=install("toy", broken))
     assert done.code == 1

@@ -300,7 +300,7 @@ def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(cap
     short = next(n for n, (left, _) in enumerate(halves) if left.endswith("torch.relu(z)"))
     assert halves[short - 1][0].startswith("    return torch.tanh(z)")
     assert halves[short][0].startswith(" " * 12)
-    for word in ("def activation(", '"""Hyperbolic', "def rnn(", "(H,) = state", "return (H,)"):
+    for word in ("def activation(", '"""Hyperbolic', "def rnn(", "(h,) = state", "return (h,)"):
         (row,) = [half for half in halves if word in half[0]]
         assert row[0] == row[1]
     assert len([half for half in halves if half == ("", "")]) == 1, "one between two functions"

@@ -132,7 +132,7 @@ def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
     before = render(tmp_path)
     file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("(H,) = state\n", "(H,) = state  # changed\n", 1))
+    file.write_text(text.replace("(h,) = state\n", "(h,) = state  # changed\n", 1))
     after = render(tmp_path)
     assert "# changed" not in before
     # The cell, a bug that is made from it, and its lines in the diffs of optimizations.

@@ -74,7 +74,7 @@ def build(arrays, options):
             inputs = layers.embedding(tokens.T)  # (T, B, N)
         else:
             inputs = jax.nn.one_hot(tokens.T, V, dtype=options.dtype)
-        before = state[::-1] if len(state) > 1 else state[0]  # the LSTM's C comes first here
+        before = state[::-1] if len(state) > 1 else state[0]  # the LSTM's c comes first here
         after, outputs = layers.recurrent(inputs, initial_carry=before)  # (T, B, H)
         state = after[::-1] if len(state) > 1 else (after,)
         return layers.output(outputs.reshape(-1, H)), state

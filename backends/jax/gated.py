@@ -20,25 +20,25 @@ def slope(h, options):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def gru(inputs, H, W_h, options):
+def gru(inputs, h_0, W_h, options):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
-    result, _ = gru_forward(inputs, H, W_h, options)
+    result, _ = gru_forward(inputs, h_0, W_h, options)
     return result
 
 
-def gru_forward(inputs, H, W_h, options):
+def gru_forward(inputs, h_0, W_h, options):
     """Compute the gates z, r, and h for the new values, and the hidden states."""
-    W_zr, W_new = jnp.split(W_h, [2 * H.shape[1]], 1)
+    W_zr, W_new = jnp.split(W_h, [2 * h_0.shape[1]], 1)
 
     def step(h, x):
-        x_zr, x_new = jnp.split(x, [2 * H.shape[1]], 1)
+        x_zr, x_new = jnp.split(x, [2 * h_0.shape[1]], 1)
         z, r = jnp.split(jax.nn.sigmoid(x_zr + h @ W_zr), 2, 1)  # (B, H)
         reset = r * h
         new = activation(x_new + reset @ W_new, options)
         after = z * h + (1 - z) * new
         return after, (after, h, z, r, new, reset)
 
-    _, (hiddens, *saved) = jax.lax.scan(step, H, inputs)  # (T, B, H)
+    _, (hiddens, *saved) = jax.lax.scan(step, h_0, inputs)  # (T, B, H)
     return (hiddens,), (saved, W_h)
 
 
@@ -55,43 +55,43 @@ def gru_back(options, saved, d_result):
         (1 - z) * slope(new, options),
     )
 
-    def step(d_H, factors):
+    def step(d_h, factors):
         d, z, r, to_z, to_r, to_new = factors
-        d_H = d_H + d
-        d_new = d_H * to_new
+        d_h = d_h + d
+        d_new = d_h * to_new
         d_reset = d_new @ W_T_new
-        d_zr = jnp.concatenate((d_H * to_z, d_reset * to_r), 1)
-        d_H = d_H * z + d_reset * r + d_zr @ W_T_zr
-        return d_H, jnp.concatenate((d_zr, d_new), 1)
+        d_zr = jnp.concatenate((d_h * to_z, d_reset * to_r), 1)
+        d_h = d_h * z + d_reset * r + d_zr @ W_T_zr
+        return d_h, jnp.concatenate((d_zr, d_new), 1)
 
-    d_H, dz = backwards(step, jnp.zeros_like(z[0]), factors)  # (B, H), (T, B, 3H)
+    d_h, dz = backwards(step, jnp.zeros_like(z[0]), factors)  # (B, H), (T, B, 3H)
     d_zr, d_new = jnp.split(dz, [2 * z.shape[2]], 2)
     products = flatten(before).T @ flatten(d_zr), flatten(resets).T @ flatten(d_new)
-    return dz, d_H, jnp.concatenate(products, 1)
+    return dz, d_h, jnp.concatenate(products, 1)
 
 
 gru.defvjp(gru_forward, gru_back)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def gru_after(inputs, H, W_h, options):
+def gru_after(inputs, h_0, W_h, options):
     """The same for the reset gate after the product."""
-    result, _ = gru_after_forward(inputs, H, W_h, options)
+    result, _ = gru_after_forward(inputs, h_0, W_h, options)
     return result
 
 
-def gru_after_forward(inputs, H, W_h, options):
+def gru_after_forward(inputs, h_0, W_h, options):
     """Compute the gates z, r, and h for the new values, and the hidden states."""
 
     def step(h, x):
-        x_zr, x_new = jnp.split(x, [2 * H.shape[1]], 1)
-        zr, product = jnp.split(h @ W_h, [2 * H.shape[1]], 1)
+        x_zr, x_new = jnp.split(x, [2 * h_0.shape[1]], 1)
+        zr, product = jnp.split(h @ W_h, [2 * h_0.shape[1]], 1)
         z, r = jnp.split(jax.nn.sigmoid(x_zr + zr), 2, 1)  # (B, H)
         new = activation(x_new + r * product, options)
         after = z * h + (1 - z) * new
         return after, (after, h, z, r, new, product)
 
-    _, (hiddens, *saved) = jax.lax.scan(step, H, inputs)  # (T, B, H)
+    _, (hiddens, *saved) = jax.lax.scan(step, h_0, inputs)  # (T, B, H)
     return (hiddens,), (saved, W_h)
 
 
@@ -108,29 +108,29 @@ def gru_after_back(options, saved, d_result):
         to_new,
     )
 
-    def step(d_H, factors):
+    def step(d_h, factors):
         d, z, r, to_z, to_r, to_new = factors
-        d_H = d_H + d
-        d_z, d_r, d_new = d_H * to_z, d_H * to_r, d_H * to_new
+        d_h = d_h + d
+        d_z, d_r, d_new = d_h * to_z, d_h * to_r, d_h * to_new
         dz = jnp.concatenate((d_z, d_r, d_new * r), 1)
-        return d_H * z + dz @ W_T, (dz, d_new)
+        return d_h * z + dz @ W_T, (dz, d_new)
 
-    d_H, (dz, d_new) = backwards(step, jnp.zeros_like(z[0]), factors)
+    d_h, (dz, d_new) = backwards(step, jnp.zeros_like(z[0]), factors)
     d_inputs = jnp.concatenate((dz[:, :, : 2 * z.shape[2]], d_new), 2)  # (T, B, 3H)
-    return d_inputs, d_H, flatten(before).T @ flatten(dz)
+    return d_inputs, d_h, flatten(before).T @ flatten(dz)
 
 
 gru_after.defvjp(gru_after_forward, gru_after_back)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def lstm(inputs, H, C, W_h, options):
-    """Inputs (T, B, 4H), H and C (B, H) to all hidden states (T, B, H), and the last C."""
-    result, _ = lstm_forward(inputs, H, C, W_h, options)
+def lstm(inputs, h_0, c_0, W_h, options):
+    """Inputs (T, B, 4H), h_0 and c_0 (B, H) to all h (T, B, H), and the last c."""
+    result, _ = lstm_forward(inputs, h_0, c_0, W_h, options)
     return result
 
 
-def lstm_forward(inputs, H, C, W_h, options):
+def lstm_forward(inputs, h_0, c_0, W_h, options):
     """Compute the gates i, f, o, and c for the new values, and both states."""
 
     def step(state, x):
@@ -142,7 +142,7 @@ def lstm_forward(inputs, H, C, W_h, options):
         output = activation(after, options)
         return (o * output, after), (o * output, h, c, i, f, o, new, output)
 
-    (_, last), (hiddens, *saved) = jax.lax.scan(step, (H, C), inputs)  # (T, B, H)
+    (_, last), (hiddens, *saved) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
     return (hiddens, last), (saved, W_h)
 
 
@@ -151,7 +151,7 @@ def lstm_back(options, saved, d_result):
     # Hand-written backward pass of gates: JAX would go back through every operation of the gates,
     # and compute a product for W_h, at every time step.
     # Gain (lstm): 1.32 with 64 hidden units, 2.34 with 512.
-    (d_hiddens, d_C), ((before, cells, i, f, o, new, outputs), W_h) = d_result, saved
+    (d_hiddens, d_c), ((before, cells, i, f, o, new, outputs), W_h) = d_result, saved
     # Coefficients at once: they depend on the forward pass only, and a few operations for all time
     # steps take less time than many small ones.
     # Gain (lstm): 1.01 with 64 hidden units, 1.01 with 512.
@@ -167,15 +167,15 @@ def lstm_back(options, saved, d_result):
     W_T = W_h.T
 
     def step(d_state, factors):
-        d_H, d_C = d_state
-        d, f, to_i, to_f, to_o, to_new, to_C = factors
-        d_H = d_H + d
-        d_C = d_C + d_H * to_C
-        dz = jnp.concatenate((d_C * to_i, d_C * to_f, d_H * to_o, d_C * to_new), 1)
-        return (dz @ W_T, d_C * f), dz
+        d_h, d_c = d_state
+        d, f, to_i, to_f, to_o, to_new, to_c = factors
+        d_h = d_h + d
+        d_c = d_c + d_h * to_c
+        dz = jnp.concatenate((d_c * to_i, d_c * to_f, d_h * to_o, d_c * to_new), 1)
+        return (dz @ W_T, d_c * f), dz
 
-    (d_H, d_C), dz = backwards(step, (jnp.zeros_like(f[0]), d_C), factors)
-    return dz, d_H, d_C, flatten(before).T @ flatten(dz)  # (T, B, 4H), (B, H), (B, H), (H, 4H)
+    (d_h, d_c), dz = backwards(step, (jnp.zeros_like(f[0]), d_c), factors)
+    return dz, d_h, d_c, flatten(before).T @ flatten(dz)  # (T, B, 4H), (B, H), (B, H), (H, 4H)
 
 
 lstm.defvjp(lstm_forward, lstm_back)

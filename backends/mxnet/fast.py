@@ -57,22 +57,22 @@ def rows(tokens, params):
 
 
 @graph
-def recurrence(inputs, H, W_T, options):
+def recurrence(inputs, h_0, W_T, options):
     """The loop over time of `rnn`: inputs (T*B, H) to hidden states ((T+1)*B, H), and the last.
 
-    The first hidden state is H, the one before the first token.
+    The first hidden state is h_0, the one before the first token.
     """
-    hiddens = [H]
-    for x in split(inputs, len(H)):
+    hiddens = [h_0]
+    for x in split(inputs, len(h_0)):
         hiddens.append(activation(x + product(hiddens[-1], W_T), options))  # (B, H)
     return np.concatenate(hiddens), hiddens[-1]
 
 
 @graph
-def recurrence_back(d_hiddens, before, after, H, W_T, options):
+def recurrence_back(d_hiddens, before, after, h_0, W_T, options):
     """Its backward pass: the gradients before the activation, dz (T*B, H), and of W_T (H, H)."""
     W_h = transpose(W_T)
-    ds, slopes = split(d_hiddens, len(H)), split(slope(after, options), len(H))
+    ds, slopes = split(d_hiddens, len(h_0)), split(slope(after, options), len(h_0))
     dz = [ds[-1] * slopes[-1]]
     for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
         dz.append((d + product(dz[-1], W_h)) * s)  # (B, H)

@@ -16,11 +16,11 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def gru(inputs, H, W_h, options):
+def gru(inputs, h_0, W_h, options):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
-    size, gates = H.shape[1], np.empty_like(inputs)  # z, r, and h for the new values
-    hiddens, resets = (np.empty((len(inputs), *H.shape), H.dtype) for _ in range(2))
-    h = H
+    size, gates = h_0.shape[1], np.empty_like(inputs)  # z, r, and h for the new values
+    hiddens, resets = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(2))
+    h = h_0
     for t, x in enumerate(inputs):
         zr = sigmoid(x[:, : 2 * size] + h @ W_h[:, : 2 * size])  # (B, 2H)
         z, r = np.split(zr, 2, 1)  # (B, H)
@@ -28,13 +28,13 @@ def gru(inputs, H, W_h, options):
         new = activation(x[:, 2 * size :] + resets[t] @ W_h[:, 2 * size :], options)
         gates[t] = np.concatenate((zr, new), 1)
         h = hiddens[t] = z * h + (1 - z) * new
-    return (hiddens,), (gates, hiddens, resets, H)
+    return (hiddens,), (gates, hiddens, resets, h_0)
 
 
 def gru_back(d_hiddens, saved, W_h, options):
     """Its backward pass: the gradients of the inputs (T, B, 3H) and of W_h (H, 3H)."""
-    gates, hiddens, resets, H = saved
-    size, before = H.shape[1], np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    gates, hiddens, resets, h_0 = saved
+    size, before = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, new = np.split(gates, 3, 2)  # (T, B, H)
     dz = np.concatenate(
         (
@@ -44,15 +44,15 @@ def gru_back(d_hiddens, saved, W_h, options):
         ),
         2,
     )
-    d_H = np.zeros_like(H)
+    d_h = np.zeros_like(h_0)
     for t in reversed(range(len(dz))):
-        d_H = d_H + d_hiddens[t]
+        d_h = d_h + d_hiddens[t]
         d_z, d_r, d_new = np.split(dz[t], 3, 1)  # views: they are changed in place
-        d_new *= d_H
+        d_new *= d_h
         d_reset = d_new @ W_h[:, 2 * size :].T
-        d_z *= d_H
+        d_z *= d_h
         d_r *= d_reset
-        d_H = d_H * z[t] + d_reset * r[t] + dz[t, :, : 2 * size] @ W_h[:, : 2 * size].T
+        d_h = d_h * z[t] + d_reset * r[t] + dz[t, :, : 2 * size] @ W_h[:, : 2 * size].T
     products = (
         rows_of(before).T @ rows_of(dz[:, :, : 2 * size]),
         rows_of(resets).T @ rows_of(dz[:, :, 2 * size :]),
@@ -60,10 +60,10 @@ def gru_back(d_hiddens, saved, W_h, options):
     return dz, np.concatenate(products, 1)
 
 
-def gru_after(inputs, H, W_h, options):
+def gru_after(inputs, h_0, W_h, options):
     """The same for the reset gate after the product."""
-    size, gates, products = H.shape[1], np.empty_like(inputs), np.empty_like(inputs)
-    hiddens, h = np.empty((len(inputs), *H.shape), H.dtype), H
+    size, gates, products = h_0.shape[1], np.empty_like(inputs), np.empty_like(inputs)
+    hiddens, h = np.empty((len(inputs), *h_0.shape), h_0.dtype), h_0
     for t, x in enumerate(inputs):
         product = np.matmul(h, W_h, out=products[t])  # (B, 3H)
         zr = sigmoid(x[:, : 2 * size] + product[:, : 2 * size])  # (B, 2H)
@@ -71,13 +71,13 @@ def gru_after(inputs, H, W_h, options):
         new = activation(x[:, 2 * size :] + r * product[:, 2 * size :], options)
         gates[t] = np.concatenate((zr, new), 1)
         h = hiddens[t] = z * h + (1 - z) * new
-    return (hiddens,), (gates, hiddens, products, H)
+    return (hiddens,), (gates, hiddens, products, h_0)
 
 
 def gru_after_back(d_hiddens, saved, W_h, options):
     """Its backward pass, likewise."""
-    gates, hiddens, products, H = saved
-    size, before = H.shape[1], np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    gates, hiddens, products, h_0 = saved
+    size, before = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, new = np.split(gates, 3, 2)  # (T, B, H)
     d_new = (1 - z) * slope(new, options)
     dz = np.stack(
@@ -88,22 +88,22 @@ def gru_after_back(d_hiddens, saved, W_h, options):
         ),
         2,
     )  # (T, B, 3, H)
-    d_H = np.zeros_like(H)
+    d_h = np.zeros_like(h_0)
     for t in reversed(range(len(dz))):
-        d_H = d_H + d_hiddens[t]
-        d_new[t] *= d_H
-        dz[t] *= d_H[:, None]
-        d_H = d_H * z[t] + dz[t].reshape(len(H), -1) @ W_h.T
+        d_h = d_h + d_hiddens[t]
+        d_new[t] *= d_h
+        dz[t] *= d_h[:, None]
+        d_h = d_h * z[t] + dz[t].reshape(len(h_0), -1) @ W_h.T
     dz = dz.reshape(gates.shape)
     d_W_h = rows_of(before).T @ rows_of(dz)
     return np.concatenate((dz[:, :, : 2 * size], d_new), 2), d_W_h
 
 
-def lstm(inputs, H, C, W_h, options):
-    """Inputs (T, B, 4H), H and C (B, H) to all H (T, B, H) and the last C; and what to save."""
-    size, gates = H.shape[1], np.empty_like(inputs)  # i, f, o, and c for the new values
-    hiddens, cells, outputs = (np.empty((len(inputs), *H.shape), H.dtype) for _ in range(3))
-    h, c = H, C
+def lstm(inputs, h_0, c_0, W_h, options):
+    """Inputs (T, B, 4H), h_0 and c_0 (B, H) to all h (T, B, H) and the last c; and what to save."""
+    size, gates = h_0.shape[1], np.empty_like(inputs)  # i, f, o, and c for the new values
+    hiddens, cells, outputs = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(3))
+    h, c = h_0, c_0
     for t, x in enumerate(inputs):
         z = x + h @ W_h  # (B, 4H)
         gates[t, :, : 3 * size] = sigmoid(z[:, : 3 * size])
@@ -112,13 +112,13 @@ def lstm(inputs, H, C, W_h, options):
         c = cells[t] = f * c + i * new
         outputs[t] = activation(c, options)
         h = hiddens[t] = o * outputs[t]
-    return (hiddens, c), (gates, hiddens, cells, outputs, H, C)
+    return (hiddens, c), (gates, hiddens, cells, outputs, h_0, c_0)
 
 
 def lstm_back(d_hiddens, saved, W_h, options):
     """Its backward pass: the gradients of the inputs (T, B, 4H) and of W_h (H, 4H)."""
-    gates, hiddens, cells, outputs, H, C = saved
-    before = np.concatenate((H[None], hiddens[:-1]))  # (T, B, H)
+    gates, hiddens, cells, outputs, h_0, c_0 = saved
+    before = np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     i, f, o, new = np.split(gates, 4, 2)  # (T, B, H)
     # Coefficients at once: they depend on the forward pass only, and a few operations for all time
     # steps take less time than many small ones.
@@ -126,22 +126,22 @@ def lstm_back(d_hiddens, saved, W_h, options):
     dz = np.stack(
         (
             new * i * (1 - i),
-            np.concatenate((C[None], cells[:-1])) * f * (1 - f),
+            np.concatenate((c_0[None], cells[:-1])) * f * (1 - f),
             outputs * o * (1 - o),
             i * slope(new, options),
         ),
         2,
     )  # (T, B, 4, H)
-    to_C = o * slope(outputs, options)
-    d_H, d_C = np.zeros_like(H), np.zeros_like(C)
+    to_c = o * slope(outputs, options)
+    d_h, d_c = np.zeros_like(h_0), np.zeros_like(c_0)
     for t in reversed(range(len(dz))):
-        d_H = d_H + d_hiddens[t]
-        d_C = d_C + d_H * to_C[t]
-        dz[t, :, :2] *= d_C[:, None]
-        dz[t, :, 2] *= d_H
-        dz[t, :, 3] *= d_C
-        d_C = d_C * f[t]
-        d_H = dz[t].reshape(len(H), -1) @ W_h.T
+        d_h = d_h + d_hiddens[t]
+        d_c = d_c + d_h * to_c[t]
+        dz[t, :, :2] *= d_c[:, None]
+        dz[t, :, 2] *= d_h
+        dz[t, :, 3] *= d_c
+        d_c = d_c * f[t]
+        d_h = dz[t].reshape(len(h_0), -1) @ W_h.T
     dz = dz.reshape(gates.shape)
     return dz, rows_of(before).T @ rows_of(dz)
 

@@ -43,97 +43,97 @@ def slope(h, options):
     return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
 
 
-def linear_back(dz, x, H, name, params):
-    """Backward pass of z = x W_xg + H W_hg + b_g for gate g: gradients of x, H and these."""
-    grads = {f"W_x{name}": x.T @ dz, f"W_h{name}": H.T @ dz, f"b_{name}": dz.sum(0)}
+def linear_back(dz, x, h, name, params):
+    """Backward pass of z = x W_xg + h W_hg + b_g for gate g: gradients of x, h and these."""
+    grads = {f"W_x{name}": x.T @ dz, f"W_h{name}": h.T @ dz, f"b_{name}": dz.sum(0)}
     return dz @ params[f"W_x{name}"].T, dz @ params[f"W_h{name}"].T, grads
 
 
 def rnn(x, state, params, options):
     """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
-    (H,) = state
-    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return (H,)
+    (h,) = state
+    h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (h,)
 
 
 def rnn_back(d_after, after, x, before, params, options):
     """Its backward pass: gradients of x, of the state before, and of the cell's parameters."""
-    (d_H,), (H,), (H_before,) = d_after, after, before
-    d_x, d_H, grads = linear_back(d_H * slope(H, options), x, H_before, "h", params)
-    return d_x, (d_H,), grads
+    (d_h,), (h,), (h_before,) = d_after, after, before
+    d_x, d_h, grads = linear_back(d_h * slope(h, options), x, h_before, "h", params)
+    return d_x, (d_h,), grads
 
 
-def gate(x, H, name, params):
-    """A gate, between 0 and 1: x (B, V), or (B, N), and H (B, H) to (B, H)."""
-    z = x @ params[f"W_x{name}"] + H @ params[f"W_h{name}"] + params[f"b_{name}"]
+def gate(x, h, name, params):
+    """A gate, between 0 and 1: x (B, V), or (B, N), and h (B, H) to (B, H)."""
+    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return 1 / (1 + np.exp(-z))
 
 
 def gru(x, state, params, options):
     """The gated recurrent unit; its reset gate acts before the product."""
-    (H,) = state
-    z, r = (gate(x, H, name, params) for name in "zr")  # update and reset gate, (B, H)
-    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
-    return (z * H + (1 - z) * new,)
+    (h,) = state
+    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate, (B, H)
+    new = activation(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"], options)
+    return (z * h + (1 - z) * new,)
 
 
 def gru_back(d_after, after, x, before, params, options):
     """Its backward pass, with the gates computed once more."""
-    (d_H,), (H,) = d_after, before
-    z, r = (gate(x, H, name, params) for name in "zr")
-    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
-    d_new, d_z = d_H * (1 - z) * slope(new, options), d_H * (H - new) * z * (1 - z)
-    d_x_h, d_rH, grads_h = linear_back(d_new, x, r * H, "h", params)
-    d_x_z, d_H_z, grads_z = linear_back(d_z, x, H, "z", params)
-    d_x_r, d_H_r, grads_r = linear_back(d_rH * H * r * (1 - r), x, H, "r", params)
-    d_H = d_H * z + d_rH * r + d_H_z + d_H_r
-    return d_x_h + d_x_z + d_x_r, (d_H,), grads_h | grads_z | grads_r
+    (d_h,), (h,) = d_after, before
+    z, r = (gate(x, h, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"], options)
+    d_new, d_z = d_h * (1 - z) * slope(new, options), d_h * (h - new) * z * (1 - z)
+    d_x_h, d_rh, grads_h = linear_back(d_new, x, r * h, "h", params)
+    d_x_z, d_h_z, grads_z = linear_back(d_z, x, h, "z", params)
+    d_x_r, d_h_r, grads_r = linear_back(d_rh * h * r * (1 - r), x, h, "r", params)
+    d_h = d_h * z + d_rh * r + d_h_z + d_h_r
+    return d_x_h + d_x_z + d_x_r, (d_h,), grads_h | grads_z | grads_r
 
 
 def gru_after(x, state, params, options):
     """The same, but its reset gate acts after the product, as in most layers."""
-    (H,) = state
-    z, r = (gate(x, H, name, params) for name in "zr")
-    new = activation(x @ params["W_xh"] + r * (H @ params["W_hh"]) + params["b_h"], options)
-    return (z * H + (1 - z) * new,)
+    (h,) = state
+    z, r = (gate(x, h, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"], options)
+    return (z * h + (1 - z) * new,)
 
 
 def gru_after_back(d_after, after, x, before, params, options):
     """Its backward pass, likewise."""
-    (d_H,), (H,) = d_after, before
-    z, r = (gate(x, H, name, params) for name in "zr")
-    product = H @ params["W_hh"]
+    (d_h,), (h,) = d_after, before
+    z, r = (gate(x, h, name, params) for name in "zr")
+    product = h @ params["W_hh"]
     new = activation(x @ params["W_xh"] + r * product + params["b_h"], options)
-    d_new, d_z = d_H * (1 - z) * slope(new, options), d_H * (H - new) * z * (1 - z)
-    d_x_h, _, grads_h = linear_back(d_new, x, H, "h", params)
-    d_x_z, d_H_z, grads_z = linear_back(d_z, x, H, "z", params)
-    d_x_r, d_H_r, grads_r = linear_back(d_new * product * r * (1 - r), x, H, "r", params)
-    grads_h["W_hh"] = H.T @ (d_new * r)
-    d_H = d_H * z + (d_new * r) @ params["W_hh"].T + d_H_z + d_H_r
-    return d_x_h + d_x_z + d_x_r, (d_H,), grads_h | grads_z | grads_r
+    d_new, d_z = d_h * (1 - z) * slope(new, options), d_h * (h - new) * z * (1 - z)
+    d_x_h, _, grads_h = linear_back(d_new, x, h, "h", params)
+    d_x_z, d_h_z, grads_z = linear_back(d_z, x, h, "z", params)
+    d_x_r, d_h_r, grads_r = linear_back(d_new * product * r * (1 - r), x, h, "r", params)
+    grads_h["W_hh"] = h.T @ (d_new * r)
+    d_h = d_h * z + (d_new * r) @ params["W_hh"].T + d_h_z + d_h_r
+    return d_x_h + d_x_z + d_x_r, (d_h,), grads_h | grads_z | grads_r
 
 
 def lstm(x, state, params, options):
-    """Long short-term memory: a second state, C, changes only as its gates allow."""
-    H, C = state
-    i, f, o = (gate(x, H, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
-    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
-    C = f * C + i * new
-    return o * activation(C, options), C
+    """Long short-term memory: a second state, c, changes only as its gates allow."""
+    h, c = state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
+    new = activation(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"], options)
+    c = f * c + i * new
+    return o * activation(c, options), c
 
 
 def lstm_back(d_after, after, x, before, params, options):
     """Its backward pass, likewise."""
-    (d_H, d_C), (_, C_after), (H, C) = d_after, after, before
-    i, f, o = (gate(x, H, name, params) for name in "ifo")
-    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
-    out = activation(C_after, options)
-    d_C = d_C + d_H * o * slope(out, options)
-    d_i, d_f, d_o = d_C * new * i * (1 - i), d_C * C * f * (1 - f), d_H * out * o * (1 - o)
-    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_C * i * slope(new, options)}
-    backs = [linear_back(dz, x, H, name, params) for name, dz in d_gates.items()]
+    (d_h, d_c), (_, c_after), (h, c) = d_after, after, before
+    i, f, o = (gate(x, h, name, params) for name in "ifo")
+    new = activation(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"], options)
+    out = activation(c_after, options)
+    d_c = d_c + d_h * o * slope(out, options)
+    d_i, d_f, d_o = d_c * new * i * (1 - i), d_c * c * f * (1 - f), d_h * out * o * (1 - o)
+    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_c * i * slope(new, options)}
+    backs = [linear_back(dz, x, h, name, params) for name, dz in d_gates.items()]
     grads = {name: grad for _, _, each in backs for name, grad in each.items()}
-    return sum(d_x for d_x, _, _ in backs), (sum(d_H for _, d_H, _ in backs), d_C * f), grads
+    return sum(d_x for d_x, _, _ in backs), (sum(d_h for _, d_h, _ in backs), d_c * f), grads
 
 
 CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}

@@ -24,11 +24,11 @@ class GRU(torch.autograd.Function):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
 
     @staticmethod
-    def forward(ctx, inputs, H, W_h, options):
+    def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        size, W = H.shape[1], by_columns(W_h, inputs)
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
-        resets, h = torch.empty_like(hiddens), H
+        size, W = h_0.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
+        resets, h = torch.empty_like(hiddens), h_0
         for t, x in enumerate(inputs):
             z, r, new = gates[t].chunk(3, 1)  # (B, H)
             zr = gates[t, :, : 2 * size]
@@ -36,7 +36,7 @@ class GRU(torch.autograd.Function):
             torch.mul(r, h, out=resets[t])
             torch.addmm(x[:, 2 * size :], resets[t], W[:, 2 * size :], out=new)
             h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
-        ctx.save_for_backward(gates, hiddens, resets, H, W_h)
+        ctx.save_for_backward(gates, hiddens, resets, h_0, W_h)
         ctx.options = options
         return (hiddens,)
 
@@ -44,8 +44,8 @@ class GRU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_hiddens):
         """Compute dz, the gradient before the activations, from the last time step to the first."""
-        gates, hiddens, resets, H, W_h = ctx.saved_tensors
-        size, before = H.shape[1], torch.cat((H[None], hiddens[:-1]))  # (T, B, H)
+        gates, hiddens, resets, h_0, W_h = ctx.saved_tensors
+        size, before = h_0.shape[1], torch.cat((h_0[None], hiddens[:-1]))  # (T, B, H)
         z, r, new = gates.chunk(3, 2)  # (T, B, H)
         dz = torch.cat(
             (
@@ -55,31 +55,31 @@ class GRU(torch.autograd.Function):
             ),
             2,
         )
-        d_H = torch.zeros_like(H)
+        d_h = torch.zeros_like(h_0)
         for t in reversed(range(len(dz))):
-            d_H = d_H + d_hiddens[t]
+            d_h = d_h + d_hiddens[t]
             d_z, d_r, d_new = dz[t].chunk(3, 1)
-            d_reset = torch.mm(d_new.mul_(d_H), W_h[:, 2 * size :].T)
-            d_z.mul_(d_H)
+            d_reset = torch.mm(d_new.mul_(d_h), W_h[:, 2 * size :].T)
+            d_z.mul_(d_h)
             d_r.mul_(d_reset)
-            d_H = torch.addcmul(d_H * z[t], d_reset, r[t])
-            d_H.addmm_(dz[t, :, : 2 * size], W_h[:, : 2 * size].T)
+            d_h = torch.addcmul(d_h * z[t], d_reset, r[t])
+            d_h.addmm_(dz[t, :, : 2 * size], W_h[:, : 2 * size].T)
         products = (
             before.flatten(0, 1).T @ dz[:, :, : 2 * size].flatten(0, 1),
             resets.flatten(0, 1).T @ dz[:, :, 2 * size :].flatten(0, 1),
         )
-        return dz, d_H, torch.cat(products, 1), None
+        return dz, d_h, torch.cat(products, 1), None
 
 
 class GRUAfter(torch.autograd.Function):
     """The same for the reset gate after the product."""
 
     @staticmethod
-    def forward(ctx, inputs, H, W_h, options):
+    def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        size, W = H.shape[1], by_columns(W_h, inputs)
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
-        products, h = torch.empty_like(inputs), H
+        size, W = h_0.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
+        products, h = torch.empty_like(inputs), h_0
         for t, x in enumerate(inputs):
             z, r, new = gates[t].chunk(3, 1)  # (B, H)
             product = torch.mm(h, W, out=products[t])  # (B, 3H)
@@ -87,7 +87,7 @@ class GRUAfter(torch.autograd.Function):
             torch.add(x[:, : 2 * size], product[:, : 2 * size], out=zr).sigmoid_()
             torch.addcmul(x[:, 2 * size :], r, product[:, 2 * size :], out=new)
             h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
-        ctx.save_for_backward(gates, hiddens, products, H, W_h)
+        ctx.save_for_backward(gates, hiddens, products, h_0, W_h)
         ctx.options = options
         return (hiddens,)
 
@@ -95,8 +95,8 @@ class GRUAfter(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_hiddens):
         """Compute dz, the gradients of the products, from the last time step to the first."""
-        gates, hiddens, products, H, W_h = ctx.saved_tensors
-        size, before = H.shape[1], torch.cat((H[None], hiddens[:-1]))  # (T, B, H)
+        gates, hiddens, products, h_0, W_h = ctx.saved_tensors
+        size, before = h_0.shape[1], torch.cat((h_0[None], hiddens[:-1]))  # (T, B, H)
         z, r, new = gates.chunk(3, 2)  # (T, B, H)
         to_new = (1 - z) * slope(new, ctx.options)
         dz = torch.stack(
@@ -107,30 +107,30 @@ class GRUAfter(torch.autograd.Function):
             ),
             2,
         )  # (T, B, 3, H)
-        d_H = torch.zeros_like(H)
+        d_h = torch.zeros_like(h_0)
         for t in reversed(range(len(dz))):
-            d_H = d_H + d_hiddens[t]
-            to_new[t].mul_(d_H)
-            dz[t].mul_(d_H[:, None])
-            d_H = torch.addmm(d_H * z[t], dz[t].flatten(1), W_h.T)
+            d_h = d_h + d_hiddens[t]
+            to_new[t].mul_(d_h)
+            dz[t].mul_(d_h[:, None])
+            d_h = torch.addmm(d_h * z[t], dz[t].flatten(1), W_h.T)
         dz = dz.flatten(2)
         d_W_h = before.flatten(0, 1).T @ dz.flatten(0, 1)
-        return torch.cat((dz[:, :, : 2 * size], to_new), 2), d_H, d_W_h, None
+        return torch.cat((dz[:, :, : 2 * size], to_new), 2), d_h, d_W_h, None
 
 
 class LSTM(torch.autograd.Function):
-    """Inputs (T, B, 4H), H and C (B, H) to all hidden states (T, B, H), and the last C."""
+    """Inputs (T, B, 4H), h_0 and c_0 (B, H) to all h (T, B, H), and the last c."""
 
     # Hand-written backward pass of gates: autograd would go back through every operation of the
     # gates, and compute a product for W_h, at every time step.
     # Gain (lstm): 1.23 with 64 hidden units, 1.25 with 512.
 
     @staticmethod
-    def forward(ctx, inputs, H, C, W_h, options):
+    def forward(ctx, inputs, h_0, c_0, W_h, options):
         """Compute the gates i, f, o, and c for the new values, and both states."""
-        size, W = H.shape[1], by_columns(W_h, inputs)
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *H.shape)
-        cells, outputs, h, c = torch.empty_like(hiddens), torch.empty_like(hiddens), H, C
+        size, W = h_0.shape[1], by_columns(W_h, inputs)
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
+        cells, outputs, h, c = torch.empty_like(hiddens), torch.empty_like(hiddens), h_0, c_0
         for t, x in enumerate(inputs):
             i, f, o, new = gates[t].chunk(4, 1)  # (B, H)
             torch.addmm(x, h, W, out=gates[t])
@@ -138,16 +138,16 @@ class LSTM(torch.autograd.Function):
             activation(new, options)
             c = torch.addcmul(f * c, i, new, out=cells[t])
             h = torch.mul(o, activation(outputs[t].copy_(c), options), out=hiddens[t])
-        ctx.save_for_backward(gates, hiddens, cells, outputs, H, C, W_h)
+        ctx.save_for_backward(gates, hiddens, cells, outputs, h_0, c_0, W_h)
         ctx.options = options
         return hiddens, c.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_hiddens, d_C):
+    def backward(ctx, d_hiddens, d_c):
         """Compute dz, the gradient before the activations, from the last time step to the first."""
-        gates, hiddens, cells, outputs, H, C, W_h = ctx.saved_tensors
-        before = torch.cat((H[None], hiddens[:-1]))
+        gates, hiddens, cells, outputs, h_0, c_0, W_h = ctx.saved_tensors
+        before = torch.cat((h_0[None], hiddens[:-1]))
         i, f, o, new = gates.chunk(4, 2)  # (T, B, H)
         # Coefficients at once: they depend on the forward pass only, and a few operations for all
         # time steps take less time than many small ones.
@@ -155,24 +155,24 @@ class LSTM(torch.autograd.Function):
         dz = torch.stack(
             (
                 new * i * (1 - i),
-                torch.cat((C[None], cells[:-1])) * f * (1 - f),
+                torch.cat((c_0[None], cells[:-1])) * f * (1 - f),
                 outputs * o * (1 - o),
                 i * slope(new, ctx.options),
             ),
             2,
         )
-        to_C = o * slope(outputs, ctx.options)
-        d_H = torch.zeros_like(H)
+        to_c = o * slope(outputs, ctx.options)
+        d_h = torch.zeros_like(h_0)
         for t in reversed(range(len(dz))):
-            d_H = d_H + d_hiddens[t]
-            d_C = torch.addcmul(d_C, d_H, to_C[t])
-            dz[t, :, :2].mul_(d_C[:, None])
-            dz[t, :, 2].mul_(d_H)
-            dz[t, :, 3].mul_(d_C)
-            d_C = d_C * f[t]
-            d_H = dz[t].flatten(1) @ W_h.T
+            d_h = d_h + d_hiddens[t]
+            d_c = torch.addcmul(d_c, d_h, to_c[t])
+            dz[t, :, :2].mul_(d_c[:, None])
+            dz[t, :, 2].mul_(d_h)
+            dz[t, :, 3].mul_(d_c)
+            d_c = d_c * f[t]
+            d_h = dz[t].flatten(1) @ W_h.T
         dz = dz.flatten(2)
-        return dz, d_H, d_C, before.flatten(0, 1).T @ dz.flatten(0, 1), None
+        return dz, d_h, d_c, before.flatten(0, 1).T @ dz.flatten(0, 1), None
 
 
 def by_columns(W, inputs):

@@ -43,40 +43,40 @@ def activation(z, options):
 
 def rnn(x, state, params, options):
     """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
-    (H,) = state
-    H = activation(x @ params["W_xh"] + H @ params["W_hh"] + params["b_h"], options)  # (B, H)
-    return (H,)
+    (h,) = state
+    h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    return (h,)
 
 
-def gate(x, H, name, params):
-    """A gate, between 0 and 1: x (B, V), or (B, N), and H (B, H) to (B, H)."""
-    z = x @ params[f"W_x{name}"] + H @ params[f"W_h{name}"] + params[f"b_{name}"]
+def gate(x, h, name, params):
+    """A gate, between 0 and 1: x (B, V), or (B, N), and h (B, H) to (B, H)."""
+    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return torch.sigmoid(z)
 
 
 def gru(x, state, params, options):
     """The gated recurrent unit; its reset gate acts before the product."""
-    (H,) = state
-    z, r = (gate(x, H, name, params) for name in "zr")  # update and reset gate, (B, H)
-    new = activation(x @ params["W_xh"] + (r * H) @ params["W_hh"] + params["b_h"], options)
-    return (z * H + (1 - z) * new,)
+    (h,) = state
+    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate, (B, H)
+    new = activation(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"], options)
+    return (z * h + (1 - z) * new,)
 
 
 def gru_after(x, state, params, options):
     """The same, but its reset gate acts after the product, as in most layers."""
-    (H,) = state
-    z, r = (gate(x, H, name, params) for name in "zr")
-    new = activation(x @ params["W_xh"] + r * (H @ params["W_hh"]) + params["b_h"], options)
-    return (z * H + (1 - z) * new,)
+    (h,) = state
+    z, r = (gate(x, h, name, params) for name in "zr")
+    new = activation(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"], options)
+    return (z * h + (1 - z) * new,)
 
 
 def lstm(x, state, params, options):
-    """Long short-term memory: a second state, C, changes only as its gates allow."""
-    H, C = state
-    i, f, o = (gate(x, H, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
-    new = activation(x @ params["W_xc"] + H @ params["W_hc"] + params["b_c"], options)
-    C = f * C + i * new
-    return o * activation(C, options), C
+    """Long short-term memory: a second state, c, changes only as its gates allow."""
+    h, c = state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
+    new = activation(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"], options)
+    c = f * c + i * new
+    return o * activation(c, options), c
 
 
 CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}

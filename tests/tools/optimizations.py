@@ -70,41 +70,41 @@ NUMPY = (
     )),
     Case("Sums of sorted rows", (("fast.py", "if size <= 100:", "if True:"),), vocabulary=LARGE),
     Case("Gates in one product", (
-        ("gated.py", "    h, c = H, C\n",
-         "    h, c, parts = H, C, [W.copy() for W in np.split(W_h, 4, 1)]\n"),
+        ("gated.py", "    h, c = h_0, c_0\n",
+         "    h, c, parts = h_0, c_0, [W.copy() for W in np.split(W_h, 4, 1)]\n"),
         ("gated.py", "z = x + h @ W_h  # (B, 4H)",
          "z = x + np.concatenate([h @ W for W in parts], 1)"),
-        ("gated.py", "    d_H, d_C = np.zeros_like(H), np.zeros_like(C)\n",
-         "    d_H, d_C = np.zeros_like(H), np.zeros_like(C)\n"
+        ("gated.py", "    d_h, d_c = np.zeros_like(h_0), np.zeros_like(c_0)\n",
+         "    d_h, d_c = np.zeros_like(h_0), np.zeros_like(c_0)\n"
          "    parts = [W.copy() for W in np.split(W_h, 4, 1)]\n"),
-        ("gated.py", "        d_H = dz[t].reshape(len(H), -1) @ W_h.T\n",
-         "        d_H = dz[t, :, 0] @ parts[0].T\n"
+        ("gated.py", "        d_h = dz[t].reshape(len(h_0), -1) @ W_h.T\n",
+         "        d_h = dz[t, :, 0] @ parts[0].T\n"
          "        for k in (1, 2, 3):\n"
-         "            d_H += dz[t, :, k] @ parts[k].T\n"),
+         "            d_h += dz[t, :, k] @ parts[k].T\n"),
     ), cell="lstm"),
     Case("Coefficients at once", (
         ("gated.py",
          "    dz = np.stack(\n"
          "        (\n"
          "            new * i * (1 - i),\n"
-         "            np.concatenate((C[None], cells[:-1])) * f * (1 - f),\n"
+         "            np.concatenate((c_0[None], cells[:-1])) * f * (1 - f),\n"
          "            outputs * o * (1 - o),\n"
          "            i * slope(new, options),\n"
          "        ),\n"
          "        2,\n"
          "    )  # (T, B, 4, H)\n"
-         "    to_C = o * slope(outputs, options)\n",
+         "    to_c = o * slope(outputs, options)\n",
          "    dz = np.empty((*i.shape[:2], 4, i.shape[2]), i.dtype)\n"),
         ("gated.py",
-         "        d_C = d_C + d_H * to_C[t]\n"
-         "        dz[t, :, :2] *= d_C[:, None]\n"
-         "        dz[t, :, 2] *= d_H\n"
-         "        dz[t, :, 3] *= d_C\n",
-         "        d_C = d_C + d_H * o[t] * slope(outputs[t], options)\n"
-         "        dz[t, :, 0] = d_C * new[t] * i[t] * (1 - i[t])\n"
-         "        dz[t, :, 1] = d_C * (cells[t - 1] if t else C) * f[t] * (1 - f[t])\n"
-         "        dz[t, :, 2] = d_H * outputs[t] * o[t] * (1 - o[t])\n"
-         "        dz[t, :, 3] = d_C * i[t] * slope(new[t], options)\n"),
+         "        d_c = d_c + d_h * to_c[t]\n"
+         "        dz[t, :, :2] *= d_c[:, None]\n"
+         "        dz[t, :, 2] *= d_h\n"
+         "        dz[t, :, 3] *= d_c\n",
+         "        d_c = d_c + d_h * o[t] * slope(outputs[t], options)\n"
+         "        dz[t, :, 0] = d_c * new[t] * i[t] * (1 - i[t])\n"
+         "        dz[t, :, 1] = d_c * (cells[t - 1] if t else c_0) * f[t] * (1 - f[t])\n"
+         "        dz[t, :, 2] = d_h * outputs[t] * o[t] * (1 - o[t])\n"
+         "        dz[t, :, 3] = d_c * i[t] * slope(new[t], options)\n"),
     ), cell="lstm"),
 )  # fmt: skip
 TORCH = (
@@ -140,7 +140,7 @@ TORCH = (
         ("fast.py", '"rnn": Recurrence.apply', '"rnn": plain'),
     )),
     Case("In place", (
-        ("fast.py", "hiddens, h = inputs, H", "hiddens, h = torch.empty_like(inputs), H"),
+        ("fast.py", "hiddens, h = inputs, h_0", "hiddens, h = torch.empty_like(inputs), h_0"),
         ("fast.py", "for z in hiddens.unbind():\n"
          "            h = activation(z.addmm_(h, W), options)  # (B, H)",
          "for t, z in enumerate(inputs.unbind()):\n"
@@ -160,35 +160,35 @@ TORCH = (
         ("gated.py", "            torch.addmm(x, h, W, out=gates[t])\n",
          "            for part, y, z in zip(W.chunk(4, 1), x.chunk(4, 1), (i, f, o, new)):\n"
          "                torch.addmm(y, h, part, out=z)\n"),
-        ("gated.py", "            d_H = dz[t].flatten(1) @ W_h.T\n",
-         "            d_H = torch.zeros_like(H)\n"
+        ("gated.py", "            d_h = dz[t].flatten(1) @ W_h.T\n",
+         "            d_h = torch.zeros_like(h_0)\n"
          "            for part, d in zip(W_h.chunk(4, 1), dz[t].unbind(1)):\n"
-         "                d_H.addmm_(d, part.T)\n"),
+         "                d_h.addmm_(d, part.T)\n"),
     ), cell="lstm"),
     Case("Coefficients at once", (
         ("gated.py",
          "        dz = torch.stack(\n"
          "            (\n"
          "                new * i * (1 - i),\n"
-         "                torch.cat((C[None], cells[:-1])) * f * (1 - f),\n"
+         "                torch.cat((c_0[None], cells[:-1])) * f * (1 - f),\n"
          "                outputs * o * (1 - o),\n"
          "                i * slope(new, ctx.options),\n"
          "            ),\n"
          "            2,\n"
          "        )\n"
-         "        to_C = o * slope(outputs, ctx.options)\n",
+         "        to_c = o * slope(outputs, ctx.options)\n",
          "        dz = gates.new_empty(*i.shape[:2], 4, i.shape[2])\n"),
         ("gated.py",
-         "            d_C = torch.addcmul(d_C, d_H, to_C[t])\n"
-         "            dz[t, :, :2].mul_(d_C[:, None])\n"
-         "            dz[t, :, 2].mul_(d_H)\n"
-         "            dz[t, :, 3].mul_(d_C)\n",
-         "            d_C = torch.addcmul(d_C, d_H, o[t] * slope(outputs[t], ctx.options))\n"
-         "            torch.mul(d_C, new[t] * i[t] * (1 - i[t]), out=dz[t, :, 0])\n"
-         "            before_C = cells[t - 1] if t else C\n"
-         "            torch.mul(d_C, before_C * f[t] * (1 - f[t]), out=dz[t, :, 1])\n"
-         "            torch.mul(d_H, outputs[t] * o[t] * (1 - o[t]), out=dz[t, :, 2])\n"
-         "            torch.mul(d_C, i[t] * slope(new[t], ctx.options), out=dz[t, :, 3])\n"),
+         "            d_c = torch.addcmul(d_c, d_h, to_c[t])\n"
+         "            dz[t, :, :2].mul_(d_c[:, None])\n"
+         "            dz[t, :, 2].mul_(d_h)\n"
+         "            dz[t, :, 3].mul_(d_c)\n",
+         "            d_c = torch.addcmul(d_c, d_h, o[t] * slope(outputs[t], ctx.options))\n"
+         "            torch.mul(d_c, new[t] * i[t] * (1 - i[t]), out=dz[t, :, 0])\n"
+         "            before_c = cells[t - 1] if t else c_0\n"
+         "            torch.mul(d_c, before_c * f[t] * (1 - f[t]), out=dz[t, :, 1])\n"
+         "            torch.mul(d_h, outputs[t] * o[t] * (1 - o[t]), out=dz[t, :, 2])\n"
+         "            torch.mul(d_c, i[t] * slope(new[t], ctx.options), out=dz[t, :, 3])\n"),
     ), cell="lstm"),
     Case("Hand-written backward pass of gates", (
         ("gated.py", "class LSTM(",
@@ -227,8 +227,8 @@ TENSORFLOW = (
         ("fast.py", "def recurrence(", "gather = tf.gather\n\n\ndef recurrence("),
     ), vocabulary=LARGE),
     Case("Hand-written backward pass", (
-        ("fast.py", "    @tf.custom_gradient\n    def loop(inputs, H, W_h):",
-         "    def loop(inputs, H, W_h):"),
+        ("fast.py", "    @tf.custom_gradient\n    def loop(inputs, h_0, W_h):",
+         "    def loop(inputs, h_0, W_h):"),
         ("fast.py", "return hiddens[1:], backward", "return hiddens[1:]"),
     )),
     Case("Column blocks", (
@@ -238,14 +238,14 @@ TENSORFLOW = (
         ("fast.py", 'tf.einsum("ij->ji", W_h)', "tf.transpose(W_h)"),
     )),
     Case("One product per gradient", (
-        ("fast.py", "return dz, d_H, product(tf.transpose(before), blocks)",
+        ("fast.py", "return dz, d_h, product(tf.transpose(before), blocks)",
          "pairs = zip(tf.unstack(hiddens[:-1]), tf.unstack(dz))\n"
-         "            return dz, d_H, sum(tf.transpose(a) @ b for a, b in pairs)"),
+         "            return dz, d_h, sum(tf.transpose(a) @ b for a, b in pairs)"),
     )),
     Case("Graphs", (("fast.py", "    @tf.function\n", ""),), what="generation"),
     Case("Gates in one product", (
-        ("gated.py", "        h, c, steps = H, C, []\n",
-         "        h, c, steps, parts = H, C, [], tf.split(W_h, 4, 1)\n"),
+        ("gated.py", "        h, c, steps = h_0, c_0, []\n",
+         "        h, c, steps, parts = h_0, c_0, [], tf.split(W_h, 4, 1)\n"),
         ("gated.py", "*ifo, new = tf.split(x + product(h, W), 4, 1)",
          "*ifo, new = (y + h @ part for y, part in zip(tf.split(x, 4, 1), parts))"),
         ("gated.py", "                outputs * o * (1 - o),\n"
@@ -257,9 +257,9 @@ TENSORFLOW = (
          "                o * slope(outputs, options),\n"
          "            )\n"
          '            parts = tf.split(tf.einsum("ij->ji", W_h), 4, 0)\n'),
-        ("gated.py", "                d_H = product(dz[-1], W)\n",
+        ("gated.py", "                d_h = product(dz[-1], W)\n",
          "                pairs = zip(tf.split(dz[-1], 4, 1), parts)\n"
-         "                d_H = tf.add_n([d @ part for d, part in pairs])\n"),
+         "                d_h = tf.add_n([d @ part for d, part in pairs])\n"),
     ), cell="lstm"),
     Case("Coefficients at once", (
         ("gated.py",
@@ -271,16 +271,16 @@ TENSORFLOW = (
          "                o * slope(outputs, options),\n",
          "                cells,\n                i,\n                f,\n                o,\n"
          "                new,\n                outputs,\n"),
-        ("gated.py", "for d, f_t, to_i, to_f, to_o, to_new, to_C in backwards(",
+        ("gated.py", "for d, f_t, to_i, to_f, to_o, to_new, to_c in backwards(",
          "for d, c_t, i_t, f_t, o_t, new_t, output in backwards("),
-        ("gated.py", "                d_C += d_H * to_C\n",
-         "                d_C += d_H * (o_t * slope(output, options))\n"
+        ("gated.py", "                d_c += d_h * to_c\n",
+         "                d_c += d_h * (o_t * slope(output, options))\n"
          "                to_i, to_f = new_t * i_t * (1 - i_t), c_t * f_t * (1 - f_t)\n"
          "                to_o, to_new = output * o_t * (1 - o_t), i_t * slope(new_t, options)\n"),
     ), cell="lstm"),
     Case("Hand-written backward pass of gates", (
-        ("gated.py", "    @tf.custom_gradient\n    def loop(inputs, H, C, W_h):",
-         "    def loop(inputs, H, C, W_h):"),
+        ("gated.py", "    @tf.custom_gradient\n    def loop(inputs, h_0, c_0, W_h):",
+         "    def loop(inputs, h_0, c_0, W_h):"),
         ("gated.py", "return (tf.concat([before[1:], h[None]], 0), c), backward",
          "return tf.concat([before[1:], h[None]], 0), c"),
     ), cell="lstm"),
@@ -304,7 +304,7 @@ MXNET = (
     Case("Graphs", (("fast.py", "\n@graph\n", "\n"),)),
     Case("One product per gradient", (
         ("fast.py", "return dz, outer(before, dz)",
-         "pairs = zip(split(before, len(H)), split(dz, len(H)))\n"
+         "pairs = zip(split(before, len(h_0)), split(dz, len(h_0)))\n"
          "    return dz, sum(outer(a, b) for a, b in pairs)"),
     )),
     Case("Hand-written backward pass", (
@@ -331,16 +331,16 @@ MXNET = (
          "forward, scratch.state, to_arrays, backward)"),
     ), what="generation"),
     Case("Gates in one product", (
-        ("gated.py", "    hiddens, cells, gates = [H], [C], []\n",
-         "    hiddens, cells, gates, parts = [H], [C], [], split(W_T, H.shape[1])\n"),
+        ("gated.py", "    hiddens, cells, gates = [h_0], [c_0], []\n",
+         "    hiddens, cells, gates, parts = [h_0], [c_0], [], split(W_T, h_0.shape[1])\n"),
         ("gated.py", "        i, f, o, new = chunk(x + product(hiddens[-1], W_T), 4)  # (B, H)\n",
          "        pairs = zip(chunk(x, 4), parts)\n"
          "        i, f, o, new = (y + product(hiddens[-1], W) for y, W in pairs)\n"),
         ("gated.py", "    dz, W_h = [], transpose(W_T)\n",
-         "    dz, parts = [], [transpose(W) for W in split(W_T, H.shape[1])]\n"),
-        ("gated.py", "        d_H, d_C = product(dz[-1], W_h), d_C * f_t\n",
+         "    dz, parts = [], [transpose(W) for W in split(W_T, h_0.shape[1])]\n"),
+        ("gated.py", "        d_h, d_c = product(dz[-1], W_h), d_c * f_t\n",
          "        first, *others = (product(d, W) for d, W in zip(chunk(dz[-1], 4), parts))\n"
-         "        d_H, d_C = sum(others, first), d_C * f_t\n"),
+         "        d_h, d_c = sum(others, first), d_c * f_t\n"),
     ), cell="lstm"),
     Case("Coefficients at once", (
         ("gated.py",
@@ -350,15 +350,15 @@ MXNET = (
          "        outputs * o * (1 - o),\n"
          "        i * slope(new, options),\n"
          "    )\n"
-         "    to_C = o * slope(outputs, options)\n"
-         "    steps = zip(*(split(x, len(H)) for x in (d_hiddens, to_z, to_C, f)))\n",
+         "    to_c = o * slope(outputs, options)\n"
+         "    steps = zip(*(split(x, len(h_0)) for x in (d_hiddens, to_z, to_c, f)))\n",
          "    gates = (d_hiddens, i, f, o, new, cells, outputs)\n"
-         "    steps = zip(*(split(x, len(H)) for x in gates))\n"),
-        ("gated.py", "    for d, to_z_t, to_C_t, f_t in reversed(list(steps)):\n",
+         "    steps = zip(*(split(x, len(h_0)) for x in gates))\n"),
+        ("gated.py", "    for d, to_z_t, to_c_t, f_t in reversed(list(steps)):\n",
          "    for d, i, f_t, o, new, c, output in reversed(list(steps)):\n"
          "        to_i, to_f, to_o = new * i * (1 - i), c * f_t * (1 - f_t), output * o * (1 - o)\n"
          "        to_z_t = join(to_i, to_f, to_o, i * slope(new, options))\n"
-         "        to_C_t = o * slope(output, options)\n"),
+         "        to_c_t = o * slope(output, options)\n"),
     ), cell="lstm"),
     Case("Hand-written backward pass of gates", (
         ("fast.py", "compiled, scratch.state, to_arrays, backward)",
@@ -382,8 +382,8 @@ JAX = (
          "return W_x[tokens] + b"),
     )),
     Case("Scan", (
-        ("fast.py", "jax.lax.scan(step, H, inputs)",
-         "jax.lax.scan(step, H, inputs, unroll=len(inputs))"),
+        ("fast.py", "jax.lax.scan(step, h_0, inputs)",
+         "jax.lax.scan(step, h_0, inputs, unroll=len(inputs))"),
         ("gated.py", "jax.lax.scan(step, state, factors, reverse=True)",
          "jax.lax.scan(step, state, factors, reverse=True, unroll=len(factors[0]))"),
     )),
@@ -399,9 +399,9 @@ JAX = (
         ("gated.py", "        *ifo, new = jnp.split(x + h @ W_h, 4, 1)\n",
          "        parts = zip(jnp.split(x, 4, 1), jnp.split(W_h, 4, 1))\n"
          "        *ifo, new = (each + h @ W for each, W in parts)\n"),
-        ("gated.py", "        return (dz @ W_T, d_C * f), dz\n",
+        ("gated.py", "        return (dz @ W_T, d_c * f), dz\n",
          "        parts = zip(jnp.split(dz, 4, 1), jnp.split(W_T, 4))\n"
-         "        return (sum(each @ W for each, W in parts), d_C * f), dz\n"),
+         "        return (sum(each @ W for each, W in parts), d_c * f), dz\n"),
     ), cell="lstm"),
     Case("Coefficients at once", (
         ("gated.py",
@@ -412,11 +412,11 @@ JAX = (
          "        i * slope(new, options),\n"
          "        o * slope(outputs, options),\n",
          "        cells,\n        i,\n        f,\n        o,\n        new,\n        outputs,\n"),
-        ("gated.py", "        d, f, to_i, to_f, to_o, to_new, to_C = factors\n",
+        ("gated.py", "        d, f, to_i, to_f, to_o, to_new, to_c = factors\n",
          "        d, c, i, f, o, new, output = factors\n"
          "        to_i, to_f = new * i * (1 - i), c * f * (1 - f)\n"
          "        to_o, to_new = output * o * (1 - o), i * slope(new, options)\n"
-         "        to_C = o * slope(output, options)\n"),
+         "        to_c = o * slope(output, options)\n"),
     ), cell="lstm"),
     Case("Hand-written backward pass of gates", (
         ("gated.py", "@partial(jax.custom_vjp, nondiff_argnums=(4,))\n", ""),

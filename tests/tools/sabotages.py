@@ -122,14 +122,14 @@ SABOTAGES = [
     Sabotage("argmax over the wrong axis", "predict", "",
              everywhere("choose(array(logits)[0])", "choose(array(logits)[:, 0])")),
     Sabotage("W_hh transposed in the step", "step", "logits", {
-        **everywhere('H @ params["W_hh"] + ', 'H @ params["W_hh"].T + '),
-        "tensorflow": ('H @ params["W_hh"] + ', 'H @ tf.transpose(params["W_hh"]) + '),
+        **everywhere('h @ params["W_hh"] + ', 'h @ params["W_hh"].T + '),
+        "tensorflow": ('h @ params["W_hh"] + ', 'h @ tf.transpose(params["W_hh"]) + '),
     }),
     Sabotage("fast.py does not follow a change of the step", "forward", "a loop over its own step",
-             everywhere('H @ params["W_hh"] + ', '2 * H @ params["W_hh"] + '), model="fast"),
+             everywhere('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + '), model="fast"),
     Sabotage("concise.py does not follow a change of the step", "forward",
              "a loop over its own step", {
-        name: ('H @ params["W_hh"] + ', '2 * H @ params["W_hh"] + ')
+        name: ('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + ')
         for name in OURS if name != "numpy"
     }, model="concise"),
     Sabotage("an argument that the contract lacks", "signature", "scratch.encode",
@@ -185,24 +185,24 @@ SABOTAGES = [
     Sabotage("gates swapped", "step", "logits", everywhere(
         'for name in "zr")', 'for name in "rz")'), only=("gru", "tanh", 0)),
     Sabotage("reset after the product instead of before", "step", "logits", everywhere(
-        '(r * H) @ params["W_hh"]', 'r * (H @ params["W_hh"])'), only=("gru", "tanh", 0)),
+        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), only=("gru", "tanh", 0)),
     Sabotage("reset before the product instead of after", "step", "logits", everywhere(
-        'r * (H @ params["W_hh"])', '(r * H) @ params["W_hh"]'), only=("gru-after", "tanh", 0)),
+        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), only=("gru-after", "tanh", 0)),
     Sabotage("only one state of two", "state", "number of tensors", everywhere(
         "range(options.num_states)", "range(1)"), only=("lstm", "tanh", 0)),
     Sabotage("cell state dropped", "step", "logits", everywhere(
-        "C = f * C + i * new", "C = i * new"), only=("lstm", "tanh", 0)),
+        "c = f * c + i * new", "c = i * new"), only=("lstm", "tanh", 0)),
     Sabotage("cell state not carried", "step", "state", everywhere(
-        "return o * activation(C, options), C",
+        "return o * activation(c, options), c",
         "return o * activation(C, options), state[1]"), only=("lstm", "tanh", 0)),
     Sabotage("states in the wrong order", "step", "logits", everywhere(
-        "return o * activation(C, options), C",
-        "return C, o * activation(C, options)"), only=("lstm", "tanh", 0)),
+        "return o * activation(c, options), c",
+        "return c, o * activation(c, options)"), only=("lstm", "tanh", 0)),
     Sabotage("gradient of the forget gate missing", "gradients", "W_x", {
         "numpy": ('"f": d_f', '"f": 0 * d_f'),
     }, only=("lstm", "tanh", 0)),
     Sabotage("gradient through the reset gate missing", "gradients", "W_x", {
-        "numpy": ("linear_back(d_rH * H * r", "linear_back(0 * d_rH * H * r"),
+        "numpy": ("linear_back(d_rh * h * r", "linear_back(0 * d_rh * h * r"),
     }, only=("gru", "tanh", 0)),
     Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", {
         "numpy": ("linear_back(d_new * product * r", "linear_back(d_new * r"),
@@ -228,10 +228,10 @@ SABOTAGES = [
     }, "fast.py", "fast"),
     Sabotage("first step left out of the gradient of W_hh", "gradients", "W_hh", {
         "numpy": ("rows_of(before).T @ rows_of(dz)", "rows_of(before[1:]).T @ rows_of(dz[1:])"),
-        "torch": ("d_W_h += H.T @ dz[0]", "pass"),
+        "torch": ("d_W_h += h_0.T @ dz[0]", "pass"),
         "tensorflow": ("flatten(hiddens[:-1]), split(flatten(dz),",
                        "flatten(hiddens[1:-1]), split(flatten(dz[1:]),"),
-        "mxnet": ("outer(before, dz)", "outer(before[len(H) :], dz[len(H) :])"),
+        "mxnet": ("outer(before, dz)", "outer(before[len(h_0) :], dz[len(h_0) :])"),
         "jax": ("flatten(before).T @ flatten(dz)", "flatten(before[1:]).T @ flatten(dz[1:])"),
     }, "fast.py", "fast"),
     Sabotage("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
