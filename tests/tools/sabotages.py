@@ -194,7 +194,7 @@ SABOTAGES = [
         "c = f * c + i * new", "c = i * new"), only=("lstm", "tanh", 0)),
     Sabotage("cell state not carried", "step", "state", everywhere(
         "return o * activation(c, options), c",
-        "return o * activation(C, options), state[1]"), only=("lstm", "tanh", 0)),
+        "return o * activation(c, options), state[1]"), only=("lstm", "tanh", 0)),
     Sabotage("states in the wrong order", "step", "logits", everywhere(
         "return o * activation(c, options), c",
         "return c, o * activation(c, options)"), only=("lstm", "tanh", 0)),
