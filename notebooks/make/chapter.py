@@ -7,6 +7,7 @@ It is Markdown in which some lines are directives:
 ``::: piece encode``             the source of that function of ``scratch``, as a code cell
 ``::: piece step without CELLS`` the same, but without this helper and what it uses itself
 ``::: source build concise``     the source of that function of another variant, to read
+``::: core initial.initial``     the source of that function of ``rnn_scratch``, to read
 ``::: imports``                  what ``scratch`` imports
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
@@ -19,6 +20,8 @@ It is Markdown in which some lines are directives:
 The placeholders of ``names`` may stand anywhere.
 """
 
+import inspect
+import pkgutil
 import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +35,7 @@ from . import names, optimizations, records
 
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
-LINES = ("piece", "source", "imports", "bug", "fix", "gains")  # directives of one line
+LINES = ("piece", "source", "core", "imports", "bug", "fix", "gains")  # directives of one line
 BLOCKS = ("only", "solution", "optimization")  # those that end with a line ":::"
 ANSWER = "# Your answer.\n"
 NOT_MEASURED = (
@@ -145,6 +148,11 @@ def pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Piec
     return fresh
 
 
+def core(name: str) -> str:
+    """The source of a function of the package, by its module and name."""
+    return inspect.getsource(pkgutil.resolve_name(f"rnn_scratch.{name}")).rstrip("\n")
+
+
 def _cells(
     parts: Sequence[Part], backend: str, student: bool, used: set[str]
 ) -> Iterator[tuple[str, str]]:
@@ -170,6 +178,8 @@ def _cells(
         elif kind == "source":
             source = source_code.join(_require(backend, argument, used))
             yield "markdown", f"```python\n{source}\n```"
+        elif kind == "core":
+            yield "markdown", f"```python\n{core(argument)}\n```"
         elif kind == "optimization":
             yield from _cells(content, backend, student, used)
             difference = optimizations.difference(backend, *optimization(part))

@@ -1,0 +1,161 @@
+"""Figures of a network and its data, for notebooks: they are drawn from the arrays at hand.
+
+Backgrounds are transparent and the ink is a grey, so that a figure suits light and dark pages.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from .text.minibatches import Minibatch
+
+INK = "#767676"  # a contrast of 4.5 to white, and of about 4 to the usual dark backgrounds
+ROWS = "C0", "C1"  # colors of the rows of a minibatch
+
+
+def style() -> None:
+    """Set matplotlib's defaults for all figures that follow."""
+    plt.rc("text", color=INK)
+    plt.rc("axes", edgecolor=INK, labelcolor=INK, facecolor="none")
+    plt.rc("xtick", color=INK)
+    plt.rc("ytick", color=INK)
+    plt.rc("savefig", facecolor="none")
+    plt.rc("figure", facecolor="none", figsize=(5, 3), dpi=80)
+    plt.rc("legend", frameon=False)
+
+
+def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
+    """The way of a minibatch: tokens (B, T), one-hot vectors (T, B, V), logits (T*B, V)."""
+    (B, T), V = X.shape, codes.shape[-1]
+    _, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(8.5, 3.4), width_ratios=(1, 1.6, 1.6), layout="constrained"
+    )
+    for row, tokens in enumerate(X):
+        for step, token in enumerate(tokens):
+            left.text(step, row, str(token), ha="center", va="center", color=ROWS[row % 2])
+    left.set(xlim=(-0.5, T - 0.5), ylim=(B - 0.5, -0.5), aspect="equal")
+    left.set(title=f"X ({B}, {T})", xlabel="time step", ylabel="row", xticks=range(T))
+    left.set_yticks(range(B))
+    # The time steps of the one-hot vectors below one another, with gaps between them.
+    gaps = np.full((T, B + 1, V), np.nan)
+    gaps[:, :B] = codes
+    middle.imshow(gaps.reshape(-1, V)[:-1], aspect="auto", cmap="Greys", vmin=-0.3)
+    middle.set(title=f"one-hot vectors ({T}, {B}, {V})", xlabel="entry of the vocabulary")
+    middle.set_yticks((B + 1) * np.arange(T) + (B - 1) / 2, [f"step {step}" for step in range(T)])
+    right.imshow(logits, aspect="auto", cmap="viridis")
+    right.set(title=f"logits ({T * B}, {V})", xlabel="entry of the vocabulary")
+    labels = [f"step {step}, row {row}" for step in range(T) for row in range(B)]
+    right.set_yticks(range(T * B), labels)
+    for number, label in enumerate(right.get_yticklabels()):
+        label.set_color(ROWS[number % B % 2])
+    for axes in (left, middle, right):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    plt.show()
+
+
+def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
+    """The network unrolled in time, with the shapes of what goes along its arrows.
+
+    `codes` is the shape (T, B, V) of its inputs, `state` (B, H), and `logits` (T*B, V).
+    """
+    (T, B, V), H = codes, state[1]
+    steps = sorted({0, 1, T - 1})
+    last = len(steps) - 1
+    _, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
+
+    def box(x: float, y: float, name: str, color: str) -> None:
+        frame = {"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": INK}
+        axes.text(x, y, name, ha="center", va="center", color=color, bbox=frame)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], words: str) -> None:
+        style = {"arrowstyle": "->", "color": INK, "shrinkA": 16, "shrinkB": 16}
+        axes.annotate("", end, start, arrowprops=style)
+        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        if start[0] == end[0]:
+            axes.text(x + 0.04, y, words, fontsize=8, va="center")
+        else:
+            axes.text(x, y + 0.06, words, fontsize=8, ha="center", va="bottom")
+
+    box(-1, 1, "$h_{-1}$", "C1")
+    for position, step in enumerate(steps):
+        box(position, 0, f"$x_{{{step}}}$", "C0")
+        box(position, 1, f"$h_{{{step}}}$", "C1")
+        box(position, 2, f"$s_{{{step}}}$", "C2")
+        arrow((position, 0), (position, 1), f"({B}, {V}) @ $W_{{xh}}$")
+        arrow((position, 1), (position, 2), f"({B}, {H}) @ $W_{{hq}}$")
+        between = "⋯  " if position and step > steps[position - 1] + 1 else ""
+        arrow((position - 1, 1), (position, 1), f"{between}({B}, {H}) @ $W_{{hh}}$")
+    arrow((last, 1), (last + 1, 1), f"({B}, {H})")
+    axes.text(last + 1, 1, "next\nminibatch", ha="center", va="center", fontsize=8)
+    axes.set(xlim=(-1.2, last + 1.3), ylim=(-0.3, 2.3))
+    axes.set_title(f"{T} steps with the same weights; their logits $s_t$ together: {tuple(logits)}")
+    axes.axis("off")
+    plt.show()
+
+
+def partitions(ways: Mapping[str, Sequence[Minibatch]], length: int) -> None:
+    """Where the rows of minibatches are in a text of consecutive numbers.
+
+    An arrow leads from a row to the one that continues it in the next minibatch.
+    """
+    _, all_axes = plt.subplots(1, len(ways), figsize=(8.5, 2.4), sharey=True, layout="constrained")
+    for axes, (way, batches) in zip(all_axes, ways.items()):
+        for number, (inputs, _) in enumerate(batches):
+            for row, xs in enumerate(inputs):
+                _block(axes, number, row, xs)
+                if number and batches[number - 1][0][row][-1] + 1 == xs[0]:
+                    arrow = {"arrowstyle": "->", "color": ROWS[row % 2]}
+                    axes.annotate(
+                        "", (xs[0], number - 0.3), (xs[0], number - 0.7), arrowprops=arrow
+                    )
+        axes.set(title=way, xlabel="position in the text", xlim=(-1, length))
+    all_axes[0].set(ylabel="minibatch", yticks=range(max(map(len, ways.values()))))
+    all_axes[0].invert_yaxis()
+    plt.show()
+
+
+def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
+    """A heat map of the state after each character: `values` (characters, H), between -1 and 1."""
+    _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
+    image = axes.imshow(values[:, :num_units].T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set(xlabel="character that was read", ylabel="hidden unit")
+    axes.set_xticks(range(len(text)), ["␣" if c == " " else c for c in text])
+    axes.figure.colorbar(image, label="value")
+    plt.show()
+
+
+def next_characters(
+    text: str, probabilities: np.ndarray, vocab: Sequence[str], number: int = 5
+) -> None:
+    """Bars of the most likely next characters after each character of the text but the last.
+
+    `probabilities` is (characters, V). The character that follows in the text has another color.
+    """
+    count = len(text) - 1
+    columns = -(-count // 2)
+    figure, grid = plt.subplots(
+        2, columns, figsize=(8.5, 3.6), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[count:]:
+        axes.axis("off")
+    for axes, position in zip(grid.flat, range(count)):
+        best = np.argsort(-probabilities[position])[:number][::-1]
+        follows = [vocab[token] == text[position + 1] for token in best]
+        colors = ["C1" if each else "C0" for each in follows]
+        names = ["␣" if vocab[token] == " " else vocab[token] for token in best]
+        axes.barh(range(len(best)), probabilities[position][best], color=colors)
+        axes.set_yticks(range(len(best)), names)
+        axes.set(xlim=(0, 1), xticks=(0, 1))
+        before = text[: position + 1].replace(" ", "␣")
+        axes.set_title(before[-10:], fontsize=9)
+    figure.supxlabel("probability", fontsize=9)
+    plt.show()
+
+
+def _block(axes: Axes, number: int, row: int, positions: np.ndarray) -> None:
+    axes.barh(number, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
+    middle = positions[0] + (len(positions) - 1) / 2
+    axes.text(middle, number, f"row {row}", ha="center", va="center", color="white", fontsize=8)
