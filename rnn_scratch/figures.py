@@ -62,7 +62,7 @@ def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) 
     `codes` is the shape (T, B, V) of its inputs, `state` (B, H), and `logits` (T*B, V).
     """
     (T, B, V), H = codes, state[1]
-    steps = sorted({0, 1, T - 1})
+    steps = sorted({0, min(1, T - 1), T - 1})
     last = len(steps) - 1
     _, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
 

@@ -35,6 +35,12 @@ def test_the_statements_of_the_solutions_are_true():
             assert min(held_out[name]) > min(held_out[plain])
             starts.append(next(n for n, each in enumerate(curves[name]) if each < 10))
     assert min(starts[:3]) > max(starts[3:6]) >= min(starts[3:6]) > max(starts[6:])
+    # The other book is a little harder, and far below its baseline.
+    for run in record["books"].values():
+        assert run["held out"][-1] < min(run["held out"]) + 0.2
+        assert abs(run["held out"][-1] - run["perplexity"][-1]) < 0.6
+        assert run["held out"][-1] < run["other book"] < run["held out"][-1] + 1
+        assert run["other book"] < run["unigrams of the other book"] / 2
     # 4: the same at first; most of the runs diverge late.
     free = {seed: curves[f"tanh, not clipped, seed {seed}"] for seed in range(6)}
     assert sum(max(curve[50:]) > 28 for curve in free.values()) > 3
