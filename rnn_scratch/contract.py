@@ -159,8 +159,8 @@ def encode(tokens: Tensor, params: Params) -> Tensor:
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
 
-    The cell makes the new state, for ``rnn`` H_t = tanh(x W_xh + H_{t-1} W_hh + b_h), and the
-    output layer its logits, H_t W_hq + b_q.
+    The cell makes the new state, for ``rnn`` h_t = tanh(x W_xh + h_{t-1} W_hh + b_h), and the
+    output layer its logits, h_t W_hq + b_q.
     """
 
 
