@@ -117,6 +117,23 @@ def test_the_first_cell_has_the_command_to_install_from_the_clone(name):
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
+def test_the_first_code_says_what_to_install(backend, monkeypatch):
+    code = next(cell.source for cell in notebooks.cells(backend) if cell.kind == "code")
+    exec(code, {})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == backend else name)
+    with pytest.raises(SystemExit, match=re.escape(f"{backend} is missing.")) as stop:
+        exec(code, {})
+    (line,) = str(stop.value).splitlines()
+    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
+    assert line.endswith(f"pip install -e '.[{extras}]'")
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_a_notebook_is_a_small_file(name):
+    assert (CLONE / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
 def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend):
     notebook = read(backend)
     code, prose = sources(notebook, "code"), "\n".join(sources(notebook, "markdown"))

@@ -117,11 +117,15 @@ def execute(name: str) -> str:
         },
     )
     os.environ.update(ENVIRONMENT)
-    where = {"metadata": {"path": str(TEXTS)}}
     try:
-        NotebookClient(
-            notebook, timeout=600, resources=where, record_timing=False, coalesce_streams=True
-        ).execute()
+        with tempfile.TemporaryDirectory() as folder:  # a notebook runs in any folder
+            NotebookClient(
+                notebook,
+                timeout=600,
+                resources={"metadata": {"path": folder}},
+                record_timing=False,
+                coalesce_streams=True,
+            ).execute()
     except CellExecutionError as error:
         message = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
         raise RNNScratchError(f"{name}.ipynb: a cell failed.\n{message}") from error
