@@ -58,8 +58,6 @@ def graded(installed: Backend, function: Callable) -> Callable:
         failures = [row for row in rows if not row.passed]
         numbers = not failures or failures[0].difference is not None
         result = _sentence(name, failures, len(rows))
-    except NotImplementedError:
-        numbers, result = False, f"{name} is not written yet."
     except _UnusableError as error:
         numbers, result = False, f"{name} {error}."
     except Exception as error:  # outside of the function: it is what the check does with its result
@@ -104,7 +102,7 @@ def _watched(function: Callable) -> Callable:
             result = function(*arguments, **keywords)
         except Exception as error:
             if isinstance(error, NotImplementedError) and error.args == (TO_WRITE,):
-                raise
+                raise _UnusableError("is not written yet") from error
             raise _UnusableError(f"raises {_short(error)}{_line(error, function)}") from error
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None: is there a `return` at its end?")
