@@ -140,8 +140,11 @@ def test_an_empty_copy_says_so_and_works(backend_name):
     # They are still the notebook's: what is edited in it has its effect.
     execute(f"def activation(z, options):\n    return 2 * z\n\n\n{TRAIN}", names)
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
+    # Nor is it mistaken for the reader's, when it is graded once more.
     text = execute(f"loss = {GRADING}installed, loss)", names)
     assert text.startswith("loss is the project's own: write yours")
+    text = execute("print(grading.verdict(installed, step=step))", names)
+    assert text.startswith("step is the project's own: write yours")
 
 
 FAULTY = {
