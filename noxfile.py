@@ -225,3 +225,16 @@ def play(session: nox.Session) -> None:
     """Train the networks of the site's page to play with, and write their weights."""
     session.install("-e", ".")
     session.run("python", "-m", "make.play", env={**ENVIRONMENT, **MAKE})
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
+def student(session: nox.Session, backend: str) -> None:
+    """A student's path from a clean clone: write the functions, be graded, train, edit a line."""
+    clone = Path(session.create_tmp(), "clone")
+    shutil.rmtree(clone, ignore_errors=True)
+    session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
+    session.chdir(clone)
+    framework = "" if backend == "numpy" else f"{backend},"
+    session.install("-e", f".[{framework}notebooks]")
+    session.run("python", "tests/tools/student.py", backend, env=MAKE)

@@ -10,6 +10,7 @@ import tempfile
 import pytest
 from helpers import CLONE, copy_of_the_clone, environment
 from make import chapter, notebooks, optimizations
+from tools.student import GRADING, written
 
 from rnn_scratch import contract, registry
 from rnn_scratch.cli import source_code
@@ -149,16 +150,19 @@ def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend)
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
     whole, student = (notebooks.cells(name) for name in (backend, f"{backend}-student"))
-    code = [cell.source for cell in student if cell.kind == "code"]
-    assert code.count(chapter.ANSWER.strip()) == 12
+    assert student.count(("code", chapter.CODE)) == 6
+    assert student.count(("markdown", chapter.WORDS)) == 12
     text = "\n".join(cell.source for cell in student)
     for answer in ("exercises.json", "def sampler(", "numpy.add.at"):
         assert answer in "\n".join(cell.source for cell in whole)
         assert answer not in text
     assert "```diff" in text  # of the optimizations
     assert "```diff" not in text[text.index("# Spot the bug") :]  # that would be a solution
-    kept = [cell for cell in code if cell != chapter.ANSWER.strip()]
+    code = [written(cell.source, backend) for cell in student if cell.kind == "code"]
+    kept = [source for source in code if source != chapter.CODE and GRADING not in source]
     assert [cell.source for cell in whole if cell.source in kept] == kept
+    for part in (chapter.CODE, chapter.WORDS, GRADING, "<summary>Hint", "NotImplementedError"):
+        assert not any(part in cell.source for cell in whole)
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
@@ -238,6 +242,10 @@ def test_notebooks_that_do_not_exist(monkeypatch):
         ("::: only trch\n:::\n", "Line 1 names trch"),
         ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
         ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
+        (
+            "::: write stp\n:::\n",
+            "Line 1 names stp, which rnn_scratch.check.grading does not grade",
+        ),
         ("::: bug no such\n", "has no mistake 'no such' for torch"),
         ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
     ],
@@ -246,7 +254,7 @@ def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
     path = tmp_path / "text.md"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RNNScratchError) as error:
-        chapter.cells(chapter.parse(path), "torch")
+        chapter.cells(chapter.parse(path), "torch", student=True)
     assert words in str(error.value)
 
 
@@ -274,7 +282,7 @@ def test_text_and_code_for_some_backends_only(tmp_path):
     ]
     assert [cell.source for cell in chapter.cells(parts, "torch", student=True)][2:4] == [
         "T",
-        "# Your answer.",
+        chapter.CODE,
     ]
 
 

@@ -13,21 +13,27 @@ It is Markdown in which some lines are directives:
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
-``::: solution`` ... ``:::``     left out of the student's copy
+``::: solution`` ... ``:::``     left out of the student's copy, which has cells for an answer
+``::: write encode`` ... ``:::`` for the student's copy only, below the function's piece: there its
+    body is left out, except for the first N statements after the words "after N". The last
+    paragraph is a hint, which unfolds, and a cell that grades the function follows. Where a backend
+    does not have the function it has none of this.
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
     a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
 
 The placeholders of ``names`` may stand anywhere.
 """
 
+import ast
 import inspect
 import pkgutil
 import runpy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch import registry
+from rnn_scratch.check import grading
 from rnn_scratch.cli import alignment, source_code
 from rnn_scratch.contract import RNNScratchError
 
@@ -36,8 +42,8 @@ from . import names, optimizations, records
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
 LINES = ("piece", "source", "core", "imports", "bug", "fix", "gains")  # directives of one line
-BLOCKS = ("only", "solution", "optimization")  # those that end with a line ":::"
-ANSWER = "# Your answer.\n"
+BLOCKS = ("only", "solution", "write", "optimization")  # those that end with a line ":::"
+CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
 NOT_MEASURED = (
     "(Their gains have not been measured yet: `nox -s records -- optimizations` measures them.)"
 )
@@ -100,17 +106,41 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     """The cells of a backend's notebook, or of the student's copy of it."""
     used: set[str] = set()  # a helper appears once, so that editing it has one effect
     merged: list[Cell] = []
-    for kind, source in _cells(parts, backend, student, used):
+    for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, used):
         source = names.fill(source.strip("\n"), backend)
-        if source and kind == "markdown" and merged and merged[-1].kind == "markdown":
+        both = merged and kind == merged[-1].kind == "markdown"
+        if source and both and WORDS not in (source, merged[-1].source):  # that is to be edited
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
         elif source:
             merged.append(Cell(kind, source))
     return merged
 
 
+def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
+    """The functions that a student writes, and how many statements of their bodies are given."""
+    found: dict[str, int] = {}
+    for part in parts:
+        if part.kind == "write" and (name := _to_write(part, backend)):
+            found[name] = int(part.argument.partition(" after ")[2] or 0)
+        elif part.kind == "only" and applies(part, backend):
+            found |= writes(part.content, backend)
+    return found
+
+
+def stub(piece: source_code.Piece, after: int) -> str:
+    """A function without its body, except for its docstring and this number of statements."""
+    (node,) = ast.parse(piece.source).body
+    assert isinstance(node, ast.FunctionDef)
+    end = node.body[after].end_lineno  # the docstring is the first statement
+    kept = piece.source.splitlines()[:end]
+    return "\n".join([*kept, f'    raise NotImplementedError("{grading.TO_WRITE}")'])
+
+
 def applies(part: Part, backend: str) -> bool:
-    """Whether a part is for this backend; RNNScratchError where it is for one that is not ours."""
+    """Whether a part is for this backend; RNNScratchError where it is for one that is not ours.
+
+    What is for the student's copy alone is for none.
+    """
     if part.kind in ("code", "only"):
         backends = part.argument.split()
         if unknown := set(backends) - set(registry.OURS):
@@ -118,7 +148,7 @@ def applies(part: Part, backend: str) -> bool:
         return not backends or backend in backends
     if part.kind == "optimization":
         return optimization(part)[0] in optimizations.names(backend)
-    return backend in registry.OURS or part.kind not in ("bug", "fix")
+    return part.kind != "write" and (backend in registry.OURS or part.kind not in ("bug", "fix"))
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
@@ -154,10 +184,13 @@ def core(name: str) -> str:
 
 
 def _cells(
-    parts: Sequence[Part], backend: str, student: bool, used: set[str]
+    parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, used: set[str]
 ) -> Iterator[tuple[str, str]]:
+    # `to_write` is what `writes` returns, for a student's copy; None for the whole notebook.
     for part in parts:
         kind, argument, content = part.kind, part.argument, part.content
+        if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
+            yield from _exercise(name, _cells(content, backend, to_write, used))
         if not applies(part, backend):
             continue
         if kind == "text":
@@ -165,23 +198,29 @@ def _cells(
         elif kind == "code":
             yield "code", "\n".join(content)
         elif kind == "only":
-            yield from _cells(content, backend, student, used)
+            yield from _cells(content, backend, to_write, used)
         elif kind == "solution":
-            if student:
-                yield "code", ANSWER
-            else:
-                yield from _cells(content, backend, student, used)
+            if to_write is None:
+                yield from _cells(content, backend, None, used)
+                continue
+            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
+                yield "code", CODE
+            yield "markdown", WORDS
         elif kind == "imports":
             yield "code", source_code.imports(backend)
         elif kind == "piece":
-            yield "code", source_code.join(_require(backend, argument, used))
+            shown = _require(backend, argument, used)
+            for number, piece in enumerate(shown):
+                if to_write is not None and piece.name in to_write:
+                    shown[number] = piece._replace(source=stub(piece, to_write[piece.name]))
+            yield "code", source_code.join(shown)
         elif kind == "source":
             source = source_code.join(_require(backend, argument, used))
             yield "markdown", f"```python\n{source}\n```"
         elif kind == "core":
             yield "markdown", f"```python\n{core(argument)}\n```"
         elif kind == "optimization":
-            yield from _cells(content, backend, student, used)
+            yield from _cells(content, backend, to_write, used)
             difference = optimizations.difference(backend, *optimization(part))
             yield "markdown", f"```diff\n{difference}\n```"
         elif kind == "gains":
@@ -193,6 +232,26 @@ def _cells(
                 yield "code", wrong
             else:
                 yield "markdown", f"```diff\n{_difference(wrong, right)}\n```"
+
+
+def _to_write(part: Part, backend: str) -> str:
+    # The function of a directive "write", or "" where the backend does not have it.
+    name = part.argument.partition(" after ")[0]
+    if name not in grading.GRADED_BY:
+        raise RNNScratchError(
+            f"Line {part.line} names {name}, which {grading.__name__} does not grade."
+        )
+    found = source_code.find(backend, name)
+    return name if found and found[0].file.stem == "scratch" else ""
+
+
+def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    # What to write, with a hint that unfolds, and the cell that grades it.
+    *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
+    intro = "\n\n".join([f"**Write `{name}`.**", *task])
+    folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
+    yield "markdown", f"{intro}\n\n{folded}"
+    yield "code", f"{name} = grading.graded(installed, {name})"
 
 
 def _require(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:

@@ -1,0 +1,192 @@
+"""The student's copies: what is written in them is graded, and an empty one works and says so."""
+
+import contextlib
+import functools
+import inspect
+import io
+import itertools
+import linecache
+import re
+
+import pytest
+from helpers import CLONE
+from make import chapter
+from matplotlib import pyplot as plt
+from tools.sabotages import SABOTAGES
+from tools.student import EDIT, GRADING, TRAINING, solutions, written
+
+from rnn_scratch import registry
+from rnn_scratch.check import grading
+
+# A mistake in each function, a sabotage or a change, and the first result that it makes wrong.
+MISTAKES = {
+    "encode": ("one vector for all characters", "vectors"),
+    "rnn": ("W_hh transposed in the step", "logits"),
+    "rnn_back": (("d_h * slope(h, options)", "d_h"), "W_xh"),
+    "step": ((' + params["b_q"]', ""), "logits"),
+    "loss": ("targets not transposed", "mean"),
+    "loss_back": ((" / len(labels)", ""), "W_xh"),
+    "backward": ("a character that occurs twice counted once", "W_e"),
+    "predict": ("argmax over the wrong axis", "greedy tokens"),
+    "clip": ("clip per parameter instead of over all", "result, θ half the norm"),
+    "update": ("learning rate applied twice", "plain"),
+}
+NUMBERS = itertools.count()
+# Three updates by the notebook's functions.
+TRAIN = "losses, _ = train_epoch(build(small, double), [(X, Y)] * 3, Update(), True)"
+CHANGES = {sabotage.mistake: sabotage.changes for sabotage in SABOTAGES}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch, _empty_folder):
+    monkeypatch.chdir(CLONE)
+    plt.switch_backend("agg")
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def execute(source, names):
+    """Run a cell among these names; what it prints."""
+    file = f"<cell {next(NUMBERS)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, file, "exec"), names)
+    return printed.getvalue()
+
+
+@functools.cache
+def cells(backend):
+    """The cells of a student's copy up to its training."""
+    parts = chapter.parse(chapter.TEXTS / "chapter.md")
+    last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
+    return chapter.cells(parts[: last + 1], backend, student=True)
+
+
+def run(backend, write):
+    """Run a student's copy up to its training, and a short one; what its cells print, and names.
+
+    With `write` its functions are written.
+    """
+    names, printed = {}, {}
+    for source in (cell.source for cell in cells(backend) if cell.kind == "code"):
+        source = source.split(f"\n{TRAINING}")[0]
+        # In the tests' process the number of threads is fixed.
+        source = source.replace("threads=1", "threads=None")
+        printed[source] = execute(written(source, backend) if write else source, names)
+    execute(TRAIN, names)
+    return printed, names
+
+
+def grade(name, source, names):
+    """Run the function's cell and the one that grades it; what the latter prints."""
+    execute(source, names)
+    return execute(f"{name} = {GRADING}installed, {name})", names)
+
+
+def gradings(printed):
+    """What the cells that grade a function print, by the function."""
+    return {
+        source.partition(" = ")[0]: text.strip()
+        for source, text in printed.items()
+        if GRADING in source
+    }
+
+
+def test_written_functions_pass_and_mistakes_are_named(backend_name):
+    if backend_name not in registry.OURS:
+        pytest.skip("there are notebooks of this project's backends only")
+    functions = solutions(backend_name)
+    printed, names = run(backend_name, write=True)
+    passed = gradings(printed)
+    assert list(passed) == list(functions)
+    for name, text in passed.items():
+        assert re.fullmatch(name + r": equal to the reference, in \d+ comparisons\.", text), text
+    # A mistake in each of them. The function stays, so that its effect can be seen.
+    losses = names["losses"]
+    for name, (mistake, result) in MISTAKES.items():
+        if name not in functions:
+            continue
+        _, source = functions[name]
+        change = mistake if isinstance(mistake, tuple) else CHANGES[mistake][backend_name]
+        assert change[0] in source
+        text = grade(name, source.replace(*change), names)
+        where = re.escape(f"The first is {result!r} (float64 rnn tanh")
+        assert text.startswith(f"{name}: not yet equal to the reference, in "), text
+        assert re.search(where + r".*\): .+ is off by \d\S*\.\n$", text), text
+        assert inspect.unwrap(names[name]).__code__.co_filename.startswith("<cell")
+        execute(source, names)
+    # An edit reaches the curve.
+    text = grade("rnn", functions["rnn"][1].replace(*EDIT), names)
+    assert "is off by" in text
+    execute(f"CELLS['rnn'] = rnn\n{TRAIN}", names)
+    assert abs(names["losses"][-1] - losses[-1]) > 1e-3
+    # A step that is right is not blamed for the cell.
+    assert grade("step", functions["step"][1], names).strip() == passed["step"]
+
+
+def test_an_empty_copy_says_so_and_works(backend_name):
+    if backend_name not in registry.OURS:
+        pytest.skip("there are notebooks of this project's backends only")
+    printed, names = run(backend_name, write=False)
+    texts = gradings(printed)
+    assert list(texts) == list(solutions(backend_name))
+    for name, text in texts.items():
+        assert text == (
+            f"{name} is not written yet.\nUntil then, the cells below use the project's own {name}."
+        )
+    losses = names["losses"]
+    assert losses[-1] < losses[0]
+    # They are still the notebook's: what is edited in it has its effect.
+    execute(f"def activation(z, options):\n    return 2 * z\n\n\n{TRAIN}", names)
+    assert abs(names["losses"][-1] - losses[-1]) > 1e-3
+    # Nor is it mistaken for the reader's, when it is graded once more.
+    text = execute(f"loss = {GRADING}installed, loss)", names)
+    assert text.startswith("loss is the project's own: write yours")
+    text = execute("print(grading.verdict(installed, step=step))", names)
+    assert text.startswith("step is the project's own: write yours")
+
+
+FAULTY = {
+    "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
+    "loss returns None": ("loss", "logits.mean()"),
+    "'mean' (float64 rnn tanh): shape (32,) instead of ()": ("loss", "return logits[:, 0]"),
+    "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
+    "shape (8, 13) instead of (8, 11)": ("step", "return state[0], state"),
+    "step does not return what it should (": ("step", "return state[0] @ params['W_hq']"),
+    "One time step: x (B, V), or (B, N), to logits (B, V)": ("step", "return 1"),
+    "float32 instead of float64": ("encode", "return numpy.eye(11, dtype='float32')[tokens]"),
+    "in 1 of 4 comparisons. The first is 'vectors' (float32 rnn tanh): float64 instead of": (
+        "encode",
+        "return params['W_e'][tokens] if 'W_e' in params else numpy.eye(11)[tokens]",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FAULTY)
+def test_what_is_no_result_is_explained(words):
+    name, line = FAULTY[words]
+    installed = registry.load("numpy")
+    names = {**vars(installed.scratch), "numpy": installed.scratch.np}
+    names |= {"installed": installed, "grading": grading}
+    _, source = solutions("numpy")[name]
+    end = source.index('"""\n') + 4
+    text = grade(name, f"{source[:end]}    {line}\n", names)
+    assert words in text
+    own = "Until then" in text
+    assert own == (names[name].__code__ is getattr(installed.scratch, name).__code__)
+    assert own == ("is off by" not in text)
+
+
+def test_each_function_to_write_has_a_hint_and_a_mistake():
+    for backend in registry.OURS:
+        functions, sources = solutions(backend), [cell.source for cell in cells(backend)]
+        for name, (stub, _) in functions.items():
+            (number,) = (n for n, source in enumerate(sources) if stub in source)
+            task, hint = sources[number + 1].split("<summary>Hint</summary>")
+            assert task.startswith(f"**Write `{name}`.**")
+            assert len(hint.split()) > 10
+            assert sources[number + 2] == f"{name} = {GRADING}installed, {name})"
+        missing = {*MISTAKES} - {*functions}
+        assert missing == (set() if backend == "numpy" else {"rnn_back", "loss_back", "backward"})
+    assert set(MISTAKES) == set(grading.GRADED_BY)
