@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import functools
+import os
 import shutil
 import signal
+import tempfile
 
 import hypothesis
 import pytest
@@ -23,6 +25,29 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# The folder in which JAX keeps what it has compiled; set before the processes of xdist start.
+JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config):
+    """Let all processes of this run, also those that tests start, share what JAX compiles.
+
+    Half of its time goes into that, and many tests compile the same: the functions of a minibatch,
+    for each model anew. What is found there was compiled from the same operations by the same JAX.
+    """
+    if JAX_CACHE in os.environ:  # a process of xdist, or a folder that the user has chosen
+        return
+    folder = tempfile.mkdtemp(prefix="jax-")
+    everything = {"MIN_COMPILE_TIME_SECS": "0", "MIN_ENTRY_SIZE_BYTES": "-1"}  # however small
+    os.environ[JAX_CACHE] = folder
+    os.environ.update({f"JAX_PERSISTENT_CACHE_{name}": each for name, each in everything.items()})
+
+    @config.add_cleanup
+    def remove():
+        del os.environ[JAX_CACHE]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_addoption(parser):

@@ -115,8 +115,9 @@ def alive(pid):
 
 
 def test_what_a_comparison_writes(backend_names):
+    # Without fast, which is in the next test: each model is a check and three processes.
     with start(
-        *("compare", "--backends", ",".join(backend_names), "--models", "scratch,fast,concise"),
+        *("compare", "--backends", ",".join(backend_names), "--models", "scratch,concise"),
         *(*SHORT, "--output", "out"),
     ) as process:
         out, err = process.communicate(timeout=1800)  # of many processes
@@ -125,8 +126,7 @@ def test_what_a_comparison_writes(backend_names):
     assert (record["outcome"], record["format"]) == ("finished", 2)
     assert "compare --backends" in record["command"]
     measured = {n: each for n, each in candidates("out").items() if each["state"] != "not offered"}
-    suffixes = ("", " fast", " concise")
-    assert set(candidates("out")) == {n + suffix for n in backend_names for suffix in suffixes}
+    assert set(candidates("out")) == {n + more for n in backend_names for more in ("", " concise")}
     assert set(backend_names) <= set(measured)
     starts = {
         (training["seed"], training["parameters"], training["minibatches seen"])
@@ -145,7 +145,7 @@ def test_what_a_comparison_writes(backend_names):
         assert times["parameters"] == each["trainings"][0]["parameters"]
         assert min(times["first"], *times["minibatches"], *times["products"]) > 0
         assert times["memory"] > 0
-        # Both scratch and fast, each in turns with the framework's own layer.
+        # In turns with the framework's own layer.
         has_layer = each["model"] != "concise" and f"{each['backend']} concise" in measured
         assert ("own_layer" in times) == has_layer
         for pairs in times.get("own_layer", {}).values():
@@ -163,6 +163,17 @@ def test_what_a_comparison_writes(backend_names):
         assert Path(f"out/{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"out/{picture}.svg").read_text().startswith("<?xml")
     assert str(Path.cwd()) not in Path("out/comparison.json").read_text(encoding="utf-8")
+
+
+def test_the_optimized_model_is_timed_in_turns_with_the_layer_too(tmp_path):
+    env = packages(tmp_path / "more", {"layered": "fast = concise = numpy.fast"})
+    arguments = ("compare", "--backends", "layered", "--models", "fast,concise", *SHORT)
+    done = there(*arguments, "--output", "out", env=env)
+    assert done.code == 0, (done.out, done.err)
+    times = {name: each["speed"][0]["rounds"][0] for name, each in candidates("out").items()}
+    assert set(times) == {"layered fast", "layered concise"}
+    assert len(times["layered fast"]["own_layer"]["minibatches"]) >= 5
+    assert "own_layer" not in times["layered concise"]
 
 
 def test_several_seeds_and_rounds():

@@ -91,11 +91,13 @@ def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_every_variant_can_run_uncompiled(backend_name, model):
+    # Few operations, each of which takes JAX a millisecond uncompiled.
+    small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
-        compiled = train(backend_name, 2, model=model, dtype="float64", sigma=0.1)
+        compiled = train(backend_name, 2, **small)
     except NotOffered as error:
         pytest.skip(str(error))
-    eager = train(backend_name, 2, model=model, dtype="float64", sigma=0.1, eager=True)
+    eager = train(backend_name, 2, **small, eager=True)
     train(backend_name, 1)  # which sets it back, for the tests that follow
     assert eager.record["sessions"][0]["eager"]
     assert_same(parameters(eager), parameters(compiled), 1e-12)
