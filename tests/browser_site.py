@@ -290,8 +290,12 @@ def test_solutions_are_closed_and_it_prints(visit):
     solutions = page.locator("details.solution")
     assert solutions.count() == 6
     assert solutions.evaluate_all("all => all.every(each => !each.open)")
-    page = visit("chapter", framework="torch")
+    page = visit("chapter", framework="torch", color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) != "rgb(255, 255, 255)"
     page.emulate_media(media="print")
+    page.wait_for_timeout(200)
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
     for selector in (".switch", ".bd-header", ".tabs", ".bd-sidebar-secondary", ".copybtn"):
         assert not page.locator(selector).first.is_visible(), selector
     assert page.locator(".pieces > .panel:visible .name b").first.text_content() == "PyTorch"

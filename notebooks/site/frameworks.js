@@ -212,6 +212,13 @@
   }
   wide[2].addEventListener("change", pairs);
   pairs();
+  // On paper every page is light.
+  const { dataset } = document.documentElement;
+  let theme = dataset.theme;
+  matchMedia("print").onchange = ({ matches }) => {
+    if (matches) theme = dataset.theme;
+    dataset.theme = matches ? "light" : theme;
+  };
   addEventListener("resize", fit);
   addEventListener("load", fit);
 })();
