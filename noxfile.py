@@ -148,10 +148,10 @@ def benchmark(session: nox.Session) -> None:
 def build_site(session: nox.Session) -> None:
     """Write the site's pages, and build build/site from them; a warning is an error."""
     session.run("python", "-m", "make.site", env=MAKE)
-    # Its advertisement for a successor is no warning about the site.
-    command = ("python", "-m", "mkdocs", "build", "--strict", "--clean")
-    config = ("--config-file", "notebooks/site/mkdocs.yml")
-    session.run(*command, *config, env={"NO_MKDOCS_2_WARNING": "1"})
+    shutil.rmtree("build/site", ignore_errors=True)
+    strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
+    folders = ("--conf-dir", "notebooks/site", "--doctree-dir", "build/doctrees")
+    session.run("python", "-m", "sphinx", *strict, *folders, "build/pages", "build/site")
 
 
 @nox.session

@@ -25,7 +25,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open a page; at the end, there were no network requests and no messages on the console."""
+    """Open a page; at the end, there were no network requests, errors or warnings."""
     messages, requests, contexts = [], [], []
 
     def visit(name, width=1280, **more):
@@ -33,7 +33,7 @@ def visit(browser):
         context = browser.new_context(viewport={"width": width, "height": 900}, **more)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: messages.append(message.text))
+        page.on("console", lambda message: message.type == "log" or messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto((SITE / f"{name}.html").as_uri() + query)

@@ -267,7 +267,7 @@ def test_the_code_on_the_page_is_the_code_that_runs(visit):
 
 
 def test_the_page_is_small():
-    sizes = [path.stat().st_size for path in (SITE / "play").iterdir()]
+    sizes = [path.stat().st_size for path in (SITE / "_static" / "play").iterdir()]
     assert len(sizes) == len(site_play.FILES)
     assert sum(sizes) < 1e6
 

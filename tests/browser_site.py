@@ -8,19 +8,29 @@ from rnn_scratch import registry
 
 pytest_plugins = ["browser"]  # for the fixtures
 SHOTS = SITE.parent / "screenshots"
-PAGES = (
-    "index",
-    "chapter",
-    "exercises",
-    "bugs",
-    "errata",
-    "parity",
-    "comparison",
-    "reference",
-    "backend",
-)
+PAGES = sorted(path.stem for path in SITE.glob("*.html") if path.stem != "play")
 LAST = registry.FRAMEWORKS[registry.OURS[-1]]  # on the last tab
 TABS = ".pieces:not([hidden]) [role=tab][aria-selected=true]"
+# The lines of every group on display: where each is, and the words in it that are marked.
+LINES = """
+    [...document.querySelectorAll(".pieces:not([hidden])")].map(group =>
+        [...group.querySelectorAll(":scope > .panel:not([hidden])")].flatMap((panel, column) =>
+            [...panel.querySelectorAll(".line")].map(line => {
+                const {top, left, height} = line.getBoundingClientRect();
+                const words = [...line.children]
+                    .filter(word => word.matches(":not(.w, [class^=c], .sd)"))
+                    .map(word => [word.textContent, word.classList.contains("differs")]);
+                return {row: line.style.getPropertyValue("--row"), column, top, left, height,
+                        text: line.textContent, words, alone: line.classList.contains("alone")};
+            })))
+"""
+# How much wider than its box the content of each box with code is, and the longest line of it.
+OVERFLOW = """
+    selector => [...document.querySelectorAll(selector)].filter(box => box.offsetParent).map(box =>
+        [box.scrollWidth - box.clientWidth,
+         Math.max(...[...box.querySelectorAll(".line")].map(
+             line => line.textContent.trimEnd().length))])
+"""
 
 
 def choose(page, what):
@@ -42,14 +52,13 @@ def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
     assert {each.get_attribute("data-for") for each in panels.all()} == {"tensorflow"}
     page.reload()
     assert selected(page) == {"TensorFlow"}
-    page.locator(".md-footer__link--next").click()
-    page.wait_for_url("**/exercises.html*")
-    assert "?" not in page.url
+    page.goto((SITE / "exercises.html").as_uri())
     # Prose has the names of frameworks too.
     assert "rnn-scratch train --backend tensorflow" in page.locator("article").inner_text()
-    page.locator(".md-footer__link--next").click()
-    page.wait_for_url("**/bugs.html*")
+    page.locator(".right-next").click()
+    page.wait_for_selector("h1:has-text('Spot the bug')")
     assert selected(page) == {"TensorFlow"}
+    assert "?" not in page.url
 
 
 def test_the_address_opens_a_framework_and_follows_the_selection(visit):
@@ -75,22 +84,15 @@ def test_tabs_work_with_the_keyboard(visit):
     assert page.evaluate("document.activeElement.closest('.panel, .tabs').className") == "panel"
 
 
-@pytest.mark.parametrize(
-    ("words", "columns", "width"), [("two", 2, 1280), ("all", len(registry.OURS), 1440)]
-)
-def test_corresponding_lines_are_aligned(visit, words, columns, width):
-    page = visit("chapter", width)
+@pytest.mark.parametrize(("words", "columns"), [("two", 2), ("all", len(registry.OURS))])
+def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words, columns):
+    page = visit("chapter", 1440)
     choose(page, words)
-    groups = page.evaluate("""
-        [...document.querySelectorAll(".pieces:not([hidden])")].map(group =>
-            [...group.querySelectorAll(":scope > .panel:not([hidden]) .line")].map(line => {
-                const {top, left, width, height} = line.getBoundingClientRect();
-                return {row: line.style.getPropertyValue("--row"), top, left, width, height,
-                        text: line.textContent, differs: line.classList.contains("differs")};
-            }))""")
+    groups = page.evaluate(LINES)
     assert len(groups) > 15
-    most = 0
+    most, marked = 0, 0
     for lines in groups:
+        present = len({line["column"] for line in lines})
         rows = {}
         for line in lines:
             rows.setdefault(line["row"], []).append(line)
@@ -98,34 +100,109 @@ def test_corresponding_lines_are_aligned(visit, words, columns, width):
             assert len({round(line["top"], 1) for line in row}) == 1
             assert len({line["left"] for line in row}) == len(row)
             most = max(most, len(row))
-            texts = {line["text"] for line in row}
-            differs = len(texts) > 1 or len(row) < columns
-            if texts != {"\n"}:
-                assert {line["differs"] for line in row} <= {differs, len(lines) == len(row)}
+            sets = [{word for word, _ in line["words"]} for line in row]
+            for line in row:
+                assert line["alone"] == (len(row) < present and bool(line["words"]))
+                for word, differs in line["words"]:
+                    lacking = sum(word not in other for other in sets)
+                    assert differs == (lacking > 0 and 2 * lacking >= len(row) - 1), word
+                    marked += differs
         tops = [rows[row][0]["top"] for row in sorted(rows, key=int)]
         assert tops == sorted(tops)
     assert most == columns
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert marked > 50
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     page.screenshot(path=SHOTS / f"chapter-{columns}-columns.png")
     page.set_viewport_size({"width": 800, "height": 900})  # too narrow: tabs again
     assert selected(page) == {"NumPy"}
     assert page.locator(".pieces > .panel:visible").count() == page.locator(TABS).count()
 
 
+def test_functions_of_one_name_stand_beside_each_other(visit):
+    page = visit("chapter", 1440)
+    choose(page, "all")
+    beside = 0
+    for lines in page.evaluate(LINES):
+        rows = {}
+        for line in lines:
+            if line["text"].startswith("def "):
+                name = line["text"].split("(")[0]
+                rows.setdefault((name, line["column"]), line["row"])
+        for name in {name for name, _ in rows}:
+            own = {row for (other, _), row in rows.items() if other == name}
+            assert len(own) == 1, name
+            beside += sum(other == name for other, _ in rows) == len(registry.OURS)
+    assert beside > 10
+
+
+@pytest.mark.parametrize(("layout", "width"), [("tabs", 1024), ("tabs", 1440), ("two", 1280)])
+def test_lines_of_88_characters_are_whole(visit, layout, width):
+    page = visit("chapter", width)
+    if layout != "tabs":
+        choose(page, layout)
+    boxes = page.evaluate(OVERFLOW, ".highlight pre" if layout == "tabs" else ".side-by-side")
+    assert len(boxes) > 15
+    assert max(length for _, length in boxes) >= 88
+    assert [box for box in boxes if box[0] > 0 and box[1] <= 88] == []
+    heights = {
+        round(line["height"], 1)
+        for group in page.evaluate(LINES)
+        for line in group
+        if line["height"]
+    }
+    assert len(heights) == 1  # no line is broken into two
+
+
+def test_the_navigation_and_the_switch_stay_in_columns(visit):
+    page = visit("chapter", 1440)
+    choose(page, "two")
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    for selector in (".bd-header", ".switch"):
+        box = page.locator(selector).bounding_box()
+        assert 0 <= box["y"] < 100, selector
+    assert page.get_by_role("link", name="Exercises").first.is_visible()
+    page.get_by_role("button", name="On this page").click()
+    page.get_by_role("link", name="Detaching").click()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(500)
+    edge = page.locator(".switch").bounding_box()
+    heading = page.get_by_role("heading", name="Detaching").bounding_box()
+    assert edge["y"] + edge["height"] <= heading["y"] < 300  # and it is not behind the switch
+
+
+def test_a_selection_keeps_the_place_of_what_is_read(visit):
+    page = visit("chapter", 1440)
+    page.get_by_role("heading", name="Clipping").evaluate("each => each.scrollIntoView()")
+    before = page.get_by_role("heading", name="Clipping").bounding_box()["y"]
+    choose(page, "JAX")
+    choose(page, "two")
+    assert abs(page.get_by_role("heading", name="Clipping").bounding_box()["y"] - before) < 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1024, 1440])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     page = visit(name, width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    widths = page.evaluate("""() => Promise.all([...document.images].map(async image => {
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    pictures = page.evaluate("""() => Promise.all([...document.images].map(async image => {
         image.loading = "eager";
         await image.decode();
-        return image.naturalWidth;
+        const {backgroundColor, filter} = getComputedStyle(image);
+        return [image.naturalWidth > 0, backgroundColor, filter];
     }))""")
-    assert all(widths)
+    assert all(each == [True, "rgba(0, 0, 0, 0)", "none"] for each in pictures), pictures
+    tables = page.evaluate(
+        """[...document.querySelectorAll(".pst-scrollable-table-container")]
+            .filter(box => box.scrollWidth > box.clientWidth + 1)
+            .map(box => box.textContent.slice(0, 80))"""
+    )
+    assert tables == []
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    if name == "chapter" and (width, scheme) not in ((390, "dark"), (1440, "light")):
+        return  # axe takes long for so large a page
     # Without loading the style sheets, which a page in a folder may not read as text.
     violations = Axe().run(page, options={"preload": False}).response["violations"]
     worst = [each for each in violations if each["impact"] in ("serious", "critical")]
@@ -134,7 +211,62 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     ]
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+def test_the_theme_can_be_chosen(visit):
+    page = visit("errata", 1440, color_scheme="light")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for _ in range(3):
+        page.locator(".theme-switch-button").first.click()
+        for choice in page.locator("[data-theme-value=dark], [data-mode=dark].dropdown-item").all():
+            if choice.is_visible():
+                choice.click()
+        if page.locator("html").get_attribute("data-theme") == "dark":
+            break
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_the_first_page_shows_before_it_lists(visit):
+    page = visit("index", 1440)
+    order = page.evaluate("""[...document.querySelectorAll("article :is(figure, table, .pair, ul)")]
+        .map(each => each.className.split(" ")[0] || each.localName)""")
+    assert order[:4] == ["figure", "table", "pair", "simple"], order
+    assert "said filby" in page.locator("table").inner_text()
+    left, right = page.locator(".pair > .panel .line", has_text="def step(").all()
+    assert left.bounding_box()["y"] == right.bounding_box()["y"]
+    assert page.locator(".pair .differs").all_text_contents()[:2] == ["np", "np"]
+    assert page.evaluate(OVERFLOW, ".pair")[0][0] <= 0
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert left.bounding_box()["y"] < right.bounding_box()["y"]
+
+
+def test_the_search_works_from_a_folder(visit):
+    page = visit("index", 1440)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("detach")
+    page.keyboard.press("Enter")
+    result = page.locator("#search-results a", has_text="Detaching").first
+    result.wait_for()
+    result.click()
+    page.wait_for_selector("h1:has-text('A recurrent language model')")
+    assert page.url.split("#")[0].split("?")[0].endswith("chapter.html")
+
+
+def test_code_can_be_copied(visit):
+    page = visit("chapter", 1440)
+    # What the button copies, read where the page puts it on the clipboard.
+    page.evaluate("""document.addEventListener("copy", () => {
+        copied = document.activeElement.value ?? String(getSelection());
+    })""")
+    page.locator(".pieces .highlight:visible").nth(2).hover()
+    panel = page.locator(".pieces .highlight:visible").nth(2)
+    panel.locator("button.copybtn").click()
+    code = panel.locator("code").text_content()
+    assert page.evaluate("copied").strip() == code.strip()
+    assert "\n" in code.strip()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
 def test_pages_without_a_script(visit, width):
     page = visit("chapter", width, java_script_enabled=False)
     for name in registry.OURS:
@@ -143,6 +275,13 @@ def test_pages_without_a_script(visit, width):
         assert panels.first.is_visible()
         assert panels.first.locator(".name").is_visible()
     assert page.locator("[role=tab]").count() == 0
+    assert page.locator(".switch").count() == 0
+    assert page.get_by_role("link", name="Exercises").first.is_visible() or width < 960
+    # Highlighted all the same.
+    colors = page.locator(".highlight .k").first.evaluate("each => getComputedStyle(each).color")
+    assert colors != page.locator("article p").first.evaluate(
+        "each => getComputedStyle(each).color"
+    )
     page.screenshot(path=SHOTS / f"chapter-{width}-no-script.png")
 
 
@@ -151,7 +290,16 @@ def test_solutions_are_closed_and_it_prints(visit):
     solutions = page.locator("details.solution")
     assert solutions.count() == 6
     assert solutions.evaluate_all("all => all.every(each => !each.open)")
-    page = visit("chapter", framework="torch")
+    page = visit("chapter", framework="torch", color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) != "rgb(255, 255, 255)"
     page.emulate_media(media="print")
-    assert not page.locator(".switch").is_visible()
+    page.wait_for_timeout(200)
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    for selector in (".switch", ".bd-header", ".tabs", ".bd-sidebar-secondary", ".copybtn"):
+        assert not page.locator(selector).first.is_visible(), selector
+    assert page.locator(".pieces > .panel:visible .name b").first.text_content() == "PyTorch"
+    page.set_viewport_size({"width": 700, "height": 900})  # about A4: lines are broken, not cut
+    boxes = page.evaluate(OVERFLOW, ".highlight pre")
+    assert max(over for over, _ in boxes) <= 0
     assert page.pdf(path=SHOTS / "chapter.pdf", format="A4").startswith(b"%PDF")

@@ -10,12 +10,25 @@ from pathlib import Path
 
 import pytest
 from helpers import CLONE, copy_of_the_clone, environment, other_packages
-from make import chapter, optimizations, site, site_chapter, site_code, site_prose
+from make import (
+    chapter,
+    optimizations,
+    records,
+    site,
+    site_chapter,
+    site_code,
+    site_figures,
+    site_parity,
+    site_prose,
+    site_start,
+)
 from make.site_code import Code, Output
 
 from rnn_scratch import registry
 from rnn_scratch.cli import source_code
+from rnn_scratch.compare import comparison, summary
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 
 FIELDS = Settings.__dataclass_fields__
@@ -42,7 +55,7 @@ def pages():
 
 
 def test_what_the_reference_describes_exists(pages):
-    names = re.findall(r"^::: (\S+)$", pages["reference.md"].decode(), re.MULTILINE)
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", pages["reference.md"].decode(), re.MULTILINE)
     assert len(names) > 10
     for name in names:
         pkgutil.resolve_name(name)
@@ -81,7 +94,7 @@ def test_outputs_are_there_once_where_they_are_the_same(pages):
     assert page.count("time-major:  [ 1  6  2  7  3  8  4  9  5 10]") == 1
     for backend in registry.OURS:
         assert page.count(f"backend: {backend} ") == 1
-    pictures = set(re.findall(r'src="(figures/\w+\.png)"', page))
+    pictures = set(re.findall(r'src="(_static/figures/\w+\.png)"', page))
     assert len(pictures) >= 3
     assert all(pages[picture].startswith(b"\x89PNG") for picture in pictures)
     assert "perplexity against epoch" in page
@@ -173,33 +186,66 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
 
 
 def test_the_script_has_the_names_of_the_backends(pages):
-    script = pages["frameworks.js"].decode()
+    script = pages["_static/frameworks.js"].decode()
     assert 'const NAMES = {"numpy": "NumPy", "torch": "PyTorch", "tensorflow": ' in script
     assert "{frameworks}" not in script
 
 
 def test_the_first_page_names_the_frameworks(pages):
     names = "NumPy, PyTorch, TensorFlow, MXNet and JAX"
-    assert f"from scratch, in {names}; in NumPy" in pages["index.md"].decode()
-    description = yaml_value(site.SOURCES / "mkdocs.yml", "site_description")
-    assert description.endswith(f"from scratch, in {names}")
+    assert f"from scratch, in {names}." in pages["index.md"].decode()
 
 
-def yaml_value(path, key):
-    (value,) = re.findall(rf"^{key}: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return value
+def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
+    page, _, lists = pages["index.md"].decode().partition("\n- ")
+    assert lists
+    assert f'<img src="{site_parity.PERPLEXITY}"' in page
+    last = run_folder.history(records.RECORDS / site_start.RUN)[-1]
+    assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
+    codes = code_of(page)
+    assert set(codes) == {"numpy", "torch"}
+    for backend, (code,) in codes.items():
+        assert source_code.find(backend, "step")[0].source in code
+
+
+def test_the_comparison_begins_with_three_sentences(pages):
+    _, first, *_ = pages["comparison.md"].decode().split("\n\n")
+    speed = comparison.read(records.COMPARISONS / "speed")
+    rows = [row for row in summary.speeds(speed) if row.value == 1]
+    fastest = max(rows, key=lambda row: row.train.median)
+    assert f"{fastest.train.median:,.0f} characters per second" in first
+    assert f"`{fastest.model}`" in first
+    assert len(re.findall(r"[.](?= |$)", first)) == 3
+    assert not re.search(r"nan|inf", first)
+
+
+def test_pictures_suit_a_light_page_and_a_dark_one(pages):
+    drawn = {name: text for name, text in pages.items() if name.endswith(".svg")}
+    assert len(drawn) >= 6
+    for name, text in drawn.items():
+        assert b"#000000" not in text, name
+        assert site_figures.INK.encode() in text, name
+        ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
+        assert b"fill: none" in ground[1], name
 
 
 def test_corresponding_lines_are_in_the_same_row():
-    assert site_code.rows([["a = 1", "b = 2"]]) == [[0, 1]]
+    assert site_code.rows(["a = 1\nb = 2"]) == [[0, 1]]
     rows = site_code.rows(
         [
-            ["def f(x):", "    return x + 1"],
-            ["@compiled", "def f(x):", "    return x + 1.0"],
-            ["def f(x):", "    # why", "    return x + 1"],
+            "def f(x):\n    return x + 1",
+            "@compiled\ndef f(x):\n    return x + 1.0",
+            "def f(x):\n    # why\n    return x + 1",
         ]
     )
     assert rows == [[1, 3], [0, 1, 3], [1, 2, 3]]
+
+
+def test_no_line_is_aligned_with_one_of_another_function():
+    rows = site_code.rows(
+        ["def f(x):\n    return x", "def g(x):\n    return x\n\n\ndef f(x):\n    return x"]
+    )
+    assert rows == [[4, 5], [0, 1, 2, 3, 4, 5]]
 
 
 def test_every_line_of_every_framework_has_its_own_row(pages):

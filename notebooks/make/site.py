@@ -27,9 +27,11 @@ from . import (
     site_parity,
     site_play,
     site_prose,
+    site_start,
 )
 from .chapter import TEXTS
 from .records import COMPARISONS, RECORDS
+from .site_code import STATIC
 
 SOURCES = TEXTS / "site"  # pages and styles that are written by hand
 PAGES = Path("build/pages")
@@ -43,23 +45,21 @@ def pages(
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
     reference = (SOURCES / "reference.md").read_text(encoding="utf-8")
     texts["reference.md"] = reference.replace("{settings}", _settings())
-    frameworks = names.enumerate_words([names.framework(backend) for backend in backends])
-    index = (SOURCES / "index.md").read_text(encoding="utf-8")
-    texts["index.md"] = index.replace("{frameworks}", frameworks)
+    texts["index.md"] = site_start.render(RECORDS, backends)
     texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
     texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS)
     texts["play.md"], play_files = site_play.render(backends)
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: names.framework(backend) for backend in backends}
-    texts["frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
+    texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files = {name: text.encode() for name, text in texts.items()}
     files |= parity_pictures | comparison_pictures | play_files
     for sources in site_chapter.read_results(backends).values():
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture
-    for path in sorted(SOURCES.glob("*.*")):
-        if path.suffix in (".md", ".css"):
-            files.setdefault(path.name, path.read_bytes())
+    files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
+    for path in sorted(SOURCES.glob("*.md")):
+        files.setdefault(path.name, path.read_bytes())
     return files
 
 

@@ -114,7 +114,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         elif part.kind == "solution":
             content = _page(part.content, backends, context)
             yield Item(
-                '<details class="solution" markdown="1">\n<summary>Solution</summary>\n\n'
+                '<details class="solution">\n<summary>Solution</summary>\n\n'
                 f"{content}\n\n</details>"
             )
         elif part.kind == "only":
@@ -176,7 +176,7 @@ def relative(file: Path) -> Path:
 def _html(item: Item, backends: Sequence[str], context: Context) -> str:
     if item.notes:
         panels = [site_code.panel(own, text, markdown=True) for own, text in item.notes.items()]
-        return '<div class="notes" markdown="1">\n\n' + "\n\n".join(panels) + "\n\n</div>"
+        return '<div class="notes">\n\n' + "\n\n".join(panels) + "\n\n</div>"
     if not item.codes:
         return item.prose
     sources = {name: code.source for name, code in item.codes.items()}

@@ -20,6 +20,7 @@ from rnn_scratch.cli import alignment
 from .names import framework
 
 BREAK = "&#10;"
+STATIC = "_static"  # the folder of all files that are no pages, in the pages and in the site
 
 
 class Code(NamedTuple):
@@ -37,13 +38,33 @@ class Output(NamedTuple):
     picture: bytes = b""
 
 
-def rows(sources: Sequence[Sequence[str]]) -> list[list[int]]:
-    """For each text the rows of its lines, from 0, where corresponding lines are aligned."""
-    table = alignment.align_all([list(source) for source in sources])
-    return [
-        [number for number, row in enumerate(table) if row[n] is not None]
-        for n in range(len(sources))
-    ]
+def rows(sources: Sequence[str]) -> list[list[int]]:
+    """For each code the rows of its lines, from 0, where corresponding lines are aligned.
+
+    One function at a time: functions of one name, with two empty lines between them, stand beside
+    each other, and no line is aligned with one of another function.
+    """
+    functions = [source.split("\n\n\n") for source in sources]
+    names = alignment.align_all([[_name(text) for text in texts] for texts in functions])
+    following = [iter(texts) for texts in functions]
+    numbers: list[list[int]] = [[] for _ in sources]
+    start = 0
+    for row in names:
+        texts = [[] if name is None else next(own).split("\n") for name, own in zip(row, following)]
+        table = alignment.align_all(texts)
+        for own, column in zip(numbers, zip(*table)):
+            own += [start + number for number, line in enumerate(column) if line is not None]
+        start += len(table)
+        for own, text in zip(numbers, texts):  # two empty lines end a function
+            own += [start, start + 1] if text else []
+        start += 2
+    return [own[:-2] for own in numbers]  # but not the last one
+
+
+def _name(text: str) -> str:
+    # What a function or another section of a code is aligned by.
+    match = re.search(r"^(?:def|class) (\w+)", text, re.MULTILINE)
+    return match.group(1) if match else ""
 
 
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
@@ -60,16 +81,19 @@ def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
     return f'<div class="highlight"><pre tabindex="0"><code>{"".join(spans)}</code></pre></div>'
 
 
-def group(codes: Mapping[str, Code], everyone: Sequence[str]) -> str:
-    """The code of several backends: tabs or columns, or one panel where it is all the same."""
+def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "pieces") -> str:
+    """The code of several backends: tabs or columns, or one panel where it is all the same.
+
+    Of the kind "pair" they are beside each other, whatever the reader selects.
+    """
     if len(set(codes.values())) == 1:
         one = block(next(iter(codes.values())))
         return one if set(codes) == set(everyone) else _panels("same", {tuple(codes): one}, {})
-    aligned = rows([code.source.split("\n") for code in codes.values()])
+    aligned = rows([code.source for code in codes.values()])
     panels: dict[tuple[str, ...], str] = {
         (name,): block(code, own) for (name, code), own in zip(codes.items(), aligned)
     }
-    return _panels("pieces", panels, {(name,): code.place for name, code in codes.items()})
+    return _panels(kind, panels, {(name,): code.place for name, code in codes.items()})
 
 
 def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], source: str) -> str:
@@ -88,20 +112,19 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """What belongs to one framework or to some, under its name."""
+    """What belongs to one framework or to some, under its name; Markdown is between empty lines."""
     title = ", ".join(map(framework, names))
     where = f" <span>{html.escape(place)}</span>" if place else ""
-    attribute = ' markdown="1"' if markdown else ""
     gap = "\n\n" if markdown else ""
     return (
-        f'<div class="panel" data-for="{" ".join(names)}"{attribute}>{gap}'
+        f'<div class="panel" data-for="{" ".join(names)}">{gap}'
         f'<p class="name"><b>{title}</b>{where}</p>{gap}{content}{gap}</div>'
     )
 
 
 def figure_name(picture: bytes) -> str:
     """The place of a picture in the site, named by its content."""
-    return f"figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
+    return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 
 def _panels(

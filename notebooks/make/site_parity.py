@@ -13,9 +13,12 @@ from rnn_scratch.exact import GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 
-from . import records
+from . import records, site_figures
 from .names import enumerate_words, framework
+from .site_code import STATIC
 
+FLOAT64 = f"{STATIC}/figures/float64.svg"
+PERPLEXITY = f"{STATIC}/figures/perplexity.svg"
 Histories = dict[str, list[run_folder.Epoch]]  # by backend
 
 
@@ -56,7 +59,7 @@ Frameworks add the terms of a matrix product in different orders, so that the la
 In a hundred epochs, {_updates(exact)} updates, nothing else differs. The largest relative
 differences of an epoch's loss from NumPy's are {enumerate_words(largest)}.
 
-![Relative difference of the loss from that of NumPy, epoch by epoch, in float64](figures/float64.svg)
+{site_figures.figure(FLOAT64, "Relative difference of the loss from that of NumPy, epoch by epoch, in float64")}
 
 ## Five hundred epochs in float32
 
@@ -64,7 +67,7 @@ In ordinary training rounding is coarser, and where the loss is steep an update 
 differences that are there. The curves diverge for a while, as those of any chaotic system do, and
 reach the same perplexity in the end: {", ".join(perplexities)}.
 
-![Perplexity of the backends over 500 epochs of ordinary training](figures/perplexity.svg)
+{site_figures.figure(PERPLEXITY, "Perplexity of the backends over 500 epochs of ordinary training")}
 
 ## To the last bit
 
@@ -94,8 +97,8 @@ much coarser one, steps would be rounded to zero where the learning rate is smal
 {records.exact(folder)}
 """  # noqa: E501 - lines are as long as the values in them
     return text, {
-        "figures/float64.svg": _draw_float64(differences),
-        "figures/perplexity.svg": _draw_perplexity(float32),
+        FLOAT64: _draw_float64(differences),
+        PERPLEXITY: _draw_perplexity(float32),
     }
 
 
@@ -130,11 +133,9 @@ def _power() -> str:
 
 
 def _draw_float64(differences: dict[str, list[float]]) -> bytes:
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # As in compare.pictures: the same record makes the same file.
-    with rc_context({"svg.hashsalt": "rnn-scratch", "svg.fonttype": "path"}):
+    with site_figures.ink():
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for name, values in differences.items():
@@ -145,11 +146,12 @@ def _draw_float64(differences: dict[str, list[float]]) -> bytes:
         axes.legend(frameon=False)
         image = BytesIO()
         figure.savefig(image, format="svg", metadata={"Date": None})
-    return image.getvalue()
+    return site_figures.svg(image.getvalue())
 
 
 def _draw_perplexity(histories: Histories) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
+    named = {framework(name): history for name, history in histories.items()}
+    with tempfile.TemporaryDirectory() as folder, site_figures.ink():
         path = Path(folder, "perplexity.svg")
-        curve.perplexity_curve(path, histories)
-        return path.read_bytes()
+        curve.perplexity_curve(path, named)
+        return site_figures.svg(path.read_bytes())

@@ -39,7 +39,9 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
     }
     text = (SOURCES / "play.md").read_text(encoding="utf-8")
     page = re.sub(r"\{(\w+)\}", lambda match: values[match.group(1)], text)
-    return page, {f"play/{name}": (SOURCES / name).read_bytes() for name in FILES}
+    return page, {
+        f"{site_code.STATIC}/play/{name}": (SOURCES / name).read_bytes() for name in FILES
+    }
 
 
 def function(name: str, script: str) -> str:

@@ -52,7 +52,8 @@ def _prose(text: str, backends: Sequence[str], typeset: Typeset) -> str:
         if code:
             if not PLACEHOLDER.search(code):
                 return str(code)
-            return f"<code>{_names(html.escape(code[1:-1]), backends)}</code>"
+            words = _names(html.escape(code[1:-1]), backends)
+            return f'<code class="docutils literal">{words}</code>'
         if block:
             return f'<span class="formula">{typeset(block.strip(), "block")}</span>'
         # In a span: Markdown would end the paragraph at a line that begins with <math>.

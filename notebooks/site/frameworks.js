@@ -2,12 +2,13 @@
 // Without this script a page shows the code of all frameworks, one below the other.
 "use strict";
 (() => {
-  const panels = [...document.querySelectorAll(".panel[data-for]")];
+  const panels = [...document.querySelectorAll(".panel[data-for]")].filter((each) => !each.closest(".pair"));
   const KEY = "rnn-scratch.selection";
   const NAMES = {frameworks}; // by backend, filled in when the pages are written
   const ALL = Object.keys(NAMES);
-  // The layouts with columns, each where the window is wide enough for them.
-  const wide = { 2: matchMedia("(min-width: 60em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
+  // The layouts with columns, each where the window is wide enough for them. With two, lines of 88
+  // characters fit; with all, a reader scrolls.
+  const wide = { 2: matchMedia("(min-width: 80em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
   const of = (panel) => panel.dataset.for.split(" ");
 
   // The framework, the columns ("1", "2" or "all"), and the framework in the second column.
@@ -79,30 +80,52 @@
       else input.value = selection.beside;
     }
     for (const choice of document.querySelectorAll(".switch .columns-all")) choice.hidden = !wide.all.matches;
-    document.querySelectorAll(".pieces").forEach(mark);
-    focusable();
+    for (const group of document.querySelectorAll(".pieces")) sideBySide(group, visible.length > 1);
+    fit();
   }
 
-  // Lines that are not the same in all columns.
+  // The panels of a group in columns, or not.
+  function sideBySide(group, columns) {
+    group.classList.toggle("side-by-side", columns);
+    mark(group);
+  }
+
+  // What really differs: the words of a line that most other columns do not have in that line, and
+  // lines that a column lacks. Comments and documentation are no code.
   function mark(group) {
-    const columns = [...group.querySelectorAll(".panel:not([hidden])")].map((panel) =>
-      [...panel.querySelectorAll(".line")]);
+    const columns = [...group.querySelectorAll(":scope > .panel:not([hidden])")];
     const rows = new Map();
-    for (const line of columns.flat()) {
+    for (const line of columns.flatMap((panel) => [...panel.querySelectorAll(".line")])) {
       const row = line.style.getPropertyValue("--row");
       rows.set(row, [...(rows.get(row) ?? []), line]);
     }
     for (const lines of rows.values()) {
-      const texts = lines.map((line) => line.textContent.trimEnd());
-      const same = texts.every((text) => text === texts[0]) && lines.length === columns.length;
-      const blank = texts.every((text) => text === "");
-      for (const line of lines) line.classList.toggle("differs", columns.length > 1 && !same && !blank);
+      const words = lines.map((line) => [...line.children].filter((word) => !word.matches(".w, [class^=c], .sd")));
+      const texts = words.map((own) => new Set(own.map((word) => word.textContent)));
+      lines.forEach((line, n) => {
+        line.classList.toggle("alone", lines.length < columns.length && words[n].length > 0);
+        for (const word of words[n]) {
+          const lacking = texts.filter((other) => !other.has(word.textContent)).length;
+          word.classList.toggle("differs", lacking > 0 && lacking >= (lines.length - 1) / 2);
+        }
+      });
     }
   }
 
-  // Boxes that scroll can be scrolled with the keyboard.
-  function focusable() {
-    for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .formula")) {
+  // A table that is wider than the page becomes a list; boxes that scroll can do so with the keyboard.
+  function fit() {
+    for (const table of document.querySelectorAll("table.table")) {
+      table.classList.remove("cards");
+      const { scrollWidth, clientWidth } = table.parentElement;
+      if (scrollWidth <= clientWidth + 1) continue;
+      const headings = [...table.querySelectorAll("thead th")];
+      for (const cell of table.querySelectorAll("td")) {
+        cell.dataset.heading = headings[cell.cellIndex].textContent;
+        cell.classList.toggle("empty", cell.textContent.trim() === "");
+      }
+      table.classList.add("cards");
+    }
+    for (const box of document.querySelectorAll(".pst-scrollable-table-container, .formula, .pieces, .pair")) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
@@ -113,6 +136,13 @@
     const before = element.getBoundingClientRect().top;
     action();
     scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
+  }
+
+  // The first element of the page that is not above the window, of the largest such ones.
+  function top() {
+    const edge = document.querySelector(".switch").getBoundingClientRect().bottom;
+    const all = [...document.querySelectorAll(".bd-article :is(p, h1, h2, h3, .pieces, figure)")];
+    return all.find((each) => each.getBoundingClientRect().top >= edge && each.offsetParent) ?? all[0];
   }
 
   function tabs(group, number) {
@@ -153,14 +183,14 @@
     form.innerHTML =
       `<fieldset><legend>Framework</legend>${ALL.map((name) => radio("framework", name, NAMES[name])).join("")}</fieldset>` +
       `<fieldset class="layout"><legend>Show</legend>${radio("columns", "1", "tabs")}${radio("columns", "2", "two columns")}` +
-      `${radio("columns", "all", "all")}<label class="beside">beside it <select aria-label="In the second column">` +
+      `${radio("columns", "all", "all")}<label class="second">beside it <select aria-label="In the second column">` +
       `${ALL.map((name) => `<option value="${name}">${NAMES[name]}</option>`).join("")}</select></label></fieldset>`;
     form.onchange = (event) => {
       const { name, value } = event.target;
       const change = { framework: { framework: value }, columns: { columns: value } }[name];
-      inPlace(form, () => { select(change ?? { beside: value }); show(); });
+      inPlace(top(), () => { select(change ?? { beside: value }); show(); });
     };
-    document.querySelector(".md-content h1")?.after(form);
+    document.querySelector(".bd-header").after(form); // and it stays there when the page is scrolled
   }
 
   if (panels.length) {
@@ -172,6 +202,23 @@
     });
     show();
   }
-  addEventListener("resize", focusable);
-  addEventListener("load", focusable);
+  // Two frameworks that are beside each other whatever is selected.
+  function pairs() {
+    for (const pair of document.querySelectorAll(".pair")) {
+      pair.style.setProperty("--columns", pair.children.length);
+      [...pair.children].forEach((panel, n) => panel.style.setProperty("--column", n + 1));
+      sideBySide(pair, wide[2].matches);
+    }
+  }
+  wide[2].addEventListener("change", pairs);
+  pairs();
+  // On paper every page is light.
+  const { dataset } = document.documentElement;
+  let theme = dataset.theme;
+  matchMedia("print").onchange = ({ matches }) => {
+    if (matches) theme = dataset.theme;
+    dataset.theme = matches ? "light" : theme;
+  };
+  addEventListener("resize", fit);
+  addEventListener("load", fit);
 })();

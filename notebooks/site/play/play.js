@@ -200,9 +200,6 @@
     start();
     find("status").textContent = "Back to the prefix";
   };
-  // The choice of a framework is for the code, which is at the end.
-  const choice = document.querySelector("h1 + .switch");
-  if (choice) find("code").before(choice);
   find("script").hidden = true;
   find("play").hidden = false;
   start();
