@@ -134,6 +134,8 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 tuple([each]): records.markdown(table) for each, table in tables.items() if table
             }
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
+        elif part.kind == "core":  # the same for all
+            yield Item(f"```python\n{chapter.core(part.argument)}\n```")
         elif part.kind in ("piece", "source"):
             codes = {name: _code(name, part.argument, context) for name in own}
             yield Item(codes={name: code for name, code in codes.items() if code.source})
