@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from rnn_scratch import figures
+from rnn_scratch.runs import figures
 from rnn_scratch.text import minibatches
 
 

@@ -65,7 +65,7 @@ def code_of(page):
     """The code in a page's panels, by framework."""
     codes = {}
     panels = re.findall(
-        r'<div class="panel" data-for="([^"]*)"><p class="name">.*?</p>'
+        r'<div class="panel" data-for="([^"]*)"><p class="name">(?:(?!<div).)*</p>'
         r'<div class="highlight">(.*?)</div>',
         page,
         re.DOTALL,
