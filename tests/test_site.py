@@ -84,9 +84,22 @@ def test_the_pages_have_the_source_of_the_backends_and_all_cells_of_the_notebook
     for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
         assert source_code.find(backend, piece)[0].source in code
     everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
-    for cell in chapter.cells(chapter.parse(chapter.TEXTS / "chapter.md"), backend):
+    parts = chapter.parse(chapter.TEXTS / "chapter.md")
+    for cell in chapter.cells([part for part in parts if part.kind != "notebook"], backend):
         if cell.kind == "code":
             assert cell.source in everything, cell.source
+
+
+def test_the_site_s_own_prose_takes_the_place_of_the_notebooks(pages):
+    page = pages["chapter.md"].decode()
+    assert "every matrix product is in the code on this page" in page
+    for words in ("in a cell below", "run the cell", "find_spec", "To run it yourself"):
+        assert words not in page
+    text = "".join(
+        cell.source for cell in chapter.cells(chapter.parse(chapter.TEXTS / "chapter.md"), "torch")
+    )
+    assert "in a cell below" in text
+    assert "code on this page" not in text
 
 
 def test_outputs_are_there_once_where_they_are_the_same(pages):

@@ -13,6 +13,7 @@ It is Markdown in which some lines are directives:
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
+``::: notebook`` ... ``:::``     for the notebooks and not for the site; ``::: site`` the opposite
 ``::: solution`` ... ``:::``     left out of the student's copy, which has cells for an answer
 ``::: write encode`` ... ``:::`` for the student's copy only, below the function's piece: there its
     body is left out, except for the first N statements after the words "after N". The last
@@ -42,7 +43,8 @@ from . import names, optimizations, records
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
 LINES = ("piece", "source", "core", "imports", "bug", "fix", "gains")  # directives of one line
-BLOCKS = ("only", "solution", "write", "optimization")  # those that end with a line ":::"
+# Those that end with a line ":::".
+BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
 NOT_MEASURED = (
     "(Their gains have not been measured yet: `nox -s records -- optimizations` measures them.)"
@@ -191,13 +193,13 @@ def _cells(
         kind, argument, content = part.kind, part.argument, part.content
         if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
             yield from _exercise(name, _cells(content, backend, to_write, used))
-        if not applies(part, backend):
+        if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
             yield "markdown", "\n".join(content)
         elif kind == "code":
             yield "code", "\n".join(content)
-        elif kind == "only":
+        elif kind in ("only", "notebook"):
             yield from _cells(content, backend, to_write, used)
         elif kind == "solution":
             if to_write is None:

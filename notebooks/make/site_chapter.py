@@ -107,10 +107,12 @@ def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
 def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> Iterator[Item]:
     for part in parts:
         own = [name for name in backends if chapter.applies(part, name)]
-        if not own:
+        if part.kind == "notebook" or not own:
             continue
         if part.kind == "text":
             yield from _text("\n".join(part.content), backends, context)
+        elif part.kind == "site":
+            yield from _items(part.content, backends, context)
         elif part.kind == "solution":
             content = _page(part.content, backends, context)
             yield Item(
