@@ -18,7 +18,7 @@ LINES = """
             [...panel.querySelectorAll(".line")].map(line => {
                 const {top, left, height} = line.getBoundingClientRect();
                 const words = [...line.children]
-                    .filter(word => word.matches(":not(.w, [class^=c], .sd)"))
+                    .filter(word => word.matches(":not(.w, [class^=c], .sd, .gd, .gi)"))
                     .map(word => [word.textContent, word.classList.contains("differs")]);
                 return {row: line.style.getPropertyValue("--row"), column, top, left, height,
                         text: line.textContent, words, alone: line.classList.contains("alone")};
