@@ -142,12 +142,16 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             codes = {name: _code(name, part.argument, context) for name in own}
             yield Item(codes={name: code for name, code in codes.items() if code.source})
         else:  # code, imports, bug, fix
-            cells = {name: chapter.cells([part], name)[0].source for name in own}
+            # Of a directive for the student's copy only, no cell is left.
+            cells = {name: chapter.cells([part], name) for name in own}
+            sources = {name: each[0].source for name, each in cells.items() if each}
             if part.kind == "fix":  # a difference between fences
-                unfenced = {name: "\n".join(cell.split("\n")[1:-1]) for name, cell in cells.items()}
-                yield Item(codes={name: Code(cell, "diff") for name, cell in unfenced.items()})
-            else:
-                yield Item(codes={name: Code(cell) for name, cell in cells.items()})
+                sources = {
+                    name: "\n".join(each.split("\n")[1:-1]) for name, each in sources.items()
+                }
+            language = "diff" if part.kind == "fix" else "python"
+            if sources:
+                yield Item(codes={name: Code(each, language) for name, each in sources.items()})
 
 
 def _text(text: str, backends: Sequence[str], context: Context) -> Iterator[Item]:

@@ -70,14 +70,15 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _fastest(record: Record) -> str:
-    # Of the rows with the fewest threads, by its median.
+    # Of the rows with the first number of threads, by its median.
     rows = [row for row in summary.speeds(record) if row.train and row.ratio]
     rows = [row for row in rows if row.value == rows[0].value]
     best = max(rows, key=lambda row: row.train.median if row.train else 0)
     assert best.train
     assert best.ratio
+    threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
     return (
-        f"With one thread, the fastest training of the chapter's network is "
+        f"With {threads} and {record['settings']['num_hiddens']} hidden units, the fastest is "
         f"{framework(best.backend)}'s `{best.model}`: {best.train.median:,.0f} characters per "
         f"second, {best.ratio.median:.1f} times as many as {_named(summary.baseline(record))}."
     )

@@ -1,6 +1,7 @@
 """The pictures of the site: drawn so that they suit a light page and a dark one."""
 
 import html
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +22,8 @@ def ink() -> Iterator[None]:
 
 
 def svg(drawn: bytes) -> bytes:
-    """A picture in which what was drawn in black is in that grey too."""
-    return drawn.replace(b"#000000", INK.encode())
+    """A picture in which what was drawn in black is in that grey too, and without a date."""
+    return re.sub(rb"<dc:date>.*?</dc:date>", b"", drawn).replace(b"#000000", INK.encode())
 
 
 def figure(place: str, alternative: str, caption: str = "") -> str:

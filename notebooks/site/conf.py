@@ -18,14 +18,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"
 html_static_path = ["../../build/pages/_static"]
 html_css_files = ["frameworks.css"]
-# The theme of the system. Without a script a page is light: the theme's default applies then.
-SYSTEM = """
-(({ dataset }) => {
-  dataset.mode = localStorage.getItem("mode") || "auto";
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  dataset.theme = dataset.mode === "auto" ? (dark ? "dark" : "light") : dataset.mode;
-})(document.documentElement);
-"""
+# Light or dark as the system is, unless the reader has chosen. Without a script a page is light.
+SYSTEM = 'document.documentElement.dataset.mode = localStorage.getItem("mode") || "auto";'
 html_js_files = [(None, {"body": SYSTEM}), ("frameworks.js", {"defer": "defer"})]
 html_sidebars: dict[str, list[str]] = {"**": []}  # all pages are in the navigation at the top
 html_copy_source = False

@@ -91,7 +91,8 @@
   }
 
   // What really differs: the words of a line that most other columns do not have in that line, and
-  // lines that a column lacks. Comments and documentation are no code.
+  // lines that a column lacks. Comments and documentation are no code, and lines of a diff speak for
+  // themselves.
   function mark(group) {
     const columns = [...group.querySelectorAll(":scope > .panel:not([hidden])")];
     const rows = new Map();
@@ -100,7 +101,7 @@
       rows.set(row, [...(rows.get(row) ?? []), line]);
     }
     for (const lines of rows.values()) {
-      const words = lines.map((line) => [...line.children].filter((word) => !word.matches(".w, [class^=c], .sd")));
+      const words = lines.map((line) => [...line.children].filter((word) => !word.matches(".w, [class^=c], .sd, .gd, .gi")));
       const texts = words.map((own) => new Set(own.map((word) => word.textContent)));
       lines.forEach((line, n) => {
         line.classList.toggle("alone", lines.length < columns.length && words[n].length > 0);
