@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rnn_scratch.cli import source_code
 
-from . import chapter, names, optimizations, records, site_code, site_prose
+from . import chapter, optimizations, records, site_code, site_prose
 from .chapter import TEXTS, Part
 from .site_code import Code, Output
 from .site_prose import Typeset
@@ -110,7 +110,8 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         if part.kind == "notebook" or not own:
             continue
         if part.kind == "text":
-            yield from _text("\n".join(part.content), backends, context)
+            if text := "\n".join(part.content).strip("\n"):
+                yield Item(site_prose.render(text, backends, context.typeset))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)
         elif part.kind == "solution":
@@ -152,21 +153,6 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             language = "diff" if part.kind == "fix" else "python"
             if sources:
                 yield Item(codes={name: Code(each, language) for name, each in sources.items()})
-
-
-def _text(text: str, backends: Sequence[str], context: Context) -> Iterator[Item]:
-    # A command of its own that differs between the frameworks is displayed like other code.
-    blocks = text.strip("\n").split("\n\n")
-    for number, each in enumerate(blocks):
-        if each.startswith("    ") and names.PLACEHOLDER.search(each):
-            before, after = "\n\n".join(blocks[:number]), "\n\n".join(blocks[number + 1 :])
-            lines = "\n".join(line[4:] for line in each.split("\n"))
-            codes = {name: Code(names.fill(lines, name), "bash") for name in backends}
-            yield from [*_text(before, backends, context), Item(codes=codes)]
-            yield from _text(after, backends, context)
-            return
-    if text.strip():
-        yield Item(site_prose.render(text.strip("\n"), backends, context.typeset))
 
 
 def _code(backend: str, argument: str, context: Context) -> Code:

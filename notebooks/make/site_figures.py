@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-INK = "#787878"  # as far from white as from the dark page's ground
+from rnn_scratch.runs.figures import INK  # of the notebooks' figures
 
 
 @contextmanager
