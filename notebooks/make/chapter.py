@@ -120,13 +120,13 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
 
 def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
     """The functions that a student writes, and how many statements of their bodies are given."""
-    found: dict[str, int] = {}
+    given: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
-            found[name] = int(part.argument.partition(" after ")[2] or 0)
+            given[name] = int(part.argument.partition(" after ")[2] or 0)
         elif part.kind == "only" and applies(part, backend):
-            found |= writes(part.content, backend)
-    return found
+            given |= writes(part.content, backend)
+    return given
 
 
 def stub(piece: source_code.Piece, after: int) -> str:
@@ -243,8 +243,8 @@ def _to_write(part: Part, backend: str) -> str:
         raise RNNScratchError(
             f"Line {part.line} names {name}, which {grading.__name__} does not grade."
         )
-    found = source_code.find(backend, name)
-    return name if found and found[0].file.stem == "scratch" else ""
+    own = source_code.find(backend, name)
+    return name if own and own[0].file.stem == "scratch" else ""
 
 
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:

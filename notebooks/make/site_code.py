@@ -44,20 +44,19 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
     One function at a time: functions of one name, with two empty lines between them, stand beside
     each other, and no line is aligned with one of another function.
     """
-    functions = [source.split("\n\n\n") for source in sources]
-    names = alignment.align_all([[_name(text) for text in texts] for texts in functions])
-    following = [iter(texts) for texts in functions]
+    texts = [source.split("\n\n\n") for source in sources]
+    tables = alignment.functions(
+        [[_name(text) for text in own] for own in texts],
+        [[text.split("\n") for text in own] for own in texts],
+    )
     numbers: list[list[int]] = [[] for _ in sources]
     start = 0
-    for row in names:
-        texts = [[] if name is None else next(own).split("\n") for name, own in zip(row, following)]
-        table = alignment.align_all(texts)
+    for table in tables:
+        end = start + len(table)
         for own, column in zip(numbers, zip(*table)):
-            own += [start + number for number, line in enumerate(column) if line is not None]
-        start += len(table)
-        for own, text in zip(numbers, texts):  # two empty lines end a function
-            own += [start, start + 1] if text else []
-        start += 2
+            lines = [start + number for number, line in enumerate(column) if line is not None]
+            own += [*lines, end, end + 1] if lines else []  # two empty lines end a function
+        start = end + 2
     return [own[:-2] for own in numbers]  # but not the last one
 
 

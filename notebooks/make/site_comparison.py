@@ -27,14 +27,14 @@ COMPARISONS = {
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
     images: dict[str, bytes] = {}
-    found = {
+    measured = {
         name: comparison.read(folder / name)
         for name in COMPARISONS
         if (folder / name / comparison.RECORD).exists()
     }
     parts = [
         "# The frameworks compared",
-        " ".join(SENTENCES[name](record) for name, record in found.items()),
+        " ".join(SENTENCES[name](record) for name, record in measured.items()),
         "`rnn-scratch compare` runs the same training in each framework on equal terms: one "
         "process at a time, the same starting values and minibatches, the same number of threads "
         "and the same precision. Each backend is compared with the NumPy reference before "
@@ -44,13 +44,13 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     how: list[str] = []
     for name, (title, figures, tables) in COMPARISONS.items():
         parts.append(f"## {title}")
-        if name not in found:
+        if name not in measured:
             parts.append(
                 "This has not been measured yet, or its record is missing. "
                 f"`nox -s records -- {name}` makes it."
             )
             continue
-        record = found[name]
+        record = measured[name]
         captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
         with site_figures.ink():
             drawings = pictures.draw(record)

@@ -43,7 +43,7 @@ def _samples(run: Path) -> str:
 def _step(backends: Sequence[str]) -> str:
     codes = {}
     for backend in backends:
-        found = [piece for name in FUNCTIONS for piece in source_code.find(backend, name)[:1]]
-        place = f"{site_chapter.relative(found[-1].file)}, line {found[-1].line}"
-        codes[backend] = Code("\n\n\n".join(piece.source for piece in found), place=place)
+        pieces = [piece for name in FUNCTIONS for piece in source_code.find(backend, name)[:1]]
+        place = f"{site_chapter.relative(pieces[-1].file)}, line {pieces[-1].line}"
+        codes[backend] = Code("\n\n\n".join(piece.source for piece in pieces), place=place)
     return site_code.group(codes, backends, kind="pair")

@@ -99,7 +99,7 @@ def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
 
 
 def _watched(function: Callable) -> Callable:
-    # What goes wrong inside the function is told apart from what is wrong with its result.
+    # An error inside the function is distinguished from a result that the check cannot use.
     @functools.wraps(function)
     def watched(*arguments: Any, **keywords: Any) -> Any:
         try:

@@ -1,7 +1,7 @@
 """Lines of several codes in rows, so that what corresponds stands beside each other."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import source_code
 from .source_code import Piece
@@ -13,18 +13,29 @@ def beside(codes: Sequence[list[Piece]]) -> list[tuple[str | None, ...]]:
     Functions of one name stand beside each other, with an empty row between two of them. None is
     where a code has no such line.
     """
-    codes_in_order = [source_code.ordered(pieces) for pieces in codes]
-    names = align_all([[piece.name for piece in pieces] for pieces in codes_in_order])
-    following = [iter(pieces) for pieces in codes_in_order]
+    ordered = [source_code.ordered(pieces) for pieces in codes]
+    tables = functions(
+        [[piece.name for piece in pieces] for pieces in ordered],
+        [[piece.source.splitlines() for piece in pieces] for pieces in ordered],
+    )
     rows: list[tuple[str | None, ...]] = []
-    for row in names:
-        texts = [
-            [] if name is None else next(pieces).source.splitlines()
-            for name, pieces in zip(row, following)
-        ]
+    for table in tables:
         rows += [(None,) * len(codes)] if rows else []
-        rows += align_all(texts)
+        rows += table
     return rows
+
+
+def functions(
+    names: Sequence[list[str]], texts: Sequence[Sequence[list[str]]]
+) -> Iterator[list[tuple[str | None, ...]]]:
+    """The rows of each function, one function after another.
+
+    `names` are those of the functions in each code, and `texts` their lines. Functions of one name
+    stand beside each other, and no line beside one of another function.
+    """
+    following = [iter(each) for each in texts]
+    for row in align_all(names):
+        yield align_all([[] if name is None else next(own) for name, own in zip(row, following)])
 
 
 def align_all(texts: Sequence[list[str]]) -> list[tuple[str | None, ...]]:
