@@ -7,9 +7,10 @@ package, registered under the entry-point group ``rnn_scratch.backends``, with t
 ``fast``     the same model optimized by hand: its own `build`, everything else from ``scratch``
 ``concise``  the same model on the framework's own layers: its own `build`, likewise
 ``machine``  devices, threads and the conversion of arrays, with all functions of MACHINE
+``workers``  the framework's engine for training in several processes, with those of WORKERS
 
-``fast`` and ``concise`` may be absent in a backend from another package, and a module may be any
-object with these attributes. `rnn-scratch check` holds a backend to this page.
+``fast``, ``concise`` and ``workers`` may be absent in a backend from another package, and a module
+may be any object with these attributes. `rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
 hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the
@@ -88,6 +89,19 @@ class Update(NamedTuple):
     lr: float = 1.0
     theta: float | None = 1.0  # largest norm of the gradients; None: no clipping
     grid: float | None = None  # exact mode: round steps to multiples of it; None: don't
+    workers: int = 1  # processes that train together, each with its share of every minibatch
+
+
+class Team(NamedTuple):
+    """The processes that train together, each a worker, as one of them sees it."""
+
+    rank: int  # of this worker, from 0
+    addresses: tuple[str, ...]  # of all workers by rank, HOST:PORT, for the engine to use
+
+    @property
+    def host(self) -> str:
+        """This worker's own host, on which its engine listens."""
+        return self.addresses[self.rank].rpartition(":")[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +204,15 @@ def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor,
     """
 
 
+def all_reduce(mean: Tensor, grads: Params, workers: int) -> tuple[Tensor, Params]:
+    """Mean over all workers of the loss and of each gradient; with one worker, what it has.
+
+    Every worker calls it, with the loss and gradients of its own rows of the minibatch, which are
+    as many as those of every other one, and gets the same result. It is added in the order of the
+    workers' ranks, whatever the order in which the engine would add.
+    """
+
+
 def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
     """Gradients scaled by min(1, theta/norm), and that norm, taken over all parameters together.
 
@@ -211,7 +234,7 @@ def train_minibatch(
 ) -> tuple[Tensor, State]:
     """One update of the parameters from X, Y (B, T): its loss, and the detached state.
 
-    Gradients, clip, update. A framework that compiles can compile it as a whole.
+    Gradients, their mean over the workers, clip, update. A framework that compiles can compile it as a whole.
     """
 
 
@@ -318,6 +341,37 @@ def array(tensor: Tensor) -> np.ndarray:
     """The tensor as a NumPy array of the same dtype."""
 
 
+# The functions of ``workers``.
+
+
+def join(team: Team) -> None:
+    """Join the other workers of a training: returns when all have.
+
+    It is called once, after `set_threads` and before anything is computed. The engine listens on
+    the hosts of the team only, which are addresses of the loopback interface unless the user names
+    others; of `team.addresses`, it uses as many as it needs. Raises RNNScratchError if a library
+    is missing or the workers do not find each other.
+    """
+
+
+def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """For each of these tensors, those of all workers in its place, in the order of their ranks.
+
+    Every worker calls it with tensors of the same shapes and dtype, and gets the same result, in
+    which every bit is as it was sent. It can be called within `train_minibatch`, compiled or not,
+    and by itself. It waits for the other workers; if one has ended it may wait forever, and whoever
+    started the workers has to end them.
+    """
+
+
+def leave() -> None:
+    """Leave the other workers, at the end of a training: every worker calls it."""
+
+
+def engine() -> str:
+    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+
+
 SCRATCH = (
     params,
     state,
@@ -327,6 +381,7 @@ SCRATCH = (
     loss,
     detach,
     gradients,
+    all_reduce,
     clip,
     update,
     train_minibatch,
@@ -346,4 +401,10 @@ MACHINE = (
     multiply,
     tensor,
     array,
+)
+WORKERS = (
+    join,
+    gather,
+    leave,
+    engine,
 )

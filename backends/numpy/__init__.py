@@ -1,5 +1,5 @@
 """The NumPy backend, differentiated by hand: the reference for all the others."""
 
-from . import concise, fast, machine, scratch
+from . import concise, fast, machine, scratch, workers
 
-__all__ = ["concise", "fast", "machine", "scratch"]
+__all__ = ["concise", "fast", "machine", "scratch", "workers"]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from rnn_scratch.contract import bind
 
 from .machine import array, tensor, to_arrays
+from .workers import gather
 
 
 def params(arrays, options):
@@ -116,6 +117,14 @@ def gradients(model, X, Y, state):
     return mean.detach(), dict(zip(model.params, grads)), detach(state)
 
 
+def all_reduce(mean, grads, workers):
+    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    if workers == 1:
+        return mean, grads
+    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    return mean, dict(zip(grads, means))
+
+
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     # Not clip_grad_norm_, which divides by norm + 1e-6.
@@ -139,6 +148,7 @@ def update(params, grads, lr, grid):
 def train_minibatch(model, X, Y, state, how):
     """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
     mean, grads, state = gradients(model, X, Y, state)
+    mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how.lr, how.grid)
     return mean, state
