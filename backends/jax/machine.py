@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rnn_scratch.contract import VERBOSE, RNNScratchError
 from rnn_scratch.system import host
@@ -20,6 +21,10 @@ from rnn_scratch.system import host
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of a GPU
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+# Arrays of all workers: each has rows of its own, or all have the same.
+WORKERS = "workers"
+ROWS, SAME = PartitionSpec(WORKERS), PartitionSpec()
 
 _process = os.getpid()  # the one that computes, if any does
 
@@ -125,25 +130,76 @@ def compiled(train_minibatch):
     What is compiled has to be a pure function: Python executes it once, with tracers instead of
     arrays, and JAX records the operations; whatever else it does, it does only then. So the
     parameters go in as an argument, and the new ones come out as a result.
+
+    With several workers it is one program for all of them, in which each computes the gradients of
+    its own rows, and `gather` is an operation among others.
     """
 
-    @functools.partial(jax.jit, static_argnames=("model", "how"))
-    def pure(params, X, Y, state, model, how):
-        model = dataclasses.replace(model(), params=params)  # in which `update` replaces tracers
-        return train_minibatch(model, X, Y, state, how), model.params
+    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
+    def pure(params, X, Y, state, model, how, mesh):
+        def train(params, X, Y, state):
+            bound = dataclasses.replace(model(), params=params)  # `update` replaces its tracers
+            return train_minibatch(bound, X, Y, state, how), bound.params
+
+        if mesh is not None:
+            # It cannot be checked that results are the same for all, as they are after `gather`.
+            # Without the check a gradient is that of the worker's own rows, as `gradients` says.
+            train = jax.shard_map(
+                train,
+                mesh=mesh,
+                in_specs=(SAME, ROWS, ROWS, ROWS),
+                out_specs=((SAME, ROWS), SAME),
+                check_vma=False,
+            )
+        return train(params, X, Y, state)
 
     @functools.wraps(train_minibatch)
     def train(model, X, Y, state, how):
+        arguments, mesh = (model.params, X, Y, state), None
+        if how.workers > 1 and not jax.config.jax_disable_jit:
+            mesh = workers_mesh(model.options.device)
+            arguments = (
+                join_arrays(model.params, SAME, mesh),
+                *join_arrays((X, Y, state), ROWS, mesh),
+            )
         # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
-        result, params = pure(model.params, X, Y, state, weakref.ref(model), how)
+        result, params = pure(*arguments, weakref.ref(model), how, mesh)
+        if mesh is not None:
+            result, params = own_arrays((result, params))
         model.params.update(params)
         return result
 
     return train
 
 
-def _device(device):
-    return jax.devices(device)[0]
+@functools.cache
+def workers_mesh(device):
+    """One device of each worker, for a program that all of them compute together."""
+    workers = range(jax.process_count(device))
+    return Mesh([_device(device, rank) for rank in workers], WORKERS)
+
+
+def join_arrays(arrays, spec, mesh):
+    """Arrays of this worker as its part of arrays of all workers: the same memory."""
+
+    def joined(array):
+        shape = array.shape if spec == SAME else (mesh.size * len(array), *array.shape[1:])
+        sharding = NamedSharding(mesh, spec)
+        return jax.make_array_from_single_device_arrays(shape, sharding, [array])
+
+    return jax.tree.map(joined, arrays)
+
+
+def own_arrays(arrays):
+    """This worker's part of arrays of all workers: the same memory."""
+    return jax.tree.map(lambda array: array.addressable_data(0), arrays)
+
+
+def _device(device, rank=None):
+    # The device of this worker, or of another one. Workers on a machine share its devices out.
+    rank = jax.process_index(device) if rank is None else rank
+    devices = jax.local_devices(rank, device)
+    return devices[rank % len(devices)]
 
 
 def _has_started():

@@ -1,20 +1,80 @@
-"""Several workers."""
+"""JAX's engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax._src import distributed, xla_bridge
+from jax._src.lib import xla_client
+from jax.extend.backend import register_backend_factory
+
+from rnn_scratch.contract import RNNScratchError
+
+from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, workers_mesh
+
+JOIN = 45  # seconds to wait for the other workers
+SILENCE = 600  # seconds without a sign of life, after which a worker is given up
 
 
 def join(team):
-    """Join."""
-    raise NotImplementedError
+    """Join the other workers of a training."""
+    try:
+        jax.distributed.initialize(
+            team.addresses[0],
+            len(team.addresses),
+            team.rank,
+            cluster_detection_method="deactivate",  # or it looks for Slurm and the like
+            initialization_timeout=JOIN,
+            heartbeat_timeout_seconds=SILENCE,
+            coordinator_bind_address=team.addresses[0],
+        )
+        # By itself JAX has Gloo listen on the address that the machine's own name stands for.
+        register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
+        gather([jnp.zeros(1)])  # connects the workers with one another
+    except RuntimeError as error:
+        raise RNNScratchError(
+            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def gather(tensors):
-    """Gather."""
-    raise NotImplementedError
+    """For each of these tensors, those of all workers in its place, in the order of their ranks."""
+    vector = jnp.concatenate([tensor.ravel() for tensor in tensors])  # one exchange
+    if isinstance(vector, jax.core.Tracer):
+        rows = jax.lax.all_gather(vector, WORKERS)
+    else:
+        mesh = workers_mesh(next(iter(vector.devices())).platform)
+        with jax.disable_jit(False):
+            rows = own_arrays(_all_gather(join_arrays(vector, ROWS, mesh), mesh))
+    results, start = [], 0
+    for tensor in tensors:
+        parts = rows[:, start : start + tensor.size]
+        results.append([part.reshape(tensor.shape) for part in parts])
+        start += tensor.size
+    return results
 
 
 def leave():
-    """Leave."""
+    """Leave the other workers, at the end of a training."""
+    jax.distributed.shutdown()
 
 
 def engine():
-    """Engine."""
-    return ""
+    """The engine's name and version."""
+    name = "NCCL and Gloo" if jax.default_backend() == "gpu" else "Gloo"
+    return f"{name} of JAX {jax.__version__}"
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _all_gather(vectors, mesh):
+    exchange = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
+    return jax.shard_map(exchange, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)(
+        vectors
+    )
+
+
+def _cpu(host):
+    # What JAX does itself to start on a CPU, apart from the host.
+    gloo = xla_client._xla.make_gloo_tcp_collectives(distributed.global_state.client, host)
+    return xla_bridge.make_cpu_client(gloo)
