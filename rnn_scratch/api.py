@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from .contract import RNNScratchError
-from .runs import inference, notebook, sessions
+from .runs import inference, notebook, sessions, supervision
 from .runs.arguments import checked
 from .runs.inference import Evaluation
 from .runs.lines import Lines
 from .runs.run import Run
 from .runs.setup import Place
+from .runs.supervision import Job, Launch
 from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
@@ -27,6 +28,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     eager: bool = False,
+    workers: int = 1,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -34,8 +36,9 @@ def train(
     """Train a new model; its record, curve and checkpoint are written to a folder.
 
     `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
-    own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. `run`
-    is the folder (default: a new dated one under ``runs/``). `settings` are fields of
+    own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. With
+    several `workers`, each is a process that trains on its share of every minibatch. `run` is the
+    folder (default: a new dated one under ``runs/``). `settings` are fields of
     `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
 
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
@@ -43,15 +46,41 @@ def train(
     `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.training.Report` receives every event.
     """
-    reporter = _reporter(report)
-    done = sessions.train(
-        make(settings),
-        find_text(corpus, text, reporter),
+    done = train_as(
+        Launch(workers),
         Place(backend, model, device, threads, eager),
-        None if run is None else Path(run),
-        reporter,
+        corpus=corpus,
+        text=text,
+        run=run,
+        report=report,
+        **settings,
     )
-    reporter.finish(done)
+    assert done is not None  # as worker 0 is a process on this machine
+    return done
+
+
+def train_as(
+    launch: Launch,
+    place: Place,
+    *,
+    corpus: str | None,
+    text: str | Path | None,
+    run: str | Path | None,
+    report: Report | Callable[[str], object] | None,
+    **settings: Any,
+) -> Run | None:
+    """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere."""
+    reporter = _reporter(report)
+    made = make(settings)
+    supervision.require_shares(made.batch_size, launch.workers)
+    content = find_text(corpus, text, reporter)
+    folder = None if run is None else Path(run)
+    if launch == Launch(1):
+        done: Run | None = sessions.train(made, content, place, folder, reporter)
+    else:
+        done = supervision.train(Job(made, content, place, folder), launch, reporter)
+    if done is not None:
+        reporter.finish(done)
     return done
 
 
@@ -67,27 +96,76 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
+    workers: int | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
 
-    Backend, model, device, threads and `eager` default to those of the last session; in another
-    backend only the model does. Text and `settings` are the run's, and must be the same if they
-    are passed again. Raises RNNScratchError.
+    Backend, model, device, threads, `eager` and workers default to those of the last session; in
+    another backend only the model does. Text and `settings` are the run's, and must be the same if
+    they are passed again. Raises RNNScratchError.
     """
-    folder = _folder(run)
-    last = sessions.last_place(folder)
-    backend = backend or last["backend"]
-    place = Place(backend, last["model"])
-    if backend == last["backend"]:  # another number of threads may add in another order
-        place = Place(**last)
-    chosen: dict[str, Any] = {"model": model, "device": device, "threads": threads, "eager": eager}
-    place = place._replace(**{key: value for key, value in chosen.items() if value is not None})
+    done = resume_as(
+        None,
+        {
+            "backend": backend,
+            "model": model,
+            "device": device,
+            "threads": threads,
+            "eager": eager,
+            "workers": workers,
+        },
+        _folder(run),
+        num_epochs,
+        corpus=corpus,
+        text=text,
+        report=report,
+        **settings,
+    )
+    assert done is not None
+    return done
+
+
+def resume_as(
+    launch: Launch | None,
+    place: dict[str, Any],
+    folder: Path,
+    num_epochs: int,
+    *,
+    corpus: str | None,
+    text: str | Path | None,
+    report: Report | Callable[[str], object] | None,
+    **settings: Any,
+) -> Run | None:
+    """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere.
+
+    `place` has the fields of `Place`, and None for the defaults. The run's folder is needed only by
+    worker 0.
+    """
     reporter = _reporter(report)
     same = None if corpus is None and text is None else find_text(corpus, text, reporter)
-    done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
-    reporter.finish(done)
+    chosen = {key: value for key, value in place.items() if value is not None}
+    if launch is not None and launch.rank:
+        supervision.follow(launch, same, chosen, reporter)
+        return None
+    last = sessions.last_place(folder)
+    backend = chosen.get("backend", last["backend"])
+    where = Place(backend, last["model"])
+    if backend == last["backend"]:  # another number of threads may add in another order
+        where = Place(**last)
+    where = where._replace(**chosen)
+    launch = launch or Launch(where.workers)
+    done: Run | None
+    if launch == Launch(1):
+        done = sessions.resume(folder, num_epochs, same, where, settings, reporter)
+    else:
+        made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
+        supervision.require_shares(made.batch_size, launch.workers)
+        job = Job(made, content, where, folder, resumes=True)
+        done = supervision.train(job, launch, reporter)
+    if done is not None:
+        reporter.finish(done)
     return done
 
 

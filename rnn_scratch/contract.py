@@ -234,7 +234,8 @@ def train_minibatch(
 ) -> tuple[Tensor, State]:
     """One update of the parameters from X, Y (B, T): its loss, and the detached state.
 
-    Gradients, their mean over the workers, clip, update. A framework that compiles can compile it as a whole.
+    Gradients, their mean over the workers, clip, update. A framework that compiles can compile it
+    as a whole.
     """
 
 

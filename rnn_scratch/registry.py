@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, requires
+from types import ModuleType
 from typing import Annotated, Any, TypedDict
 
 from packaging.requirements import Requirement
@@ -14,6 +15,7 @@ from .contract import (
     MACHINE,
     SCRATCH,
     VARIANTS,
+    WORKERS,
     Arrays,
     Backend,
     Model,
@@ -183,6 +185,14 @@ def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Opti
         raise NotOffered(str(error)) from error
 
 
+def workers(name: str, backend: Backend) -> ModuleType:
+    """The module of its engine for several workers; NotOffered if the backend has none."""
+    module = getattr(backend, "workers", None)
+    if module is None:
+        raise NotOffered(f"The {name} backend cannot train with several workers.\nUse --workers 1.")
+    return module
+
+
 def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
     """The backends that load; `say` is called with a line about each of the others.
 
@@ -241,6 +251,7 @@ def _missing(backend: Backend) -> list[str]:
         "scratch": [function.__name__ for function in SCRATCH],
         "machine": [function.__name__ for function in MACHINE],
         **{model: ["build"] for model in VARIANTS[1:] if hasattr(backend, model)},
+        **({"workers": [f.__name__ for f in WORKERS]} if hasattr(backend, "workers") else {}),
     }
     return [
         f"{module}.{function}"

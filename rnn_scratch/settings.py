@@ -151,6 +151,6 @@ def model_options(settings: Settings, device: str) -> Options:
     return Options(settings.num_hiddens, settings.cell, settings.activation, settings.dtype, device)
 
 
-def update_rule(settings: Settings) -> Update:
-    """What a backend needs of the settings to train one."""
-    return Update(settings.lr, settings.theta, GRID if settings.exact else None)
+def update_rule(settings: Settings, workers: int = 1) -> Update:
+    """What a backend needs of the settings to train one, with this number of workers."""
+    return Update(settings.lr, settings.theta, GRID if settings.exact else None, workers)

@@ -9,6 +9,7 @@ import click
 
 from ..contract import VARIANTS, VERBOSE, RNNScratchError
 from ..registry import MOST_THREADS
+from ..runs.supervision import COORDINATOR, MOST_WORKERS
 from ..settings import Settings, option_of
 from ..text.corpus import LARGEST_FILE
 
@@ -81,6 +82,35 @@ def place_options(backend: str, model: str, device: str, threads: str) -> Decora
         return command
 
     return decorate
+
+
+def workers_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for training with several workers."""
+    options = (
+        click.option(
+            "--workers",
+            type=click.IntRange(1, MOST_WORKERS),
+            metavar="N",
+            help="Number of processes that each train on a share of every minibatch; on this "
+            "machine, unless --rank is there.  [default: 1]",
+        ),
+        click.option(
+            "--rank",
+            type=click.IntRange(0, MOST_WORKERS - 1),
+            metavar="K",
+            help="Start worker K only, of 0 to N-1; the same command with the other ranks starts "
+            "the others, here or on other machines.",
+        ),
+        click.option(
+            "--coordinator",
+            metavar="HOST:PORT",
+            help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
+            f"encrypted: private networks only.  [default: {COORDINATOR}]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def text_options(command: Callable[..., None]) -> Callable[..., None]:

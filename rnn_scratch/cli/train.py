@@ -1,14 +1,17 @@
 """The command `train`."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import api
 from ..contract import RNNScratchError
+from ..runs.setup import Place
+from ..runs.supervision import Launch
 from ..runs.training import Diverged
-from . import display
+from . import display, launching
 from .options import (
     place_options,
     settings_from,
@@ -16,11 +19,13 @@ from .options import (
     show_messages,
     specified,
     text_options,
+    workers_options,
 )
 
 
 @click.command()
 @place_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
+@workers_options
 @click.option("--resume", metavar="RUN", help="Resume the run in this folder; requires --epochs.")
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @text_options
@@ -35,28 +40,43 @@ def train(
     verbose: bool,
     corpus: str | None,
     text: str | None,
+    workers: int | None,
+    rank: int | None,
+    coordinator: str | None,
     **options: Any,
 ) -> None:
     """Train a model on a text, and print text that it generates.
 
-    With --resume, backend, model, device and number of threads are by default the resumed run's.
+    With --resume, backend, model, device, number of threads and workers are by default the resumed
+    run's.
     """
     show_messages(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
+    launch = launching.launch(workers, rank, coordinator)
     settings = settings_from(options, no_clip)
     screen = display.console()
     report = (display.Bar if screen.is_terminal else display.Lines)(screen)
     try:
         if resume is None:
-            done = api.train(
-                run=run, corpus=corpus, text=text, report=report, **specified(place), **settings
+            where = Place(**specified(place))
+            texts = {"corpus": corpus, "text": text}
+            done = api.train_as(
+                launch or Launch(1), where, **texts, run=run, report=report, **settings
             )
         else:
             if run is not None:
                 raise RNNScratchError("--resume continues in the run's folder: omit --run.")
             if "num_epochs" not in settings:
                 raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
-            done = api.resume(resume, corpus=corpus, text=text, report=report, **place, **settings)
+            done = api.resume_as(
+                launch,
+                place,
+                Path(resume),
+                corpus=corpus,
+                text=text,
+                report=report,
+                **settings,
+            )
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A training that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
@@ -65,5 +85,8 @@ def train(
             with contextlib.suppress(RNNScratchError):
                 report.say(display.how_to_resume(report.folder, interrupted))
         raise
+    if done is None:
+        report.say("training is complete; the run is where worker 0 is")
+        return
     for line in display.ending(done.history, done.record["sessions"][-1]):
         report.say(line)

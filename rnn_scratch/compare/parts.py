@@ -5,6 +5,7 @@ Each yields a candidate when one of its workers has ended.
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -239,7 +240,7 @@ def _task(
 
 def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
     # A worker's events; RNNScratchError if it fails.
-    python = plan.pythons.get(task.backend)
+    python = plan.pythons.get(task.backend, sys.executable)
     order: Sequence[type]
     if function == "train":
         order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING
@@ -249,7 +250,7 @@ def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
         f"{Task.__module__}:{function}",
         *task,
         timeout=plan.timeout,
+        python=python,
         environment=dict.fromkeys(THREADS, str(task.threads)),
-        **({"python": python} if python else {}),
     )
     return events.receive(answers, order, task.settings["num_epochs"])

@@ -19,6 +19,7 @@ from ..contract import RNNScratchError
 from ..registry import check_threads
 from ..settings import SEED, option_of, shown
 from .run import Run
+from .supervision import MOST_WORKERS
 from .training import Report
 
 LONGEST = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted
@@ -62,6 +63,11 @@ KINDS = {
     "eager": TRUTH,
     "report": REPORT,
     "threads": Kind("a whole number", _is_whole, int),  # of which the registry knows the range
+    "workers": Kind(
+        f"a whole number from 1 to {MOST_WORKERS}",
+        lambda value: _is_whole(value) and 1 <= value <= MOST_WORKERS,
+        int,
+    ),
     "num_epochs": Kind("a whole number", _is_whole, int),  # and the settings
     "length": Kind(
         f"a whole number from 1 to {LONGEST:,}",

@@ -114,6 +114,7 @@ def _prepare(record: dict[str, Any]) -> None:
             _require(session[key], str)
         _require(session["threads"], int)
         _require(session["eager"], bool)
+        _require(session.setdefault("workers", 1), int)  # which older records lack
         if started(session).tzinfo is None:
             raise ValueError("a time without its time zone")
     record["sessions"][-1]

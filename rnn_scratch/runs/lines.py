@@ -53,8 +53,9 @@ class Lines(Report):
         self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
         self.time_left = TimeLeft(self.last)
         self.said = time.monotonic()
+        workers = f"workers: {session['workers']}, " if session["workers"] > 1 else ""
         self.say(
-            f"{session['backend']} ({session['model']}) on {session['device']}, threads: "
+            f"{session['backend']} ({session['model']}) on {session['device']}, {workers}threads: "
             f"{session['threads']}, epochs {first} to {self.last}, run folder: {folder}"
         )
 
@@ -81,9 +82,9 @@ def numbers_within(progress: Progress, tokens: int) -> str:
 
     A minibatch has this many tokens.
     """
-    if not progress.done:
+    if progress.loss is None:
         return ""
-    speed = progress.done * tokens / progress.incomplete.seconds
+    speed = progress.done * tokens / progress.seconds
     so_far = format_perplexity(training.perplexity(progress.loss))
     return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
 

@@ -63,7 +63,7 @@ class Live(Report):
         self.when = f"epoch {progress.epoch} of {self.last}"
         if left is not None:
             self.when += f", time left {left}"
-        if progress.done:
+        if progress.loss is not None:
             self.numbers = lines.numbers_within(progress, self.tokens).rstrip()
         self.done = progress.epoch - 1 + progress.done / progress.total
         self._update_if_due()

@@ -12,11 +12,11 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..contract import RNNScratchError
+from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
 from ..system import files, host, locks, signals
 from ..text import corpus, dataset
@@ -33,10 +33,18 @@ LONGEST = 300.0  # seconds between two checkpoints, however long it takes to wri
 
 
 def train(
-    settings: Settings, text: corpus.Text, place: Place, folder: Path | None, report: Report
+    settings: Settings,
+    text: corpus.Text,
+    place: Place,
+    folder: Path | None,
+    report: Report,
+    team: Team | None = None,
 ) -> Run:
-    """Train a new model; invalid settings are reported before the folder is created."""
-    setup = set_up(settings, place, text)
+    """Train a new model; invalid settings are reported before the folder is created.
+
+    With a team, this is its first worker; the others call `follow`.
+    """
+    setup = set_up(settings, place, text, team=team)
     folder = run_folder.create(folder, place.backend)
     origin = dataset.origin(text, setup.text)
     record = new_record(settings, origin)
@@ -60,6 +68,7 @@ def resume(
     place: Place,
     values: dict[str, Any],
     report: Report,
+    team: Team | None = None,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
@@ -71,20 +80,9 @@ def resume(
     with _lock(folder):
         before = checkpoint.load(path)
         record = _record(folder, before, report)
-        settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-        if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
-            raise RNNScratchError(
-                f"The run in {folder} can only be resumed with its own settings; these differ:\n"
-                + "\n".join(changed)
-                + "\nOmit these options, or train a new run."
-            )
-        if num_epochs <= before.epoch:
-            raise RNNScratchError(
-                f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
-                f"{num_epochs}: there is nothing left to train. Choose a larger number."
-            )
+        settings = _resumed(folder, before, num_epochs, values)
         text = dataset.same_text(record, text, report.say)
-        setup = set_up(settings, place, text, before.arrays)
+        setup = set_up(settings, place, text, before.arrays, team)
         if (setup.text.vocab, text.sha256) != (before.vocab, before.text["sha256"]):
             raise RNNScratchError(
                 f"The checkpoint in {folder} was trained on another text than the run's record "
@@ -107,6 +105,48 @@ def resume(
         return _session(folder, record, before, setup, report)
 
 
+def resumable(
+    folder: Path,
+    num_epochs: int,
+    text: corpus.Text | None,
+    values: dict[str, Any],
+    say: Callable[[str], None],
+) -> tuple[Settings, corpus.Text]:
+    """Settings and text of a run that is to be resumed; the errors of `resume`, in advance."""
+    before = checkpoint.load(checkpoint.find(folder))
+    settings = _resumed(folder, before, num_epochs, values)
+    try:
+        record = run_folder.read(folder)
+    except files.Damaged:  # which `resume` replaces
+        record = {"text": before.text}
+    return settings, dataset.same_text(record, text, say)
+
+
+def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:
+    # The settings of a resumed run: its own, to this epoch.
+    settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
+    if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
+        raise RNNScratchError(
+            f"The run in {folder} can only be resumed with its own settings; these differ:\n"
+            + "\n".join(changed)
+            + "\nOmit these options, or train a new run."
+        )
+    if num_epochs <= before.epoch:
+        raise RNNScratchError(
+            f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
+            f"{num_epochs}: there is nothing left to train. Choose a larger number."
+        )
+    return settings
+
+
+def follow(settings: Settings, text: corpus.Text, place: Place, report: Report, team: Team) -> None:
+    """Train as one of a team's workers after the first, whose session it is."""
+    setup = set_up(settings, place, text, team=team)
+    with signals.deferred() as request:
+        for _ in training.parts(setup, 0, checkpoint.Incomplete(), report, request):
+            pass  # the first worker keeps the results
+
+
 def last_place(folder: Path) -> dict[str, Any]:
     """Backend, model, device, threads and `eager` of a run's last session.
 
@@ -118,7 +158,16 @@ def last_place(folder: Path) -> dict[str, Any]:
         session = checkpoint.load(checkpoint.find(folder)).place
         if not session:
             raise
-    return {name: session[name] for name in Place._fields}
+    return {**Place._field_defaults, **{n: session[n] for n in Place._fields if n in session}}
+
+
+def conclude(folder: Path, reason: str) -> None:
+    """Record why a session has failed that could not do so itself, or knows less of the reason."""
+    with contextlib.suppress(RNNScratchError), _lock(folder):
+        record = run_folder.read(folder)
+        if record["sessions"][-1]["outcome"] in ("running", "failed"):
+            saved = checkpoint.load(folder / checkpoint.FILE)
+            _close(folder, record, saved.epoch, {"outcome": "failed", "reason": reason})
 
 
 def new_record(settings: Settings, text: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +223,7 @@ def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setu
         **setup.place._asdict(),
         "machine": host.describe(),
         "environment": setup.backend.machine.environment(),
+        **({"engine": setup.backend.workers.engine()} if setup.team is not None else {}),
         "outcome": "running",  # it stays so if the process is killed
     }
     record["sessions"].append(session)

@@ -7,12 +7,13 @@ functions has fixed arrays and no text, and builds its models from these.)
 from typing import NamedTuple
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, RNNScratchError
+from ..contract import Arrays, Backend, Model, RNNScratchError, Team
 from ..initial import initial
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
+from . import teamwork
 
 
 class Place(NamedTuple):
@@ -23,6 +24,7 @@ class Place(NamedTuple):
     device: str = "auto"
     threads: int | None = None  # None: the framework's own choice
     eager: bool = False  # True: run functions uncompiled, to debug them
+    workers: int = 1  # processes that share every minibatch
 
 
 class Setup(NamedTuple):
@@ -33,6 +35,7 @@ class Setup(NamedTuple):
     backend: Backend
     model: Model
     prepared: Prepared | None  # the text, if there is one
+    team: Team | None = None  # the workers, if there are several
 
     @property
     def text(self) -> Prepared:
@@ -42,17 +45,24 @@ class Setup(NamedTuple):
 
 
 def set_up(
-    settings: Settings, place: Place, text: Text | None = None, arrays: Arrays | None = None
+    settings: Settings,
+    place: Place,
+    text: Text | None = None,
+    arrays: Arrays | None = None,
+    team: Team | None = None,
 ) -> Setup:
     """Prepare the text, start the backend, draw the parameters and build the model.
 
-    With `arrays`, these are the parameters, and no text is needed. Raises RNNScratchError for a
-    text that does not fit the settings, a backend that does not start, a device that it does not
-    have, or a model that it does not offer, checked in this order.
+    With `arrays`, these are the parameters, and no text is needed. With a team, its workers are
+    joined, and the parameters are those of the first. Raises RNNScratchError for a text that does
+    not fit the settings, a backend that does not start, workers that do not find each other, a
+    device that it does not have, or a model that it does not offer, checked in this order.
     """
     prepared = None if text is None else dataset.prepare(text, settings)
     backend, threads = registry.start(place.backend, place.threads)
     backend.machine.set_eager(place.eager)
+    if team is not None:
+        registry.workers(place.backend, backend).join(team)
     device = registry.choose_device(place.backend, backend, place.device, settings.dtype)
     if arrays is None:
         if prepared is None:
@@ -65,6 +75,10 @@ def set_up(
             settings.embedding,
             settings.cell,
         )
+    if team is not None:
+        # Other processors may draw numbers that differ in the last bit.
+        arrays = teamwork.of_the_first(backend, device, settings.dtype, arrays)
     options = model_options(settings, device)
     model = registry.build(place.backend, backend, place.model, arrays, options)
-    return Setup(settings, place._replace(device=device, threads=threads), backend, model, prepared)
+    place = place._replace(device=device, threads=threads)
+    return Setup(settings, place, backend, model, prepared, team)

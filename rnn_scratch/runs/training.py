@@ -14,7 +14,7 @@ from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
 from ..text.dataset import Prepared
-from . import decoding
+from . import decoding, teamwork
 from .checkpoint import Incomplete
 from .folder import Epoch
 from .setup import Setup
@@ -36,17 +36,9 @@ class Progress(NamedTuple):
 
     epoch: int
     total: int  # minibatches
-    incomplete: Incomplete
-
-    @property
-    def done(self) -> int:
-        """The number of minibatches trained."""
-        return len(self.incomplete.losses)
-
-    @property
-    def loss(self) -> float:
-        """Their mean loss, in nats; there must be one."""
-        return sum(self.incomplete.losses) / self.done
+    done: int  # of them
+    loss: float | None  # their mean, in nats; None before there is one
+    seconds: float  # of training
 
 
 class Report:
@@ -99,45 +91,73 @@ def parts(
     signal asks for a stop. Raises Stopped then; and Diverged, with what to try instead.
     """
     settings, size = setup.settings, 1
+    if setup.team is not None:
+        last, incomplete = teamwork.same_start(setup, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
         total = minibatches.count(len(setup.text.train), settings, number)
         batches = itertools.islice(
             minibatches.of_epoch(setup.text.train, settings, number), len(incomplete.losses), None
         )
         while len(incomplete.losses) < total:
-            report.progress(Progress(number, total, incomplete))
-            some = _watched(itertools.islice(batches, size), report, request)
+            report.progress(_progress(number, total, incomplete))
+            some = _watched(itertools.islice(batches, size), report, setup, request)
             before, incomplete = incomplete, _train(setup, some, incomplete)
             if len(incomplete.losses) < total:
                 arrays = setup.model.to_arrays(setup.model.params)
                 _require_finite(number, settings, arrays, incomplete.losses[-1])
                 yield Trained(None, arrays, incomplete)
-            request.check()
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
             seconds = incomplete.seconds - before.seconds
             if seconds < PART / 2:
                 size = min(2 * size, total)
             elif seconds > PART:
                 size = max(1, size // 2)
+            size = _stop_or_go_on(setup, size, request)
         yield _end(setup, number, incomplete)
-        request.check()
+        _stop_or_go_on(setup, size, request)
         incomplete = Incomplete()
+
+
+def _progress(epoch: int, total: int, incomplete: Incomplete) -> Progress:
+    losses = incomplete.losses
+    mean = sum(losses) / len(losses) if losses else None
+    return Progress(epoch, total, len(losses), mean, incomplete.seconds)
+
+
+def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
+    # Raise Stopped if a signal asks for it: several workers stop at the same place, and train the
+    # same number of minibatches next.
+    if setup.team is None:
+        request.check()
+    else:
+        size, number = teamwork.agree(setup, size, request.number)
+        if number is not None:
+            raise signals.Stopped(number)
+    return size
 
 
 def _train(
     setup: Setup, batches: Iterable[minibatches.Minibatch], before: Incomplete
 ) -> Incomplete:
-    # Train minibatches after others of the same epoch.
+    # Train minibatches after others of the same epoch: a worker its own rows of each.
     settings, model, device = setup.settings, setup.model, setup.place.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
-    how, carry = update_rule(settings), minibatches.carries(settings.sampling)
-    state = tuple(machine.tensor(array, device) for array in before.state) or None
+    how = update_rule(settings, setup.place.workers)
+    carry = minibatches.carries(settings.sampling)
+    states = before.state
+    if setup.team is not None:
+        rows = teamwork.share(settings.batch_size, setup.team)
+        batches = ((X[rows], Y[rows]) for X, Y in batches)
+        states = tuple(array[rows] for array in states)
+    state = tuple(machine.tensor(array, device) for array in states) or None
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
         start = time.perf_counter()
         losses, state = scratch.train_epoch(model, batches, how, carry, state)
         machine.synchronize([*(state or ()), *model.params.values()], device)
         seconds = time.perf_counter() - start
     arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
+    if setup.team is not None and arrays:
+        arrays = teamwork.join_rows(setup, arrays)
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 
@@ -146,7 +166,10 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
     settings, model, prepared = setup.settings, setup.model, setup.text
     losses, arrays = incomplete.losses, model.to_arrays(model.params)
     loss, valid_loss = sum(losses) / len(losses), None
-    if len(prepared.valid):
+    if setup.team is not None:
+        teamwork.require_equal(setup, number, arrays)
+    reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
+    if len(prepared.valid) and reports:
         held_out = minibatches.whole(prepared.valid, settings)
         with np.errstate(all="ignore"):
             evaluated = setup.backend.scratch.evaluate(model, held_out, True)
@@ -161,7 +184,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
         tokens=len(losses) * settings.batch_size * settings.num_steps,
         seconds=incomplete.seconds,
         backend=setup.place.backend,
-        sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 else None,
+        sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
     )
     return Trained(epoch, arrays, incomplete)
 
@@ -188,13 +211,14 @@ def beginning(prepared: Prepared) -> list[int]:
 
 
 def _watched(
-    batches: Iterable[minibatches.Minibatch], report: Report, request: signals.Request
+    batches: Iterable[minibatches.Minibatch], report: Report, setup: Setup, request: signals.Request
 ) -> Iterator[minibatches.Minibatch]:
-    # Ends early, after a minibatch, when a signal asks for a stop.
+    # Ends early, after a minibatch, when a signal asks for a stop. One of several workers goes on,
+    # as the others do, who know nothing of it.
     for X, Y in batches:
         yield X, Y
         report.minibatch(X, Y)
-        if request.number is not None:
+        if request.number is not None and setup.team is None:
             return
 
 

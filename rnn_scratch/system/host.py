@@ -1,10 +1,13 @@
 """The machine: processor, memory and load, for the records of runs and comparisons."""
 
 import ctypes
+import functools
+import hashlib
 import os
 import platform
 import re
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,17 @@ def describe() -> dict[str, str | int]:
         "processor": processor(),
         "cores": cores(),
     }
+
+
+@functools.cache
+def source_version(package: str) -> str:
+    """The version of this project, and the first digits of a digest of a package's source."""
+    spec = find_spec(package)
+    content = hashlib.sha256()
+    for folder in sorted(spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).rglob("*.py")):
+            content.update(f"{path.relative_to(folder).as_posix()} ".encode() + path.read_bytes())
+    return f"{version('rnn-scratch')}, source {content.hexdigest()[:8]}"
 
 
 def cores() -> int:

@@ -2,7 +2,7 @@
 
 The parent calls `ask` with the name of a generator function of this package and its arguments. The
 child calls that function, and sends each value that it yields as a line of JSON, and a last line
-that says that there are no more.
+that says that there are no more. Within the function, `send` sends further values.
 
 The child may be any program, because its interpreter can be named. Whatever it does, the parent
 gets either answers or an error with the reason, in bounded time and memory. The child leads a
@@ -45,19 +45,20 @@ def ask(
     timeout: float,
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
+    end: threading.Event | None = None,
 ) -> Iterator[Any]:
     """Call ``module:function`` in a child process, and yield what it yields.
 
     The child is run by the interpreter `python`, in this process's environment with the variables
     of `environment` added. Raises RNNScratchError with the reason if it cannot be started, fails,
-    is killed, yields nothing for `timeout` seconds, or sends anything but its answers. The child
-    never outlives this generator, and neither do the processes that it starts, except for those
-    that leave its group.
+    is killed, yields nothing for `timeout` seconds, or sends anything but its answers, and when
+    `end` is set. The child never outlives this generator, and neither do the processes that it
+    starts, except for those that leave its group.
     """
     child = _Child([python, "-m", __name__, function], arguments, environment)
     number = 0  # of answers
     try:
-        for line in child.lines(timeout):
+        for line in child.lines(timeout, end):
             if line == END:
                 break
             yield _value(line)
@@ -128,7 +129,7 @@ class _Child:
         for reader in self.readers:
             reader.start()
 
-    def lines(self, timeout: float) -> Iterator[bytes]:
+    def lines(self, timeout: float, end: threading.Event | None = None) -> Iterator[bytes]:
         """The complete lines of its stdout, until that is closed or the child has ended."""
         incomplete = bytearray()
         deadline = time.monotonic() + timeout
@@ -152,6 +153,8 @@ class _Child:
                 incomplete += rest
                 if len(incomplete) > LONGEST:
                     raise RNNScratchError(f"it sent a line of more than {LONGEST:,} bytes")
+            if end is not None and end.is_set():
+                raise RNNScratchError("it was ended")
             if time.monotonic() > deadline:
                 if self.killed:
                     return  # that process has left the group
@@ -240,8 +243,21 @@ def _end_with_parent(answers: int) -> None:
     os._exit(1)
 
 
+answers: IO[bytes]  # of the child
+sending = threading.Lock()
+
+
+def send(answer: Any) -> None:
+    """In the child: send a value to the parent, from any thread."""
+    line = json.dumps(answer).encode() + b"\n"
+    with sending:
+        answers.write(line)
+        answers.flush()
+
+
 def main() -> None:
     """The child: call the function named on the command line."""
+    global answers
     # Text that a framework prints must not be mixed with the lines of JSON.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -251,9 +267,9 @@ def main() -> None:
     arguments = json.load(sys.stdin)
     try:
         for answer in getattr(importlib.import_module(module), name)(*arguments):
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.flush()
-        answers.write(END + b"\n")
+            send(answer)
+        with sending:
+            answers.write(END + b"\n")
     except RNNScratchError as error:
         sys.exit(str(error).replace("\n", " "))
     except KeyboardInterrupt:  # sent to it alone
@@ -264,4 +280,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # In the module that others import, which is not this one, as it is called __main__.
+    importlib.import_module(__spec__.name).main()

@@ -1,0 +1,86 @@
+"""How workers are launched: by the options, or by a launcher whose environment says it.
+
+``torchrun`` sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; ``mpiexec`` the variables of its
+MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all workers.
+"""
+
+import json
+import os
+
+from ..contract import RNNScratchError
+from ..runs.supervision import COORDINATOR, Launch
+from ..settings import shown
+from ..system import meeting
+
+TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+MPI = (  # size and rank, in MPICH and its descendants, and in Open MPI
+    ("PMI_SIZE", "PMI_RANK"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+)
+
+
+def launch(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:
+    """How to launch the workers; None if neither an option nor the environment says anything.
+
+    Options override the environment. Raises RNNScratchError for options that do not fit together.
+    """
+    if workers is None and rank is None:
+        found = _from_environment()
+        if found is not None:
+            return found._replace(coordinator=coordinator or found.coordinator)
+    if coordinator is not None:
+        meeting.parse(coordinator)
+    if rank is None:
+        if coordinator is not None:
+            raise RNNScratchError(
+                "--coordinator is for workers that are started one by one: add --rank K, which is "
+                "0 for the first, or omit it to start all workers on this machine."
+            )
+        return None if workers is None else Launch(workers)
+    if workers is None or rank >= workers:
+        given = "--workers is not there" if workers is None else f"--workers is {workers}"
+        raise RNNScratchError(
+            f"--rank is {rank}, and {given}: with --workers N, ranks are from 0 to N-1."
+        )
+    return Launch(workers, rank, coordinator or COORDINATOR)
+
+
+def _from_environment() -> Launch | None:
+    # From the variables of a launcher. They are removed: the workers that this process starts are
+    # not the launcher's own, and their engines must not take them for theirs.
+    if all(name in os.environ for name in TORCHRUN):
+        size, rank, host, port = (os.environ.pop(name) for name in TORCHRUN)
+        # The launcher itself listens at its port; the next one is this project's.
+        return _launch("the environment of torchrun", size, rank, f"{host}:{_number(port) + 1}")
+    for size, rank in MPI:
+        if size in os.environ and rank in os.environ:
+            values = os.environ.pop(size), os.environ.pop(rank)
+            for name in [
+                name for name in os.environ if name.startswith(("PMI_", "PMIX_", "OMPI_"))
+            ]:
+                del os.environ[name]
+            return _launch(f"the environment of mpiexec ({size}, {rank})", *values, COORDINATOR)
+    if "TF_CONFIG" in os.environ:
+        text = os.environ.pop("TF_CONFIG")
+        try:
+            config = json.loads(text)
+            addresses, rank = config["cluster"]["worker"], config["task"]["index"]
+            return _launch("TF_CONFIG", str(len(addresses)), str(rank), str(addresses[0]))
+        except (ValueError, LookupError, TypeError) as error:
+            raise RNNScratchError(
+                f"TF_CONFIG in the environment is {shown(text)}; it must be JSON with the "
+                'addresses of the workers under "cluster", and the "index" of this one under '
+                '"task". Correct or delete it.'
+            ) from error
+    return None
+
+
+def _launch(source: str, size: str, rank: str, coordinator: str) -> Launch | None:
+    workers, own = _number(size), _number(rank)
+    if not 0 <= own < workers:
+        raise RNNScratchError(f"In {source}, worker {rank} of {size} does not exist.")
+    return None if workers == 1 else Launch(workers, own, coordinator)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1

@@ -1,0 +1,291 @@
+"""Trains with several workers: starts them, passes on their progress, and ends all if one fails.
+
+The workers are processes of their own (`worker`); this one computes nothing. Whatever happens to a
+worker, the others end, and the run keeps its last checkpoint:
+
+- A worker that dies is noticed at once, and its machine's silence within 15 s (`meeting.SILENCE`).
+- One that is halted sends no sign of life for 30 s (SILENCE).
+- One that hangs, so that no worker has trained a minibatch for 10 minutes (STALL), ends them too.
+
+The others then have 5 s (GRACE) to end by themselves, which some engines do with an error, and are
+killed after that.
+"""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import registry
+from ..contract import RNNScratchError
+from ..settings import Settings, make, option_of
+from ..system import host, meeting, processes, signals
+from ..system.meeting import Meeting
+from ..text import corpus, dataset
+from . import checkpoint, sessions
+from . import folder as run_folder
+from .folder import Epoch
+from .run import Run
+from .setup import Place
+from .training import Diverged, Progress, Report
+
+WORKER = "rnn_scratch.runs.worker:run"
+LOOPBACK = "127.0.0.1"
+COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
+MOST_WORKERS = 256
+SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
+STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
+GRACE = 5.0  # seconds for the other workers to end by themselves
+PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
+PAUSE = 0.2  # seconds between looks at the signals
+
+
+class Launch(NamedTuple):
+    """How workers are started: all by this process, or the one with this rank."""
+
+    workers: int
+    rank: int | None = None
+    coordinator: str = COORDINATOR
+
+
+class Job(NamedTuple):
+    """What the workers train."""
+
+    settings: Settings
+    text: corpus.Text
+    place: Place
+    folder: Path | None  # of the run; None: a new one
+    resumes: bool = False
+
+
+def require_shares(batch_size: int, workers: int) -> None:
+    """Raise RNNScratchError unless each worker gets as many rows of a minibatch as the others."""
+    if batch_size % workers == 0:
+        return
+    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= MOST_WORKERS]
+    sizes = [size for size in (batch_size // workers * workers,) if size]
+    sizes.append((batch_size // workers + 1) * workers)
+    raise RNNScratchError(
+        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
+        f"Use --workers {_alternatives(divisors)}, or --batch-size {_alternatives(sizes)}."
+    )
+
+
+def _alternatives(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def train(job: Job, launch: Launch, report: Report) -> Run | None:
+    """Train with several workers; the run, or None where worker 0 is on another machine.
+
+    Raises RNNScratchError with the worker that has failed and the reason, and Stopped if a signal
+    has stopped one of them.
+    """
+    if launch.rank is None:
+        addresses = [meeting.free_address(LOOPBACK) for _ in range(launch.workers)]
+        return _Supervisor(job, range(launch.workers), Meeting(addresses, {}, []), report).run()
+    agenda = {
+        "settings": dataclasses.asdict(job.settings),
+        "text": {"corpus": job.text.corpus, "origin": job.text.origin, "sha256": job.text.sha256},
+        "place": job.place._asdict(),
+    }
+    with _meet(launch, terms(job), agenda, report.say) as met:
+        return _Supervisor(job, [launch.rank], met, report).run()
+
+
+def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], report: Report) -> None:
+    """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
+    chosen = {option_of(name): place[name] for name in ("backend", "model") if place.get(name)}
+    own = {"--resume": "yes", **chosen, **_versions(place.get("backend"))}
+    with _meet(launch, own, {}, report.say) as met:
+        settings = make(met.agenda["settings"])
+        text = dataset.same_text({"text": met.agenda["text"]}, text, report.say)
+        where = Place(**{**met.agenda["place"], "threads": None, "device": "auto", **place})
+        job = Job(settings, text, where, None)
+        _Supervisor(job, [launch.rank or 0], met, report).run()
+
+
+def terms(job: Job) -> dict[str, str]:
+    """What must be equal in all workers, by name."""
+    values = {option_of(name): str(v) for name, v in dataclasses.asdict(job.settings).items()}
+    return {
+        **_versions(job.place.backend),
+        "--resume": "yes" if job.resumes else "no",
+        "--backend": job.place.backend,
+        "--model": job.place.model,
+        "SHA-256 of the text": job.text.sha256,
+        **values,
+    }
+
+
+def _versions(backend: str | None) -> dict[str, str]:
+    # The versions of the code: a worker whose `step` is another one would train another model.
+    versions = {"version of rnn-scratch": host.source_version("rnn_scratch")}
+    if backend is not None:
+        module = registry.find(backend)
+        versions[f"version of the {backend} backend"] = host.source_version(module)
+    return versions
+
+
+def _meet(
+    launch: Launch, own: dict[str, str], agenda: dict[str, Any], say: Callable[[str], None]
+) -> AbstractContextManager[Meeting]:
+    # The other workers' processes.
+    if launch.rank == 0:
+        return meeting.host(launch.coordinator, launch.workers, own, agenda, say)
+    return meeting.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
+
+
+class _Problem(NamedTuple):
+    """Why the training cannot go on; of several, the least is the reason for the others."""
+
+    # 0: a worker is gone, or says so itself; 1: an exception, which its end leads to in others.
+    kind: int
+    is_repeated: bool  # by the first worker, with more words
+    number: int  # in the order of their arrival
+    words: str
+    diverged: bool
+
+
+class _Supervisor:
+    """The workers of this machine, and what is known of the others."""
+
+    def __init__(self, job: Job, ranks: Sequence[int], met: Meeting, report: Report) -> None:
+        self.job, self.ranks, self.met, self.report = job, ranks, met, report
+        self.events: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
+        self.end = threading.Event()  # all workers are to end
+        self.running = set(ranks)
+        self.processes: dict[int, int] = {}  # their numbers, by rank
+        self.counts: dict[int, int] = {}  # of minibatches, by rank
+        self.changed = time.monotonic()  # when a count has changed
+        self.folder: Path | None = None  # of the run
+        self.problems: list[_Problem] = []
+        self.signal: int | None = None  # that has stopped the training
+        self.deadline: float | None = None  # for all to end by themselves
+
+    def run(self) -> Run | None:
+        """Start the workers, and wait until all have ended."""
+        threads = [threading.Thread(target=self._listen, args=(rank,)) for rank in self.ranks]
+        meeting.watch(self.met, self.events)
+        with signals.deferred() as request:
+            try:
+                for thread in threads:
+                    thread.start()
+                self._wait(request)
+                self._require_success()
+            except BaseException:
+                self.end.set()
+                for thread in threads:
+                    thread.join()
+                self.report.stop()
+                raise
+        self.report.stop()
+        meeting.end(self.met, done=True)
+        if self.folder is None:
+            return None
+        saved = checkpoint.load(self.folder / checkpoint.FILE)
+        history, record = run_folder.history(self.folder), run_folder.read(self.folder)
+        return Run(self.folder, history, record, saved.vocab, saved.arrays)
+
+    def _listen(self, rank: int) -> None:
+        # Start a worker, and pass on its events and its end.
+        job, addresses = self.job, self.met.addresses
+        place = job.place._replace(workers=len(addresses))
+        if place.threads is None and len(self.ranks) > 1:  # they share the cores
+            place = place._replace(threads=max(1, host.cores() // len(self.ranks)))
+        settings, folder = dataclasses.asdict(job.settings), job.folder and str(job.folder)
+        task = (settings, list(job.text), place._asdict(), folder, job.resumes)
+        answers = processes.ask(WORKER, rank, addresses, *task, timeout=SILENCE, end=self.end)
+        try:
+            for event in answers:
+                self.events.put((rank, event))
+            self.events.put((rank, {"event": "ended"}))
+        except RNNScratchError as error:
+            self.events.put((rank, {"event": "dead", "reason": str(error)}))
+
+    def _wait(self, request: signals.Request) -> None:
+        # Handle events until all workers of this machine have ended.
+        forwarded = False
+        while self.running:
+            with contextlib.suppress(queue.Empty):
+                self._handle(*self.events.get(timeout=PAUSE))
+            if request.number is not None and not forwarded:
+                forwarded, self.signal = True, request.number
+                for rank in self.running & set(self.processes):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(self.processes[rank], request.number)
+            now = time.monotonic()
+            if self.deadline is None and now - self.changed > STALL:
+                slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
+                self._fail(slowest, f"it has trained no minibatch for {STALL:g} s")
+            if self.deadline is not None and now > self.deadline:
+                self.end.set()
+
+    def _handle(self, rank: int, event: dict[str, Any]) -> None:
+        kind = event.pop("event")
+        if kind == "alive":
+            self.processes[rank] = event["process"]
+            if event["count"] != self.counts.get(rank):
+                self.counts[rank], self.changed = event["count"], time.monotonic()
+        elif kind == "ended":
+            self.running.remove(rank)
+        elif kind == "dead":
+            self.running.remove(rank)
+            if not self.end.is_set():
+                self._fail(rank, event["reason"])
+        elif kind == "stopped":
+            self.signal = event["number"]
+            self._end_within(PATIENCE)
+        elif kind == "failed":
+            self._fail(rank, **event)
+        elif kind == "say":
+            self.report.say(event["line"])
+        elif kind == "start":
+            self.folder = Path(event["folder"])
+            self.report.start(self.folder, self.job.settings, event["session"], event["first"])
+        elif kind == "progress":
+            self.report.progress(Progress(**event))
+        elif kind == "epoch":
+            self.report.epoch(Epoch(**event))
+
+    def _fail(
+        self,
+        rank: int,
+        reason: str,
+        exception: str = "",
+        diverged: bool = False,
+        said: bool = False,
+    ) -> None:
+        # A worker has failed: the others are to end, on this machine and elsewhere.
+        if not (said or diverged):
+            reason = f"Worker {rank} has failed: {reason}" if rank or exception else reason
+        number = len(self.problems)
+        problem = _Problem(int(bool(exception)), diverged and rank > 0, number, reason, diverged)
+        self.problems.append(problem)
+        if not exception:
+            meeting.end(self.met, failed=reason)
+        self._end_within(GRACE)
+
+    def _end_within(self, seconds: float) -> None:
+        if self.deadline is None:
+            self.deadline = time.monotonic() + seconds
+
+    def _require_success(self) -> None:
+        # Raise the error that ended the training, if one did.
+        if self.problems:
+            worst = min(self.problems)
+            if self.folder is not None:
+                sessions.conclude(self.folder, worst.words)
+            if worst.kind:
+                meeting.end(self.met, failed=worst.words)
+            raise (Diverged if worst.diverged else RNNScratchError)(worst.words)
+        if self.signal is not None:
+            meeting.end(self.met, done=True)
+            raise signals.Stopped(self.signal)

@@ -1,0 +1,107 @@
+"""A worker: the process that trains on its rows of every minibatch, and the events that it sends.
+
+The first worker has the run's session; its events are those of a training's `Report`. Each event is
+an object with its name under ``event``.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import registry
+from ..contract import RNNScratchError, Team
+from ..settings import Settings
+from ..system import processes, signals
+from ..text import corpus
+from . import sessions
+from .folder import Epoch
+from .setup import Place
+from .training import Diverged, Progress, Report
+
+BEAT = 1.0  # seconds between signs of life
+
+
+class Counted(Report):
+    """Counts the minibatches, which is all that is reported of a worker after the first."""
+
+    count = 0
+
+    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+        """Count it."""
+        self.count += 1
+
+
+class Events(Counted):
+    """Sends the progress of the training."""
+
+    def say(self, line: str) -> None:
+        """Send the message."""
+        processes.send({"event": "say", "line": line})
+
+    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+        """Send where the training begins."""
+        where = {"folder": str(folder), "session": session, "first": first}
+        processes.send({"event": "start", **where})
+
+    def progress(self, progress: Progress) -> None:
+        """Send how far the epoch has come."""
+        processes.send({"event": "progress", **progress._asdict()})
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Send the epoch."""
+        processes.send({"event": "epoch", **epoch._asdict()})
+
+
+def run(
+    rank: int,
+    addresses: list[str],
+    settings: dict[str, Any],
+    text: list[str],
+    place: dict[str, Any],
+    folder: str | None,
+    resumes: bool,
+) -> Iterator[None]:
+    """Train as the worker of this rank, and send events: all arguments are JSON.
+
+    Errors are events as well; the last event is "finished", "stopped" or "failed".
+    """
+    report = Counted() if rank else Events()
+    threading.Thread(target=_beat, args=(report,), daemon=True).start()
+    signals.install()
+    team, where = Team(rank, tuple(addresses)), Place(**place)
+    its = Settings(**settings), corpus.Text(*text), where
+    try:
+        if rank:
+            sessions.follow(*its, report, team)
+        elif resumes:
+            sessions.resume(Path(folder or ""), its[0].num_epochs, its[1], where, {}, report, team)
+        else:
+            sessions.train(*its, None if folder is None else Path(folder), report, team)
+        registry.load(where.backend).workers.leave()
+        processes.send({"event": "finished"})
+    except signals.Stopped as error:
+        processes.send({"event": "stopped", "number": error.number})
+    except RNNScratchError as error:
+        diverged = isinstance(error, Diverged)
+        processes.send({"event": "failed", "reason": str(error), "diverged": diverged})
+    except Exception as error:
+        # Of the engine, because another worker is gone; or of code that somebody has changed, who
+        # needs to see where.
+        last = traceback.format_exc()
+        processes.send({"event": "failed", "reason": last, "exception": repr(error)})
+    yield from ()
+
+
+def _beat(report: Counted) -> None:
+    process = os.getpid()
+    with contextlib.suppress(OSError, ValueError):  # when the parent is gone, or all is said
+        while True:
+            processes.send({"event": "alive", "process": process, "count": report.count})
+            time.sleep(BEAT)

@@ -1,0 +1,300 @@
+"""How the workers on several machines meet, and notice when one is gone.
+
+Each machine's process connects to that of the first worker, whose address is the coordinator.
+There it says who it is; when all are there and agree, each is sent the addresses of all. From then
+on both sides send a sign of life every second, and the reason if they have to stop.
+
+Messages are lines of JSON. Nothing is encrypted, and nobody has to prove who they are: like the
+engines of the frameworks, this is for a network of one's own.
+"""
+
+import contextlib
+import errno
+import json
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+from ..contract import RNNScratchError
+from . import schema
+
+WAIT = 45.0  # seconds to wait for the others at the beginning
+GREETING = 5.0  # seconds in which one that has connected says who it is
+BEAT = 1.0  # seconds between signs of life
+SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
+LONGEST = 2**20  # bytes of a message
+# A host or network that does not answer now will not in the next minute.
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+
+class Hello(TypedDict):
+    """Who connects: `terms` are what all workers must have in common, by name."""
+
+    rank: int
+    workers: int
+    address: Annotated[str, schema.LINE]
+    terms: dict[str, str]
+
+
+class Peer:
+    """A connection to another machine's process."""
+
+    def __init__(self, connection: socket.socket, rank: int) -> None:
+        """Of the worker with this rank."""
+        self.connection, self.rank = connection, rank
+        self.lock = threading.Lock()
+        self.incoming = b""
+        self.done = False
+
+    def send(self, **message: Any) -> None:
+        """Send a message, unless the other is gone, which the reader notices."""
+        with self.lock, contextlib.suppress(OSError):
+            self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, timeout: float) -> dict[str, Any]:
+        """The next message; OSError or ValueError where there is none."""
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self.incoming:
+            if len(self.incoming) > LONGEST:
+                raise ValueError("a message without end")
+            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self.connection.recv(2**16)
+            if not chunk:
+                raise ConnectionResetError(errno.ECONNRESET, "connection closed")
+            self.incoming += chunk
+        line, self.incoming = self.incoming.split(b"\n", 1)
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("a message that is no object")
+        return message
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+class Meeting(NamedTuple):
+    """The result: where all workers are, and connections to their machines."""
+
+    addresses: list[str]  # of the workers by rank, for their engine
+    agenda: dict[str, Any]  # what the first worker's process tells the others
+    peers: list[Peer]
+
+
+def parse(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16) or ":" in host:
+        raise RNNScratchError(
+            f"--coordinator is {address!r}; it must be HOST:PORT, with the name or IPv4 address of "
+            "the machine of worker 0 and a port from 1 to 65535."
+        )
+    return host, int(port)
+
+
+def free_address(host: str) -> str:
+    """An address of this host with a port that is free now."""
+    with socket.create_server((host, 0)) as server:
+        return f"{host}:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def host(
+    coordinator: str,
+    workers: int,
+    terms: Mapping[str, str],
+    agenda: dict[str, Any],
+    say: Callable[[str], None],
+) -> Iterator[Meeting]:
+    """Wait, as the process of worker 0, for all others; RNNScratchError if they do not fit."""
+    peers: dict[int, Peer] = {}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_listen(coordinator))
+        own = free_address(server.getsockname()[0])
+        addresses = {0: own}
+        say(f"worker 0 waits at {coordinator} for {_ranks(range(1, workers))}")
+        deadline = time.monotonic() + WAIT
+        try:
+            while len(addresses) < workers:
+                server.settimeout(max(0.001, deadline - time.monotonic()))
+                connection, (ip, _) = server.accept()
+                peer = stack.enter_context(contextlib.closing(Peer(connection, 0)))
+                hello = _greet(peer)
+                if hello is None:
+                    continue
+                rank = hello["rank"]
+                if rank in addresses:
+                    peer.send(
+                        failed=f"Worker {rank} has joined already, from {_ip(addresses[rank])}."
+                    )
+                    continue
+                if problems := _differences(hello, workers, terms):
+                    reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
+                    peers[rank] = peer
+                    raise RNNScratchError(reason)
+                peer.rank = rank
+                peers[rank], addresses[rank] = peer, hello["address"]
+                say(f"worker {rank} has joined from {ip}")
+        except TimeoutError:
+            missing = sorted(set(range(workers)) - set(addresses))
+            reason = (
+                f"{_ranks(missing).capitalize()} did not join at {coordinator} within {WAIT:g} s.\n"
+                f"Start each within that time: the same command with --rank {missing[0]}, on a "
+                "machine that reaches this address."
+            )
+            _tell(peers.values(), failed=reason)
+            raise RNNScratchError(reason) from None
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            _tell(peers.values(), failed="Worker 0 was stopped." if interrupted else str(error))
+            raise
+        ordered = [addresses[rank] for rank in range(workers)]
+        _tell(peers.values(), addresses=ordered, agenda=agenda)
+        yield Meeting(ordered, agenda, list(peers.values()))
+
+
+@contextlib.contextmanager
+def visit(
+    coordinator: str, rank: int, workers: int, terms: Mapping[str, str], say: Callable[[str], None]
+) -> Iterator[Meeting]:
+    """Join worker 0, as the process of another; RNNScratchError if it is not there or refuses."""
+    deadline = time.monotonic() + WAIT
+    with contextlib.closing(Peer(_connect(coordinator, deadline), 0)) as peer:
+        address = free_address(peer.connection.getsockname()[0])
+        hello = Hello(rank=rank, workers=workers, address=address, terms=dict(terms))
+        peer.send(**hello)
+        say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")
+        try:
+            answer = peer.receive(WAIT + GREETING)
+            if "failed" in answer:
+                raise RNNScratchError(str(answer["failed"]))
+            addresses, agenda = [str(each) for each in answer["addresses"]], dict(answer["agenda"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RNNScratchError(
+                f"What answers at {coordinator} is not worker 0, or it has ended: "
+                f"{getattr(error, 'strerror', None) or error or 'no answer'}."
+            ) from error
+        yield Meeting(addresses, agenda, [peer])
+
+
+def watch(meeting: Meeting, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None:
+    """Put into `events` the rank of each machine that fails or is gone, and the reason."""
+    for peer in meeting.peers:
+        threading.Thread(target=_beat, args=(peer,), daemon=True).start()
+        threading.Thread(target=_read, args=(peer, events), daemon=True).start()
+
+
+def end(meeting: Meeting, **message: Any) -> None:
+    """Send the others the last message: done=True, or failed with the reason."""
+    _tell(meeting.peers, **message)
+
+
+def _beat(peer: Peer) -> None:
+    while peer.connection.fileno() >= 0:
+        peer.send()
+        time.sleep(BEAT)
+
+
+def _read(peer: Peer, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None:
+    try:
+        while True:
+            message = peer.receive(SILENCE)
+            if "done" in message:
+                return
+            if "failed" in message:
+                events.put((peer.rank, _failed(str(message["failed"]))))
+                return
+    except TimeoutError:
+        reason = f"Worker {peer.rank} has not answered for {SILENCE:g} s."
+    except (OSError, ValueError):
+        if peer.connection.fileno() < 0:
+            return  # this side has closed it
+        reason = f"Worker {peer.rank} is gone: its connection has closed."
+    events.put((peer.rank, _failed(reason)))
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"event": "failed", "reason": reason, "said": True}
+
+
+def _listen(coordinator: str) -> socket.socket:
+    host, port = parse(coordinator)
+    if host == "0.0.0.0":
+        raise RNNScratchError(
+            "--coordinator is 0.0.0.0, every address of this machine; it must be the one at which "
+            "the other workers reach it."
+        )
+    try:
+        return socket.create_server((host, port))
+    except socket.gaierror as error:
+        raise _unknown(host) from error
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: "the port is in use, perhaps by another training. Choose another "
+            "one in --coordinator",
+            errno.EADDRNOTAVAIL: "this machine does not have the address. Worker 0 runs on the "
+            "machine of the coordinator",
+        }
+        reason = reasons.get(error.errno or 0, error.strerror)
+        raise RNNScratchError(f"Worker 0 cannot listen at {coordinator}: {reason}.") from error
+
+
+def _connect(coordinator: str, deadline: float) -> socket.socket:
+    host, port = parse(coordinator)
+    reason = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            return socket.create_connection((host, port), deadline - time.monotonic())
+        except socket.gaierror as error:
+            raise _unknown(host) from error
+        except OSError as error:
+            reason = error.strerror or "no answer"
+            if error.errno in UNREACHABLE:
+                break
+        time.sleep(0.5)  # it may not have started yet
+    raise RNNScratchError(
+        f"Worker 0 cannot be reached at {coordinator}: {reason}.\nStart it within {WAIT:g} s, with "
+        "--rank 0 and the same --coordinator, at an address that this machine reaches."
+    )
+
+
+def _greet(peer: Peer) -> Hello | None:
+    # Who connects; None for somebody who is no worker.
+    try:
+        hello: Hello = schema.verify(Hello, peer.receive(GREETING))
+        return hello
+    except (OSError, ValueError):
+        peer.close()
+        return None
+
+
+def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
+    there, here = f"in worker {hello['rank']}", "in worker 0"
+    if hello["workers"] != workers:
+        return [f"--workers: {hello['workers']} {there}, {workers} {here}"]
+    return [
+        f"{name}: {value} {there}, {terms[name]} {here}"
+        for name, value in hello["terms"].items()
+        if terms.get(name, value) != value
+    ]
+
+
+def _tell(peers: Any, **message: Any) -> None:
+    for peer in peers:
+        peer.send(**message)
+
+
+def _unknown(host: str) -> RNNScratchError:
+    return RNNScratchError(f"The host {host!r} of --coordinator is unknown.")
+
+
+def _ranks(ranks: Any) -> str:
+    ranks = list(ranks)
+    return f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+
+
+def _ip(address: str) -> str:
+    return address.rpartition(":")[0]
