@@ -115,7 +115,8 @@ def host(
         server = stack.enter_context(_listen(coordinator))
         own = free_address(server.getsockname()[0])
         addresses = {0: own}
-        say(f"worker 0 waits at {coordinator} for {_ranks(range(1, workers))}")
+        others = _ranks(range(1, workers))
+        say(f"worker 0 waits {WAIT:g} s at {coordinator} for {others}, which --rank starts")
         deadline = time.monotonic() + WAIT
         try:
             while len(addresses) < workers:
