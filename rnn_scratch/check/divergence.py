@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import exact
-from ..contract import RNNScratchError
+from ..contract import RNNScratchError, Team
 from ..runs import training
 from ..settings import Settings
-from ..system import processes
+from ..system import groups, processes
 from ..text import corpus
 from .certificate import Record, element, load, save, shapes
 from .exact_mode import TIMEOUT, Progress, Run
@@ -21,7 +21,7 @@ from .observation import REFERENCE, AfterUpdate, set_up_observed
 def first_difference(runs: Sequence[Run]) -> tuple[Run, Run, int] | None:
     """A model, the one that is the first to differ from it, and after which update it does."""
     started = [run for run in runs if run.digests]
-    started.sort(key=lambda run: (run.backend, run.model) != REFERENCE)
+    started.sort(key=lambda run: (run.backend, run.model, run.workers) != (*REFERENCE, 1))
     differences = [
         (started[0], run, update)
         for run in started[1:]
@@ -42,14 +42,14 @@ def locate(
 ) -> Record:
     """Where two models differ after an update: both are trained once more up to there."""
     divergence: Record = {"models": [base.title, other.title], "update": update}
-    what = (device, dataclasses.asdict(settings), list(text), update)
+    what = (dataclasses.asdict(settings), list(text), update)
     with tempfile.TemporaryDirectory() as parent:
         for number, run in enumerate((base, other)):
             folder = Path(parent, str(number))
             folder.mkdir()
-            arguments = (run.backend, run.model, *what, str(folder))
+            tasks = groups.tasks(run.workers, run.backend, run.model, device, *what, str(folder))
             try:
-                for answer in processes.ask(f"{__name__}:_retrain", *arguments, timeout=TIMEOUT):
+                for answer in groups.ask_all(f"{__name__}:_retrain", tasks, TIMEOUT):
                     progress(run, processes.verified(int, answer))
             except RNNScratchError as error:
                 return {**divergence, "reason": f"{run.title} failed: {error}"}
@@ -72,6 +72,8 @@ def locate(
 
 
 def _retrain(
+    rank: int,
+    addresses: list[str],
     name: str,
     model: str,
     device: str,
@@ -80,11 +82,12 @@ def _retrain(
     last: int,
     folder: str,
 ) -> Iterator[int]:
-    setup, observed = set_up_observed(name, model, device, values, text)
+    team = Team(rank, tuple(addresses)) if addresses else None
+    setup, observed = set_up_observed(name, model, device, values, text, team)
     update = 0
 
     def keep() -> None:
-        if update == last:
+        if update == last and rank == 0:
             save(Path(folder, "params.npz"), setup.model.to_arrays(setup.model.params))
             save(Path(folder, "steps.npz"), observed.steps if observed else {})
 

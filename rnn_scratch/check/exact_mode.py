@@ -16,10 +16,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from .. import exact, registry
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import VARIANTS, RNNScratchError, Team
 from ..runs import training
 from ..settings import Settings
-from ..system import processes
+from ..system import groups, processes
 from ..system.schema import length
 from ..text import corpus
 from .certificate import Closest, Record, Sample, save, sentence
@@ -36,6 +36,7 @@ class Run:
     backend: str
     model: str
     cell: str
+    workers: int = 1
     outcome: str = "trained"  # or "failed" or "not offered"
     reason: str = ""
     epochs: list[Record] = dataclasses.field(default_factory=list)  # from epoch 0 on
@@ -44,8 +45,9 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The backend, with the variant and the cell if they are not the default ones."""
-        defaults = {self.model: VARIANTS[0], self.cell: Settings.cell}
+        """The backend, with variant, cell and workers if they are not the default ones."""
+        workers = f"{self.workers} workers" if self.workers > 1 else ""
+        defaults = {self.model: VARIANTS[0], self.cell: Settings.cell, workers: ""}
         more = ", ".join(name for name, default in defaults.items() if name != default)
         return f"{self.backend} ({more})" if more else self.backend
 
@@ -54,6 +56,7 @@ class Run:
         return {
             "backend": self.backend,
             "model": self.model,
+            "workers": self.workers,
             "outcome": self.outcome,
             "reason": self.reason,
             "digests": [row for row in self.epochs if row["epoch"] in epochs],
@@ -89,13 +92,16 @@ def train(
     text: corpus.Text,
     sample: Sample,
     progress: Progress,
+    workers: int = 1,
 ) -> Run:
     """Train a model in exact mode, and add its steps to the sample."""
-    run = Run(name, model, settings.cell)
-    what = (name, model, device, dataclasses.asdict(settings), list(text))
+    run = Run(name, model, settings.cell, workers)
+    where, what = (name, model, device), (dataclasses.asdict(settings), list(text))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for answer in processes.ask(f"{__name__}:_train", *what, folder, timeout=TIMEOUT):
+            for answer in groups.ask_all(
+                f"{__name__}:_train", groups.tasks(workers, *where, *what, folder), TIMEOUT
+            ):
                 event = _event(answer)
                 if isinstance(event, _NotOffered):
                     run.outcome, run.reason = "not offered", event.reason
@@ -128,10 +134,18 @@ def _add(run: Run, event: "_Epoch") -> None:
 
 
 def _train(
-    name: str, model: str, device: str, values: Record, text: list[str], folder: str
+    rank: int,
+    addresses: list[str],
+    name: str,
+    model: str,
+    device: str,
+    values: Record,
+    text: list[str],
+    folder: str,
 ) -> Iterator[Record]:
     try:
-        setup, observed = set_up_observed(name, model, device, values, text)
+        team = Team(rank, tuple(addresses)) if addresses else None
+        setup, observed = set_up_observed(name, model, device, values, text, team)
     except registry.NotOffered as error:
         yield _NotOffered(str(error).splitlines()[0])._asdict()
         return
@@ -144,7 +158,7 @@ def _train(
 
     def before(epoch: int) -> None:
         digests.clear()
-        if epoch in sample:
+        if epoch in sample and rank == 0:
             save(Path(folder, f"{epoch}.npz"), last_steps(setup, epoch))
 
     keep_digest()
@@ -156,6 +170,8 @@ def _train(
         before(epoch.epoch + 1)
     if observed:
         yield _Steps(observed.closest, observed.clipped)._asdict()
+    if team is not None:
+        setup.backend.workers.leave()
 
 
 def certificate(runs: Sequence[Run], sample: Sample, divergence: Record | None) -> Record:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import exact
-from ..contract import Arrays, Params, State, Tensor
+from ..contract import Arrays, Params, State, Team, Tensor
 from ..runs import training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings
@@ -59,11 +59,13 @@ class Observed:
 
 
 def set_up_observed(
-    name: str, model: str, device: str, values: Record, text: list[str]
+    name: str, model: str, device: str, values: Record, text: list[str], team: Team | None = None
 ) -> tuple[Setup, Observed | None]:
-    """The setup, and its observation if it is the reference's."""
-    setup = set_up(Settings(**values), Place(name, model, device), corpus.Text(*text))
-    return setup, Observed(setup) if (name, model) == REFERENCE else None
+    """The setup, and its observation if it is that of the reference, training by itself."""
+    place = Place(name, model, device, workers=len(team.addresses) if team else 1)
+    setup = set_up(Settings(**values), place, corpus.Text(*text), team=team)
+    is_observed = (name, model) == REFERENCE and team is None
+    return setup, Observed(setup) if is_observed else None
 
 
 def _steps(setup: Setup, grads: Params) -> tuple[Arrays, bool]:

@@ -276,6 +276,16 @@ def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np
     return case.row("gradients", result, expected, candidate.to_arrays(actual))
 
 
+def all_reduce(case: Case) -> Iterator[Row]:
+    """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
+    scratch, (_, candidate) = case.backend.scratch, case.models(case.arrays)
+    loss, grads, _ = scratch.gradients(candidate, *case.minibatch())
+    mean, means = scratch.all_reduce(loss, grads, 1)
+    yield case.compare("all_reduce", "loss, one worker", case.array(loss), case.array(mean), 0)
+    expected, actual = candidate.to_arrays(grads), candidate.to_arrays(means)
+    yield case.compare("all_reduce", "gradients, one worker", expected, actual, 0)
+
+
 # Each piece before those that use it, so that the first one that fails is the one to correct.
 Piece = Callable[[Case], Iterator[Row]]
 OF_A_MODEL: tuple[Piece, ...] = (
@@ -300,6 +310,7 @@ PIECES: dict[str, tuple[Piece, ...]] = {
         loss,
         gradients,
         detach,
+        all_reduce,
         clip,
         update,
         train_minibatch,

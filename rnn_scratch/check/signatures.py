@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import contract
-from ..contract import MACHINE, SCRATCH, Backend
+from ..contract import MACHINE, SCRATCH, WORKERS, Backend
 from .cases import Row, fact
 
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
-    """A row for each function of ``scratch`` and ``machine``, or for the `build` of a variant."""
+    """A row for each function that must be there, or for the `build` of a variant."""
     functions: dict[str, Sequence[Callable[..., Any]]] = {"scratch": SCRATCH, "machine": MACHINE}
+    if hasattr(backend, "workers"):  # which may be absent
+        functions["workers"] = WORKERS
     if model != "scratch":
         functions = {model: (contract.build,)}
     for module, specifications in functions.items():

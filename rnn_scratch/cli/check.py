@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import checks, divergence, exact_mode
+from ..check import checks, divergence, exact_mode, team
 from ..check.cases import Row
 from ..check.certificate import Sample
 from ..check.exact_mode import Run
 from ..contract import VARIANTS, RNNScratchError
-from ..runs import training
+from ..runs import supervision, training
 from ..runs.lines import format_perplexity
 from ..settings import EPOCHS as MOST_EPOCHS
-from ..settings import make, option_of
+from ..settings import Settings, make, option_of
 from ..system.terminal import echo
 from . import display
-from .options import settings_from, settings_options, text_options
+from .options import Numbers, settings_from, settings_options, text_options
 
 EPOCHS = 50  # in exact mode
 
@@ -39,6 +39,14 @@ EPOCHS = 50  # in exact mode
 @click.option(
     "--device", default="cpu", show_default=True, help="cpu, cuda, mps; auto: the best one."
 )
+@click.option(
+    "--workers",
+    "workers",
+    type=Numbers(),
+    default="1",
+    metavar="N,...",
+    help="With several workers each, such as 2 or 1,2,4.  [default: 1]",
+)
 @click.option("--all", "all_rows", is_flag=True, help="Show every comparison, not the worst ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
@@ -54,6 +62,7 @@ def check(
     backends: Sequence[str],
     models: Sequence[str],
     device: str,
+    workers: Sequence[int],
     all_rows: bool,
     as_json: bool,
     corpus: str | None,
@@ -79,16 +88,22 @@ def check(
     if exact:
         settings = {"num_epochs": EPOCHS, **settings}
         models = list(dict.fromkeys(models)) or VARIANTS[:1]
-        equal = compare_digests(backends, models, device, settings, corpus, text, every, as_json)
+        made = make({**settings, "exact": True})
+        for number in workers:
+            supervision.require_shares(made.batch_size, number)
+        equal = compare_digests(
+            backends, models, workers, device, made, corpus, text, every, as_json
+        )
     else:
         models = list(dict.fromkeys(models)) or VARIANTS
-        equal = compare_pieces(backends, models, device, cells, all_rows, as_json)
+        equal = compare_pieces(backends, models, workers, device, cells, all_rows, as_json)
     sys.exit(0 if equal else 1)
 
 
 def compare_pieces(
     names: Sequence[str],
     models: Sequence[str],
+    workers: Sequence[int],
     device: str,
     cells: Sequence[str],
     all_rows: bool,
@@ -96,25 +111,34 @@ def compare_pieces(
 ) -> bool:
     """Compare each backend's models with the reference; whether all is within what is allowed.
 
-    Without names of cells, with all of them.
+    Without names of cells, with all of them. With several workers, what they compute together.
     """
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = display.console(stderr=as_json)
     answers: list[dict[str, Any]] = []
     backends = _backends(names, screen, as_json)
     registry.check_device(backends, device)
-    for name in backends:
-        for model in models:
-            title = ", ".join((name, model, *cells))
-            with screen.status(f"checking {title} ..."):
-                rows = list(checks.rows(name, model, device, cells))
-            answers += [
-                {"backend": name, "model": model, **row._asdict(), "passed": row.passed}
-                for row in rows
-            ]
-            if not as_json:
-                screen.print(_table(title, rows if all_rows else checks.collapse(rows)))
-                screen.print(_summary(title, rows), soft_wrap=True)
+    for name, model, number in itertools.product(backends, models, workers):
+        title = ", ".join((name, model, *cells, *([f"{number} workers"] if number > 1 else [])))
+        with screen.status(f"checking {title} ..."):
+            rows = list(
+                checks.rows(name, model, device, cells)
+                if number == 1
+                else team.rows(name, model, device, number)
+            )
+        answers += [
+            {
+                "backend": name,
+                "model": model,
+                "workers": number,
+                **row._asdict(),
+                "passed": row.passed,
+            }
+            for row in rows
+        ]
+        if not as_json:
+            screen.print(_table(title, rows if all_rows else checks.collapse(rows)))
+            screen.print(_summary(title, rows), soft_wrap=True)
     if as_json:
         echo(json.dumps(answers, indent=2, ensure_ascii=False))
     return all(answer["passed"] for answer in answers)
@@ -123,8 +147,9 @@ def compare_pieces(
 def compare_digests(
     names: Sequence[str],
     models: Sequence[str],
+    workers: Sequence[int],
     device: str,
-    values: dict[str, Any],
+    settings: Settings,
     corpus: str | None,
     text: str | None,
     every: int,
@@ -133,7 +158,6 @@ def compare_digests(
     """Train each backend's models in exact mode; whether all parameters are equal."""
     screen = display.console(stderr=as_json)
     report = training.Report() if as_json else display.Lines(screen)
-    settings = make({**values, "exact": True})
     content = api.find_text(corpus, text, report)
     runs: list[Run] = []
     sample = Sample()
@@ -144,9 +168,10 @@ def compare_digests(
         def progress(run: Run, epoch: int) -> None:
             status.update(f"training {run.title}: epoch {epoch}/{settings.num_epochs}")
 
-        for name, model in itertools.product(backends, models):
+        for name, model, number in itertools.product(backends, models, workers):
             status.update(f"training {name}, {model} ...")
-            runs.append(exact_mode.train(name, model, device, settings, content, sample, progress))
+            what = (device, settings, content, sample, progress)
+            runs.append(exact_mode.train(name, model, *what, number))
         first = divergence.first_difference(runs)
         located = first and divergence.locate(*first, device, settings, content, progress)
     certificate = exact_mode.certificate(runs, sample, located)

@@ -137,6 +137,25 @@ unknown_option = click.option(
 verbose_option = click.option("--verbose", is_flag=True, help="Show the messages of frameworks.")
 
 
+class Numbers(click.ParamType):
+    """Numbers of workers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
+        """The numbers, each once."""
+        if not isinstance(value, str):
+            return list(value)
+        texts = [text.strip() for text in value.split(",")]
+        if not all(
+            text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_WORKERS for text in texts
+        ):
+            self.fail(
+                f"{value!r} is not a list such as 1,2,4, of numbers from 1 to {MOST_WORKERS}."
+            )
+        return list(dict.fromkeys(map(int, texts)))
+
+
 def specified(options: dict[str, Any]) -> dict[str, Any]:
     """The options that are on the command line."""
     return {name: value for name, value in options.items() if value is not None}

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from .. import registry
 from ..contract import RNNScratchError
 from ..settings import Settings, make, option_of
-from ..system import host, meeting, processes, signals
+from ..system import groups, host, meeting, processes, signals
 from ..system.meeting import Meeting
 from ..text import corpus, dataset
 from . import checkpoint, sessions
@@ -36,8 +36,7 @@ from .setup import Place
 from .training import Diverged, Progress, Report
 
 WORKER = "rnn_scratch.runs.worker:run"
-LOOPBACK = "127.0.0.1"
-COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
+COORDINATOR = f"{groups.LOOPBACK}:29500"  # by default, where workers are started one by one
 MOST_WORKERS = 256
 SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
@@ -89,8 +88,8 @@ def train(job: Job, launch: Launch, report: Report) -> Run | None:
     has stopped one of them.
     """
     if launch.rank is None:
-        addresses = [meeting.free_address(LOOPBACK) for _ in range(launch.workers)]
-        return _Supervisor(job, range(launch.workers), Meeting(addresses, {}, []), report).run()
+        met = Meeting(groups.addresses(launch.workers), {}, [])
+        return _Supervisor(job, range(launch.workers), met, report).run()
     agenda = {
         "settings": dataclasses.asdict(job.settings),
         "text": {"corpus": job.text.corpus, "origin": job.text.origin, "sha256": job.text.sha256},

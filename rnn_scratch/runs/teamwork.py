@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contract import Arrays, Backend, RNNScratchError, Team
+from ..contract import Arrays, Backend, Options, RNNScratchError, Team
 from ..exact import digest
 from .checkpoint import Incomplete
 
@@ -56,10 +56,19 @@ def same_start(setup: "Setup", epoch: int, incomplete: Incomplete) -> tuple[int,
     return epoch, incomplete
 
 
-def join_rows(setup: "Setup", arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+def join_rows(
+    backend: Backend, device: str, arrays: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
     """States (B, H) of all rows, from those of each worker's."""
-    gathered = gather(setup.backend, setup.place.device, arrays)
-    return tuple(np.concatenate(each) for each in gathered)
+    return tuple(np.concatenate(each) for each in gather(backend, device, arrays))
+
+
+def digests(backend: Backend, options: Options, arrays: Arrays) -> list[str]:
+    """Digests of each worker's parameters, by rank."""
+    text = digest(arrays)
+    words = np.array([int(text[i : i + 4], 16) for i in range(0, len(text), 4)], options.dtype)
+    (each,) = gather(backend, options.device, [words])
+    return ["".join(f"{int(word):04x}" for word in row) for row in each]
 
 
 def agree(setup: "Setup", size: int, request: int | None) -> tuple[int, int | None]:
@@ -70,10 +79,9 @@ def agree(setup: "Setup", size: int, request: int | None) -> tuple[int, int | No
 
 def require_equal(setup: "Setup", epoch: int, arrays: Arrays) -> None:
     """Raise RNNScratchError unless all workers have the same parameters after an epoch."""
-    words = np.frombuffer(bytes.fromhex(digest(arrays)), np.uint16)
-    digests = ["".join(f"{word:04x}" for word in row) for row in _numbers(setup, *map(int, words))]
-    if len(set(digests)) > 1:
-        lines = (f"\n  worker {rank}: {each}" for rank, each in enumerate(digests))
+    each = digests(setup.backend, setup.model.options, arrays)
+    if len(set(each)) > 1:
+        lines = (f"\n  worker {rank}: {own}" for rank, own in enumerate(each))
         raise RNNScratchError(
             f"After epoch {epoch} the workers' parameters differ; their digests are:"
             f"{''.join(lines)}\nWorkers with different processors or versions of a framework may "

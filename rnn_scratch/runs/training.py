@@ -157,7 +157,7 @@ def _train(
         seconds = time.perf_counter() - start
     arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
     if setup.team is not None and arrays:
-        arrays = teamwork.join_rows(setup, arrays)
+        arrays = teamwork.join_rows(setup.backend, device, arrays)
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 

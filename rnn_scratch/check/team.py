@@ -1,0 +1,121 @@
+"""Several workers compared with the reference, which trains on all rows by itself.
+
+Each worker is a process with its rows of the minibatch, and they exchange gradients through the
+framework's own engine, as in training.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import registry
+from ..contract import Options, RNNScratchError, Team, Update
+from ..runs import teamwork
+from ..system import groups, processes
+from .cases import B, Case, H, N, Row, fact, make_case, not_offered
+from .whole import LR
+
+TIMEOUT = 600.0  # seconds for one model
+UPDATES = 3
+CASES = tuple(
+    (dtype, cell, embedding)
+    for dtype in ("float64", "float32")
+    for cell, embedding in (("rnn", 0), ("lstm", N))
+)
+# Of the numbers that are sent: signs of zeros, the smallest and the largest, and what is none.
+SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
+
+
+def rows(name: str, model: str, device: str, workers: int) -> Iterator[Row]:
+    """The comparisons of a variant of a backend's model; workers that fail are a row.
+
+    Raises RNNScratchError for a number of workers that does not divide the check's minibatch.
+    """
+    if B % workers:
+        raise RNNScratchError(
+            f"--workers is {workers}; the minibatches that are checked have {B} rows, for 1, 2, 4 "
+            "or 8 workers."
+        )
+    tasks = groups.tasks(workers, name, model, device)
+    try:
+        for answer in groups.ask_all(f"{__name__}:_rows", tasks, TIMEOUT):
+            yield processes.verified(Row, answer)
+    except RNNScratchError as error:
+        yield Row("workers", f"{workers} workers", "", None, str(error), 0)
+
+
+def _rows(
+    rank: int, addresses: list[str], name: str, model: str, device: str
+) -> Iterator[dict[str, Any]]:
+    for row in _checked(Team(rank, tuple(addresses)), name, model, device):
+        yield row._asdict()
+
+
+def _checked(team: Team, name: str, model: str, device: str) -> Iterator[Row]:
+    backend, _ = registry.start(name, 1)
+    engine = registry.workers(name, backend)
+    engine.join(team)
+    device = registry.choose_device(name, backend, device, "float32")
+    for dtype, cell, embedding in CASES:
+        options = Options(H, cell, "tanh", dtype, device)
+        case = make_case(name, backend, model, options, False, embedding)
+        try:
+            case.models(case.arrays)
+        except registry.NotOffered as error:
+            yield not_offered(model, case.label, str(error))
+            continue
+        if model == "scratch":
+            yield from _gather(case, team)
+        yield from _train(case, team)
+    engine.leave()
+
+
+def _gather(case: Case, team: Team) -> Iterator[Row]:
+    # Whether every bit arrives, of every worker and in the order of their ranks.
+    dtype = case.options.dtype
+    with np.errstate(all="ignore"):  # some are too large or too small for a float32
+        special = np.array(SPECIAL).astype(dtype)
+    sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in range(_size(team))]
+    more = np.full((2, 3), team.rank, dtype)
+    received, others = teamwork.gather(case.backend, case.options.device, [sent[team.rank], more])
+    wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
+    yield fact("gather", "bits", case.label, not wrong, f"those of worker {wrong[:1]}")
+    expected = tuple(np.full((2, 3), rank, dtype) for rank in range(_size(team)))
+    yield case.compare("gather", "a second tensor", expected, tuple(others), 0)
+
+
+def _train(case: Case, team: Team) -> Iterator[Row]:
+    # Gradients of a minibatch, and some updates: of each worker's rows, and of all.
+    size, rows = _size(team), teamwork.share(B, team)
+    model, candidate = case.models(case.arrays)
+    scratch, reference = case.backend.scratch, case.reference.scratch
+    X, Y = case.tensor(case.X[rows]), case.tensor(case.Y[rows])
+    state = tuple(case.tensor(array[rows]) for array in case.states)
+    loss, grads, _ = reference.gradients(model, case.X, case.Y, case.states)
+    if case.model == "scratch":
+        own_loss, own, _ = scratch.gradients(candidate, X, Y, state)
+        mean, means = scratch.all_reduce(own_loss, own, size)
+        yield case.compare("all_reduce", "loss", loss, case.array(mean))
+        yield case.compare("all_reduce", "gradients", grads, candidate.to_arrays(means))
+    _, norm = reference.clip(grads, None)
+    how = Update(LR, float(norm) / 2)
+    states, losses, expected = case.states, [], []
+    for _ in range(UPDATES):
+        mean, states = reference.train_minibatch(model, case.X, case.Y, states, how)
+        expected.append(float(mean))
+        mean, state = scratch.train_minibatch(candidate, X, Y, state, how._replace(workers=size))
+        losses.append(float(mean))
+    after = candidate.to_arrays(candidate.params)
+    what = f"after {UPDATES} updates"
+    yield case.compare("train_minibatch", f"parameters {what}", model.params, after)
+    yield case.compare("train_minibatch", f"losses {what}", expected, losses)
+    whole = teamwork.join_rows(case.backend, case.options.device, case.state_arrays(state))
+    yield case.compare("train_minibatch", f"state {what}", states, whole)
+    digests = teamwork.digests(case.backend, case.options, after)
+    equal = len(set(digests)) == 1
+    yield fact("train_minibatch", "same in all workers", case.label, equal, str(digests))
+
+
+def _size(team: Team) -> int:
+    return len(team.addresses)

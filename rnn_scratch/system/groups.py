@@ -1,0 +1,68 @@
+"""Calls a function in several processes at once, which work together."""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..contract import RNNScratchError
+from . import meeting, processes
+
+LOOPBACK = "127.0.0.1"
+
+
+def addresses(number: int) -> list[str]:
+    """Free addresses on this machine for a team of workers; none for a single one."""
+    return [meeting.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
+
+
+def tasks(number: int, *task: Any) -> list[tuple[Any, ...]]:
+    """The same task for a team of workers, each with its rank and the addresses of all first."""
+    known = addresses(number)
+    return [(rank, known, *task) for rank in range(number)]
+
+
+def ask_all(
+    function: str,
+    tasks: Sequence[Sequence[Any]],
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """Call ``module:function`` with each task in a process of its own, and yield the first's.
+
+    The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
+    """
+    answers: queue.Queue[tuple[int, Any, RNNScratchError | None]] = queue.Queue()
+    end = threading.Event()
+
+    def listen(rank: int) -> None:
+        error = None
+        try:
+            task = tasks[rank]
+            for answer in processes.ask(
+                function, *task, timeout=timeout, environment=environment, end=end
+            ):
+                if rank == 0:
+                    answers.put((rank, answer, None))
+        except RNNScratchError as reason:
+            error = reason
+        answers.put((rank, None, error))
+
+    threads = [threading.Thread(target=listen, args=(rank,)) for rank in range(len(tasks))]
+    try:
+        for thread in threads:
+            thread.start()
+        running = len(tasks)
+        while running:
+            rank, answer, error = answers.get()
+            if error is not None:
+                name = f"worker {rank}: " if len(tasks) > 1 else ""
+                raise RNNScratchError(f"{name}{error}") from error
+            if answer is None:
+                running -= 1
+            else:
+                yield answer
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
