@@ -38,7 +38,7 @@ def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
             f"{LONGEST:,}."
         )
     for value in values(plan):
-        dataset.prepare(text, at_value(plan, settings, value)[0])
+        dataset.prepare(text, at_value(plan, settings, value).settings)
 
 
 def run(

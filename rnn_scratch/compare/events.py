@@ -86,6 +86,7 @@ class Timed(NamedTuple):
     minibatches_seen: Line
     first: Seconds
     minibatches: Times
+    without_exchange: Times | None  # of several workers
     products: Times
     generation: Times
     memory: Bytes | None

@@ -120,6 +120,7 @@ class Round(RoundTimes, total=False):
     """The times of one process."""
 
     own_layer: OwnLayer
+    without_exchange: Times | None
 
 
 class SpeedNotes(TypedDict, total=False):

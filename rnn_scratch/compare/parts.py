@@ -11,7 +11,7 @@ from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings
-from ..system import processes
+from ..system import groups, processes
 from . import events
 from .events import Event
 from .plan import Candidate, Plan, Progress, Record, at_value, name
@@ -29,7 +29,15 @@ THREADS = (
 # What the record keeps of a worker's events.
 PLACE = ("device", "threads", "libraries", "machine", "environment")
 DIGESTS = {"parameters": "parameters", "minibatches_seen": "minibatches seen"}
-TIMES = ("first", "minibatches", "products", "generation", "memory", "device_memory")
+TIMES = (
+    "first",
+    "minibatches",
+    "without_exchange",
+    "products",
+    "generation",
+    "memory",
+    "device_memory",
+)
 
 WithDigests = events.Trained | events.Timed
 Digests = dict[Any, tuple[str, WithDigests]]  # by seed or value: of the first candidate
@@ -106,9 +114,11 @@ def rounds(
             if plan.vary:
                 activity += f", {plan.vary[0]} {speed['value']}"
             progress.activity(candidate, activity)
-            sized, threads = at_value(plan, settings, speed["value"])
+            sized = at_value(plan, settings, speed["value"])
             own_layer = _has_layer(candidate, speed, record)
-            task = _task(candidate, plan, threads, sized, text, own_layer=own_layer)
+            what = (sized.threads, sized.settings, text)
+            task = _task(candidate, plan, *what, own_layer=own_layer)
+            task = task._replace(workers=sized.workers)
             _time(candidate, speed, plan, task, number, digests)
             yield candidate
 
@@ -246,11 +256,9 @@ def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
         order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING
     else:
         order = events.TIMING_WITH_LAYER if task.own_layer else events.TIMING
-    answers = processes.ask(
-        f"{Task.__module__}:{function}",
-        *task,
-        timeout=plan.timeout,
-        python=python,
-        environment=dict.fromkeys(THREADS, str(task.threads)),
-    )
+    addresses = groups.addresses(task.workers)
+    team = [task._replace(rank=rank, addresses=addresses) for rank in range(task.workers)]
+    environment = dict.fromkeys(THREADS, str(task.threads))
+    name = f"{Task.__module__}:{function}"
+    answers = groups.ask_all(name, team, plan.timeout, environment, python)
     return events.receive(answers, order, task.settings["num_epochs"])

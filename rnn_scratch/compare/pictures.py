@@ -22,6 +22,7 @@ WORDS = {
     "batch_size": "subsequences in a minibatch",
     "num_steps": "time steps",
     "threads": "threads",
+    "workers": "workers",
 }
 
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from ..contract import VARIANTS, RNNScratchError
 from ..registry import MOST_THREADS
+from ..runs.supervision import MOST_WORKERS, require_shares
 from ..settings import Settings
 
-VARIED = ("num_hiddens", "batch_size", "num_steps", "threads")
+VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
 
 Record = dict[str, Any]
 Candidate = dict[str, Any]  # the section of a record on one variant of one backend's model
@@ -57,10 +58,18 @@ def values(plan: Plan) -> Sequence[int | None]:
     return plan.vary[1] if plan.vary else [None]
 
 
-def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
-    """The settings and the number of threads at this value of what is varied."""
+class Sized(NamedTuple):
+    """What is timed: the settings, and with how many threads of how many workers."""
+
+    settings: Settings
+    threads: int
+    workers: int = 1
+
+
+def at_value(plan: Plan, settings: Settings, value: int | None) -> Sized:
+    """What is timed at this value of what is varied."""
     if plan.vary is None:
-        return settings, plan.threads
+        return Sized(settings, plan.threads)
     varied = plan.vary[0]
     if varied not in VARIED:
         raise RNNScratchError(
@@ -71,6 +80,13 @@ def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Setting
             raise RNNScratchError(
                 f"--vary threads={value}: the number of threads is 1 to {MOST_THREADS:,}."
             )
-        return settings, value
+        return Sized(settings, value)
+    if varied == "workers":
+        if value is None or not 1 <= value <= MOST_WORKERS:
+            raise RNNScratchError(
+                f"--vary workers={value}: the number of workers is 1 to {MOST_WORKERS}."
+            )
+        require_shares(settings.batch_size, value)
+        return Sized(settings, plan.threads, value)
     changes: dict[str, Any] = {varied: value}
-    return dataclasses.replace(settings, **changes), plan.threads
+    return Sized(dataclasses.replace(settings, **changes), plan.threads)

@@ -37,6 +37,9 @@ class Speed(NamedTuple):
     first: Spread | None  # s of the first minibatch
     memory: float | None  # MiB of the process at most
     device_memory: float | None  # MiB on the device at most
+    speed_up: Spread | None  # to the fewest workers, round by round; where workers are varied
+    efficiency: Spread | None  # speed-up for each time as many workers
+    exchange: Spread | None  # milliseconds of a minibatch that the exchange takes
 
 
 class Quality(NamedTuple):
@@ -91,6 +94,7 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
         key, speed = name(candidate), _at(candidate, value)
         own = list(rounds[key].values())
         train = spread(tokens / _minibatch(each) for each in own)
+        speed_up, efficiency = _speed_ups(record, candidate, rounds[key], value)
         rows.append(
             Speed(
                 candidate=key,
@@ -113,6 +117,9 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 first=spread(each["first"] for each in own),
                 memory=_mebibytes(each["memory"] for each in own),
                 device_memory=_mebibytes(each["device_memory"] for each in own),
+                speed_up=speed_up,
+                efficiency=efficiency,
+                exchange=spread(map(_exchange, filter(_exchanges, own))),
             )
         )
     return rows
@@ -165,7 +172,31 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
 
 def _varied(record: Record, value: int | None) -> dict[str, Any]:
     vary = record["plan"]["vary"]
-    return {vary[0]: value} if vary and vary[0] != "threads" else {}
+    return {vary[0]: value} if vary and vary[0] not in ("threads", "workers") else {}
+
+
+def _speed_ups(
+    record: Record, candidate: Candidate, rounds: dict[int, Any], value: int | None
+) -> tuple[Spread | None, Spread | None]:
+    # How many times as fast as with the fewest workers, and that for each time as many.
+    vary = record["plan"]["vary"]
+    if value is None or not vary or vary[0] != "workers":
+        return None, None
+    fewest = vary[1][0]
+    before = {each["round"]: each for each in _at(candidate, fewest)["rounds"]}
+    ratios = _ratios(rounds, before)
+    if ratios is None:
+        return None, None
+    return ratios, Spread(*(ratio * fewest / value for ratio in ratios))
+
+
+def _exchanges(measurement: dict[str, Any]) -> bool:
+    return bool(measurement.get("without_exchange"))
+
+
+def _exchange(measurement: dict[str, Any]) -> float:
+    apart = statistics.median(measurement["without_exchange"])
+    return 1000 * max(0.0, _minibatch(measurement) - apart)
 
 
 def _at(candidate: Candidate, value: int | None) -> dict[str, Any]:

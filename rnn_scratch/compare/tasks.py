@@ -15,10 +15,10 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import CELLS, Arrays, Model, RNNScratchError, Tensor
+from ..contract import CELLS, Arrays, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
-from ..runs import decoding, training
+from ..runs import decoding, teamwork, training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host
@@ -42,6 +42,9 @@ class Task(NamedTuple):
     text: list[str]
     check: bool = False  # check the model before it is trained
     own_layer: bool = False  # time it in turns with the framework's own layer, too
+    workers: int = 1
+    rank: int = 0  # of this worker
+    addresses: Sequence[str] = ()  # of all, if there are several
 
 
 class Digest(training.Report):
@@ -75,11 +78,12 @@ def measure(*values: Any) -> Iterator[dict[str, Any]]:
 
     Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
     steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
-    between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
-    ``device_memory`` on the device. Digests, as in ``trained``: ``parameters`` at the start and
-    ``minibatches seen``. ``own layer`` has pairs of such times, of this model and of the one on
-    the framework's own layer, taken in turns: what slows the machine for a second slows both.
-    Ends early with ``failed``.
+    between them; ``generation``, of one character. Of several workers, these are the first one's,
+    and ``without_exchange`` is the time of a minibatch in which each goes on by itself. Bytes at
+    most: ``memory`` of the process, ``device_memory`` on the device. Digests, as in ``trained``:
+    ``parameters`` at the start and ``minibatches seen``. ``own layer`` has pairs of such times, of
+    this model and of the one on the framework's own layer, taken in turns: what slows the machine
+    for a second slows both. Ends early with ``failed``.
     """
     return _messages(_measure(Task(*values)))
 
@@ -122,34 +126,46 @@ def _measure(task: Task) -> Iterator[Event]:
     setup.backend.machine.set_tf32(task.tf32)
     arrays = setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
-    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        yield from _alone(setup, batches, arrays)
-        if task.own_layer:
-            yield from _with_own_layer(setup, batches, arrays)
-
-
-def _alone(setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays) -> Iterator[Event]:
-    seconds, model = partial(_seconds, setup), setup.model
-    epoch = partial(_epoch, setup, model, batches)
-    generate = partial(_generate, setup, model)
-    products = _products(setup)
     batches_digest = Digest()
     for X, Y in batches:
         batches_digest.minibatch(X, Y)
+    if setup.team is not None:
+        rows = teamwork.share(setup.settings.batch_size, setup.team)
+        batches = [(X[rows], Y[rows]) for X, Y in batches]
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        yield from _alone(setup, batches, arrays, str(batches_digest))
+        if task.own_layer:
+            yield from _with_own_layer(setup, batches, arrays)
+    if setup.team is not None:
+        setup.backend.workers.leave()
+
+
+def _alone(
+    setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays, seen: str
+) -> Iterator[Event]:
+    seconds, model = partial(_seconds, setup), setup.model
+    epoch = partial(_epoch, setup, model, batches)
+    generate = partial(_generate, setup, model)
+    by_itself = partial(_epoch, setup, model, batches, workers=1)
+    products = _products(setup)
     first = seconds(partial(_epoch, setup, model, batches[:1]))
-    for work in (epoch, products, generate):  # to warm up
+    for work in (epoch, by_itself, products, generate):  # to warm up
         seconds(work)
     epochs: list[float] = []
+    parts: list[float] = []
     limits: list[float] = []
-    for turn in _turns():
+    for turn in _turns(setup):
         epochs.append(seconds(epoch) / len(batches))
+        if setup.team is not None:
+            parts.append(seconds(by_itself) / len(batches))
         limits.append(seconds(products))
         yield events.Turn(turn)
     yield events.Timed(
         parameters=digest(arrays),
-        minibatches_seen=str(batches_digest),
+        minibatches_seen=seen,
         first=first,
         minibatches=epochs,
+        without_exchange=parts or None,
         products=limits,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
         memory=host.peak_memory(),
@@ -169,7 +185,7 @@ def _with_own_layer(
     for work in (epochs[1], generations[1]):  # to warm up
         seconds(work)
     pairs: list[tuple[float, float]] = []
-    for turn in _turns():
+    for turn in _turns(setup):
         model_seconds, layer_seconds = (seconds(work) / len(batches) for work in epochs)
         pairs.append((model_seconds, layer_seconds))
         yield events.Turn(turn)
@@ -186,8 +202,9 @@ def _start(task: Task) -> tuple[Setup, Event]:
     imported = time.perf_counter() - start
     setup = set_up(
         Settings(**task.settings),
-        Place(task.backend, task.model, task.device, task.threads),
+        Place(task.backend, task.model, task.device, task.threads, workers=task.workers),
         corpus.Text(*task.text),
+        team=Team(task.rank, tuple(task.addresses)) if task.addresses else None,
     )
     assert setup.place.threads is not None  # now it is the number in use
     pools = threadpoolctl.threadpool_info()
@@ -201,12 +218,16 @@ def _start(task: Task) -> tuple[Setup, Event]:
     )
 
 
-def _turns() -> Iterator[int]:
-    # Numbers from 1, for TURNS turns and STEADY seconds at least.
-    start, turn = time.perf_counter(), 0
-    while turn < TURNS or time.perf_counter() - start < STEADY:
+def _turns(setup: Setup) -> Iterator[int]:
+    # Numbers from 1, for TURNS turns and STEADY seconds at least; of several workers, the first
+    # has the clock.
+    start, turn, more = time.perf_counter(), 0, True
+    while more:
         turn += 1
         yield turn
+        more = turn < TURNS or time.perf_counter() - start < STEADY
+        if setup.team is not None:
+            more = bool(teamwork.agree(setup, int(more), None)[0])
 
 
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
@@ -221,10 +242,14 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
 
 
 def _epoch(
-    setup: Setup, model: Model, batches: Sequence[minibatches.Minibatch]
+    setup: Setup,
+    model: Model,
+    batches: Sequence[minibatches.Minibatch],
+    workers: int | None = None,
 ) -> Sequence[Tensor]:
+    # With all workers, or with this number of them.
     carry = minibatches.carries(setup.settings.sampling)
-    how = update_rule(setup.settings)
+    how = update_rule(setup.settings, workers or setup.place.workers)
     _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
     return [*state, *model.params.values()]
 
@@ -244,6 +269,7 @@ def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
     random = np.random.RandomState(0)
     B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
+    B //= setup.place.workers  # each has its share of the rows
 
     def tensor(*shape: int) -> Tensor:
         return machine.tensor(

@@ -38,6 +38,9 @@ def speed_cells(record: Record) -> Cells:
         "× own layer",
         "of own limit",
         "of best limit",
+        "speed-up",
+        "efficiency",
+        "exchange ms",
     ]
     cells = [
         [
@@ -46,9 +49,12 @@ def speed_cells(record: Record) -> Cells:
             _ratio(row.own_layer),
             _percent(row.of_own_limit),
             "" if row.of_machine_limit is None else f"{row.of_machine_limit:.0%}",
+            _ratio(row.speed_up),
+            _percent(row.efficiency),
+            _spread(row.exchange, ".2f"),
         ]
         if row.train
-        else [row.reason, "", "", "", ""]
+        else [row.reason, *[""] * 7]
         for row in rows
     ]
     return _with_names(record, rows, heading, cells)
@@ -171,7 +177,7 @@ def notes(record: Record) -> list[str]:
             f"The machine was busy at the start: {record['load']:.1f} running processes in the "
             "minute before. On an idle machine, times may be better."
         )
-    return [*lines, *how_measured(record)]
+    return [*lines, *_about_workers(record), *how_measured(record)]
 
 
 def how_measured(record: Record) -> list[str]:
@@ -249,6 +255,28 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
             yield f"{key}{size} failed in timing: {speed['reason']}"
         if "own_layer_failure" in speed:
             yield f"{key}{size}: its own layer failed in timing: {speed['own_layer_failure']}"
+
+
+def _about_workers(record: Record) -> Iterator[str]:
+    # What several workers on one machine can show.
+    vary, cores = record["plan"]["vary"], record["machine"]["cores"]
+    if not vary or vary[0] != "workers":
+        return
+    needed = max(vary[1]) * record["plan"]["threads"]
+    if record["plan"]["device"] == "cpu" and needed > cores:
+        yield (
+            f"{max(vary[1])} workers with {record['plan']['threads']} threads each on a machine "
+            f"with {cores} cores take turns on them: that they compute the same shows correctness, "
+            "and their times show nothing about speed."
+        )
+    yield (
+        f"Workers share the {record['settings']['batch_size']} rows of each minibatch, so that all "
+        "have the work of one. The speed-up is to the fewest workers, round by round; efficiency "
+        "is the speed-up for each time as many workers. The exchange is the time of a minibatch "
+        "less that of one in which each worker goes on by itself, in turns: what is sent, and the "
+        "time that workers wait for each other. Times, memory and the limit are those of the "
+        "first worker; its limit is that of its own rows."
+    )
 
 
 def _devices(record: Record) -> str:
