@@ -41,9 +41,9 @@ class Definition(NamedTuple):
 def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
     """A function of a variant of a backend, then the helpers that it uses.
 
-    The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each file that
-    defines it. The list is empty where there is none, for instance for a function that a variant
-    takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source of it
+    The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
+    file that defines it. The list is empty where there is none, for instance for a function that a
+    variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source of it
     on this machine.
     """
     package = registry.find(backend)
