@@ -43,8 +43,8 @@ def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
 
     The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
     file that defines it. The list is empty where there is none, for instance for a function that a
-    variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source of it
-    on this machine.
+    variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source
+    of it on this machine.
     """
     package = registry.find(backend)
     sources = files(backend)
