@@ -57,11 +57,9 @@ def gather(tensors):
     vector = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
     # Bits rather than numbers, so that no operation on the way can change one.
     bits = tf.bitcast(vector, tf.int32)
-    everything = tf.reshape(
-        _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS), [_size, *bits.shape]
-    )
-    rows = tf.unstack(tf.bitcast(everything, vector.dtype))
-    parts = zip(*(tf.split(row, sizes) for row in rows))
+    everything = _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS)
+    rows = tf.bitcast(tf.reshape(everything, [_size, *bits.shape]), vector.dtype)
+    parts = zip(*(tf.split(row, sizes) for row in tf.unstack(rows)))
     return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
 
 
