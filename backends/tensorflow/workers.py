@@ -6,6 +6,7 @@ its `gather` exchanges the shapes first.
 """
 
 import contextlib
+import os
 
 import tensorflow as tf
 from tensorflow.python.eager import context  # without a public name for `enable_collective_ops`
@@ -17,11 +18,15 @@ from .machine import on
 _JOIN_SECONDS = 45
 _GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
 _size = 1  # number of workers
+_places = [0]  # of each rank, in what the engine gathers
 
 
 def join(team):
     """Start the server of this process, and wait until all others have theirs."""
-    global _size
+    global _size, _places
+    # Otherwise gRPC would look for the workers behind a proxy that the environment names for HTTP.
+    hosts = [address.rpartition(":")[0].strip("[]") for address in team.addresses]
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - which nothing but gRPC reads
     context.context().configure_collective_ops(
         collective_leader=_device(0), device_filters=[_device(team.rank)]
     )
@@ -37,17 +42,18 @@ def join(team):
     context.context().enable_collective_ops(server)
     _size = len(team.addresses)
     try:
-        _exchange(tf.zeros([1], tf.int32), _JOIN_SECONDS)
+        ranks = _exchange(tf.constant([team.rank]), _JOIN_SECONDS).numpy().tolist()
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
         raise RNNScratchError(
-            f"Worker {team.rank} has waited {_JOIN_SECONDS} seconds for the others, which are "
-            f"{', '.join(team.addresses)}.\nSee whether each has started, and whether the "
-            "addresses are theirs."
+            f"Worker {team.rank} did not reach the others within {_JOIN_SECONDS} seconds.\n"
+            f"See whether each has started, and its address is right: {', '.join(team.addresses)}."
         ) from error
     except tf.errors.OpError as error:
         raise RNNScratchError(
             f"Worker {team.rank} could not start at {team.addresses[team.rank]}: {error.message}."
         ) from error
+    # The engine sorts the workers by their names, and so "task:10" comes before "task:2".
+    _places = [ranks.index(rank) for rank in range(_size)]
 
 
 def gather(tensors):
@@ -57,11 +63,9 @@ def gather(tensors):
     vector = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
     # Bits rather than numbers, so that no operation on the way can change one.
     bits = tf.bitcast(vector, tf.int32)
-    everything = tf.reshape(
-        _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS), [_size, *bits.shape]
-    )
-    rows = tf.unstack(tf.bitcast(everything, vector.dtype))
-    parts = zip(*(tf.split(row, sizes) for row in rows))
+    everything = _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS)
+    rows = tf.unstack(tf.bitcast(tf.reshape(everything, [_size, *bits.shape]), vector.dtype))
+    parts = zip(*(tf.split(rows[place], sizes) for place in _places))
     return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
 
 
@@ -79,7 +83,7 @@ def engine():
 
 
 def _exchange(vector, seconds):
-    # The vectors (n,) of all workers, one after another in the order of their ranks.
+    # The vectors (n,) of all workers, one after another.
     # On the CPU, wherever the model is: there the operations are the same for all workers.
     with on("cpu"):
         return tf.raw_ops.CollectiveGatherV2(
