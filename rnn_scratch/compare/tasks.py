@@ -262,28 +262,33 @@ def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
 
 
 def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
-    # What training cannot do without, the matrix products with the recurrent weights: for each time
-    # step those of the cell in the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward
-    # pass, (B, G*H) @ (G*H, H); and one for the gradient of the weights, (H, T*B) @ (T*B, G*H).
-    # Input and output layer are left out: a twentieth of the work.
+    # What training cannot do without, the matrix products. For each time step those of the cell in
+    # the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward pass (B, G*H) @ (G*H, H).
+    # For all time steps at once those of the output layer and, if there is one, of the embedding's
+    # layer, forward and backward. And the gradient of each of these weights, for all steps at once.
+    # (One-hot vectors need none: their products are rows of the weights.)
     machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
     random = np.random.RandomState(0)
     B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
     B //= setup.place.workers  # each has its share of the rows
+    V, N, products = len(setup.text.vocab), settings.embedding, CELLS[settings.cell].products
 
     def tensor(*shape: int) -> Tensor:
         return machine.tensor(
             random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
         )
 
-    step, before, chain, gradients = tensor(B, H), tensor(H, T * B), list[Tensor](), []
-    for gates in CELLS[settings.cell].products:
+    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
+        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
+        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
+        return [(tensor(T * B, inputs), there_and_back), gradient]
+
+    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
+    for gates in products:
         W = tensor(H, gates * H)
         chain += [W, tensor(gates * H, H) if gates > 1 else W]
-        gradients.append(tensor(T * B, gates * H))
-
-    def multiply() -> Sequence[Tensor]:
-        steps = machine.multiply(step, chain * T)
-        return [steps, *(machine.multiply(before, [dz]) for dz in gradients)]
-
-    return multiply
+        chains.append((before, [tensor(T * B, gates * H)]))
+    chains.append((tensor(B, H), chain * T))
+    if N:
+        chains += layer(N, sum(products) * H)
+    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]

@@ -73,12 +73,12 @@ def how_measured(record: Record) -> list[str]:
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
         "what changes from process to process, not what changes from one hour to the next: for "
         "that, compare again with --against.",
-        "The limit is the speed of a training that does nothing but the matrix products with the "
-        "recurrent weights that it cannot do without: for each step those of the cell, forward and "
-        "backward, and once that for their gradient, timed in the same process in turns. The best "
-        "limit is that of "
-        "the framework that multiplies fastest here. A framework can exceed its own limit where "
-        "it computes several products at a time.",
+        "The limit is the speed of a training that does nothing but the matrix products that it "
+        "cannot do without: those of the cell for each step, those of the output layer for all "
+        "steps at once, forward and backward, and those for the gradients of their weights, timed "
+        "in the same process in turns. The best limit is that of the framework that multiplies "
+        "fastest here. A framework can exceed its own limit where it computes several products at "
+        "a time.",
         "Import is the time that the framework adds to a Python that has NumPy; the first "
         "minibatch includes compilation. Memory is the most that the process had at once: "
         "interpreter, libraries, text and model.",
