@@ -1,5 +1,6 @@
 """The commands `compare` and `report`."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import click
 
 from .. import api, registry
 from ..compare import comparison, words
-from ..compare.plan import VARIED, Plan
+from ..compare.plan import VARIED, Plan, Spec
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from . import display, tables
@@ -41,9 +42,13 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @click.option(
     "--models",
     metavar="A,B",
-    default=VARIANTS[0],
-    show_default=True,
-    help=f"Variants of the model: {MODELS}.",
+    help=f"Variants of the model: {MODELS}.  [default: {VARIANTS[0]}]",
+)
+@click.option(
+    "--candidates",
+    metavar="A,B:fast,...",
+    help="Instead of these two: each candidate by itself, as backend:variant, or as "
+    "backend@environment:variant with the environment that --python names.",
 )
 @click.option(
     "--device",
@@ -63,7 +68,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     "pythons",
     metavar="BACKEND=PATH",
     multiple=True,
-    help="Python interpreter of a backend that has its own environment.",
+    help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or "
+    "with a name for it, as in --candidates: numpy@new=PATH.",
 )
 @click.option(
     "--timeout",
@@ -81,7 +87,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @settings_options(num_epochs=EPOCHS)
 def compare(
     backends: str | None,
-    models: str,
+    models: str | None,
+    candidates: str | None,
     vary: str | None,
     pythons: Sequence[str],
     output: str | None,
@@ -101,12 +108,22 @@ def compare(
     settings = make({"num_epochs": EPOCHS, **settings_from(options, no_clip)})
     report = display.Lines(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    variants, varied = _names(models, "--models", VARIANTS), _vary(vary)
-    if backends:
-        chosen = _names(backends, "--backends", registry.names())
+    varied = _vary(vary)
+    if candidates and (backends or models):
+        raise RNNScratchError(
+            "--candidates takes the place of --backends and --models: omit these, or it."
+        )
+    if candidates:
+        specs = list(dict.fromkeys(map(_spec, _words(candidates, "--candidates"))))
     else:
-        chosen = registry.usable(report.say, interpreters)
-    plan = Plan(chosen, variants, vary=varied, pythons=interpreters, **common)
+        variants = _names(models or VARIANTS[0], "--models", VARIANTS)
+        chosen = (
+            _names(backends, "--backends", registry.names())
+            if backends
+            else registry.usable(report.say, interpreters)
+        )
+        specs = [Spec(backend, model) for backend in chosen for model in variants]
+    plan = Plan(specs, vary=varied, pythons=interpreters, **common)
     record = tables.compare(
         plan,
         settings,
@@ -148,6 +165,27 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
             f"{option} {text}: a name and a value are needed, such as {option} {example}"
         )
     return name, value
+
+
+def _spec(text: str) -> Spec:
+    # A candidate of the form backend@environment:variant.
+    place, colon, model = text.partition(":")
+    backend, at, environment = place.partition("@")
+    if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
+        raise RNNScratchError(
+            f"--candidates {text}: an environment's name has letters, digits, and . + - _ only, "
+            "such as numpy@new."
+        )
+    (backend,) = _names(backend, "--candidates", registry.names())
+    (model,) = _names(model, "--candidates", VARIANTS) if colon else VARIANTS[:1]
+    return Spec(backend, model, environment)
+
+
+def _words(text: str, option: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise RNNScratchError(f"{option} {text}: no name is in it.")
+    return list(dict.fromkeys(words))
 
 
 def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from ..settings import Settings, option_of
 from ..system import files, host
 from ..text import corpus, dataset
 from . import layout, parts
-from .plan import Plan, Progress, Record, at_value, values
+from .plan import Plan, Progress, Record, at_value, record_of, values
 
 RECORD = "comparison.json"
 FORMAT = 2  # of the record, as written
@@ -27,10 +27,18 @@ LONGEST = 1_000_000  # seconds to wait for a worker
 
 def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
     """Raise RNNScratchError for a plan that cannot be carried out, before anything is run."""
-    if unused := sorted(set(plan.pythons) - set(plan.backends)):
+    places = list(dict.fromkeys(spec.place for spec in plan.specs))
+    if unused := sorted(set(plan.pythons) - set(places)):
         raise RNNScratchError(
             f"--python names {', '.join(unused)}, which is not compared.\n"
-            f"The backends of this comparison are: {', '.join(plan.backends)}."
+            f"The backends of this comparison are: {', '.join(places)}."
+        )
+    unknown = {spec.place for spec in plan.specs if spec.environment} - set(plan.pythons)
+    if unknown:
+        first = min(unknown)
+        raise RNNScratchError(
+            f"The environment of {first} is unknown: which Python does it have?\n"
+            f"Name it: --python {first}=PATH"
         )
     if not 0 < plan.timeout <= LONGEST:
         raise RNNScratchError(
@@ -60,25 +68,21 @@ def run(
         "outcome": "running",
         "machine": host.describe(),
         "load": host.load(),
-        "plan": {
-            **plan._asdict(),
-            "pythons": sorted(plan.pythons),
-            "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
-        },
+        "plan": record_of(plan),
         "settings": dataclasses.asdict(settings),
         "text": dataset.origin(text, dataset.prepare(text, settings)),
         "candidates": [
             {
-                "backend": backend,
-                "model": model,
+                "backend": spec.backend,
+                "model": spec.model,
+                **({"at": spec.environment} if spec.environment else {}),
                 "state": "waiting",
                 "trainings": [],
                 "speed": [
                     {"value": value, "state": "waiting", "rounds": []} for value in values(plan)
                 ],
             }
-            for backend in plan.backends
-            for model in plan.models
+            for spec in plan.specs
         ],
     }
     progress.start(record)

@@ -143,6 +143,7 @@ class CandidateNotes(TypedDict, total=False):
     """What a candidate may have."""
 
     reason: str
+    at: Name  # of its environment
     device: Line
     threads: Count
     libraries: dict[str, int | None]

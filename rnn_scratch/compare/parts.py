@@ -14,7 +14,7 @@ from ..settings import Settings
 from ..system import groups, processes
 from . import events
 from .events import Event
-from .plan import Candidate, Plan, Progress, Record, at_value, name
+from .plan import Candidate, Plan, Progress, Record, at_value, name, spec_of
 from .tasks import Task
 
 # Libraries that read their number of threads from the environment, before any call can set it.
@@ -77,7 +77,7 @@ def float64(
         try:
             if settings.dtype != "float64":
                 task = _task(candidate, plan, plan.threads, doubled, text)
-                for event in _run("train", task, plan):
+                for event in _run("train", candidate, task, plan):
                     if isinstance(event, events.Epoch):
                         losses += event.losses
                         progress.activity(candidate, f"training in float64: epoch {event.number}")
@@ -138,7 +138,7 @@ def _train(
     settings = task.settings
     training: dict[str, Any] = {"seed": settings["seed"], "perplexity": []}
     candidate["trainings"].append(training)  # so that what there is of it outlasts a kill
-    for event in _run("train", task, plan):
+    for event in _run("train", candidate, task, plan):
         if isinstance(event, events.NotOffered):
             reason = processes.one_line(event.reason)
             candidate |= {"state": "not offered", "reason": reason, "trainings": []}
@@ -176,7 +176,7 @@ def _time(
 ) -> None:
     measurement: dict[str, Any] = {"round": number}
     try:
-        for event in _run("measure", task, plan):
+        for event in _run("measure", candidate, task, plan):
             if isinstance(event, events.Ready):
                 speed["threads"], measurement["import"] = event.threads, event.importing
             elif isinstance(event, events.Timed):
@@ -220,7 +220,7 @@ def _has_layer(candidate: Candidate, speed: dict[str, Any], record: Record) -> b
     return any(
         other["state"] == "waiting" and layer["state"] != "failed"
         for other in record["candidates"]
-        if (other["backend"], other["model"]) == (candidate["backend"], "concise")
+        if spec_of(other) == spec_of(candidate)._replace(model="concise")
         for layer in other["speed"]
         if layer["value"] == speed["value"]
     )
@@ -248,9 +248,9 @@ def _task(
     )
 
 
-def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
+def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Iterator[Event]:
     # A worker's events; RNNScratchError if it fails.
-    python = plan.pythons.get(task.backend, sys.executable)
+    python = plan.pythons.get(spec_of(candidate).place, sys.executable)
     order: Sequence[type]
     if function == "train":
         order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING

@@ -22,6 +22,7 @@ class Speed(NamedTuple):
     candidate: str
     backend: str
     model: str
+    environment: str  # its name; empty: the common one
     value: int | None
     threads: int | None
     reason: str  # why there are no figures, or no more; empty if nothing failed
@@ -100,6 +101,7 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 candidate=key,
                 backend=candidate["backend"],
                 model=candidate["model"],
+                environment=candidate.get("at", ""),
                 value=value,
                 threads=speed.get("threads"),
                 reason=speed.get("reason", candidate.get("reason", "")),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .plan import Candidate, Record, name
+from .plan import Candidate, Record, name, spec_of
 
 DESCRIPTIONS = {
     "scratch": "plain code",
@@ -157,7 +157,7 @@ def _about_workers(record: Record) -> Iterator[str]:
 
 def _devices(record: Record) -> str:
     # One for all, or each backend's.
-    devices = {c["backend"]: c["device"] for c in record["candidates"] if "device" in c}
+    devices = {spec_of(c).place: c["device"] for c in record["candidates"] if "device" in c}
     if len(set(devices.values())) > 1:
         return ", ".join(f"{device} ({backend})" for backend, device in devices.items())
     return next(iter(devices.values()), record["plan"]["device"])
@@ -169,5 +169,5 @@ def _versions(record: Record) -> dict[str, str]:
         if "environment" in candidate:
             libraries = [f"{key} {value}" for key, value in candidate["environment"].items()]
             python = f"Python {candidate['machine']['python']}"
-            versions[candidate["backend"]] = ", ".join([*libraries, python])
+            versions[spec_of(candidate).place] = ", ".join([*libraries, python])
     return versions
