@@ -25,6 +25,7 @@ from .options import (
 )
 
 EPOCHS = 20
+HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
 
@@ -61,6 +62,14 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @number_option("--repeats", 5, "Number of processes in which each is timed.")
 @number_option("--seeds", 1, "Number of random seeds to train with, for mean and deviation.")
 @click.option(
+    "--target",
+    type=float,
+    metavar="P",
+    help="Train until the perplexity of held-out text is P or below, and report seconds and "
+    f"epochs. Then, by default, on the whole text but {HELD_OUT:,} characters, and for "
+    f"{LIMIT} epochs at most.",
+)
+@click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
 )
 @click.option(
@@ -89,6 +98,7 @@ def compare(
     backends: str | None,
     models: str | None,
     candidates: str | None,
+    target: float | None,
     vary: str | None,
     pythons: Sequence[str],
     output: str | None,
@@ -105,7 +115,10 @@ def compare(
     """
     show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}
-    settings = make({"num_epochs": EPOCHS, **settings_from(options, no_clip)})
+    defaults: dict[str, Any] = {"num_epochs": EPOCHS}
+    if target is not None:
+        defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
+    settings = make({**defaults, **settings_from(options, no_clip)})
     report = display.Lines(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied = _vary(vary)
@@ -123,7 +136,7 @@ def compare(
             else registry.usable(report.say, interpreters)
         )
         specs = [Spec(backend, model) for backend in chosen for model in variants]
-    plan = Plan(specs, vary=varied, pythons=interpreters, **common)
+    plan = Plan(specs, vary=varied, pythons=interpreters, target=target, **common)
     record = tables.compare(
         plan,
         settings,

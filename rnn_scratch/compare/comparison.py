@@ -9,13 +9,16 @@ reason, and the others continue.
 import dataclasses
 import datetime
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from ..contract import RNNScratchError
+from ..runs import inference
 from ..settings import Settings, option_of
 from ..system import files, host
 from ..text import corpus, dataset
+from ..text.dataset import Prepared
 from . import layout, parts
 from .plan import Plan, Progress, Record, at_value, record_of, values
 
@@ -45,6 +48,11 @@ def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
             f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
             f"{LONGEST:,}."
         )
+    if plan.target is not None and not (1 < plan.target < math.inf and settings.valid_tokens):
+        raise RNNScratchError(
+            f"--target is {plan.target:g}; it must be a perplexity above 1, of held-out text: "
+            "--valid-tokens N holds out N characters."
+        )
     for value in values(plan):
         dataset.prepare(text, at_value(plan, settings, value).settings)
 
@@ -61,6 +69,7 @@ def run(
 
     Its ``outcome`` is ``finished`` or, after a Ctrl-C, ``interrupted``. Each failure has a reason.
     """
+    prepared = dataset.prepare(text, settings)
     record: Record = {
         "format": FORMAT,
         "command": command,
@@ -70,7 +79,8 @@ def run(
         "load": host.load(),
         "plan": record_of(plan),
         "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, dataset.prepare(text, settings)),
+        "text": dataset.origin(text, prepared),
+        **({"baselines": _baselines(prepared)} if len(prepared.valid) else {}),
         "candidates": [
             {
                 "backend": spec.backend,
@@ -103,6 +113,11 @@ def run(
     record["ended"] = _now()
     write(folder, record)
     return record
+
+
+def _baselines(prepared: Prepared) -> dict[str, float]:
+    uniform, unigram = inference.baselines(prepared.valid, prepared.vocab)
+    return {"uniform": uniform, "unigram": unigram}
 
 
 def write(folder: Path, record: Record) -> None:
@@ -153,6 +168,7 @@ def failed(record: Record) -> bool:
 
 def _prepare(record: Record) -> None:
     # Convert format 1, and raise an error of some kind if something is missing or impossible.
+    record["plan"].setdefault("target", None)  # which older records lack
     if record["format"] == 1:
         _convert(record)
     layout.verify(record)

@@ -65,7 +65,12 @@ def trainings(
 def float64(
     record: Record, plan: Plan, settings: Settings, text: list[str], progress: Progress
 ) -> Iterator[Candidate]:
-    """Train in float64, to compare the losses of each candidate with those of NumPy."""
+    """Train in float64, to compare the losses of each candidate with those of NumPy.
+
+    Not with a target, with which each training ends when it has reached it.
+    """
+    if plan.target is not None:
+        return
     doubled = dataclasses.replace(settings, dtype="float64")
     reference: list[float] = []
     digests: Digests = {}
@@ -156,14 +161,18 @@ def _train(
         elif isinstance(event, events.Epoch):
             losses = event.losses
             training["perplexity"].append(math.exp(min(sum(losses) / len(losses), 700)))
-            if task.check and settings["dtype"] == "float64":
+            if task.check and settings["dtype"] == "float64" and plan.target is None:
                 training["losses"] = training.get("losses", []) + losses
-            progress.activity(
-                candidate, f"{activity}: epoch {event.number}/{settings['num_epochs']}"
-            )
+            training.setdefault("held_out", []).append(event.held_out)
+            training.setdefault("seconds", []).append(event.seconds)
+            words = f"{activity}: epoch {event.number}/{settings['num_epochs']}"
+            if event.held_out is not None:
+                words += f", held out {event.held_out:.2f}"
+            progress.activity(candidate, words)
         elif isinstance(event, events.Trained):
-            training |= {**_digests(event), "samples": event.samples}
-            _require_same(candidate, event, digests, settings["seed"])
+            training |= {"samples": event.samples, "reached": event.reached, **_digests(event)}
+            if plan.target is None:  # with one, each trains as long as it needs
+                _require_same(candidate, event, digests, settings["seed"])
 
 
 def _time(
@@ -245,6 +254,7 @@ def _task(
         text,
         check,
         own_layer,
+        plan.target,
     )
 
 

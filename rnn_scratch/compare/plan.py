@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     seeds: int = 1
     vary: tuple[str, Sequence[int]] | None = None
     pythons: Mapping[str, str] = MappingProxyType({})  # by `Spec.place`, if it is not this one
+    target: float | None = None  # held-out perplexity at which a training ends
     timeout: float = 900.0  # seconds without a message after which a worker is stopped
 
 

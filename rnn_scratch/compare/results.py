@@ -80,10 +80,15 @@ def other_cells(record: Record) -> Cells:
 
 def quality_cells(record: Record) -> Cells:
     """The results of the trainings; digests show what they have in common."""
+    target = record["plan"].get("target")
     heading = [
         "",
         "check",
         "perplexity",
+        "held out",
+        "bits/character",
+        f"seconds to {target:g}" if target else "",
+        "epochs",
         "starting parameters",
         "minibatches",
         "generated text",
@@ -91,22 +96,33 @@ def quality_cells(record: Record) -> Cells:
     cells = []
     for row in summary.qualities(record):
         if row.perplexity is None:
-            cells.append([row.candidate, "", "", "", "", row.reason])
+            cells.append([row.candidate, *[""] * 8, row.reason])
             continue
-        perplexity = f"{row.perplexity.median:.4g}"
-        if row.deviation is not None:
-            perplexity += f" ± {row.deviation:.2g} ({row.seeds} seeds)"
+        seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
+        deviation = "" if row.deviation is None else f" ± {row.deviation:.2g}"
+        seconds = "not reached" if target else ""
+        if row.seconds is not None:
+            seconds = f"{row.seconds.median:.1f}"
+            if row.seconds_deviation is not None:
+                seconds += f" ± {row.seconds_deviation:.1f}"
+            if row.reached < row.seeds:
+                seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
         cells.append(
             [
                 row.candidate,
                 f"{row.comparisons} passed",
-                perplexity,
+                f"{row.perplexity.median:.4g}{deviation}{seeds}",
+                "" if row.held_out is None else f"{row.held_out.median:.4g}",
+                "" if row.bits is None else f"{row.bits:.3f}",
+                seconds,
+                "" if row.epochs is None else f"{row.epochs.median:g}",
                 row.parameters[:8],
                 row.minibatches[:8],
                 row.reason or row.sample.strip(),
             ]
         )
-    return [heading, *cells]
+    used = [n for n in range(len(heading)) if n == 0 or any(row[n] for row in cells)]
+    return [[row[n] for n in used] for row in [heading, *cells]]
 
 
 def against_cells(record: Record) -> Cells:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .plan import Candidate, Record, name
@@ -52,6 +52,12 @@ class Quality(NamedTuple):
     perplexity: Spread | None  # of the last epoch: mean, lowest, highest of the seeds
     deviation: float | None  # standard deviation over the seeds
     seeds: int
+    held_out: Spread | None  # perplexity of the held-out text, likewise
+    bits: float | None  # for each of its characters, mean of the seeds
+    seconds: Spread | None  # of training until the target was reached: mean, lowest, highest
+    seconds_deviation: float | None
+    epochs: Spread | None  # likewise
+    reached: int  # by this number of seeds
     parameters: str  # digest of the starting parameters
     minibatches: str  # digest of all minibatches
     sample: str
@@ -134,20 +140,42 @@ def qualities(record: Record) -> list[Quality]:
         finished = [training for training in candidate["trainings"] if "samples" in training]
         ends = [training["perplexity"][-1] for training in finished]
         first = finished[0] if finished else {}
+        held_out = [training["held_out"][-1] for training in finished if _is_held_out(training)]
+        reached = [training for training in finished if training.get("reached")]
+        seconds = [sum(training["seconds"]) for training in reached]
         rows.append(
             Quality(
                 candidate=name(candidate),
                 reason=candidate.get("reason", ""),
                 comparisons=candidate.get("check", {}).get("comparisons") if finished else None,
-                perplexity=Spread(statistics.fmean(ends), min(ends), max(ends)) if ends else None,
-                deviation=statistics.stdev(ends) if len(ends) > 1 else None,
+                perplexity=_mean(ends),
+                deviation=_deviation(ends),
                 seeds=len(ends),
+                held_out=_mean(held_out),
+                bits=statistics.fmean(map(math.log2, held_out)) if held_out else None,
+                seconds=_mean(seconds),
+                seconds_deviation=_deviation(seconds),
+                epochs=_mean([len(training["perplexity"]) for training in reached]),
+                reached=len(reached),
                 parameters=first.get("parameters", ""),
                 minibatches=first.get("minibatches seen", ""),
                 sample=first.get("samples", [""])[0],
             )
         )
     return rows
+
+
+def _is_held_out(training: dict[str, Any]) -> bool:
+    # Whether it has a perplexity of held-out text that is not too large for a float.
+    return bool(training.get("held_out")) and training["held_out"][-1] is not None
+
+
+def _mean(values: Sequence[float]) -> Spread | None:
+    return Spread(statistics.fmean(values), min(values), max(values)) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def against(new: Record, old: Record) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class Task(NamedTuple):
     text: list[str]
     check: bool = False  # check the model before it is trained
     own_layer: bool = False  # time it in turns with the framework's own layer, too
+    target: float | None = None  # held-out perplexity at which the training ends
     workers: int = 1
     rank: int = 0  # of this worker
     addresses: Sequence[str] = ()  # of all, if there are several
@@ -115,9 +116,14 @@ def _train(task: Task) -> Iterator[Event]:
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
+    reached = False
     for epoch, losses in training.epochs(setup, batches_digest):
-        yield events.Epoch(epoch.epoch, losses)
-    yield events.Trained(parameters, str(batches_digest), training.predictions(setup))
+        held_out = epoch.valid_perplexity
+        yield events.Epoch(epoch.epoch, losses, held_out, epoch.seconds)
+        reached = task.target is not None and held_out is not None and held_out <= task.target
+        if reached:
+            break
+    yield events.Trained(parameters, str(batches_digest), training.predictions(setup), reached)
 
 
 def _measure(task: Task) -> Iterator[Event]:

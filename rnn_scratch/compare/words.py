@@ -1,5 +1,6 @@
 """A comparison in words: what was compared, the notes to its tables, and how it was measured."""
 
+import math
 from collections.abc import Iterator
 
 from .plan import Candidate, Record, name, spec_of
@@ -52,7 +53,7 @@ def notes(record: Record) -> list[str]:
             f"The machine was busy at the start: {record['load']:.1f} running processes in the "
             "minute before. On an idle machine, times may be better."
         )
-    return [*lines, *_about_workers(record), *how_measured(record)]
+    return [*lines, *_about_held_out(record), *_about_workers(record), *how_measured(record)]
 
 
 def how_measured(record: Record) -> list[str]:
@@ -130,6 +131,26 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
             yield f"{key}{size} failed in timing: {speed['reason']}"
         if "own_layer_failure" in speed:
             yield f"{key}{size}: its own layer failed in timing: {speed['own_layer_failure']}"
+
+
+def _about_held_out(record: Record) -> Iterator[str]:
+    # What the perplexity of the held-out text is to be compared with.
+    if "baselines" not in record:
+        return
+    unigram, uniform = (record["baselines"][name] for name in ("unigram", "uniform"))
+    yield (
+        f"Held out are the {record['text']['valid_tokens']:,} characters after those that are "
+        f"trained on. With each as likely as it is frequent there, their perplexity is "
+        f"{unigram:.2f} ({math.log2(unigram):.2f} bits for each character); with all "
+        f"{uniform:.0f} equally likely, {uniform:.0f} ({math.log2(uniform):.2f} bits)."
+    )
+    if record["plan"].get("target"):
+        yield (
+            f"Each training ends with the first epoch after which the held-out perplexity is "
+            f"{record['plan']['target']:g} or below, and after {record['settings']['num_epochs']} "
+            "epochs at the latest. The seconds are those of training alone, with compilation and "
+            "without evaluation; ± is the standard deviation over the random seeds."
+        )
 
 
 def _about_workers(record: Record) -> Iterator[str]:
