@@ -39,7 +39,8 @@ def join(team):
             f"The workers do not find each other through {engine()}; another MPI than MPICH may "
             f"not be able to.\n{how_to_install('workers')}"
         )
-    # MPICH has one more question when the process ends, which nobody will answer.
+    # When a process ends, MPICH says so to the thread and waits for an answer, but no thread of
+    # Python runs then. After MPI.Finalize it would even crash without one, so nobody calls that.
     connection.shutdown(socket.SHUT_RD)
     _unlink_shared_memory()
     MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # which become exceptions
@@ -66,7 +67,10 @@ def gather(tensors):
 
 def leave():
     """Leave the other workers, at the end of a training: every worker calls it."""
-    gather([np.zeros(1)])  # so that none ends while another still reads what it has sent
+    # After the first, the others may still miss what MPI has sent or is about to send, because
+    # that may wait for a connection. The second finds all connections made.
+    for _ in range(2):
+        gather([np.zeros(1)])
 
 
 def engine():
