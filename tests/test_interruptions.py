@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (
+    LIMITED,
     SAVING,
     SMALL,
     Done,
@@ -149,15 +150,6 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
     saved = checkpoint.load(checkpoint.find("r"))
     assert saved.epoch == 0
     assert len(saved.incomplete.losses) > 0, "the minibatches so far are kept"
-
-
-# A limit on the size of files simulates a full disk; the history is the first file to reach it.
-LIMITED = """
-import resource, sys
-from rnn_scratch.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-main(sys.argv[2:])
-"""
 
 
 def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):

@@ -136,6 +136,8 @@ def host(
                     reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
                     peers[rank] = peer
                     raise RNNScratchError(reason)
+                if not 0 < rank < workers:
+                    continue
                 peer.rank = rank
                 peers[rank], addresses[rank] = peer, hello["address"]
                 say(f"worker {rank} has joined from {ip}")
@@ -154,6 +156,8 @@ def host(
             raise
         ordered = [addresses[rank] for rank in range(workers)]
         _tell(peers.values(), addresses=ordered, agenda=agenda)
+        late = f"All {workers} workers of the training at {coordinator} have joined already."
+        threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
         yield Meeting(ordered, agenda, list(peers.values()))
 
 
@@ -189,7 +193,7 @@ def watch(meeting: Meeting, events: "queue.Queue[tuple[int, dict[str, Any]]]") -
 
 
 def end(meeting: Meeting, **message: Any) -> None:
-    """Send the others the last message: done=True, or failed with the reason."""
+    """Send the others the last message: done, stopped with a signal, or failed with a reason."""
     _tell(meeting.peers, **message)
 
 
@@ -205,20 +209,24 @@ def _read(peer: Peer, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None
             message = peer.receive(SILENCE)
             if "done" in message:
                 return
+            if "stopped" in message:
+                events.put((peer.rank, {"event": "stopped", "number": int(message["stopped"])}))
+                return
             if "failed" in message:
-                events.put((peer.rank, _failed(str(message["failed"]))))
+                diverged = message.get("diverged") is True
+                events.put((peer.rank, _failed(str(message["failed"]), diverged)))
                 return
     except TimeoutError:
         reason = f"Worker {peer.rank} has not answered for {SILENCE:g} s."
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         if peer.connection.fileno() < 0:
             return  # this side has closed it
         reason = f"Worker {peer.rank} is gone: its connection has closed."
     events.put((peer.rank, _failed(reason)))
 
 
-def _failed(reason: str) -> dict[str, Any]:
-    return {"event": "failed", "reason": reason, "said": True}
+def _failed(reason: str, diverged: bool = False) -> dict[str, Any]:
+    return {"event": "failed", "reason": reason, "is_plain": True, "diverged": diverged}
 
 
 def _listen(coordinator: str) -> socket.socket:
@@ -270,6 +278,15 @@ def _greet(peer: Peer) -> Hello | None:
     except (OSError, ValueError):
         peer.close()
         return None
+
+
+def _refuse(server: socket.socket, reason: str) -> None:
+    # Answer workers that come too late, until the server is closed.
+    server.settimeout(BEAT)
+    while server.fileno() >= 0:
+        with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
+            if _greet(peer):
+                peer.send(failed=reason)
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
