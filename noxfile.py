@@ -91,7 +91,7 @@ def all_backends(session: nox.Session) -> None:
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
     """The core and the NumPy backend on the newest Python, with no framework installed."""
-    run_tests(session, "", "--backends", "numpy")
+    run_tests(session, "[workers]", "--backends", "numpy")
 
 
 @nox.session
@@ -214,7 +214,7 @@ TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 @nox.parametrize("which", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
 def notebooks(session: nox.Session, which: str) -> None:
     """Make the notebooks of one framework, or one with two, with only these installed."""
-    frameworks = {"numpy": "", **TOGETHER}.get(which, f"{which},")
+    frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
     names = [which] if which in TOGETHER else [which, f"{which}-student"]
     session.run("python", "-m", "make.notebooks", *names, env=MAKE)
@@ -235,6 +235,6 @@ def student(session: nox.Session, backend: str) -> None:
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
     session.chdir(clone)
-    framework = "" if backend == "numpy" else f"{backend},"
+    framework = "workers," if backend == "numpy" else f"{backend},"
     session.install("-e", f".[{framework}notebooks]")
     session.run("python", "tests/tools/student.py", backend, env=MAKE)

@@ -16,13 +16,13 @@ import pytest
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check.signatures import signatures
-from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, Options, Update
+from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Options, Update
 from rnn_scratch.initial import initial
 
 CORE = Path(rnn_scratch.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # NumPy's scratch.py has more lines because NumPy does not differentiate: it has the backward pass.
-LINES = {"numpy": 280}
+LINES = {"numpy": 290}
 CELL_NAMES = {cell.replace("-", "_") for cell in CELLS}
 BACKWARD = {"loss_back", "log_softmax", "backward", "slope", "linear_back"}
 BACKWARD |= {f"{cell}_back" for cell in CELL_NAMES}
@@ -51,7 +51,7 @@ def test_signatures_are_those_of_the_contract(backend, backend_name, model):
         pytest.skip(f"{backend_name} has no {model} model")
     rows = list(signatures(backend, model))
     assert [row.where for row in rows if not row.passed] == []
-    expected = [*SCRATCH, *MACHINE] if model == "scratch" else ["build"]
+    expected = [*SCRATCH, *MACHINE, *WORKERS] if model == "scratch" else ["build"]
     assert len(rows) == len(expected)
 
 
@@ -68,10 +68,12 @@ def test_a_model_takes_arguments_by_name(backend, backend_name):
     assert array(mean) > 0
 
 
-@pytest.mark.parametrize("module", ["scratch", "machine"])
+@pytest.mark.parametrize("module", ["scratch", "machine", "workers"])
 def test_functions_of_the_contract_are_documented_in_the_same_words(own, backend_name, module):
     # One says of which libraries it returns the versions.
-    contract = [f.__name__ for f in {"scratch": SCRATCH, "machine": MACHINE}[module]]
+    contract = [
+        f.__name__ for f in {"scratch": SCRATCH, "machine": MACHINE, "workers": WORKERS}[module]
+    ]
     contract = [name for name in contract if name != "environment"]
     reference = getattr(registry.load("numpy"), module)
     for name in contract:
@@ -93,7 +95,7 @@ def test_functions_come_in_the_contract_s_order(own, backend_name):
 
 def test_scratch_can_be_read_in_one_sitting(own, backend_name):
     text = (sources(own) / "scratch.py").read_text(encoding="utf-8")
-    assert text.count("\n") <= LINES.get(backend_name, 190)
+    assert text.count("\n") <= LINES.get(backend_name, 200)
 
 
 def test_no_function_ignores_an_argument(own, backend_name):

@@ -9,7 +9,7 @@ from helpers import CLONE, there
 from matplotlib.figure import Figure
 
 from rnn_scratch.cli.tables import spreadsheet
-from rnn_scratch.compare import comparison, pictures, report, summary, words
+from rnn_scratch.compare import comparison, pictures, report, results, summary, words
 from rnn_scratch.contract import RNNScratchError
 
 FOLDERS = sorted((CLONE / "notebooks" / "comparisons").iterdir())
@@ -46,7 +46,7 @@ def small_record(folder):
 
 def show(record, with_pictures=True):
     """Make all of a report but the files of the pictures, which take long."""
-    words.setting_lines(record), words.tables(record), words.notes(record)
+    words.setting_lines(record), results.tables(record), words.notes(record)
     spreadsheet(record).encode()
     report.page(record, {"divergence.svg": b""}).encode()
     for picture in pictures.PICTURES.values() if with_pictures else ():

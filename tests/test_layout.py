@@ -30,7 +30,7 @@ ORDER = (
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # The package itself offers the functions of `api`, when they are first used.
 PACKAGE = "__init__"
-MOST_LINES = 280  # that are not blank
+MOST_LINES = 300  # that are not blank
 
 
 def modules():

@@ -60,7 +60,12 @@ def foreign(tmp_path):
 
 @pytest.mark.parametrize("name", registry.OURS)
 def test_every_function_of_the_contract_is_found_with_its_signature(name):
-    for module, functions in (("scratch", contract.SCRATCH), ("machine", contract.MACHINE)):
+    modules = {
+        "scratch": contract.SCRATCH,
+        "machine": contract.MACHINE,
+        "workers": contract.WORKERS,
+    }
+    for module, functions in modules.items():
         for function in functions:
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == BACKENDS / name / f"{module}.py"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnn_scratch.compare import pictures, summary, words
+from rnn_scratch.compare import pictures, results, summary, words
 from rnn_scratch.compare.summary import Spread
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
@@ -92,13 +92,13 @@ def test_a_candidate_without_a_round_has_a_row_without_figures():
     record["candidates"][1] |= {"state": "failed", "reason": "it was killed"}
     _, torch = summary.speeds(record)
     assert (torch.train, torch.ratio, torch.reason) == (None, None, "it was killed")
-    assert words.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
+    assert results.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
 
 
 def test_a_table_without_rows_is_left_out():
     record = make_record(("numpy", "scratch", []))
     record["candidates"][0] |= {"state": "failed", "reason": "it was killed"}
-    assert list(words.tables(record)) == ["Speed of training", "Quality"]
+    assert list(results.tables(record)) == ["Speed of training", "Quality"]
 
 
 def test_several_seeds():

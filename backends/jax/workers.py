@@ -1,6 +1,12 @@
 """JAX's engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
 
+import atexit
 import functools
+import os
+import signal
+import socket
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +14,7 @@ from jax._src import distributed, xla_bridge
 from jax._src.lib import xla_client
 from jax.extend.backend import register_backend_factory
 
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.contract import VERBOSE, RNNScratchError
 
 from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, workers_mesh
 
@@ -18,24 +24,32 @@ SILENCE = 600  # seconds without a sign of life, after which a worker is given u
 
 def join(team):
     """Join the other workers of a training."""
-    try:
-        jax.distributed.initialize(
-            team.addresses[0],
-            len(team.addresses),
-            team.rank,
-            cluster_detection_method="deactivate",  # or it looks for Slurm and the like
-            initialization_timeout=JOIN,
-            heartbeat_timeout_seconds=SILENCE,
-            coordinator_bind_address=team.addresses[0],
-        )
-        # By itself JAX has Gloo listen on the address that the machine's own name stands for.
-        register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
-        gather([jnp.zeros(1)])  # connects the workers with one another
-    except RuntimeError as error:
+    if not os.environ.get(VERBOSE):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA's messages: only that of a fatal error
+    # The workers speak to one another directly, though other programs may need a proxy.
+    os.environ["no_grpc_proxy"] = team.addresses[0].rpartition(":")[0]  # noqa: SIM112
+    jax.config.update("jax_check_proxy_envs", False)
+    terminate = signal.getsignal(signal.SIGTERM)
+    errors = []
+
+    def connect():
+        try:
+            _connect(team)
+        except Exception as error:  # whatever the engine raises
+            errors.append(error)
+
+    # In a thread, since it cannot be interrupted, and after its own time it ends the process.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(JOIN)
+    if thread.is_alive() or errors:
+        reason = f"{errors[0]}".splitlines()[0] if errors else f"not all came within {JOIN} seconds"
         raise RNNScratchError(
-            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: {reason}."
+        )
+    # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
+    signal.signal(signal.SIGTERM, terminate)
+    atexit.register(_end)
 
 
 def gather(tensors):
@@ -58,6 +72,7 @@ def gather(tensors):
 def leave():
     """Leave the other workers, at the end of a training."""
     jax.distributed.shutdown()
+    atexit.unregister(_end)
 
 
 def engine():
@@ -74,7 +89,33 @@ def _all_gather(vectors, mesh):
     )
 
 
+def _connect(team):
+    host, _, port = team.addresses[0].rpartition(":")
+    if team.rank == 0:  # where JAX starts a server, and crashes if it cannot listen
+        socket.create_server((host, int(port))).close()
+    jax.distributed.initialize(
+        team.addresses[0],
+        len(team.addresses),
+        team.rank,
+        cluster_detection_method="deactivate",  # or it looks for Slurm and the like
+        initialization_timeout=2 * JOIN,
+        heartbeat_timeout_seconds=SILENCE,
+        coordinator_bind_address=team.addresses[0],
+    )
+    # By itself JAX has Gloo listen on the address that the machine's own name stands for.
+    register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
+    gather([jnp.zeros(1)])  # connects the workers with one another
+
+
 def _cpu(host):
     # What JAX does itself to start on a CPU, apart from the host.
     gloo = xla_client._xla.make_gloo_tcp_collectives(distributed.global_state.client, host)
     return xla_bridge.make_cpu_client(gloo)
+
+
+def _end():
+    # A worker that ends without `leave` has failed. JAX would have it wait for the others, which
+    # wait for its gradients.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -1,20 +1,204 @@
-"""Several workers."""
+"""Several workers, which exchange arrays through MXNet's distributed key-value store.
+
+It needs two more processes, which worker 0 starts: a scheduler, through which the others find each
+other, and a server, which adds what the workers push and sends them the sum.
+"""
+
+import contextlib
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import mxnet
+import numpy
+from mxnet import np
+
+from rnn_scratch.contract import RNNScratchError
+
+from .machine import array
+
+PATIENCE = 45.0  # seconds to wait for the other workers
+GRACE = 5.0  # seconds in which scheduler and server end after the workers
+BITS = 22  # of an integer that a float32 has exactly, and its sum with zeros too
+
+# What the scheduler and the server run: when MXNet is imported it finds its role in the environment
+# and acts in it. They end with worker 0, which has the other end of the pipe that is their stdin.
+NODE = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+import numpy
+vars(numpy).setdefault("bool", bool)
+import mxnet
+"""
+
+_team = None
+_store = None
+_keys: set[str] = set()  # those in the store
+_nodes: dict[str, subprocess.Popen] = {}  # scheduler and server, in worker 0
+_left = threading.Event()  # from now on they may end
 
 
 def join(team):
-    """Join."""
-    raise NotImplementedError
+    """Join the other workers of a training: returns when all have."""
+    global _team, _store
+    stores = []
+    # In a thread, because it waits for the others forever.
+    creation = threading.Thread(
+        target=lambda: stores.append(mxnet.kv.create("dist_sync")), daemon=True
+    )
+    deadline = time.monotonic() + PATIENCE
+    with _environment(_settings(team)):
+        if team.rank == 0:
+            for role in ("scheduler", "server"):
+                _nodes[role] = _start(role)
+        creation.start()
+        while creation.is_alive():
+            creation.join(0.1)
+            message = _end() or (
+                time.monotonic() > deadline
+                and f"not all have called {team.addresses[0]} within {PATIENCE:g} s."
+            )
+            if message:
+                _kill()
+                raise RNNScratchError(f"The workers do not find each other: {message}")
+    if not stores:
+        raise RNNScratchError("MXNet's key-value store did not start.")
+    (_store,) = stores
+    _team = team
+    _set_barrier(False)
+    if _nodes:
+        threading.Thread(target=_watch, daemon=True).start()
 
 
 def gather(tensors):
-    """Gather."""
-    raise NotImplementedError
+    """For each of these tensors, those of all workers in its place, in the order of their ranks."""
+    # The store only adds, and only float32 (it rounds a float64 to one). So the bits travel as
+    # integers, in a matrix with a row for each worker, which the others leave zero.
+    vector = numpy.concatenate([array(tensor).reshape(-1) for tensor in tensors])
+    integers = _integers(vector)
+    matrix = numpy.zeros((len(_team.addresses), integers.size), "float32")
+    matrix[_team.rank] = integers
+    exchange = np.array(matrix, dtype="float32", ctx=mxnet.cpu())
+    key = str(integers.size)
+    if key not in _keys:
+        _store.init(key, np.zeros_like(exchange))
+        _keys.add(key)
+    _store.pushpull(key, exchange, out=exchange)
+    ends = numpy.cumsum([tensor.size for tensor in tensors])
+    vectors = [_vector(row, vector.dtype) for row in array(exchange)]
+    parts = zip(*(numpy.split(each, ends[:-1]) for each in vectors))
+    return [
+        [np.array(p.reshape(tensor.shape), dtype=p.dtype, ctx=tensor.ctx) for p in part]
+        for tensor, part in zip(tensors, parts)
+    ]
 
 
 def leave():
-    """Leave."""
+    """Leave the other workers, at the end of a training: every worker calls it."""
+    global _store
+    _left.set()
+    _set_barrier(True)
+    _store = None  # which waits for the others, and ends the scheduler and the server
+    for node in _nodes.values():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            node.wait(GRACE)
+    _kill()
 
 
 def engine():
-    """Engine."""
-    return ""
+    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+    return f"key-value store of MXNet {mxnet.__version__}"
+
+
+def _settings(team):
+    # Environment variables for MXNet. Each process listens on its own host only.
+    host, _, port = team.addresses[0].rpartition(":")
+    return {
+        "DMLC_ROLE": "worker",
+        "DMLC_PS_ROOT_URI": _numeric(host),
+        "DMLC_PS_ROOT_PORT": port,
+        "DMLC_NODE_HOST": _numeric(team.host),
+        "DMLC_NUM_WORKER": str(len(team.addresses)),
+        "DMLC_NUM_SERVER": "1",
+    }
+
+
+def _numeric(host):
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
+
+
+@contextlib.contextmanager
+def _environment(settings):
+    # These environment variables, for a while.
+    before = {name: os.environ.pop(name) for name in settings if name in os.environ}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _start(role):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", NODE],
+        stdin=subprocess.PIPE,
+        stdout=2,  # our stderr
+        env={**os.environ, "DMLC_ROLE": role},
+    )
+
+
+def _end():
+    # How the scheduler or the server has ended, if one has.
+    for role, node in _nodes.items():
+        if (code := node.poll()) is not None:
+            return f"MXNet's {role} has ended with exit code {code}."
+    return None
+
+
+def _watch():
+    # Without one of them the workers wait forever.
+    while not _left.wait(0.5):
+        if (message := _end()) and not _left.is_set():
+            print(f"Error: {message}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+def _kill():
+    for node in _nodes.values():
+        node.kill()
+        node.wait()
+        node.stdin.close()
+    _nodes.clear()
+
+
+def _set_barrier(wait):
+    # Whether the store waits for the other workers when it is deleted.
+    mxnet.base.check_call(
+        mxnet.base._LIB.MXKVStoreSetBarrierBeforeExit(_store.handle, ctypes.c_int(wait))
+    )
+
+
+def _integers(vector):
+    # The vector's bits as integers, the lowest bits of all its elements first.
+    bits = vector.view(f"u{vector.itemsize}")
+    shifts = range(0, 8 * vector.itemsize, BITS)
+    return numpy.concatenate([(bits >> shift) & (2**BITS - 1) for shift in shifts])
+
+
+def _vector(integers, dtype):
+    # And back.
+    unsigned = f"u{dtype.itemsize}"
+    shifts = range(0, 8 * dtype.itemsize, BITS)
+    parts = numpy.split(integers.astype(unsigned), len(shifts))
+    bits = sum(part << shift for part, shift in zip(parts, shifts))
+    return bits.astype(unsigned, copy=False).view(dtype)

@@ -33,8 +33,13 @@ def synchronize(tensors, device):
 
 def environment():
     """The versions of NumPy and of the library that it multiplies matrices with."""
-    blas = ", ".join(sorted({f"{pool['internal_api']} {pool['version']}" for pool in _blas()}))
-    return {"numpy": np.__version__, "blas": blas or "unknown"}
+    # One library has a kernel for each kind of processor, and may not know the newest.
+    names = {
+        f"{pool['internal_api']} {pool['version']}"
+        + (f" for {pool['architecture']}" if pool.get("architecture") else "")
+        for pool in _blas()
+    }
+    return {"numpy": np.__version__, "blas": ", ".join(sorted(names)) or "unknown"}
 
 
 def memory(device):

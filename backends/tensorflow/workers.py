@@ -1,20 +1,102 @@
-"""Several workers."""
+"""Several workers: TensorFlow's collective operations, between processes over gRPC.
+
+`tf.distribute.MultiWorkerMirroredStrategy` stands on the same operations, but it starts a
+coordination service too, which waits for the other workers forever and then ignores SIGTERM, and
+its `gather` exchanges the shapes first.
+"""
+
+import contextlib
+import os
+
+import tensorflow as tf
+from tensorflow.python.eager import context  # without a public name for `enable_collective_ops`
+
+from rnn_scratch.contract import RNNScratchError
+
+from .machine import on
+
+_JOIN_SECONDS = 45
+_GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
+_size = 1  # number of workers
+_places = [0]  # of each rank, in what the engine gathers
 
 
 def join(team):
-    """Join."""
-    raise NotImplementedError
+    """Start the server of this process, and wait until all others have theirs."""
+    global _size, _places
+    # Otherwise gRPC would look for the workers behind a proxy that the environment names for HTTP.
+    hosts = [address.rpartition(":")[0].strip("[]") for address in team.addresses]
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - which nothing but gRPC reads
+    context.context().configure_collective_ops(
+        collective_leader=_device(0), device_filters=[_device(team.rank)]
+    )
+    # The server listens on the port of this worker's address, on all interfaces of the machine: in
+    # TensorFlow "0.0.0.0" is a constant, and no option, field or environment variable changes it.
+    server = tf.train.ServerDef(
+        cluster=tf.train.ClusterSpec({"worker": team.addresses}).as_cluster_def(),
+        job_name="worker",
+        task_index=team.rank,
+        default_session_config=context.context().config,
+        protocol="grpc",
+    )
+    context.context().enable_collective_ops(server)
+    _size = len(team.addresses)
+    try:
+        ranks = _exchange(tf.constant([team.rank]), _JOIN_SECONDS).numpy().tolist()
+    except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
+        raise RNNScratchError(
+            f"Worker {team.rank} did not reach the others within {_JOIN_SECONDS} seconds.\n"
+            f"See whether each has started, and its address is right: {', '.join(team.addresses)}."
+        ) from error
+    except tf.errors.OpError as error:
+        raise RNNScratchError(
+            f"Worker {team.rank} could not start at {team.addresses[team.rank]}: {error.message}."
+        ) from error
+    # The engine sorts the workers by their names, and so "task:10" comes before "task:2".
+    _places = [ranks.index(rank) for rank in range(_size)]
 
 
 def gather(tensors):
-    """Gather."""
-    raise NotImplementedError
+    """Gather tensors of the same dtype from all workers, in one exchange."""
+    shapes = [tensor.shape for tensor in tensors]
+    sizes = [shape.num_elements() for shape in shapes]
+    vector = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+    # Bits rather than numbers, so that no operation on the way can change one.
+    bits = tf.bitcast(vector, tf.int32)
+    everything = _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS)
+    rows = tf.unstack(tf.bitcast(tf.reshape(everything, [_size, *bits.shape]), vector.dtype))
+    parts = zip(*(tf.split(rows[place], sizes) for place in _places))
+    return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
 
 
 def leave():
-    """Leave."""
+    """Wait until all workers have what they gathered."""
+    # An error here is that of a worker which is through, and has ended before its answer was sent.
+    if _size > 1:
+        with contextlib.suppress(tf.errors.OpError):
+            _exchange(tf.zeros([1], tf.int32), _JOIN_SECONDS)
 
 
 def engine():
-    """Engine."""
-    return ""
+    """The name and version of the engine."""
+    return f"collective operations of TensorFlow {tf.__version__} over gRPC"
+
+
+def _exchange(vector, seconds):
+    # The vectors (n,) of all workers, one after another.
+    # On the CPU, wherever the model is: there the operations are the same for all workers.
+    with on("cpu"):
+        return tf.raw_ops.CollectiveGatherV2(
+            input=vector,
+            group_size=_size,
+            group_key=1,
+            # Operations with the same key belong together, and have the same shape in all calls.
+            instance_key=vector.shape[0],
+            ordering_token=[],
+            communication_hint="ring",
+            timeout_seconds=seconds,
+        )
+
+
+def _device(rank):
+    return f"/job:worker/replica:0/task:{rank}"

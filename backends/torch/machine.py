@@ -1,6 +1,7 @@
 """What PyTorch computes on: CPU, CUDA or MPS, and its threads."""
 
 import os
+import re
 
 import numpy as np
 
@@ -63,8 +64,12 @@ def synchronize(tensors, device):
 
 
 def environment():
-    """The versions of PyTorch and CUDA, and the GPU's name."""
+    """The versions of PyTorch and its libraries, the instructions they use, and the GPU's name."""
     versions = {"torch": torch.__version__}
+    names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}
+    for name, number in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
+        versions[names[name]] = number
+    versions["instructions"] = torch.backends.cpu.get_cpu_capability()
     if torch.cuda.is_available():
         versions |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
     return versions

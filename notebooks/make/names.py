@@ -18,7 +18,8 @@ def framework(backend: str) -> str:
 
 def fill(text: str, backend: str) -> str:
     """The text with its placeholders replaced for one backend."""
-    extras = "[notebooks]" if backend == "numpy" else f"[{backend},notebooks]"
+    # NumPy itself has no engine for several workers, as the frameworks have.
+    extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 

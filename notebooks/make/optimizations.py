@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch.cli import source_code
-from rnn_scratch.compare.words import Cells
+from rnn_scratch.compare.results import Cells
 from rnn_scratch.contract import RNNScratchError
 
 RECORD = Path("notebooks/records/optimizations.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_scratch import registry
-from rnn_scratch.compare import comparison, pictures, words
+from rnn_scratch.compare import comparison, pictures, results, words
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system import files
@@ -60,12 +60,12 @@ def comparison_tables(comparisons: Path) -> str:
         f"{machine['cores']} cores; medians of {plan['repeats']} processes, in brackets the "
         "lowest and the highest."
     )
-    tables = (words.speed_cells(record), words.other_cells(record))
+    tables = (results.speed_cells(record), results.other_cells(record))
     sentence = words.float64_sentence(comparison.read(comparisons / "curves"))
     return "\n\n".join([*map(markdown, tables), how, sentence])
 
 
-def markdown(cells: words.Cells) -> str:
+def markdown(cells: results.Cells) -> str:
     """A table, of which the first row is the head, as Markdown."""
     head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rnn_scratch.compare import comparison, pictures, summary, words
+from rnn_scratch.compare import comparison, pictures, results, summary, words
 from rnn_scratch.compare.plan import Record
 from rnn_scratch.compare.report import CAPTIONS
 
@@ -12,9 +12,9 @@ from .names import framework
 from .site_code import STATIC
 
 TABLES = {
-    "Speed of training": words.speed_cells,
-    "Start, generation, memory": words.other_cells,
-    "Quality": words.quality_cells,
+    "Speed of training": results.speed_cells,
+    "Start, generation, memory": results.other_cells,
+    "Quality": results.quality_cells,
 }
 # The title of each comparison, and which of its pictures and tables the page includes.
 COMPARISONS = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnn_scratch.compare import pictures
-from rnn_scratch.compare.words import Cells
+from rnn_scratch.compare.results import Cells
 from rnn_scratch.exact import GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder

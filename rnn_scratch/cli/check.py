@@ -25,6 +25,7 @@ from . import display
 from .options import Numbers, settings_from, settings_options, text_options
 
 EPOCHS = 50  # in exact mode
+MOST_COLUMNS = 5  # of digests, side by side
 
 
 @click.command()
@@ -243,6 +244,8 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
 
 
 def _digest_table(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
+    if len(runs) > MOST_COLUMNS:
+        return _digest_rows(runs, epochs)
     table = Table("epoch", "perplexity", *(run.title for run in runs), "", box=None)
     for epoch in epochs:
         rows = [run.epochs[epoch] if epoch < len(run.epochs) else None for run in runs]
@@ -252,6 +255,20 @@ def _digest_table(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
             perplexity = format_perplexity(perplexities[0]) if epoch else ""
             same = "equal" if len(set(digests)) == 1 else "DIFFERENT"
             table.add_row(str(epoch), perplexity, *digests, same)
+    return table
+
+
+def _digest_rows(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
+    # A row for each digest, where the runs would be too many columns.
+    table = Table("epoch", "perplexity", "digest", "models", box=None)
+    for epoch in epochs:
+        trained = [(run, run.epochs[epoch]) for run in runs if epoch < len(run.epochs)]
+        digests = list(dict.fromkeys(row["digest"] for _, row in trained))
+        for digest in digests:
+            titles = [run.title for run, row in trained if row["digest"] == digest]
+            models = f"all {len(titles)} equal" if len(digests) == 1 else ", ".join(titles)
+            perplexity = format_perplexity(trained[0][1]["perplexity"]) if epoch else ""
+            table.add_row(str(epoch), perplexity, digest, models)
     return table
 
 

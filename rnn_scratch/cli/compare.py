@@ -1,5 +1,6 @@
 """The commands `compare` and `report`."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import click
 
 from .. import api, registry
 from ..compare import comparison, words
-from ..compare.plan import VARIED, Plan
+from ..compare.plan import VARIED, Plan, Spec
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from . import display, tables
@@ -24,6 +25,7 @@ from .options import (
 )
 
 EPOCHS = 20
+HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
 
@@ -41,9 +43,13 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @click.option(
     "--models",
     metavar="A,B",
-    default=VARIANTS[0],
-    show_default=True,
-    help=f"Variants of the model: {MODELS}.",
+    help=f"Variants of the model: {MODELS}.  [default: {VARIANTS[0]}]",
+)
+@click.option(
+    "--candidates",
+    metavar="A,B:fast,...",
+    help="Instead of these two: each candidate by itself, as backend:variant, or as "
+    "backend@environment:variant with the environment that --python names.",
 )
 @click.option(
     "--device",
@@ -56,6 +62,14 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @number_option("--repeats", 5, "Number of processes in which each is timed.")
 @number_option("--seeds", 1, "Number of random seeds to train with, for mean and deviation.")
 @click.option(
+    "--target",
+    type=float,
+    metavar="P",
+    help="Train until the perplexity of held-out text is P or below, and report seconds and "
+    f"epochs. Then, by default, on the whole text but {HELD_OUT:,} characters, and for "
+    f"{LIMIT} epochs at most.",
+)
+@click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
 )
 @click.option(
@@ -63,7 +77,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     "pythons",
     metavar="BACKEND=PATH",
     multiple=True,
-    help="Python interpreter of a backend that has its own environment.",
+    help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or "
+    "with a name for it, as in --candidates: numpy@new=PATH.",
 )
 @click.option(
     "--timeout",
@@ -81,7 +96,9 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @settings_options(num_epochs=EPOCHS)
 def compare(
     backends: str | None,
-    models: str,
+    models: str | None,
+    candidates: str | None,
+    target: float | None,
     vary: str | None,
     pythons: Sequence[str],
     output: str | None,
@@ -98,15 +115,28 @@ def compare(
     """
     show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}
-    settings = make({"num_epochs": EPOCHS, **settings_from(options, no_clip)})
+    defaults: dict[str, Any] = {"num_epochs": EPOCHS}
+    if target is not None:
+        defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
+    settings = make({**defaults, **settings_from(options, no_clip)})
     report = display.Lines(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    variants, varied = _names(models, "--models", VARIANTS), _vary(vary)
-    if backends:
-        chosen = _names(backends, "--backends", registry.names())
+    varied = _vary(vary)
+    if candidates and (backends or models):
+        raise RNNScratchError(
+            "--candidates takes the place of --backends and --models: omit these, or it."
+        )
+    if candidates:
+        specs = list(dict.fromkeys(map(_spec, _words(candidates, "--candidates"))))
     else:
-        chosen = registry.usable(report.say, interpreters)
-    plan = Plan(chosen, variants, vary=varied, pythons=interpreters, **common)
+        variants = _names(models or VARIANTS[0], "--models", VARIANTS)
+        chosen = (
+            _names(backends, "--backends", registry.names())
+            if backends
+            else registry.usable(report.say, interpreters)
+        )
+        specs = [Spec(backend, model) for backend in chosen for model in variants]
+    plan = Plan(specs, vary=varied, pythons=interpreters, target=target, **common)
     record = tables.compare(
         plan,
         settings,
@@ -148,6 +178,27 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
             f"{option} {text}: a name and a value are needed, such as {option} {example}"
         )
     return name, value
+
+
+def _spec(text: str) -> Spec:
+    # A candidate of the form backend@environment:variant.
+    place, colon, model = text.partition(":")
+    backend, at, environment = place.partition("@")
+    if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
+        raise RNNScratchError(
+            f"--candidates {text}: an environment's name has letters, digits, and . + - _ only, "
+            "such as numpy@new."
+        )
+    (backend,) = _names(backend, "--candidates", registry.names())
+    (model,) = _names(model, "--candidates", VARIANTS) if colon else VARIANTS[:1]
+    return Spec(backend, model, environment)
+
+
+def _words(text: str, option: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise RNNScratchError(f"{option} {text}: no name is in it.")
+    return list(dict.fromkeys(words))
 
 
 def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:

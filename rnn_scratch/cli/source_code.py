@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import registry
-from ..contract import MACHINE, SCRATCH, VARIANTS, RNNScratchError
+from ..contract import MACHINE, SCRATCH, VARIANTS, WORKERS, RNNScratchError
 
-CONTRACT = tuple(function.__name__ for function in (*SCRATCH, *MACHINE))
-MODULES = (*VARIANTS, "machine")
+CONTRACT = tuple(function.__name__ for function in (*SCRATCH, *MACHINE, *WORKERS))
+MODULES = (*VARIANTS, "machine", "workers")
 
 
 class Piece(NamedTuple):
@@ -41,15 +41,16 @@ class Definition(NamedTuple):
 def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
     """A function of a variant of a backend, then the helpers that it uses.
 
-    The functions of ``machine`` and helpers are found by name too, a helper in each file that
-    defines it. The list is empty where there is none, for instance for a function that a variant
-    takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source of it
-    on this machine.
+    The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
+    file that defines it. The list is empty where there is none, for instance for a function that a
+    variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source
+    of it on this machine.
     """
     package = registry.find(backend)
     sources = files(backend)
-    if definition := _member(package, model, name) or _member(package, "machine", name):
-        return _with_helpers(definition)
+    for module in (model, "machine", "workers"):
+        if definition := _member(package, module, name):
+            return _with_helpers(definition)
     if name in CONTRACT and (model != VARIANTS[0] or _variant(package, model)):
         return []
     beside = [path.stem for path in sources if sources[1:] and path.name != "__init__.py"]

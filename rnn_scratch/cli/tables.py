@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..compare import comparison, pictures, report, summary, words
+from ..compare import comparison, pictures, report, results, summary, words
 from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
@@ -141,7 +141,7 @@ def show(folder: Path, record: Record, screen: Console) -> None:
     say = display.Lines(screen).say
     for line in words.setting_lines(record):
         say(line)
-    for title, cells in words.tables(record).items():
+    for title, cells in results.tables(record).items():
         screen.print()
         screen.print(_table(title, cells))
     say("")
@@ -169,7 +169,7 @@ def spreadsheet(record: Record) -> str:
     return text.getvalue()
 
 
-def _table(title: str, cells: words.Cells) -> Table:
+def _table(title: str, cells: results.Cells) -> Table:
     heading, *rows = cells
     numbers = title != "Quality"  # which are read from the right
     table = Table(title=title, title_justify="left", box=None)

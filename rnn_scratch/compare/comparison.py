@@ -9,15 +9,18 @@ reason, and the others continue.
 import dataclasses
 import datetime
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from ..contract import RNNScratchError
+from ..runs import inference
 from ..settings import Settings, option_of
 from ..system import files, host
 from ..text import corpus, dataset
+from ..text.dataset import Prepared
 from . import layout, parts
-from .plan import Plan, Progress, Record, at_value, values
+from .plan import Plan, Progress, Record, at_value, record_of, values
 
 RECORD = "comparison.json"
 FORMAT = 2  # of the record, as written
@@ -27,18 +30,31 @@ LONGEST = 1_000_000  # seconds to wait for a worker
 
 def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
     """Raise RNNScratchError for a plan that cannot be carried out, before anything is run."""
-    if unused := sorted(set(plan.pythons) - set(plan.backends)):
+    places = list(dict.fromkeys(spec.place for spec in plan.specs))
+    if unused := sorted(set(plan.pythons) - set(places)):
         raise RNNScratchError(
             f"--python names {', '.join(unused)}, which is not compared.\n"
-            f"The backends of this comparison are: {', '.join(plan.backends)}."
+            f"The backends of this comparison are: {', '.join(places)}."
+        )
+    unknown = {spec.place for spec in plan.specs if spec.environment} - set(plan.pythons)
+    if unknown:
+        first = min(unknown)
+        raise RNNScratchError(
+            f"The environment of {first} is unknown: which Python does it have?\n"
+            f"Name it: --python {first}=PATH"
         )
     if not 0 < plan.timeout <= LONGEST:
         raise RNNScratchError(
             f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
             f"{LONGEST:,}."
         )
+    if plan.target is not None and not (1 < plan.target < math.inf and settings.valid_tokens):
+        raise RNNScratchError(
+            f"--target is {plan.target:g}; it must be a perplexity above 1, of held-out text: "
+            "--valid-tokens N holds out N characters."
+        )
     for value in values(plan):
-        dataset.prepare(text, at_value(plan, settings, value)[0])
+        dataset.prepare(text, at_value(plan, settings, value).settings)
 
 
 def run(
@@ -53,6 +69,7 @@ def run(
 
     Its ``outcome`` is ``finished`` or, after a Ctrl-C, ``interrupted``. Each failure has a reason.
     """
+    prepared = dataset.prepare(text, settings)
     record: Record = {
         "format": FORMAT,
         "command": command,
@@ -60,25 +77,22 @@ def run(
         "outcome": "running",
         "machine": host.describe(),
         "load": host.load(),
-        "plan": {
-            **plan._asdict(),
-            "pythons": sorted(plan.pythons),
-            "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
-        },
+        "plan": record_of(plan),
         "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, dataset.prepare(text, settings)),
+        "text": dataset.origin(text, prepared),
+        **({"baselines": _baselines(prepared)} if len(prepared.valid) else {}),
         "candidates": [
             {
-                "backend": backend,
-                "model": model,
+                "backend": spec.backend,
+                "model": spec.model,
+                **({"at": spec.environment} if spec.environment else {}),
                 "state": "waiting",
                 "trainings": [],
                 "speed": [
                     {"value": value, "state": "waiting", "rounds": []} for value in values(plan)
                 ],
             }
-            for backend in plan.backends
-            for model in plan.models
+            for spec in plan.specs
         ],
     }
     progress.start(record)
@@ -99,6 +113,11 @@ def run(
     record["ended"] = _now()
     write(folder, record)
     return record
+
+
+def _baselines(prepared: Prepared) -> dict[str, float]:
+    uniform, unigram = inference.baselines(prepared.valid, prepared.vocab)
+    return {"uniform": uniform, "unigram": unigram}
 
 
 def write(folder: Path, record: Record) -> None:
@@ -149,6 +168,7 @@ def failed(record: Record) -> bool:
 
 def _prepare(record: Record) -> None:
     # Convert format 1, and raise an error of some kind if something is missing or impossible.
+    record["plan"].setdefault("target", None)  # which older records lack
     if record["format"] == 1:
         _convert(record)
     layout.verify(record)

@@ -19,6 +19,7 @@ Steady = Annotated[float, between(1e-12, 1e9)]  # seconds that something is divi
 Times = Annotated[list[Steady], length(1, 10**6)]
 Pairs = Annotated[list[tuple[Steady, Steady]], length(1, 10**6)]
 Losses = Annotated[list[Annotated[float, between(-1, 1e300)]], length(1, 10**8)]
+Perplexity = Annotated[float, between(0.5, 1.1e304)]  # of a loss of 700 at most
 Samples = Annotated[list[str], length(1, 100)]
 
 
@@ -63,6 +64,8 @@ class Epoch(NamedTuple):
 
     number: Count
     losses: Losses  # of each minibatch
+    held_out: Perplexity | None  # perplexity, if there is held-out text
+    seconds: Seconds  # of training
 
 
 class Trained(NamedTuple):
@@ -71,6 +74,7 @@ class Trained(NamedTuple):
     parameters: Line  # digest of those at the start
     minibatches_seen: Line  # digest
     samples: Samples
+    reached: bool  # whether it has ended because the target is reached
 
 
 class Turn(NamedTuple):
@@ -86,6 +90,7 @@ class Timed(NamedTuple):
     minibatches_seen: Line
     first: Seconds
     minibatches: Times
+    without_exchange: Times | None  # of several workers
     products: Times
     generation: Times
     memory: Bytes | None
@@ -156,7 +161,8 @@ def receive(answers: Iterable[Any], order: Sequence[type], num_epochs: int) -> I
             raise RNNScratchError(f"it sent the event {name!r} out of order")
         if isinstance(event, Repeated) and event.number != number:
             raise RNNScratchError(f"it sent {name} {event.number} instead of {number}")
-        if (kind is Epoch and number > num_epochs) or (kind is Trained and before != num_epochs):
+        is_early = isinstance(event, Trained) and before != num_epochs and not event.reached
+        if (kind is Epoch and number > num_epochs) or is_early:
             raise RNNScratchError(f"it did not train {num_epochs} epochs")
         yield event
     if last < len(order) - 1:

@@ -10,7 +10,7 @@ from ..contract import VARIANTS
 from ..settings import Settings
 from ..system import schema
 from ..system.schema import LINE, Rule, between, length, one_of
-from .events import Bytes, Count, Line, Pairs, Samples, Seconds, Times
+from .events import Bytes, Count, Line, Pairs, Perplexity, Samples, Seconds, Times
 from .plan import VARIED, Record
 
 
@@ -24,7 +24,7 @@ Model = Annotated[str, one_of(VARIANTS)]
 Value = Count | None  # of what is varied
 Figure = Annotated[float, between(0, 1e30)]
 Spread = tuple[Figure, Figure, Figure]
-Perplexities = list[Annotated[float, between(0.5, 1.1e304)]]  # of a loss of 700 at most
+Perplexities = list[Perplexity]
 Losses = list[Annotated[float, between(-1, 1e300)]]
 # What the report reads; an older record may lack other settings.
 AllSettings = Annotated[
@@ -44,12 +44,19 @@ class Plan(TypedDict):
     tf32: bool
     repeats: Count
     seeds: Count
+    target: Perplexity | None
     vary: tuple[Annotated[str, one_of(VARIED)], Annotated[list[Count], length(1, 100)]] | None
     pythons: list[Name]
     timeout: Seconds
 
 
-class Text(TypedDict):
+class TextNotes(TypedDict, total=False):
+    """What is known of a book."""
+
+    verified: bool
+
+
+class Text(TextNotes):
     """The text to train on."""
 
     corpus: str
@@ -75,6 +82,9 @@ class Training(Digests, total=False):
 
     losses: Losses
     samples: Samples
+    held_out: list[Perplexity | None]  # after each epoch
+    seconds: list[Seconds]  # of each epoch
+    reached: bool
 
 
 class SeededTraining(Training):
@@ -120,6 +130,7 @@ class Round(RoundTimes, total=False):
     """The times of one process."""
 
     own_layer: OwnLayer
+    without_exchange: Times | None
 
 
 class SpeedNotes(TypedDict, total=False):
@@ -142,6 +153,7 @@ class CandidateNotes(TypedDict, total=False):
     """What a candidate may have."""
 
     reason: str
+    at: Name  # of its environment
     device: Line
     threads: Count
     libraries: dict[str, int | None]
@@ -182,9 +194,17 @@ class Against(TypedDict):
     speeds: list[Row]
 
 
+class Baselines(TypedDict):
+    """Perplexities of the held-out text without a model."""
+
+    uniform: Figure
+    unigram: Figure
+
+
 class Notes(TypedDict, total=False):
     """What a comparison may have."""
 
+    baselines: Baselines
     ended: Line
     against: Against
 

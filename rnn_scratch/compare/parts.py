@@ -11,10 +11,10 @@ from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings
-from ..system import processes
+from ..system import groups, processes
 from . import events
 from .events import Event
-from .plan import Candidate, Plan, Progress, Record, at_value, name
+from .plan import Candidate, Plan, Progress, Record, at_value, name, spec_of
 from .tasks import Task
 
 # Libraries that read their number of threads from the environment, before any call can set it.
@@ -29,7 +29,15 @@ THREADS = (
 # What the record keeps of a worker's events.
 PLACE = ("device", "threads", "libraries", "machine", "environment")
 DIGESTS = {"parameters": "parameters", "minibatches_seen": "minibatches seen"}
-TIMES = ("first", "minibatches", "products", "generation", "memory", "device_memory")
+TIMES = (
+    "first",
+    "minibatches",
+    "without_exchange",
+    "products",
+    "generation",
+    "memory",
+    "device_memory",
+)
 
 WithDigests = events.Trained | events.Timed
 Digests = dict[Any, tuple[str, WithDigests]]  # by seed or value: of the first candidate
@@ -57,7 +65,12 @@ def trainings(
 def float64(
     record: Record, plan: Plan, settings: Settings, text: list[str], progress: Progress
 ) -> Iterator[Candidate]:
-    """Train in float64, to compare the losses of each candidate with those of NumPy."""
+    """Train in float64, to compare the losses of each candidate with those of NumPy.
+
+    Not with a target, with which each training ends when it has reached it.
+    """
+    if plan.target is not None:
+        return
     doubled = dataclasses.replace(settings, dtype="float64")
     reference: list[float] = []
     digests: Digests = {}
@@ -69,7 +82,7 @@ def float64(
         try:
             if settings.dtype != "float64":
                 task = _task(candidate, plan, plan.threads, doubled, text)
-                for event in _run("train", task, plan):
+                for event in _run("train", candidate, task, plan):
                     if isinstance(event, events.Epoch):
                         losses += event.losses
                         progress.activity(candidate, f"training in float64: epoch {event.number}")
@@ -106,9 +119,11 @@ def rounds(
             if plan.vary:
                 activity += f", {plan.vary[0]} {speed['value']}"
             progress.activity(candidate, activity)
-            sized, threads = at_value(plan, settings, speed["value"])
+            sized = at_value(plan, settings, speed["value"])
             own_layer = _has_layer(candidate, speed, record)
-            task = _task(candidate, plan, threads, sized, text, own_layer=own_layer)
+            what = (sized.threads, sized.settings, text)
+            task = _task(candidate, plan, *what, own_layer=own_layer)
+            task = task._replace(workers=sized.workers)
             _time(candidate, speed, plan, task, number, digests)
             yield candidate
 
@@ -128,7 +143,7 @@ def _train(
     settings = task.settings
     training: dict[str, Any] = {"seed": settings["seed"], "perplexity": []}
     candidate["trainings"].append(training)  # so that what there is of it outlasts a kill
-    for event in _run("train", task, plan):
+    for event in _run("train", candidate, task, plan):
         if isinstance(event, events.NotOffered):
             reason = processes.one_line(event.reason)
             candidate |= {"state": "not offered", "reason": reason, "trainings": []}
@@ -146,14 +161,18 @@ def _train(
         elif isinstance(event, events.Epoch):
             losses = event.losses
             training["perplexity"].append(math.exp(min(sum(losses) / len(losses), 700)))
-            if task.check and settings["dtype"] == "float64":
+            if task.check and settings["dtype"] == "float64" and plan.target is None:
                 training["losses"] = training.get("losses", []) + losses
-            progress.activity(
-                candidate, f"{activity}: epoch {event.number}/{settings['num_epochs']}"
-            )
+            training.setdefault("held_out", []).append(event.held_out)
+            training.setdefault("seconds", []).append(event.seconds)
+            words = f"{activity}: epoch {event.number}/{settings['num_epochs']}"
+            if event.held_out is not None:
+                words += f", held out {event.held_out:.2f}"
+            progress.activity(candidate, words)
         elif isinstance(event, events.Trained):
-            training |= {**_digests(event), "samples": event.samples}
-            _require_same(candidate, event, digests, settings["seed"])
+            training |= {"samples": event.samples, "reached": event.reached, **_digests(event)}
+            if plan.target is None:  # with one, each trains as long as it needs
+                _require_same(candidate, event, digests, settings["seed"])
 
 
 def _time(
@@ -166,7 +185,7 @@ def _time(
 ) -> None:
     measurement: dict[str, Any] = {"round": number}
     try:
-        for event in _run("measure", task, plan):
+        for event in _run("measure", candidate, task, plan):
             if isinstance(event, events.Ready):
                 speed["threads"], measurement["import"] = event.threads, event.importing
             elif isinstance(event, events.Timed):
@@ -210,7 +229,7 @@ def _has_layer(candidate: Candidate, speed: dict[str, Any], record: Record) -> b
     return any(
         other["state"] == "waiting" and layer["state"] != "failed"
         for other in record["candidates"]
-        if (other["backend"], other["model"]) == (candidate["backend"], "concise")
+        if spec_of(other) == spec_of(candidate)._replace(model="concise")
         for layer in other["speed"]
         if layer["value"] == speed["value"]
     )
@@ -235,22 +254,21 @@ def _task(
         text,
         check,
         own_layer,
+        plan.target,
     )
 
 
-def _run(function: str, task: Task, plan: Plan) -> Iterator[Event]:
+def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Iterator[Event]:
     # A worker's events; RNNScratchError if it fails.
-    python = plan.pythons.get(task.backend, sys.executable)
+    python = plan.pythons.get(spec_of(candidate).place, sys.executable)
     order: Sequence[type]
     if function == "train":
         order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING
     else:
         order = events.TIMING_WITH_LAYER if task.own_layer else events.TIMING
-    answers = processes.ask(
-        f"{Task.__module__}:{function}",
-        *task,
-        timeout=plan.timeout,
-        python=python,
-        environment=dict.fromkeys(THREADS, str(task.threads)),
-    )
+    addresses = groups.addresses(task.workers)
+    team = [task._replace(rank=rank, addresses=addresses) for rank in range(task.workers)]
+    environment = dict.fromkeys(THREADS, str(task.threads))
+    name = f"{Task.__module__}:{function}"
+    answers = groups.ask_all(name, team, plan.timeout, environment, python)
     return events.receive(answers, order, task.settings["num_epochs"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..registry import OURS
 from . import summary
-from .plan import Candidate, Record, name
+from .plan import Candidate, Record, Spec, name, spec_of
 from .summary import Speed
 
 FORMATS = ("svg", "png")
@@ -22,6 +22,7 @@ WORDS = {
     "batch_size": "subsequences in a minibatch",
     "num_steps": "time steps",
     "threads": "threads",
+    "workers": "workers",
 }
 
 
@@ -63,7 +64,8 @@ def speed(axes: Any, record: Record) -> bool:
         assert row.train
         assert row.products
         median, low, high = row.train
-        color, hatch = _color(row.backend, row.model, record), HATCHES.get(row.model)
+        spec = Spec(row.backend, row.model, row.environment)
+        color, hatch = _color(spec, record), HATCHES.get(row.model)
         axes.barh(y, median, color=color, hatch=hatch, edgecolor="white", linewidth=0)
         axes.errorbar(median, y, xerr=[[median - low], [high - median]], color="black", capsize=3)
         axes.plot(
@@ -198,12 +200,14 @@ def _finish(axes: Any) -> bool:
     return True
 
 
-def _color(backend: str, model: str, record: Record) -> Any:
+def _color(spec: Spec, record: Record) -> Any:
+    # Backends of other packages, and those in environments of their own, get the next colors.
     from matplotlib.colors import to_rgb
 
-    others = [b for b in record["plan"]["backends"] if b not in COLORS]
-    color = COLORS[backend] if backend in COLORS else f"C{len(COLORS) + others.index(backend)}"
-    other, share = SHADES[model]
+    places = dict.fromkeys(spec_of(candidate).place for candidate in record["candidates"])
+    others = [place for place in places if place not in COLORS]
+    color = COLORS.get(spec.place) or f"C{len(COLORS) + others.index(spec.place)}"
+    other, share = SHADES[spec.model]
     return [(1 - share) * a + share * b for a, b in zip(to_rgb(color), to_rgb(other))]
 
 
@@ -212,6 +216,6 @@ def _line(candidate: Candidate, record: Record) -> dict[str, Any]:
     position = record["candidates"].index(candidate) / len(record["candidates"])
     return {
         "linewidth": 5 - 4 * position,
-        "color": _color(candidate["backend"], candidate["model"], record),
+        "color": _color(spec_of(candidate), record),
         "linestyle": LINES[candidate["model"]],
     }

@@ -7,27 +7,56 @@ from typing import Any, NamedTuple
 
 from ..contract import VARIANTS, RNNScratchError
 from ..registry import MOST_THREADS
+from ..runs.supervision import MOST_WORKERS, require_shares
 from ..settings import Settings
 
-VARIED = ("num_hiddens", "batch_size", "num_steps", "threads")
+VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
 
 Record = dict[str, Any]
 Candidate = dict[str, Any]  # the section of a record on one variant of one backend's model
 
 
+class Spec(NamedTuple):
+    """A candidate: a variant of a backend's model, in an environment of its own if it has a name.
+
+    Two versions of one framework are the same backend in two environments.
+    """
+
+    backend: str
+    model: str = VARIANTS[0]
+    environment: str = ""
+
+    @property
+    def place(self) -> str:
+        """The backend and its environment, as `Plan.pythons` names their interpreter."""
+        return self.backend + (f"@{self.environment}" if self.environment else "")
+
+
 class Plan(NamedTuple):
     """What is compared, and how."""
 
-    backends: Sequence[str]
-    models: Sequence[str] = VARIANTS[:1]
+    specs: Sequence[Spec]
     device: str = "cpu"
     threads: int = 1
     tf32: bool = False
     repeats: int = 5
     seeds: int = 1
     vary: tuple[str, Sequence[int]] | None = None
-    pythons: Mapping[str, str] = MappingProxyType({})  # a backend's interpreter, if not this one
+    pythons: Mapping[str, str] = MappingProxyType({})  # by `Spec.place`, if it is not this one
+    target: float | None = None  # held-out perplexity at which a training ends
     timeout: float = 900.0  # seconds without a message after which a worker is stopped
+
+
+def record_of(plan: Plan) -> Record:
+    """The plan as a comparison's record has it, without the paths of interpreters."""
+    rest = {key: value for key, value in plan._asdict().items() if key != "specs"}
+    return {
+        "backends": list(dict.fromkeys(spec.backend for spec in plan.specs)),
+        "models": list(dict.fromkeys(spec.model for spec in plan.specs)),
+        **rest,
+        "pythons": sorted(plan.pythons),
+        "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
+    }
 
 
 class Progress:
@@ -46,10 +75,15 @@ class Progress:
         """The comparison has ended, whatever the reason."""
 
 
+def spec_of(candidate: Candidate) -> Spec:
+    """The candidate's specification; records have an environment only where it has a name."""
+    return Spec(candidate["backend"], candidate["model"], candidate.get("at", ""))
+
+
 def name(candidate: Candidate) -> str:
-    """The backend's name, and the variant's unless it is the default one."""
-    is_default = candidate["model"] == VARIANTS[0]
-    return candidate["backend"] + ("" if is_default else f" {candidate['model']}")
+    """The backend's name, its environment's, and the variant's unless it is the default one."""
+    spec = spec_of(candidate)
+    return spec.place + ("" if spec.model == VARIANTS[0] else f" {spec.model}")
 
 
 def values(plan: Plan) -> Sequence[int | None]:
@@ -57,10 +91,18 @@ def values(plan: Plan) -> Sequence[int | None]:
     return plan.vary[1] if plan.vary else [None]
 
 
-def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
-    """The settings and the number of threads at this value of what is varied."""
+class Sized(NamedTuple):
+    """What is timed: the settings, and with how many threads of how many workers."""
+
+    settings: Settings
+    threads: int
+    workers: int = 1
+
+
+def at_value(plan: Plan, settings: Settings, value: int | None) -> Sized:
+    """What is timed at this value of what is varied."""
     if plan.vary is None:
-        return settings, plan.threads
+        return Sized(settings, plan.threads)
     varied = plan.vary[0]
     if varied not in VARIED:
         raise RNNScratchError(
@@ -71,6 +113,13 @@ def at_value(plan: Plan, settings: Settings, value: int | None) -> tuple[Setting
             raise RNNScratchError(
                 f"--vary threads={value}: the number of threads is 1 to {MOST_THREADS:,}."
             )
-        return settings, value
+        return Sized(settings, value)
+    if varied == "workers":
+        if value is None or not 1 <= value <= MOST_WORKERS:
+            raise RNNScratchError(
+                f"--vary workers={value}: the number of workers is 1 to {MOST_WORKERS}."
+            )
+        require_shares(settings.batch_size, value)
+        return Sized(settings, plan.threads, value)
     changes: dict[str, Any] = {varied: value}
-    return dataclasses.replace(settings, **changes), plan.threads
+    return Sized(dataclasses.replace(settings, **changes), plan.threads)

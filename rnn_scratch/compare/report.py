@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment
 
-from . import words
+from . import results, words
 from .plan import Record
 
 # The captions of the pictures; that of the divergence comes from the record.
@@ -37,7 +37,7 @@ def page(record: Record, pictures: dict[str, bytes]) -> str:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return template.from_string(source).render(
         lines=words.setting_lines(record),
-        tables=words.tables(record).items(),
+        tables=results.tables(record).items(),
         pictures=figures,
         first=("speed", "scaling"),  # above the tables; the others are below them
         notes=words.notes(record),

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .plan import Candidate, Record, name
@@ -22,6 +22,7 @@ class Speed(NamedTuple):
     candidate: str
     backend: str
     model: str
+    environment: str  # its name; empty: the common one
     value: int | None
     threads: int | None
     reason: str  # why there are no figures, or no more; empty if nothing failed
@@ -37,6 +38,9 @@ class Speed(NamedTuple):
     first: Spread | None  # s of the first minibatch
     memory: float | None  # MiB of the process at most
     device_memory: float | None  # MiB on the device at most
+    speed_up: Spread | None  # to the fewest workers, round by round; where workers are varied
+    efficiency: Spread | None  # speed-up for each time as many workers
+    exchange: Spread | None  # milliseconds of a minibatch that the exchange takes
 
 
 class Quality(NamedTuple):
@@ -48,6 +52,12 @@ class Quality(NamedTuple):
     perplexity: Spread | None  # of the last epoch: mean, lowest, highest of the seeds
     deviation: float | None  # standard deviation over the seeds
     seeds: int
+    held_out: Spread | None  # perplexity of the held-out text, likewise
+    bits: float | None  # for each of its characters, mean of the seeds
+    seconds: Spread | None  # of training until the target was reached: mean, lowest, highest
+    seconds_deviation: float | None
+    epochs: Spread | None  # likewise
+    reached: int  # by this number of seeds
     parameters: str  # digest of the starting parameters
     minibatches: str  # digest of all minibatches
     sample: str
@@ -91,11 +101,13 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
         key, speed = name(candidate), _at(candidate, value)
         own = list(rounds[key].values())
         train = spread(tokens / _minibatch(each) for each in own)
+        speed_up, efficiency = _speed_ups(record, candidate, rounds[key], value)
         rows.append(
             Speed(
                 candidate=key,
                 backend=candidate["backend"],
                 model=candidate["model"],
+                environment=candidate.get("at", ""),
                 value=value,
                 threads=speed.get("threads"),
                 reason=speed.get("reason", candidate.get("reason", "")),
@@ -113,6 +125,9 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 first=spread(each["first"] for each in own),
                 memory=_mebibytes(each["memory"] for each in own),
                 device_memory=_mebibytes(each["device_memory"] for each in own),
+                speed_up=speed_up,
+                efficiency=efficiency,
+                exchange=spread(map(_exchange, filter(_exchanges, own))),
             )
         )
     return rows
@@ -125,20 +140,42 @@ def qualities(record: Record) -> list[Quality]:
         finished = [training for training in candidate["trainings"] if "samples" in training]
         ends = [training["perplexity"][-1] for training in finished]
         first = finished[0] if finished else {}
+        held_out = [training["held_out"][-1] for training in finished if _is_held_out(training)]
+        reached = [training for training in finished if training.get("reached")]
+        seconds = [sum(training["seconds"]) for training in reached]
         rows.append(
             Quality(
                 candidate=name(candidate),
                 reason=candidate.get("reason", ""),
                 comparisons=candidate.get("check", {}).get("comparisons") if finished else None,
-                perplexity=Spread(statistics.fmean(ends), min(ends), max(ends)) if ends else None,
-                deviation=statistics.stdev(ends) if len(ends) > 1 else None,
+                perplexity=_mean(ends),
+                deviation=_deviation(ends),
                 seeds=len(ends),
+                held_out=_mean(held_out),
+                bits=statistics.fmean(map(math.log2, held_out)) if held_out else None,
+                seconds=_mean(seconds),
+                seconds_deviation=_deviation(seconds),
+                epochs=_mean([len(training["perplexity"]) for training in reached]),
+                reached=len(reached),
                 parameters=first.get("parameters", ""),
                 minibatches=first.get("minibatches seen", ""),
                 sample=first.get("samples", [""])[0],
             )
         )
     return rows
+
+
+def _is_held_out(training: dict[str, Any]) -> bool:
+    # Whether it has a perplexity of held-out text that is not too large for a float.
+    return bool(training.get("held_out")) and training["held_out"][-1] is not None
+
+
+def _mean(values: Sequence[float]) -> Spread | None:
+    return Spread(statistics.fmean(values), min(values), max(values)) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def against(new: Record, old: Record) -> list[dict[str, Any]]:
@@ -165,7 +202,31 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
 
 def _varied(record: Record, value: int | None) -> dict[str, Any]:
     vary = record["plan"]["vary"]
-    return {vary[0]: value} if vary and vary[0] != "threads" else {}
+    return {vary[0]: value} if vary and vary[0] not in ("threads", "workers") else {}
+
+
+def _speed_ups(
+    record: Record, candidate: Candidate, rounds: dict[int, Any], value: int | None
+) -> tuple[Spread | None, Spread | None]:
+    # How many times as fast as with the fewest workers, and that for each time as many.
+    vary = record["plan"]["vary"]
+    if value is None or not vary or vary[0] != "workers":
+        return None, None
+    fewest = vary[1][0]
+    before = {each["round"]: each for each in _at(candidate, fewest)["rounds"]}
+    ratios = _ratios(rounds, before)
+    if ratios is None:
+        return None, None
+    return ratios, Spread(*(ratio * fewest / value for ratio in ratios))
+
+
+def _exchanges(measurement: dict[str, Any]) -> bool:
+    return bool(measurement.get("without_exchange"))
+
+
+def _exchange(measurement: dict[str, Any]) -> float:
+    apart = statistics.median(measurement["without_exchange"])
+    return 1000 * max(0.0, _minibatch(measurement) - apart)
 
 
 def _at(candidate: Candidate, value: int | None) -> dict[str, Any]:

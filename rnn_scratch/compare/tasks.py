@@ -15,10 +15,10 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import CELLS, Arrays, Model, RNNScratchError, Tensor
+from ..contract import CELLS, Arrays, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
-from ..runs import decoding, training
+from ..runs import decoding, teamwork, training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host
@@ -42,6 +42,10 @@ class Task(NamedTuple):
     text: list[str]
     check: bool = False  # check the model before it is trained
     own_layer: bool = False  # time it in turns with the framework's own layer, too
+    target: float | None = None  # held-out perplexity at which the training ends
+    workers: int = 1
+    rank: int = 0  # of this worker
+    addresses: Sequence[str] = ()  # of all, if there are several
 
 
 class Digest(training.Report):
@@ -75,11 +79,12 @@ def measure(*values: Any) -> Iterator[dict[str, Any]]:
 
     Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
     steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
-    between them; ``generation``, of one character. Bytes at most: ``memory`` of the process,
-    ``device_memory`` on the device. Digests, as in ``trained``: ``parameters`` at the start and
-    ``minibatches seen``. ``own layer`` has pairs of such times, of this model and of the one on
-    the framework's own layer, taken in turns: what slows the machine for a second slows both.
-    Ends early with ``failed``.
+    between them; ``generation``, of one character. Of several workers, these are the first one's,
+    and ``without_exchange`` is the time of a minibatch in which each goes on by itself. Bytes at
+    most: ``memory`` of the process, ``device_memory`` on the device. Digests, as in ``trained``:
+    ``parameters`` at the start and ``minibatches seen``. ``own layer`` has pairs of such times, of
+    this model and of the one on the framework's own layer, taken in turns: what slows the machine
+    for a second slows both. Ends early with ``failed``.
     """
     return _messages(_measure(Task(*values)))
 
@@ -111,9 +116,14 @@ def _train(task: Task) -> Iterator[Event]:
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
+    reached = False
     for epoch, losses in training.epochs(setup, batches_digest):
-        yield events.Epoch(epoch.epoch, losses)
-    yield events.Trained(parameters, str(batches_digest), training.predictions(setup))
+        held_out = epoch.valid_perplexity
+        yield events.Epoch(epoch.epoch, losses, held_out, epoch.seconds)
+        reached = task.target is not None and held_out is not None and held_out <= task.target
+        if reached:
+            break
+    yield events.Trained(parameters, str(batches_digest), training.predictions(setup), reached)
 
 
 def _measure(task: Task) -> Iterator[Event]:
@@ -122,34 +132,46 @@ def _measure(task: Task) -> Iterator[Event]:
     setup.backend.machine.set_tf32(task.tf32)
     arrays = setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
-    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        yield from _alone(setup, batches, arrays)
-        if task.own_layer:
-            yield from _with_own_layer(setup, batches, arrays)
-
-
-def _alone(setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays) -> Iterator[Event]:
-    seconds, model = partial(_seconds, setup), setup.model
-    epoch = partial(_epoch, setup, model, batches)
-    generate = partial(_generate, setup, model)
-    products = _products(setup)
     batches_digest = Digest()
     for X, Y in batches:
         batches_digest.minibatch(X, Y)
+    if setup.team is not None:
+        rows = teamwork.share(setup.settings.batch_size, setup.team)
+        batches = [(X[rows], Y[rows]) for X, Y in batches]
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        yield from _alone(setup, batches, arrays, str(batches_digest))
+        if task.own_layer:
+            yield from _with_own_layer(setup, batches, arrays)
+    if setup.team is not None:
+        setup.backend.workers.leave()
+
+
+def _alone(
+    setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays, seen: str
+) -> Iterator[Event]:
+    seconds, model = partial(_seconds, setup), setup.model
+    epoch = partial(_epoch, setup, model, batches)
+    generate = partial(_generate, setup, model)
+    by_itself = partial(_epoch, setup, model, batches, workers=1)
+    products = _products(setup)
     first = seconds(partial(_epoch, setup, model, batches[:1]))
-    for work in (epoch, products, generate):  # to warm up
+    for work in (epoch, by_itself, products, generate):  # to warm up
         seconds(work)
     epochs: list[float] = []
+    parts: list[float] = []
     limits: list[float] = []
-    for turn in _turns():
+    for turn in _turns(setup):
         epochs.append(seconds(epoch) / len(batches))
+        if setup.team is not None:
+            parts.append(seconds(by_itself) / len(batches))
         limits.append(seconds(products))
         yield events.Turn(turn)
     yield events.Timed(
         parameters=digest(arrays),
-        minibatches_seen=str(batches_digest),
+        minibatches_seen=seen,
         first=first,
         minibatches=epochs,
+        without_exchange=parts or None,
         products=limits,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
         memory=host.peak_memory(),
@@ -169,7 +191,7 @@ def _with_own_layer(
     for work in (epochs[1], generations[1]):  # to warm up
         seconds(work)
     pairs: list[tuple[float, float]] = []
-    for turn in _turns():
+    for turn in _turns(setup):
         model_seconds, layer_seconds = (seconds(work) / len(batches) for work in epochs)
         pairs.append((model_seconds, layer_seconds))
         yield events.Turn(turn)
@@ -186,8 +208,9 @@ def _start(task: Task) -> tuple[Setup, Event]:
     imported = time.perf_counter() - start
     setup = set_up(
         Settings(**task.settings),
-        Place(task.backend, task.model, task.device, task.threads),
+        Place(task.backend, task.model, task.device, task.threads, workers=task.workers),
         corpus.Text(*task.text),
+        team=Team(task.rank, tuple(task.addresses)) if task.addresses else None,
     )
     assert setup.place.threads is not None  # now it is the number in use
     pools = threadpoolctl.threadpool_info()
@@ -201,12 +224,16 @@ def _start(task: Task) -> tuple[Setup, Event]:
     )
 
 
-def _turns() -> Iterator[int]:
-    # Numbers from 1, for TURNS turns and STEADY seconds at least.
-    start, turn = time.perf_counter(), 0
-    while turn < TURNS or time.perf_counter() - start < STEADY:
+def _turns(setup: Setup) -> Iterator[int]:
+    # Numbers from 1, for TURNS turns and STEADY seconds at least; of several workers, the first
+    # has the clock.
+    start, turn, more = time.perf_counter(), 0, True
+    while more:
         turn += 1
         yield turn
+        more = turn < TURNS or time.perf_counter() - start < STEADY
+        if setup.team is not None:
+            more = bool(teamwork.agree(setup, int(more), None)[0])
 
 
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
@@ -221,10 +248,14 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
 
 
 def _epoch(
-    setup: Setup, model: Model, batches: Sequence[minibatches.Minibatch]
+    setup: Setup,
+    model: Model,
+    batches: Sequence[minibatches.Minibatch],
+    workers: int | None = None,
 ) -> Sequence[Tensor]:
+    # With all workers, or with this number of them.
     carry = minibatches.carries(setup.settings.sampling)
-    how = update_rule(setup.settings)
+    how = update_rule(setup.settings, workers or setup.place.workers)
     _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
     return [*state, *model.params.values()]
 
@@ -237,27 +268,33 @@ def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
 
 
 def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
-    # What training cannot do without, the matrix products with the recurrent weights: for each time
-    # step those of the cell in the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward
-    # pass, (B, G*H) @ (G*H, H); and one for the gradient of the weights, (H, T*B) @ (T*B, G*H).
-    # Input and output layer are left out: a twentieth of the work.
+    # What training cannot do without, the matrix products. For each time step those of the cell in
+    # the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward pass (B, G*H) @ (G*H, H).
+    # For all time steps at once those of the output layer and, if there is one, of the embedding's
+    # layer, forward and backward. And the gradient of each of these weights, for all steps at once.
+    # (One-hot vectors need none: their products are rows of the weights.)
     machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
     random = np.random.RandomState(0)
     B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
+    B //= setup.place.workers  # each has its share of the rows
+    V, N, products = len(setup.text.vocab), settings.embedding, CELLS[settings.cell].products
 
     def tensor(*shape: int) -> Tensor:
         return machine.tensor(
             random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
         )
 
-    step, before, chain, gradients = tensor(B, H), tensor(H, T * B), list[Tensor](), []
-    for gates in CELLS[settings.cell].products:
+    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
+        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
+        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
+        return [(tensor(T * B, inputs), there_and_back), gradient]
+
+    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
+    for gates in products:
         W = tensor(H, gates * H)
         chain += [W, tensor(gates * H, H) if gates > 1 else W]
-        gradients.append(tensor(T * B, gates * H))
-
-    def multiply() -> Sequence[Tensor]:
-        steps = machine.multiply(step, chain * T)
-        return [steps, *(machine.multiply(before, [dz]) for dz in gradients)]
-
-    return multiply
+        chains.append((before, [tensor(T * B, gates * H)]))
+    chains.append((tensor(B, H), chain * T))
+    if N:
+        chains += layer(N, sum(products) * H)
+    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]

@@ -1,10 +1,9 @@
-"""A comparison in words: the cells of its tables, and the notes that go with them."""
+"""A comparison in words: what was compared, the notes to its tables, and how it was measured."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 
-from . import summary
-from .plan import Candidate, Record, name
-from .summary import Spread
+from .plan import Candidate, Record, name, spec_of
 
 DESCRIPTIONS = {
     "scratch": "plain code",
@@ -13,123 +12,6 @@ DESCRIPTIONS = {
 }
 BUSY = 0.5  # running processes in the minute before the comparison began
 GROWN = 1e-11  # a relative difference larger than rounding
-Cells = list[list[str]]  # a heading, then rows
-
-
-def tables(record: Record) -> dict[str, Cells]:
-    """The tables of a record that have a row, by title."""
-    all_tables = {
-        "Speed of training": speed_cells(record),
-        "Start, generation, memory": other_cells(record),
-        "Quality": quality_cells(record),
-    }
-    if "against" in record:
-        title = f"Compared with the comparison of {record['against']['started']}"
-        all_tables[title] = against_cells(record)
-    return {title: cells for title, cells in all_tables.items() if len(cells) > 1}
-
-
-def speed_cells(record: Record) -> Cells:
-    """The speed of training, and how close it is to what is possible."""
-    rows = summary.speeds(record)
-    heading = [
-        "characters/s",
-        f"× {summary.baseline(record)}",
-        "× own layer",
-        "of own limit",
-        "of best limit",
-    ]
-    cells = [
-        [
-            _number(row.train),
-            _ratio(row.ratio),
-            _ratio(row.own_layer),
-            _percent(row.of_own_limit),
-            "" if row.of_machine_limit is None else f"{row.of_machine_limit:.0%}",
-        ]
-        if row.train
-        else [row.reason, "", "", "", ""]
-        for row in rows
-    ]
-    return _with_names(record, rows, heading, cells)
-
-
-def other_cells(record: Record) -> Cells:
-    """What is measured apart from training: start, generation, memory."""
-    rows = [row for row in summary.speeds(record) if row.train]
-    heading = [
-        "import s",
-        "first minibatch s",
-        "generated characters/s",
-        "× own layer",
-        "memory MiB",
-        "device memory MiB",
-    ]
-    cells = [
-        [
-            _seconds(row.importing),
-            _seconds(row.first),
-            _number(row.generate),
-            _ratio(row.generate_own_layer),
-            _mebibytes(row.memory),
-            _mebibytes(row.device_memory),
-        ]
-        for row in rows
-    ]
-    return _with_names(record, rows, heading, cells)
-
-
-def quality_cells(record: Record) -> Cells:
-    """The results of the trainings; digests show what they have in common."""
-    heading = [
-        "",
-        "check",
-        "perplexity",
-        "starting parameters",
-        "minibatches",
-        "generated text",
-    ]
-    cells = []
-    for row in summary.qualities(record):
-        if row.perplexity is None:
-            cells.append([row.candidate, "", "", "", "", row.reason])
-            continue
-        perplexity = f"{row.perplexity.median:.4g}"
-        if row.deviation is not None:
-            perplexity += f" ± {row.deviation:.2g} ({row.seeds} seeds)"
-        cells.append(
-            [
-                row.candidate,
-                f"{row.comparisons} passed",
-                perplexity,
-                row.parameters[:8],
-                row.minibatches[:8],
-                row.reason or row.sample.strip(),
-            ]
-        )
-    return [heading, *cells]
-
-
-def against_cells(record: Record) -> Cells:
-    """Speeds beside those of an older comparison."""
-    first = summary.baseline(record)
-    heading = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
-    rows = []
-    for row in record["against"]["speeds"]:
-        label = row["candidate"]
-        if row["value"] is not None:
-            label += f", {record['plan']['vary'][0]} {row['value']}"
-        ratios = (row[f"ratio_to_first_{when}"] for when in ("before", "now"))
-        rows.append(
-            [
-                label,
-                _number(Spread(*row["before"])),
-                _number(Spread(*row["now"])),
-                f"{row['ratio']:.2f}",
-                *(_ratio(Spread(*ratio) if ratio else None) for ratio in ratios),
-            ]
-        )
-    return [heading, *rows]
 
 
 def setting_lines(record: Record) -> list[str]:
@@ -171,7 +53,7 @@ def notes(record: Record) -> list[str]:
             f"The machine was busy at the start: {record['load']:.1f} running processes in the "
             "minute before. On an idle machine, times may be better."
         )
-    return [*lines, *how_measured(record)]
+    return [*lines, *_about_held_out(record), *_about_workers(record), *how_measured(record)]
 
 
 def how_measured(record: Record) -> list[str]:
@@ -192,12 +74,12 @@ def how_measured(record: Record) -> list[str]:
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
         "what changes from process to process, not what changes from one hour to the next: for "
         "that, compare again with --against.",
-        "The limit is the speed of a training that does nothing but the matrix products with the "
-        "recurrent weights that it cannot do without: for each step those of the cell, forward and "
-        "backward, and once that for their gradient, timed in the same process in turns. The best "
-        "limit is that of "
-        "the framework that multiplies fastest here. A framework can exceed its own limit where "
-        "it computes several products at a time.",
+        "The limit is the speed of a training that does nothing but the matrix products that it "
+        "cannot do without: those of the cell for each step, those of the output layer for all "
+        "steps at once, forward and backward, and those for the gradients of their weights, timed "
+        "in the same process in turns. The best limit is that of the framework that multiplies "
+        "fastest here. A framework can exceed its own limit where it computes several products at "
+        "a time.",
         "Import is the time that the framework adds to a Python that has NumPy; the first "
         "minibatch includes compilation. Memory is the most that the process had at once: "
         "interpreter, libraries, text and model.",
@@ -251,9 +133,52 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
             yield f"{key}{size}: its own layer failed in timing: {speed['own_layer_failure']}"
 
 
+def _about_held_out(record: Record) -> Iterator[str]:
+    # What the perplexity of the held-out text is to be compared with.
+    if "baselines" not in record:
+        return
+    unigram, uniform = (record["baselines"][name] for name in ("unigram", "uniform"))
+    yield (
+        f"Held out are the {record['text']['valid_tokens']:,} characters after those that are "
+        f"trained on. With each as likely as it is frequent there, their perplexity is "
+        f"{unigram:.2f} ({math.log2(unigram):.2f} bits for each character); with all "
+        f"{uniform:.0f} equally likely, {uniform:.0f} ({math.log2(uniform):.2f} bits)."
+    )
+    if record["plan"].get("target"):
+        yield (
+            f"Each training ends with the first epoch after which the held-out perplexity is "
+            f"{record['plan']['target']:g} or below, and after {record['settings']['num_epochs']} "
+            "epochs at the latest. The seconds are those of training alone, with compilation and "
+            "without evaluation; ± is the standard deviation over the random seeds."
+        )
+
+
+def _about_workers(record: Record) -> Iterator[str]:
+    # What several workers on one machine can show.
+    vary = record["plan"]["vary"]
+    if not vary or vary[0] != "workers":
+        return
+    cores = record["machine"]["cores"]
+    needed = max(vary[1]) * record["plan"]["threads"]
+    if record["plan"]["device"] == "cpu" and needed > cores:
+        yield (
+            f"{max(vary[1])} workers with {record['plan']['threads']} threads each on a machine "
+            f"with {cores} cores take turns on them: that they compute the same shows correctness, "
+            "and their times show nothing about speed."
+        )
+    yield (
+        f"Workers share the {record['settings']['batch_size']} rows of each minibatch, so that all "
+        "have the work of one. The speed-up is to the fewest workers, round by round; efficiency "
+        "is the speed-up for each time as many workers. The exchange is the time of a minibatch "
+        "less that of one in which each worker goes on by itself, in turns: what is sent, and the "
+        "time that workers wait for each other. Times, memory and the limit are those of the "
+        "first worker; its limit is that of its own rows."
+    )
+
+
 def _devices(record: Record) -> str:
     # One for all, or each backend's.
-    devices = {c["backend"]: c["device"] for c in record["candidates"] if "device" in c}
+    devices = {spec_of(c).place: c["device"] for c in record["candidates"] if "device" in c}
     if len(set(devices.values())) > 1:
         return ", ".join(f"{device} ({backend})" for backend, device in devices.items())
     return next(iter(devices.values()), record["plan"]["device"])
@@ -265,46 +190,5 @@ def _versions(record: Record) -> dict[str, str]:
         if "environment" in candidate:
             libraries = [f"{key} {value}" for key, value in candidate["environment"].items()]
             python = f"Python {candidate['machine']['python']}"
-            versions[candidate["backend"]] = ", ".join([*libraries, python])
+            versions[spec_of(candidate).place] = ", ".join([*libraries, python])
     return versions
-
-
-def _with_names(
-    record: Record, rows: Sequence[summary.Speed], heading: list[str], cells: Cells
-) -> Cells:
-    # Names in front, and no column that is empty in all rows.
-    vary = record["plan"]["vary"]
-    used = [number for number in range(len(heading)) if any(row[number] for row in cells)]
-    names = [[row.candidate, *([str(row.value)] if vary else [])] for row in rows]
-    names = [["", *([vary[0]] if vary else [])], *names]
-    return [
-        [*labels, *(row[number] for number in used)]
-        for labels, row in zip(names, [heading, *cells])
-    ]
-
-
-def _spread(values: Spread | None, form: str) -> str:
-    if values is None:
-        return ""
-    median, low, high = (format(value, form) for value in values)
-    return f"{median} ({low}–{high})"
-
-
-def _number(values: Spread | None) -> str:
-    return _spread(values, ",.0f")
-
-
-def _ratio(values: Spread | None) -> str:
-    return _spread(values, ".2f")
-
-
-def _percent(values: Spread | None) -> str:
-    return _spread(values, ".0%")
-
-
-def _seconds(values: Spread | None) -> str:
-    return "" if values is None else f"{values.median:.2f}"
-
-
-def _mebibytes(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"

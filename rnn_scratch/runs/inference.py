@@ -1,6 +1,7 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,12 +132,12 @@ def evaluate(run: str | Path, text: Text, *, unknown: str = "error", **place: An
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
+    skipped = len(normalized) - len(tokens)
+    return Evaluation(count, perplexity(summed / count), *baselines(tokens, saved.vocab), skipped)
+
+
+def baselines(tokens: np.ndarray, vocab: Sequence[str]) -> tuple[float, float]:
+    """Perplexities of a text without a model: ``uniform`` and ``unigram`` of `Evaluation`."""
     frequencies = np.bincount(tokens) / len(tokens)
     frequencies = frequencies[frequencies > 0]
-    return Evaluation(
-        count,
-        perplexity(summed / count),
-        float(len(saved.vocab)),
-        float(np.exp(-(frequencies * np.log(frequencies)).sum())),
-        len(normalized) - len(tokens),
-    )
+    return float(len(vocab)), float(np.exp(-(frequencies * np.log(frequencies)).sum()))

@@ -1,6 +1,7 @@
 """Calls a function in several processes at once, which work together."""
 
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ def ask_all(
     tasks: Sequence[Sequence[Any]],
     timeout: float,
     environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> Iterator[Any]:
     """Call ``module:function`` with each task in a process of its own, and yield the first's.
 
@@ -38,10 +40,8 @@ def ask_all(
     def listen(rank: int) -> None:
         error = None
         try:
-            task = tasks[rank]
-            for answer in processes.ask(
-                function, *task, timeout=timeout, environment=environment, end=end
-            ):
+            settings: dict[str, Any] = {"timeout": timeout, "environment": environment}
+            for answer in processes.ask(function, *tasks[rank], **settings, python=python, end=end):
                 if rank == 0:
                     answers.put((rank, answer, None))
         except RNNScratchError as reason:

@@ -1,0 +1,108 @@
+"""`check --workers`: several workers compared with the reference, which trains by itself."""
+
+import json
+
+import pytest
+from helpers import here, there
+
+from rnn_scratch import registry
+from rnn_scratch.check import exact_mode, team
+from rnn_scratch.check.certificate import Sample
+from rnn_scratch.settings import make
+from rnn_scratch.text import corpus
+
+PIECES = {"gather", "all_reduce", "train_minibatch"}
+# A mistake in what each worker does with the gradients of all.
+MEAN, WRONG = "(sum(each) / workers for", "(sum(each) for"
+
+
+@pytest.fixture(autouse=True)
+def _engine(request):
+    """NumPy's engine is an extra, which an environment may lack."""
+    if "backend_name" not in request.fixturenames:
+        return
+    if request.getfixturevalue("backend_name") == "numpy":
+        pytest.importorskip("mpi4py", reason="the extra workers is not installed")
+
+
+def test_two_workers_compute_what_one_does(backend, backend_name):
+    if not hasattr(backend, "workers"):
+        pytest.skip(f"{backend_name} has no engine for several workers")
+    rows = list(team.rows(backend_name, "scratch", "cpu", 2))
+    assert [row for row in rows if not row.passed] == []
+    assert {row.piece for row in rows} == PIECES
+    assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
+
+
+def test_a_wrong_mean_is_detected_and_named(backend_names, copy):
+    if "torch" not in backend_names:
+        pytest.skip("it needs PyTorch")
+    file = copy / "backends" / "torch" / "scratch.py"
+    source = file.read_text(encoding="utf-8")
+    assert source.count(MEAN) == 1
+    file.write_text(source.replace(MEAN, WRONG), encoding="utf-8")
+    arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
+    done = there(*arguments, cwd=copy)
+    assert done.code == 1, done.err
+    assert "look first at: all_reduce loss" in done.out
+    # And in exact mode, where the first update after which parameters differ is named.
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    done = there(*exact, cwd=copy)
+    assert done.code == 1, done.err
+    answer = json.loads(done.out)
+    assert [run["workers"] for run in answer["runs"]] == [1, 2]
+    divergence = answer["certificate"]["divergence"]
+    assert divergence["update"] == 1
+    assert divergence["models"] == ["torch", "torch (2 workers)"]
+    assert divergence["difference"] > 0
+
+
+def test_a_worker_that_fails_is_a_row(backend_names, copy):
+    if "torch" not in backend_names:
+        pytest.skip("it needs PyTorch")
+    file = copy / "backends" / "torch" / "workers.py"
+    source = file.read_text(encoding="utf-8")
+    line = '    """For each of these tensors, those of all workers'
+    assert source.count(line) == 1
+    broken = '    if distributed.get_rank() == 1:\n        raise ValueError("broken")\n'
+    start, end = source.split(line)
+    text, rest = end.split('"""\n', 1)
+    file.write_text(f'{start}{line}{text}"""\n{broken}{rest}', encoding="utf-8")
+    arguments = ("check", "torch", "--model", "scratch", "--workers", "2", "--json")
+    done = there(*arguments, cwd=copy)
+    assert done.code == 1
+    (row,) = json.loads(done.out)
+    assert row["where"].startswith("worker 1: failed with exit code 1: ")
+    assert row["where"].endswith("ValueError: broken")
+
+
+def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
+    here(capsys, "check", "numpy", "--workers", "3").refused("--workers is 3", "1, 2, 4 or 8")
+    exact = ("check", "numpy", "--exact", "--workers", "1,3")
+    here(capsys, *exact).refused("--batch-size 32", "3 workers", "--workers 1, 2, 4, 8, 16 or 32")
+    here(capsys, "check", "numpy", "--workers", "two").refused()
+
+
+def test_a_backend_without_an_engine_says_so(monkeypatch):
+    monkeypatch.delattr(registry.load("numpy"), "workers")
+    with pytest.raises(registry.NotOffered, match="Use --workers 1"):
+        registry.workers("numpy", registry.load("numpy"))
+
+
+def test_a_run_is_named_by_its_workers():
+    runs = [exact_mode.Run("torch", "fast", "lstm", 2), exact_mode.Run("torch", "scratch", "rnn")]
+    assert [run.title for run in runs] == ["torch (fast, lstm, 2 workers)", "torch"]
+
+
+def test_workers_are_part_of_a_training_in_exact_mode(backend, backend_name):
+    if not hasattr(backend, "workers"):
+        pytest.skip(f"{backend_name} has no engine for several workers")
+    settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
+    text = corpus.load("tide-clock", print)
+    runs = [
+        exact_mode.train(*what, "cpu", settings, text, Sample(), lambda *_: None, workers)
+        for what, workers in ((("numpy", "scratch"), 1), ((backend_name, "scratch"), 2))
+    ]
+    assert [run.outcome for run in runs] == ["trained", "trained"], runs[1].reason
+    assert runs[0].digests == runs[1].digests

@@ -1,0 +1,68 @@
+"""`compare --target`: trainings that end at a perplexity of held-out text."""
+
+import math
+from pathlib import Path
+
+import pytest
+from helpers import here, there
+
+from rnn_scratch.compare import comparison, results, summary, words
+
+SMALL = (
+    "--num-hiddens=16",
+    "--num-steps=8",
+    "--batch-size=8",
+    "--max-tokens=2000",
+    "--valid-tokens=400",
+    "--repeats=1",
+)
+SHORT = ("--backends=numpy", "--corpus=tide-clock", *SMALL)
+
+
+def test_a_training_ends_when_the_target_is_reached():
+    arguments = ("--target", "15", "--seeds", "2", "--epochs", "60")
+    done = there("compare", *SHORT, *arguments, "--output", "out")
+    assert done.code == 0, (done.out, done.err)
+    record = comparison.read(Path("out"))
+    (candidate,) = record["candidates"]
+    assert "float64" not in candidate
+    for training in candidate["trainings"]:
+        *before, last = training["held_out"]
+        assert last <= 15 < min(before)
+        assert training["reached"]
+        assert len(training["seconds"]) == len(training["perplexity"]) == len(before) + 1 < 60
+    (row,) = summary.qualities(record)
+    ends = [training["held_out"][-1] for training in candidate["trainings"]]
+    assert row.held_out.median == pytest.approx(sum(ends) / 2)
+    assert row.bits == pytest.approx(sum(map(math.log2, ends)) / 2)
+    times = [sum(training["seconds"]) for training in candidate["trainings"]]
+    assert row.seconds.median == pytest.approx(sum(times) / 2)
+    assert row.reached == 2
+    heading, cells = results.quality_cells(record)
+    assert "seconds to 15" in heading
+    assert "±" in cells[heading.index("seconds to 15")]
+    note = next(line for line in words.notes(record) if line.startswith("Held out are the 400"))
+    assert f"{record['baselines']['unigram']:.2f}" in note
+    assert 10 < record["baselines"]["unigram"] < 20
+
+
+def test_a_target_that_is_not_reached():
+    done = there("compare", *SHORT, "--target", "2", "--epochs", "2", "--output", "out")
+    assert done.code == 0, (done.out, done.err)
+    assert "not reached" in done.out
+    record = comparison.read(Path("out"))
+    assert [len(t["held_out"]) for t in record["candidates"][0]["trainings"]] == [2]
+
+
+def test_targets_that_make_no_sense(capsys):
+    here(capsys, "compare", *SHORT, "--target", "1").refused("--target is 1", "above 1")
+    here(capsys, "compare", *SHORT, "--target", "nan").refused("--target is nan")
+    without = ("--target", "5", "--valid-tokens", "0")
+    here(capsys, "compare", *SHORT, *without).refused("--target is 5", "--valid-tokens N")
+
+
+def test_the_record_of_a_comparison_on_a_book_can_be_read(book, capsys):
+    arguments = ("--backends=numpy", "--corpus=time-machine", *SMALL, "--epochs=1")
+    assert here(capsys, "compare", *arguments, "--output", "out").code == 0
+    assert here(capsys, "report", "out").code == 0
+    assert comparison.read(Path("out"))["text"]["verified"]
