@@ -66,7 +66,10 @@ class Peer:
                 raise ConnectionResetError(errno.ECONNRESET, "connection closed")
             self.incoming += chunk
         line, self.incoming = self.incoming.split(b"\n", 1)
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("a message that is nested too deeply") from error
         if not isinstance(message, dict):
             raise ValueError("a message that is no object")
         return message
@@ -157,6 +160,7 @@ def host(
         ordered = [addresses[rank] for rank in range(workers)]
         _tell(peers.values(), addresses=ordered, agenda=agenda)
         late = f"All {workers} workers of the training at {coordinator} have joined already."
+        server.settimeout(BEAT)
         threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
         yield Meeting(ordered, agenda, list(peers.values()))
 
@@ -236,10 +240,9 @@ def _listen(coordinator: str) -> socket.socket:
             "--coordinator is 0.0.0.0, every address of this machine; it must be the one at which "
             "the other workers reach it."
         )
+    ip = _resolve(host)
     try:
-        return socket.create_server((host, port))
-    except socket.gaierror as error:
-        raise _unknown(host) from error
+        return socket.create_server((ip, port))
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: "the port is in use, perhaps by another training. Choose another "
@@ -253,12 +256,11 @@ def _listen(coordinator: str) -> socket.socket:
 
 def _connect(coordinator: str, deadline: float) -> socket.socket:
     host, port = parse(coordinator)
+    ip = _resolve(host)
     reason = "no answer"
     while time.monotonic() < deadline:
         try:
-            return socket.create_connection((host, port), deadline - time.monotonic())
-        except socket.gaierror as error:
-            raise _unknown(host) from error
+            return socket.create_connection((ip, port), deadline - time.monotonic())
         except OSError as error:
             reason = error.strerror or "no answer"
             if error.errno in UNREACHABLE:
@@ -282,7 +284,6 @@ def _greet(peer: Peer) -> Hello | None:
 
 def _refuse(server: socket.socket, reason: str) -> None:
     # Answer workers that come too late, until the server is closed.
-    server.settimeout(BEAT)
     while server.fileno() >= 0:
         with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
             if _greet(peer):
@@ -305,8 +306,12 @@ def _tell(peers: Any, **message: Any) -> None:
         peer.send(**message)
 
 
-def _unknown(host: str) -> RNNScratchError:
-    return RNNScratchError(f"The host {host!r} of --coordinator is unknown.")
+def _resolve(host: str) -> str:
+    # Its IPv4 address.
+    try:
+        return socket.gethostbyname(host)
+    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
+        raise RNNScratchError(f"The host {host!r} of --coordinator is unknown.") from error
 
 
 def _ranks(ranks: Any) -> str:
