@@ -140,7 +140,12 @@ main(sys.argv[2:])
 
 def there(*arguments, **more):
     """Run a command, or with `program` something else, in a process of its own."""
-    with start(*arguments, **more) as process:
+    return finish(start(*arguments, **more))
+
+
+def finish(process):
+    """Wait until a command ends."""
+    with process:
         out, err = process.communicate(timeout=300)
         return Done(process.returncode, out, err)
 

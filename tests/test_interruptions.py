@@ -17,10 +17,10 @@ from helpers import (
     LIMITED,
     SAVING,
     SMALL,
-    Done,
     assert_same,
     environment,
     figures,
+    finish,
     hidden_files,
     history,
     lines,
@@ -70,12 +70,6 @@ def train(backend_name, run, **more):
         program=("-c", SAVING),
         **more,
     )
-
-
-def finish(process):
-    with process:
-        out, err = process.communicate(timeout=300)
-        return Done(process.returncode, out, err)
 
 
 def assert_undisturbed(run, undisturbed):

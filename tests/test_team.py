@@ -13,6 +13,7 @@ from helpers import (
     SETTINGS,
     SMALL,
     assert_same,
+    finish,
     history,
     options,
     parameters,
@@ -27,7 +28,7 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint, supervision
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.training import Diverged, Report
-from rnn_scratch.system import processes, signals
+from rnn_scratch.system import meeting, processes, signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
@@ -57,6 +58,19 @@ def has_engine(name):
 def require_engine(name):
     if not has_engine(name):
         pytest.skip(f"{name} has no engine for workers; NumPy's is pip install -e '.[workers]'")
+
+
+@pytest.fixture
+def name(backend_names):
+    """The backend whose workers meet the faults."""
+    for candidate in ("torch", "numpy"):
+        if candidate in backend_names and has_engine(candidate):
+            return candidate
+    pytest.skip("neither PyTorch nor NumPy with its extra for workers is tested")
+
+
+def last_session(run="r"):
+    return run_folder.read(Path(run))["sessions"][-1]
 
 
 def test_workers_train_what_one_worker_of_numpy_does(backend_name, backend_names):
@@ -98,19 +112,37 @@ def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
     assert_same(parameters(two), parameters(one), tolerance=1e-15)
 
 
+def test_workers_that_are_started_by_hand(name):
+    """As on two machines: one by its options, and one by the variables of a launcher."""
+    port = int(meeting.free_address("127.0.0.1").rpartition(":")[2])
+    torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
+    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
+
+    def both(*arguments):
+        first = start("train", *arguments, env=torchrun)
+        second = start("train", *arguments, *by_hand)
+        return [finish(process) for process in (first, second)]
+
+    whole = {**SETTINGS, "valid_tokens": 100, "threads": 1}
+    settings = ("--backend", name, "--exact", "--corpus", "tide-clock", *options(**whole))
+    first, second = both(*settings, "--epochs", 10, "--run", "r")
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    assert second.out.splitlines()[-1] == "training is complete; the run is where worker 0 is"
+    first, second = both("--resume", "r", "--epochs", 12)
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    expected = rnn_scratch.train("numpy", run="whole", num_epochs=12, **EXACT)
+    assert digest(parameters("r")) == digest(parameters(expected))
+
+    infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
+    for done in both("--backend", name, *options(**SMALL), *infinite):
+        assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
+    assert last_session("d")["outcome"] == "failed"
+
+
 # A training that is long enough for a fault to strike in it, and its epochs short.
 LONG = {**EXACT, "num_epochs": 10**5}
 STRIKE = 5  # the epoch after which it does
 ENDED = 20  # seconds, of which every training that fails should have many left
-
-
-@pytest.fixture
-def name(backend_names):
-    """The backend whose workers meet the faults."""
-    for candidate in ("torch", "numpy"):
-        if candidate in backend_names and has_engine(candidate):
-            return candidate
-    pytest.skip("neither PyTorch nor NumPy with its extra for workers is tested")
 
 
 @pytest.fixture
@@ -156,10 +188,6 @@ def assert_ended(strike, workers):
     assert time.monotonic() - strike.time < ENDED
     assert sorted(workers) == [0, 1]
     assert [process for process in workers.values() if is_there(process)] == []
-
-
-def last_session(run="r"):
-    return run_folder.read(Path(run))["sessions"][-1]
 
 
 def assert_undisturbed(run="r", workers=1, settings=EXACT):
