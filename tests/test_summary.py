@@ -33,6 +33,7 @@ def times(number, minibatch, products, layer=None):
 def make_record(*candidates):
     return {
         "settings": SETTINGS,
+        "machine": {"processor": "one", "cores": 2},
         "plan": {"vary": None, "backends": ["numpy", "torch"], "threads": 1, "repeats": 1},
         "outcome": "finished",
         "load": 0.0,

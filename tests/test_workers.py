@@ -34,9 +34,18 @@ READY = events.Ready(
     environment={},
 )
 CHECKED = (READY, events.Comparison(1), events.Checked(1, []))
-EPOCHS = (events.Epoch(1, [2.0]), events.Epoch(2, [1.0]))
-TRAINED = events.Trained("a", "b", ["text"])
-TIMED = events.Timed("a", "b", 1.0, **TIMES, memory=1, device_memory=None)
+EPOCHS = (events.Epoch(1, [2.0], None, 1.0), events.Epoch(2, [1.0], None, 1.0))
+TRAINED = events.Trained("a", "b", ["text"], reached=False)
+TIMED = events.Timed(
+    "a",
+    "b",
+    1.0,
+    **TIMES,
+    without_exchange=None,
+    memory=1,
+    device_memory=None,
+    conditions={"seconds": 1.0, "waited": 0.0, "stolen": None, "throttled": None},
+)
 
 
 def sending(*answers):
@@ -83,7 +92,7 @@ MISBEHAVING = {
     "short": (sending(*CHECKED, EPOCHS[0], TRAINED), "it did not train 2 epochs"),
     "jumping": (sending(*CHECKED, EPOCHS[1]), "it sent epoch 2 instead of 1"),
     "diverging": (
-        sending(*CHECKED, events.Epoch(1, [float("nan")])),
+        sending(*CHECKED, events.Epoch(1, [float("nan")], None, 1.0)),
         "it sent a wrong event 'epoch': losses[0] is nan, not a number",
     ),
     "unfinished": (sending(*CHECKED, *EPOCHS), "it ended without the event 'trained'"),

@@ -5,7 +5,7 @@ A worker sends an event as a JSON object with its name, ``event``, and its field
 
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..contract import RNNScratchError
 from ..system.processes import one_line, verified
@@ -83,6 +83,15 @@ class Turn(NamedTuple):
     number: Count
 
 
+class Conditions(TypedDict):
+    """What held up a process while it was timed, as in `host.waiting`; all in seconds."""
+
+    seconds: Seconds
+    waited: Seconds | None
+    stolen: Seconds | None
+    throttled: Seconds | None
+
+
 class Timed(NamedTuple):
     """The times of one process: of what, and in which unit, is in `tasks.measure`."""
 
@@ -95,6 +104,7 @@ class Timed(NamedTuple):
     generation: Times
     memory: Bytes | None
     device_memory: Bytes | None
+    conditions: Conditions
 
 
 class OwnLayer(NamedTuple):

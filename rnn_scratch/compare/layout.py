@@ -10,7 +10,7 @@ from ..contract import VARIANTS
 from ..settings import Settings
 from ..system import schema
 from ..system.schema import LINE, Rule, between, length, one_of
-from .events import Bytes, Count, Line, Pairs, Perplexity, Samples, Seconds, Times
+from .events import Bytes, Conditions, Count, Line, Pairs, Perplexity, Samples, Seconds, Times
 from .plan import VARIED, Record
 
 
@@ -131,6 +131,7 @@ class Round(RoundTimes, total=False):
 
     own_layer: OwnLayer
     without_exchange: Times | None
+    conditions: Conditions
 
 
 class SpeedNotes(TypedDict, total=False):
@@ -173,7 +174,14 @@ class Candidate(CandidateNotes):
     speed: Annotated[list[Speed], length(1, 100)]
 
 
-class Row(TypedDict):
+class Verdict(TypedDict, total=False):
+    """Whether a speed has changed, which older records lack."""
+
+    verdict: Line
+    corrected: bool
+
+
+class Row(Verdict):
     """A speed, before and now."""
 
     candidate: Line

@@ -37,6 +37,7 @@ TIMES = (
     "generation",
     "memory",
     "device_memory",
+    "conditions",
 )
 
 WithDigests = events.Trained | events.Timed

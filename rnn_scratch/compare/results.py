@@ -128,7 +128,7 @@ def quality_cells(record: Record) -> Cells:
 def against_cells(record: Record) -> Cells:
     """Speeds beside those of an older comparison."""
     first = summary.baseline(record)
-    heading = ["", "characters/s before", "now", "ratio", f"× {first} before", "now"]
+    heading = ["", "verdict", "characters/s before", "now", "ratio", f"× {first} before", "now"]
     rows = []
     for row in record["against"]["speeds"]:
         label = row["candidate"]
@@ -138,6 +138,7 @@ def against_cells(record: Record) -> Cells:
         rows.append(
             [
                 label,
+                row.get("verdict", ""),
                 _number(Spread(*row["before"])),
                 _number(Spread(*row["now"])),
                 f"{row['ratio']:.2f}",

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from . import certainty
 from .plan import Candidate, Record, name
 
 
@@ -165,6 +166,25 @@ def qualities(record: Record) -> list[Quality]:
     return rows
 
 
+def _verdict(new: Record, old: Record, row: Speed, before: Candidate) -> dict[str, Any]:
+    # Whether the candidate's speed has changed. With the same versions on the same processor, its
+    # matrix products are a yardstick that was in the same process, in turns: what has changed for
+    # these as well, is the machine and not the candidate.
+    now = next(each for each in new["candidates"] if name(each) == row.candidate)
+    same = now.get("environment") == before.get("environment")
+    corrected = same and new["machine"]["processor"] == old["machine"]["processor"]
+    figures = []
+    for candidate in (before, now):
+        rounds = _at(candidate, row.value)["rounds"]
+        figures.append(
+            [
+                (statistics.median(each["products"]) if corrected else 1.0) / _minibatch(each)
+                for each in rounds
+            ]
+        )
+    return {"verdict": certainty.verdict(*figures), "corrected": corrected}
+
+
 def _is_held_out(training: dict[str, Any]) -> bool:
     # Whether it has a perplexity of held-out text that is not too large for a float.
     return bool(training.get("held_out")) and training["held_out"][-1] is not None
@@ -181,6 +201,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 def against(new: Record, old: Record) -> list[dict[str, Any]]:
     """The speeds of a record that an older one has too, side by side, with their ratio."""
     earlier = {(row.candidate, row.value): row for row in speeds(old)}
+    by_name = {name(candidate): candidate for candidate in old["candidates"]}
     rows = []
     for row in speeds(new):
         before = earlier.get((row.candidate, row.value))
@@ -193,6 +214,7 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
                 "before": list(before.train),
                 "now": list(row.train),
                 "ratio": row.train.median / before.train.median,
+                **_verdict(new, old, row, by_name[row.candidate]),
                 "ratio_to_first_before": list(before.ratio) if before.ratio else None,
                 "ratio_to_first_now": list(row.ratio) if row.ratio else None,
             }

@@ -157,6 +157,7 @@ def _alone(
     first = seconds(partial(_epoch, setup, model, batches[:1]))
     for work in (epoch, by_itself, products, generate):  # to warm up
         seconds(work)
+    start, before = time.perf_counter(), host.waiting()
     epochs: list[float] = []
     parts: list[float] = []
     limits: list[float] = []
@@ -176,6 +177,20 @@ def _alone(
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
         memory=host.peak_memory(),
         device_memory=setup.backend.machine.memory(setup.place.device),
+        conditions=_conditions(start, before),
+    )
+
+
+def _conditions(start: float, before: dict[str, float | None]) -> events.Conditions:
+    def since(name: str) -> float | None:
+        then, now = before[name], host.waiting()[name]
+        return None if then is None or now is None else max(0.0, now - then)
+
+    return events.Conditions(
+        seconds=time.perf_counter() - start,
+        waited=since("waited"),
+        stolen=since("stolen"),
+        throttled=since("throttled"),
     )
 
 

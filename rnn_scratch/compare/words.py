@@ -1,8 +1,10 @@
 """A comparison in words: what was compared, the notes to its tables, and how it was measured."""
 
 import math
+import statistics
 from collections.abc import Iterator
 
+from . import certainty
 from .plan import Candidate, Record, name, spec_of
 
 DESCRIPTIONS = {
@@ -48,18 +50,38 @@ def notes(record: Record) -> list[str]:
             lines.append(f"The older comparison differs in: {'; '.join(older['differences'])}.")
         if not older["speeds"]:
             lines.append("The two comparisons have no speed in common.")
+        lines.append(
+            f"A candidate is called {certainty.FASTER} or {certainty.SLOWER} if each of its "
+            "processes is on the same side of each in the older comparison, and the medians differ "
+            f"by {certainty.LEAST_CHANGE:.0%} or more. Equal candidates are separated like this "
+            f"with a probability of {certainty.chance(5, 5):.1%} for 5 and 5 processes. Where "
+            "versions and processor are the same, what is compared is the share of its own limit, "
+            "so that a machine that is slower today does not count."
+        )
     if (record["load"] or 0) > BUSY:
         lines.append(
             f"The machine was busy at the start: {record['load']:.1f} running processes in the "
             "minute before. On an idle machine, times may be better."
         )
-    return [*lines, *_about_held_out(record), *_about_workers(record), *how_measured(record)]
+    return [
+        *lines,
+        *_about_unstable(record),
+        *_about_held_out(record),
+        *_about_workers(record),
+        *how_measured(record),
+    ]
 
 
 def how_measured(record: Record) -> list[str]:
     """How the figures were measured."""
     repeats = record["plan"]["repeats"]
     processes = f"{repeats} processes" if repeats > 1 else "one process"
+    interval = (
+        f"the lowest and the highest of them, between which the median of all such processes is "
+        f"with a probability of {certainty.coverage(repeats):.0%}"
+        if repeats > 1
+        else "the same, as there is no other"
+    )
     layers = any(
         "own_layer" in measurement
         for candidate in record["candidates"]
@@ -69,8 +91,8 @@ def how_measured(record: Record) -> list[str]:
     in_turns = ", those to its own layer with both in one process, in turns" if layers else ""
     return [
         f"Speeds are medians of {processes}, each the median of its epochs after a "
-        "warm-up; a clock stops when the results are computed. In brackets: the lowest and the "
-        "highest. Processes ran one at a time, in an order that was rotated by one each round. "
+        f"warm-up; a clock stops when the results are computed. In brackets: {interval}. "
+        "Processes ran one at a time, in an order that was rotated by one each round. "
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
         "what changes from process to process, not what changes from one hour to the next: for "
         "that, compare again with --against.",
@@ -131,6 +153,24 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
             yield f"{key}{size} failed in timing: {speed['reason']}"
         if "own_layer_failure" in speed:
             yield f"{key}{size}: its own layer failed in timing: {speed['own_layer_failure']}"
+
+
+def _about_unstable(record: Record) -> Iterator[str]:
+    # Candidates whose times vary so much that little can be said, and the likely reason.
+    vary = record["plan"]["vary"]
+    for candidate in record["candidates"]:
+        for speed in candidate["speed"]:
+            times = [statistics.median(each["minibatches"]) for each in speed["rounds"]]
+            deviation = certainty.deviation(times)
+            if deviation is None or deviation <= certainty.UNSTABLE:
+                continue
+            conditions = [each["conditions"] for each in speed["rounds"] if "conditions" in each]
+            size = f" with {vary[0]} {speed['value']}" if vary else ""
+            yield (
+                f"{name(candidate)}{size} is unstable: its times vary by {deviation:.0%} from "
+                "process to process (standard deviation): "
+                + certainty.reason(conditions, record["machine"])
+            )
 
 
 def _about_held_out(record: Record) -> Iterator[str]:

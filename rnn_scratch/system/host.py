@@ -19,7 +19,16 @@ except ImportError:
 
 
 def describe() -> dict[str, str | int]:
-    """Versions of this project, Python and NumPy; platform, processor and number of cores."""
+    """Versions of this project, Python and NumPy; platform, processor and number of cores.
+
+    Where the system tells, also the governor of the processor's frequency, and the number of nodes
+    that its memory has (NUMA).
+    """
+    more: dict[str, str | int] = {}
+    if governor := _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
+        more["governor"] = governor.strip()
+    if nodes := list(Path("/sys/devices/system/node").glob("node[0-9]*")):
+        more["numa_nodes"] = len(nodes)
     return {
         "rnn_scratch": version("rnn-scratch"),
         "python": platform.python_version(),
@@ -27,7 +36,31 @@ def describe() -> dict[str, str | int]:
         "platform": platform.platform(),
         "processor": processor(),
         "cores": cores(),
+        **more,
     }
+
+
+def waiting() -> dict[str, float | None]:
+    """Seconds that this process could not compute, so far; None for what the system does not tell.
+
+    ``waited`` for a core, by the main thread; ``stolen`` from all cores by the host of a virtual
+    machine; ``throttled`` by a limit on CPU time.
+    """
+    schedule = _read("/proc/self/schedstat").split()
+    steal = re.match(r"cpu +" + r"\d+ +" * 7 + r"(\d+)", _read("/proc/stat"))
+    throttled = re.search(r"throttled_usec (\d+)", _read("/sys/fs/cgroup/cpu.stat"))
+    return {
+        "waited": int(schedule[1]) / 1e9 if len(schedule) > 1 else None,
+        "stolen": int(steal[1]) / os.sysconf("SC_CLK_TCK") if steal else None,
+        "throttled": int(throttled[1]) / 1e6 if throttled else None,
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # another system
+        return ""
 
 
 @functools.cache

@@ -1,0 +1,160 @@
+"""How certain a comparison's times are: unstable ones with their reason, and verdicts."""
+
+import itertools
+
+import pytest
+from helpers import there
+
+from rnn_scratch.compare import certainty, comparison, results, summary, words
+from rnn_scratch.system import host
+
+IDLE = {"seconds": 10.0, "waited": 0.0, "stolen": 0.0, "throttled": 0.0}
+SHORT = (
+    "--backends=numpy",
+    "--models=scratch,fast",
+    "--corpus=tide-clock",
+    "--num-hiddens=64",
+    "--max-tokens=4000",
+    "--epochs=1",
+    "--repeats=5",
+)
+
+
+def test_coverage_is_that_of_counting():
+    for number in (2, 3, 5):
+        sides = list(itertools.product((-1, 1), repeat=number))  # of the median
+        between = [each for each in sides if len(set(each)) > 1]
+        assert certainty.coverage(number) == len(between) / len(sides)
+
+
+def test_chance_is_that_of_counting():
+    for n, m in ((2, 2), (3, 4), (5, 5)):
+        orders = list(itertools.combinations(range(n + m), n))  # places of the first group
+        apart = [each for each in orders if max(each) == n - 1 or min(each) == m]
+        assert certainty.chance(n, m) == pytest.approx(len(apart) / len(orders))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ([100, 101, 102, 103, 104], [110, 111, 112, 113, 114], certainty.FASTER),
+        ([110, 111, 112, 113, 114], [100, 101, 102, 103, 104], certainty.SLOWER),
+        ([100, 101, 102, 103, 104], [104, 111, 112, 113, 114], certainty.EQUAL),  # they overlap
+        ([100.0, 100.1, 100.2, 100.3, 100.4], [101, 101.1, 101.2, 101.3, 101.4], certainty.EQUAL),
+        ([100, 101, 102], [110, 111, 112], certainty.TOO_FEW),
+        ([100], [200], certainty.TOO_FEW),
+        ([], [], certainty.TOO_FEW),
+    ],
+)
+def test_verdicts(before, now, expected):
+    assert certainty.verdict(before, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("observed", "machine", "word"),
+    [
+        ({"throttled": 2.0, "stolen": 2.0}, {}, "limit on CPU time held it up for 20%"),
+        ({"stolen": 2.0, "waited": 2.0}, {}, "gave its cores to others for 20%"),
+        ({"waited": 2.0}, {"governor": "powersave"}, "waited for a core for 20%"),
+        ({"waited": None}, {"governor": "powersave"}, "governor powersave"),
+        ({}, {"governor": "performance", "numa_nodes": 2}, "several nodes"),
+        ({}, {"numa_nodes": 1}, "no reason for it shows"),
+    ],
+)
+def test_the_likely_reason(observed, machine, word):
+    assert word in certainty.reason([{**IDLE, **observed}, {**IDLE, **observed}], machine)
+
+
+def test_what_the_system_reports_of_waiting_grows():
+    first, second = host.waiting(), host.waiting()
+    assert first.keys() == second.keys() == IDLE.keys() - {"seconds"}
+    for name, value in first.items():
+        assert value is None or second[name] >= value >= 0
+
+
+def test_a_candidate_that_is_much_slower_in_the_second_comparison(copy):
+    done = there("compare", *SHORT, "--output", "before", cwd=copy)
+    assert done.code == 0, done.err
+    file = copy / "backends" / "numpy" / "fast.py"
+    source = file.read_text(encoding="utf-8")
+    line = "    return bind("
+    assert source.count(line) == 1
+    slow = (
+        "    import time\n"
+        "    def slow(*inputs, **more):\n"
+        "        time.sleep(0.02)\n"
+        "        return backward(*inputs, **more)\n"
+    )
+    slow = source.replace(line, slow + line).replace("to_arrays, backward)", "to_arrays, slow)")
+    slow = slow.replace("def slow(*inputs, **more)", "def slow(X, Y, state, params, options)")
+    slow = slow.replace("backward(*inputs, **more)", "backward(X, Y, state, params, options)")
+    file.write_text(slow, encoding="utf-8")
+    done = there("compare", *SHORT, "--against", "before", "--output", "now", cwd=copy)
+    assert done.code == 0, done.err
+    record = comparison.read(copy / "now")
+    rows = {row["candidate"]: row for row in record["against"]["speeds"]}
+    assert all(row["corrected"] for row in rows.values())
+    assert rows["numpy fast"]["verdict"] == certainty.SLOWER
+    heading, *cells = results.against_cells(record)
+    assert {row[0]: row[heading.index("verdict")] for row in cells}["numpy fast"] == "slower"
+    conditions = [
+        measurement["conditions"]
+        for candidate in record["candidates"]
+        for measurement in candidate["speed"][0]["rounds"]
+    ]
+    assert len(conditions) == 10
+    assert all(each["seconds"] > 0 for each in conditions)
+
+
+def test_unstable_times_are_a_note_with_the_reason():
+    rounds = [
+        {"minibatches": [seconds], "conditions": {**IDLE, "waited": 1.0}}
+        for seconds in (1.0, 1.0, 1.5)
+    ]
+    record = {
+        "machine": {},
+        "plan": {"vary": None},
+        "candidates": [
+            {"backend": "numpy", "model": "fast", "speed": [{"value": None, "rounds": rounds}]}
+        ],
+    }
+    (note,) = words._about_unstable(record)
+    assert note.startswith("numpy fast is unstable: its times vary by 25% ")
+    assert "waited for a core for 10% of the time" in note
+    rounds[-1]["minibatches"] = [1.1]
+    assert list(words._about_unstable(record)) == []
+
+
+def speeds(minibatches, products):
+    """A record of one candidate, with these times of its rounds."""
+    rounds = [
+        {"round": number, "minibatches": [a], "products": [b], "generation": [1.0], "first": 1.0}
+        | {"import": 1.0, "memory": None, "device_memory": None}
+        for number, (a, b) in enumerate(zip(minibatches, products))
+    ]
+    candidate = {"backend": "numpy", "model": "fast", "state": "measured", "trainings": []}
+    return {
+        "machine": {"processor": "one"},
+        "settings": {"batch_size": 4, "num_steps": 5},
+        "plan": {"vary": None},
+        "candidates": [{**candidate, "speed": [{"value": None, "rounds": rounds}]}],
+    }
+
+
+def test_a_machine_that_is_slower_today_does_not_count():
+    times, products = [2.0, 2.02, 2.04, 2.06, 2.08], [1.0, 1.01, 1.02, 1.03, 1.04]
+    before = speeds(times, products)
+    machine = speeds([2 * each for each in times], [2 * each for each in products])
+    candidate = speeds([1.1 * each for each in times], products)
+
+    def verdict(now):
+        (row,) = summary.against(now, before)
+        return row["verdict"], row["corrected"]
+
+    assert verdict(machine) == (certainty.EQUAL, True)
+    assert verdict(candidate) == (certainty.SLOWER, True)
+    # On another processor, or with another version, there is no such yardstick.
+    machine["machine"] = {"processor": "another"}
+    assert verdict(machine) == (certainty.SLOWER, False)
+    candidate["candidates"][0]["environment"] = {"numpy": "3"}
+    assert verdict(candidate) == (certainty.SLOWER, False)
