@@ -112,7 +112,7 @@ def leave():
 
 
 def engine():
-    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     return f"key-value store of MXNet {mxnet.__version__}"
 
 
