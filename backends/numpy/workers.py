@@ -30,14 +30,16 @@ def join(team):
     """Join the other workers of a training: returns when all have."""
     global _MPI
     MPI = _library()
+    settings = _settings(team)
     connection = _connection(team)
-    with _environment(_settings(team, connection)):
+    settings["PMI_FD"] = str(os.dup(connection.fileno()))
+    with _environment(settings):
         # Not MPI.Init, which would keep the thread that answers in worker 0 from running.
         code = ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
     if code != MPI.SUCCESS or MPI.COMM_WORLD.size != len(team.addresses):
         raise RNNScratchError(
-            f"The workers do not find each other through {engine()}; another MPI than MPICH may "
-            f"not be able to.\n{how_to_install('workers')}"
+            f"{engine()} does not connect the workers of the numpy backend, which need MPICH.\n"
+            + how_to_install("workers")
         )
     # When a process ends, MPICH says so to the thread and waits for an answer, but no thread of
     # Python runs then. After MPI.Finalize it would even crash without one, so nobody calls that.
@@ -181,14 +183,11 @@ def _answer(connection, name, size, values, barrier):
             lines.flush()
 
 
-def _settings(team, connection):
+def _settings(team):
     # Environment variables for MPICH. All exchanges go through TCP, even on one machine: with
     # shared memory they are faster, but not with more workers than cores (measured with 4 workers
     # on 2 cores: up to 3 s), and a container may have little of it.
-    file = os.dup(connection.fileno())
-    os.set_inheritable(file, False)
     return {
-        "PMI_FD": str(file),
         "PMI_RANK": str(team.rank),
         "PMI_SIZE": str(len(team.addresses)),
         "MPIR_CVAR_NOLOCAL": "1",
@@ -218,7 +217,10 @@ def _interface(host):
     import fcntl
 
     code = 0xC0206921 if hasattr(socket, "AF_SYSTEM") else 0x8915  # SIOCGIFADDR of macOS, Linux
-    address = socket.inet_aton(socket.gethostbyname(host))
+    try:
+        address = socket.inet_aton(socket.gethostbyname(host))
+    except OSError as error:
+        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
         for _, name in socket.if_nameindex():
             with contextlib.suppress(OSError):  # it has no address
