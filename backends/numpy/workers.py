@@ -184,9 +184,9 @@ def _answer(connection, name, size, values, barrier):
 
 
 def _settings(team):
-    # Environment variables for MPICH. All exchanges go through TCP, even on one machine: with
-    # shared memory they are faster, but not with more workers than cores (measured with 4 workers
-    # on 2 cores: up to 3 s), and a container may have little of it.
+    # Environment variables for MPICH. All exchanges go through TCP, on one machine as between two.
+    # Shared memory is faster, but a container may have little of it, and may have the name of
+    # another one, by which MPICH would take both for the same machine.
     return {
         "PMI_RANK": str(team.rank),
         "PMI_SIZE": str(len(team.addresses)),
