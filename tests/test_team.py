@@ -139,8 +139,8 @@ def test_workers_that_are_started_by_hand(name):
     assert last_session("d")["outcome"] == "failed"
 
 
-# A training that is long enough for a fault to strike in it, and its epochs short.
-LONG = {**EXACT, "num_epochs": 10**5}
+# A training that is long enough for a fault to strike in it, and ends if none does.
+LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
 ENDED = 20  # seconds, of which every training that fails should have many left
 
@@ -302,7 +302,7 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
     monkeypatch.setattr(processes, "ask", interrupted)
     begin = time.monotonic()
     with pytest.raises(signals.Stopped):
-        rnn_scratch.train(name, run="r", workers=2, **LONG)
+        rnn_scratch.train(name, run="r", workers=2, **{**LONG, "num_epochs": 100})
     assert time.monotonic() - begin < ENDED
 
 
