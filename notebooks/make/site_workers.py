@@ -237,10 +237,13 @@ def _costs(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
     return rows
 
 
-def _gain(
+def payoff(
     measured: Mapping[str, Any], fits: Mapping[str, Exchange]
 ) -> dict[tuple[str, int, int], float]:
-    # By backend, hidden units and batch size, where half of the rows were measured too.
+    """The gains of two workers by backend, hidden units and rows, where half of these were timed.
+
+    Minibatches are measured, and exchanges are those of the fits.
+    """
     result = {}
     for name, exchange in fits.items():
         minibatches = _computed(measured["engines"][name])
@@ -252,7 +255,7 @@ def _gain(
 
 
 def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
-    gains = _gain(measured, fits)
+    gains = payoff(measured, fits)
     sizes = sorted({B for _, _, B in gains})
     rows = [["framework", "hidden units", *(f"{B} rows" for B in sizes)]]
     for name, H in dict.fromkeys((name, H) for name, H, _ in gains):
@@ -263,7 +266,7 @@ def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
 
 
 def _verdict(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> str:
-    gains = _gain(measured, fits)
+    gains = payoff(measured, fits)
     faster = sum(each > 1 for each in gains.values())
     best = max(gains, key=lambda key: gains[key])
     H, B = Settings.num_hiddens, Settings.batch_size
