@@ -127,6 +127,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def team(session: nox.Session) -> None:
+    """Kills, cut cables and wrong command lines of several workers; it counts failures."""
+    session.install("-e", ".[all]", *TEST)
+    env = {**ENVIRONMENT, "PYTHONPATH": "tests"}
+    session.run("python", "tests/tools/team_faults.py", *session.posargs, env=env)
+
+
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")

@@ -370,7 +370,7 @@ def leave() -> None:
 
 
 def engine() -> str:
-    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
 
 
 SCRATCH = (

@@ -129,9 +129,23 @@ main()
 """
 
 
+# A limit on the size of files simulates a full disk; the history is the first file to reach it.
+LIMITED = """
+import resource, sys
+from rnn_scratch.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+main(sys.argv[2:])
+"""
+
+
 def there(*arguments, **more):
     """Run a command, or with `program` something else, in a process of its own."""
-    with start(*arguments, **more) as process:
+    return finish(start(*arguments, **more))
+
+
+def finish(process):
+    """Wait until a command ends."""
+    with process:
         out, err = process.communicate(timeout=300)
         return Done(process.returncode, out, err)
 

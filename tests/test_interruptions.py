@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (
+    LIMITED,
     SAVING,
     SMALL,
-    Done,
     assert_same,
     environment,
     figures,
+    finish,
     hidden_files,
     history,
     lines,
@@ -69,12 +70,6 @@ def train(backend_name, run, **more):
         program=("-c", SAVING),
         **more,
     )
-
-
-def finish(process):
-    with process:
-        out, err = process.communicate(timeout=300)
-        return Done(process.returncode, out, err)
 
 
 def assert_undisturbed(run, undisturbed):
@@ -149,15 +144,6 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
     saved = checkpoint.load(checkpoint.find("r"))
     assert saved.epoch == 0
     assert len(saved.incomplete.losses) > 0, "the minibatches so far are kept"
-
-
-# A limit on the size of files simulates a full disk; the history is the first file to reach it.
-LIMITED = """
-import resource, sys
-from rnn_scratch.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-main(sys.argv[2:])
-"""
 
 
 def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):

@@ -130,46 +130,48 @@ def compiled(train_minibatch):
     What is compiled has to be a pure function: Python executes it once, with tracers instead of
     arrays, and JAX records the operations; whatever else it does, it does only then. So the
     parameters go in as an argument, and the new ones come out as a result.
-
-    With several workers it is one program for all of them, in which each computes the gradients of
-    its own rows, and `gather` is an operation among others.
     """
 
-    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
-    def pure(params, X, Y, state, model, how, mesh):
-        def train(params, X, Y, state):
-            bound = dataclasses.replace(model(), params=params)  # `update` replaces its tracers
-            return train_minibatch(bound, X, Y, state, how), bound.params
+    @functools.partial(jax.jit, static_argnames=("model", "how"))
+    def pure(params, X, Y, state, model, how):
+        model = dataclasses.replace(model(), params=params)  # in which `update` replaces tracers
+        return train_minibatch(model, X, Y, state, how), model.params
 
-        if mesh is not None:
-            # It cannot be checked that results are the same for all, as they are after `gather`.
-            # Without the check a gradient is that of the worker's own rows, as `gradients` says.
-            train = jax.shard_map(
-                train,
-                mesh=mesh,
-                in_specs=(SAME, ROWS, ROWS, ROWS),
-                out_specs=((SAME, ROWS), SAME),
-                check_vma=False,
-            )
-        return train(params, X, Y, state)
+    together = by_all_workers(pure)
 
     @functools.wraps(train_minibatch)
     def train(model, X, Y, state, how):
-        arguments, mesh = (model.params, X, Y, state), None
-        if how.workers > 1 and not jax.config.jax_disable_jit:
-            mesh = workers_mesh(model.options.device)
-            arguments = (
-                join_arrays(model.params, SAME, mesh),
-                *join_arrays((X, Y, state), ROWS, mesh),
-            )
         # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
-        result, params = pure(*arguments, weakref.ref(model), how, mesh)
-        if mesh is not None:
-            result, params = own_arrays((result, params))
+        call = pure if how.workers == 1 else together
+        result, params = call(model.params, X, Y, state, weakref.ref(model), how)
         model.params.update(params)
         return result
 
     return train
+
+
+def by_all_workers(function):
+    """The function `pure`, compiled as one program that all workers execute together.
+
+    Each computes with its own rows, and `gather` is an operation among others.
+    """
+
+    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
+    def program(params, X, Y, state, model, how, mesh):
+        own = functools.partial(function, model=model, how=how)
+        specs = {"in_specs": (SAME, ROWS, ROWS, ROWS), "out_specs": ((SAME, ROWS), SAME)}
+        # It cannot be checked that results are the same for all, as they are after `gather`.
+        # Without the check a gradient is that of the worker's own rows, as `gradients` says.
+        return jax.shard_map(own, mesh=mesh, **specs, check_vma=False)(params, X, Y, state)
+
+    def call(params, X, Y, state, model, how):
+        if jax.config.jax_disable_jit:
+            return function(params, X, Y, state, model, how)
+        mesh = workers_mesh(model().options.device)
+        arguments = join_arrays(params, SAME, mesh), *join_arrays((X, Y, state), ROWS, mesh)
+        return own_arrays(program(*arguments, model, how, mesh))
+
+    return call
 
 
 @functools.cache

@@ -10,20 +10,21 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax._src import distributed, xla_bridge
 from jax._src.lib import xla_client
 from jax.extend.backend import register_backend_factory
 
 from rnn_scratch.contract import VERBOSE, RNNScratchError
 
-from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, workers_mesh
+from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, tensor, workers_mesh
 
 JOIN = 45  # seconds to wait for the other workers
 SILENCE = 600  # seconds without a sign of life, after which a worker is given up
 
 
 def join(team):
-    """Join the other workers of a training."""
+    """Join the other workers of a training: returns when all have."""
     if not os.environ.get(VERBOSE):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA's messages: only that of a fatal error
     # The workers speak to one another directly, though other programs may need a proxy.
@@ -54,7 +55,7 @@ def join(team):
 
 def gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = jnp.concatenate([tensor.ravel() for tensor in tensors])  # one exchange
+    vector = jnp.concatenate([each.ravel() for each in tensors])  # one exchange
     if isinstance(vector, jax.core.Tracer):
         rows = jax.lax.all_gather(vector, WORKERS)
     else:
@@ -62,21 +63,21 @@ def gather(tensors):
         with jax.disable_jit(False):
             rows = own_arrays(_all_gather(join_arrays(vector, ROWS, mesh), mesh))
     results, start = [], 0
-    for tensor in tensors:
-        parts = rows[:, start : start + tensor.size]
-        results.append([part.reshape(tensor.shape) for part in parts])
-        start += tensor.size
+    for each in tensors:
+        parts = rows[:, start : start + each.size]
+        results.append([part.reshape(each.shape) for part in parts])
+        start += each.size
     return results
 
 
 def leave():
-    """Leave the other workers, at the end of a training."""
+    """Leave the other workers, at the end of a training: every worker calls it."""
     jax.distributed.shutdown()
     atexit.unregister(_end)
 
 
 def engine():
-    """The engine's name and version."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     name = "NCCL and Gloo" if jax.default_backend() == "gpu" else "Gloo"
     return f"{name} of JAX {jax.__version__}"
 
@@ -84,9 +85,8 @@ def engine():
 @functools.partial(jax.jit, static_argnames="mesh")
 def _all_gather(vectors, mesh):
     exchange = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
-    return jax.shard_map(exchange, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)(
-        vectors
-    )
+    spread = jax.shard_map(exchange, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
+    return spread(vectors)
 
 
 def _connect(team):
@@ -102,9 +102,10 @@ def _connect(team):
         heartbeat_timeout_seconds=SILENCE,
         coordinator_bind_address=team.addresses[0],
     )
-    # By itself JAX has Gloo listen on the address that the machine's own name stands for.
+    # By itself JAX has Gloo listen on the address that the machine's own name stands for. NCCL, on
+    # GPUs, chooses an interface of the machine, unless the user sets NCCL_SOCKET_IFNAME.
     register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
-    gather([jnp.zeros(1)])  # connects the workers with one another
+    gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
 
 
 def _cpu(host):

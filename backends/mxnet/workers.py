@@ -4,6 +4,7 @@ It needs two more processes, which worker 0 starts: a scheduler, through which t
 other, and a server, which adds what the workers push and sends them the sum.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -65,12 +66,14 @@ def join(team):
             )
             if message:
                 _kill()
+                atexit.register(_exit)
                 raise RNNScratchError(f"The workers do not find each other: {message}")
     if not stores:
         raise RNNScratchError("MXNet's key-value store did not start.")
     (_store,) = stores
     _team = team
     _set_barrier(False)
+    atexit.register(_delete)
     if _nodes:
         threading.Thread(target=_watch, daemon=True).start()
 
@@ -100,10 +103,8 @@ def gather(tensors):
 
 def leave():
     """Leave the other workers, at the end of a training: every worker calls it."""
-    global _store
-    _left.set()
     _set_barrier(True)
-    _store = None  # which waits for the others, and ends the scheduler and the server
+    _delete()  # which waits for the others, and ends the scheduler and the server
     for node in _nodes.values():
         with contextlib.suppress(subprocess.TimeoutExpired):
             node.wait(GRACE)
@@ -111,7 +112,7 @@ def leave():
 
 
 def engine():
-    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     return f"key-value store of MXNet {mxnet.__version__}"
 
 
@@ -168,7 +169,10 @@ def _end():
 def _watch():
     # Without one of them the workers wait forever.
     while not _left.wait(0.5):
-        if (message := _end()) and not _left.is_set():
+        if message := _end():
+            # A worker that fails ends the server too; its own message comes first.
+            if _left.wait(2):
+                return
             print(f"Error: {message}", file=sys.stderr, flush=True)
             os._exit(1)
 
@@ -179,6 +183,19 @@ def _kill():
         node.wait()
         node.stdin.close()
     _nodes.clear()
+
+
+def _delete():
+    global _store
+    _left.set()
+    _store = None
+
+
+def _exit():
+    # The thread that still waits for the others would abort the process when that exits.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(RNNScratchError.exit_code)
 
 
 def _set_barrier(wait):

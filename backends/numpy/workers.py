@@ -21,6 +21,7 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.registry import how_to_install
+from rnn_scratch.system.host import interface
 
 PATIENCE = 45.0  # seconds to wait for the other workers
 _MPI = None  # the module mpi4py.MPI
@@ -39,7 +40,8 @@ def join(team):
             f"The workers do not find each other through {engine()}; another MPI than MPICH may "
             f"not be able to.\n{how_to_install('workers')}"
         )
-    # MPICH has one more question when the process ends, which nobody will answer.
+    # When a process ends, MPICH says so to the thread and waits for an answer, but no thread of
+    # Python runs then. After MPI.Finalize it would even crash without one, so nobody calls that.
     connection.shutdown(socket.SHUT_RD)
     _unlink_shared_memory()
     MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # which become exceptions
@@ -66,11 +68,14 @@ def gather(tensors):
 
 def leave():
     """Leave the other workers, at the end of a training: every worker calls it."""
-    gather([np.zeros(1)])  # so that none ends while another still reads what it has sent
+    # After the first, the others may still miss what MPI has sent or is about to send, because
+    # that may wait for a connection. The second finds all connections made.
+    for _ in range(2):
+        gather([np.zeros(1)])
 
 
 def engine():
-    """The engine's name and version, such as "gloo of PyTorch 2.13.0"."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     name, numbers = _library().get_vendor()
     return f"{name} {'.'.join(map(str, numbers))} through mpi4py {version('mpi4py')}"
 
@@ -190,7 +195,7 @@ def _settings(team, connection):
         "MPIR_CVAR_NOLOCAL": "1",
         "MPIR_CVAR_CH4_NETMOD": "ofi",
         "FI_PROVIDER": "tcp",
-        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or _interface(team.host),
+        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or interface(team.host),
     }
 
 
@@ -206,26 +211,6 @@ def _environment(settings):
         for name in settings:
             del os.environ[name]
         os.environ.update(before)
-
-
-def _interface(host):
-    # The network interface that has this address as its first, on which MPICH will listen; for
-    # addresses such as 127.0.0.2 too, the loopback interface, where it listens on 127.0.0.1.
-    import fcntl
-
-    code = 0xC0206921 if hasattr(socket, "AF_SYSTEM") else 0x8915  # SIOCGIFADDR of macOS, Linux
-    address = socket.inet_aton(socket.gethostbyname(host))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # it has no address
-                answer = fcntl.ioctl(query, code, struct.pack("16s240x", name.encode()))
-                first = answer[20:24]
-                if first == address or first[:1] == address[:1] == b"\x7f":
-                    return name
-    raise RNNScratchError(
-        f"No network interface of this machine has {host} as its first address.\n"
-        "Set the environment variable FI_TCP_IFACE to the name of the one to use."
-    )
 
 
 def _unlink_shared_memory():

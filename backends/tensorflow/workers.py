@@ -22,7 +22,7 @@ _places = [0]  # of each rank, in what the engine gathers
 
 
 def join(team):
-    """Start the server of this process, and wait until all others have theirs."""
+    """Join the other workers of a training: returns when all have."""
     global _size, _places
     # Otherwise gRPC would look for the workers behind a proxy that the environment names for HTTP.
     hosts = [address.rpartition(":")[0].strip("[]") for address in team.addresses]
@@ -57,7 +57,7 @@ def join(team):
 
 
 def gather(tensors):
-    """Gather tensors of the same dtype from all workers, in one exchange."""
+    """For each of these tensors, those of all workers in its place, in the order of their ranks."""
     shapes = [tensor.shape for tensor in tensors]
     sizes = [shape.num_elements() for shape in shapes]
     vector = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
@@ -70,7 +70,7 @@ def gather(tensors):
 
 
 def leave():
-    """Wait until all workers have what they gathered."""
+    """Leave the other workers, at the end of a training: every worker calls it."""
     # An error here is that of a worker which is through, and has ended before its answer was sent.
     if _size > 1:
         with contextlib.suppress(tf.errors.OpError):
@@ -78,7 +78,7 @@ def leave():
 
 
 def engine():
-    """The name and version of the engine."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     return f"collective operations of TensorFlow {tf.__version__} over gRPC"
 
 

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import struct
-import sys
 import threading
 from datetime import timedelta
 
@@ -11,13 +9,14 @@ import torch
 from torch import distributed
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.system.host import interface
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
 
 
 def join(team):
-    """Join the other workers of a training."""
+    """Join the other workers of a training: returns when all have."""
     if not distributed.is_available():
         raise RNNScratchError("This PyTorch was built without its package torch.distributed.")
     if torch.cuda.is_available():  # workers on one machine share its GPUs
@@ -56,22 +55,22 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training."""
+    """Leave the other workers, at the end of a training: every worker calls it."""
     gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
     distributed.destroy_process_group()
 
 
 def engine():
-    """The engine's name and version."""
+    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
     name = "NCCL and Gloo" if torch.cuda.is_available() else "Gloo"
     return f"{name} of PyTorch {torch.__version__}"
 
 
 def _connect(team):
-    interface = _interface(team.host)
-    if interface:  # each library listens on the first address of the interface with this name
-        os.environ["GLOO_SOCKET_IFNAME"] = interface
-        os.environ["NCCL_SOCKET_IFNAME"] = f"={interface}"  # not a prefix of several names
+    # Each library listens on the first address of the interface with this name.
+    name = interface(team.host)
+    os.environ["GLOO_SOCKET_IFNAME"] = name
+    os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # not a prefix of several names
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=_store(team),
@@ -94,25 +93,3 @@ def _store(team):
         timeout=timedelta(seconds=2 * JOIN),
         master_listen_fd=server,
     )
-
-
-def _interface(host):
-    # The name of the network interface with this address.
-    if sys.platform != "linux":
-        return None  # unknown: Gloo listens on the address that the machine's own name stands for
-    import fcntl  # which Windows does not have
-
-    address = socket.inet_aton(socket.gethostbyname(host))
-    loopback = socket.inet_aton("127.0.0.1")
-    if address[0] == loopback[0]:
-        address = loopback  # the first one of its interface, which has all that begin with 127
-    SIOCGIFADDR = 0x8915  # asks the system for the first address of an interface
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for _, name in socket.if_nameindex():
-            try:
-                reply = fcntl.ioctl(any_socket, SIOCGIFADDR, struct.pack("256s", name.encode()))
-            except OSError:  # it has none
-                continue
-            if reply[20:24] == address:
-                return name
-    raise RNNScratchError(f"{host} is not the first address of a network interface here")

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rnn_scratch.compare import comparison, pictures, results, summary, words
+from rnn_scratch.compare import comparison, conclusions, pictures, results, words
 from rnn_scratch.compare.plan import Record
 from rnn_scratch.compare.report import CAPTIONS
 
 from . import records, site_figures
-from .names import framework
 from .site_code import STATIC
 
 TABLES = {
@@ -69,54 +68,9 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     return "\n\n".join(parts) + "\n", images
 
 
-def _fastest(record: Record) -> str:
-    # Of the rows with the first number of threads, by its median.
-    rows = [row for row in summary.speeds(record) if row.train and row.ratio]
-    rows = [row for row in rows if row.value == rows[0].value]
-    best = max(rows, key=lambda row: row.train.median if row.train else 0)
-    assert best.train
-    assert best.ratio
-    threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
-    return (
-        f"With {threads} and {record['settings']['num_hiddens']} hidden units, the fastest is "
-        f"{framework(best.backend)}'s `{best.model}`: {best.train.median:,.0f} characters per "
-        f"second, {best.ratio.median:.1f} times as many as {_named(summary.baseline(record))}."
-    )
-
-
-def _equal(record: Record) -> str:
-    ends = [row.perplexity.median for row in summary.qualities(record) if row.perplexity]
-    return (
-        f"What they learn does not depend on the framework: after "
-        f"{record['settings']['num_epochs']} epochs all perplexities are between "
-        f"{min(ends):.3f} and {max(ends):.3f}."
-    )
-
-
-def _scaling(record: Record) -> str:
-    # How the distance between the fastest and the slowest changes with the size.
-    rows = [row for row in summary.speeds(record) if row.train]
-    sizes = sorted({row.value for row in rows if row.value is not None})
-
-    def spread(size: int) -> float:
-        medians = [row.train.median for row in rows if row.value == size and row.train]
-        return max(medians) / min(medians)
-
-    return (
-        f"How much the choice matters depends on the size: the fastest is {spread(sizes[0]):.1f} "
-        f"times as fast as the slowest with {sizes[0]} hidden units, and "
-        f"{spread(sizes[-1]):.1f} times with {sizes[-1]}."
-    )
-
-
-def _named(candidate: str) -> str:
-    backend, model = candidate.split()
-    return f"{framework(backend)}'s `{model}`"
-
-
 # What the page begins with, a sentence about each comparison.
 SENTENCES: dict[str, Callable[[Record], str]] = {
-    "speed": _fastest,
-    "curves": _equal,
-    "scaling": _scaling,
+    "speed": conclusions.fastest,
+    "curves": conclusions.results,
+    "scaling": conclusions.scaling,
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rnn_scratch.runs.figures import INK  # of the notebooks' figures
+from rnn_scratch.runs.curve import INK  # of the notebooks' figures
 
 
 @contextmanager

@@ -64,13 +64,16 @@ def _from_environment() -> Launch | None:
         text = os.environ.pop("TF_CONFIG")
         try:
             config = json.loads(text)
-            addresses, rank = config["cluster"]["worker"], config["task"]["index"]
-            return _launch("TF_CONFIG", str(len(addresses)), str(rank), str(addresses[0]))
+            cluster, task = config["cluster"], config["task"]
+            addresses, rank = cluster["worker"], str(task["index"])
+            if len(cluster) > 1 or task["type"] != "worker" or not isinstance(addresses, list):
+                raise ValueError("tasks of another type")
+            return _launch("TF_CONFIG", str(len(addresses)), rank, str(addresses[0]))
         except (ValueError, LookupError, TypeError) as error:
             raise RNNScratchError(
                 f"TF_CONFIG in the environment is {shown(text)}; it must be JSON with the "
-                'addresses of the workers under "cluster", and the "index" of this one under '
-                '"task". Correct or delete it.'
+                'addresses of the workers, and no other tasks, under "cluster", and the "type" '
+                'and "index" of this one under "task". Correct or delete it.'
             ) from error
     return None
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..compare import comparison, pictures, report, results, summary, words
+from ..compare import comparison, conclusions, pictures, report, results, summary, words
 from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
@@ -139,6 +139,9 @@ def show(folder: Path, record: Record, screen: Console) -> None:
     files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
     say = display.Lines(screen).say
+    for line in conclusions.sentences(record):
+        say(line.replace("`", ""))
+    say("")
     for line in words.setting_lines(record):
         say(line)
     for title, cells in results.tables(record).items():

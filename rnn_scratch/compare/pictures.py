@@ -7,11 +7,23 @@ from io import BytesIO
 from typing import Any
 
 from ..registry import OURS
+from ..runs.curve import INK
 from . import summary
 from .plan import Candidate, Record, Spec, name, spec_of
 from .summary import Speed
 
 FORMATS = ("svg", "png")
+# In mid-grey on nothing, so that they suit a light page and a dark one.
+INKS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys((*INKS, "grid.color"), INK),
+    "axes.facecolor": "none",
+    "savefig.transparent": True,
+    "svg.hashsalt": "rnn-scratch",
+    "svg.fonttype": "path",
+    "font.size": 11,
+}
+GAP = 0.5  # between the bars of two frameworks
 # A color for each backend, the same on all pictures; a shade and a style for each variant.
 COLORS = {backend: f"C{number}" for number, backend in enumerate(OURS)}
 SHADES = {"scratch": ("white", 0), "fast": ("white", 0.45), "concise": ("black", 0.35)}
@@ -33,7 +45,7 @@ def draw(record: Record) -> dict[str, bytes]:
 
     images = {}
     # The same record gives the same file: ids from a salt, no date, letters as outlines.
-    with rc_context({"svg.hashsalt": "rnn-scratch", "svg.fonttype": "path", "font.size": 11}):
+    with rc_context(STYLE):
         for title, picture in PICTURES.items():
             figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
             axes = figure.add_subplot()
@@ -60,20 +72,20 @@ def speed(axes: Any, record: Record) -> bool:
     rows = _bar_rows(record)
     if not rows:
         return False
-    for y, row in enumerate(rows):
+    for number, (y, row) in enumerate(zip(_places(rows), rows)):
         assert row.train
         assert row.products
         median, low, high = row.train
         spec = Spec(row.backend, row.model, row.environment)
         color, hatch = _color(spec, record), HATCHES.get(row.model)
-        axes.barh(y, median, color=color, hatch=hatch, edgecolor="white", linewidth=0)
-        axes.errorbar(median, y, xerr=[[median - low], [high - median]], color="black", capsize=3)
+        axes.barh(y, median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
+        axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=INK, capsize=3)
         axes.plot(
             [row.products.median] * 2,
             [y - 0.4, y + 0.4],
-            color="black",
+            color=INK,
             linestyle=":",
-            label="limit: its matrix products alone" if y == 0 else None,
+            label="limit: its matrix products alone" if number == 0 else None,
         )
     _label_rows(axes, record, rows)
     axes.set_xlabel("characters per second of training")
@@ -88,10 +100,24 @@ def start_up(axes: Any, record: Record) -> bool:
         return False
     imports = [row.importing.median if row.importing else 0 for row in rows]
     firsts = [row.first.median if row.first else 0 for row in rows]
-    axes.barh(range(len(rows)), imports, color="#888888", label="import")
-    axes.barh(range(len(rows)), firsts, left=imports, color="#d08770", label="first minibatch")
+    places = _places(rows)
+    axes.barh(places, imports, color="#888888", label="import")
+    axes.barh(places, firsts, left=imports, color="#d08770", label="first minibatch")
     _label_rows(axes, record, rows)
     axes.set_xlabel("seconds before training is at full speed")
+    return True
+
+
+def memory(axes: Any, record: Record) -> bool:
+    """Bars of the memory that each process has used at most."""
+    rows = [row for row in _bar_rows(record) if row.memory is not None]
+    if not rows:
+        return False
+    colors = [_color(Spec(row.backend, row.model, row.environment), record) for row in rows]
+    axes.barh(_places(rows), [row.memory for row in rows], color=colors)
+    _label_rows(axes, record, rows, legend=False)
+    axes.set_xlabel("MiB of memory at most")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     return True
 
 
@@ -159,6 +185,7 @@ PICTURES: dict[str, Callable[[Any, Record], bool]] = {
     "perplexity": perplexity,
     "divergence": divergence,
     "start-up": start_up,
+    "memory": memory,
 }
 
 
@@ -174,15 +201,28 @@ def _bar_rows(record: Record) -> list[Speed]:
     return [row for row in summary.speeds(record) if row.train]
 
 
-def _label_rows(axes: Any, record: Record, rows: list[Speed]) -> None:
+def _places(rows: list[Speed]) -> list[float]:
+    # Where the bars are: those of one framework side by side, with a gap before the next one.
+    places, y = [], 0.0
+    for before, row in zip([None, *rows], rows):
+        if before is not None:
+            same = (before.backend, before.environment) == (row.backend, row.environment)
+            y += 1 if same else 1 + GAP
+        places.append(y)
+    return places
+
+
+def _label_rows(axes: Any, record: Record, rows: list[Speed], legend: bool = True) -> None:
     # From the top, and with room for all.
     vary = record["plan"]["vary"]
     labels = [f"{row.candidate}, {vary[0]} {row.value}" if vary else row.candidate for row in rows]
-    axes.set_yticks(range(len(labels)), [*map(_label, labels)])
+    places = _places(rows)
+    axes.set_yticks(places, [*map(_label, labels)])
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    axes.figure.set_size_inches(7, 1.6 + 0.3 * len(labels))
+    if legend:
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    axes.figure.set_size_inches(7, 1.9 + 0.3 * places[-1])
 
 
 def _label(text: str) -> str:

@@ -3,10 +3,12 @@
 import base64
 import json
 from importlib.resources import files
+from itertools import zip_longest
 
 from jinja2 import Environment
+from markupsafe import Markup, escape
 
-from . import results, words
+from . import conclusions, results, words
 from .plan import Record
 
 # The captions of the pictures; that of the divergence comes from the record.
@@ -20,8 +22,17 @@ CAPTIONS = {
     "(concise).",
     "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
     "point: it is the same training in each framework.",
+    "memory": "The most memory that the process had at once, at the first value of what is varied: "
+    "interpreter, libraries, text and model.",
     "start-up": "The time before training is at full speed. No other figure includes it.",
 }
+
+
+def _code(sentence: str) -> Markup:
+    # A sentence in which names between backticks are code.
+    parts = [escape(part) for part in sentence.split("`")]
+    names = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
+    return Markup("").join(x for pair in zip_longest(parts[::2], names, fillvalue="") for x in pair)
 
 
 def page(record: Record, pictures: dict[str, bytes]) -> str:
@@ -36,10 +47,12 @@ def page(record: Record, pictures: dict[str, bytes]) -> str:
     source = files(__package__).joinpath("templates/report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return template.from_string(source).render(
+        conclusions=[_code(line) for line in conclusions.sentences(record)],
         lines=words.setting_lines(record),
         tables=results.tables(record).items(),
         pictures=figures,
         first=("speed", "scaling"),  # above the tables; the others are below them
-        notes=words.notes(record),
+        notes=[note for note in words.notes(record) if note not in words.how_measured(record)],
+        how=words.how_measured(record),
         record=json.dumps({key: record[key] for key in ("settings", "plan", "machine")}, indent=2),
     )

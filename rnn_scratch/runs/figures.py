@@ -10,8 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from ..text.minibatches import Minibatch
+from .curve import INK
 
-INK = "#767676"  # a contrast of 4.5 to white, and of about 4 to the usual dark backgrounds
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
 

@@ -161,13 +161,13 @@ def last_place(folder: Path) -> dict[str, Any]:
     return {**Place._field_defaults, **{n: session[n] for n in Place._fields if n in session}}
 
 
-def conclude(folder: Path, reason: str) -> None:
-    """Record why a session has failed that could not do so itself, or knows less of the reason."""
+def conclude(folder: Path, outcome: str, reason: str) -> None:
+    """Record why a session has ended that could not do so itself, or knows less of the reason."""
     with contextlib.suppress(RNNScratchError), _lock(folder):
         record = run_folder.read(folder)
         if record["sessions"][-1]["outcome"] in ("running", "failed"):
             saved = checkpoint.load(folder / checkpoint.FILE)
-            _close(folder, record, saved.epoch, {"outcome": "failed", "reason": reason})
+            _close(folder, record, saved.epoch, {"outcome": outcome, "reason": reason})
 
 
 def new_record(settings: Settings, text: dict[str, Any]) -> dict[str, Any]:

@@ -104,8 +104,12 @@ def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], repo
     chosen = {option_of(name): place[name] for name in ("backend", "model") if place.get(name)}
     own = {"--resume": "yes", **chosen, **_versions(place.get("backend"))}
     with _meet(launch, own, {}, report.say) as met:
-        settings = make(met.agenda["settings"])
-        text = dataset.same_text({"text": met.agenda["text"]}, text, report.say)
+        try:
+            settings = make(met.agenda["settings"])
+            text = dataset.same_text({"text": met.agenda["text"]}, text, report.say)
+        except RNNScratchError as error:  # which only this machine has met
+            meeting.end(met, failed=_named(launch.rank or 0, str(error)))
+            raise
         where = Place(**{**met.agenda["place"], "threads": None, "device": "auto", **place})
         job = Job(settings, text, where, None)
         _Supervisor(job, [launch.rank or 0], met, report).run()
@@ -151,6 +155,11 @@ class _Problem(NamedTuple):
     number: int  # in the order of their arrival
     words: str
     diverged: bool
+    is_plain: bool  # an error that is meant for the user
+
+
+def _named(rank: int, reason: str) -> str:
+    return f"Worker {rank} has failed: {reason}"
 
 
 class _Supervisor:
@@ -211,19 +220,21 @@ class _Supervisor:
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
-        forwarded = False
+        forwarded: set[int] = set()  # the ranks of the workers that have the signal
         while self.running:
             with contextlib.suppress(queue.Empty):
                 self._handle(*self.events.get(timeout=PAUSE))
-            if request.number is not None and not forwarded:
-                forwarded, self.signal = True, request.number
-                for rank in self.running & set(self.processes):
+            if request.number is not None:
+                self.signal = request.number
+                # A worker whose number is still unknown gets it later.
+                for rank in self.running & set(self.processes) - forwarded:
+                    forwarded.add(rank)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.processes[rank], request.number)
             now = time.monotonic()
             if self.deadline is None and now - self.changed > STALL:
                 slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
-                self._fail(slowest, f"it has trained no minibatch for {STALL:g} s")
+                self._fail(slowest, _named(slowest, f"no minibatch was trained for {STALL:g} s"))
             if self.deadline is not None and now > self.deadline:
                 self.end.set()
 
@@ -238,7 +249,7 @@ class _Supervisor:
         elif kind == "dead":
             self.running.remove(rank)
             if not self.end.is_set():
-                self._fail(rank, event["reason"])
+                self._fail(rank, _named(rank, event["reason"]))
         elif kind == "stopped":
             self.signal = event["number"]
             self._end_within(PATIENCE)
@@ -258,18 +269,16 @@ class _Supervisor:
         self,
         rank: int,
         reason: str,
-        exception: str = "",
+        is_exception: bool = False,
+        is_plain: bool = False,
         diverged: bool = False,
-        said: bool = False,
     ) -> None:
         # A worker has failed: the others are to end, on this machine and elsewhere.
-        if not (said or diverged):
-            reason = f"Worker {rank} has failed: {reason}" if rank or exception else reason
+        kind, is_repeated = int(is_exception), diverged and rank > 0
         number = len(self.problems)
-        problem = _Problem(int(bool(exception)), diverged and rank > 0, number, reason, diverged)
-        self.problems.append(problem)
-        if not exception:
-            meeting.end(self.met, failed=reason)
+        self.problems.append(_Problem(kind, is_repeated, number, reason, diverged, is_plain))
+        if not is_exception:
+            meeting.end(self.met, failed=reason, diverged=diverged)
         self._end_within(GRACE)
 
     def _end_within(self, seconds: float) -> None:
@@ -277,14 +286,20 @@ class _Supervisor:
             self.deadline = time.monotonic() + seconds
 
     def _require_success(self) -> None:
-        # Raise the error that ended the training, if one did.
-        if self.problems:
-            worst = min(self.problems)
-            if self.folder is not None:
-                sessions.conclude(self.folder, worst.words)
+        # Raise what ended the training, if anything did before its end.
+        worst = min(self.problems, default=None)
+        if self.signal is not None and not (worst and worst.is_plain):
+            # A worker that a signal stops at an unlucky moment can make the others fail.
+            stopped = signals.Stopped(self.signal)
+            self._conclude("interrupted", repr(stopped))
+            meeting.end(self.met, stopped=self.signal)
+            raise stopped
+        if worst:
+            self._conclude("failed", worst.words)
             if worst.kind:
                 meeting.end(self.met, failed=worst.words)
             raise (Diverged if worst.diverged else RNNScratchError)(worst.words)
-        if self.signal is not None:
-            meeting.end(self.met, done=True)
-            raise signals.Stopped(self.signal)
+
+    def _conclude(self, outcome: str, reason: str) -> None:
+        if self.folder is not None:
+            sessions.conclude(self.folder, outcome, reason)

@@ -73,11 +73,11 @@ def run(
     Errors are events as well; the last event is "finished", "stopped" or "failed".
     """
     report = Counted() if rank else Events()
-    threading.Thread(target=_beat, args=(report,), daemon=True).start()
-    signals.install()
     team, where = Team(rank, tuple(addresses)), Place(**place)
     its = Settings(**settings), corpus.Text(*text), where
     try:
+        signals.install()
+        threading.Thread(target=_beat, args=(report,), daemon=True).start()
         if rank:
             sessions.follow(*its, report, team)
         elif resumes:
@@ -90,13 +90,17 @@ def run(
         processes.send({"event": "stopped", "number": error.number})
     except RNNScratchError as error:
         diverged = isinstance(error, Diverged)
-        processes.send({"event": "failed", "reason": str(error), "diverged": diverged})
-    except Exception as error:
+        words = f"Worker {rank} has failed: {error}" if rank and not diverged else str(error)
+        _fail(words, is_plain=True, diverged=diverged)
+    except Exception:
         # Of the engine, because another worker is gone; or of code that somebody has changed, who
         # needs to see where.
-        last = traceback.format_exc()
-        processes.send({"event": "failed", "reason": last, "exception": repr(error)})
+        _fail(f"Worker {rank} has failed: {traceback.format_exc()}", is_exception=True)
     yield from ()
+
+
+def _fail(reason: str, **kind: bool) -> None:
+    processes.send({"event": "failed", "reason": reason, **kind})
 
 
 def _beat(report: Counted) -> None:

@@ -66,7 +66,10 @@ class Peer:
                 raise ConnectionResetError(errno.ECONNRESET, "connection closed")
             self.incoming += chunk
         line, self.incoming = self.incoming.split(b"\n", 1)
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("a message that is nested too deeply") from error
         if not isinstance(message, dict):
             raise ValueError("a message that is no object")
         return message
@@ -136,6 +139,8 @@ def host(
                     reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
                     peers[rank] = peer
                     raise RNNScratchError(reason)
+                if not 0 < rank < workers:
+                    continue
                 peer.rank = rank
                 peers[rank], addresses[rank] = peer, hello["address"]
                 say(f"worker {rank} has joined from {ip}")
@@ -154,6 +159,9 @@ def host(
             raise
         ordered = [addresses[rank] for rank in range(workers)]
         _tell(peers.values(), addresses=ordered, agenda=agenda)
+        late = f"All {workers} workers of the training at {coordinator} have joined already."
+        server.settimeout(BEAT)
+        threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
         yield Meeting(ordered, agenda, list(peers.values()))
 
 
@@ -189,7 +197,7 @@ def watch(meeting: Meeting, events: "queue.Queue[tuple[int, dict[str, Any]]]") -
 
 
 def end(meeting: Meeting, **message: Any) -> None:
-    """Send the others the last message: done=True, or failed with the reason."""
+    """Send the others the last message: done, stopped with a signal, or failed with a reason."""
     _tell(meeting.peers, **message)
 
 
@@ -205,20 +213,24 @@ def _read(peer: Peer, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None
             message = peer.receive(SILENCE)
             if "done" in message:
                 return
+            if "stopped" in message:
+                events.put((peer.rank, {"event": "stopped", "number": int(message["stopped"])}))
+                return
             if "failed" in message:
-                events.put((peer.rank, _failed(str(message["failed"]))))
+                diverged = message.get("diverged") is True
+                events.put((peer.rank, _failed(str(message["failed"]), diverged)))
                 return
     except TimeoutError:
         reason = f"Worker {peer.rank} has not answered for {SILENCE:g} s."
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         if peer.connection.fileno() < 0:
             return  # this side has closed it
         reason = f"Worker {peer.rank} is gone: its connection has closed."
     events.put((peer.rank, _failed(reason)))
 
 
-def _failed(reason: str) -> dict[str, Any]:
-    return {"event": "failed", "reason": reason, "said": True}
+def _failed(reason: str, diverged: bool = False) -> dict[str, Any]:
+    return {"event": "failed", "reason": reason, "is_plain": True, "diverged": diverged}
 
 
 def _listen(coordinator: str) -> socket.socket:
@@ -228,10 +240,9 @@ def _listen(coordinator: str) -> socket.socket:
             "--coordinator is 0.0.0.0, every address of this machine; it must be the one at which "
             "the other workers reach it."
         )
+    ip = _resolve(host)
     try:
-        return socket.create_server((host, port))
-    except socket.gaierror as error:
-        raise _unknown(host) from error
+        return socket.create_server((ip, port))
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: "the port is in use, perhaps by another training. Choose another "
@@ -245,12 +256,11 @@ def _listen(coordinator: str) -> socket.socket:
 
 def _connect(coordinator: str, deadline: float) -> socket.socket:
     host, port = parse(coordinator)
+    ip = _resolve(host)
     reason = "no answer"
     while time.monotonic() < deadline:
         try:
-            return socket.create_connection((host, port), deadline - time.monotonic())
-        except socket.gaierror as error:
-            raise _unknown(host) from error
+            return socket.create_connection((ip, port), deadline - time.monotonic())
         except OSError as error:
             reason = error.strerror or "no answer"
             if error.errno in UNREACHABLE:
@@ -272,6 +282,14 @@ def _greet(peer: Peer) -> Hello | None:
         return None
 
 
+def _refuse(server: socket.socket, reason: str) -> None:
+    # Answer workers that come too late, until the server is closed.
+    while server.fileno() >= 0:
+        with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
+            if _greet(peer):
+                peer.send(failed=reason)
+
+
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
     there, here = f"in worker {hello['rank']}", "in worker 0"
     if hello["workers"] != workers:
@@ -288,8 +306,12 @@ def _tell(peers: Any, **message: Any) -> None:
         peer.send(**message)
 
 
-def _unknown(host: str) -> RNNScratchError:
-    return RNNScratchError(f"The host {host!r} of --coordinator is unknown.")
+def _resolve(host: str) -> str:
+    # Its IPv4 address.
+    try:
+        return socket.gethostbyname(host)
+    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
+        raise RNNScratchError(f"The host {host!r} of --coordinator is unknown.") from error
 
 
 def _ranks(ranks: Any) -> str:

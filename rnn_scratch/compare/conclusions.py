@@ -1,0 +1,136 @@
+"""What a comparison has shown, in sentences computed from its record."""
+
+from ..contract import VARIANTS
+from ..registry import FRAMEWORKS
+from . import summary
+from .plan import Record, Spec, name, spec_of
+from .summary import Speed
+
+ALIKE = 1.05  # ratio of perplexities up to which trainings have learned alike
+
+
+def sentences(record: Record) -> list[str]:
+    """The conclusions of a record, three at most: on speed, on results, on the own layers."""
+    vary = record["plan"]["vary"]
+    speed = fastest(record)
+    if vary and vary[0] == "workers":
+        speed = workers(record)
+    elif vary and vary[0] != "threads":
+        speed = scaling(record)
+    return [line for line in (speed, results(record), own_layers(record)) if line]
+
+
+def fastest(record: Record) -> str:
+    """The fastest candidate, at the first value of what is varied."""
+    rows = [row for row in summary.speeds(record) if row.train and row.ratio]
+    rows = [row for row in rows if row.value == rows[0].value]
+    if len(rows) < 2:
+        return ""
+    best = max(rows, key=lambda row: row.train.median if row.train else 0)
+    assert best.train
+    assert best.ratio
+    threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
+    first = next(each for each in record["candidates"] if each["state"] != "not offered")
+    compared = f", {best.ratio.median:.1f} times as many as {title(spec_of(first))}"
+    return (
+        f"With {threads} and {record['settings']['num_hiddens']} hidden units, the fastest is "
+        f"{title(_spec(best))}: {best.train.median:,.0f} characters per second"
+        f"{'' if _spec(best) == spec_of(first) else compared}."
+    )
+
+
+def scaling(record: Record) -> str:
+    """How the distance between the fastest and the slowest changes with what is varied."""
+    rows = [row for row in summary.speeds(record) if row.train]
+    sizes = sorted({row.value for row in rows if row.value is not None})
+    if len(sizes) < 2 or len({row.candidate for row in rows}) < 2:
+        return ""
+
+    def spread(size: int) -> float:
+        medians = [row.train.median for row in rows if row.value == size and row.train]
+        return max(medians) / min(medians)
+
+    what = {"num_hiddens": "hidden units", "batch_size": "rows", "num_steps": "time steps"}
+    unit = what.get(record["plan"]["vary"][0], record["plan"]["vary"][0])
+    return (
+        f"How much the choice matters depends on the size: the fastest is {spread(sizes[0]):.1f} "
+        f"times as fast as the slowest with {sizes[0]} {unit}, and {spread(sizes[-1]):.1f} times "
+        f"with {sizes[-1]}."
+    )
+
+
+def workers(record: Record) -> str:
+    """What the most workers gain, and which share of a minibatch's time the exchange takes."""
+    rows = [row for row in summary.speeds(record) if row.speed_up and row.exchange and row.train]
+    rows = [row for row in rows if row.value == max(each.value or 0 for each in rows)]
+    if not rows:
+        return ""
+    gains = [row.speed_up.median for row in rows if row.speed_up]
+    costs = [row.exchange.median for row in rows if row.exchange]
+    fewest = record["plan"]["vary"][1][0]
+    return (
+        f"{rows[0].value} workers train {min(gains):.2f} to {max(gains):.2f} times as fast as "
+        f"{'one' if fewest == 1 else fewest}; of a minibatch, the exchange takes {min(costs):.1f} "
+        f"to {max(costs):.1f} ms."
+    )
+
+
+def results(record: Record) -> str:
+    """Whether the trainings have ended alike: by perplexity, or by the time to the target."""
+    rows = [row for row in summary.qualities(record) if row.perplexity]
+    if not rows:
+        return ""
+    if target := record["plan"].get("target"):
+        reached = {row.candidate: row for row in rows if row.seconds}
+        if not reached:
+            return f"No training has reached a held-out perplexity of {target:g}."
+        by_time = sorted(reached.values(), key=lambda row: row.seconds.median if row.seconds else 0)
+        first, last = by_time[0], by_time[-1]
+        assert first.seconds
+        assert last.seconds
+        words = f"{_title(record, first.candidate)} after {first.seconds.median:.1f} s"
+        if last is not first:
+            words = (
+                f"first {words}, last {_title(record, last.candidate)} after "
+                f"{last.seconds.median:.1f} s"
+            )
+        return f"A held-out perplexity of {target:g} is reached {words} of training."
+    ends = [row.perplexity.median for row in rows if row.perplexity]
+    if len(ends) < 2:
+        return ""
+    low, high = f"{min(ends):.3f}", f"{max(ends):.3f}"
+    interval = f"is {low} in all" if low == high else f"is between {low} and {high} in all"
+    after = f"after {record['settings']['num_epochs']} epochs the perplexity {interval}."
+    if max(ends) < ALIKE * min(ends):
+        return f"What they learn does not depend on the framework: {after}"
+    return after[0].upper() + after[1:]
+
+
+def own_layers(record: Record) -> str:
+    """How the code written by hand compares with the frameworks' own layers."""
+    rows = [row for row in summary.speeds(record) if row.own_layer]
+    rows = [row for row in rows if row.value == rows[0].value]
+    parts = []
+    for model in VARIANTS:
+        ratios = [row.own_layer.median for row in rows if row.model == model and row.own_layer]
+        if ratios:
+            low, high = min(ratios), max(ratios)
+            interval = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+            parts.append(f"`{model}` is {interval} times as fast")
+    return f"Relative to the frameworks' own layers, {' and '.join(parts)}." if parts else ""
+
+
+def title(spec: Spec) -> str:
+    """A candidate in a sentence, such as "PyTorch's `fast`"."""
+    framework = {"numpy": "NumPy", **FRAMEWORKS}.get(spec.backend, spec.backend)
+    where = f" ({spec.environment})" if spec.environment else ""
+    return f"{framework}'s `{spec.model}`{where}"
+
+
+def _title(record: Record, candidate: str) -> str:
+    rows = {name(each): each for each in record["candidates"]}
+    return title(spec_of(rows[candidate]))
+
+
+def _spec(row: Speed) -> Spec:
+    return Spec(row.backend, row.model, row.environment)

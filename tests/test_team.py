@@ -1,0 +1,348 @@
+"""Training with several workers: what they compute, and what is left when one of them fails."""
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import (
+    LIMITED,
+    SETTINGS,
+    SMALL,
+    assert_same,
+    finish,
+    history,
+    options,
+    parameters,
+    start,
+    there,
+    wait_for_epochs,
+)
+
+import rnn_scratch
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import checkpoint, supervision
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs.training import Diverged, Report
+from rnn_scratch.system import meeting, processes, signals
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
+
+# What the workers of each backend train, and the model with which they go on with another's run.
+CASES = {
+    "numpy": ({"cell": "gru-after"}, "fast"),
+    "torch": ({"cell": "lstm"}, "concise"),
+    "tensorflow": ({"sampling": "random"}, "fast"),
+    "mxnet": ({"embedding": 5}, "concise"),
+    "jax": ({"cell": "gru"}, "fast"),
+}
+EXACT = {**SMALL, "exact": True, "valid_tokens": 100, "threads": 1}
+ENGINES = {
+    "numpy": "MPICH",
+    "torch": "Gloo",
+    "tensorflow": "collective operations",
+    "mxnet": "key-value store",
+    "jax": "Gloo",
+}
+
+
+def has_engine(name):
+    """Whether the workers of this backend can find each other: NumPy's need an MPI."""
+    return name in CASES and (name != "numpy" or bool(importlib.util.find_spec("mpi4py")))
+
+
+def require_engine(name):
+    if not has_engine(name):
+        pytest.skip(f"{name} has no engine for workers; NumPy's is pip install -e '.[workers]'")
+
+
+@pytest.fixture
+def name(backend_names):
+    """The backend whose workers meet the faults."""
+    for candidate in ("torch", "numpy"):
+        if candidate in backend_names and has_engine(candidate):
+            return candidate
+    pytest.skip("neither PyTorch nor NumPy with its extra for workers is tested")
+
+
+def last_session(run="r"):
+    return run_folder.read(Path(run))["sessions"][-1]
+
+
+def test_workers_train_what_one_worker_of_numpy_does(backend_name, backend_names):
+    require_engine(backend_name)
+    able = [name for name in backend_names if has_engine(name)]
+    other = able[(able.index(backend_name) + 1) % len(able)]  # so that each follows another
+    settings = {**EXACT, **CASES[backend_name][0]}
+    expected = rnn_scratch.train("numpy", num_epochs=12, run="one", **settings)
+
+    run = rnn_scratch.train(backend_name, workers=2, num_epochs=10, run="two", **settings)
+    assert run.folder == Path("two")
+    assert [row.epoch for row in run.history] == list(range(1, 11))
+    # In exact mode the parameters agree to the last bit, and the losses nearly so.
+    for row, one in zip(history("two"), history("one"), strict=False):
+        assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
+        assert abs(row["loss"] - one["loss"]) < 1e-12
+        assert (row["epoch"], row["tokens"], row["sample"]) == tuple(
+            one[name] for name in ("epoch", "tokens", "sample")
+        )
+        assert row["backend"] == backend_name
+    (session,) = run_folder.read(run.folder)["sessions"]
+    assert (session["workers"], session["outcome"], session["to_epoch"]) == (2, "finished", 10)
+    assert session["engine"].startswith(ENGINES[backend_name])
+
+    # One worker goes on, and then two of another backend with another model.
+    rnn_scratch.resume("two", 11, workers=1)
+    rnn_scratch.resume("two", 12, backend=other, model=CASES[other][1], workers=2, threads=1)
+    assert digest(parameters("two")) == digest(parameters(expected))
+    assert [each["workers"] for each in run_folder.read(run.folder)["sessions"]] == [2, 1, 2]
+
+
+def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
+    require_engine(backend_name)
+    settings = {"corpus": "tide-clock", "max_tokens": 1200, "num_epochs": 1, "threads": 1}
+    settings |= {"dtype": "float64", "sampling": "random", "num_hiddens": 64}
+    one = rnn_scratch.train(backend_name, run="one", **settings)
+    two = rnn_scratch.train(backend_name, run="two", workers=2, **settings)
+    assert one.history[0].tokens == two.history[0].tokens == 32 * 35, "one minibatch"
+    assert_same(parameters(two), parameters(one), tolerance=1e-15)
+
+
+def test_workers_that_are_started_by_hand(name):
+    """As on two machines: one by its options, and one by the variables of a launcher."""
+    port = int(meeting.free_address("127.0.0.1").rpartition(":")[2])
+    torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
+    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
+
+    def both(*arguments):
+        first = start("train", *arguments, env=torchrun)
+        second = start("train", *arguments, *by_hand)
+        return [finish(process) for process in (first, second)]
+
+    whole = {**SETTINGS, "valid_tokens": 100, "threads": 1}
+    settings = ("--backend", name, "--exact", "--corpus", "tide-clock", *options(**whole))
+    first, second = both(*settings, "--epochs", 10, "--run", "r")
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    assert second.out.splitlines()[-1] == "training is complete; the run is where worker 0 is"
+    first, second = both("--resume", "r", "--epochs", 12)
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    expected = rnn_scratch.train("numpy", run="whole", num_epochs=12, **EXACT)
+    assert digest(parameters("r")) == digest(parameters(expected))
+
+    infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
+    for done in both("--backend", name, *options(**SMALL), *infinite):
+        assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
+    assert last_session("d")["outcome"] == "failed"
+
+
+# A training that is long enough for a fault to strike in it, and its epochs short.
+LONG = {**EXACT, "num_epochs": 10**5}
+STRIKE = 5  # the epoch after which it does
+ENDED = 20  # seconds, of which every training that fails should have many left
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """The numbers of the workers' processes by rank, as soon as they are known."""
+    numbers, ask = {}, processes.ask
+
+    def watched(function, rank, *arguments, **more):
+        for event in ask(function, rank, *arguments, **more):
+            if event["event"] == "alive":
+                numbers[rank] = event["process"]
+            yield event
+
+    monkeypatch.setattr(processes, "ask", watched)
+    return numbers
+
+
+class Strike(Report):
+    """Does something once, after an epoch."""
+
+    def __init__(self, action):
+        self.action, self.time = action, None
+
+    def epoch(self, epoch):
+        if epoch.epoch == STRIKE:
+            self.action()
+            self.time = time.monotonic()
+
+
+def is_there(process):
+    """Whether a process runs; one that has ended may still have its number."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:  # a system that has no such files
+        return sys.platform != "linux"
+    except ProcessLookupError:
+        return False
+
+
+def assert_ended(strike, workers):
+    """Check that a training has ended soon, and that nothing is left running."""
+    assert time.monotonic() - strike.time < ENDED
+    assert sorted(workers) == [0, 1]
+    assert [process for process in workers.values() if is_there(process)] == []
+
+
+def assert_undisturbed(run="r", workers=1, settings=EXACT):
+    """Check that a run can be resumed, and ends as one does that nothing has disturbed."""
+    epochs = checkpoint.load(checkpoint.find(run)).epoch + 2
+    rnn_scratch.resume(run, epochs, workers=workers)
+    whole = rnn_scratch.train("numpy", run="whole", **{**settings, "num_epochs": epochs})
+    assert digest(parameters(run)) == digest(parameters(whole))
+    assert [row["epoch"] for row in history(run)] == list(range(1, epochs + 1))
+
+
+def failed(name, strike, workers):
+    """Train until it fails; the error, which is in the run's record as well."""
+    with pytest.raises(RNNScratchError) as error:
+        rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
+    assert_ended(strike, workers)
+    session = last_session()
+    assert (session["outcome"], session["reason"]) == ("failed", str(error.value))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker(name, workers, rank):
+    strike = Strike(lambda: os.kill(workers[rank], signal.SIGKILL))
+    words = failed(name, strike, workers)
+    assert words.startswith(f"Worker {rank} has failed: killed by SIGKILL")
+    assert_undisturbed(workers=2 - rank)
+
+
+def test_a_halted_worker(name, workers, monkeypatch):
+    monkeypatch.setattr(supervision, "SILENCE", 4.0)
+    strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
+    words = failed(name, strike, workers)
+    assert words == "Worker 1 has failed: no answer within 4 s"
+    assert_undisturbed()
+
+
+# A change to `step` that strikes one of the workers, as soon as there is a file.
+CHANGE = """
+    import contextlib, pathlib, time
+    with contextlib.suppress(FileNotFoundError):
+        pathlib.Path("fault").unlink()
+        {what}
+"""
+
+
+def change_step(copy, name, what, monkeypatch):
+    """Let one worker do something in `step`; the strike that makes it."""
+    path = copy / "backends" / name / "scratch.py"
+    source = path.read_text(encoding="utf-8")
+    before, signature, after = source.partition("def step(x, state, params, options):\n")
+    docstring, end, body = after.partition('"""\n    ')
+    assert body
+    changed = before + signature + docstring + end + CHANGE.format(what=what) + "    " + body
+    path.write_text(changed, encoding="utf-8")
+    monkeypatch.chdir(copy)  # where the workers find it
+    return Strike(lambda: Path("fault").touch())
+
+
+def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
+    strike = change_step(copy, name, "raise ZeroDivisionError('a change')", monkeypatch)
+    words = failed(name, strike, workers)
+    assert words.startswith(("Worker 0 has failed: Traceback", "Worker 1 has failed: Traceback"))
+    assert "in step\n" in words
+    assert words.endswith("ZeroDivisionError: a change\n")
+    assert_undisturbed()
+
+
+def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
+    monkeypatch.setattr(supervision, "STALL", 4.0)
+    monkeypatch.setattr(supervision, "GRACE", 1.0)
+    strike = change_step(copy, name, "time.sleep(1000)", monkeypatch)
+    words = failed(name, strike, workers)
+    assert words.endswith(" has failed: no minibatch was trained for 4 s")
+    assert_undisturbed()
+
+
+def test_a_training_that_diverges(name, workers):
+    settings = {**LONG, "exact": False, "dtype": "float64", "activation": "relu", "lr": 1e300}
+    with pytest.raises(Diverged) as error:
+        rnn_scratch.train(name, run="r", workers=2, **settings)
+    words = str(error.value)
+    assert words.startswith("The loss is not finite in epoch 1: training has diverged")
+    assert words.endswith("The checkpoint of epoch 0 is kept.")
+    assert (last_session()["outcome"], last_session()["reason"]) == ("failed", words)
+
+
+def stopped(name, strike, workers):
+    """Train until a signal stops it."""
+    with pytest.raises(signals.Stopped, match="SIGINT"):
+        rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
+    assert_ended(strike, workers)
+    assert last_session()["outcome"] == "interrupted"
+    assert_undisturbed()
+
+
+def test_ctrl_c(name, workers):
+    stopped(name, Strike(lambda: os.kill(os.getpid(), signal.SIGINT)), workers)
+
+
+def test_a_signal_to_one_worker_stops_all(name, workers):
+    stopped(name, Strike(lambda: os.kill(workers[1], signal.SIGINT)), workers)
+
+
+def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
+    ask = processes.ask
+
+    def interrupted(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from ask(*arguments, **more)
+
+    monkeypatch.setattr(processes, "ask", interrupted)
+    begin = time.monotonic()
+    with pytest.raises(signals.Stopped):
+        rnn_scratch.train(name, run="r", workers=2, **LONG)
+    assert time.monotonic() - begin < ENDED
+
+
+# Train, and print the number of each worker's process.
+SPY = """
+from rnn_scratch.cli.main import main
+from rnn_scratch.runs import supervision
+handle = supervision._Supervisor._handle
+def spy(self, rank, event):
+    if event["event"] == "start":
+        print(*self.processes.values(), flush=True)
+    handle(self, rank, event)
+supervision._Supervisor._handle = spy
+main()
+"""
+
+
+def test_a_killed_supervisor_leaves_nothing_running(name):
+    command = ("train", "--backend", name, "--workers", 2, "--exact", "--threads", 1)
+    with start(*command, *options(run="r", epochs=10**5, **SMALL), program=("-c", SPY)) as process:
+        wait_for_epochs(process, "r", 5)
+        numbers = list(map(int, process.stdout.readline().split()))
+        assert len(numbers) == 2
+        assert all(map(is_there, numbers))
+        process.kill()
+    deadline = time.monotonic() + ENDED
+    while any(map(is_there, numbers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_history_that_cannot_grow_stops_all_workers(name):
+    # The workers get the text in a file, so that one must be shorter than the limit as well.
+    Path("text.txt").write_text("a text that is short " * 50)
+    settings = {**SETTINGS, "text": "text.txt", "num_hiddens": 4}
+    arguments = ("train", "--backend", name, "--workers", 2, "--exact", "--threads", 1)
+    small = options(run="r", epochs=10**5, **settings)
+    done = there(10_000, *arguments, *small, program=("-c", LIMITED))
+    done.refused("r/history.jsonl could not be written: File too large")
+    assert "is kept. To resume from there:\nrnn-scratch train --resume r" in done.out
+    assert last_session()["outcome"] == "failed"
+    assert "could not be written" in last_session()["reason"]
+    assert_undisturbed(settings={**settings, "exact": True, "threads": 1})

@@ -1,0 +1,459 @@
+"""The campaign of faults of several workers: `nox -s team`, as root also with two networks.
+
+Or PYTHONPATH=tests python tests/tools/team_faults.py, on Linux. For each backend, workers are
+killed at random moments of a training in exact mode, which is resumed each time; and workers that
+are started by hand have a network between them, which is cut. Then command lines with mistakes. The
+last lines are a table; the exit code is 1 if anything has failed.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from helpers import CLONE, copy_of_the_clone, environment, options, parameters
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import checkpoint, supervision
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.system import meeting
+
+KILLS = 20  # of each backend
+HASTE = 10.0  # seconds to end after a kill: supervision.GRACE, and as many on a busy machine
+# After a cut, likewise.
+CUT = meeting.SILENCE + HASTE
+LONGEST = 60.0  # seconds until a wrong command line is an error on all workers
+SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
+EXACT = {"corpus": "tide-clock", "exact": True, **SETTINGS}
+COMMAND = (sys.executable, "-m", "rnn_scratch.cli", "train")
+
+
+class Trial(NamedTuple):
+    """What was done, how long the others took to end, and what went wrong."""
+
+    kind: str
+    backend: str
+    name: str
+    seconds: float | None
+    problem: str | None
+
+
+Trials = Iterator[Trial]
+
+
+class Process(NamedTuple):
+    """A process of a training: a worker with its rank, or another one, such as a server."""
+
+    number: int
+    label: str
+    name: str  # in the error that its end leads to
+
+
+def start(*words: Any, prefix: tuple[str, ...] = (), **more: Any) -> subprocess.Popen:
+    """Start a training, with a prefix in another network."""
+    return subprocess.Popen(
+        [*prefix, *COMMAND, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONUNBUFFERED=1),
+        **more,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
+    """Exit code, output and error."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return -1, "", f"it did not end within {timeout:g} s: {process.communicate()}"
+    return process.returncode, out, err
+
+
+def descendants(number: int) -> list[Process]:
+    """All processes that a process has started, and those that they have."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                parents[int(folder.name)] = int(fields[1])
+    found, level = [], {number}
+    while level := {child for child, parent in parents.items() if parent in level}:
+        found += level
+    described = []
+    for child in found:
+        with contextlib.suppress(OSError, ValueError):
+            described.append(_described(child))
+    return described
+
+
+def _described(number: int) -> Process:
+    folder = Path(f"/proc/{number}")
+    if supervision.WORKER.encode() in (folder / "cmdline").read_bytes():
+        rank = json.loads((folder / "fd" / "0").read_bytes())[0]
+        return Process(number, f"worker {rank}", f"Worker {rank} has failed: killed by SIGKILL")
+    for variable in (folder / "environ").read_bytes().split(b"\0"):
+        if variable.startswith(b"DMLC_ROLE="):  # of MXNet
+            role = variable.partition(b"=")[2].decode()
+            return Process(number, role, f"MXNet's {role} has ended")
+    return Process(number, "another", "Worker")
+
+
+def remaining(processes: list[Process]) -> list[str]:
+    """The labels of those that have not ended after a second."""
+    time.sleep(1)
+    labels = []
+    for process in processes:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{process.number}/stat").read_text().rpartition(")")[2][1] != "Z":
+                labels.append(process.label)
+    return labels
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Return when the condition holds, the process has ended, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not condition():
+        time.sleep(0.01)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or 0."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def disagreement(run: Path) -> str | None:
+    """What differs between a run and one of NumPy with one worker that nothing has disturbed."""
+    epochs = checkpoint.load(checkpoint.find(run)).epoch
+    folder = tempfile.mkdtemp(dir=".")
+    whole = rnn_scratch.train("numpy", num_epochs=epochs, run=f"{folder}/run", **EXACT)
+    numbers = [row.epoch for row in run_folder.history(run)]
+    if numbers != list(range(1, epochs + 1)):
+        return f"epochs {numbers}"
+    digests = digest(parameters(run)), digest(parameters(whole))
+    return None if len(set(digests)) == 1 else f"digests {digests}"
+
+
+def kills(backend: str, count: int, chance: random.Random) -> Trials:
+    """Kill one process of a training again and again, at any moment; at the end nothing is lost."""
+    run = Path(f"killed-{backend}")
+    exact = ("--backend", backend, "--corpus", "tide-clock", "--exact", *options(**SETTINGS))
+    for number in range(count):
+        workers = chance.choice((2, 2, 3))
+        has_begun = (run / run_folder.RECORD).exists()
+        if not has_begun:  # a kill at the very beginning leaves an empty folder
+            shutil.rmtree(run, ignore_errors=True)
+        beginning = ("--resume", run) if has_begun else (*exact, "--run", run)
+        before = size(run / run_folder.HISTORY)
+        process = start(*beginning, "--workers", workers, "--threads", 1, "--epochs", 10**6)
+        early = has_begun and chance.random() < 0.2  # a few strike the start, most the training
+        started = workers if early else 0
+        wait_for(functools.partial(_is_ready, process, run, started, before), process)
+        time.sleep(chance.uniform(0, 3 if early else 1))
+        processes = descendants(process.pid)
+        if not processes:
+            yield Trial("kill", backend, f"{number}", None, f"not started: {finish(process)}")
+            continue
+        # MXNet's scheduler and server as often as a worker.
+        victim = chance.choice(sorted(processes, key=lambda each: each.label))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.number, signal.SIGKILL)
+        begin = time.monotonic()
+        code, _, err = finish(process)
+        seconds = time.monotonic() - begin
+        label = f"{victim.label} of {workers}{', at the start' if early else ''}"
+        yield Trial("kill", backend, label, seconds, _judge(code, err, victim, seconds, processes))
+    epochs = checkpoint.load(checkpoint.find(run)).epoch + 3
+    code, _, err = finish(start("--resume", run, "--workers", 2, "--epochs", epochs))
+    problem = f"it cannot be resumed: {err}" if code else disagreement(run)
+    yield Trial("resume", backend, f"after {count} kills, epoch {epochs}", None, problem)
+
+
+def _is_ready(process: subprocess.Popen, run: Path, workers: int, before: int) -> bool:
+    # Whether all workers have been started, or with 0 the run's history has grown.
+    if workers:
+        return len(descendants(process.pid)) >= workers
+    return size(run / run_folder.HISTORY) > before
+
+
+def _judge(
+    code: int, err: str, victim: Process, seconds: float, processes: list[Process]
+) -> str | None:
+    # What is wrong with the end of a training of which a process was killed.
+    left = remaining(processes)
+    if code != 2 or "Traceback" in err or victim.name not in err:
+        return f"exit code {code}: {err}"
+    if seconds > HASTE:
+        return f"it took {seconds:.1f} s"
+    return f"still running: {left}" if left else None
+
+
+# Two machines: networks of their own, with one cable between them.
+
+NETWORKS = {f"rnn-{os.getpid()}-{side}": f"10.213.77.{side}" for side in (1, 2)}
+
+
+def ip(*words: str) -> None:
+    """Run the command `ip`."""
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def networks() -> Iterator[list[tuple[str, ...]]]:
+    """For each machine, the prefix of a command that runs there; empty where there can be none."""
+    prefixes = []
+    try:
+        _make_networks()
+        prefixes = [("ip", "netns", "exec", name) for name in NETWORKS]
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"skipped, as there can be no two networks: {getattr(error, 'stderr', '') or error}")
+    try:
+        yield prefixes
+    finally:
+        for name in NETWORKS:
+            with contextlib.suppress(OSError, subprocess.CalledProcessError):
+                ip("netns", "delete", name)
+
+
+def _make_networks() -> None:
+    ends = [f"rnn{os.getpid() % 10**6}-{side}" for side in (1, 2)]
+    for name in NETWORKS:
+        ip("netns", "add", name)
+    ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+    for (name, address), end in zip(NETWORKS.items(), ends):
+        ip("link", "set", end, "netns", name)
+        ip("-n", name, "link", "set", end, "name", "cable")
+        ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
+        for device in ("lo", "cable"):
+            ip("-n", name, "link", "set", device, "up")
+
+
+def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
+    """Train on two machines; then a worker is killed on one, and then the cable is cut."""
+    name, address = next(iter(NETWORKS.items()))
+    exact = ("--backend", backend, "--corpus", "tide-clock", "--exact", *options(**SETTINGS))
+
+    def both(*words: Any) -> list[subprocess.Popen]:
+        hand = ("--workers", 2, "--threads", 1, "--coordinator", f"{address}:29500")
+        return [
+            start(*words, *hand, "--rank", rank, prefix=prefix)
+            for rank, prefix in enumerate(prefixes)
+        ]
+
+    run = Path(f"machines-{backend}")
+    done = [finish(process) for process in both(*exact, "--epochs", 5, "--run", run)]
+    problem = next((f"{each}" for each in done if each[0]), None)
+    yield Trial("machines", backend, "training", None, problem or disagreement(run))
+    if problem:
+        return
+
+    def strike(fault: str, action: Callable[[list[Process]], None], limit: float) -> Trials:
+        pair = both("--resume", run, "--epochs", 10**6)
+        before = size(run / run_folder.HISTORY)
+        wait_for(lambda: size(run / run_folder.HISTORY) > before, pair[0])
+        processes = [each for process in pair for each in descendants(process.pid)]
+        action(processes)
+        begin = time.monotonic()
+        done = [finish(process) for process in pair]
+        seconds = time.monotonic() - begin
+        wrong = [each for each in done if each[0] != 2 or "Traceback" in each[2]]
+        wrong += [each for each in done if "Worker " not in each[2]]
+        problem = f"{wrong}" if wrong else None
+        if left := remaining(processes):
+            problem = f"still running: {left}"
+        if seconds > limit:
+            problem = f"it took {seconds:.1f} s"
+        yield Trial("machines", backend, fault, seconds, problem)
+
+    def kill(processes: list[Process]) -> None:
+        (victim,) = (each for each in processes if each.label == "worker 1")
+        os.kill(victim.number, signal.SIGKILL)
+
+    yield from strike("worker 1 is killed", kill, HASTE)
+    yield from strike(
+        "the cable is cut", lambda _: ip("-n", name, "link", "set", "cable", "down"), CUT
+    )
+    ip("-n", name, "link", "set", "cable", "up")
+    epochs = checkpoint.load(checkpoint.find(run)).epoch + 2
+    done = [finish(process) for process in both("--resume", run, "--epochs", epochs)]
+    problem = next((f"{each}" for each in done if each[0]), None)
+    yield Trial("machines", backend, "resumed", None, problem or disagreement(run))
+
+
+# Mistakes on command lines.
+
+# Its options, words of the error with which it must end, and the folder in which it runs.
+Worker = tuple[tuple[Any, ...], str, Path]
+Mistake = tuple[str, list[Worker]]
+
+
+def mistakes(backend: str, port: int) -> Iterator[Mistake]:
+    """Of each mistake a name, and for each worker its options, its error, and where it runs.
+
+    Another program listens on the port.
+    """
+    copy, here = Path("copy").resolve(), Path.cwd()
+    copy_of_the_clone(copy)
+    for number, text in enumerate(("one text, " * 300, "another " * 300)):
+        Path(f"text{number}.txt").write_text(text)
+    path = copy / "rnn_scratch" / "backends" / backend / "scratch.py"
+    source = path.read_text()
+    path.write_text(f"{source}\n# another line\n")
+
+    def worker(rank: int, *more: Any, workers: int = 2, batch: int = 4) -> tuple[Any, ...]:
+        text = () if "--text" in more else ("--corpus", "tide-clock")
+        small = options(**{**SETTINGS, "batch_size": batch}, num_epochs=2)
+        where = ("--run", f"run-{rank}") if rank == 0 else ()
+        rest = ("--backend", backend, "--workers", workers, "--rank", rank)
+        return (*rest, *text, *small, *where, *more)
+
+    def pair(first: Any, second: Any, words: str, other: str = "", **both: Any) -> list[Any]:
+        return [
+            ((*worker(0, *first, **both),), words, here),
+            ((*worker(1, *second, **both),), other or words, here),
+        ]
+
+    def at(host: str = "127.0.0.1", port: int | None = None) -> tuple[str, str]:
+        if port is None:
+            port = int(meeting.free_address("127.0.0.1").rpartition(":")[2])
+        return ("--coordinator", f"{host}:{port}")
+
+    place = at("10.255.255.1")
+    yield "unreachable host", pair(place, place, "does not have the address", "cannot be reached")
+    place = at("no-such-host.invalid")
+    yield "unknown host", pair(place, place, "is unknown")
+    place = at()
+    yield (
+        "rank N",
+        [
+            (worker(0, *place), "did not join", here),
+            (worker(2, *place), "ranks are from 0 to N-1", here),
+        ],
+    )
+    place = at()
+    yield "other settings", pair((*place, "--lr", 2), place, "--lr: 1.0 in worker 1, 2.0 in wor")
+    place = at()
+    texts = [(*place, "--text", f"text{number}.txt") for number in (0, 1)]
+    yield "other texts", pair(*texts, "SHA-256 of the text: ")
+    place = at()
+    first, second = pair(place, place, f"version of the {backend} backend: ")
+    yield "other versions", [first, (*second[:2], copy)]
+    place = at()
+    yield (
+        "one rank twice",
+        [
+            (worker(0, *place, workers=3, batch=6), "did not join", here),
+            *[(worker(1, *place, workers=3, batch=6), "join", here)] * 2,
+        ],
+    )
+    place = at()
+    yield (
+        "other numbers of workers",
+        [
+            (worker(0, *place), "--workers: 4 in worker 1, 2 in worker 0", here),
+            (worker(1, *place, workers=4), "--workers: 4 in worker 1, 2 in worker 0", here),
+        ],
+    )
+    place = at()
+    yield "batch size", pair(place, place, "cannot be divided equally among 2", batch=5)
+    yield "worker 0 is missing", [(worker(1, *at()), "cannot be reached", here)]
+    place = at(port=port)
+    yield "port in use", pair(place, place, "the port is in use", "is not worker 0")
+
+
+def wrong_commands(backend: str) -> Trials:
+    """Command lines with mistakes: every worker ends with a clear error, and in time."""
+
+    def attempt(name: str, workers: list[Worker]) -> Trial:
+        begin = time.monotonic()
+        started = [(start(*words, cwd=folder), error) for words, error, folder in workers]
+        problems = []
+        for process, error in started:
+            code, _, err = finish(process)
+            if code != 2 or "Traceback" in err or error not in err:
+                problems.append(f"exit code {code}: {err}")
+        seconds = time.monotonic() - begin
+        if seconds > LONGEST:
+            problems.append(f"it took {seconds:.0f} s")
+        return Trial("mistake", backend, name, seconds, "; ".join(problems) or None)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(4) as pool:
+        port = server.getsockname()[1]
+        attempts = [pool.submit(attempt, *each) for each in mistakes(backend, port)]
+        for each in attempts:
+            yield each.result()
+
+
+def table(trials: list[Trial]) -> list[str]:
+    """The trials in lines: how many failed, and how long the others took to end."""
+    rows = []
+    for kind, backend in dict.fromkeys((each.kind, each.backend) for each in trials):
+        some = [each for each in trials if (each.kind, each.backend) == (kind, backend)]
+        times = [each.seconds for each in some if each.seconds is not None]
+        took = f"{statistics.median(times):8.1f} {max(times):8.1f}" if times else ""
+        failures = sum(each.problem is not None for each in some)
+        rows.append(f"{kind:10}{backend:12}{len(some):7}{failures:10}{took}")
+    return [f"{'':10}{'backend':12}{'trials':>7}{'failures':>10}{'median':>8}{'longest':>9}", *rows]
+
+
+def main() -> None:
+    """Run the campaign, in a folder that is deleted afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--backends", default=",".join(registry.OURS))
+    parser.add_argument("--kills", type=int, default=KILLS, help="of each backend")
+    parser.add_argument("--parts", default="kills,machines,mistakes")
+    parser.add_argument("--output", type=Path, help="file for all trials, as JSON")
+    arguments = parser.parse_args()
+    output = arguments.output and arguments.output.resolve()
+    backends, parts = arguments.backends.split(","), arguments.parts.split(",")
+    print(f"seed: {arguments.seed}", flush=True)
+    trials: list[Trial] = []
+
+    def keep(some: Trials) -> None:
+        for trial in some:
+            trials.append(trial)
+            took = "" if trial.seconds is None else f" in {trial.seconds:.1f} s"
+            result = f"FAILED: {trial.problem}" if trial.problem else "passed"
+            print(f"{trial.kind}, {trial.backend}, {trial.name}{took}: {result}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder, networks() as prefixes:
+        os.chdir(folder)
+        for backend in backends:
+            if "kills" in parts:
+                chance = random.Random(f"{arguments.seed} {backend}")
+                keep(kills(backend, arguments.kills, chance))
+            if "machines" in parts and prefixes:
+                keep(machines(backend, prefixes))
+        if "mistakes" in parts:
+            keep(wrong_commands(backends[0]))
+        os.chdir(CLONE)
+    print("\n".join(table(trials)))
+    failures = sum(trial.problem is not None for trial in trials)
+    if output:
+        record = {"seed": arguments.seed, "trials": [trial._asdict() for trial in trials]}
+        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(trials)} trials, {failures} failures")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
