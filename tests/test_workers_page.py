@@ -65,7 +65,8 @@ def test_the_page_has_the_code_and_the_constants():
     assert f"no sign of life from it | {supervision.SILENCE:g} s |" in text
     assert "the version of the backend" in text
     assert "every setting, from `--batch-size` to `--seed`" in text
-    assert not re.search(r"\{\w+\}", text)
+    prose = re.sub(r'<div class="pieces">.*', "", page)
+    assert not re.search(r"\{\w+\}", prose)
 
 
 def test_digests_that_differ_are_counted(tmp_path):
@@ -116,12 +117,20 @@ def test_a_record_that_is_missing_is_named(tmp_path):
         render(tmp_path)
 
 
+def trial(kind, backend, seconds, problem=None):
+    return {"kind": kind, "backend": backend, "name": "", "seconds": seconds, "problem": problem}
+
+
 def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
     write(tmp_path, record())
     assert "nox -s team" not in render(tmp_path)
-    kill = {"backend": "mxnet", "what": "server", "trials": 20, "median": 1.25, "longest": 6}
-    write(tmp_path, {"kills": [{**kill, "resumed": 20, "equal": 19}]}, site_workers.FAULTS)
-    assert "| MXNet, server | 20 | 1.2 s | 6.0 s | 19 of 20 |" in render(tmp_path)
+    trials = [trial("kill", "mxnet", seconds) for seconds in (1.0, 6.0, 2.0)]
+    trials += [trial("kill", "jax", 3.0, "a process is left"), trial("resume", "jax", None)]
+    write(tmp_path, {"seed": 1, "trials": trials}, site_workers.FAULTS)
+    page = render(tmp_path)
+    assert "| a process is killed | MXNet | 3 | 0 | 2.0 | 6.0 |" in page
+    assert "| a process is killed | JAX | 1 | 1 | 3.0 | 3.0 |" in page
+    assert "| JAX | 1 | 0 |  |  |" in page
 
 
 def test_the_number_of_parameters():

@@ -300,9 +300,12 @@ def exact(plan: Plan) -> dict[str, Any]:
         command = f"check {options} --json {backends.replace(',', ' ')}"
         start = time.perf_counter()
         program = [sys.executable, "-m", "rnn_scratch.cli", *shlex.split(command)]
-        done = subprocess.run(program, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        # Where parameters differ, or a training fails, there is nothing to record.
+        done = subprocess.run(
+            program, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
+        )
         seconds = round(time.perf_counter() - start)
-        print(command, f"{seconds} s, exit code {done.returncode}", flush=True)
+        print(command, f"{seconds} s", flush=True)
         answer = json.loads(done.stdout)
         trainings.append({"command": f"rnn-scratch {command}", "seconds": seconds, **answer})
     return {"trainings": trainings}
