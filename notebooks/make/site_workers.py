@@ -229,7 +229,9 @@ def _costs(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
     H, B, V = Settings.num_hiddens, Settings.batch_size, measured["settings"]["vocabulary"]
     count = parameters(H, V) + 1
     head = ["milliseconds", "one number", f"{count:,} numbers", "and their addition in rank order"]
-    rows = [[*head, "the engine's own all-reduce", f"computing {B} rows", f"{B // 2} rows"]]
+    rows = [
+        [*head, "the engine's own all-reduce", f"computing {B} rows", f"computing {B // 2} rows"]
+    ]
     for name in fits:
         engine = measured["engines"][name]
         exchanges = {each["numbers"]: each for each in engine["exchanges"]}
@@ -334,7 +336,7 @@ def _sums(measured: Mapping[str, Any], names: Sequence[str]) -> Cells:
     rows = [
         [
             "elements that differ",
-            *(f"the engine's own sum, {number} workers" for number in numbers),
+            *(f"engine's sum, {number} workers" for number in numbers),
             *(f"`all_reduce`, {number} workers" for number in numbers),
         ]
     ]
