@@ -8,7 +8,6 @@ import atexit
 import contextlib
 import ctypes
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import numpy
 from mxnet import np
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.system import host
 
 from .machine import array
 
@@ -47,29 +47,25 @@ _left = threading.Event()  # from now on they may end
 def join(team):
     """Join the other workers of a training: returns when all have."""
     global _team, _store
-    stores = []
+    stores, errors = [], []
     # In a thread, because it waits for the others forever.
-    creation = threading.Thread(
-        target=lambda: stores.append(mxnet.kv.create("dist_sync")), daemon=True
-    )
+    creation = threading.Thread(target=_create, args=(stores, errors), daemon=True)
     deadline = time.monotonic() + PATIENCE
     with _environment(_settings(team)):
         if team.rank == 0:
             for role in ("scheduler", "server"):
                 _nodes[role] = _start(role)
         creation.start()
-        while creation.is_alive():
+        while not stores and not errors:
             creation.join(0.1)
-            message = _end() or (
-                time.monotonic() > deadline
-                and f"not all have called {team.addresses[0]} within {PATIENCE:g} s."
-            )
-            if message:
-                _kill()
-                atexit.register(_exit)
-                raise RNNScratchError(f"The workers do not find each other: {message}")
-    if not stores:
-        raise RNNScratchError("MXNet's key-value store did not start.")
+            if message := _end():
+                errors.append(message)
+            elif time.monotonic() > deadline:
+                errors.append(f"not all have called {team.addresses[0]} within {PATIENCE:g} s.")
+    if errors:
+        _kill()
+        atexit.register(_exit)
+        raise RNNScratchError(f"The workers do not find each other: {errors[0]}")
     (_store,) = stores
     _team = team
     _set_barrier(False)
@@ -118,22 +114,15 @@ def engine():
 
 def _settings(team):
     # Environment variables for MXNet. Each process listens on its own host only.
-    host, _, port = team.addresses[0].rpartition(":")
+    first, _, port = team.addresses[0].rpartition(":")
     return {
         "DMLC_ROLE": "worker",
-        "DMLC_PS_ROOT_URI": _numeric(host),
+        "DMLC_PS_ROOT_URI": host.numeric(first),
         "DMLC_PS_ROOT_PORT": port,
-        "DMLC_NODE_HOST": _numeric(team.host),
+        "DMLC_NODE_HOST": host.numeric(team.host),
         "DMLC_NUM_WORKER": str(len(team.addresses)),
         "DMLC_NUM_SERVER": "1",
     }
-
-
-def _numeric(host):
-    try:
-        return socket.gethostbyname(host)
-    except OSError as error:
-        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
 
 
 @contextlib.contextmanager
@@ -156,6 +145,13 @@ def _start(role):
         stdout=2,  # our stderr
         env={**os.environ, "DMLC_ROLE": role},
     )
+
+
+def _create(stores, errors):
+    try:
+        stores.append(mxnet.kv.create("dist_sync"))
+    except mxnet.MXNetError as error:
+        errors.append(str(error).splitlines()[-1])
 
 
 def _end():

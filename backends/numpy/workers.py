@@ -21,7 +21,7 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.registry import how_to_install
-from rnn_scratch.system.host import interface
+from rnn_scratch.system import host
 
 PATIENCE = 45.0  # seconds to wait for the other workers
 _MPI = None  # the module mpi4py.MPI
@@ -31,14 +31,16 @@ def join(team):
     """Join the other workers of a training: returns when all have."""
     global _MPI
     MPI = _library()
+    settings = _settings(team)
     connection = _connection(team)
-    with _environment(_settings(team, connection)):
+    settings["PMI_FD"] = str(os.dup(connection.fileno()))
+    with _environment(settings):
         # Not MPI.Init, which would keep the thread that answers in worker 0 from running.
         code = ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
     if code != MPI.SUCCESS or MPI.COMM_WORLD.size != len(team.addresses):
         raise RNNScratchError(
-            f"The workers do not find each other through {engine()}; another MPI than MPICH may "
-            f"not be able to.\n{how_to_install('workers')}"
+            f"{engine()} does not connect the workers of the numpy backend, which need MPICH.\n"
+            + how_to_install("workers")
         )
     # When a process ends, MPICH says so to the thread and waits for an answer, but no thread of
     # Python runs then. After MPI.Finalize it would even crash without one, so nobody calls that.
@@ -98,11 +100,11 @@ def _library():
 def _connection(team):
     # This worker's end of a connection with the thread of worker 0 that answers it, which is made
     # once all workers have called. RNNScratchError if they have not in time.
-    host, _, port = team.addresses[0].rpartition(":")
+    first, _, port = team.addresses[0].rpartition(":")
     deadline = time.monotonic() + PATIENCE
     try:
         if team.rank == 0:
-            connections = _accept(team, host, int(port), deadline)
+            connections = _accept(team, first, int(port), deadline)
             mine, connections[0] = socket.socketpair()
             values, barrier = {}, threading.Barrier(len(team.addresses))
             name = uuid.uuid4().hex  # MPICH derives names of shared memory from it
@@ -110,7 +112,7 @@ def _connection(team):
                 arguments = connection, name, len(team.addresses), values, barrier
                 threading.Thread(target=_answer, args=arguments, daemon=True).start()
         else:
-            mine = _call(host, int(port), deadline)
+            mine = _call(first, int(port), deadline)
             mine.sendall(struct.pack("!I", team.rank))
             mine.settimeout(PATIENCE + 5)
             if not mine.recv(1):  # it is sent when all workers have called
@@ -121,11 +123,11 @@ def _connection(team):
     return mine
 
 
-def _accept(team, host, port, deadline):
+def _accept(team, own, port, deadline):
     # Connections with all other workers, by rank.
     connections = {}
     ranks = set(range(1, len(team.addresses)))
-    with socket.create_server((host, port)) as server:
+    with socket.create_server((own, port)) as server:
         while missing := ranks - set(connections):
             try:
                 server.settimeout(max(0.01, deadline - time.monotonic()))
@@ -144,11 +146,11 @@ def _accept(team, host, port, deadline):
     return connections
 
 
-def _call(host, port, deadline):
+def _call(first, port, deadline):
     # A connection with worker 0, which may start later than this one.
     while True:
         try:
-            return socket.create_connection((host, port), timeout=5)
+            return socket.create_connection((first, port), timeout=5)
         except OSError as error:
             if time.monotonic() > deadline or isinstance(error, socket.gaierror):
                 raise
@@ -182,20 +184,17 @@ def _answer(connection, name, size, values, barrier):
             lines.flush()
 
 
-def _settings(team, connection):
-    # Environment variables for MPICH. All exchanges go through TCP, even on one machine: with
-    # shared memory they are faster, but not with more workers than cores (measured with 4 workers
-    # on 2 cores: up to 3 s), and a container may have little of it.
-    file = os.dup(connection.fileno())
-    os.set_inheritable(file, False)
+def _settings(team):
+    # Environment variables for MPICH. All exchanges go through TCP, on one machine as between two.
+    # Shared memory is faster, but a container may have little of it, and may have the name of
+    # another one, by which MPICH would take both for the same machine.
     return {
-        "PMI_FD": str(file),
         "PMI_RANK": str(team.rank),
         "PMI_SIZE": str(len(team.addresses)),
         "MPIR_CVAR_NOLOCAL": "1",
         "MPIR_CVAR_CH4_NETMOD": "ofi",
         "FI_PROVIDER": "tcp",
-        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or interface(team.host),
+        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or host.interface(team.host),
     }
 
 

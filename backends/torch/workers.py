@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system.host import interface
+from rnn_scratch.system import host
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
@@ -68,7 +68,7 @@ def engine():
 
 def _connect(team):
     # Each library listens on the first address of the interface with this name.
-    name = interface(team.host)
+    name = host.interface(team.host)
     os.environ["GLOO_SOCKET_IFNAME"] = name
     os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # not a prefix of several names
     distributed.init_process_group(
@@ -83,10 +83,10 @@ def _connect(team):
 def _store(team):
     # Where the workers publish on which ports they listen: a server in the first of them. By itself
     # it would listen on all addresses, so it gets a socket that is bound to the team's only.
-    host, _, port = team.addresses[0].rpartition(":")
-    server = socket.create_server((host, int(port))).detach() if team.rank == 0 else None
+    first, _, port = team.addresses[0].rpartition(":")
+    server = socket.create_server((first, int(port))).detach() if team.rank == 0 else None
     return distributed.TCPStore(
-        host,
+        first,
         int(port),
         len(team.addresses),
         is_master=team.rank == 0,

@@ -94,13 +94,21 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def numeric(host: str) -> str:
+    """A host's IPv4 address; RNNScratchError if it is unknown."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
+
+
 def interface(host: str) -> str:
     """The name of the network interface that has this host's IPv4 address as its first.
 
     That is how libraries take the address to listen on. For all addresses that begin with 127 it is
     the loopback interface. Raises RNNScratchError if none has the address, or none can be asked.
     """
-    address = socket.inet_aton(socket.gethostbyname(host))
+    address = socket.inet_aton(numeric(host))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
         for _, name in socket.if_nameindex() if fcntl is not None else ():
             try:
