@@ -15,6 +15,7 @@ from helpers import (
     assert_same,
     finish,
     history,
+    lines,
     options,
     parameters,
     start,
@@ -140,7 +141,7 @@ def test_workers_that_are_started_by_hand(name):
 
 
 # A training that is long enough for a fault to strike in it, and ends if none does.
-LONG = {**EXACT, "num_epochs": 2000}
+LONG = {**EXACT, "num_epochs": 500}
 STRIKE = 5  # the epoch after which it does
 ENDED = 20  # seconds, of which every training that fails should have many left
 
@@ -302,8 +303,9 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
     monkeypatch.setattr(processes, "ask", interrupted)
     begin = time.monotonic()
     with pytest.raises(signals.Stopped):
-        rnn_scratch.train(name, run="r", workers=2, **{**LONG, "num_epochs": 100})
+        rnn_scratch.train(name, run="r", workers=2, **LONG)
     assert time.monotonic() - begin < ENDED
+    assert len(lines("r")) < LONG["num_epochs"]
 
 
 # Train, and print the number of each worker's process.
