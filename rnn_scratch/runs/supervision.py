@@ -149,7 +149,8 @@ def _meet(
 class _Problem(NamedTuple):
     """Why the training cannot go on; of several, the least is the reason for the others."""
 
-    # 0: a worker is gone, or says so itself; 1: an exception, which its end leads to in others.
+    # 0: a worker is gone, or says so itself; 1: an exception or abortion, which its end leads to in
+    # others.
     kind: int
     is_repeated: bool  # by the first worker, with more words
     number: int  # in the order of their arrival
@@ -249,7 +250,10 @@ class _Supervisor:
         elif kind == "dead":
             self.running.remove(rank)
             if not self.end.is_set():
-                self._fail(rank, _named(rank, event["reason"]))
+                # An engine may abort its worker because another one has ended, before that is
+                # noticed here.
+                aborted = "SIGABRT" in event["reason"]
+                self._fail(rank, _named(rank, event["reason"]), is_exception=aborted)
         elif kind == "stopped":
             self.signal = event["number"]
             self._end_within(PATIENCE)

@@ -26,8 +26,8 @@ GREETING = 5.0  # seconds in which one that has connected says who it is
 BEAT = 1.0  # seconds between signs of life
 SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
 LONGEST = 2**20  # bytes of a message
-# A host or network that does not answer now will not in the next minute.
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+BACK = 10.0  # seconds in which a network may come back; after that it will not soon
 
 
 class Hello(TypedDict):
@@ -257,13 +257,13 @@ def _listen(coordinator: str) -> socket.socket:
 def _connect(coordinator: str, deadline: float) -> socket.socket:
     host, port = parse(coordinator)
     ip = _resolve(host)
-    reason = "no answer"
+    start, reason = time.monotonic(), "no answer"
     while time.monotonic() < deadline:
         try:
             return socket.create_connection((ip, port), deadline - time.monotonic())
         except OSError as error:
             reason = error.strerror or "no answer"
-            if error.errno in UNREACHABLE:
+            if error.errno in UNREACHABLE and time.monotonic() - start > BACK:
                 break
         time.sleep(0.5)  # it may not have started yet
     raise RNNScratchError(
