@@ -1,6 +1,8 @@
 """How workers are launched, meet, and agree: without any framework."""
 
 import contextlib
+import errno
+import itertools
 import json
 import queue
 import socket
@@ -293,6 +295,29 @@ def test_the_wait_for_workers_is_limited(coordinator, short):
 def test_worker_0_that_never_starts(coordinator, short):
     with pytest.raises(RNNScratchError, match=f"cannot be reached at {coordinator}: .*refused"):
         visit(coordinator)
+
+
+def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
+    connect, attempts = socket.create_connection, itertools.count()
+
+    def attempt(*arguments):
+        if next(attempts) < away:
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+        return connect(*arguments)
+
+    monkeypatch.setattr(socket, "create_connection", attempt)
+    away = 2
+    met = parallel([lambda: host(coordinator), lambda: visit(coordinator)])
+    assert [len(each.addresses) for each in met] == [2, 2]
+
+    # And for longer, of which nobody waits for the end.
+    away = 10**6
+    monkeypatch.setattr(meeting, "WAIT", 30.0)
+    monkeypatch.setattr(meeting, "ABSENCE", 1.0)
+    begin = time.monotonic()
+    with pytest.raises(RNNScratchError, match="cannot be reached at .*: No route to host"):
+        visit(coordinator)
+    assert time.monotonic() - begin < 10
 
 
 def test_another_program_at_the_port(coordinator, short):
