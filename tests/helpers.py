@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import pytest
 
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import VARIANTS, Options
+from rnn_scratch.contract import VARIANTS, Options, RNNScratchError
 from rnn_scratch.initial import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.system import locks
@@ -118,6 +119,24 @@ def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
         encoding="utf-8",
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
     )
+
+
+def parallel(calls):
+    """The results of these calls in threads of their own, or their errors."""
+    results = [None] * len(calls)
+
+    def run(number, call):
+        try:
+            results[number] = call()
+        except RNNScratchError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return results
 
 
 # A training that saves a checkpoint after every part of it, however much of the time that takes.

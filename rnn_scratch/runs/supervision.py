@@ -281,7 +281,8 @@ class _Supervisor:
         kind, is_repeated = int(is_exception), diverged and rank > 0
         number = len(self.problems)
         self.problems.append(_Problem(kind, is_repeated, number, reason, diverged, is_plain))
-        if not is_exception:
+        # After a signal the ends of workers are its consequences, and no news for other machines.
+        if not is_exception and (is_plain or self.signal is None):
             meeting.end(self.met, failed=reason, diverged=diverged)
         self._end_within(GRACE)
 

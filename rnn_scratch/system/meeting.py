@@ -26,8 +26,9 @@ GREETING = 5.0  # seconds in which one that has connected says who it is
 BEAT = 1.0  # seconds between signs of life
 SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
 LONGEST = 2**20  # bytes of a message
+# A host or network that is not there for this many seconds will not be in the next minute.
+ABSENCE = 10.0
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
-BACK = 10.0  # seconds in which a network may come back; after that it will not soon
 
 
 class Hello(TypedDict):
@@ -257,13 +258,13 @@ def _listen(coordinator: str) -> socket.socket:
 def _connect(coordinator: str, deadline: float) -> socket.socket:
     host, port = parse(coordinator)
     ip = _resolve(host)
-    start, reason = time.monotonic(), "no answer"
+    reason, begin = "no answer", time.monotonic()
     while time.monotonic() < deadline:
         try:
             return socket.create_connection((ip, port), deadline - time.monotonic())
         except OSError as error:
             reason = error.strerror or "no answer"
-            if error.errno in UNREACHABLE and time.monotonic() - start > BACK:
+            if error.errno in UNREACHABLE and time.monotonic() - begin > ABSENCE:
                 break
         time.sleep(0.5)  # it may not have started yet
     raise RNNScratchError(

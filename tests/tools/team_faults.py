@@ -260,22 +260,25 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
 
     run = Path(f"machines-{backend}")
     done = [finish(process) for process in both(*exact, "--epochs", 5, "--run", run)]
-    problem = next((f"{each}" for each in done if each[0]), None)
+    problem = f"{done}" if any(each[0] for each in done) else None
     yield Trial("machines", backend, "training", None, problem or disagreement(run))
     if problem:
         return
 
-    def strike(fault: str, action: Callable[[list[Process]], None], limit: float) -> Trials:
+    def strike(
+        fault: str, action: Callable[[list[subprocess.Popen]], None], limit: float, code: int = 2
+    ) -> Trials:
         pair = both("--resume", run, "--epochs", 10**6)
         before = size(run / run_folder.HISTORY)
         wait_for(lambda: size(run / run_folder.HISTORY) > before, pair[0])
         processes = [each for process in pair for each in descendants(process.pid)]
-        action(processes)
+        action(pair)
         begin = time.monotonic()
         done = [finish(process) for process in pair]
         seconds = time.monotonic() - begin
-        wrong = [each for each in done if each[0] != 2 or "Traceback" in each[2]]
-        wrong += [each for each in done if "Worker " not in each[2]]
+        wrong = [each for each in done if each[0] != code or "Traceback" in each[2]]
+        # An error names the worker; after Ctrl-C there is none.
+        wrong += [each for each in done if ("Worker " in each[2]) != (code == 2)]
         problem = f"{wrong}" if wrong else None
         if left := remaining(processes):
             problem = f"still running: {left}"
@@ -283,10 +286,16 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
             problem = f"it took {seconds:.1f} s"
         yield Trial("machines", backend, fault, seconds, problem)
 
-    def kill(processes: list[Process]) -> None:
-        (victim,) = (each for each in processes if each.label == "worker 1")
+    def kill(pair: list[subprocess.Popen]) -> None:
+        workers = descendants(pair[1].pid)
+        (victim,) = (each for each in workers if each.label == "worker 1")
         os.kill(victim.number, signal.SIGKILL)
 
+    def interrupt(pair: list[subprocess.Popen]) -> None:
+        # `ip netns exec` becomes the command that it runs.
+        pair[1].send_signal(signal.SIGINT)
+
+    yield from strike("Ctrl-C at worker 1", interrupt, HASTE, 130)
     yield from strike("worker 1 is killed", kill, HASTE)
     yield from strike(
         "the cable is cut", lambda _: ip("-n", name, "link", "set", "cable", "down"), CUT
@@ -294,7 +303,7 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
     ip("-n", name, "link", "set", "cable", "up")
     epochs = checkpoint.load(checkpoint.find(run)).epoch + 2
     done = [finish(process) for process in both("--resume", run, "--epochs", epochs)]
-    problem = next((f"{each}" for each in done if each[0]), None)
+    problem = f"{done}" if any(each[0] for each in done) else None
     yield Trial("machines", backend, "resumed", None, problem or disagreement(run))
 
 

@@ -1,0 +1,175 @@
+"""What workers agree on, and what their processes send: without any framework."""
+
+import os
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import parallel
+
+from rnn_scratch.contract import Options, RNNScratchError, Team
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import supervision, teamwork
+from rnn_scratch.runs.checkpoint import Incomplete
+from rnn_scratch.runs.supervision import _Problem
+from rnn_scratch.system import processes
+
+# Shares of a minibatch.
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "instead"),
+    [
+        (32, 3, "--workers 1, 2, 4, 8, 16 or 32, or --batch-size 30 or 33"),
+        (1, 2, "--workers 1, or --batch-size 2"),
+        (6, 5, "--workers 1, 2, 3 or 6, or --batch-size 5 or 10"),
+    ],
+)
+def test_a_minibatch_must_be_divisible(rows, workers, instead):
+    with pytest.raises(RNNScratchError) as error:
+        supervision.require_shares(rows, workers)
+    assert f"Use {instead}." in str(error.value)
+    supervision.require_shares(rows, rows)
+
+
+def test_shares_are_all_rows_once():
+    addresses = ("a:1", "b:1", "c:1")
+    rows = [np.arange(12)[teamwork.share(12, Team(rank, addresses))] for rank in range(3)]
+    assert np.concatenate(rows).tolist() == list(range(12))
+    assert {len(each) for each in rows} == {4}
+
+
+# What workers agree on, through an engine of threads in this process.
+
+
+def team_of(threads, function):
+    """The results of a function of a setup, in as many threads as there are workers."""
+    barrier, slots = threading.Barrier(threads, timeout=30), [None] * threads
+
+    def exchange(rank, arrays):
+        slots[rank] = arrays
+        barrier.wait()
+        rows = list(slots)
+        barrier.wait()
+        return [list(each) for each in zip(*rows)]
+
+    def setup(rank):
+        machine = SimpleNamespace(tensor=lambda array, device: array.copy(), array=lambda x: x)
+        engine = SimpleNamespace(gather=lambda arrays: exchange(rank, arrays))
+        return SimpleNamespace(
+            backend=SimpleNamespace(machine=machine, workers=engine),
+            place=SimpleNamespace(device="cpu"),
+            settings=SimpleNamespace(dtype="float32", batch_size=4, num_hiddens=3),
+            model=SimpleNamespace(options=Options(3)),
+            team=Team(rank, ("127.0.0.1:1",) * threads),
+        )
+
+    return parallel([lambda rank=rank: function(setup(rank), rank) for rank in range(threads)])
+
+
+def test_the_size_of_a_part_is_that_of_the_first_and_a_signal_that_of_any():
+    assert (
+        team_of(3, lambda setup, rank: teamwork.agree(setup, 10 + rank, None)) == [(10, None)] * 3
+    )
+    signal = {1: 15, 2: 2}
+    agreed = team_of(3, lambda setup, rank: teamwork.agree(setup, 2**40, signal.get(rank)))
+    assert agreed == [(2**24, 15)] * 3
+
+
+def test_all_start_where_the_first_goes_on():
+    state = (np.full((4, 3), 0.1, np.float32), np.full((4, 3), 0.2, np.float32))
+
+    def begin(setup, rank):
+        own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
+        return teamwork.same_start(setup, 0 if rank else 7, own)
+
+    for rank, (epoch, incomplete) in enumerate(team_of(2, begin)):
+        assert epoch == 7
+        assert incomplete.losses == ((0.0, 0.0) if rank else (3.0, 2.0))
+        assert [each.tobytes() for each in incomplete.state] == [each.tobytes() for each in state]
+
+
+def test_rows_of_states_are_joined_in_the_order_of_the_ranks():
+    def join(setup, rank):
+        return teamwork.join_rows(setup.backend, "cpu", [np.full((2, 3), rank)])
+
+    states = team_of(2, join)
+    for (state,) in states:
+        assert state[:, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_different_parameters_are_named_by_worker():
+    arrays = {"W": np.arange(5.0)}
+    other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
+    equal = team_of(2, lambda setup, rank: teamwork.require_equal(setup, 3, arrays))
+    assert equal == [None, None]
+    errors = team_of(
+        3, lambda setup, rank: teamwork.require_equal(setup, 3, other if rank == 1 else arrays)
+    )
+    assert len({str(error) for error in errors}) == 1
+    for word in (
+        "After epoch 3 the workers' parameters differ",
+        f"worker 0: {digest(arrays)}",
+        f"worker 1: {digest(other)}",
+        f"worker 2: {digest(arrays)}",
+    ):
+        assert word in str(errors[0])
+
+
+def test_of_several_problems_the_first_cause_is_reported():
+    exception = _Problem(1, False, 0, "connection closed", False, False)
+    gone = _Problem(0, False, 1, "killed", False, False)
+    later = _Problem(0, False, 2, "killed too", False, False)
+    repeated = _Problem(0, True, 0, "diverged", True, True)
+    longer = _Problem(0, False, 1, "diverged, checkpoint kept", True, True)
+    assert min([exception, gone, later]) == gone
+    assert min([repeated, longer]) == longer
+
+
+# Their processes.
+
+SENDER = """
+import threading, time
+from rnn_scratch.system import processes
+
+def answer(threads, pause):
+    def send(name):
+        for number in range(200):
+            processes.send([name, number, "x" * 1000])
+    senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
+    for each in senders:
+        each.start()
+    for each in senders:
+        each.join()
+    time.sleep(pause)
+    yield "last"
+"""
+
+
+@pytest.fixture
+def sender(tmp_path):
+    """The environment in which a child has this function."""
+    (tmp_path / "sender.py").write_text(SENDER)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    return {"environment": {"PYTHONPATH": path}, "timeout": 60}
+
+
+def test_answers_of_several_threads_are_not_mixed(sender):
+    *sent, last = processes.ask("sender:answer", 3, 0, **sender)
+    assert last == "last"
+    assert len(sent) == 600
+    for name in range(3):
+        assert [number for each, number, _ in sent if each == name] == list(range(200))
+
+
+def test_a_child_can_be_ended(sender):
+    end = threading.Event()
+    answers = processes.ask("sender:answer", 1, 1000, **sender, end=end)
+    assert next(answers)[:2] == [0, 0]
+    begin = time.monotonic()
+    end.set()
+    with pytest.raises(RNNScratchError, match="it was ended"):
+        list(answers)
+    assert time.monotonic() - begin < 10
