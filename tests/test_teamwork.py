@@ -14,7 +14,9 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import supervision, teamwork
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.supervision import _Problem
+from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
+from rnn_scratch.system.meeting import Meeting
 
 # Shares of a minibatch.
 
@@ -128,11 +130,21 @@ def test_of_several_problems_the_first_cause_is_reported():
     assert min([repeated, longer]) == longer
 
 
+def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
+    both = supervision._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
+    both._handle(1, {"event": "dead", "reason": "killed by SIGABRT", "aborted": True})
+    both._handle(0, {"event": "dead", "reason": "killed by SIGKILL", "aborted": False})
+    with pytest.raises(RNNScratchError, match="Worker 0 has failed: killed by SIGKILL"):
+        both._require_success()
+
+
 # Their processes.
 
 SENDER = """
-import threading, time
+import os, threading, time
+from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
+from rnn_scratch.system.meeting import Meeting
 
 def answer(threads, pause):
     def send(name):
@@ -145,6 +157,9 @@ def answer(threads, pause):
         each.join()
     time.sleep(pause)
     yield "last"
+
+def abort():
+    os.abort()
 """
 
 
@@ -162,6 +177,11 @@ def test_answers_of_several_threads_are_not_mixed(sender):
     assert len(sent) == 600
     for name in range(3):
         assert [number for each, number, _ in sent if each == name] == list(range(200))
+
+
+def test_a_child_that_aborts(sender):
+    with pytest.raises(processes.Aborted, match="killed by SIGABRT"):
+        list(processes.ask("sender:abort", **sender))
 
 
 def test_a_child_can_be_ended(sender):

@@ -149,7 +149,8 @@ def _meet(
 class _Problem(NamedTuple):
     """Why the training cannot go on; of several, the least is the reason for the others."""
 
-    # 0: a worker is gone, or says so itself; 1: an exception, which its end leads to in others.
+    # 0: a worker is gone, or says so itself; 1: an exception, or SIGABRT, to which that leads in
+    # others.
     kind: int
     is_repeated: bool  # by the first worker, with more words
     number: int  # in the order of their arrival
@@ -216,7 +217,8 @@ class _Supervisor:
                 self.events.put((rank, event))
             self.events.put((rank, {"event": "ended"}))
         except RNNScratchError as error:
-            self.events.put((rank, {"event": "dead", "reason": str(error)}))
+            aborted = isinstance(error, processes.Aborted)
+            self.events.put((rank, {"event": "dead", "reason": str(error), "aborted": aborted}))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
@@ -249,7 +251,8 @@ class _Supervisor:
         elif kind == "dead":
             self.running.remove(rank)
             if not self.end.is_set():
-                self._fail(rank, _named(rank, event["reason"]))
+                # An engine may abort because another worker is gone.
+                self._fail(rank, _named(rank, event["reason"]), is_exception=event["aborted"])
         elif kind == "stopped":
             self.signal = event["number"]
             self._end_within(PATIENCE)
