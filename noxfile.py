@@ -211,6 +211,9 @@ def records(session: nox.Session) -> None:
     for name in filter(wanted, ("exercises", "gates", "optimizations")):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env={"PYTHONPATH": "tests"})
+    for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
+        command = ("python", "tests/tools/engines.py", "notebooks/records/workers.json", name)
+        session.run(*command, env={"PYTHONPATH": "tests"})
     session.run("python", "-m", "make.records", env=MAKE)
 
 

@@ -58,6 +58,7 @@ def test_all_pages_are_there():
         "errata.html",
         "parity.html",
         "comparison.html",
+        "workers.html",
         "reference.html",
         "backend.html",
     } <= set(PAGES)

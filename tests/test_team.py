@@ -258,11 +258,11 @@ def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
 
 
 def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
-    monkeypatch.setattr(supervision, "STALL", 4.0)
+    monkeypatch.setattr(supervision, "STALL", 15.0)  # longer than workers take to start
     monkeypatch.setattr(supervision, "GRACE", 1.0)
     strike = change_step(copy, name, "time.sleep(1000)", monkeypatch)
     words = failed(name, strike, workers)
-    assert words.endswith(" has failed: no minibatch was trained for 4 s")
+    assert words.endswith(" has failed: no minibatch was trained for 15 s")
     assert_undisturbed()
 
 

@@ -132,8 +132,8 @@ def test_of_several_problems_the_first_cause_is_reported():
 
 def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
     both = supervision._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
-    both._handle(1, {"event": "dead", "reason": "killed by SIGABRT", "aborted": True})
-    both._handle(0, {"event": "dead", "reason": "killed by SIGKILL", "aborted": False})
+    both._handle(1, {"event": "dead", "reason": "killed by SIGABRT"})
+    both._handle(0, {"event": "dead", "reason": "killed by SIGKILL"})
     with pytest.raises(RNNScratchError, match="Worker 0 has failed: killed by SIGKILL"):
         both._require_success()
 
@@ -141,7 +141,7 @@ def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
 # Their processes.
 
 SENDER = """
-import os, threading, time
+import threading, time
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
 from rnn_scratch.system.meeting import Meeting
@@ -157,9 +157,6 @@ def answer(threads, pause):
         each.join()
     time.sleep(pause)
     yield "last"
-
-def abort():
-    os.abort()
 """
 
 
@@ -177,11 +174,6 @@ def test_answers_of_several_threads_are_not_mixed(sender):
     assert len(sent) == 600
     for name in range(3):
         assert [number for each, number, _ in sent if each == name] == list(range(200))
-
-
-def test_a_child_that_aborts(sender):
-    with pytest.raises(processes.Aborted, match="killed by SIGABRT"):
-        list(processes.ask("sender:abort", **sender))
 
 
 def test_a_child_can_be_ended(sender):

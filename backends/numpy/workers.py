@@ -20,9 +20,9 @@ from importlib.metadata import version
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.registry import how_to_install
 from rnn_scratch.system import host
 
+INSTALL = "Install them in the folder of the clone: pip install -e '.[workers]'"
 PATIENCE = 45.0  # seconds to wait for the other workers
 _MPI = None  # the module mpi4py.MPI
 
@@ -40,7 +40,7 @@ def join(team):
     if code != MPI.SUCCESS or MPI.COMM_WORLD.size != len(team.addresses):
         raise RNNScratchError(
             f"{engine()} does not connect the workers of the numpy backend, which need MPICH.\n"
-            + how_to_install("workers")
+            + INSTALL
         )
     # When a process ends, MPICH says so to the thread and waits for an answer, but no thread of
     # Python runs then. After MPI.Finalize it would even crash without one, so nobody calls that.
@@ -91,8 +91,7 @@ def _library():
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # the latter where it finds no MPI
         raise RNNScratchError(
-            f"The workers of the numpy backend need mpi4py and MPICH: {error}.\n"
-            + how_to_install("workers")
+            f"The workers of the numpy backend need mpi4py and MPICH: {error}.\n" + INSTALL
         ) from error
     return MPI
 

@@ -28,6 +28,7 @@ from . import (
     site_play,
     site_prose,
     site_start,
+    site_workers,
 )
 from .chapter import TEXTS
 from .records import COMPARISONS, RECORDS
@@ -48,12 +49,13 @@ def pages(
     texts["index.md"] = site_start.render(RECORDS, backends)
     texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
     texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS)
+    texts["workers.md"], workers_pictures = site_workers.render(RECORDS, backends, typeset)
     texts["play.md"], play_files = site_play.render(backends)
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: names.framework(backend) for backend in backends}
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files = {name: text.encode() for name, text in texts.items()}
-    files |= parity_pictures | comparison_pictures | play_files
+    files |= parity_pictures | comparison_pictures | workers_pictures | play_files
     for sources in site_chapter.read_results(backends).values():
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture

@@ -69,9 +69,9 @@ def workers(record: Record) -> str:
     costs = [row.exchange.median for row in rows if row.exchange]
     fewest = record["plan"]["vary"][1][0]
     return (
-        f"{rows[0].value} workers train {min(gains):.2f} to {max(gains):.2f} times as fast as "
-        f"{'one' if fewest == 1 else fewest}; of a minibatch, the exchange takes {min(costs):.1f} "
-        f"to {max(costs):.1f} ms."
+        f"{rows[0].value} workers train {_interval(gains, '.2f')} times as fast as "
+        f"{'one' if fewest == 1 else fewest}; of a minibatch, the exchange takes "
+        f"{_interval(costs, '.1f')} ms."
     )
 
 
@@ -88,10 +88,10 @@ def results(record: Record) -> str:
         first, last = by_time[0], by_time[-1]
         assert first.seconds
         assert last.seconds
-        words = f"{_title(record, first.candidate)} after {first.seconds.median:.1f} s"
+        words = f"by {_title(record, first.candidate)} after {first.seconds.median:.1f} s"
         if last is not first:
             words = (
-                f"first {words}, last {_title(record, last.candidate)} after "
+                f"first {words}, last by {_title(record, last.candidate)} after "
                 f"{last.seconds.median:.1f} s"
             )
         return f"A held-out perplexity of {target:g} is reached {words} of training."
@@ -114,9 +114,7 @@ def own_layers(record: Record) -> str:
     for model in VARIANTS:
         ratios = [row.own_layer.median for row in rows if row.model == model and row.own_layer]
         if ratios:
-            low, high = min(ratios), max(ratios)
-            interval = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
-            parts.append(f"`{model}` is {interval} times as fast")
+            parts.append(f"`{model}` is {_interval(ratios, '.2f')} times as fast")
     return f"Relative to the frameworks' own layers, {' and '.join(parts)}." if parts else ""
 
 
@@ -125,6 +123,11 @@ def title(spec: Spec) -> str:
     framework = {"numpy": "NumPy", **FRAMEWORKS}.get(spec.backend, spec.backend)
     where = f" ({spec.environment})" if spec.environment else ""
     return f"{framework}'s `{spec.model}`{where}"
+
+
+def _interval(values: list[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
 
 
 def _title(record: Record, candidate: str) -> str:

@@ -149,7 +149,7 @@ def _meet(
 class _Problem(NamedTuple):
     """Why the training cannot go on; of several, the least is the reason for the others."""
 
-    # 0: a worker is gone, or says so itself; 1: an exception, or SIGABRT, to which that leads in
+    # 0: a worker is gone, or says so itself; 1: an exception or abortion, which its end leads to in
     # others.
     kind: int
     is_repeated: bool  # by the first worker, with more words
@@ -217,8 +217,7 @@ class _Supervisor:
                 self.events.put((rank, event))
             self.events.put((rank, {"event": "ended"}))
         except RNNScratchError as error:
-            aborted = isinstance(error, processes.Aborted)
-            self.events.put((rank, {"event": "dead", "reason": str(error), "aborted": aborted}))
+            self.events.put((rank, {"event": "dead", "reason": str(error)}))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
@@ -251,8 +250,10 @@ class _Supervisor:
         elif kind == "dead":
             self.running.remove(rank)
             if not self.end.is_set():
-                # An engine may abort because another worker is gone.
-                self._fail(rank, _named(rank, event["reason"]), is_exception=event["aborted"])
+                # An engine may abort its worker because another one has ended, before that is
+                # noticed here.
+                aborted = "SIGABRT" in event["reason"]
+                self._fail(rank, _named(rank, event["reason"]), is_exception=aborted)
         elif kind == "stopped":
             self.signal = event["number"]
             self._end_within(PATIENCE)

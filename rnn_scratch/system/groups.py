@@ -10,6 +10,7 @@ from ..contract import RNNScratchError
 from . import meeting, processes
 
 LOOPBACK = "127.0.0.1"
+ENDED = object()  # what no process can send
 
 
 def addresses(number: int) -> list[str]:
@@ -34,19 +35,18 @@ def ask_all(
 
     The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
     """
-    answers: queue.Queue[tuple[int, Any, RNNScratchError | None]] = queue.Queue()
+    messages: queue.Queue[tuple[int, Any]] = queue.Queue()  # rank, and answer, error or ENDED
     end = threading.Event()
 
     def listen(rank: int) -> None:
-        error = None
+        settings: dict[str, Any] = {"timeout": timeout, "environment": environment}
         try:
-            settings: dict[str, Any] = {"timeout": timeout, "environment": environment}
             for answer in processes.ask(function, *tasks[rank], **settings, python=python, end=end):
                 if rank == 0:
-                    answers.put((rank, answer, None))
-        except RNNScratchError as reason:
-            error = reason
-        answers.put((rank, None, error))
+                    messages.put((rank, answer))
+            messages.put((rank, ENDED))
+        except RNNScratchError as error:
+            messages.put((rank, error))
 
     threads = [threading.Thread(target=listen, args=(rank,)) for rank in range(len(tasks))]
     try:
@@ -54,14 +54,14 @@ def ask_all(
             thread.start()
         running = len(tasks)
         while running:
-            rank, answer, error = answers.get()
-            if error is not None:
+            rank, message = messages.get()
+            if isinstance(message, RNNScratchError):
                 name = f"worker {rank}: " if len(tasks) > 1 else ""
-                raise RNNScratchError(f"{name}{error}") from error
-            if answer is None:
+                raise RNNScratchError(f"{name}{message}") from message
+            if message is ENDED:
                 running -= 1
             else:
-                yield answer
+                yield message
     finally:
         end.set()
         for thread in threads:

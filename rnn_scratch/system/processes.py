@@ -39,10 +39,6 @@ PAUSE = 0.1  # seconds until it is noticed that a child has ended while its outp
 GRACE = 1.0  # seconds to wait for what is left of the output after that
 
 
-class Aborted(RNNScratchError):  # noqa: N818 - how the child has ended
-    """The child has ended itself by SIGABRT, as libraries do where they cannot go on."""
-
-
 def ask(
     function: str,
     *arguments: Any,
@@ -202,7 +198,7 @@ class _Child:
             except ValueError:  # a system may have more than Python has names for
                 name = f"signal {-code}"
             hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-            raise (Aborted if name == "SIGABRT" else RNNScratchError)(f"killed by {name}{hint}")
+            raise RNNScratchError(f"killed by {name}{hint}")
         if code:
             lines = self.messages.decode("utf-8", "replace").splitlines()
             last = next(filter(None, map(one_line, reversed(lines))), "no message")

@@ -1,0 +1,182 @@
+"""The site's page on several workers: what it quotes, and what it computes."""
+
+import json
+import re
+
+import pytest
+from helpers import CLONE
+from make import records, site_workers
+from make.site_workers import Exchange
+
+from rnn_scratch import registry
+from rnn_scratch.cli import source_code
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import supervision
+from rnn_scratch.system import meeting
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch):
+    monkeypatch.chdir(CLONE)
+
+
+def plain(latex, display):
+    return f"[{latex}]"
+
+
+def render(folder):
+    page, pictures = site_workers.render(folder, registry.OURS, plain)
+    assert set(pictures) == {site_workers.EXCHANGE}
+    return page
+
+
+def record():
+    text = (CLONE / records.RECORDS / site_workers.RECORD).read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def write(folder, content, name=site_workers.RECORD):
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_page_quotes_its_record(tmp_path):
+    content = record()
+    engine = content["workers"]["engines"]["torch"]
+    engine["exchanges"][0]["gather"]["median"] = 0.0321  # of one number
+    engine["sums"][-1]["own"] = 987
+    content["workers-exact"]["trainings"][0]["runs"][0]["digests"][-1]["perplexity"] = 4.5678
+    write(tmp_path, content)
+    before, page = render(records.RECORDS), render(tmp_path)
+    for words in ("| PyTorch | 0.0321 |", "| 987 of 1,000 |", "the perplexity is 4.5678 "):
+        assert words in page
+        assert words not in before
+
+
+def test_the_page_has_the_code_and_the_constants():
+    page = render(records.RECORDS)
+    text = re.sub(r"<[^>]*>", "", page)
+    for backend in registry.OURS:
+        assert f'data-for="{backend}"' in page
+        (first, *_) = source_code.find(backend, "gather")
+        assert first.source.split("\n")[0] in text
+    assert (
+        f"worker 0 waits for it, and so do those that have started | {meeting.WAIT:g} s |" in text
+    )
+    assert f"no sign of life from it | {supervision.SILENCE:g} s |" in text
+    assert "the version of the backend" in text
+    assert "every setting, from `--batch-size` to `--seed`" in text
+    prose = re.sub(r'<div class="pieces">.*', "", page)
+    assert not re.search(r"\{\w+\}", prose)
+
+
+def test_digests_that_differ_are_counted(tmp_path):
+    content = record()
+    training = content["workers-exact"]["trainings"][0]
+    number = len(training["runs"])
+    assert f"all {number} trainings end with the same parameters" in render(records.RECORDS)
+    training["runs"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
+    write(tmp_path, content)
+    page = render(tmp_path)
+    assert f"the {number} trainings end with 2 different digests" in page
+    assert "| `0123456789abcdef` |" in page
+
+
+def without_exact(content):
+    del content["workers-exact"]
+
+
+def without_the_chapter_s_size(content):
+    del content["workers"]["engines"]["jax"]["exchanges"][-1]
+    for each in content["workers"]["engines"].values():
+        each["exchanges"] = [e for e in each["exchanges"] if e["numbers"] != 291_357]
+
+
+def without_half_of_the_rows(content):
+    minibatches = content["workers"]["engines"]["mxnet"]["minibatches"]
+    minibatches[:] = [each for each in minibatches if each["batch_size"] != 16]
+
+
+def without_sums(content):
+    del content["workers"]["engines"]["numpy"]["sums"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [without_exact, without_the_chapter_s_size, without_half_of_the_rows, without_sums],
+)
+def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, damage):
+    content = record()
+    damage(content)
+    write(tmp_path, content)
+    with pytest.raises(RNNScratchError, match=r"lacks what the page quotes(.|\n)*nox -s records"):
+        render(tmp_path)
+
+
+def test_a_record_that_is_missing_is_named(tmp_path):
+    with pytest.raises(RNNScratchError, match=site_workers.RECORD):
+        render(tmp_path)
+
+
+def trial(kind, backend, seconds, problem=None):
+    return {"kind": kind, "backend": backend, "name": "", "seconds": seconds, "problem": problem}
+
+
+def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
+    write(tmp_path, record())
+    assert "nox -s team" not in render(tmp_path)
+    trials = [trial("kill", "mxnet", seconds) for seconds in (1.0, 6.0, 2.0)]
+    trials += [trial("kill", "jax", 3.0, "a process is left"), trial("resume", "jax", None)]
+    write(tmp_path, {"seed": 1, "trials": trials}, site_workers.FAULTS)
+    page = render(tmp_path)
+    assert "| a process is killed | MXNet | 3 | 0 | 2.0 | 6.0 |" in page
+    assert "| a process is killed | JAX | 1 | 1 | 3.0 | 3.0 |" in page
+    assert "| JAX | 1 | 0 |  |  |" in page
+
+
+def test_the_number_of_parameters():
+    # W_xh (3, 2), W_hh (2, 2), b_h (2,), W_hq (2, 3), b_q (3,); three more gates in an LSTM.
+    assert site_workers.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
+    assert site_workers.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
+
+
+def test_the_bytes_of_an_exchange():
+    assert site_workers.received(10, 2, "float32") == 40
+    assert site_workers.received(10, 4, "float64") == 3 * 80
+    # 32 bits are two integers of at most 22 bits, and 64 are three; each is a float32.
+    assert site_workers.received_from_server(10, 2, "float32") == 2 * 2 * 40
+    assert site_workers.received_from_server(10, 4, "float64") == 4 * 3 * 40
+    # Vectors travel in both directions at once; a server needs all before it sends the sum.
+    assert site_workers.transferred_in_turn("torch", 10) == 40
+    assert site_workers.transferred_in_turn("mxnet", 10) == 2 * 160
+
+
+def test_a_line_through_exchanges():
+    exact = site_workers.fit([(4, 2.004), (1000, 3), (100_000, 102)])  # 2 ms, and 1 for 1000 bytes
+    assert exact.latency == pytest.approx(2)
+    assert exact.per_byte == pytest.approx(1e-3)
+    assert exact.of(5000) == pytest.approx(7)
+    # Errors are relative: a large exchange that is a tenth off hardly changes the latency.
+    rough = site_workers.fit([(4, 2.004), (50_000, 52), (100_000, 92)])
+    assert rough.latency == pytest.approx(2, rel=0.05)
+
+
+def test_the_gain_of_two_workers():
+    assert site_workers.gain(10, 6, 2) == 1.25
+    assert site_workers.gain(10, 5, 5) == 1
+    # A row takes 1 ms and an exchange 5: with 10 rows two workers are as fast as one.
+    assert site_workers.smallest(1, 5) == 12
+    assert site_workers.smallest(1, 4.9) == 10
+
+
+def test_the_gains_are_those_of_the_measured_sizes():
+    minibatches = [
+        {"num_hiddens": 2, "batch_size": rows, "median": milliseconds}
+        for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # of 64 rows nothing is known
+    ]
+    measured = {
+        "settings": {"vocabulary": 3},
+        "engines": {"torch": {"minibatches": minibatches}},
+    }
+    # 22 float32, the loss among them, are 88 bytes: 3 + 88 / 44 ms.
+    fits = {"torch": Exchange(3, 1 / 44)}
+    assert site_workers.payoff(measured, fits) == {("torch", 2, 32): pytest.approx(11 / (6 + 5))}
