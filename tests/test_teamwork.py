@@ -14,7 +14,9 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import supervision, teamwork
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.supervision import _Problem
+from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
+from rnn_scratch.system.meeting import Meeting
 
 # Shares of a minibatch.
 
@@ -128,11 +130,21 @@ def test_of_several_problems_the_first_cause_is_reported():
     assert min([repeated, longer]) == longer
 
 
+def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
+    both = supervision._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
+    both._handle(1, {"event": "dead", "reason": "killed by SIGABRT"})
+    both._handle(0, {"event": "dead", "reason": "killed by SIGKILL"})
+    with pytest.raises(RNNScratchError, match="Worker 0 has failed: killed by SIGKILL"):
+        both._require_success()
+
+
 # Their processes.
 
 SENDER = """
 import threading, time
+from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
+from rnn_scratch.system.meeting import Meeting
 
 def answer(threads, pause):
     def send(name):
