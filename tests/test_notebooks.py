@@ -122,7 +122,7 @@ def test_the_first_cell_has_the_command_to_install_from_the_clone(name):
     first = sources(read(name), "markdown")[0]
     (line,) = set(re.findall("pip install -e '[^']*'", first))
     extras = {
-        "numpy": "notebooks",
+        "numpy": "notebooks,workers",
         "side_by_side": "torch,tensorflow,notebooks",
         "comparison": "torch,notebooks",
     }
@@ -139,7 +139,7 @@ def test_the_first_code_says_what_to_install(backend, monkeypatch):
     with pytest.raises(SystemExit, match=re.escape(f"{backend} is missing.")) as stop:
         exec(code, {})
     (line,) = str(stop.value).splitlines()
-    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
+    extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
     assert line.endswith(f"pip install -e '.[{extras}]'")
 
 

@@ -5,13 +5,12 @@ an exchange from the shapes of the parameters, and when two workers are faster t
 """
 
 import json
-import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from rnn_scratch.cli import source_code
 from rnn_scratch.compare import pictures
 from rnn_scratch.compare.results import Cells
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.initial import shapes
 from rnn_scratch.runs import supervision
 from rnn_scratch.runs.setup import Place
 from rnn_scratch.settings import Settings, option_of
@@ -27,6 +25,19 @@ from rnn_scratch.system import groups, meeting
 from rnn_scratch.text import corpus
 
 from . import records, site_chapter, site_code, site_figures, site_prose
+from .exchange import (
+    Exchange,
+    fit,
+    gain,
+    minibatches_of,
+    parameters,
+    payoff,
+    points,
+    received,
+    received_from_server,
+    smallest,
+    transferred_in_turn,
+)
 from .names import enumerate_words, framework
 from .site_code import STATIC, Code
 from .site_prose import Typeset
@@ -34,7 +45,6 @@ from .site_prose import Typeset
 SOURCE = Path("notebooks/site/workers.md")
 RECORD = "workers.json"
 FAULTS = "team.json"  # of `nox -s team -- --output notebooks/records/team.json`
-MXNET = Path("backends/mxnet/workers.py")
 EXCHANGE = f"{STATIC}/figures/exchange.svg"
 CELLS = ("rnn", "gru", "lstm")
 DTYPES = ("float32", "float64")
@@ -50,17 +60,6 @@ TRIALS = {  # by their kind in that record
 GRADIENTS = (0.1, 0.2, 0.9, 0.6)  # of four workers, for one parameter
 
 
-class Exchange(NamedTuple):
-    """How long an exchange takes, in milliseconds: latency + bytes * per_byte."""
-
-    latency: float
-    per_byte: float
-
-    def of(self, size: float) -> float:
-        """The milliseconds for a vector of this number of bytes."""
-        return self.latency + size * self.per_byte
-
-
 def render(
     folder: Path, backends: Sequence[str], typeset: Typeset = site_prose.mathml
 ) -> tuple[str, dict[str, bytes]]:
@@ -70,7 +69,7 @@ def render(
         record = json.loads(path.read_text(encoding="utf-8"))
         measured, exact = record["workers"], record["workers-exact"]
         names = [name for name in backends if name in measured["engines"]]
-        fits = {name: fit(_points(measured["engines"][name])) for name in names}
+        fits = {name: fit(points(measured["engines"][name])) for name in names}
         values = {
             "gather": _gather(backends),
             **_times(),
@@ -101,47 +100,6 @@ def render(
     text = site_prose.render(SOURCE.read_text(encoding="utf-8"), backends, typeset)
     text = re.sub(rf"\{{({'|'.join(values)})\}}", lambda match: values[match[1]], text)
     return text, {EXCHANGE: _draw(measured, fits)}
-
-
-def parameters(num_hiddens: int, vocabulary: int, cell: str = "rnn") -> int:
-    """The number of parameters of a model."""
-    return sum(math.prod(shape) for shape in shapes(vocabulary, num_hiddens, cell=cell).values())
-
-
-def received(numbers: int, workers: int, dtype: str) -> int:
-    """The bytes that each worker receives in an exchange: the vectors of the others."""
-    return (workers - 1) * numbers * np.dtype(dtype).itemsize
-
-
-def received_from_server(numbers: int, workers: int, dtype: str) -> int:
-    """The bytes that each worker sends to MXNet's server, and as many it receives from there.
-
-    A row for each worker, in which a number is several float32.
-    """
-    bits = re.search(r"^BITS = (\d+)", MXNET.read_text(encoding="utf-8"), re.MULTILINE)
-    assert bits
-    parts = -(-8 * np.dtype(dtype).itemsize // int(bits[1]))
-    return workers * parts * numbers * np.dtype("float32").itemsize
-
-
-def fit(points: Sequence[tuple[float, float]]) -> Exchange:
-    """The line through points (bytes, milliseconds) with the least relative errors."""
-    sizes, times = np.array(points).T
-    per_byte, latency = np.polyfit(sizes, times, 1, w=1 / times)
-    return Exchange(float(latency), float(per_byte))
-
-
-def gain(whole: float, half: float, exchange: float) -> float:
-    """How many times as fast two workers are: a minibatch against half of one and an exchange."""
-    return whole / (half + exchange)
-
-
-def smallest(per_row: float, exchange: float) -> int:
-    """The smallest even number of rows with which two workers are faster than one.
-
-    They save the time of half of the rows, `per_row` each, and need that of an exchange.
-    """
-    return 2 * (math.floor(exchange / per_row) + 1)
 
 
 def bytes_cells(vocabulary: int) -> Cells:
@@ -213,18 +171,6 @@ def _settings(measured: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _points(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
-    # An exchange with its addition, of float32.
-    return [(4 * each["numbers"], each["all_reduce"]["median"]) for each in engine["exchanges"]]
-
-
-def _computed(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
-    # Milliseconds of a minibatch, by hidden units and batch size.
-    return {
-        (each["num_hiddens"], each["batch_size"]): each["median"] for each in engine["minibatches"]
-    }
-
-
 def _costs(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
     H, B, V = Settings.num_hiddens, Settings.batch_size, measured["settings"]["vocabulary"]
     count = parameters(H, V) + 1
@@ -235,7 +181,7 @@ def _costs(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
     for name in fits:
         engine = measured["engines"][name]
         exchanges = {each["numbers"]: each for each in engine["exchanges"]}
-        large, minibatches = exchanges[count], _computed(engine)
+        large, minibatches = exchanges[count], minibatches_of(engine)
         values = [
             exchanges[1]["gather"]["median"],
             *(large[what]["median"] for what in ("gather", "all_reduce", "own")),
@@ -244,23 +190,6 @@ def _costs(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
         ]
         rows.append([framework(name), *map(_short, values)])
     return rows
-
-
-def payoff(
-    measured: Mapping[str, Any], fits: Mapping[str, Exchange]
-) -> dict[tuple[str, int, int], float]:
-    """The gains of two workers by backend, hidden units and rows, where half of these were timed.
-
-    Minibatches are measured, and exchanges are those of the fits.
-    """
-    result = {}
-    for name, exchange in fits.items():
-        minibatches = _computed(measured["engines"][name])
-        for (H, B), whole in minibatches.items():
-            if (H, B // 2) in minibatches:
-                size = 4 * (parameters(H, measured["settings"]["vocabulary"]) + 1)
-                result[name, H, B] = gain(whole, minibatches[H, B // 2], exchange.of(size))
-    return result
 
 
 def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
@@ -294,7 +223,7 @@ def _large(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
     head = ["framework", f"gain with {B} rows", "gains from"]
     rows = [[*head, *(f"from, with {each} Gbit/s between" for each in NETWORKS)]]
     for name, exchange in fits.items():
-        minibatches = _computed(measured["engines"][name])
+        minibatches = minibatches_of(measured["engines"][name])
         largest = max(minibatches)  # the most hidden units, and of them the most rows
         per_row = minibatches[largest] / largest[1] * count / parameters(largest[0], V)
         here = exchange.of(4 * count)
@@ -305,17 +234,6 @@ def _large(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> Cells:
             [framework(name), f"{factor:.2f}", *(f"{smallest(per_row, t)} rows" for t in times)]
         )
     return rows
-
-
-def transferred_in_turn(backend: str, numbers: int) -> int:
-    """The bytes of float32 that follow one another on a line between two workers.
-
-    A line carries both directions at once: each worker sends its vector while it receives the
-    other's. MXNet's server sends the sum when it has received everything.
-    """
-    if backend == "mxnet":
-        return 2 * received_from_server(numbers, 2, "float32")
-    return received(numbers, 2, "float32")
 
 
 def _orders() -> Cells:
@@ -407,7 +325,7 @@ def _draw(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> bytes:
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for name, exchange in fits.items():
-            points = _points(measured["engines"][name])
+            points = points(measured["engines"][name])
             sizes = np.geomspace(points[0][0], points[-1][0], 100)
             color = pictures.COLORS[name]
             axes.plot(*zip(*points), "o", markersize=4, color=color)

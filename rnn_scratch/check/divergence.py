@@ -100,3 +100,5 @@ def _retrain(
     epochs = training.epochs(observed.setup if observed else setup, AfterUpdate(count))
     while update < last:
         yield next(epochs)[0].epoch
+    if team is not None:
+        setup.backend.workers.leave()

@@ -17,6 +17,7 @@ CHANGES = {
         "np.eye(len(b_q), dtype=b_q.dtype)[tokens]",
         "tensor(np.eye(len(b_q), dtype=b_q.dtype), b_q.device)[tokens]",
     ),
+    "workers.py": (),
     "machine.py": (
         "import threadpoolctl\n",
         "import threadpoolctl\n\nfrom .two_devices import Tensor\n",

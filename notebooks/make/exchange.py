@@ -1,0 +1,105 @@
+"""What an exchange between workers costs, and when it pays, computed from what was measured."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_scratch.initial import shapes
+
+MXNET = Path("backends/mxnet/workers.py")
+
+
+class Exchange(NamedTuple):
+    """How long an exchange takes, in milliseconds: latency + bytes * per_byte."""
+
+    latency: float
+    per_byte: float
+
+    def of(self, size: float) -> float:
+        """The milliseconds for a vector of this number of bytes."""
+        return self.latency + size * self.per_byte
+
+
+def parameters(num_hiddens: int, vocabulary: int, cell: str = "rnn") -> int:
+    """The number of parameters of a model."""
+    return sum(math.prod(shape) for shape in shapes(vocabulary, num_hiddens, cell=cell).values())
+
+
+def received(numbers: int, workers: int, dtype: str) -> int:
+    """The bytes that each worker receives in an exchange: the vectors of the others."""
+    return (workers - 1) * numbers * np.dtype(dtype).itemsize
+
+
+def received_from_server(numbers: int, workers: int, dtype: str) -> int:
+    """The bytes that each worker sends to MXNet's server, and as many it receives from there.
+
+    A row for each worker, in which a number is several float32.
+    """
+    bits = re.search(r"^BITS = (\d+)", MXNET.read_text(encoding="utf-8"), re.MULTILINE)
+    assert bits
+    parts = -(-8 * np.dtype(dtype).itemsize // int(bits[1]))
+    return workers * parts * numbers * np.dtype("float32").itemsize
+
+
+def fit(points: Sequence[tuple[float, float]]) -> Exchange:
+    """The line through points (bytes, milliseconds) with the least relative errors."""
+    sizes, times = np.array(points).T
+    per_byte, latency = np.polyfit(sizes, times, 1, w=1 / times)
+    return Exchange(float(latency), float(per_byte))
+
+
+def gain(whole: float, half: float, exchange: float) -> float:
+    """How many times as fast two workers are: a minibatch against half of one and an exchange."""
+    return whole / (half + exchange)
+
+
+def smallest(per_row: float, exchange: float) -> int:
+    """The smallest even number of rows with which two workers are faster than one.
+
+    They save the time of half of the rows, `per_row` each, and need that of an exchange.
+    """
+    return 2 * (math.floor(exchange / per_row) + 1)
+
+
+def transferred_in_turn(backend: str, numbers: int) -> int:
+    """The bytes of float32 that follow one another on a line between two workers.
+
+    A line carries both directions at once: each worker sends its vector while it receives the
+    other's. MXNet's server sends the sum when it has received everything.
+    """
+    if backend == "mxnet":
+        return 2 * received_from_server(numbers, 2, "float32")
+    return received(numbers, 2, "float32")
+
+
+def points(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Bytes and milliseconds of an exchange with its addition, of float32."""
+    return [(4 * each["numbers"], each["all_reduce"]["median"]) for each in engine["exchanges"]]
+
+
+def minibatches_of(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
+    """Milliseconds of a minibatch, by hidden units and batch size."""
+    return {
+        (each["num_hiddens"], each["batch_size"]): each["median"] for each in engine["minibatches"]
+    }
+
+
+def payoff(
+    measured: Mapping[str, Any], fits: Mapping[str, Exchange]
+) -> dict[tuple[str, int, int], float]:
+    """The gains of two workers by backend, hidden units and rows, where half of these were timed.
+
+    Minibatches are measured, and exchanges are those of the fits.
+    """
+    result = {}
+    for name, exchange in fits.items():
+        minibatches = minibatches_of(measured["engines"][name])
+        for (H, B), whole in minibatches.items():
+            if (H, B // 2) in minibatches:
+                size = 4 * (parameters(H, measured["settings"]["vocabulary"]) + 1)
+                result[name, H, B] = gain(whole, minibatches[H, B // 2], exchange.of(size))
+    return result
