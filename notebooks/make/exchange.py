@@ -76,7 +76,7 @@ def transferred_in_turn(backend: str, numbers: int) -> int:
     return received(numbers, 2, "float32")
 
 
-def points(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
+def exchanges_of(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Bytes and milliseconds of an exchange with its addition, of float32."""
     return [(4 * each["numbers"], each["all_reduce"]["median"]) for each in engine["exchanges"]]
 

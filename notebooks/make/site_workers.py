@@ -27,12 +27,12 @@ from rnn_scratch.text import corpus
 from . import records, site_chapter, site_code, site_figures, site_prose
 from .exchange import (
     Exchange,
+    exchanges_of,
     fit,
     gain,
     minibatches_of,
     parameters,
     payoff,
-    points,
     received,
     received_from_server,
     smallest,
@@ -69,7 +69,7 @@ def render(
         record = json.loads(path.read_text(encoding="utf-8"))
         measured, exact = record["workers"], record["workers-exact"]
         names = [name for name in backends if name in measured["engines"]]
-        fits = {name: fit(points(measured["engines"][name])) for name in names}
+        fits = {name: fit(exchanges_of(measured["engines"][name])) for name in names}
         values = {
             "gather": _gather(backends),
             **_times(),
@@ -325,7 +325,7 @@ def _draw(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> bytes:
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for name, exchange in fits.items():
-            points = points(measured["engines"][name])
+            points = exchanges_of(measured["engines"][name])
             sizes = np.geomspace(points[0][0], points[-1][0], 100)
             color = pictures.COLORS[name]
             axes.plot(*zip(*points), "o", markersize=4, color=color)
