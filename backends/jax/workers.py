@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ from jax._src import distributed, xla_bridge
 from jax._src.lib import xla_client
 from jax.extend.backend import register_backend_factory
 
-from rnn_scratch.contract import VERBOSE, RNNScratchError
+from rnn_scratch.contract import VERBOSE
+from rnn_scratch.system import engines
 
 from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, tensor, workers_mesh
 
@@ -31,23 +31,7 @@ def join(team):
     os.environ["no_grpc_proxy"] = team.addresses[0].rpartition(":")[0]  # noqa: SIM112
     jax.config.update("jax_check_proxy_envs", False)
     terminate = signal.getsignal(signal.SIGTERM)
-    errors = []
-
-    def connect():
-        try:
-            _connect(team)
-        except Exception as error:  # whatever the engine raises
-            errors.append(error)
-
-    # In a thread, since it cannot be interrupted, and after its own time it ends the process.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(JOIN)
-    if thread.is_alive() or errors:
-        reason = f"{errors[0]}".splitlines()[0] if errors else f"not all came within {JOIN} seconds"
-        raise RNNScratchError(
-            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: {reason}."
-        )
+    engines.connect(team, _connect, JOIN)  # after its own time JAX ends the process
     # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
     signal.signal(signal.SIGTERM, terminate)
     atexit.register(_end)

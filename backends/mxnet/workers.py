@@ -18,7 +18,7 @@ import numpy
 from mxnet import np
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import host
+from rnn_scratch.system import engines
 
 from .machine import array
 
@@ -51,7 +51,7 @@ def join(team):
     # In a thread, because it waits for the others forever.
     creation = threading.Thread(target=_create, args=(stores, errors), daemon=True)
     deadline = time.monotonic() + PATIENCE
-    with _environment(_settings(team)):
+    with engines.variables(_settings(team)):
         if team.rank == 0:
             for role in ("scheduler", "server"):
                 _nodes[role] = _start(role)
@@ -117,25 +117,12 @@ def _settings(team):
     first, _, port = team.addresses[0].rpartition(":")
     return {
         "DMLC_ROLE": "worker",
-        "DMLC_PS_ROOT_URI": host.numeric(first),
+        "DMLC_PS_ROOT_URI": engines.numeric(first),
         "DMLC_PS_ROOT_PORT": port,
-        "DMLC_NODE_HOST": host.numeric(team.host),
+        "DMLC_NODE_HOST": engines.numeric(team.host),
         "DMLC_NUM_WORKER": str(len(team.addresses)),
         "DMLC_NUM_SERVER": "1",
     }
-
-
-@contextlib.contextmanager
-def _environment(settings):
-    # These environment variables, for a while.
-    before = {name: os.environ.pop(name) for name in settings if name in os.environ}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]
-        os.environ.update(before)
 
 
 def _start(role):

@@ -20,7 +20,7 @@ from importlib.metadata import version
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import host
+from rnn_scratch.system import engines
 
 INSTALL = "Install them in the folder of the clone: pip install -e '.[workers]'"
 PATIENCE = 45.0  # seconds to wait for the other workers
@@ -34,7 +34,8 @@ def join(team):
     settings = _settings(team)
     connection = _connection(team)
     settings["PMI_FD"] = str(os.dup(connection.fileno()))
-    with _environment(settings):
+    # Without the variables of a scheduler such as Slurm.
+    with engines.variables(settings, without="PMI"):
         # Not MPI.Init, which would keep the thread that answers in worker 0 from running.
         code = ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
     if code != MPI.SUCCESS or MPI.COMM_WORLD.size != len(team.addresses):
@@ -193,22 +194,8 @@ def _settings(team):
         "MPIR_CVAR_NOLOCAL": "1",
         "MPIR_CVAR_CH4_NETMOD": "ofi",
         "FI_PROVIDER": "tcp",
-        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or host.interface(team.host),
+        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or engines.interface(team.host),
     }
-
-
-@contextlib.contextmanager
-def _environment(settings):
-    # These environment variables, without those of a scheduler such as Slurm, for a while.
-    names = [n for n in os.environ if n.startswith("PMI") or n in settings]
-    before = {name: os.environ.pop(name) for name in names}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]
-        os.environ.update(before)
 
 
 def _unlink_shared_memory():

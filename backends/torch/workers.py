@@ -2,14 +2,13 @@
 
 import os
 import socket
-import threading
 from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import host
+from rnn_scratch.system import engines
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
@@ -21,23 +20,7 @@ def join(team):
         raise RNNScratchError("This PyTorch was built without its package torch.distributed.")
     if torch.cuda.is_available():  # workers on one machine share its GPUs
         torch.cuda.set_device(team.rank % torch.cuda.device_count())
-    errors = []
-
-    def connect():
-        try:
-            _connect(team)
-        except Exception as error:  # whatever the engine raises
-            errors.append(error)
-
-    # In a thread, since it cannot be interrupted, and after its own time it prints a lot.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(JOIN)
-    if thread.is_alive() or errors:
-        reason = f"{errors[0]}".splitlines()[0] if errors else f"not all came within {JOIN} seconds"
-        raise RNNScratchError(
-            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: {reason}."
-        )
+    engines.connect(team, _connect, JOIN)  # after its own time PyTorch prints a lot
 
 
 def gather(tensors):
@@ -68,7 +51,7 @@ def engine():
 
 def _connect(team):
     # Each library listens on the first address of the interface with this name.
-    name = host.interface(team.host)
+    name = engines.interface(team.host)
     os.environ["GLOO_SOCKET_IFNAME"] = name
     os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # not a prefix of several names
     distributed.init_process_group(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import exact
-from ..contract import RNNScratchError, Team
+from ..contract import RNNScratchError
 from ..runs import training
 from ..settings import Settings
 from ..system import groups, processes
@@ -82,8 +82,7 @@ def _retrain(
     last: int,
     folder: str,
 ) -> Iterator[int]:
-    team = Team(rank, tuple(addresses)) if addresses else None
-    setup, observed = set_up_observed(name, model, device, values, text, team)
+    setup, observed = set_up_observed(name, model, device, values, text, rank, addresses)
     update = 0
 
     def keep() -> None:
@@ -100,5 +99,5 @@ def _retrain(
     epochs = training.epochs(observed.setup if observed else setup, AfterUpdate(count))
     while update < last:
         yield next(epochs)[0].epoch
-    if team is not None:
+    if setup.team is not None:
         setup.backend.workers.leave()

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from .. import exact, registry
-from ..contract import VARIANTS, RNNScratchError, Team
+from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..settings import Settings
 from ..system import groups, processes
@@ -144,8 +144,7 @@ def _train(
     folder: str,
 ) -> Iterator[Record]:
     try:
-        team = Team(rank, tuple(addresses)) if addresses else None
-        setup, observed = set_up_observed(name, model, device, values, text, team)
+        setup, observed = set_up_observed(name, model, device, values, text, rank, addresses)
     except registry.NotOffered as error:
         yield _NotOffered(str(error).splitlines()[0])._asdict()
         return
@@ -170,7 +169,7 @@ def _train(
         before(epoch.epoch + 1)
     if observed:
         yield _Steps(observed.closest, observed.clipped)._asdict()
-    if team is not None:
+    if setup.team is not None:
         setup.backend.workers.leave()
 
 

@@ -1,7 +1,7 @@
 """Observes a training in exact mode: its steps, and how close each was to a rounding boundary."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -59,9 +59,19 @@ class Observed:
 
 
 def set_up_observed(
-    name: str, model: str, device: str, values: Record, text: list[str], team: Team | None = None
+    name: str,
+    model: str,
+    device: str,
+    values: Record,
+    text: list[str],
+    rank: int = 0,
+    addresses: Sequence[str] = (),
 ) -> tuple[Setup, Observed | None]:
-    """The setup, and its observation if it is that of the reference, training by itself."""
+    """The setup, and its observation if it is that of the reference, training by itself.
+
+    With the addresses of several workers it is that of the one with this rank.
+    """
+    team = Team(rank, tuple(addresses)) if addresses else None
     place = Place(name, model, device, workers=len(team.addresses) if team else 1)
     setup = set_up(Settings(**values), place, corpus.Text(*text), team=team)
     is_observed = (name, model) == REFERENCE and team is None

@@ -25,9 +25,9 @@ def launch(workers: int | None, rank: int | None, coordinator: str | None) -> La
     Options override the environment. Raises RNNScratchError for options that do not fit together.
     """
     if workers is None and rank is None:
-        found = _from_environment()
-        if found is not None:
-            return found._replace(coordinator=coordinator or found.coordinator)
+        launcher = _from_environment()
+        if launcher is not None:
+            return launcher._replace(coordinator=coordinator or launcher.coordinator)
     if coordinator is not None:
         meeting.parse(coordinator)
     if rank is None:

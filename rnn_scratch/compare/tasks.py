@@ -15,7 +15,7 @@ import threadpoolctl
 
 from .. import registry
 from ..check import pieces
-from ..contract import CELLS, Arrays, Model, RNNScratchError, Team, Tensor
+from ..contract import Arrays, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, teamwork, training
@@ -23,7 +23,7 @@ from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host
 from ..text import corpus, minibatches
-from . import events
+from . import events, limit
 from .events import Event
 
 STEADY, TURNS = 1.5, 5  # training is timed for this many seconds, and epochs, at least
@@ -153,7 +153,7 @@ def _alone(
     epoch = partial(_epoch, setup, model, batches)
     generate = partial(_generate, setup, model)
     by_itself = partial(_epoch, setup, model, batches, workers=1)
-    products = _products(setup)
+    products = limit.products(setup)
     first = seconds(partial(_epoch, setup, model, batches[:1]))
     for work in (epoch, by_itself, products, generate):  # to warm up
         seconds(work)
@@ -280,36 +280,3 @@ def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
     prefix = training.beginning(setup.text)[:1]
     setup.backend.scratch.predict(model, prefix, GENERATED, decoding.greedy)
     return []  # it returns plain numbers
-
-
-def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
-    # What training cannot do without, the matrix products. For each time step those of the cell in
-    # the forward pass, (B, H) @ (H, G*H) for G gates, and in the backward pass (B, G*H) @ (G*H, H).
-    # For all time steps at once those of the output layer and, if there is one, of the embedding's
-    # layer, forward and backward. And the gradient of each of these weights, for all steps at once.
-    # (One-hot vectors need none: their products are rows of the weights.)
-    machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
-    random = np.random.RandomState(0)
-    B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
-    B //= setup.place.workers  # each has its share of the rows
-    V, N, products = len(setup.text.vocab), settings.embedding, CELLS[settings.cell].products
-
-    def tensor(*shape: int) -> Tensor:
-        return machine.tensor(
-            random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
-        )
-
-    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
-        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
-        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
-        return [(tensor(T * B, inputs), there_and_back), gradient]
-
-    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
-    for gates in products:
-        W = tensor(H, gates * H)
-        chain += [W, tensor(gates * H, H) if gates > 1 else W]
-        chains.append((before, [tensor(T * B, gates * H)]))
-    chains.append((tensor(B, H), chain * T))
-    if N:
-        chains += layer(N, sum(products) * H)
-    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]

@@ -6,21 +6,12 @@ import hashlib
 import os
 import platform
 import re
-import socket
-import struct
-import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from ..contract import RNNScratchError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 try:
     import resource
 except ImportError:
@@ -72,10 +63,6 @@ def _read(path: str) -> str:
         return ""
 
 
-# Asks the system for the first address of an interface.
-SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
-
-
 @functools.cache
 def source_version(package: str) -> str:
     """The version of this project, and the first digits of a digest of a package's source."""
@@ -92,36 +79,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def numeric(host: str) -> str:
-    """A host's IPv4 address; RNNScratchError if it is unknown."""
-    try:
-        return socket.gethostbyname(host)
-    except OSError as error:
-        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
-
-
-def interface(host: str) -> str:
-    """The name of the network interface that has this host's IPv4 address as its first.
-
-    That is how libraries take the address to listen on. For all addresses that begin with 127 it is
-    the loopback interface. Raises RNNScratchError if none has the address, or none can be asked.
-    """
-    address = socket.inet_aton(numeric(host))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        for _, name in socket.if_nameindex() if fcntl is not None else ():
-            try:
-                answer = fcntl.ioctl(query, SIOCGIFADDR, struct.pack("16s240x", name.encode()))
-            except OSError:  # it has no address
-                continue
-            first = answer[20:24]
-            if first == address or first[:1] == address[:1] == b"\x7f":
-                return name
-    raise RNNScratchError(
-        f"No network interface of this machine is known to have {host} as its first address.\n"
-        "Give the workers' hosts by such addresses."
-    )
 
 
 def keep_memory() -> None:

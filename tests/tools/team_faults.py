@@ -95,11 +95,11 @@ def descendants(number: int) -> list[Process]:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if fields[0] != "Z":
                 parents[int(folder.name)] = int(fields[1])
-    found, level = [], {number}
+    descendants, level = [], {number}
     while level := {child for child, parent in parents.items() if parent in level}:
-        found += level
+        descendants += level
     described = []
-    for child in found:
+    for child in descendants:
         with contextlib.suppress(OSError, ValueError):
             described.append(_described(child))
     return described

@@ -1,0 +1,44 @@
+"""The limit beside every speed: a training's matrix products, and nothing else."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..contract import CELLS, Tensor
+from ..runs.setup import Setup
+
+
+def products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
+    """A function that multiplies what a minibatch of training cannot do without, and returns it.
+
+    For each time step the products of the cell in the forward pass, (B, H) @ (H, G*H) for G gates,
+    and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the output
+    layer and, if there is one, of the embedding's layer, forward and backward. And the gradient of
+    each of these weights, for all steps at once. One-hot vectors need none: their products are rows
+    of the weights.
+    """
+    machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
+    random = np.random.RandomState(0)
+    B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
+    B //= setup.place.workers  # each has its share of the rows
+    V, N, gates = len(setup.text.vocab), settings.embedding, CELLS[settings.cell].products
+
+    def tensor(*shape: int) -> Tensor:
+        return machine.tensor(
+            random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
+        )
+
+    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
+        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
+        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
+        return [(tensor(T * B, inputs), there_and_back), gradient]
+
+    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
+    for G in gates:
+        W = tensor(H, G * H)
+        chain += [W, tensor(G * H, H) if G > 1 else W]
+        chains.append((before, [tensor(T * B, G * H)]))
+    chains.append((tensor(B, H), chain * T))
+    if N:
+        chains += layer(N, sum(gates) * H)
+    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]

@@ -1,0 +1,90 @@
+"""What engines for several workers need of the machine, whatever their framework."""
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from ..contract import RNNScratchError, Team
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# Asks the system for the first address of an interface.
+SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
+
+
+def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
+    """Let a function connect a worker with the others, in a thread that need not end.
+
+    Engines cannot be interrupted while they wait. Raises RNNScratchError if the function raises
+    anything, or has not returned within these seconds.
+    """
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            function(team)
+        except Exception as error:  # whatever the engine raises
+            errors.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() or errors:
+        late = f"not all came within {seconds:g} seconds"
+        reason = (str(errors[0]).splitlines() or ["no reason"])[0] if errors else late
+        raise RNNScratchError(
+            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: "
+            f"{reason.removesuffix('.')}."
+        )
+
+
+@contextlib.contextmanager
+def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
+    """Set environment variables for a while, and hide those that begin with a prefix."""
+    hidden = [name for name in os.environ if without and name.startswith(without)]
+    names = {*hidden, *settings}
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def numeric(host: str) -> str:
+    """A host's IPv4 address; RNNScratchError if it is unknown."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
+
+
+def interface(host: str) -> str:
+    """The name of the network interface that has this host's IPv4 address as its first.
+
+    That is how libraries take the address to listen on. For all addresses that begin with 127 it is
+    the loopback interface. Raises RNNScratchError if none has the address, or none can be asked.
+    """
+    address = socket.inet_aton(numeric(host))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        for _, name in socket.if_nameindex() if fcntl is not None else ():
+            try:
+                answer = fcntl.ioctl(query, SIOCGIFADDR, struct.pack("16s240x", name.encode()))
+            except OSError:  # it has no address
+                continue
+            first = answer[20:24]
+            if first == address or first[:1] == address[:1] == b"\x7f":
+                return name
+    raise RNNScratchError(
+        f"No network interface of this machine is known to have {host} as its first address.\n"
+        "Give the workers' hosts by such addresses."
+    )
