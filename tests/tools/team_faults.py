@@ -95,11 +95,11 @@ def descendants(number: int) -> list[Process]:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if fields[0] != "Z":
                 parents[int(folder.name)] = int(fields[1])
-    descendants, level = [], {number}
+    children, level = [], {number}
     while level := {child for child, parent in parents.items() if parent in level}:
-        descendants += level
+        children += level
     described = []
-    for child in descendants:
+    for child in children:
         with contextlib.suppress(OSError, ValueError):
             described.append(_described(child))
     return described
