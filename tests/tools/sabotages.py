@@ -57,6 +57,8 @@ SABOTAGES = [
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
         "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
+    Sabotage("one worker's mean divided by two", "all_reduce", "one worker",
+             everywhere("        return mean, grads\n", "        return mean / 2, grads\n")),
     Sabotage("clip per parameter instead of over all", "clip", "result", {
         "numpy": (
             "{name: grad * scale for name, grad in grads.items()}",
