@@ -42,10 +42,27 @@ for backend in BACKENDS:
     for cell in CELLS[1:]:
         RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
 
+# Three sizes of the network, each with a small and a large minibatch.
+SIZES = (
+    "--models",
+    "fast",
+    "--epochs",
+    "2",
+    "--repeats",
+    "3",
+    "--vary",
+    "num_hiddens=128,512,1024",
+)
+TARGET = ("--models", "fast", "--target", "7", "--seeds", "3", "--repeats", "1")
+CURVES = ("--models", "fast", "--epochs", "500", "--repeats", "1")
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
-    "curves": ("--epochs", "500", "--repeats", "1"),
-    "scaling": ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=64,128,256,512,1024"),
+    "curves": CURVES,
+    "curves-story": (*CURVES, "--corpus", "tide-clock"),
+    "sizes-32": (*SIZES, "--batch-size", "32"),
+    "sizes-128": (*SIZES, "--batch-size", "128"),
+    "target-rnn": TARGET,
+    "target-lstm": (*TARGET, "--cell", "lstm"),
 }
 
 
@@ -201,14 +218,15 @@ def records(session: nox.Session) -> None:
     for name, options in filter(lambda item: wanted(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
-        command = ("compare", "--backends", ",".join(BACKENDS), "--corpus", "time-machine")
-        session.run("rnn-scratch", *command, *options, "--output", folder)
+        corpus = () if "--corpus" in options else ("--corpus", "time-machine")
+        command = ("compare", "--backends", ",".join(BACKENDS), *corpus, *options)
+        session.run("rnn-scratch", *command, "--output", folder)
     if wanted("exact"):
         with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
             command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
             models = [option for model in VARIANTS for option in ("--model", model)]
             session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
-    for name in filter(wanted, ("exercises", "gates", "optimizations")):
+    for name in filter(wanted, ("exercises", "gates", "optimizations", "verdicts")):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env={"PYTHONPATH": "tests"})
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record

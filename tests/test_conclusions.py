@@ -109,6 +109,22 @@ def test_the_time_to_a_target():
     assert conclusions.results(none) == "No training has reached a held-out perplexity of 5."
 
 
+def test_when_trainings_in_float64_diverge():
+    def trained(corpus, *differences):
+        candidates = [candidate(name, "fast", 2.0) for name in ("numpy", "torch", "jax")]
+        for each, curve in zip(candidates, [[0.0] * 14, *differences]):
+            each["float64"] = {"differences": curve}
+        return {**record(*candidates), "text": {"corpus": corpus}}  # of two updates an epoch
+
+    none, grown = [1e-16] * 14, [1e-16] * 7 + [2e-11, 0.2, 0.03, *[1e-12] * 4]
+    assert conclusions.divergence([trained("a", none, grown), trained("b", none, none)]) == (
+        "In float64, losses of the frameworks differ by more than 1e-11 of their value at a time "
+        "that depends on the text: on the text `a` they do from epoch 4 on, by 0.2 at most; on the "
+        "text `b` they do not within 7 epochs."
+    )
+    assert conclusions.divergence([record(candidate("numpy", "fast", 2.0))]) == ""
+
+
 def test_a_record_with_nothing_to_compare_has_no_sentences():
     assert conclusions.sentences(record(candidate("numpy", "scratch", 2.0))) == []
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rnn_scratch import registry
-from rnn_scratch.compare import comparison, pictures, results, words
+from rnn_scratch.compare import comparison, conclusions, pictures, results, summary
+from rnn_scratch.compare.plan import name
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system import files
@@ -21,11 +22,14 @@ FIGURE = Path("notebooks/figures/perplexity.png")
 COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
 # The picture of each comparison that the README includes.
-PICTURES = {"speed": "speed.png", "curves": "divergence.png", "scaling": "scaling.png"}
+PICTURES = {"speed": "speed.png"}
+# The comparisons with a target, by cell, and those whose trainings in float64 diverge.
+TARGETS = ("target-rnn", "target-lstm")
+CURVES = ("curves", "curves-story")
 
 
 def table(records: Path) -> str:
-    """Results as Markdown: a row for each run in the folder, samples, the result of exact mode."""
+    """Results as Markdown: a row for each run in the folder, and samples."""
     rows, samples = [], []
     folders = sorted(path.parent for path in records.glob(f"*/{run_folder.RECORD}"))
     if not folders:
@@ -48,21 +52,46 @@ def table(records: Path) -> str:
             versions = f"{session['backend']} {session['environment'][session['backend']]}"
             samples.append(f"- {versions}: *{session['predictions'][0].strip()}*")
     head = ["backend", "model", "cell", "sampling", "epochs", "perplexity"]
-    return "\n".join([markdown([head, *rows]), "", *samples, "", exact(records)])
+    return "\n".join([markdown([head, *rows]), "", *samples])
 
 
-def comparison_tables(comparisons: Path) -> str:
-    """The tables of the comparison of speeds as Markdown, and how they were measured."""
+def speed_table(comparisons: Path) -> str:
+    """The speeds of training with the fewest threads as Markdown, and how they were measured."""
     record = comparison.read(comparisons / "speed")
     machine, plan = record["machine"], record["plan"]
+    head, *rows = results.speed_cells(record)
+    fewest = rows[0][1]
+    cells = [[row[0], *row[2:]] for row in [head, *(row for row in rows if row[1] == fewest)]]
+    number = "one thread" if fewest == "1" else f"{fewest} threads"
     how = (
-        f"Made by `{record['command'].split(' --output')[0]}` on {machine['processor']}, "
-        f"{machine['cores']} cores; medians of {plan['repeats']} processes, in brackets the "
-        "lowest and the highest."
+        f"With {number} on {machine['processor']}, by "
+        f"`{record['command'].split(' --output')[0]}`: medians of {plan['repeats']} processes, in "
+        "brackets the lowest and the highest."
     )
-    tables = (results.speed_cells(record), results.other_cells(record))
-    sentence = words.float64_sentence(comparison.read(comparisons / "curves"))
-    return "\n\n".join([*map(markdown, tables), how, sentence])
+    return "\n\n".join([markdown(cells), how])
+
+
+def target_table(comparisons: Path) -> str:
+    """Seconds and epochs of training until the target of held-out perplexity, as Markdown."""
+    read = [comparison.read(comparisons / name) for name in TARGETS]
+    head, rows = [""], {name(each): [name(each)] for each in read[0]["candidates"]}
+    for record in read:
+        cell = record["settings"]["cell"]
+        head += [f"{cell}: seconds", f"{cell}: epochs"]
+        for row in summary.qualities(record):
+            rows[row.candidate] += results.target_cells(row)
+    plan, text = read[0]["plan"], read[0]["text"]
+    how = (
+        f"Trained on {text['train_tokens']:,} characters until the perplexity of the next "
+        f"{text['valid_tokens']:,} is {plan['target']:g} or below: means of {plan['seeds']} random "
+        "seeds, ± their standard deviation."
+    )
+    return "\n\n".join([markdown([head, *rows.values()]), how])
+
+
+def divergence(comparisons: Path) -> str:
+    """When trainings in float64 diverge, on each of the texts."""
+    return conclusions.divergence([comparison.read(comparisons / name) for name in CURVES])
 
 
 def markdown(cells: results.Cells) -> str:
@@ -104,33 +133,35 @@ def exact(records: Path) -> str:
 def figure(records: Path, path: Path) -> None:
     """Draw the perplexity curves of the runs with sequential partitioning as one picture."""
     curves = {}
-    for name in registry.OURS:
-        if (folder := records / f"{name}-scratch-sequential").exists():
-            curves[name] = run_folder.history(folder)
+    for backend in registry.OURS:
+        if (folder := records / f"{backend}-scratch-sequential").exists():
+            curves[backend] = run_folder.history(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     curve.perplexity_curve(path, curves)
 
 
-def replace(text: str, name: str, results: str) -> str:
-    """A README with these results between the marks of that name."""
-    start, end = f"<!-- {name}: made from records -->", f"<!-- end of {name} -->"
-    block = f"{start}\n{results}\n{end}"
+def replace(text: str, mark: str, content: str) -> str:
+    """A README with this content between the marks of that name."""
+    start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
+    block = f"{start}\n{content}\n{end}"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     text, number = between.subn(lambda _: block, text)
     if number != 1:
-        raise ValueError(f"the README has {number} places for {name}, not one")
+        raise ValueError(f"the README has {number} places for {mark}, not one")
     return text
 
 
 def readme(text: str) -> str:
     """A README with all results of the records."""
-    text = replace(text, "results", table(RECORDS))
-    return replace(text, "comparison", comparison_tables(COMPARISONS))
+    text = replace(text, "exact", exact(RECORDS))
+    text = replace(text, "speed", speed_table(COMPARISONS))
+    text = replace(text, "target", target_table(COMPARISONS))
+    return replace(text, "divergence", divergence(COMPARISONS))
 
 
 if __name__ == "__main__":
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     figure(RECORDS, FIGURE)
-    for name, picture in PICTURES.items():
-        images = pictures.draw(comparison.read(COMPARISONS / name))
-        files.replace(COMPARISONS / name / picture, images[picture])
+    for folder, picture in PICTURES.items():
+        images = pictures.draw(comparison.read(COMPARISONS / folder))
+        files.replace(COMPARISONS / folder / picture, images[picture])

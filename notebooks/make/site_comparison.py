@@ -19,7 +19,11 @@ TABLES = {
 COMPARISONS = {
     "speed": ("Speed", ("speed", "start-up"), ("Speed of training", "Start, generation, memory")),
     "curves": ("The same curves", ("perplexity", "divergence"), ("Quality",)),
-    "scaling": ("The cost of a larger network", ("scaling",), ("Speed of training",)),
+    "curves-story": ("The same curves on another text", ("divergence",), ("Quality",)),
+    "sizes-32": ("Three sizes, 32 rows", ("scaling",), ("Speed of training",)),
+    "sizes-128": ("Three sizes, 128 rows", ("scaling",), ("Speed of training",)),
+    "target-rnn": ("Time to a held-out perplexity", (), ("Quality",)),
+    "target-lstm": ("Time to it, with an LSTM", (), ("Quality",)),
 }
 
 
@@ -33,7 +37,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     }
     parts = [
         "# The frameworks compared",
-        " ".join(SENTENCES[name](record) for name, record in measured.items()),
+        " ".join(SENTENCES[name](measured[name]) for name in SENTENCES if name in measured),
         "`rnn-scratch compare` runs the same training in each framework on equal terms: one "
         "process at a time, the same starting values and minibatches, the same number of threads "
         "and the same precision. Each backend is compared with the NumPy reference before "
@@ -72,5 +76,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 SENTENCES: dict[str, Callable[[Record], str]] = {
     "speed": conclusions.fastest,
     "curves": conclusions.results,
-    "scaling": conclusions.scaling,
+    "sizes-32": conclusions.scaling,
+    "target-rnn": conclusions.results,
 }

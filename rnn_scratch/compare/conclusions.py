@@ -1,5 +1,7 @@
 """What a comparison has shown, in sentences computed from its record."""
 
+from collections.abc import Sequence
+
 from ..contract import VARIANTS
 from ..registry import FRAMEWORKS
 from . import summary
@@ -7,6 +9,7 @@ from .plan import Record, Spec, name, spec_of
 from .summary import Speed
 
 ALIKE = 1.05  # ratio of perplexities up to which trainings have learned alike
+GROWN = 1e-11  # a relative difference larger than rounding
 
 
 def sentences(record: Record) -> list[str]:
@@ -104,6 +107,39 @@ def results(record: Record) -> str:
     if max(ends) < ALIKE * min(ends):
         return f"What they learn does not depend on the framework: {after}"
     return after[0].upper() + after[1:]
+
+
+def divergence(records: Sequence[Record]) -> str:
+    """When the losses in float64 differ by more than rounding, on the text of each record."""
+    parts = []
+    for record in records:
+        curves = float64_curves(record)
+        if not curves:
+            continue
+        epochs = record["settings"]["num_epochs"]
+        worst = [max(updates) for updates in zip(*curves)]
+        first = next((n for n, value in enumerate(worst) if value > GROWN), None)
+        text = f"on the text `{record['text']['corpus']}`"
+        if first is None:
+            parts.append(f"{text} they do not within {epochs} epochs")
+        else:
+            epoch = 1 + first * epochs // len(worst)
+            parts.append(f"{text} they do from epoch {epoch} on, by {max(worst):.1g} at most")
+    if not parts:
+        return ""
+    return (
+        f"In float64, losses of the frameworks differ by more than {GROWN:g} of their value at a "
+        f"time that depends on the text: {'; '.join(parts)}."
+    )
+
+
+def float64_curves(record: Record) -> list[list[float]]:
+    """The differences to NumPy, update by update, of each candidate of another backend."""
+    return [
+        candidate["float64"]["differences"]
+        for candidate in record["candidates"]
+        if candidate.get("float64", {}).get("differences") and candidate["backend"] != "numpy"
+    ]
 
 
 def own_layers(record: Record) -> str:

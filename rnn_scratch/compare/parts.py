@@ -246,16 +246,16 @@ def _task(
     own_layer: bool = False,
 ) -> Task:
     return Task(
-        candidate["backend"],
-        candidate["model"],
-        plan.device,
-        threads,
-        plan.tf32,
-        dataclasses.asdict(settings),
-        text,
-        check,
-        own_layer,
-        plan.target,
+        backend=candidate["backend"],
+        model=candidate["model"],
+        device=plan.device,
+        threads=threads,
+        tf32=plan.tf32,
+        settings=dataclasses.asdict(settings),
+        text=text,
+        check=check,
+        own_layer=own_layer,
+        target=plan.target,
     )
 
 
@@ -269,7 +269,8 @@ def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Iterato
         order = events.TIMING_WITH_LAYER if task.own_layer else events.TIMING
     addresses = groups.addresses(task.workers)
     team = [task._replace(rank=rank, addresses=addresses) for rank in range(task.workers)]
+    tasks = [[worker._asdict()] for worker in team]
     environment = dict.fromkeys(THREADS, str(task.threads))
     name = f"{Task.__module__}:{function}"
-    answers = groups.ask_all(name, team, plan.timeout, environment, python)
+    answers = groups.ask_all(name, tasks, plan.timeout, environment, python)
     return events.receive(answers, order, task.settings["num_epochs"])

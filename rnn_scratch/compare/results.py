@@ -100,13 +100,7 @@ def quality_cells(record: Record) -> Cells:
             continue
         seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
         deviation = "" if row.deviation is None else f" ± {row.deviation:.2g}"
-        seconds = "not reached" if target else ""
-        if row.seconds is not None:
-            seconds = f"{row.seconds.median:.1f}"
-            if row.seconds_deviation is not None:
-                seconds += f" ± {row.seconds_deviation:.1f}"
-            if row.reached < row.seeds:
-                seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
+        seconds, epochs = target_cells(row) if target else ("", "")
         cells.append(
             [
                 row.candidate,
@@ -115,7 +109,7 @@ def quality_cells(record: Record) -> Cells:
                 "" if row.held_out is None else f"{row.held_out.median:.4g}",
                 "" if row.bits is None else f"{row.bits:.3f}",
                 seconds,
-                "" if row.epochs is None else f"{row.epochs.median:g}",
+                epochs,
                 row.parameters[:8],
                 row.minibatches[:8],
                 row.reason or row.sample.strip(),
@@ -123,6 +117,18 @@ def quality_cells(record: Record) -> Cells:
         )
     used = [n for n in range(len(heading)) if n == 0 or any(row[n] for row in cells)]
     return [[row[n] for n in used] for row in [heading, *cells]]
+
+
+def target_cells(row: summary.Quality) -> tuple[str, str]:
+    """Seconds and epochs of training until the target was reached."""
+    if row.seconds is None or row.epochs is None:
+        return "not reached", ""
+    seconds = f"{row.seconds.median:.1f}"
+    if row.seconds_deviation is not None:
+        seconds += f" ± {row.seconds_deviation:.1f}"
+    if row.reached < row.seeds:
+        seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
+    return seconds, f"{row.epochs.median:.3g}"
 
 
 def against_cells(record: Record) -> Cells:

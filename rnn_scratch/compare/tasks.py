@@ -31,7 +31,7 @@ GENERATED = 200  # characters
 
 
 class Task(NamedTuple):
-    """A worker's job; plain values, because they are sent as JSON."""
+    """A worker's job; plain values, because it is sent as a JSON object with these names."""
 
     backend: str
     model: str
@@ -64,29 +64,29 @@ class Digest(training.Report):
         return self.sha256.hexdigest()[:16]
 
 
-def train(*values: Any) -> Iterator[dict[str, Any]]:
-    """Train as the settings say: events ``ready``, ``checked``, an ``epoch`` each, ``trained``.
+def train(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Carry out a `Task` of training: ``ready``, ``checked``, an ``epoch`` each, ``trained``.
 
-    An epoch has the loss of every minibatch. Ends early with ``not offered`` where the backend
-    lacks this variant, after ``checked`` where the check has failures, and with ``failed``. A
-    ``comparison`` during the check only shows that it advances.
+    These are its events. An epoch has the loss of every minibatch. Ends early with ``not offered``
+    where the backend lacks this variant, after ``checked`` where the check has failures, and with
+    ``failed``. A ``comparison`` during the check only shows that it advances.
     """
-    return _messages(_train(Task(*values)))
+    return _messages(_train(Task(**task)))
 
 
-def measure(*values: Any) -> Iterator[dict[str, Any]]:
-    """Times of one process: events ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
+def measure(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Carry out a `Task` of timing: ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
 
-    Seconds: ``first``, of the first minibatch with its compilation; ``minibatches``, of one in the
-    steady state, epoch by epoch; ``products``, of a minibatch's matrix products and nothing else,
-    between them; ``generation``, of one character. Of several workers, these are the first one's,
-    and ``without_exchange`` is the time of a minibatch in which each goes on by itself. Bytes at
-    most: ``memory`` of the process, ``device_memory`` on the device. Digests, as in ``trained``:
-    ``parameters`` at the start and ``minibatches seen``. ``own layer`` has pairs of such times, of
-    this model and of the one on the framework's own layer, taken in turns: what slows the machine
-    for a second slows both. Ends early with ``failed``.
+    These are its events. Seconds: ``first``, of the first minibatch with its compilation;
+    ``minibatches``, of one in the steady state, epoch by epoch; ``products``, of a minibatch's
+    matrix products and nothing else, between them; ``generation``, of one character. Of several
+    workers, these are the first one's, and ``without_exchange`` is the time of a minibatch in which
+    each goes on by itself. Bytes at most: ``memory`` of the process, ``device_memory`` on the
+    device. Digests, as in ``trained``: ``parameters`` at the start and ``minibatches seen``. ``own
+    layer`` has pairs of such times, of this model and of the one on the framework's own layer,
+    taken in turns: what slows the machine for a second slows both. Ends early with ``failed``.
     """
-    return _messages(_measure(Task(*values)))
+    return _messages(_measure(Task(**task)))
 
 
 def _messages(worker: Iterator[Event]) -> Iterator[dict[str, Any]]:

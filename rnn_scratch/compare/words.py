@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterator
 
 from . import certainty
+from .conclusions import GROWN, float64_curves
 from .plan import Candidate, Record, name, spec_of
 
 DESCRIPTIONS = {
@@ -13,7 +14,6 @@ DESCRIPTIONS = {
     "concise": "the framework's own layers",
 }
 BUSY = 0.5  # running processes in the minute before the comparison began
-GROWN = 1e-11  # a relative difference larger than rounding
 
 
 def setting_lines(record: Record) -> list[str]:
@@ -110,11 +110,7 @@ def how_measured(record: Record) -> list[str]:
 
 def float64_sentence(record: Record) -> str:
     """What the picture of the divergence shows."""
-    curves = [
-        candidate["float64"]["differences"]
-        for candidate in record["candidates"]
-        if candidate.get("float64", {}).get("differences") and candidate["backend"] != "numpy"
-    ]
+    curves = float64_curves(record)
     if not curves:
         return ""
     early = max(max(curve[:10]) for curve in curves)

@@ -1,0 +1,92 @@
+"""Whether `compare --against` can be believed: `python tests/tools/verdicts.py FILE`.
+
+Twice, two comparisons of all backends in a row, between which nothing has changed; and twice, one
+of a copy of the project whose minibatches take 5 % longer. The verdicts go into the record FILE,
+with the seconds that each comparison took. It needs a machine with nothing else to do.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rnn_scratch import registry
+from rnn_scratch.compare import comparison
+from rnn_scratch.system import host
+
+SLOWER = 1.05  # times as long
+SLOWED = ("numpy", "torch")  # those that compute at once, so that what follows them takes longer
+TRIES = 2
+WRAPPER = f"""
+
+def _longer(function):
+    import functools
+    import time
+
+    @functools.wraps(function)
+    def train_minibatch(*arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        end = start + {SLOWER} * (time.perf_counter() - start)
+        while time.perf_counter() < end:
+            pass
+        return result
+
+    return train_minibatch
+
+
+train_minibatch = _longer(train_minibatch)
+"""
+
+
+def compare(
+    folder: Path, backends: tuple[str, ...], against: Path | None = None, copy: Path | None = None
+) -> dict[str, Any]:
+    """Compare as `rnn-scratch compare` does without options, and return seconds and verdicts."""
+    options = ["--backends", ",".join(backends), "--output", str(folder)]
+    options += ["--against", str(against)] if against else []
+    environment = {**os.environ, **({"PYTHONPATH": str(copy)} if copy else {})}
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "rnn_scratch.cli", "compare", *options]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    result: dict[str, Any] = {"seconds": round(time.perf_counter() - start)}
+    record = comparison.read(folder)
+    result["load"] = record["load"]
+    if against:
+        rows = record["against"]["speeds"]
+        result["verdicts"] = {
+            row["candidate"]: {"verdict": row["verdict"], "ratio": round(row["ratio"], 3)}
+            for row in rows
+        }
+    return result
+
+
+def main() -> None:
+    """Compare, and write the record."""
+    record: dict[str, Any] = {"machine": host.describe(), "unchanged": [], "slowed": []}
+    record |= {"slower": SLOWER, "slowed backends": SLOWED}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        package = folder / "copy" / "rnn_scratch"
+        shutil.copytree("rnn_scratch", package)
+        shutil.copytree("backends", package / "backends")
+        for backend in SLOWED:
+            with Path(package, "backends", backend, "scratch.py").open("a") as source:
+                source.write(WRAPPER)
+        for number in range(TRIES):
+            first, second, third = (folder / f"{what}-{number}" for what in "abc")
+            before = compare(first, registry.OURS)
+            record["unchanged"].append({"first": before, **compare(second, registry.OURS, first)})
+            record["slowed"].append(compare(third, SLOWED, second, folder / "copy"))
+            for what in ("unchanged", "slowed"):
+                print(what, json.dumps(record[what][-1]), flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
