@@ -50,6 +50,8 @@ def check(
             continue
         once = ONCE[model]
         every = [(cell, *case) for cell in cells or CELLS for case in cases]
+        if dtype == "float32":  # what another activation changes, float64 shows for each cell
+            every = [case for case in every if case[0] == "rnn" or case[1] == "tanh"]
         for cell, activation, embedding in every if only is None else [only]:
             options = Options(H, cell, activation, dtype, device)
             case = make_case(name, backend, model, options, only is not None, embedding)
