@@ -54,9 +54,9 @@ SIZES = (
     "num_hiddens=128,512,1024",
 )
 CURVES = ("--models", "fast", "--epochs", "500", "--repeats", "1")
-# 256 units, with which an LSTM learns the whole book in minutes; 8 is three bits per character.
+# 128 units, with which an LSTM learns the whole book in a minute.
 SEEDS = ("--seeds", "3", "--repeats", "1")
-TARGET = ("--models", "fast", "--num-hiddens", "256", "--target", "8", *SEEDS)
+TARGET = ("--models", "fast", "--num-hiddens", "128", "--target", "7", *SEEDS)
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
     "curves": CURVES,

@@ -435,6 +435,8 @@ def main() -> None:
     output = arguments.output and arguments.output.resolve()
     backends, parts = arguments.backends.split(","), arguments.parts.split(",")
     print(f"seed: {arguments.seed}", flush=True)
+    # A shell lets its commands in the background ignore Ctrl-C, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     trials: list[Trial] = []
 
     def keep(some: Trials) -> None:
