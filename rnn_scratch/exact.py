@@ -3,10 +3,10 @@
 Frameworks add the terms of a matrix product in different orders. In float64 an element of a
 gradient therefore differs between them by a rounding error of 1e-18 to 1e-17. In ordinary training
 such a difference enters the parameters, and where the loss surface is steep it grows to percents:
-after some epochs or some hundreds, depending on the text. In exact mode each step lr * g, where g is the clipped
-gradient, is rounded to a multiple of GRID before it is taken. Two values 1e-17 apart are rounded
-to the same multiple, and the difference is gone, unless the midpoint of two multiples lies between
-them.
+after some epochs or some hundreds, depending on the text. In exact mode each step lr * g, where g
+is the clipped gradient, is rounded to a multiple of GRID before it is taken. Two values 1e-17 apart
+are rounded to the same multiple, and the difference is gone, unless the midpoint of two multiples
+lies between them.
 
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
 with probability d / GRID. How safe one training was is known afterwards: `check --exact`
