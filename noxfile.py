@@ -53,14 +53,14 @@ SIZES = (
     "--vary",
     "num_hiddens=128,512,1024",
 )
-CURVES = ("--models", "fast", "--epochs", "500", "--repeats", "1")
+CURVES = ("--models", "fast", "--repeats", "1", "--epochs")
 # 128 units, with which an LSTM learns the whole book in a minute.
 SEEDS = ("--seeds", "3", "--repeats", "1")
 TARGET = ("--models", "fast", "--num-hiddens", "128", "--target", "7", *SEEDS)
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
-    "curves": CURVES,
-    "curves-story": (*CURVES, "--corpus", "tide-clock"),
+    "curves": (*CURVES, "500"),
+    "curves-story": (*CURVES, "250", "--corpus", "tide-clock"),
     "sizes-32": (*SIZES, "--batch-size", "32"),
     "sizes-128": (*SIZES, "--batch-size", "128"),
     "target-rnn": TARGET,

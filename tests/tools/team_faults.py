@@ -445,6 +445,9 @@ def main() -> None:
             took = "" if trial.seconds is None else f" in {trial.seconds:.1f} s"
             result = f"FAILED: {trial.problem}" if trial.problem else "passed"
             print(f"{trial.kind}, {trial.backend}, {trial.name}{took}: {result}", flush=True)
+        if output:  # after each part, as a campaign takes long
+            record = {"seed": arguments.seed, "trials": [trial._asdict() for trial in trials]}
+            output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     with tempfile.TemporaryDirectory() as folder, networks() as prefixes:
         os.chdir(folder)
@@ -459,9 +462,6 @@ def main() -> None:
         os.chdir(CLONE)
     print("\n".join(table(trials)))
     failures = sum(trial.problem is not None for trial in trials)
-    if output:
-        record = {"seed": arguments.seed, "trials": [trial._asdict() for trial in trials]}
-        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"{len(trials)} trials, {failures} failures")
     sys.exit(1 if failures else 0)
 
