@@ -116,11 +116,13 @@ def test_when_trainings_in_float64_diverge():
             each["float64"] = {"differences": curve}
         return {**record(*candidates), "text": {"corpus": corpus}}  # of two updates an epoch
 
-    none, grown = [1e-16] * 14, [1e-16] * 7 + [2e-11, 0.2, 0.03, *[1e-12] * 4]
-    assert conclusions.divergence([trained("a", none, grown), trained("b", none, none)]) == (
-        "In float64, losses of the frameworks differ by more than 1e-11 of their value at a time "
-        "that depends on the text: on the text `a` they do from epoch 4 on, by 0.2 at most; on the "
-        "text `b` they do not within 7 epochs."
+    none, grown = [1e-16] * 14, [1e-16] * 7 + [2e-11, 1e-12, 1e-4, 0.2, *[1e-12] * 3]
+    texts = [trained("a", none, grown), trained("b", none, none), trained("c", grown[:9] * 2)]
+    assert conclusions.divergence(texts) == (
+        "When the losses of the frameworks in float64 diverge depends on the text. They first "
+        "differ by more than 1e-11 of their value on the text `a` in epoch 4 and by a hundredth in "
+        "epoch 6; on the text `b` not within 7 epochs; on the text `c` in epoch 3 and by a "
+        "hundredth not within 7 epochs."
     )
     assert conclusions.divergence([record(candidate("numpy", "fast", 2.0))]) == ""
 

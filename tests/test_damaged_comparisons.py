@@ -102,6 +102,13 @@ def test_a_name_with_dollar_signs_is_no_formula():
             lambda record: record["candidates"][0]["trainings"][0].update(perplexity=[]),
             "candidates[0] has a training without epochs",
         ),
+        (
+            lambda record: [
+                training.update(reached=True) or training.pop("seconds")
+                for training in record["candidates"][0]["trainings"]
+            ],
+            "candidates[0] has a training that reached its target in no time",
+        ),
         (lambda record: record["plan"].update(vary=None), "has other values than the plan"),
         (lambda record: record["settings"].pop("dtype"), "settings is"),
         (lambda record: record["settings"].update(lr=-1.0), "--lr is -1.0"),

@@ -63,8 +63,9 @@ def speed_table(comparisons: Path) -> str:
     fewest = rows[0][1]
     cells = [[row[0], *row[2:]] for row in [head, *(row for row in rows if row[1] == fewest)]]
     number = "one thread" if fewest == "1" else f"{fewest} threads"
+    blas = record["candidates"][0]["environment"].get("blas", "")  # it names the processor's kind
     how = (
-        f"With {number} on {machine['processor']}, by "
+        f"With {number} on {machine['processor']} ({blas} for NumPy), by "
         f"`{record['command'].split(' --output')[0]}`: medians of {plan['repeats']} processes, in "
         "brackets the lowest and the highest."
     )
@@ -81,8 +82,10 @@ def target_table(comparisons: Path) -> str:
         for row in summary.qualities(record):
             rows[row.candidate] += results.target_cells(row)
     plan, text = read[0]["plan"], read[0]["text"]
+    settings = read[0]["settings"]
     how = (
-        f"Trained on {text['train_tokens']:,} characters until the perplexity of the next "
+        f"With {settings['num_hiddens']} hidden units and one thread, trained on "
+        f"{text['train_tokens']:,} characters until the perplexity of the next "
         f"{text['valid_tokens']:,} is {plan['target']:g} or below: means of {plan['seeds']} random "
         "seeds, ± their standard deviation."
     )
@@ -90,8 +93,10 @@ def target_table(comparisons: Path) -> str:
 
 
 def divergence(comparisons: Path) -> str:
-    """When trainings in float64 diverge, on each of the texts."""
-    return conclusions.divergence([comparison.read(comparisons / name) for name in CURVES])
+    """When trainings in float64 diverge, on each of the texts that have a record."""
+    folders = [comparisons / each for each in CURVES]
+    records = [comparison.read(each) for each in folders if (each / comparison.RECORD).exists()]
+    return conclusions.divergence(records)
 
 
 def markdown(cells: results.Cells) -> str:

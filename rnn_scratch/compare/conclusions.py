@@ -9,7 +9,7 @@ from .plan import Record, Spec, name, spec_of
 from .summary import Speed
 
 ALIKE = 1.05  # ratio of perplexities up to which trainings have learned alike
-GROWN = 1e-11  # a relative difference larger than rounding
+GROWN, PERCENT = 1e-11, 1e-2  # relative differences: larger than rounding, and visible
 
 
 def sentences(record: Record) -> list[str]:
@@ -110,7 +110,7 @@ def results(record: Record) -> str:
 
 
 def divergence(records: Sequence[Record]) -> str:
-    """When the losses in float64 differ by more than rounding, on the text of each record."""
+    """When the losses in float64 begin to differ, and when by a percent, on each record's text."""
     parts = []
     for record in records:
         curves = float64_curves(record)
@@ -118,19 +118,25 @@ def divergence(records: Sequence[Record]) -> str:
             continue
         epochs = record["settings"]["num_epochs"]
         worst = [max(updates) for updates in zip(*curves)]
-        first = next((n for n, value in enumerate(worst) if value > GROWN), None)
+        where = [_epoch_above(bound, worst, epochs) for bound in (GROWN, PERCENT)]
         text = f"on the text `{record['text']['corpus']}`"
-        if first is None:
-            parts.append(f"{text} they do not within {epochs} epochs")
-        else:
-            epoch = 1 + first * epochs // len(worst)
-            parts.append(f"{text} they do from epoch {epoch} on, by {max(worst):.1g} at most")
+        parts.append(f"{text} in epoch {where[0]} and by a hundredth in epoch {where[1]}")
+        if where[1] is None:
+            parts[-1] = f"{text} in epoch {where[0]} and by a hundredth not within {epochs} epochs"
+        if where[0] is None:
+            parts[-1] = f"{text} not within {epochs} epochs"
     if not parts:
         return ""
     return (
-        f"In float64, losses of the frameworks differ by more than {GROWN:g} of their value at a "
-        f"time that depends on the text: {'; '.join(parts)}."
+        "When the losses of the frameworks in float64 diverge depends on the text. They first "
+        f"differ by more than {GROWN:g} of their value {'; '.join(parts)}."
     )
+
+
+def _epoch_above(bound: float, differences: Sequence[float], epochs: int) -> int | None:
+    # The first epoch in which an update's difference is above the bound.
+    first = next((n for n, value in enumerate(differences) if value > bound), None)
+    return None if first is None else 1 + first * epochs // len(differences)
 
 
 def float64_curves(record: Record) -> list[list[float]]:

@@ -252,6 +252,8 @@ def verify(record: Record) -> None:
         for training in candidate["trainings"]:
             if "samples" in training and not training["perplexity"]:
                 raise ValueError(f"{where} has a training without epochs")
+            if training.get("reached") and "seconds" not in training:
+                raise ValueError(f"{where} has a training that reached its target in no time")
     for row in record.get("against", {}).get("speeds", []):
         if row["value"] is not None and not plan["vary"]:
             raise ValueError("against has a value, and nothing is varied")
