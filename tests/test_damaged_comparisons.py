@@ -107,7 +107,7 @@ def test_a_name_with_dollar_signs_is_no_formula():
                 training.update(reached=True) or training.pop("seconds")
                 for training in record["candidates"][0]["trainings"]
             ],
-            "candidates[0] has a training that reached its target in no time",
+            "candidates[0] has a training that reached its target, without seconds",
         ),
         (lambda record: record["plan"].update(vary=None), "has other values than the plan"),
         (lambda record: record["settings"].pop("dtype"), "settings is"),

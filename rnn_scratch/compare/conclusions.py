@@ -118,13 +118,12 @@ def divergence(records: Sequence[Record]) -> str:
             continue
         epochs = record["settings"]["num_epochs"]
         worst = [max(updates) for updates in zip(*curves)]
-        where = [_epoch_above(bound, worst, epochs) for bound in (GROWN, PERCENT)]
-        text = f"on the text `{record['text']['corpus']}`"
-        parts.append(f"{text} in epoch {where[0]} and by a hundredth in epoch {where[1]}")
-        if where[1] is None:
-            parts[-1] = f"{text} in epoch {where[0]} and by a hundredth not within {epochs} epochs"
-        if where[0] is None:
-            parts[-1] = f"{text} not within {epochs} epochs"
+        begins, visible = (_epoch_above(bound, worst, epochs) for bound in (GROWN, PERCENT))
+        never = f"not within {epochs} epochs"
+        where = f"in epoch {begins}" if begins else never
+        if begins:
+            where += f" and by a hundredth {f'in epoch {visible}' if visible else never}"
+        parts.append(f"on the text `{record['text']['corpus']}` {where}")
     if not parts:
         return ""
     return (

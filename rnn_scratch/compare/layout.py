@@ -253,7 +253,7 @@ def verify(record: Record) -> None:
             if "samples" in training and not training["perplexity"]:
                 raise ValueError(f"{where} has a training without epochs")
             if training.get("reached") and "seconds" not in training:
-                raise ValueError(f"{where} has a training that reached its target in no time")
+                raise ValueError(f"{where} has a training that reached its target, without seconds")
     for row in record.get("against", {}).get("speeds", []):
         if row["value"] is not None and not plan["vary"]:
             raise ValueError("against has a value, and nothing is varied")
