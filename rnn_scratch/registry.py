@@ -3,10 +3,13 @@
 import difflib
 import importlib
 import itertools
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint, entry_points, requires
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, TypedDict
 
 from packaging.requirements import Requirement
@@ -148,7 +151,7 @@ def check_device(names: Sequence[str], device: str) -> None:
     """Raise RNNScratchError for a device that none of these backends reports."""
     if device in ("auto", "cpu"):  # which every backend has
         return
-    answers = {name: probe(name) for name in names}
+    answers = probes(names)
     devices = {name: each["devices"] for name, each in answers.items() if each["usable"]}
     if devices and not any(device in each for each in devices.values()):
         lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
@@ -199,8 +202,7 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
     `pythons` names the interpreter of a backend that has an environment of its own.
     """
     names_of_usable = []
-    for name in names():
-        answer = probe(name, python=(pythons or {}).get(name, sys.executable))
+    for name, answer in probes(names(), pythons or {}).items():
         if answer["usable"]:
             names_of_usable.append(name)
         else:
@@ -208,13 +210,35 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
     return names_of_usable
 
 
-def probe(name: str, timeout: float = 120, python: str = sys.executable) -> dict[str, Any]:
+def probes(
+    names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, dict[str, Any]]:
+    """What `probe` returns for each backend; as many load at a time as there are cores."""
+    end = threading.Event()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = [
+            pool.submit(probe, name, python=pythons.get(name, sys.executable), end=end)
+            for name in names
+        ]
+        try:
+            return {name: answer.result() for name, answer in zip(names, answers)}
+        finally:  # after a Ctrl-C those that still load are ended, and no other begins
+            end.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def probe(
+    name: str,
+    timeout: float = 120,
+    python: str = sys.executable,
+    end: threading.Event | None = None,
+) -> dict[str, Any]:
     """Whether a backend loads: tried in a process of its own, because it may crash.
 
     A dict with ``usable`` and, if True, ``environment``, ``devices`` and ``threads``, else with
-    the ``reason``.
+    the ``reason``. It is ended when `end` is set.
     """
-    answers = processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python)
+    answers = processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python, end=end)
     try:
         answer, *more = itertools.islice(answers, 2)
         if more:

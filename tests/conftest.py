@@ -1,6 +1,5 @@
 """Options and fixtures of all tests: the backends and devices to test, and an empty folder."""
 
-import concurrent.futures
 import functools
 import os
 import shutil
@@ -74,9 +73,8 @@ def backends_to_test(config):
 
 @functools.cache
 def reported_devices(names):
-    """The devices that each backend reports, which are tried in parallel processes."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = dict(zip(names, pool.map(registry.probe, names)))
+    """The devices that each backend reports, which are loaded in parallel."""
+    answers = registry.probes(names)
     # Where a backend does not load, its tests are to run, and to fail.
     return {name: answer.get("devices", ["cpu"]) for name, answer in answers.items()}
 

@@ -24,8 +24,11 @@ def times(number, minibatch, products, layer=None):
     }
     if layer:
         measurement["own_layer"] = {
-            "minibatches": [[1.0, 9.0], [2.0, 2.0 * layer], [4.0, 4.0 * layer]],
-            "generation": [[1.0, layer + 1]],
+            "minibatches": [
+                {"model": model, "layer": model * times}
+                for model, times in ((1.0, 9.0), (2.0, layer), (4.0, layer))
+            ],
+            "generation": [{"model": 1.0, "layer": layer + 1}],
         }
     return measurement
 

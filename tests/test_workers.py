@@ -184,7 +184,8 @@ def test_events_of_timing_that_are_wrong(sent, reason):
 
 
 def test_events_in_order():
-    layer = events.OwnLayer([(1.0, 2.0)], [(1.0, 2.0)])
+    pairs: list[events.Pair] = [{"model": 1.0, "layer": 2.0}]
+    layer = events.OwnLayer(pairs, pairs)
     turns = (events.Turn(1), events.Turn(2))
     for sent, order in (
         ((*CHECKED, *EPOCHS, TRAINED), events.TRAINING_AFTER_CHECK),

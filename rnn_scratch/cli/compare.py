@@ -24,7 +24,7 @@ from .options import (
     verbose_option,
 )
 
-EPOCHS = 20
+EPOCHS = 5
 HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
@@ -111,7 +111,7 @@ def compare(
 ) -> None:
     """Run the same training in several backends, and report speed and results.
 
-    Trains 20 epochs unless --epochs says otherwise. The exit code is 1 if anything failed.
+    Trains 5 epochs unless --epochs says otherwise. The exit code is 1 if anything failed.
     """
     show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}

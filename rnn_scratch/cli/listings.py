@@ -30,8 +30,6 @@ def runs(folder: str) -> None:
 def backends() -> None:
     """List the backends with their devices and versions, or with the reason why one fails."""
     screen = display.console()
-    probes = {}
-    for name in registry.names():
-        with screen.status(f"loading {name} ..."):
-            probes[name] = registry.probe(name)
+    with screen.status("loading the frameworks ..."):
+        probes = registry.probes(registry.names())
     screen.print(display.backends_table(probes))

@@ -23,8 +23,8 @@ from . import layout, parts
 from .plan import Plan, Progress, Record, at_value, record_of, values
 
 RECORD = "comparison.json"
-FORMAT = 2  # of the record, as written
-FORMATS = (1, FORMAT)  # that can be read
+FORMAT = 3  # of the record, as written
+FORMATS = (1, 2, FORMAT)  # that can be read
 LONGEST = 1_000_000  # seconds to wait for a worker
 
 
@@ -129,7 +129,7 @@ def write(folder: Path, record: Record) -> None:
 def read(folder: Path) -> Record:
     """The record in a folder; RNNScratchError where there is none or it is damaged.
 
-    One of format 1 is converted to the present format.
+    One of a former format is converted to the present one.
     """
     absence = (
         f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
@@ -167,16 +167,18 @@ def failed(record: Record) -> bool:
 
 
 def _prepare(record: Record) -> None:
-    # Convert format 1, and raise an error of some kind if something is missing or impossible.
+    # Convert a former format, and raise an error of some kind if a value is missing or impossible.
     record["plan"].setdefault("target", None)  # which older records lack
     if record["format"] == 1:
-        _convert(record)
+        _convert_1(record)
+    if record["format"] == 2:
+        _convert_2(record)
     layout.verify(record)
 
 
-def _convert(record: Record) -> None:
+def _convert_1(record: Record) -> None:
     # From format 1, in which "scratch" is the name of the code that is now "fast".
-    record["format"] = FORMAT
+    record["format"] = 2
     models = {"scratch": "fast"}
     record["plan"]["models"] = [models.get(model, model) for model in record["plan"]["models"]]
     for candidate in record["candidates"]:
@@ -190,6 +192,16 @@ def _convert(record: Record) -> None:
     for row in record.get("against", {}).get("speeds", []):
         if not row["candidate"].endswith(" concise"):
             row["candidate"] += " fast"
+
+
+def _convert_2(record: Record) -> None:
+    # From format 2, in which the times of a turn, of a model and of a layer, had no names.
+    record["format"] = FORMAT
+    for candidate in record["candidates"]:
+        for speed in candidate["speed"]:
+            for measurement in speed["rounds"]:
+                for pairs in measurement.get("own_layer", {}).values():
+                    pairs[:] = [{"model": model, "layer": layer} for model, layer in pairs]
 
 
 def _rename(values: dict[str, Any], old: str, new: str) -> None:

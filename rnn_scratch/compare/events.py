@@ -17,7 +17,6 @@ Bytes = Annotated[int, between(0, 2**53)]
 Seconds = Annotated[float, between(0, 1e9)]
 Steady = Annotated[float, between(1e-12, 1e9)]  # seconds that something is divided by
 Times = Annotated[list[Steady], length(1, 10**6)]
-Pairs = Annotated[list[tuple[Steady, Steady]], length(1, 10**6)]
 Losses = Annotated[list[Annotated[float, between(-1, 1e300)]], length(1, 10**8)]
 Perplexity = Annotated[float, between(0.5, 1.1e304)]  # of a loss of 700 at most
 Samples = Annotated[list[str], length(1, 100)]
@@ -107,8 +106,18 @@ class Timed(NamedTuple):
     conditions: Conditions
 
 
+class Pair(TypedDict):
+    """Times of one turn: of this model, and of the framework's own layer."""
+
+    model: Steady
+    layer: Steady
+
+
+Pairs = Annotated[list[Pair], length(1, 10**6)]
+
+
 class OwnLayer(NamedTuple):
-    """Pairs of times: of this model, and of the framework's own layer."""
+    """Times of this model and of the framework's own layer, taken in turns."""
 
     minibatches: Pairs
     generation: Pairs

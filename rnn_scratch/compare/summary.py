@@ -267,7 +267,7 @@ def _ratios(own: dict[int, Any], other: dict[int, Any]) -> Spread | None:
 def _own_layer(own: list[dict[str, Any]], what: str) -> Spread | None:
     # How many times as fast as the framework's own layer: the median of each process's turns.
     return spread(
-        statistics.median(layer / model for model, layer in each["own_layer"][what])
+        statistics.median(pair["layer"] / pair["model"] for pair in each["own_layer"][what])
         for each in own
         if "own_layer" in each
     )

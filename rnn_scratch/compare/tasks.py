@@ -14,7 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from .. import registry
-from ..check import pieces
+from ..check import hardware, pieces
 from ..contract import Arrays, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
@@ -26,8 +26,9 @@ from ..text import corpus, minibatches
 from . import events, limit
 from .events import Event
 
-STEADY, TURNS = 1.5, 5  # training is timed for this many seconds, and epochs, at least
-GENERATED = 200  # characters
+STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
+MINIBATCHES = 4  # of a turn: the first of the epoch
+GENERATED = 100  # characters
 
 
 class Task(NamedTuple):
@@ -78,7 +79,7 @@ def measure(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Carry out a `Task` of timing: ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
 
     These are its events. Seconds: ``first``, of the first minibatch with its compilation;
-    ``minibatches``, of one in the steady state, epoch by epoch; ``products``, of a minibatch's
+    ``minibatches``, of one in the steady state, turn by turn; ``products``, of a minibatch's
     matrix products and nothing else, between them; ``generation``, of one character. Of several
     workers, these are the first one's, and ``without_exchange`` is the time of a minibatch in which
     each goes on by itself. Bytes at most: ``memory`` of the process, ``device_memory`` on the
@@ -105,8 +106,16 @@ def _train(task: Task) -> Iterator[Event]:
     yield ready
     if task.check:
         case = tuple(task.settings[name] for name in ("cell", "activation", "embedding"))
-        rows, place = [], setup.place
-        for row in pieces.check(task.backend, setup.backend, task.model, place.device, only=case):
+        rows = []
+        for row in pieces.check(
+            task.backend,
+            setup.backend,
+            task.model,
+            setup.place.device,
+            only=case,
+            dtypes=[task.settings["dtype"]],  # that of what is timed
+            omit=[hardware.set_eager],  # which no comparison uses
+        ):
             rows.append(row)
             yield events.Comparison(len(rows))
         failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
@@ -135,6 +144,7 @@ def _measure(task: Task) -> Iterator[Event]:
     batches_digest = Digest()
     for X, Y in batches:
         batches_digest.minibatch(X, Y)
+    batches = batches[:MINIBATCHES]
     if setup.team is not None:
         rows = teamwork.share(setup.settings.batch_size, setup.team)
         batches = [(X[rows], Y[rows]) for X, Y in batches]
@@ -150,19 +160,22 @@ def _alone(
     setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays, seen: str
 ) -> Iterator[Event]:
     seconds, model = partial(_seconds, setup), setup.model
-    epoch = partial(_epoch, setup, model, batches)
+    updates = partial(_updates, setup, model, batches)
     generate = partial(_generate, setup, model)
-    by_itself = partial(_epoch, setup, model, batches, workers=1)
+    by_itself = partial(_updates, setup, model, batches, workers=1)
     products = limit.products(setup)
-    first = seconds(partial(_epoch, setup, model, batches[:1]))
-    for work in (epoch, by_itself, products, generate):  # to warm up
+    first = seconds(partial(_updates, setup, model, batches[:1]))
+    works: list[Callable[[], Sequence[Tensor]]] = [updates, products, generate]
+    if setup.team is not None:
+        works.append(by_itself)
+    for work in works:  # to warm up
         seconds(work)
     start, before = time.perf_counter(), host.waiting()
-    epochs: list[float] = []
+    times: list[float] = []
     parts: list[float] = []
     limits: list[float] = []
     for turn in _turns(setup):
-        epochs.append(seconds(epoch) / len(batches))
+        times.append(seconds(updates) / len(batches))
         if setup.team is not None:
             parts.append(seconds(by_itself) / len(batches))
         limits.append(seconds(products))
@@ -171,7 +184,7 @@ def _alone(
         parameters=digest(arrays),
         minibatches_seen=seen,
         first=first,
-        minibatches=epochs,
+        minibatches=times,
         without_exchange=parts or None,
         products=limits,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
@@ -201,20 +214,20 @@ def _with_own_layer(
     layer = registry.build(
         setup.place.backend, setup.backend, "concise", arrays, setup.model.options
     )
-    epochs = [partial(_epoch, setup, model, batches) for model in (setup.model, layer)]
+    updates = [partial(_updates, setup, model, batches) for model in (setup.model, layer)]
     generations = [partial(_generate, setup, model) for model in (setup.model, layer)]
-    for work in (epochs[1], generations[1]):  # to warm up
+    for work in (updates[1], generations[1]):  # to warm up
         seconds(work)
-    pairs: list[tuple[float, float]] = []
+
+    def pair(works: Sequence[Callable[[], Sequence[Tensor]]], number: int) -> events.Pair:
+        of_model, of_layer = (seconds(work) / number for work in works)
+        return {"model": of_model, "layer": of_layer}
+
+    pairs: list[events.Pair] = []
     for turn in _turns(setup):
-        model_seconds, layer_seconds = (seconds(work) / len(batches) for work in epochs)
-        pairs.append((model_seconds, layer_seconds))
+        pairs.append(pair(updates, len(batches)))
         yield events.Turn(turn)
-    generated: list[tuple[float, float]] = []
-    for _ in range(TURNS):
-        model_seconds, layer_seconds = (seconds(work) / GENERATED for work in generations)
-        generated.append((model_seconds, layer_seconds))
-    yield events.OwnLayer(pairs, generated)
+    yield events.OwnLayer(pairs, [pair(generations, GENERATED) for _ in range(TURNS)])
 
 
 def _start(task: Task) -> tuple[Setup, Event]:
@@ -262,7 +275,7 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
     return time.perf_counter() - start
 
 
-def _epoch(
+def _updates(
     setup: Setup,
     model: Model,
     batches: Sequence[minibatches.Minibatch],

@@ -90,7 +90,7 @@ def how_measured(record: Record) -> list[str]:
     )
     in_turns = ", those to its own layer with both in one process, in turns" if layers else ""
     return [
-        f"Speeds are medians of {processes}, each the median of its epochs after a "
+        f"Speeds are medians of {processes}, each the median of several turns of training after a "
         f"warm-up; a clock stops when the results are computed. In brackets: {interval}. "
         "Processes ran one at a time, in an order that was rotated by one each round. "
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "

@@ -109,9 +109,10 @@ def read_record(
     except Exception as error:  # whatever a damaged record leads to, such as a RecursionError
         raise Damaged(f"{path} could not be read or is damaged: {shown(error, 200)}.") from error
     if format not in formats:
+        *others, last = map(str, formats)
         raise RNNScratchError(
             f"{path} has format {shown(format, 99)}, and this version of rnn-scratch reads formats "
-            f"{' and '.join(map(str, formats))}.\nUse the version that wrote it, or a newer one."
+            f"{', '.join(others)} and {last}.\nUse the version that wrote it, or a newer one."
         )
     return record
 
