@@ -1,6 +1,7 @@
 """The site's pages as they are written, before a site is built from them."""
 
 import html
+import json
 import os
 import pkgutil
 import re
@@ -309,9 +310,30 @@ def test_formulas_and_names_in_prose():
 def test_missing_records_are_reported_on_the_page(tmp_path):
     from make import site_comparison
 
-    text, pictures = site_comparison.render(tmp_path)
-    assert text.count("has not been measured yet") == len(site_comparison.COMPARISONS)
+    text, pictures = site_comparison.render(tmp_path, tmp_path)
+    missing = [*site_comparison.COMPARISONS, "verdicts"]
+    assert re.findall("has not been measured yet.*records -- ([a-z0-9-]+)", text) == missing
     assert pictures == {}
+
+
+def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
+    from make import site_comparison
+
+    def compared(verdict, ratio):
+        return {"seconds": 150, "verdicts": {"torch": {"verdict": verdict, "ratio": ratio}}}
+
+    record = {
+        "machine": {"processor": "one"},
+        "slower": 1.05,
+        "unchanged": [{"first": {"seconds": 170}, **compared("no measurable difference", 1.01)}],
+        "slowed": [compared("slower", 0.952)],
+    }
+    (tmp_path / site_comparison.VERDICTS).write_text(json.dumps(record))
+    text, _ = site_comparison.render(tmp_path, tmp_path)
+    assert "| nothing changed | 1 | torch | 1.010 | no measurable difference |" in text
+    assert "| 5% more time | 1 | torch | 0.952 | slower |" in text
+    assert "Tries on one: 1, each" in text
+    assert "took 150 to 170 seconds" in text
 
 
 def test_what_is_missing_to_write_pages_is_named(monkeypatch):

@@ -48,7 +48,7 @@ def pages(
     texts["reference.md"] = reference.replace("{settings}", _settings())
     texts["index.md"] = site_start.render(RECORDS, backends)
     texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
-    texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS)
+    texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS, RECORDS)
     texts["workers.md"], workers_pictures = site_workers.render(RECORDS, backends, typeset)
     texts["play.md"], play_files = site_play.render(backends)
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")

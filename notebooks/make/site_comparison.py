@@ -1,9 +1,10 @@
 """The site's page with the comparison of the frameworks, made from the records that exist."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from rnn_scratch.compare import comparison, conclusions, pictures, results, words
+from rnn_scratch.compare import certainty, comparison, conclusions, pictures, results, words
 from rnn_scratch.compare.plan import Record
 from rnn_scratch.compare.report import CAPTIONS
 
@@ -27,7 +28,10 @@ COMPARISONS = {
 }
 
 
-def render(folder: Path) -> tuple[str, dict[str, bytes]]:
+VERDICTS = "verdicts.json"  # of `nox -s records -- verdicts`
+
+
+def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
     images: dict[str, bytes] = {}
     measured = {
@@ -48,10 +52,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     for name, (title, figures, tables) in COMPARISONS.items():
         parts.append(f"## {title}")
         if name not in measured:
-            parts.append(
-                "This has not been measured yet, or its record is missing. "
-                f"`nox -s records -- {name}` makes it."
-            )
+            parts.append(_missing(name))
             continue
         record = measured[name]
         captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
@@ -67,9 +68,45 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         how = how or words.how_measured(record)
         lines = [*words.setting_lines(record), *words.notes(record)]
         parts.append("\n".join(f"- {line}" for line in lines if line not in how))
+    parts += ["## Whether a verdict can be believed", *_verdicts(records_folder / VERDICTS)]
     if how:
         parts += ["## How it was measured", *how]
     return "\n\n".join(parts) + "\n", images
+
+
+def _missing(name: str) -> str:
+    return (
+        "This has not been measured yet, or its record is missing. "
+        f"`nox -s records -- {name}` makes it."
+    )
+
+
+def _verdicts(path: Path) -> list[str]:
+    # What `compare --against` says where nothing has changed, and of code that is made slower.
+    explanation = (
+        "`rnn-scratch compare --against FOLDER` calls a candidate faster or slower than in an "
+        "older comparison if every process of one comparison is faster than every process of the "
+        f"other, and if the medians differ by {certainty.LEAST_CHANGE:.0%} at least; otherwise "
+        "there is no measurable difference."
+    )
+    if not path.exists():
+        return [explanation, _missing("verdicts")]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = [["", "try", "backend", "ratio", "verdict"]]
+    kinds = {"unchanged": "nothing changed", "slowed": f"{record['slower'] - 1:.0%} more time"}
+    for kind, change in kinds.items():
+        for number, comparison_of_try in enumerate(record[kind], 1):
+            for backend, row in comparison_of_try["verdicts"].items():
+                rows.append([change, str(number), backend, f"{row['ratio']:.3f}", row["verdict"]])
+    runs = [run for pair in record["unchanged"] for run in (pair["first"], pair)]
+    seconds = sorted(run["seconds"] for run in runs)
+    tried = (
+        f"Tries on {record['machine']['processor']}: {len(record['unchanged'])}, each with two "
+        "comparisons in a row and one of a copy in which a minibatch takes "
+        f"{record['slower'] - 1:.0%} more time. A comparison of all backends, without options, "
+        f"took {seconds[0]} to {seconds[-1]} seconds."
+    )
+    return [explanation, tried, records.markdown(rows)]
 
 
 # What the page begins with, a sentence about each comparison.

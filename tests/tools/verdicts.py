@@ -53,7 +53,10 @@ def compare(
     environment = {**os.environ, **({"PYTHONPATH": str(copy)} if copy else {})}
     start = time.perf_counter()
     command = [sys.executable, "-m", "rnn_scratch.cli", "compare", *options]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    # In the copy's folder, because Python looks for modules where it is started first.
+    subprocess.run(
+        command, check=True, env=environment, cwd=copy or folder.parent, stdout=subprocess.DEVNULL
+    )
     result: dict[str, Any] = {"seconds": round(time.perf_counter() - start)}
     record = comparison.read(folder)
     result["load"] = record["load"]
