@@ -29,9 +29,22 @@ def test_coverage_is_that_of_counting():
 
 def test_chance_is_that_of_counting():
     for n, m in ((2, 2), (3, 4), (5, 5)):
-        orders = list(itertools.combinations(range(n + m), n))  # places of the first group
-        apart = [each for each in orders if max(each) == n - 1 or min(each) == m]
-        assert certainty.chance(n, m) == pytest.approx(len(apart) / len(orders))
+        places = [set(each) for each in itertools.combinations(range(n + m), n)]  # of the first
+        for exceptions in range(3):
+            extreme = 0
+            for first in places:
+                second = set(range(n + m)) - first
+                larger = sum(a > b for a in first for b in second)
+                extreme += (larger <= exceptions) + (n * m - larger <= exceptions)
+            expected = min(1, extreme / len(places))
+            assert certainty.chance(n, m, exceptions) == pytest.approx(expected)
+
+
+def test_chance_of_many_processes_is_approximated(monkeypatch):
+    exact = certainty.chance(20, 20, 120)
+    monkeypatch.setattr(certainty, "MANY", 19)
+    assert certainty.chance(20, 20, 120) == pytest.approx(exact, rel=0.05)
+    assert 0 < certainty.chance(1000, 1000, 450_000) < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -39,7 +52,9 @@ def test_chance_is_that_of_counting():
     [
         ([100, 101, 102, 103, 104], [110, 111, 112, 113, 114], certainty.FASTER),
         ([110, 111, 112, 113, 114], [100, 101, 102, 103, 104], certainty.SLOWER),
-        ([100, 101, 102, 103, 104], [104, 111, 112, 113, 114], certainty.EQUAL),  # they overlap
+        ([100, 101, 102, 103, 108], [107, 111, 112, 113, 114], certainty.FASTER),  # 1 of 25 pairs
+        ([100, 101, 102, 109, 110], [108, 111, 112, 113, 114], certainty.EQUAL),  # 2 of them
+        ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], certainty.SLOWER),  # or two equal
         ([100.0, 100.1, 100.2, 100.3, 100.4], [101, 101.1, 101.2, 101.3, 101.4], certainty.EQUAL),
         ([100, 101, 102], [110, 111, 112], certainty.TOO_FEW),
         ([100], [200], certainty.TOO_FEW),

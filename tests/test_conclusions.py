@@ -53,7 +53,8 @@ def record(*candidates, vary=None, **plan):
 
 
 def test_the_fastest_the_results_and_the_own_layers():
-    own = {"minibatches": [(1.0, 2.0)], "generation": [(1.0, 1.0)]}
+    pairs = [{"model": 1.0, "layer": 2.0}]
+    own = {"minibatches": pairs, "generation": pairs}
     each = record(
         candidate("numpy", "scratch", 2.001, (None, measured(4.0))),
         candidate("torch", "fast", 2.0, (None, measured(1.0, own))),

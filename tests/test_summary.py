@@ -17,7 +17,7 @@ def times(number, minibatch, products, layer=None):
         "import": 1.0,
         "first": 2.0,
         "minibatches": [9.0, minibatch, minibatch],
-        "products": [products],
+        "products": [products] * 3,
         "generation": [0.5],
         "memory": 2**20,
         "device_memory": None,

@@ -84,10 +84,9 @@ def _missing(name: str) -> str:
 def _verdicts(path: Path) -> list[str]:
     # What `compare --against` says where nothing has changed, and of code that is made slower.
     explanation = (
-        "`rnn-scratch compare --against FOLDER` calls a candidate faster or slower than in an "
-        "older comparison if every process of one comparison is faster than every process of the "
-        f"other, and if the medians differ by {certainty.LEAST_CHANGE:.0%} at least; otherwise "
-        "there is no measurable difference."
+        "`rnn-scratch compare --against FOLDER` calls a candidate faster or slower than in the "
+        f"older comparison in that folder {certainty.RULE}; otherwise there is no measurable "
+        "difference."
     )
     if not path.exists():
         return [explanation, _missing("verdicts")]

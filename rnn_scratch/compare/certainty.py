@@ -3,14 +3,23 @@
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 SHARE = 0.01  # of the time, above which something is the likely reason
 LEAST_CHANGE = 0.02  # smaller changes are not called changes, however certain they are
-MOST_CHANCE = 0.05  # with which equal candidates would be called different
+MOST_CHANCE = 0.03  # with which equal candidates would be called different
+MANY = 20  # processes, above which an approximation is good enough
 SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
+RULE = (
+    "if its processes are all on one side of those of the older comparison, with so few "
+    f"exceptions that equal candidates would be separated like this with a probability of "
+    f"{MOST_CHANCE:.0%} at most (a Mann-Whitney test), and if the medians differ by "
+    f"{LEAST_CHANGE:.0%} or more"
+)
 FASTER, SLOWER, EQUAL = "faster", "slower", "no measurable difference"
 TOO_FEW = "too few processes to tell"
 
@@ -66,27 +75,46 @@ def reason(conditions: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str
     return "no reason for it shows on this machine. More processes (--repeats) narrow the interval."
 
 
-def chance(n: int, m: int) -> float:
-    """With which probability n and m times of equal candidates do not overlap.
+def chance(n: int, m: int, exceptions: int = 0) -> float:
+    """With which probability one of two equal candidates is the faster one but for exceptions.
 
-    All orders are equally likely then, and two of them have one group before the other: the exact
-    test of Mann and Whitney.
+    They have n and m times, and of the n * m pairs at most `exceptions` are in the other order. All
+    orders of the times are equally likely then: the test of Mann and Whitney (1947), two-sided and
+    exact; of many times its normal approximation.
     """
-    return 2 / math.comb(n + m, n)
+    if max(n, m) > MANY:
+        deviation = math.sqrt(n * m * (n + m + 1) / 12)
+        one_side = statistics.NormalDist(n * m / 2, deviation).cdf(exceptions + 0.5)
+    else:
+        one_side = sum(_orders(n, m)[: exceptions + 1]) / math.comb(n + m, n)
+    return min(1.0, 2 * one_side)
+
+
+@cache
+def _orders(n: int, m: int) -> tuple[int, ...]:
+    # How many orders of n and m times have 0, 1, 2, ... pairs whose first time is the larger one:
+    # the largest of all is in m such pairs if it is one of the n, and in none if it is not.
+    if not (n and m):
+        return (1,)
+    of_first, of_second = (0,) * m + _orders(n - 1, m), _orders(n, m - 1)
+    return tuple(map(sum, zip_longest(of_first, of_second, fillvalue=0)))
 
 
 def verdict(before: Sequence[float], now: Sequence[float]) -> str:
     """Whether a speed has changed, from those of each process in two comparisons.
 
-    It has if every process of one comparison is faster than every process of the other, and the
-    medians differ by 2 % at least. With so few processes that equal candidates would often be
-    separated like this, nothing can be said.
+    It has if the processes of one comparison are faster than those of the other, with so few
+    exceptions that equal candidates would have a `chance` of 3 % at most, and if the medians differ
+    by 2 % at least. Of so few processes that no order of them is as unlikely, nothing can be said.
     """
-    if not (before and now) or chance(len(before), len(now)) > MOST_CHANCE:
+    n, m = len(before), len(now)
+    if not (n and m) or chance(n, m) > MOST_CHANCE:
         return TOO_FEW
     change = statistics.median(now) / statistics.median(before)
-    if min(now) > max(before) and change >= 1 + LEAST_CHANGE:
+    slower = sum(b >= a for b in before for a in now)  # pairs
+    faster = sum(b <= a for b in before for a in now)
+    if change >= 1 + LEAST_CHANGE and chance(n, m, slower) <= MOST_CHANCE:
         return FASTER
-    if max(now) < min(before) and change <= 1 - LEAST_CHANGE:
+    if change <= 1 - LEAST_CHANGE and chance(n, m, faster) <= MOST_CHANCE:
         return SLOWER
     return EQUAL

@@ -116,9 +116,7 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 ratio=_ratios(rounds[key], rounds[baseline(record)]),
                 own_layer=_own_layer(own, "minibatches"),
                 products=limits[key],
-                of_own_limit=spread(
-                    statistics.median(each["products"]) / _minibatch(each) for each in own
-                ),
+                of_own_limit=spread(_share(each) for each in own),
                 of_machine_limit=train.median / best if train else None,
                 generate=spread(1 / statistics.median(each["generation"]) for each in own),
                 generate_own_layer=_own_layer(own, "generation"),
@@ -173,15 +171,10 @@ def _verdict(new: Record, old: Record, row: Speed, before: Candidate) -> dict[st
     now = next(each for each in new["candidates"] if name(each) == row.candidate)
     same = now.get("environment") == before.get("environment")
     corrected = same and new["machine"]["processor"] == old["machine"]["processor"]
-    figures = []
-    for candidate in (before, now):
-        rounds = _at(candidate, row.value)["rounds"]
-        figures.append(
-            [
-                (statistics.median(each["products"]) if corrected else 1.0) / _minibatch(each)
-                for each in rounds
-            ]
-        )
+    figures = [
+        [_share(each) if corrected else 1 / _minibatch(each) for each in rounds]
+        for rounds in (_at(candidate, row.value)["rounds"] for candidate in (before, now))
+    ]
     return {"verdict": certainty.verdict(*figures), "corrected": corrected}
 
 
@@ -257,6 +250,13 @@ def _at(candidate: Candidate, value: int | None) -> dict[str, Any]:
 
 def _minibatch(measurement: dict[str, Any]) -> float:
     return statistics.median(measurement["minibatches"])
+
+
+def _share(measurement: dict[str, Any]) -> float:
+    # Of the time, that of the matrix products alone: turn by turn, because what slows the machine
+    # for a moment slows both.
+    turns = zip(measurement["products"], measurement["minibatches"])
+    return statistics.median(products / minibatch for products, minibatch in turns)
 
 
 def _ratios(own: dict[int, Any], other: dict[int, Any]) -> Spread | None:

@@ -51,12 +51,9 @@ def notes(record: Record) -> list[str]:
         if not older["speeds"]:
             lines.append("The two comparisons have no speed in common.")
         lines.append(
-            f"A candidate is called {certainty.FASTER} or {certainty.SLOWER} if each of its "
-            "processes is on the same side of each in the older comparison, and the medians differ "
-            f"by {certainty.LEAST_CHANGE:.0%} or more. Equal candidates are separated like this "
-            f"with a probability of {certainty.chance(5, 5):.1%} for 5 and 5 processes. Where "
-            "versions and processor are the same, what is compared is the share of its own limit, "
-            "so that a machine that is slower today does not count."
+            f"A candidate is called {certainty.FASTER} or {certainty.SLOWER} {certainty.RULE}. "
+            "Where versions and processor are the same, what is compared is the share of its own "
+            "limit, so that a machine that is slower today does not count."
         )
     if (record["load"] or 0) > BUSY:
         lines.append(
