@@ -159,11 +159,25 @@ def answer(threads, pause):
     yield "last"
 """
 
+ENDS = """
+import atexit
+from pathlib import Path
+
+def end(log):
+    atexit.register(Path(log).touch)
+    yield list(range(100_000))
+    yield "last"
+
+def end_early(log):
+    yield from end(log)
+    processes.end_at_once()
+"""
+
 
 @pytest.fixture
 def sender(tmp_path):
-    """The environment in which a child has this function."""
-    (tmp_path / "sender.py").write_text(SENDER)
+    """The environment in which a child has these functions."""
+    (tmp_path / "sender.py").write_text(SENDER + ENDS)
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     return {"environment": {"PYTHONPATH": path}, "timeout": 60}
 
@@ -174,6 +188,14 @@ def test_answers_of_several_threads_are_not_mixed(sender):
     assert len(sent) == 600
     for name in range(3):
         assert [number for each, number, _ in sent if each == name] == list(range(200))
+
+
+def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path, sender):
+    for function, finalized in (("end", True), ("end_early", False)):
+        log = tmp_path / function
+        answers = list(processes.ask(f"sender:{function}", str(log), **sender))
+        assert answers == [list(range(100_000)), "last"]
+        assert log.exists() == finalized
 
 
 def test_a_child_can_be_ended(sender):

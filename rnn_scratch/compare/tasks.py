@@ -21,7 +21,7 @@ from ..registry import NotOffered
 from ..runs import decoding, teamwork, training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
-from ..system import host
+from ..system import host, processes
 from ..text import corpus, minibatches
 from . import events, limit
 from .events import Event
@@ -72,7 +72,7 @@ def train(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     where the backend lacks this variant, after ``checked`` where the check has failures, and with
     ``failed``. A ``comparison`` during the check only shows that it advances.
     """
-    return _messages(_train(Task(**task)))
+    return _messages(_train, Task(**task))
 
 
 def measure(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -87,14 +87,16 @@ def measure(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     layer`` has pairs of such times, of this model and of the one on the framework's own layer,
     taken in turns: what slows the machine for a second slows both. Ends early with ``failed``.
     """
-    return _messages(_measure(Task(**task)))
+    return _messages(_measure, Task(**task))
 
 
-def _messages(worker: Iterator[Event]) -> Iterator[dict[str, Any]]:
+def _messages(worker: Callable[[Task], Iterator[Event]], task: Task) -> Iterator[dict[str, Any]]:
     try:
-        yield from map(events.message, worker)
+        yield from map(events.message, worker(task))
     except RNNScratchError as error:
         yield events.message(events.Failed(str(error)))
+    if not task.addresses:
+        processes.end_at_once()
 
 
 def _train(task: Task) -> Iterator[Event]:

@@ -2,7 +2,8 @@
 
 The parent calls `ask` with the name of a generator function of this package and its arguments. The
 child calls that function, and sends each value that it yields as a line of JSON, and a last line
-that says that there are no more. Within the function, `send` sends further values.
+that says that there are no more. Within the function, `send` sends further values, and
+`end_at_once` shortens the end of the process.
 
 The child may be any program, because its interpreter can be named. Whatever it does, the parent
 gets either answers or an error with the reason, in bounded time and memory. The child leads a
@@ -245,6 +246,7 @@ def _end_with_parent(answers: int) -> None:
 
 answers: IO[bytes]  # of the child
 sending = threading.Lock()
+finalize = True
 
 
 def send(answer: Any) -> None:
@@ -253,6 +255,15 @@ def send(answer: Any) -> None:
     with sending:
         answers.write(line)
         answers.flush()
+
+
+def end_at_once() -> None:
+    """In the child: end right after the last answer, without Python's finalization.
+
+    That of a framework takes up to a second. Not for one that has to leave a team of workers.
+    """
+    global finalize
+    finalize = False
 
 
 def main() -> None:
@@ -277,6 +288,8 @@ def main() -> None:
     finally:
         with contextlib.suppress(BrokenPipeError):
             answers.close()
+    if not finalize:
+        os._exit(0)
 
 
 if __name__ == "__main__":
