@@ -55,7 +55,7 @@ def test_chance_of_many_processes_is_approximated(monkeypatch):
         ([100, 101, 102, 103, 108], [107, 111, 112, 113, 114], certainty.FASTER),  # 1 of 25 pairs
         ([100, 101, 102, 109, 110], [108, 111, 112, 113, 114], certainty.EQUAL),  # 2 of them
         ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], certainty.SLOWER),  # or two equal
-        ([100.0, 100.1, 100.2, 100.3, 100.4], [101, 101.1, 101.2, 101.3, 101.4], certainty.EQUAL),
+        ([100.0, 100.1, 100.2, 100.3, 100.4], [102, 102.1, 102.2, 102.3, 102.4], certainty.EQUAL),
         ([100, 101, 102], [110, 111, 112], certainty.TOO_FEW),
         ([100], [200], certainty.TOO_FEW),
         ([], [], certainty.TOO_FEW),
@@ -168,6 +168,9 @@ def test_a_machine_that_is_slower_today_does_not_count():
 
     assert verdict(machine) == (certainty.EQUAL, True)
     assert verdict(candidate) == (certainty.SLOWER, True)
+    # What has changed for the yardstick alone is no change of the candidate.
+    yardstick = speeds([0.99 * each for each in times], [0.9 * each for each in products])
+    assert verdict(yardstick) == (certainty.EQUAL, True)
     # On another processor, or with another version, there is no such yardstick.
     machine["machine"] = {"processor": "another"}
     assert verdict(machine) == (certainty.SLOWER, False)

@@ -9,7 +9,9 @@ from typing import Any
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 SHARE = 0.01  # of the time, above which something is the likely reason
-LEAST_CHANGE = 0.02  # smaller changes are not called changes, however certain they are
+# Smaller changes are not called changes, however certain they are: the speeds of unchanged code
+# differ by up to 2 % from one hour to the next.
+LEAST_CHANGE = 0.03
 MOST_CHANCE = 0.03  # with which equal candidates would be called different
 MANY = 20  # processes, above which an approximation is good enough
 SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
@@ -105,7 +107,7 @@ def verdict(before: Sequence[float], now: Sequence[float]) -> str:
 
     It has if the processes of one comparison are faster than those of the other, with so few
     exceptions that equal candidates would have a `chance` of 3 % at most, and if the medians differ
-    by 2 % at least. Of so few processes that no order of them is as unlikely, nothing can be said.
+    by 3 % at least. Of so few processes that no order of them is as unlikely, nothing can be said.
     """
     n, m = len(before), len(now)
     if not (n and m) or chance(n, m) > MOST_CHANCE:

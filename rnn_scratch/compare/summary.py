@@ -164,10 +164,13 @@ def qualities(record: Record) -> list[Quality]:
     return rows
 
 
-def _verdict(new: Record, old: Record, row: Speed, before: Candidate) -> dict[str, Any]:
+def _verdict(
+    new: Record, old: Record, row: Speed, before: Candidate, ratio: float
+) -> dict[str, Any]:
     # Whether the candidate's speed has changed. With the same versions on the same processor, its
     # matrix products are a yardstick that was in the same process, in turns: what has changed for
-    # these as well, is the machine and not the candidate.
+    # these as well, is the machine and not the candidate. And what has changed for these alone is
+    # the yardstick: then the candidate's own times contradict the verdict.
     now = next(each for each in new["candidates"] if name(each) == row.candidate)
     same = now.get("environment") == before.get("environment")
     corrected = same and new["machine"]["processor"] == old["machine"]["processor"]
@@ -175,7 +178,10 @@ def _verdict(new: Record, old: Record, row: Speed, before: Candidate) -> dict[st
         [_share(each) if corrected else 1 / _minibatch(each) for each in rounds]
         for rounds in (_at(candidate, row.value)["rounds"] for candidate in (before, now))
     ]
-    return {"verdict": certainty.verdict(*figures), "corrected": corrected}
+    verdict = certainty.verdict(*figures)
+    if verdict == (certainty.SLOWER if ratio > 1 else certainty.FASTER):
+        verdict = certainty.EQUAL
+    return {"verdict": verdict, "corrected": corrected}
 
 
 def _is_held_out(training: dict[str, Any]) -> bool:
@@ -200,14 +206,15 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
         before = earlier.get((row.candidate, row.value))
         if row.train is None or before is None or before.train is None:
             continue
+        ratio = row.train.median / before.train.median
         rows.append(
             {
                 "candidate": row.candidate,
                 "value": row.value,
                 "before": list(before.train),
                 "now": list(row.train),
-                "ratio": row.train.median / before.train.median,
-                **_verdict(new, old, row, by_name[row.candidate]),
+                "ratio": ratio,
+                **_verdict(new, old, row, by_name[row.candidate], ratio),
                 "ratio_to_first_before": list(before.ratio) if before.ratio else None,
                 "ratio_to_first_now": list(row.ratio) if row.ratio else None,
             }
