@@ -17,7 +17,7 @@ MANY = 20  # processes, above which an approximation is good enough
 SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 RULE = (
-    "if its processes are all on one side of those of the older comparison, with so few "
+    "if its processes are on one side of those of the older comparison, with so few "
     f"exceptions that equal candidates would be separated like this with a probability of "
     f"{MOST_CHANCE:.0%} at most (a Mann-Whitney test), and if the medians differ by "
     f"{LEAST_CHANGE:.0%} or more"
