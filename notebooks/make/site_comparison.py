@@ -55,6 +55,8 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
             parts.append(_missing(name))
             continue
         record = measured[name]
+        if name in OPENINGS:
+            parts.append(OPENINGS[name](record))
         captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
         with site_figures.ink():
             drawings = pictures.draw(record)
@@ -110,10 +112,13 @@ def _verdicts(path: Path) -> list[str]:
     return [explanation, tried, records.markdown(rows)]
 
 
-# What the page begins with, a sentence about each comparison.
+# What the page begins with, in three sentences, and what other sections do.
 SENTENCES: dict[str, Callable[[Record], str]] = {
     "speed": conclusions.fastest,
     "curves": conclusions.results,
-    "sizes-32": conclusions.scaling,
     "target-rnn": conclusions.results,
+}
+OPENINGS: dict[str, Callable[[Record], str]] = {
+    "sizes-32": conclusions.scaling,
+    "sizes-128": conclusions.scaling,
 }
