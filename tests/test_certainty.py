@@ -54,7 +54,8 @@ def test_chance_of_many_processes_is_approximated(monkeypatch):
         ([110, 111, 112, 113, 114], [100, 101, 102, 103, 104], certainty.SLOWER),
         ([100, 101, 102, 103, 108], [107, 111, 112, 113, 114], certainty.FASTER),  # 1 of 25 pairs
         ([100, 101, 102, 109, 110], [108, 111, 112, 113, 114], certainty.EQUAL),  # 2 of them
-        ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], certainty.SLOWER),  # or two equal
+        ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], certainty.SLOWER),  # two equal
+        ([107, 107, 112, 113, 114], [100, 101, 102, 103, 107], certainty.EQUAL),  # twice
         ([100.0, 100.1, 100.2, 100.3, 100.4], [102, 102.1, 102.2, 102.3, 102.4], certainty.EQUAL),
         ([100, 101, 102], [110, 111, 112], certainty.TOO_FEW),
         ([100], [200], certainty.TOO_FEW),

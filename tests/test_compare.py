@@ -337,6 +337,23 @@ def test_a_worker_killed_in_the_middle(failing):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="a Ctrl-C cannot be sent to one process")
+def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):
+    source = """
+        import os, time
+        from pathlib import Path
+        Path("sleeping").write_text(str(os.getpid()))
+        time.sleep(1000)
+    """
+    with start("backends", env=other_packages(tmp_path / "more", {"sleeping": source})) as process:
+        pid = sleeping_process(process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)  # half of what it waits for a backend
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in err
+    assert not alive(pid)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_comparison_and_what_was_measured_is_kept(failing, how):
     with start(
