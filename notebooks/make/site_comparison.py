@@ -26,8 +26,6 @@ COMPARISONS = {
     "target-rnn": ("Time to a held-out perplexity", (), ("Quality",)),
     "target-lstm": ("Time to it, with an LSTM", (), ("Quality",)),
 }
-
-
 VERDICTS = "verdicts.json"  # of `nox -s records -- verdicts`
 
 
@@ -88,9 +86,8 @@ def _verdicts(path: Path) -> list[str]:
     explanation = (
         "`rnn-scratch compare --against FOLDER` calls a candidate faster or slower than in the "
         f"older comparison in that folder {certainty.RULE}; otherwise there is no measurable "
-        "difference. With the same versions on the same processor, it compares the share of its "
-        "own limit that each process reaches, so that a machine that is slower today does not "
-        "count. The ratios of the speeds, in the table, include the machine."
+        f"difference. {certainty.YARDSTICK} The ratios of the speeds, in the table, include the "
+        "machine."
     )
     if not path.exists():
         return [explanation, _missing("verdicts")]

@@ -9,8 +9,8 @@ from typing import Any
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 SHARE = 0.01  # of the time, above which something is the likely reason
-# Smaller changes are not called changes, however certain they are: the speeds of unchanged code
-# differ by up to 2 % from one hour to the next.
+# Smaller changes are not called changes, however certain they are: two comparisons of unchanged
+# code, made minutes apart, have differed by 2 %.
 LEAST_CHANGE = 0.03
 MOST_CHANCE = 0.03  # with which equal candidates would be called different
 MANY = 20  # processes, above which an approximation is good enough
@@ -18,9 +18,14 @@ SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 RULE = (
     "if its processes are on one side of those of the older comparison, with so few "
-    f"exceptions that equal candidates would be separated like this with a probability of "
+    "exceptions that equal candidates would be separated like this with a probability of "
     f"{MOST_CHANCE:.0%} at most (a Mann-Whitney test), and if the medians differ by "
     f"{LEAST_CHANGE:.0%} or more"
+)
+YARDSTICK = (
+    "Where versions and processor are the same, what is compared is the share of its own limit, so "
+    "that a machine that is slower today does not count; and its own times must not contradict "
+    "the verdict."
 )
 FASTER, SLOWER, EQUAL = "faster", "slower", "no measurable difference"
 TOO_FEW = "too few processes to tell"
@@ -78,7 +83,7 @@ def reason(conditions: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str
 
 
 def chance(n: int, m: int, exceptions: int = 0) -> float:
-    """With which probability one of two equal candidates is the faster one but for exceptions.
+    """The probability that one of two equal candidates seems faster, with so few exceptions.
 
     They have n and m times, and of the n * m pairs at most `exceptions` are in the other order. All
     orders of the times are equally likely then: the test of Mann and Whitney (1947), two-sided and

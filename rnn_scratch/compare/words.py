@@ -52,9 +52,7 @@ def notes(record: Record) -> list[str]:
             lines.append("The two comparisons have no speed in common.")
         lines.append(
             f"A candidate is called {certainty.FASTER} or {certainty.SLOWER} {certainty.RULE}. "
-            "Where versions and processor are the same, what is compared is the share of its own "
-            "limit, so that a machine that is slower today does not count; and its own times must "
-            "not contradict the verdict."
+            + certainty.YARDSTICK
         )
     if (record["load"] or 0) > BUSY:
         lines.append(
