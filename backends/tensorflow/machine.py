@@ -122,14 +122,19 @@ def multiply(h, matrices):
     # Otherwise TensorFlow computes on a GPU if there is one. In a graph h.device is not known.
     with tf.device(h.device):
         device = "cuda" if "GPU" in h.device else "cpu"
-        return _multiply(h, [split(W, device) for W in distinct.values()], order)
+        return _multiply(order, device)(h, list(distinct.values()))
 
 
-@tf.function
-def _multiply(h, matrices, order):
-    for i in order:
-        h = product(h, matrices[i])
-    return h
+@functools.cache  # TensorFlow would look at every number of the order at every call
+def _multiply(order, device):
+    @tf.function
+    def graph(h, matrices):
+        blocks = [split(W, device) for W in matrices]
+        for i in order:
+            h = product(h, blocks[i])
+        return h
+
+    return graph
 
 
 def tensor(array, device):
