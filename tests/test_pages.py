@@ -1,6 +1,7 @@
 """What the pages say is true: examples run, and values come from the records."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from make import records
 
 from rnn_scratch import registry
+from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.compare import comparison, pictures
 from rnn_scratch.contract import VARIANTS
@@ -31,6 +33,13 @@ def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
 def test_the_page_on_using_it_names_every_command():
     for command in COMMANDS:
         assert f"`rnn-scratch {command}" in USAGE, command
+
+
+def test_the_comparisons_on_the_page_on_using_it_have_options_that_exist():
+    lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
+    assert len(lines) >= 7
+    for line in lines:
+        compare.make_context("compare", shlex.split(line))  # which parses, and runs nothing
 
 
 def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
