@@ -143,7 +143,9 @@ def test_workers_that_are_started_by_hand(name):
 # A training that is long enough for a fault to strike in it, and ends if none does.
 LONG = {**EXACT, "num_epochs": 500}
 STRIKE = 5  # the epoch after which it does
-ENDED = 20  # seconds, of which every training that fails should have many left
+# Seconds against a hang, on however busy a machine. How soon it ends is in the record that
+# `nox -s team` makes.
+ENDED = 120
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def is_there(process):
 
 
 def assert_ended(strike, workers):
-    """Check that a training has ended soon, and that nothing is left running."""
+    """Check that a training has ended, and that nothing is left running."""
     assert time.monotonic() - strike.time < ENDED
     assert sorted(workers) == [0, 1]
     assert [process for process in workers.values() if is_there(process)] == []

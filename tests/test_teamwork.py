@@ -206,4 +206,4 @@ def test_a_child_can_be_ended(sender):
     end.set()
     with pytest.raises(RNNScratchError, match="it was ended"):
         list(answers)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60  # against a hang
