@@ -123,7 +123,7 @@ class LSTM(torch.autograd.Function):
 
     # Hand-written backward pass of gates: autograd would go back through every operation of the
     # gates, and compute a product for W_h, at every time step.
-    # Gain (lstm): 1.23 with 64 hidden units, 1.25 with 512.
+    # Gain (lstm): 1.22 with 64 hidden units, 1.21 with 512.
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h, options):
@@ -151,7 +151,7 @@ class LSTM(torch.autograd.Function):
         i, f, o, new = gates.chunk(4, 2)  # (T, B, H)
         # Coefficients at once: they depend on the forward pass only, and a few operations for all
         # time steps take less time than many small ones.
-        # Gain (lstm): 1.32 with 64 hidden units, 1.00 with 512.
+        # Gain (lstm): 1.28 with 64 hidden units, 1.00 with 512.
         dz = torch.stack(
             (
                 new * i * (1 - i),
