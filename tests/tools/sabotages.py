@@ -291,11 +291,13 @@ SABOTAGES = [
     Sabotage("the first product returned", "multiply", "products: 3", {
         **everywhere("for W in matrices:", "for W in matrices[:1]:"),
         "tensorflow": ("for i in order:", "for i in order[:1]:"),
+        "mxnet": ("for i in order:", "for i in order[:1]:"),
         "jax": ("for i in order:", "for i in order[:1]:"),
     }, "machine.py"),
     Sabotage("one product too few", "multiply", "products: 1", {
         **everywhere("for W in matrices:", "for W in matrices[:-1]:"),
         "tensorflow": ("for i in order:", "for i in order[:-1]:"),
+        "mxnet": ("for i in order:", "for i in order[:-1]:"),
         "jax": ("for i in order:", "for i in order[:-1]:"),
     }, "machine.py"),
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
