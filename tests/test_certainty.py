@@ -141,39 +141,67 @@ def test_unstable_times_are_a_note_with_the_reason():
     assert list(words._about_unstable(record)) == []
 
 
-def speeds(minibatches, products):
-    """A record of one candidate, with these times of its rounds."""
-    rounds = [
-        {"round": number, "minibatches": [a], "products": [b], "generation": [1.0], "first": 1.0}
-        | {"import": 1.0, "memory": None, "device_memory": None}
-        for number, (a, b) in enumerate(zip(minibatches, products))
-    ]
-    candidate = {"backend": "numpy", "model": "fast", "state": "measured", "trainings": []}
+TIMES, PRODUCTS = [2.0, 2.02, 2.04, 2.06, 2.08], [1.0, 1.01, 1.02, 1.03, 1.04]
+
+
+def speeds(**factors):
+    """A record of these backends: what their times and their products have been multiplied by."""
+
+    def rounds(time, product):
+        return [
+            {"round": number, "minibatches": [time * a], "products": [product * b]}
+            | {"generation": [1.0], "first": 1.0, "import": 1.0}
+            | {"memory": None, "device_memory": None}
+            for number, (a, b) in enumerate(zip(TIMES, PRODUCTS))
+        ]
+
     return {
         "machine": {"processor": "one"},
         "settings": {"batch_size": 4, "num_steps": 5},
         "plan": {"vary": None},
-        "candidates": [{**candidate, "speed": [{"value": None, "rounds": rounds}]}],
+        "candidates": [
+            {"backend": backend, "model": "fast", "state": "measured", "trainings": []}
+            | {"speed": [{"value": None, "rounds": rounds(*both)}]}
+            for backend, both in factors.items()
+        ],
     }
 
 
+def first_verdict(now, before):
+    row = summary.against(now, before)[0]
+    return row["verdict"], row["corrected"]
+
+
 def test_a_machine_that_is_slower_today_does_not_count():
-    times, products = [2.0, 2.02, 2.04, 2.06, 2.08], [1.0, 1.01, 1.02, 1.03, 1.04]
-    before = speeds(times, products)
-    machine = speeds([2 * each for each in times], [2 * each for each in products])
-    candidate = speeds([1.1 * each for each in times], products)
-
-    def verdict(now):
-        (row,) = summary.against(now, before)
-        return row["verdict"], row["corrected"]
-
-    assert verdict(machine) == (certainty.EQUAL, True)
-    assert verdict(candidate) == (certainty.SLOWER, True)
+    before = speeds(numpy=(1, 1))
+    machine, candidate = speeds(numpy=(2, 2)), speeds(numpy=(1.1, 1))
+    assert first_verdict(machine, before) == (certainty.EQUAL, True)
+    assert first_verdict(candidate, before) == (certainty.SLOWER, True)
     # What has changed for the yardstick alone is no change of the candidate.
-    yardstick = speeds([0.99 * each for each in times], [0.9 * each for each in products])
-    assert verdict(yardstick) == (certainty.EQUAL, True)
+    assert first_verdict(speeds(numpy=(0.99, 0.9)), before) == (certainty.EQUAL, True)
     # On another processor, or with another version, there is no such yardstick.
     machine["machine"] = {"processor": "another"}
-    assert verdict(machine) == (certainty.SLOWER, False)
+    assert first_verdict(machine, before) == (certainty.SLOWER, False)
     candidate["candidates"][0]["environment"] = {"numpy": "3"}
-    assert verdict(candidate) == (certainty.SLOWER, False)
+    assert first_verdict(candidate, before) == (certainty.SLOWER, False)
+
+
+@pytest.mark.parametrize(
+    ("numpy", "torch", "mxnet", "expected"),
+    [
+        ((0.97, 0.9), (0.92, 0.92), (0.91, 0.91), certainty.SLOWER),  # and the machine is faster
+        ((0.97, 0.9), (0.92, 0.92), (1, 1), certainty.EQUAL),  # only some yardsticks are
+        ((0.9, 0.8), (0.95, 0.95), (0.95, 0.95), certainty.EQUAL),  # the machine is, a little
+        ((1.03, 1.1), (1.08, 1.08), (1.09, 1.09), certainty.FASTER),  # and the machine is slower
+        ((1.03, 1.1), (1.08, 1.08), (1, 1), certainty.EQUAL),
+        ((1.1, 1.2), (1.05, 1.05), (1.05, 1.05), certainty.EQUAL),
+    ],
+)
+def test_the_other_backends_show_how_much_the_machine_has_changed(numpy, torch, mxnet, expected):
+    before = speeds(numpy=(1, 1), torch=(1, 1), mxnet=(1, 1))
+    now = speeds(numpy=numpy, torch=torch, mxnet=mxnet)
+    assert first_verdict(now, before) == (expected, True)
+    # Another version of a backend may have another limit on the same machine.
+    for candidate in now["candidates"][1:]:
+        candidate["environment"] = {"version": "3"}
+    assert first_verdict(now, before) == (certainty.EQUAL, True)

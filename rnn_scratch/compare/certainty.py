@@ -24,8 +24,8 @@ RULE = (
 )
 YARDSTICK = (
     "Where versions and processor are the same, what is compared is the share of its own limit, so "
-    "that a machine that is slower today does not count; and its own times must not contradict "
-    "the verdict."
+    "that a machine that is slower today does not count. Its own times must not contradict the "
+    "verdict, unless the limits of the other backends show that the machine has changed."
 )
 FASTER, SLOWER, EQUAL = "faster", "slower", "no measurable difference"
 TOO_FEW = "too few processes to tell"

@@ -164,24 +164,35 @@ def qualities(record: Record) -> list[Quality]:
     return rows
 
 
+def _named(record: Record, candidate: str) -> Candidate:
+    return next(each for each in record["candidates"] if name(each) == candidate)
+
+
+def _alike(new: Record, old: Record, candidate: str) -> bool:
+    # Whether the candidate has the same versions on the same processor in both.
+    now, before = (_named(record, candidate).get("environment") for record in (new, old))
+    return now == before and new["machine"]["processor"] == old["machine"]["processor"]
+
+
 def _verdict(
-    new: Record, old: Record, row: Speed, before: Candidate, ratio: float
-) -> dict[str, Any]:
+    before: list[Any], now: list[Any], corrected: bool, ratio: float, drifts: Sequence[float]
+) -> str:
     # Whether the candidate's speed has changed. With the same versions on the same processor, its
     # matrix products are a yardstick that was in the same process, in turns: what has changed for
     # these as well, is the machine and not the candidate. And what has changed for these alone is
-    # the yardstick: then the candidate's own times contradict the verdict.
-    now = next(each for each in new["candidates"] if name(each) == row.candidate)
-    same = now.get("environment") == before.get("environment")
-    corrected = same and new["machine"]["processor"] == old["machine"]["processor"]
-    figures = [
+    # the yardstick: then the candidate's own times contradict the verdict. But on a machine that is
+    # faster now, a slower candidate may have shorter times. How much faster the machine is at
+    # least, the limits of the other backends show.
+    figures = (
         [_share(each) if corrected else 1 / _minibatch(each) for each in rounds]
-        for rounds in (_at(candidate, row.value)["rounds"] for candidate in (before, now))
-    ]
+        for rounds in (before, now)
+    )
     verdict = certainty.verdict(*figures)
-    if verdict == (certainty.SLOWER if ratio > 1 else certainty.FASTER):
-        verdict = certainty.EQUAL
-    return {"verdict": verdict, "corrected": corrected}
+    if verdict == certainty.SLOWER and ratio > max(1.0, min(drifts, default=1.0)):
+        return certainty.EQUAL
+    if verdict == certainty.FASTER and ratio < min(1.0, max(drifts, default=1.0)):
+        return certainty.EQUAL
+    return verdict
 
 
 def _is_held_out(training: dict[str, Any]) -> bool:
@@ -200,23 +211,35 @@ def _deviation(values: Sequence[float]) -> float | None:
 def against(new: Record, old: Record) -> list[dict[str, Any]]:
     """The speeds of a record that an older one has too, side by side, with their ratio."""
     earlier = {(row.candidate, row.value): row for row in speeds(old)}
-    by_name = {name(candidate): candidate for candidate in old["candidates"]}
+    pairs = [(row, earlier.get((row.candidate, row.value))) for row in speeds(new)]
+    limits = [  # with their changes
+        (now.backend, now.value, now.products.median / before.products.median)
+        for now, before in pairs
+        if now.products and before and before.products and _alike(new, old, now.candidate)
+    ]
     rows = []
-    for row in speeds(new):
-        before = earlier.get((row.candidate, row.value))
-        if row.train is None or before is None or before.train is None:
+    for now, before in pairs:
+        if now.train is None or before is None or before.train is None:
             continue
-        ratio = row.train.median / before.train.median
+        then, today = (_at(_named(each, now.candidate), now.value)["rounds"] for each in (old, new))
+        corrected = _alike(new, old, now.candidate)
+        ratio = now.train.median / before.train.median
+        drifts = [
+            change
+            for backend, value, change in limits
+            if value == now.value and backend != now.backend
+        ]
         rows.append(
             {
-                "candidate": row.candidate,
-                "value": row.value,
+                "candidate": now.candidate,
+                "value": now.value,
                 "before": list(before.train),
-                "now": list(row.train),
+                "now": list(now.train),
                 "ratio": ratio,
-                **_verdict(new, old, row, by_name[row.candidate], ratio),
+                "verdict": _verdict(then, today, corrected, ratio, drifts),
+                "corrected": corrected,
                 "ratio_to_first_before": list(before.ratio) if before.ratio else None,
-                "ratio_to_first_now": list(row.ratio) if row.ratio else None,
+                "ratio_to_first_now": list(now.ratio) if now.ratio else None,
             }
         )
     return rows
