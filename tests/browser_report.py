@@ -21,6 +21,11 @@ def report(tmp_path_factory):
     return folder / "new" / "report.html"
 
 
+def visible_tables(page):
+    """How many of the tables are shown."""
+    return sum(table.is_visible() for table in page.locator("table").all())
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_report_reads_well(report, width):
     with sync_playwright() as playwright:
@@ -37,9 +42,18 @@ def test_the_report_reads_well(report, width):
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
         assert len(widths) >= 4
         assert min(widths) > 0
-        headings = page.locator("h2").all_inner_texts()
-        assert {"Speed of training", "Quality", "How it was measured"} <= set(headings)
+        assert {"Speed of training", "Notes"} <= set(page.locator("h2").all_inner_texts())
+        folded = page.locator("summary").all_inner_texts()
+        assert {"Quality", "How it was measured"} <= set(folded)
         page.screenshot(path=report.with_name(f"report-{width}.png"), full_page=True)
-        page.emulate_media(media="print")
+        for summary in page.locator("summary").all():
+            summary.click()
+        assert visible_tables(page) >= 3
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.screenshot(path=report.with_name(f"unfolded-{width}.png"), full_page=True)
+        page.reload()
+        assert visible_tables(page) == 1
+        page.emulate_media(media="print")  # what is folded is printed
+        assert visible_tables(page) >= 3
         assert page.pdf(format="A4").startswith(b"%PDF")
         browser.close()
