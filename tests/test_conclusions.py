@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_scratch.compare import comparison, conclusions, pictures, report, summary
+from rnn_scratch.compare import certainty, comparison, conclusions, pictures, report, summary
 from rnn_scratch.compare.plan import Spec
 
 RECORDS = Path(__file__).parent.parent / "notebooks" / "comparisons"
@@ -153,3 +153,51 @@ def test_a_bar_chart_has_a_gap_between_frameworks():
     rows = [Spec("numpy"), Spec("torch"), Spec("torch", "fast"), Spec("torch", "fast", "new")]
     places = pictures._places(rows)
     assert [b - a for a, b in itertools.pairwise(places)] == [1.5, 1, 1.5]
+
+
+FASTER, SLOWER, EQUAL = certainty.FASTER, certainty.SLOWER, certainty.EQUAL
+CHANGED = "Compared with the comparison of 12:00, "
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (
+            [FASTER, SLOWER, EQUAL],
+            CHANGED + "NumPy's `scratch` is faster, and PyTorch's `fast` is slower.",
+        ),
+        (
+            [SLOWER] * 3,
+            CHANGED + "NumPy's `scratch`, PyTorch's `fast` and JAX's `fast` are slower.",
+        ),
+        ([EQUAL, SLOWER, certainty.TOO_FEW], CHANGED + "PyTorch's `fast` is slower."),
+        (
+            [EQUAL] * 3,
+            "No candidate is measurably faster or slower than in the comparison of 12:00.",
+        ),
+        (
+            [certainty.TOO_FEW] * 3,
+            "There are too few processes to tell what has changed since the comparison of 12:00.",
+        ),
+    ],
+)
+def test_what_has_changed_comes_first(verdicts, expected):
+    pairs = [{"model": 1.0, "layer": 2.0}]
+    own = {"minibatches": pairs, "generation": pairs}
+    each = record(
+        candidate("numpy", "scratch", 2.001, (None, measured(4.0))),
+        candidate("torch", "fast", 2.0, (None, measured(1.0, own))),
+        candidate("jax", "fast", 2.0, (None, measured(2.0))),
+    )
+    before = conclusions.sentences(each)
+    assert len(before) == 3
+    names = ("numpy", "torch fast", "jax fast")
+    rows = [{"candidate": a, "value": None, "verdict": b} for a, b in zip(names, verdicts)]
+    each["against"] = {"started": "12:00", "speeds": rows}
+    assert conclusions.sentences(each) == [expected, *before[:2]]
+    each["plan"]["vary"] = ["threads", [1, 2]]
+    rows[1]["value"] = 2
+    assert ("PyTorch's `fast` (threads 2)" in conclusions.changes(each)) == ("PyTorch" in expected)
+    for row in rows:
+        del row["verdict"]  # which older records lack
+    assert conclusions.changes(each) == ""

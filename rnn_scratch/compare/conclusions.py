@@ -1,10 +1,11 @@
 """What a comparison has shown, in sentences computed from its record."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..contract import VARIANTS
 from ..registry import FRAMEWORKS
-from . import summary
+from . import certainty, summary
 from .plan import Record, Spec, name, spec_of
 from .summary import Speed
 
@@ -13,14 +14,43 @@ GROWN, PERCENT = 1e-11, 1e-2  # relative differences: larger than rounding, and 
 
 
 def sentences(record: Record) -> list[str]:
-    """The conclusions of a record, three at most: on speed, on results, on the own layers."""
+    """The conclusions of a record, three at most.
+
+    What has changed since an older comparison comes first, then speed, results, own layers.
+    """
     vary = record["plan"]["vary"]
     speed = fastest(record)
     if vary and vary[0] == "workers":
         speed = workers(record)
     elif vary and vary[0] != "threads":
         speed = scaling(record)
-    return [line for line in (speed, results(record), own_layers(record)) if line]
+    lines = (changes(record), speed, results(record), own_layers(record))
+    return [line for line in lines if line][:3]
+
+
+def changes(record: Record) -> str:
+    """Which candidates are faster or slower than in the older comparison, if there is one."""
+    rows = [row for row in record.get("against", {}).get("speeds", []) if "verdict" in row]
+    if not rows:
+        return ""
+    before = f"the comparison of {record['against']['started']}"
+    if all(row["verdict"] == certainty.TOO_FEW for row in rows):
+        return f"There are too few processes to tell what has changed since {before}."
+    parts = []
+    for verdict in (certainty.FASTER, certainty.SLOWER):
+        names = [_at_value(record, row) for row in rows if row["verdict"] == verdict]
+        if names:
+            *others, last = names
+            subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            parts.append(f"{subject} {verdict}")
+    if not parts:
+        return f"No candidate is measurably faster or slower than in {before}."
+    return f"Compared with {before}, {', and '.join(parts)}."
+
+
+def _at_value(record: Record, row: dict[str, Any]) -> str:
+    where = "" if row["value"] is None else f" ({record['plan']['vary'][0]} {row['value']})"
+    return _title(record, row["candidate"]) + where
 
 
 def fastest(record: Record) -> str:
@@ -173,7 +203,7 @@ def _interval(values: list[float], form: str) -> str:
 
 def _title(record: Record, candidate: str) -> str:
     rows = {name(each): each for each in record["candidates"]}
-    return title(spec_of(rows[candidate]))
+    return title(spec_of(rows[candidate])) if candidate in rows else candidate
 
 
 def _spec(row: Speed) -> Spec:
