@@ -132,8 +132,9 @@ def results(record: Record) -> str:
     if len(ends) < 2:
         return ""
     low, high = f"{min(ends):.3f}", f"{max(ends):.3f}"
-    interval = f"is {low} in all" if low == high else f"is between {low} and {high} in all"
-    after = f"after {record['settings']['num_epochs']} epochs the perplexity {interval}."
+    interval = f"is {low} in each of them" if low == high else f"is between {low} and {high}"
+    epochs = record["settings"]["num_epochs"]
+    after = f"after {epochs} epoch{'' if epochs == 1 else 's'} the perplexity {interval}."
     if max(ends) < ALIKE * min(ends):
         return f"What they learn does not depend on the framework: {after}"
     return after[0].upper() + after[1:]
