@@ -159,6 +159,34 @@ def test_ctrl_c_at_any_moment_of_the_start_has_no_traceback(times):
     assert codes <= {128 + signal.SIGINT, -signal.SIGINT}
 
 
+# As a compiled module does that imports NumPy's interface: it prints the exception that it meets,
+# and raises another.
+COMPILED = """
+import os, signal, traceback
+try:
+    for _ in range({signals}):
+        os.kill(os.getpid(), signal.SIGINT)
+except BaseException:
+    traceback.print_exc()
+    raise ImportError("numpy.core.multiarray failed to import")
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    "program, times",
+    [
+        ("signals.install(); import compiled", 1),
+        ("signals.REPETITION = 0\nwith signals.deferred(): import compiled", 2),
+    ],
+)
+def test_ctrl_c_during_an_import_has_no_traceback(program, times):
+    Path("compiled.py").write_text(COMPILED.format(signals=times))
+    program = f"import sys; sys.path.insert(0, '')\nfrom rnn_scratch.system import signals\n{program}"
+    done = finish(start(program=("-c", program)))
+    assert (done.code, done.err.strip()) == (128 + signal.SIGINT, "")
+
+
 @posix
 def test_the_first_error_is_reported_when_the_folder_is_removed():
     process = training("r")

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -18,7 +19,7 @@ SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 # the process and to its group, and an impatient person presses Ctrl-C several times.
 REPETITION = 1.0
 
-Handler = Callable[[int], None]
+Handler = Callable[[int, FrameType | None], None]
 
 received: list[int] = []  # the signals that have raised Stopped
 
@@ -44,10 +45,13 @@ class Request:
 
 
 def install() -> None:
-    """Let signals raise Stopped anywhere; a second one, after a while, ends the process at once."""
+    """Let signals raise Stopped anywhere; a second one, after a while, ends the process at once.
 
-    def stop(number: int) -> None:
-        if received:
+    So does one during an import: compiled modules print the exception and raise another instead.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if received or _is_importing(frame):
             os._exit(128 + number)  # without the tracebacks of a process that is shutting down
         received.append(number)
         raise Stopped(number)
@@ -65,7 +69,9 @@ def deferred() -> Iterator[Request]:
     request = Request()
     request.number = received[0] if received else None
 
-    def stop(number: int) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if request.number is not None and _is_importing(frame):
+            os._exit(128 + number)
         request.check()
         request.number = number
 
@@ -85,13 +91,21 @@ def exit_code(error: BaseException) -> int:
 def _not_repeated(handler: Handler) -> Handler:
     last = -REPETITION
 
-    def handle(number: int) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal last
         if time.monotonic() - last >= REPETITION:
             last = time.monotonic()
-            handler(number)
+            handler(number, frame)
 
     return handle
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _handle(handler: Handler) -> dict[int, Any]:
@@ -101,5 +115,5 @@ def _handle(handler: Handler) -> dict[int, Any]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
     for number in before:
-        signal.signal(number, lambda received, frame: handler(received))
+        signal.signal(number, handler)
     return before
