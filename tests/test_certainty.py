@@ -5,7 +5,7 @@ import itertools
 import pytest
 from helpers import there
 
-from rnn_scratch.compare import certainty, comparison, results, summary, words
+from rnn_scratch.compare import certainty, changes, comparison, results, words
 from rnn_scratch.system import host
 
 IDLE = {"seconds": 10.0, "waited": 0.0, "stolen": 0.0, "throttled": 0.0}
@@ -168,7 +168,7 @@ def speeds(**factors):
 
 
 def first_verdict(now, before):
-    row = summary.against(now, before)[0]
+    row = changes.against(now, before)[0]
     return row["verdict"], row["corrected"]
 
 

@@ -9,7 +9,7 @@ from helpers import CLONE, there
 from matplotlib.figure import Figure
 
 from rnn_scratch.cli.tables import spreadsheet
-from rnn_scratch.compare import comparison, pictures, report, results, summary, words
+from rnn_scratch.compare import changes, comparison, pictures, report, results, words
 from rnn_scratch.contract import RNNScratchError
 
 # One of each kind: with curves, a target, and values of threads.
@@ -38,7 +38,7 @@ def small_record(folder):
         "started": record["started"],
         "machine": record["machine"],
         "differences": ["--lr: 1.0 before, 0.5 now"],
-        "speeds": summary.against(record, record),
+        "speeds": changes.against(record, record),
     }
     record["candidates"][1]["float64"] = {"state": "failed", "reason": "it was killed"}
     record["candidates"][2] |= {"state": "failed", "reason": "it was killed"}

@@ -174,7 +174,7 @@ except BaseException:
 
 @posix
 @pytest.mark.parametrize(
-    "program, times",
+    ("program", "times"),
     [
         ("signals.install(); import compiled", 1),
         ("signals.REPETITION = 0\nwith signals.deferred(): import compiled", 2),
@@ -182,8 +182,8 @@ except BaseException:
 )
 def test_ctrl_c_during_an_import_has_no_traceback(program, times):
     Path("compiled.py").write_text(COMPILED.format(signals=times))
-    program = f"import sys; sys.path.insert(0, '')\nfrom rnn_scratch.system import signals\n{program}"
-    done = finish(start(program=("-c", program)))
+    begin = "import sys; sys.path.insert(0, '')\nfrom rnn_scratch.system import signals\n"
+    done = finish(start(program=("-c", begin + program)))
     assert (done.code, done.err.strip()) == (128 + signal.SIGINT, "")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnn_scratch.compare import pictures, results, summary, words
+from rnn_scratch.compare import changes, pictures, results, summary, words
 from rnn_scratch.compare.summary import Spread
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
@@ -133,7 +133,7 @@ def test_against():
     old = make_record(
         ("numpy", "scratch", [times(0, 4.0, 1.0)]), ("torch", "fast", [times(0, 4.0, 1.0)])
     )
-    speeds = summary.against(RECORD, old)
+    speeds = changes.against(RECORD, old)
     ratios = {row["candidate"]: row["ratio"] for row in speeds}
     assert ratios == {"numpy": 1.5, "torch fast": 8}
 

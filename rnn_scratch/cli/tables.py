@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..compare import comparison, conclusions, pictures, report, results, summary, words
+from ..compare import changes, comparison, conclusions, pictures, report, results, summary, words
 from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
@@ -124,7 +124,7 @@ def compare(
                 "started": before["started"],
                 "machine": before["machine"],
                 "differences": comparison.differences(record, before),
-                "speeds": summary.against(record, before),
+                "speeds": changes.against(record, before),
             }
             comparison.write(folder, record)
         show(folder, record, screen)

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from . import certainty
 from .plan import Candidate, Record, name
 
 
@@ -77,6 +76,25 @@ def baseline(record: Record) -> str:
     return name((offered or candidates)[0])
 
 
+def speed_at(candidate: Candidate, value: int | None) -> dict[str, Any]:
+    """What was measured of a candidate's speed at one value of what is varied."""
+    return next(speed for speed in candidate["speed"] if speed["value"] == value)
+
+
+def minibatch_seconds(measurement: dict[str, Any]) -> float:
+    """The median time of a minibatch in one process, in seconds."""
+    return statistics.median(measurement["minibatches"])
+
+
+def products_share(measurement: dict[str, Any]) -> float:
+    """The share of a process's time that its matrix products alone take, from 0 to 1.
+
+    Turn by turn, because what slows the machine for a moment slows both.
+    """
+    turns = zip(measurement["products"], measurement["minibatches"])
+    return statistics.median(products / minibatch for products, minibatch in turns)
+
+
 def speeds(record: Record) -> list[Speed]:
     """A row for each candidate that was timed or should have been, and each value."""
     values = [speed["value"] for speed in record["candidates"][0]["speed"]]
@@ -87,7 +105,7 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
     settings = {**record["settings"], **_varied(record, value)}
     tokens = settings["batch_size"] * settings["num_steps"]
     rounds: dict[str, dict[int, Any]] = {  # by candidate, then by number
-        name(candidate): {each["round"]: each for each in _at(candidate, value)["rounds"]}
+        name(candidate): {each["round"]: each for each in speed_at(candidate, value)["rounds"]}
         for candidate in record["candidates"]
     }
     limits = {
@@ -99,9 +117,9 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
     for candidate in record["candidates"]:
         if candidate["state"] == "not offered":
             continue
-        key, speed = name(candidate), _at(candidate, value)
+        key, speed = name(candidate), speed_at(candidate, value)
         own = list(rounds[key].values())
-        train = spread(tokens / _minibatch(each) for each in own)
+        train = spread(tokens / minibatch_seconds(each) for each in own)
         speed_up, efficiency = _speed_ups(record, candidate, rounds[key], value)
         rows.append(
             Speed(
@@ -116,7 +134,7 @@ def _speeds_at(record: Record, value: int | None) -> list[Speed]:
                 ratio=_ratios(rounds[key], rounds[baseline(record)]),
                 own_layer=_own_layer(own, "minibatches"),
                 products=limits[key],
-                of_own_limit=spread(_share(each) for each in own),
+                of_own_limit=spread(products_share(each) for each in own),
                 of_machine_limit=train.median / best if train else None,
                 generate=spread(1 / statistics.median(each["generation"]) for each in own),
                 generate_own_layer=_own_layer(own, "generation"),
@@ -164,37 +182,6 @@ def qualities(record: Record) -> list[Quality]:
     return rows
 
 
-def _named(record: Record, candidate: str) -> Candidate:
-    return next(each for each in record["candidates"] if name(each) == candidate)
-
-
-def _alike(new: Record, old: Record, candidate: str) -> bool:
-    # Whether the candidate has the same versions on the same processor in both.
-    now, before = (_named(record, candidate).get("environment") for record in (new, old))
-    return now == before and new["machine"]["processor"] == old["machine"]["processor"]
-
-
-def _verdict(
-    before: list[Any], now: list[Any], corrected: bool, ratio: float, drifts: Sequence[float]
-) -> str:
-    # Whether the candidate's speed has changed. With the same versions on the same processor, its
-    # matrix products are a yardstick that was in the same process, in turns: what has changed for
-    # these as well, is the machine and not the candidate. And what has changed for these alone is
-    # the yardstick: then the candidate's own times contradict the verdict. But on a machine that is
-    # faster now, a slower candidate may have shorter times. How much faster the machine is at
-    # least, the limits of the other backends show.
-    figures = (
-        [_share(each) if corrected else 1 / _minibatch(each) for each in rounds]
-        for rounds in (before, now)
-    )
-    verdict = certainty.verdict(*figures)
-    if verdict == certainty.SLOWER and ratio > max(1.0, min(drifts, default=1.0)):
-        return certainty.EQUAL
-    if verdict == certainty.FASTER and ratio < min(1.0, max(drifts, default=1.0)):
-        return certainty.EQUAL
-    return verdict
-
-
 def _is_held_out(training: dict[str, Any]) -> bool:
     # Whether it has a perplexity of held-out text that is not too large for a float.
     return bool(training.get("held_out")) and training["held_out"][-1] is not None
@@ -206,43 +193,6 @@ def _mean(values: Sequence[float]) -> Spread | None:
 
 def _deviation(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
-
-
-def against(new: Record, old: Record) -> list[dict[str, Any]]:
-    """The speeds of a record that an older one has too, side by side, with their ratio."""
-    earlier = {(row.candidate, row.value): row for row in speeds(old)}
-    pairs = [(row, earlier.get((row.candidate, row.value))) for row in speeds(new)]
-    limits = [  # with their changes
-        (now.backend, now.value, now.products.median / before.products.median)
-        for now, before in pairs
-        if now.products and before and before.products and _alike(new, old, now.candidate)
-    ]
-    rows = []
-    for now, before in pairs:
-        if now.train is None or before is None or before.train is None:
-            continue
-        then, today = (_at(_named(each, now.candidate), now.value)["rounds"] for each in (old, new))
-        corrected = _alike(new, old, now.candidate)
-        ratio = now.train.median / before.train.median
-        drifts = [
-            change
-            for backend, value, change in limits
-            if value == now.value and backend != now.backend
-        ]
-        rows.append(
-            {
-                "candidate": now.candidate,
-                "value": now.value,
-                "before": list(before.train),
-                "now": list(now.train),
-                "ratio": ratio,
-                "verdict": _verdict(then, today, corrected, ratio, drifts),
-                "corrected": corrected,
-                "ratio_to_first_before": list(before.ratio) if before.ratio else None,
-                "ratio_to_first_now": list(now.ratio) if now.ratio else None,
-            }
-        )
-    return rows
 
 
 def _varied(record: Record, value: int | None) -> dict[str, Any]:
@@ -258,7 +208,7 @@ def _speed_ups(
     if value is None or not vary or vary[0] != "workers":
         return None, None
     fewest = vary[1][0]
-    before = {each["round"]: each for each in _at(candidate, fewest)["rounds"]}
+    before = {each["round"]: each for each in speed_at(candidate, fewest)["rounds"]}
     ratios = _ratios(rounds, before)
     if ratios is None:
         return None, None
@@ -271,27 +221,14 @@ def _exchanges(measurement: dict[str, Any]) -> bool:
 
 def _exchange(measurement: dict[str, Any]) -> float:
     apart = statistics.median(measurement["without_exchange"])
-    return 1000 * max(0.0, _minibatch(measurement) - apart)
-
-
-def _at(candidate: Candidate, value: int | None) -> dict[str, Any]:
-    return next(speed for speed in candidate["speed"] if speed["value"] == value)
-
-
-def _minibatch(measurement: dict[str, Any]) -> float:
-    return statistics.median(measurement["minibatches"])
-
-
-def _share(measurement: dict[str, Any]) -> float:
-    # Of the time, that of the matrix products alone: turn by turn, because what slows the machine
-    # for a moment slows both.
-    turns = zip(measurement["products"], measurement["minibatches"])
-    return statistics.median(products / minibatch for products, minibatch in turns)
+    return 1000 * max(0.0, minibatch_seconds(measurement) - apart)
 
 
 def _ratios(own: dict[int, Any], other: dict[int, Any]) -> Spread | None:
     # How many times as fast, in each round that both have: what slows a round slows both.
-    return spread(_minibatch(other[n]) / _minibatch(own[n]) for n in own.keys() & other.keys())
+    return spread(
+        minibatch_seconds(other[n]) / minibatch_seconds(own[n]) for n in own.keys() & other.keys()
+    )
 
 
 def _own_layer(own: list[dict[str, Any]], what: str) -> Spread | None:
