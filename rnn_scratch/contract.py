@@ -346,7 +346,7 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def join(team: Team) -> None:
-    """Join the other workers of a training: returns when all have.
+    """Join the other workers of a training run: returns when all have.
 
     It is called once, after `set_threads` and before anything is computed. The engine listens on
     the hosts of the team only, which are addresses of the loopback interface unless the user names
@@ -366,7 +366,7 @@ def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def leave() -> None:
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
 
 
 def engine() -> str:

@@ -9,7 +9,7 @@ are rounded to the same multiple, and the difference is gone, unless the midpoin
 lies between them.
 
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
-with probability d / GRID. How safe one training was is known afterwards: `check --exact`
+with probability d / GRID. How safe one run was is known afterwards: `check --exact`
 observes how close its steps came to a midpoint (``check/certificate.py``). A coarser grid would
 make failures rarer. The grid is 2**-16 because the chapter's training is as good with it as
 without, and because with a coarser grid and a small learning rate every step would be rounded to

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import here, there
+from helpers import here, other_packages, there
 
 from rnn_scratch.cli import compare
 from rnn_scratch.compare import comparison, pictures, summary
-from rnn_scratch.compare.plan import Spec
+from rnn_scratch.compare.plan import Spec, name
 
 SHORT = (
     "--corpus=tide-clock",
@@ -47,10 +47,50 @@ def test_two_environments_of_a_backend_stand_in_one_table():
         "numpy@same fast",
     ]
     assert record["plan"]["pythons"] == ["numpy@same"]  # a path is private
-    assert sys.executable not in json.dumps(record["plan"])
+    assert sys.executable not in json.dumps(record)
+    assert "--python=numpy@same=PATH" in record["command"]
     assert "numpy@same: numpy " in done.out
     colors = [pictures._color(Spec("numpy", "fast", at), record) for at in ("", "same")]
     assert colors[0] != colors[1]
+
+
+def test_an_environment_can_be_named_once_for_all_backends(tmp_path):
+    bare = tmp_path / "bare"  # an interpreter without the project
+    python = ("--python", f"other={bare}", "--python", f"same={sys.executable}")
+    names = "numpy@other,numpy@same,numpy@same:fast"
+    done = there("compare", "--candidates", names, *python, *SHORT, "--output", "out")
+    assert done.code == 1, (done.out, done.err)
+    record = comparison.read(Path("out"))
+    states = {name(each): each["state"] for each in record["candidates"]}
+    assert states == {
+        "numpy@other": "failed",
+        "numpy@same": "measured",
+        "numpy@same fast": "measured",
+    }
+    assert f"{bare} could not be started" in record["candidates"][0]["reason"]
+    assert "--python other=PATH --python same=PATH" in record["command"]
+
+
+def test_the_order_of_candidates_does_not_matter_for_the_training_in_float64(tmp_path):
+    source = (  # NumPy's under another name
+        "from types import SimpleNamespace\n"
+        "from rnn_scratch.backends.numpy import fast, machine as numpy, scratch\n"
+        "machine = SimpleNamespace(**vars(numpy))\n"
+        "machine.environment = lambda: {'other': '1.0'}\n"
+    )
+    env = other_packages(tmp_path / "more", {"other": source})
+    names = ("other", "numpy:fast", "other:fast", "numpy")
+    for dtype in ("float32", "float64"):
+        arguments = ("--candidates", ",".join(names), *SHORT, "--dtype", dtype)
+        done = there("compare", *arguments, "--output", dtype, env=env)
+        assert done.code == 0, (done.out, done.err)
+        record = comparison.read(Path(dtype))
+        assert [name(each) for each in record["candidates"]] == [
+            each.replace(":", " ") for each in names
+        ]
+        for candidate in record["candidates"]:
+            assert candidate["float64"]["differences"]
+            assert "losses" not in candidate["trainings"][0]
 
 
 @pytest.mark.parametrize(

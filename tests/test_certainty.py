@@ -74,7 +74,7 @@ def test_verdicts(before, now, expected):
         ({"waited": 2.0}, {"governor": "powersave"}, "waited for a core for 20%"),
         ({"waited": None}, {"governor": "powersave"}, "governor powersave"),
         ({}, {"governor": "performance", "numa_nodes": 2}, "several nodes"),
-        ({}, {"numa_nodes": 1}, "no reason for it shows"),
+        ({}, {"numa_nodes": 1}, "no cause was found"),
     ],
 )
 def test_the_likely_reason(observed, machine, word):
@@ -158,7 +158,8 @@ def speeds(**factors):
     return {
         "machine": {"processor": "one"},
         "settings": {"batch_size": 4, "num_steps": 5},
-        "plan": {"vary": None},
+        "plan": {"vary": None, "threads": 1, "device": "cpu", "tf32": False},
+        "text": {"vocabulary": 28},
         "candidates": [
             {"backend": backend, "model": "fast", "state": "measured", "trainings": []}
             | {"speed": [{"value": None, "rounds": rounds(*both)}]}

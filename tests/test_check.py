@@ -86,7 +86,7 @@ def test_the_table_says_what_is_not_offered():
     done = there("check", "numpy", "--model", "fast", "--model", "concise")
     assert done.code == 0
     assert "numpy, fast" in done.out
-    assert "within what is allowed" in done.out
+    assert "within the tolerance" in done.out
     assert "not offered" in done.out
     assert "no recurrent layer of its own" in done.out
     assert "numpy, scratch" not in done.out

@@ -123,7 +123,7 @@ def test_what_a_comparison_writes(backend_names):
         out, err = process.communicate(timeout=1800)  # of many processes
     assert process.returncode == 0, (out, err)
     record = record_of("out")
-    assert (record["outcome"], record["format"]) == ("finished", 3)
+    assert (record["outcome"], record["format"]) == ("finished", 4)
     assert "compare --backends" in record["command"]
     measured = {n: each for n, each in candidates("out").items() if each["state"] != "not offered"}
     assert set(candidates("out")) == {n + more for n in backend_names for more in ("", " concise")}
@@ -354,7 +354,7 @@ def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_comparison_and_what_was_measured_is_kept(failing, how):
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
@@ -362,16 +362,17 @@ def test_no_worker_outlives_its_comparison_and_what_was_measured_is_kept(failing
         worker = sleeping_process(process)
         process.send_signal(how)
         out, err = process.communicate(timeout=300)
-    assert process.returncode == (130 if how == signal.SIGINT else -how), (out, err)
+    is_killed = how == signal.SIGKILL
+    assert process.returncode == (-how if is_killed else 128 + how), (out, err)
     assert "Traceback" not in err
     deadline = time.monotonic() + 60
     while alive(worker):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     record = record_of("out")
-    assert record["outcome"] == ("interrupted" if how == signal.SIGINT else "running")
+    assert record["outcome"] == ("running" if is_killed else "interrupted")
     assert len(record["candidates"][0]["trainings"][0]["perplexity"]) == 2
-    if how == signal.SIGINT:
+    if not is_killed:
         assert "Interrupted: this is what was measured until then." in out
     assert there("report", "out").code == 0
 
@@ -479,7 +480,9 @@ def test_a_new_comparison_beside_an_old_one():
     )
     assert done.code == 0, (done.out, done.err)
     (row,) = record_of("new")["against"]["speeds"]
-    assert row["ratio"] == row["now"][0] / row["before"][0]
+    assert row["ratio"] == row["now"]["median"] / row["before"]["median"]
+    assert (row["corrected"], row["of_own_limit_now"]["median"] > 0) == (True, True)
+    assert "--cell" not in done.out  # both have the same
     assert "Compared with the comparison of" in done.out
     assert "--lr: 1.0 before, 0.5 now" in done.out
     assert "Compared with the comparison of" in there("report", "new").out
@@ -519,9 +522,26 @@ def test_records_of_the_former_format_are_read_and_those_of_a_later_one_refused(
     assert done.code == 0, (done.out, done.err)
     (row,) = record_of("new")["against"]["speeds"]
     assert row["candidate"] == "numpy fast"
-    Path("old/comparison.json").write_text('{"format": 4, "something": "else"}')
+    # Of format 3, in which what is varied, and a median with its spread, were lists.
+    expected = comparison.read(Path("new"))
+    expected["plan"]["vary"] = {"name": "threads", "values": [1]}
+    for candidate in expected["candidates"]:
+        candidate["speed"][0]["value"] = 1
+    record = json.loads(json.dumps(expected)) | {"format": 3}
+    record["plan"]["vary"] = ["threads", [1]]
+    record["against"]["machine"] = record["machine"]
+    for version in (record, expected):
+        (row,) = version["against"]["speeds"]
+        row["value"] = 1
+        del row["of_own_limit_before"], row["of_own_limit_now"]
+    for key in ("before", "now", "ratio_to_first_before", "ratio_to_first_now"):
+        row = record["against"]["speeds"][0]
+        row[key] = list(row[key].values())
+    Path("old/comparison.json").write_text(json.dumps(record))
+    assert comparison.read(Path("old")) == expected
+    Path("old/comparison.json").write_text('{"format": 5, "something": "else"}')
     done = there("report", "old")
-    done.refused("old/comparison.json has format 4", "reads formats 1, 2 and 3")
+    done.refused("old/comparison.json has format 5", "reads formats 1, 2, 3 and 4")
 
 
 def test_what_is_checked_is_what_is_compared(tmp_path):
@@ -574,6 +594,10 @@ def refusals():
     yield ("--output", "full"), ("full", "not empty", "--output")
     yield ("--output", "full/file/more"), ("full/file/more",)
     yield ("--lr", "0"), ("--lr is 0",)
+    yield ("--seed", "4294967295", "--seeds", "2"), ("--seed is 4294967296",)
+    values = ",".join(map(str, range(1, 102)))
+    yield ("--vary", f"num_hiddens={values}"), ("101 values in --vary",)
+    yield ("--target", "1e305", "--valid-tokens", "50"), ("--target is 1e+305",)
 
 
 @pytest.mark.parametrize(("arguments", "words"), list(refusals()))

@@ -61,27 +61,24 @@ def test_the_fastest_the_results_and_the_own_layers():
         candidate("torch", "concise", 2.0, (None, measured(2.0))),
     )
     assert conclusions.sentences(each) == [
-        "With one thread and 64 hidden units, the fastest is PyTorch's `fast`: 100 characters per "
-        "second, 4.0 times as many as NumPy's `scratch`.",
-        "What they learn does not depend on the framework: after 7 epochs the perplexity is "
-        "between 2.000 and 2.001.",
-        "Relative to the frameworks' own layers, `fast` is 2.00 times as fast.",
+        "With one thread and 64 hidden units, PyTorch's `fast` has the highest median speed: 100 "
+        "characters per second, 4.0 times that of NumPy's `scratch`.",
+        "All end at about the same perplexity: after 7 epochs it is between 2.000 and 2.001.",
+        "Compared with the frameworks' own layers, `fast` is 2.00 times as fast.",
     ]
     each["candidates"][0]["trainings"][0]["perplexity"] = [3.0]
     assert conclusions.results(each) == "After 7 epochs the perplexity is between 2.000 and 3.000."
     each["settings"]["num_epochs"] = 1
     for trained in each["candidates"]:
         trained["trainings"][0]["perplexity"] = [2.0]
-    assert conclusions.results(each).endswith(
-        ": after 1 epoch the perplexity is 2.000 in each of them."
-    )
+    assert conclusions.results(each).endswith(": after 1 epoch it is 2.000.")
 
 
 def test_sizes_and_workers():
     sizes = record(
         candidate("numpy", "scratch", 2.0, (64, measured(4.0)), (128, measured(8.0))),
         candidate("torch", "scratch", 2.0, (64, measured(1.0)), (128, measured(4.0))),
-        vary=["num_hiddens", [64, 128]],
+        vary={"name": "num_hiddens", "values": [64, 128]},
     )
     (sentence, *_) = conclusions.sentences(sizes)
     assert (
@@ -89,7 +86,8 @@ def test_sizes_and_workers():
     )
     alone, together = measured(4.0), measured(2.5, without_exchange=[2.0])
     workers = record(
-        candidate("numpy", "scratch", 2.0, (1, alone), (2, together)), vary=["workers", [1, 2]]
+        candidate("numpy", "scratch", 2.0, (1, alone), (2, together)),
+        vary={"name": "workers", "values": [1, 2]},
     )
     (sentence, *_) = conclusions.sentences(workers)
     assert sentence == (
@@ -109,8 +107,21 @@ def test_the_time_to_a_target():
         "A held-out perplexity of 5 is reached first by PyTorch's `fast` after 3.0 s, last by "
         "NumPy's `fast` after 9.0 s of training."
     )
+    each["candidates"].append(ending("jax", 9.0, reached=False))
+    assert conclusions.results(each).endswith("9.0 s of training, and not by JAX's `fast`.")
     none = record(ending("numpy", 9.0, reached=False), target=5.0)
-    assert conclusions.results(none) == "No training has reached a held-out perplexity of 5."
+    assert conclusions.results(none) == "No candidate has reached a held-out perplexity of 5."
+    # Of several seeds, all have to reach it.
+    each = record(ending("numpy", 9.0), ending("torch", 3.0), target=5.0)
+    for trained in each["candidates"]:
+        trained["trainings"].append({**trained["trainings"][0], "seed": 1})
+    each["candidates"][1]["trainings"][1]["reached"] = False
+    assert conclusions.results(each) == (
+        "A held-out perplexity of 5 is reached by NumPy's `fast` after 9.0 s of training, and not "
+        "always by PyTorch's `fast`."
+    )
+    each["candidates"][0]["trainings"][0]["reached"] = False
+    assert conclusions.results(each).startswith("No candidate has always reached")
 
 
 def test_when_trainings_in_float64_diverge():
@@ -123,10 +134,9 @@ def test_when_trainings_in_float64_diverge():
     none, grown = [1e-16] * 14, [1e-16] * 7 + [2e-11, 1e-12, 1e-4, 0.2, *[1e-12] * 3]
     texts = [trained("a", none, grown), trained("b", none, none), trained("c", grown[:9] * 2)]
     assert conclusions.divergence(texts) == (
-        "When the losses of the frameworks in float64 diverge depends on the text. They first "
-        "differ by more than 1e-11 of their value on the text `a` in epoch 4 and by a hundredth in "
-        "epoch 6; on the text `b` not within 7 epochs; on the text `c` in epoch 3 and by a "
-        "hundredth not within 7 epochs."
+        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
+        "differ by a relative 1e-11 on `a` in epoch 4 and by 1% in epoch 6; on `b` not within 7 "
+        "epochs; on `c` in epoch 3 and by 1% not within 7 epochs."
     )
     assert conclusions.divergence([record(candidate("numpy", "fast", 2.0))]) == ""
 
@@ -198,7 +208,7 @@ def test_what_has_changed_comes_first(verdicts, expected):
     rows = [{"candidate": a, "value": None, "verdict": b} for a, b in zip(names, verdicts)]
     each["against"] = {"started": "12:00", "speeds": rows}
     assert conclusions.sentences(each) == [expected, *before[:2]]
-    each["plan"]["vary"] = ["threads", [1, 2]]
+    each["plan"]["vary"] = {"name": "threads", "values": [1, 2]}
     rows[1]["value"] = 2
     assert ("PyTorch's `fast` (threads 2)" in conclusions.changes(each)) == ("PyTorch" in expected)
     for row in rows:

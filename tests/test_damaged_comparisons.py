@@ -36,7 +36,6 @@ def small_record(folder):
     record = comparison.read(Path("damaged"))
     record["against"] = {
         "started": record["started"],
-        "machine": record["machine"],
         "differences": ["--lr: 1.0 before, 0.5 now"],
         "speeds": changes.against(record, record),
     }
@@ -100,19 +99,25 @@ def test_a_name_with_dollar_signs_is_no_formula():
         (lambda record: record["candidates"][0].pop("machine"), "candidates[0] lacks 'machine'"),
         (
             lambda record: record["candidates"][0]["trainings"][0].update(perplexity=[]),
-            "candidates[0] has a training without epochs",
+            "candidates[0] has a training run without epochs",
         ),
         (
             lambda record: [
                 training.update(reached=True) or training.pop("seconds")
                 for training in record["candidates"][0]["trainings"]
             ],
-            "candidates[0] has a training that reached its target, without seconds",
+            "candidates[0] has a run that reached its target, without seconds",
         ),
         (lambda record: record["plan"].update(vary=None), "has other values than the plan"),
         (lambda record: record["settings"].pop("dtype"), "settings is"),
         (lambda record: record["settings"].update(lr=-1.0), "--lr is -1.0"),
         (lambda record: record.update(more=1), "it has 'more'"),
+        (lambda record: record["machine"].update(cores="2"), "machine.cores is '2'"),
+        (lambda record: record["machine"].update(numa_nodes="2"), "machine.numa_nodes is '2'"),
+        (
+            lambda record: record.update(baselines={"uniform": 0, "unigram": 3}),
+            "baselines.uniform is 0",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_each_other(change, place):

@@ -98,7 +98,7 @@ def test_a_damaged_environment(environment, variables, words):
     ("options", "words"),
     [
         ((2, 2, None), "--rank is 2, and --workers is 2"),
-        ((None, 0, None), "--rank is 0, and --workers is not there"),
+        ((None, 0, None), "--rank is 0, and --workers is missing"),
         ((2, None, "h:5"), "add --rank K"),
         ((2, 0, "h"), "it must be HOST:PORT"),
     ],

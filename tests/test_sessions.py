@@ -132,10 +132,17 @@ def test_an_ignored_signal_stays_ignored():
     assert finish(process).code == 128 + signal.SIGTERM
 
 
-# Before this, a traceback is Python's own.
+# It prints at the first import of the function that starts the command line: before that, a
+# traceback is Python's own.
 STARTED = """
+import sys
 from rnn_scratch.cli.__main__ import start
-print("Python has started", flush=True)
+
+def watch(event, arguments):
+    if event == "import" and arguments[0] == "rnn_scratch.system":
+        print("Python has started", flush=True)
+
+sys.addaudithook(watch)
 start()
 """
 

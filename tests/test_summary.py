@@ -1,8 +1,10 @@
 """The figures of a comparison, on a record small enough to compute by hand."""
 
+from pathlib import Path
+
 import pytest
 
-from rnn_scratch.compare import changes, pictures, results, summary, words
+from rnn_scratch.compare import changes, comparison, pictures, results, summary, words
 from rnn_scratch.compare.summary import Spread
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
@@ -37,7 +39,8 @@ def make_record(*candidates):
     return {
         "settings": SETTINGS,
         "machine": {"processor": "one", "cores": 2},
-        "plan": {"vary": None, "backends": ["numpy", "torch"], "threads": 1, "repeats": 1},
+        "plan": {"vary": None, "threads": 1, "device": "cpu", "tf32": False},
+        "text": {"vocabulary": 28},
         "outcome": "finished",
         "load": 0.0,
         "candidates": [
@@ -138,6 +141,108 @@ def test_against():
     assert ratios == {"numpy": 1.5, "torch fast": 8}
 
 
+def test_one_number_of_threads_is_found_among_several():
+    several, one = (make_record(("numpy", "scratch", [times(0, 4.0, 1.0)])) for _ in range(2))
+    (speed,) = several["candidates"][0]["speed"]
+    several["plan"]["vary"] = {"name": "threads", "values": [2, 1]}
+    several["candidates"][0]["speed"] = [
+        {**speed, "value": 2, "rounds": [times(0, 2.0, 1.0)]},
+        {**speed, "value": 1},
+    ]
+    (row,) = changes.against(one, several)
+    assert (row["value"], row["ratio"]) == (None, 1)
+    (row,) = changes.against(several, one)
+    assert (row["value"], row["ratio"]) == (1, 1)
+    one["plan"]["threads"] = 2
+    (row,) = changes.against(one, several)
+    assert row["ratio"] == 0.5
+    one["plan"]["threads"] = 4
+    assert changes.against(one, several) == []
+
+
+WORK = [
+    lambda record: record["settings"].update(num_hiddens=64),
+    lambda record: record["settings"].update(dtype="float64"),
+    lambda record: record["settings"].update(cell="lstm"),
+    lambda record: record["plan"].update(tf32=True),
+    lambda record: record["plan"].update(device="cuda"),
+    lambda record: record["candidates"][0].update(device="cuda"),
+    lambda record: record["text"].update(vocabulary=60),
+    lambda record: (
+        record["plan"].update(vary={"name": "workers", "values": [2]})
+        or record["candidates"][0]["speed"][0].update(value=2)
+    ),
+]
+
+
+@pytest.mark.parametrize("change", WORK)
+def test_speeds_of_other_work_are_not_compared(change):
+    old, new = (make_record(("numpy", "scratch", [times(0, 4.0, 1.0)])) for _ in range(2))
+    for record in (old, new):
+        record["settings"] = {**SETTINGS, "lr": 1.0}
+    new["settings"]["lr"] = 2.0  # which costs the same
+    assert len(changes.against(new, old)) == 1
+    change(new)
+    assert changes.against(new, old) == []
+
+
+def test_a_size_is_found_among_several_of_the_same_setting_only():
+    old = make_record(("numpy", "scratch", [times(0, 4.0, 1.0)]))
+    (speed,) = old["candidates"][0]["speed"]
+    old["plan"]["vary"] = {"name": "num_hiddens", "values": [64, 4]}
+    old["candidates"][0]["speed"] = [{**speed, "value": 64}, {**speed, "value": 4}]
+    new = make_record(("numpy", "scratch", [times(0, 4.0, 1.0)]))
+    assert changes.against(new, old) == []  # 512 units
+    new["settings"] = {**SETTINGS, "num_hiddens": 64}
+    (row,) = changes.against(new, old)
+    assert (row["value"], row["ratio"]) == (None, 1)
+    new["settings"] = {**SETTINGS, "batch_size": 64}
+    assert changes.against(new, old) == []
+
+
+def test_what_two_comparisons_differ_in():
+    def described(**more):
+        record = make_record(("numpy", "scratch", []), ("torch", "fast", []))
+        record["text"] |= {"corpus": "time-machine", "sha256": "0123456789"}
+        for candidate in record["candidates"]:
+            candidate["environment"] = {"numpy": "1.26", "blas": "OpenBLAS"}
+            candidate["machine"] = {"python": "3.11"}
+        return record
+
+    old, new = described(), described()
+    new["settings"] = {**SETTINGS, "cell": "rnn"}  # which older records lack, and is the default
+    assert comparison.differences(new, old) == []
+    new["plan"] |= {"tf32": True, "vary": {"name": "threads", "values": [1, 2]}}
+    new["text"]["sha256"] = "9876543210"
+    new["settings"]["cell"] = "lstm"
+    new["candidates"][1] |= {"environment": {"numpy": "2.4"}, "machine": {"python": "3.13"}}
+    assert comparison.differences(new, old) == [
+        "TF32: False before, True now",
+        "vary: None before, threads=1,2 now",
+        "text: time-machine (01234567) before, time-machine (98765432) now",
+        "--cell: rnn before, lstm now",
+        "numpy of torch: 1.26 before, 2.4 now",
+        "Python of torch: 3.11 before, 3.13 now",
+    ]
+
+
+def test_the_record_of_speeds_has_those_of_the_default_comparison():
+    # The README shows how to put one's own figures beside these.
+    folder = Path(__file__).parent.parent / "notebooks" / "comparisons" / "speed"
+    record = comparison.read(folder)
+    scratch = [each for each in record["candidates"] if each["model"] == "scratch"]
+    for candidate in scratch:
+        candidate["speed"] = [
+            {**speed, "value": None} for speed in candidate["speed"] if speed["value"] == 1
+        ]
+    plan = {**record["plan"], "vary": None, "threads": 1}
+    default = {**record, "plan": plan, "candidates": scratch}
+    rows = changes.against(default, comparison.read(folder))
+    assert [row["candidate"] for row in rows] == list(OURS)
+    assert {row["ratio"] for row in rows} == {1}
+    assert all(row["corrected"] for row in rows)
+
+
 def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
     record = make_record(("numpy", "concise", []), ("torch", "fast", [times(0, 1.0, 1.0)]))
     record["candidates"][0]["state"] = "not offered"
@@ -156,11 +261,20 @@ def test_another_number_of_threads_than_planned_is_a_note():
     assert not any("torch" in note for note in notes)
 
 
-@pytest.mark.parametrize(("repeats", "phrase"), [(1, "of one process,"), (3, "of 3 processes,")])
-def test_the_number_of_processes(repeats, phrase):
-    record = make_record()
-    record["plan"]["repeats"] = repeats
-    assert phrase in words.how_measured(record)[0]
+@pytest.mark.parametrize(
+    ("numbers", "processes", "interval"),
+    [
+        ((1,), "of one process,", "no spread"),
+        ((3,), "of 3 processes,", "with a confidence of 75%."),
+        ((5, 0), "of 5 processes,", "with a confidence of 94%."),
+        ((5, 2), "of 2 to 5 processes,", "with a confidence of 50% or more."),
+    ],
+)
+def test_the_number_of_processes(numbers, processes, interval):
+    rounds = [[times(n, 1.0, 1.0) for n in range(number)] for number in numbers]
+    note = words.how_measured(make_record(*(("numpy", "scratch", each) for each in rounds)))[0]
+    assert processes in note
+    assert interval in note
 
 
 def test_the_sentence_about_float64_comes_from_the_record():

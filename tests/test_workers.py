@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -18,7 +19,7 @@ from rnn_scratch.check.certificate import Sample
 from rnn_scratch.compare import comparison, events, plan
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import make
-from rnn_scratch.system import processes
+from rnn_scratch.system import groups, processes
 from rnn_scratch.text import corpus
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workers are shell scripts")
@@ -86,6 +87,18 @@ MISBEHAVING = {
     "wordy": (
         sending({**events.message(READY), "threads": "one"}),
         "it sent a wrong event 'ready': threads is 'one', not a whole number",
+    ),
+    "nowhere": (
+        sending({**events.message(READY), "machine": {}}),
+        "it sent a wrong event 'ready': machine lacks 'cores'",
+    ),
+    "negative": (
+        sending(*CHECKED, events.Epoch(1, [-0.7], None, 1.0)),
+        "it sent a wrong event 'epoch': losses[0] is -0.7, not from -0.69",
+    ),
+    "boasting": (
+        sending(*CHECKED, EPOCHS[0], TRAINED._replace(reached=True)),
+        "whether it reached the target is wrong",
     ),
     "unprepared": (sending(*EPOCHS, TRAINED), "it sent the event 'epoch' out of order"),
     "unchecked": (sending(READY, *EPOCHS, TRAINED), "it sent the event 'epoch' out of order"),
@@ -254,6 +267,29 @@ def test_a_worker_that_sends_nothing_more_is_stopped_with_what_it_has_started(in
     assert is_gone(Path("sleeper").read_text())
 
 
+def test_a_worker_that_stays_after_its_last_answer_is_ended_at_once_where_it_is_wished(interpreter):
+    end = threading.Event()
+    end.set()
+    python = str(interpreter("echo end; sleep 1000"))
+    with pytest.raises(RNNScratchError, match="it was ended"):
+        list(processes.ask("nothing:nothing", timeout=300, python=python, end=end))
+
+
+def test_a_ctrl_c_before_all_workers_are_started_is_not_lost(monkeypatch):
+    starts = []
+
+    def start(thread):
+        starts.append(thread)
+        if len(starts) == 2:
+            raise KeyboardInterrupt
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        list(groups.ask_all("nothing:nothing", [[], []], timeout=60, python="/nowhere"))
+
+
 def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, interpreter):
     leaving = tmp_path / "leaving.py"
     leaving.write_text(
@@ -280,7 +316,8 @@ def work():
 """
 PARENT = """
 import sys
-from rnn_scratch.system import processes
+import threading
+from rnn_scratch.system import groups, processes
 for pid in processes.ask("another:work", timeout=600, python=sys.argv[1]):
     print(pid, flush=True)
 """

@@ -24,7 +24,7 @@ SILENCE = 600  # seconds without a sign of life, after which a worker is given u
 
 
 def join(team):
-    """Join the other workers of a training: returns when all have."""
+    """Join the other workers of a training run: returns when all have."""
     if not os.environ.get(VERBOSE):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA's messages: only that of a fatal error
     # The workers speak to one another directly, though other programs may need a proxy.
@@ -55,7 +55,7 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
     jax.distributed.shutdown()
     atexit.unregister(_end)
 

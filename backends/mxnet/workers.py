@@ -45,7 +45,7 @@ _left = threading.Event()  # from now on they may end
 
 
 def join(team):
-    """Join the other workers of a training: returns when all have."""
+    """Join the other workers of a training run: returns when all have."""
     global _team, _store
     stores, errors = [], []
     # In a thread, because it waits for the others forever.
@@ -98,7 +98,7 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
     _set_barrier(True)
     _delete()  # which waits for the others, and ends the scheduler and the server
     for node in _nodes.values():

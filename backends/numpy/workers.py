@@ -28,7 +28,7 @@ _MPI = None  # the module mpi4py.MPI
 
 
 def join(team):
-    """Join the other workers of a training: returns when all have."""
+    """Join the other workers of a training run: returns when all have."""
     global _MPI
     MPI = _library()
     settings = _settings(team)
@@ -70,7 +70,7 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
     # After the first, the others may still miss what MPI has sent or is about to send, because
     # that may wait for a connection. The second finds all connections made.
     for _ in range(2):

@@ -22,7 +22,7 @@ _places = [0]  # of each rank, in what the engine gathers
 
 
 def join(team):
-    """Join the other workers of a training: returns when all have."""
+    """Join the other workers of a training run: returns when all have."""
     global _size, _places
     # Otherwise gRPC would look for the workers behind a proxy that the environment names for HTTP.
     hosts = [address.rpartition(":")[0].strip("[]") for address in team.addresses]
@@ -70,7 +70,7 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
     # An error here is that of a worker which is through, and has ended before its answer was sent.
     if _size > 1:
         with contextlib.suppress(tf.errors.OpError):

@@ -15,7 +15,7 @@ EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may h
 
 
 def join(team):
-    """Join the other workers of a training: returns when all have."""
+    """Join the other workers of a training run: returns when all have."""
     if not distributed.is_available():
         raise RNNScratchError("This PyTorch was built without its package torch.distributed.")
     if torch.cuda.is_available():  # workers on one machine share its GPUs
@@ -38,7 +38,7 @@ def gather(tensors):
 
 
 def leave():
-    """Leave the other workers, at the end of a training: every worker calls it."""
+    """Leave the other workers, at the end of a training run: every worker calls it."""
     gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
     distributed.destroy_process_group()
 

@@ -23,7 +23,7 @@ COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
 # The picture of each comparison that the README includes.
 PICTURES = {"speed": "speed.png"}
-# The comparisons with a target, by cell, and those whose trainings in float64 diverge.
+# The comparisons with a target, by cell, and those whose runs in float64 diverge.
 TARGETS = ("target-rnn", "target-lstm")
 CURVES = ("curves", "curves-story")
 
@@ -63,9 +63,11 @@ def speed_table(comparisons: Path) -> str:
     fewest = rows[0][1]
     cells = [[row[0], *row[2:]] for row in [head, *(row for row in rows if row[1] == fewest)]]
     number = "one thread" if fewest == "1" else f"{fewest} threads"
-    blas = record["candidates"][0]["environment"].get("blas", "")  # it names the processor's kind
+    # It names the kind of processor for which the library has chosen its kernels.
+    blas = record["candidates"][0]["environment"].get("blas", "unknown")
+    blas = blas.replace(" for ", " with kernels for ")
     how = (
-        f"With {number} on {machine['processor']} ({blas} for NumPy), by "
+        f"With {number} on {machine['processor']} (BLAS of NumPy: {blas}), by "
         f"`{record['command'].split(' --output')[0]}`: medians of {plan['repeats']} processes, in "
         "brackets the lowest and the highest."
     )
@@ -93,7 +95,7 @@ def target_table(comparisons: Path) -> str:
 
 
 def divergence(comparisons: Path) -> str:
-    """When trainings in float64 diverge, on each of the texts that have a record."""
+    """When training runs in float64 diverge, on each of the texts that have a record."""
     folders = [comparisons / each for each in CURVES]
     records = [comparison.read(each) for each in folders if (each / comparison.RECORD).exists()]
     return conclusions.divergence(records)

@@ -66,8 +66,9 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
         for caption in tables:
             parts += [f"**{caption}**", records.markdown(TABLES[caption](record))]
         how = how or words.how_measured(record)
-        lines = [*words.setting_lines(record), *words.notes(record)]
-        parts.append("\n".join(f"- {line}" for line in lines if line not in how))
+        others = [line for line in words.how_measured(record) if line not in how]
+        lines = [*words.setting_lines(record), *words.notes(record), *others]
+        parts.append("\n".join(f"- {line}" for line in lines))
     parts += ["## Whether a verdict can be believed", *_verdicts(records_folder / VERDICTS)]
     if how:
         parts += ["## How it was measured", *how]

@@ -42,7 +42,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 
 The frameworks start with the same parameters and train on the same minibatches. If their backends
 compute the same function, they must compute the same numbers, and this page shows how closely they
-do. All of it comes from records of trainings with the chapter's settings, 512 hidden units on
+do. All of it comes from records of training runs with the chapter's settings, 512 hidden units on
 *The Time Machine*, with the model `{"`, `".join(sorted(models))}`; `nox -s records` makes them again.
 
 ## Function by function
@@ -85,18 +85,18 @@ Digests are equal only where every bit of every parameter is.
 ## How close it was
 
 Two values that are close together round to different multiples when the midpoint of two multiples
-lies between them, so exact mode could fail. How close it came is known after every training.
+lies between them, so exact mode could fail. How close it came is known after every run.
 The NumPy backend's steps show how near one came to such a midpoint, among all parameters in all
 updates. The steps of all models, compared in several epochs from first to last, show by how much
 frameworks differ. `check --exact` ends with both figures and with their ratio, a safety factor. If
 models diverge, it trains two of them once more to name the first update and element that differ.
 
-A coarser grid would keep more distance. With this one the training is as good as without; with a
+A coarser grid would keep more distance. With this one training is as good as without; with a
 much coarser one, steps would be rounded to zero where the learning rate is small.
 
 {records.exact(folder)}
 
-## All trainings
+## All training runs
 
 The chapter's settings: 10,000 characters, minibatches of 32 subsequences of 35 steps, 512 hidden units,
 learning rate 1, gradients clipped at 1. Random sampling begins each minibatch without a state, so its

@@ -13,7 +13,7 @@ from .site_code import Code
 SOURCES = play.SCRIPT.parent
 FILES = ("network.js", "play.js", "play.css", play.SCRIPT.name)
 FUNCTIONS = ("step", "encode", "rnn", "gate", "lstm")
-# What the page says of each training.
+# What the page says of each network.
 FACTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "Hidden units": lambda saved: str(saved["settings"]["num_hiddens"]),
     "Parameters": lambda saved: f"{sum(each.size for each in play.arrays(saved).values()):,}",

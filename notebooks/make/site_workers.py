@@ -269,7 +269,7 @@ SUMS = ("own", "all_reduce")
 
 
 def _digests(training: Mapping[str, Any]) -> str:
-    # A sentence and a table of a training's digests in exact mode.
+    # A sentence and a table of a run's digests in exact mode.
     runs, settings = training["runs"], training["settings"]
     cells = {
         (run["backend"], run["workers"]): run["digests"][-1]["digest"]
@@ -284,9 +284,9 @@ def _digests(training: Mapping[str, Any]) -> str:
     last = runs[0]["digests"][-1]
     different = len(set(cells.values()))
     verdict = (
-        f"all {len(cells)} trainings end with the same parameters, to the last bit"
+        f"all {len(cells)} training runs end with the same parameters, to the last bit"
         if different == 1
-        else f"the {len(cells)} trainings end with {different} different digests"
+        else f"the {len(cells)} training runs end with {different} different digests"
     )
     return (
         f"After {last['epoch']} epochs with {settings['num_hiddens']} hidden units, "
@@ -296,7 +296,7 @@ def _digests(training: Mapping[str, Any]) -> str:
 
 
 def _trials(path: Path) -> str:
-    # What happened to trainings of which a worker was killed; nothing where it was not tried.
+    # What happened to training runs of which a worker was killed; nothing where it was not tried.
     if not path.exists():
         return ""
     trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
@@ -308,8 +308,8 @@ def _trials(path: Path) -> str:
         failures = sum(each["problem"] is not None for each in some)
         rows.append([TRIALS[kind], framework(backend), str(len(some)), str(failures), *times])
     return (
-        "`nox -s team` kills processes at random moments of trainings in exact mode, resumes them, "
-        "and compares the parameters with those of a training that nothing has disturbed. "
+        "`nox -s team` kills processes of training runs in exact mode at random moments, resumes "
+        "the runs, and compares the parameters with those of a run that nothing has disturbed. "
         "The seconds are those until all processes had ended:\n\n" + records.markdown(rows)
     )
 

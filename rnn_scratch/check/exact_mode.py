@@ -1,7 +1,7 @@
 """Exact mode's check: models compared after every update, and a certificate of their equality.
 
 Each model is trained in a process of its own. The reference's steps are observed in every update,
-and those of all models in a sample of epochs over the whole training.
+and those of all models in a sample of epochs over the whole run.
 
 If models diverge, `divergence` trains the reference (or else the first model) and one that differs
 from it once more, up to the first update after which they differ.

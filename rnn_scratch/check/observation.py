@@ -1,4 +1,4 @@
-"""Observes a training in exact mode: its steps, and how close each was to a rounding boundary."""
+"""Observes training in exact mode: its steps, and how close each was to a rounding boundary."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -152,7 +152,7 @@ def with_norms(reference: Backend, model: Model) -> tuple[Model, list[float]]:
 
 
 def median_norm(reference: Backend, model: Model, batches: list, carry: bool) -> float:
-    """The median norm of the gradients in a training of the reference's model without clipping."""
+    """The median norm of the gradients when the reference's model is trained without clipping."""
     model, norms = with_norms(reference, model)
     reference.scratch.train_epoch(model, batches, Update(LR, None), carry)
     return round(float(np.median(norms)), 2)

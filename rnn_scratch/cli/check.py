@@ -46,9 +46,11 @@ MOST_COLUMNS = 5  # of digests, side by side
     type=Numbers(),
     default="1",
     metavar="N,...",
-    help="With several workers each, such as 2 or 1,2,4.  [default: 1]",
+    help="Number of workers, or several numbers to try in turn, such as 1,2,4.  [default: 1]",
 )
-@click.option("--all", "all_rows", is_flag=True, help="Show every comparison, not the worst ones.")
+@click.option(
+    "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
 @click.option(
@@ -110,7 +112,7 @@ def compare_pieces(
     all_rows: bool,
     as_json: bool,
 ) -> bool:
-    """Compare each backend's models with the reference; whether all is within what is allowed.
+    """Compare each backend's models with the reference; whether all is within the tolerance.
 
     Without names of cells, with all of them. With several workers, what they compute together.
     """
@@ -214,7 +216,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in ("piece", "result", "case"):
         table.add_column(column, no_wrap=True)
-    for column in ("largest difference", "where", "allowed", "verdict", "note"):
+    for column in ("largest difference", "where", "tolerance", "verdict", "note"):
         table.add_column(column)
     for row in rows:
         difference = "-" if row.difference is None else f"{row.difference:.1e}"
@@ -237,7 +239,7 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     failures = [row for row in rows if not row.passed]
     if not failures:
         number = sum(row.offered for row in rows)
-        return f"{title}: {number} comparison{'s' * (number != 1)}, all within what is allowed.\n"
+        return f"{title}: {number} comparison{'s' * (number != 1)}, all within the tolerance.\n"
     first = failures[0]
     what = " ".join(filter(None, (first.piece, first.result, first.case and f"in {first.case}")))
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"

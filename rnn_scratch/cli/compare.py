@@ -14,6 +14,7 @@ from ..compare import comparison, words
 from ..compare.plan import VARIED, Plan, Spec
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
+from ..system.terminal import printable
 from . import display, tables
 from .options import (
     Decorator,
@@ -48,8 +49,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
 @click.option(
     "--candidates",
     metavar="A,B:fast,...",
-    help="Instead of these two: each candidate by itself, as backend:variant, or as "
-    "backend@environment:variant with the environment that --python names.",
+    help="Candidates to compare, instead of --backends and --models: each as backend:variant, or "
+    "as backend@environment:variant with the environment that --python names.",
 )
 @click.option(
     "--device",
@@ -66,8 +67,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     type=float,
     metavar="P",
     help="Train until the perplexity of held-out text is P or below, and report seconds and "
-    f"epochs. Then, by default, on the whole text but {HELD_OUT:,} characters, and for "
-    f"{LIMIT} epochs at most.",
+    "epochs. By default this trains on all but the last "
+    f"{HELD_OUT:,} characters, for {LIMIT} epochs at most.",
 )
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
@@ -77,8 +78,8 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     "pythons",
     metavar="BACKEND=PATH",
     multiple=True,
-    help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or "
-    "with a name for it, as in --candidates: numpy@new=PATH.",
+    help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or of "
+    "an environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
 )
 @click.option(
     "--timeout",
@@ -111,7 +112,8 @@ def compare(
 ) -> None:
     """Run the same training in several backends, and report speed and results.
 
-    Trains 5 epochs unless --epochs says otherwise. The exit code is 1 if anything failed.
+    Trains for 5 epochs, or with --target for 500 at most, unless --epochs is given. The exit code
+    is 1 if anything failed.
     """
     show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}
@@ -136,6 +138,8 @@ def compare(
             else registry.usable(report.say, interpreters)
         )
         specs = [Spec(backend, model) for backend in chosen for model in variants]
+        if not specs:
+            raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
     plan = Plan(specs, vary=varied, pythons=interpreters, target=target, **common)
     record = tables.compare(
         plan,
@@ -143,7 +147,7 @@ def compare(
         api.find_text(corpus, text, report),
         Path(output) if output else None,
         Path(against) if against else None,
-        shlex.join(["rnn-scratch", *sys.argv[1:]]),
+        _command(pythons),
     )
     if record["outcome"] == "interrupted":
         raise KeyboardInterrupt
@@ -155,6 +159,14 @@ def compare(
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
     tables.show(Path(folder), comparison.read(Path(folder)), display.console())
+
+
+def _command(pythons: Sequence[str]) -> str:
+    # The command, for the record: paths of interpreters are private.
+    arguments = sys.argv[1:]
+    for python in pythons:
+        arguments = [each.replace(python, f"{python.split('=')[0]}=PATH") for each in arguments]
+    return printable(shlex.join(["rnn-scratch", *arguments]))
 
 
 def _vary(text: str | None) -> tuple[str, list[int]] | None:

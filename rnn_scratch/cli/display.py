@@ -1,4 +1,4 @@
-"""Output for the terminal: progress, tables, and the last lines of a training."""
+"""Output for the terminal: progress, tables, and the last lines of a training run."""
 
 import functools
 import shlex

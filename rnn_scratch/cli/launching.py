@@ -38,7 +38,7 @@ def launch(workers: int | None, rank: int | None, coordinator: str | None) -> La
             )
         return None if workers is None else Launch(workers)
     if workers is None or rank >= workers:
-        given = "--workers is not there" if workers is None else f"--workers is {workers}"
+        given = "--workers is missing" if workers is None else f"--workers is {workers}"
         raise RNNScratchError(
             f"--rank is {rank}, and {given}: with --workers N, ranks are from 0 to N-1."
         )

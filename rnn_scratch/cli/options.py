@@ -92,13 +92,13 @@ def workers_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(1, MOST_WORKERS),
             metavar="N",
             help="Number of processes that each train on a share of every minibatch; on this "
-            "machine, unless --rank is there.  [default: 1]",
+            "machine, unless --rank is given.  [default: 1]",
         ),
         click.option(
             "--rank",
             type=click.IntRange(0, MOST_WORKERS - 1),
             metavar="K",
-            help="Start worker K only, of 0 to N-1; the same command with the other ranks starts "
+            help="Start only worker K, from 0 to N-1; the same command with the other ranks starts "
             "the others, here or on other machines.",
         ),
         click.option(

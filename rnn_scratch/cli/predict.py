@@ -28,16 +28,19 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
     "less likely ones occur more often.  [default: 1 with --top-k, --top-p or --min-p; otherwise "
     "always choose the most likely character]",
 )
-@click.option("--top-k", type=int, help="Sample from this number of the most likely characters.")
+@click.option(
+    "--top-k", type=int, help="Sample only from this number of the most likely characters."
+)
 @click.option(
     "--top-p",
     type=float,
-    help="Sample from the most likely characters: as few as together have this probability.",
+    help="Sample only from the smallest set of most likely characters whose probabilities add up "
+    "to this or more.",
 )
 @click.option(
     "--min-p",
     type=float,
-    help="Sample from the characters whose probability is at least this share of the highest one.",
+    help="Sample only from characters whose probability is at least this share of the highest one.",
 )
 @click.option("--seed", default=0, show_default=True, help="Random seed for sampling.")
 @unknown_option

@@ -40,8 +40,8 @@ def show(
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
     how the optimized code differs from the plain code.
 
-    In a terminal, an output that is longer than it is shown by the program in PAGER, or by less;
-    PAGER=cat turns this off, as --no-pager does.
+    In a terminal, output that is longer than the screen is shown by the pager that PAGER names, or
+    by less; PAGER=cat turns this off, as --no-pager does.
     """
     if backends is not None and diff is not None:
         raise RNNScratchError(

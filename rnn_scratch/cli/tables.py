@@ -55,7 +55,7 @@ class LiveTable(Progress):
     def start(self, record: Record) -> None:
         """Draw the table."""
         self.record, plan = record, record["plan"]
-        times = plan["repeats"] * (len(plan["vary"][1]) if plan["vary"] else 1)
+        times = plan["repeats"] * (len(plan["vary"]["values"]) if plan["vary"] else 1)
         self.processes = len(record["candidates"]) * (plan["seeds"] + 1 + times)
         self.live.start()
         self._draw()
@@ -122,7 +122,6 @@ def compare(
         if before is not None:
             record["against"] = {
                 "started": before["started"],
-                "machine": before["machine"],
                 "differences": comparison.differences(record, before),
                 "speeds": changes.against(record, before),
             }
@@ -148,7 +147,7 @@ def show(folder: Path, record: Record, screen: Console) -> None:
         screen.print()
         screen.print(_table(title, cells))
     say("")
-    for line in words.notes(record):
+    for line in (*words.notes(record), *words.how_measured(record)):
         say(line)
     say(f"\nThe report, for a browser: {folder / 'report.html'}")
 

@@ -26,7 +26,11 @@ from .options import (
 @click.command()
 @place_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
 @workers_options
-@click.option("--resume", metavar="RUN", help="Resume the run in this folder; requires --epochs.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Resume the run in this folder; requires --epochs, the total number of epochs.",
+)
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @text_options
 @click.option(
@@ -47,8 +51,8 @@ def train(
 ) -> None:
     """Train a model on a text, and print text that it generates.
 
-    With --resume, backend, model, device, number of threads and workers are by default the resumed
-    run's.
+    With --resume, text and hyperparameters are those of the run; backend, model, device, number of
+    threads and workers are by default.
     """
     show_messages(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
@@ -78,7 +82,7 @@ def train(
                 **settings,
             )
     except (KeyboardInterrupt, RNNScratchError) as error:
-        # A training that has diverged would diverge again.
+        # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.

@@ -17,15 +17,14 @@ MANY = 20  # processes, above which an approximation is good enough
 SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 RULE = (
-    "if its processes are on one side of those of the older comparison, with so few "
-    "exceptions that equal candidates would be separated like this with a probability of "
-    f"{MOST_CHANCE:.0%} at most (a Mann-Whitney test), and if the medians differ by "
-    f"{LEAST_CHANGE:.0%} or more"
+    "if a two-sided Mann-Whitney test of its processes in the two comparisons gives a p-value of "
+    f"{MOST_CHANCE:.0%} or less, and if the medians differ by {LEAST_CHANGE:.0%} or more"
 )
 YARDSTICK = (
-    "Where versions and processor are the same, what is compared is the share of its own limit, so "
-    "that a machine that is slower today does not count. Its own times must not contradict the "
-    "verdict, unless the limits of the other backends show that the machine has changed."
+    "Where versions and processor are the same, the test compares a candidate's shares of its own "
+    "limit instead of its times, so that a machine that is merely slower today does not count. The "
+    "candidate's times must not contradict the verdict, unless the limits of the other backends "
+    "show that the machine has changed."
 )
 FASTER, SLOWER, EQUAL = "faster", "slower", "no measurable difference"
 TOO_FEW = "too few processes to tell"
@@ -79,7 +78,7 @@ def reason(conditions: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str
             "the memory of this machine has several nodes, and processes move between them. Bind "
             "the comparison to one, as `numactl --cpunodebind 0 --membind 0` does."
         )
-    return "no reason for it shows on this machine. More processes (--repeats) narrow the interval."
+    return "no cause was found. With more processes (--repeats) the median is more reliable."
 
 
 def chance(n: int, m: int, exceptions: int = 0) -> float:

@@ -1,30 +1,39 @@
 """What has changed since an older comparison, computed from the two records alone."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from ..settings import Settings
 from . import certainty, summary
 from .plan import Candidate, Record, name
-from .summary import minibatch_seconds, products_share, speed_at
+from .summary import Speed, Spread, minibatch_seconds, products_share, speed_at
+
+# Settings that do not change what a minibatch costs.
+FREE = ("num_epochs", "lr", "sigma", "normalize", "max_tokens", "valid_tokens", "seed")
 
 
 def against(new: Record, old: Record) -> list[dict[str, Any]]:
-    """The speeds of a record that an older one has too, side by side, with their ratio."""
-    earlier = {(row.candidate, row.value): row for row in summary.speeds(old)}
-    pairs = [(row, earlier.get((row.candidate, row.value))) for row in summary.speeds(new)]
+    """The speeds of a record that an older one has too, side by side, with their ratio.
+
+    They are those of the same candidate and the same work.
+    """
+    earlier = {_work(old, row): row for row in summary.speeds(old)}
+    pairs = [(row, earlier.get(_work(new, row))) for row in summary.speeds(new)]
     limits = [  # with their changes
         (now.backend, now.value, now.products.median / before.products.median)
         for now, before in pairs
-        if now.products and before and before.products and _alike(new, old, now.candidate)
+        if now.products and before and before.products and _alike(new, old, now)
     ]
     rows = []
     for now, before in pairs:
         if now.train is None or before is None or before.train is None:
             continue
         then, today = (
-            speed_at(_named(each, now.candidate), now.value)["rounds"] for each in (old, new)
+            speed_at(_candidate(record, row), row.value)["rounds"]
+            for record, row in ((old, before), (new, now))
         )
-        corrected = _alike(new, old, now.candidate)
+        corrected = _alike(new, old, now)
         ratio = now.train.median / before.train.median
         drifts = [
             change
@@ -35,13 +44,15 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
             {
                 "candidate": now.candidate,
                 "value": now.value,
-                "before": list(before.train),
-                "now": list(now.train),
+                "before": _named(before.train),
+                "now": _named(now.train),
                 "ratio": ratio,
                 "verdict": _verdict(then, today, corrected, ratio, drifts),
                 "corrected": corrected,
-                "ratio_to_first_before": list(before.ratio) if before.ratio else None,
-                "ratio_to_first_now": list(now.ratio) if now.ratio else None,
+                "of_own_limit_before": _named(before.of_own_limit),
+                "of_own_limit_now": _named(now.of_own_limit),
+                "ratio_to_first_before": _named(before.ratio),
+                "ratio_to_first_now": _named(now.ratio),
             }
         )
     return rows
@@ -68,11 +79,28 @@ def _verdict(
     return verdict
 
 
-def _named(record: Record, candidate: str) -> Candidate:
-    return next(each for each in record["candidates"] if name(each) == candidate)
+def _work(record: Record, row: Speed) -> tuple[Any, ...]:
+    # What identifies a speed in another record: the candidate, and all that a minibatch depends on,
+    # whether it is varied there or not.
+    plan = record["plan"]
+    work = dataclasses.asdict(Settings(**record["settings"]))  # which completes an older record
+    work |= {"threads": plan["threads"], "workers": 1, "tf32": plan["tf32"]}
+    work["device"] = _candidate(record, row).get("device", plan["device"])
+    work["vocabulary"] = record["text"]["vocabulary"]
+    if plan["vary"]:
+        work[plan["vary"]["name"]] = row.value
+    return row.candidate, *(work[key] for key in sorted(work.keys() - set(FREE)))
 
 
-def _alike(new: Record, old: Record, candidate: str) -> bool:
+def _candidate(record: Record, row: Speed) -> Candidate:
+    return next(each for each in record["candidates"] if name(each) == row.candidate)
+
+
+def _alike(new: Record, old: Record, row: Speed) -> bool:
     # Whether the candidate has the same versions on the same processor in both.
-    now, before = (_named(record, candidate).get("environment") for record in (new, old))
+    now, before = (_candidate(record, row).get("environment") for record in (new, old))
     return now == before and new["machine"]["processor"] == old["machine"]["processor"]
+
+
+def _named(values: Spread | None) -> dict[str, float] | None:
+    return None if values is None else values._asdict()

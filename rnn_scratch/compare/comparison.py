@@ -9,7 +9,6 @@ reason, and the others continue.
 import dataclasses
 import datetime
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,38 @@ from ..system import files, host
 from ..text import corpus, dataset
 from ..text.dataset import Prepared
 from . import layout, parts
-from .plan import Plan, Progress, Record, at_value, record_of, values
+from .plan import (
+    MOST_CANDIDATES,
+    MOST_VALUES,
+    Plan,
+    Progress,
+    Record,
+    at_value,
+    python_of,
+    record_of,
+    spec_of,
+    values,
+)
 
 RECORD = "comparison.json"
-FORMAT = 3  # of the record, as written
-FORMATS = (1, 2, FORMAT)  # that can be read
+FORMAT = 4  # of the record, as written
+FORMATS = (1, 2, 3, FORMAT)  # that can be read
 LONGEST = 1_000_000  # seconds to wait for a worker
+HIGHEST = 1e300  # target, which is a perplexity
 
 
 def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
     """Raise RNNScratchError for a plan that cannot be carried out, before anything is run."""
     places = list(dict.fromkeys(spec.place for spec in plan.specs))
-    if unused := sorted(set(plan.pythons) - set(places)):
+    environments = {spec.environment for spec in plan.specs}
+    if unused := sorted(set(plan.pythons) - set(places) - environments):
         raise RNNScratchError(
             f"--python names {', '.join(unused)}, which is not compared.\n"
             f"The backends of this comparison are: {', '.join(places)}."
         )
-    unknown = {spec.place for spec in plan.specs if spec.environment} - set(plan.pythons)
+    unknown = [spec for spec in plan.specs if spec.environment and not python_of(plan, spec)]
     if unknown:
-        first = min(unknown)
+        first = min(spec.place for spec in unknown)
         raise RNNScratchError(
             f"The environment of {first} is unknown: which Python does it have?\n"
             f"Name it: --python {first}=PATH"
@@ -48,11 +60,18 @@ def validate(plan: Plan, settings: Settings, text: corpus.Text) -> None:
             f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
             f"{LONGEST:,}."
         )
-    if plan.target is not None and not (1 < plan.target < math.inf and settings.valid_tokens):
+    if plan.target is not None and not (1 < plan.target < HIGHEST and settings.valid_tokens):
         raise RNNScratchError(
-            f"--target is {plan.target:g}; it must be a perplexity above 1, of held-out text: "
-            "--valid-tokens N holds out N characters."
+            f"--target is {plan.target:g}; it must be a perplexity above 1 and below {HIGHEST:g}, "
+            "of held-out text: --valid-tokens N holds out N characters."
         )
+    for what, number, most in (
+        ("candidates", len(plan.specs), MOST_CANDIDATES),
+        ("values in --vary", len(values(plan)), MOST_VALUES),
+    ):
+        if not 0 < number <= most:
+            raise RNNScratchError(f"There are {number} {what}; there must be 1 to {most}.")
+    dataclasses.replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in values(plan):
         dataset.prepare(text, at_value(plan, settings, value).settings)
 
@@ -95,23 +114,25 @@ def run(
             for spec in plan.specs
         ],
     }
-    progress.start(record)
     try:
-        for part in parts.PARTS:
-            for candidate in part(record, plan, settings, list(text), progress):
-                write(folder, record)
-                progress.end(candidate)
-    except KeyboardInterrupt:
-        record["outcome"] = "interrupted"
-    else:
-        record["outcome"] = "finished"
-        for candidate in record["candidates"]:
-            if candidate["state"] == "waiting":
-                candidate["state"] = "measured"
+        progress.start(record)
+        try:
+            for part in parts.PARTS:
+                for candidate in part(record, plan, settings, text._asdict(), progress):
+                    write(folder, record)
+                    progress.end(candidate)
+        except KeyboardInterrupt:
+            record["outcome"] = "interrupted"
+        else:
+            record["outcome"] = "finished"
+            for candidate in record["candidates"]:
+                if candidate["state"] == "waiting":
+                    candidate["state"] = "measured"
+        # Before anything is shown: after a SIGHUP there may be no terminal.
+        record["ended"] = _now()
+        write(folder, record)
     finally:
         progress.stop()
-    record["ended"] = _now()
-    write(folder, record)
     return record
 
 
@@ -145,12 +166,34 @@ def read(folder: Path) -> Record:
 
 def differences(new: Record, old: Record) -> list[str]:
     """Lines that say in what two comparisons differ, so that no ratio is misread."""
-    pairs = [("processor", new["machine"]["processor"], old["machine"]["processor"])]
-    pairs += [(key, new["plan"][key], old["plan"][key]) for key in ("device", "threads", "vary")]
-    pairs += [
-        (option_of(key), value, old["settings"].get(key)) for key, value in new["settings"].items()
+    now, before = (_conditions(record) for record in (new, old))
+    return [
+        f"{what}: {before[what]} before, {now[what]} now"
+        for what in now
+        if what in before and before[what] != now[what]
     ]
-    return [f"{what}: {before} before, {now} now" for what, now, before in pairs if now != before]
+
+
+def _conditions(record: Record) -> dict[str, Any]:
+    # What two comparisons may differ in, with the versions of each backend that was started.
+    plan, text, vary = record["plan"], record["text"], record["plan"]["vary"]
+    conditions = {
+        "processor": record["machine"]["processor"],
+        **{"device": plan["device"], "threads": plan["threads"], "TF32": plan["tf32"]},
+        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else None,
+        "text": f"{text['corpus']} ({text['sha256'][:8]})",
+        # Older records lack settings that had the same value everywhere.
+        **{
+            option_of(key): value
+            for key, value in dataclasses.asdict(Settings(**record["settings"])).items()
+        },
+    }
+    for candidate in record["candidates"]:
+        if "environment" in candidate:
+            place = spec_of(candidate).place
+            versions = {**candidate["environment"], "Python": candidate["machine"]["python"]}
+            conditions |= {f"{key} of {place}": value for key, value in versions.items()}
+    return conditions
 
 
 def failed(record: Record) -> bool:
@@ -169,16 +212,15 @@ def failed(record: Record) -> bool:
 def _prepare(record: Record) -> None:
     # Convert a former format, and raise an error of some kind if a value is missing or impossible.
     record["plan"].setdefault("target", None)  # which older records lack
-    if record["format"] == 1:
-        _convert_1(record)
-    if record["format"] == 2:
-        _convert_2(record)
+    for former, convert in enumerate((_convert_1, _convert_2, _convert_3), 1):
+        if record["format"] == former:
+            convert(record)
+            record["format"] = former + 1
     layout.verify(record)
 
 
 def _convert_1(record: Record) -> None:
     # From format 1, in which "scratch" is the name of the code that is now "fast".
-    record["format"] = 2
     models = {"scratch": "fast"}
     record["plan"]["models"] = [models.get(model, model) for model in record["plan"]["models"]]
     for candidate in record["candidates"]:
@@ -196,12 +238,24 @@ def _convert_1(record: Record) -> None:
 
 def _convert_2(record: Record) -> None:
     # From format 2, in which the times of a turn, of a model and of a layer, had no names.
-    record["format"] = FORMAT
     for candidate in record["candidates"]:
         for speed in candidate["speed"]:
             for measurement in speed["rounds"]:
                 for pairs in measurement.get("own_layer", {}).values():
                     pairs[:] = [{"model": model, "layer": layer} for model, layer in pairs]
+
+
+def _convert_3(record: Record) -> None:
+    # From format 3, in which what is varied, and a median with its spread, were lists.
+    if record["plan"]["vary"]:
+        name, numbers = record["plan"]["vary"]
+        record["plan"]["vary"] = {"name": name, "values": numbers}
+    record.get("against", {}).pop("machine", None)
+    for row in record.get("against", {}).get("speeds", []):
+        for key in ("before", "now", "ratio_to_first_before", "ratio_to_first_now"):
+            if row[key]:
+                median, low, high = row[key]
+                row[key] = {"median": median, "low": low, "high": high}
 
 
 def _rename(values: dict[str, Any], old: str, new: str) -> None:

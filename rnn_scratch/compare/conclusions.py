@@ -9,7 +9,7 @@ from . import certainty, summary
 from .plan import Record, Spec, name, spec_of
 from .summary import Speed
 
-ALIKE = 1.05  # ratio of perplexities up to which trainings have learned alike
+ALIKE = 1.05  # ratio of perplexities up to which they are called about the same
 GROWN, PERCENT = 1e-11, 1e-2  # relative differences: larger than rounding, and visible
 
 
@@ -20,9 +20,9 @@ def sentences(record: Record) -> list[str]:
     """
     vary = record["plan"]["vary"]
     speed = fastest(record)
-    if vary and vary[0] == "workers":
+    if vary and vary["name"] == "workers":
         speed = workers(record)
-    elif vary and vary[0] != "threads":
+    elif vary and vary["name"] != "threads":
         speed = scaling(record)
     lines = (changes(record), speed, results(record), own_layers(record))
     return [line for line in lines if line][:3]
@@ -40,16 +40,19 @@ def changes(record: Record) -> str:
     for verdict in (certainty.FASTER, certainty.SLOWER):
         names = [_at_value(record, row) for row in rows if row["verdict"] == verdict]
         if names:
-            *others, last = names
-            subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-            parts.append(f"{subject} {verdict}")
+            parts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {verdict}")
     if not parts:
         return f"No candidate is measurably faster or slower than in {before}."
     return f"Compared with {before}, {', and '.join(parts)}."
 
 
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _at_value(record: Record, row: dict[str, Any]) -> str:
-    where = "" if row["value"] is None else f" ({record['plan']['vary'][0]} {row['value']})"
+    where = "" if row["value"] is None else f" ({record['plan']['vary']['name']} {row['value']})"
     return _title(record, row["candidate"]) + where
 
 
@@ -64,11 +67,11 @@ def fastest(record: Record) -> str:
     assert best.ratio
     threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
     first = next(each for each in record["candidates"] if each["state"] != "not offered")
-    compared = f", {best.ratio.median:.1f} times as many as {title(spec_of(first))}"
+    compared = f", {best.ratio.median:.1f} times that of {title(spec_of(first))}"
     return (
-        f"With {threads} and {record['settings']['num_hiddens']} hidden units, the fastest is "
-        f"{title(_spec(best))}: {best.train.median:,.0f} characters per second"
-        f"{'' if _spec(best) == spec_of(first) else compared}."
+        f"With {threads} and {record['settings']['num_hiddens']} hidden units, "
+        f"{title(_spec(best))} has the highest median speed: {best.train.median:,.0f} characters "
+        f"per second{'' if _spec(best) == spec_of(first) else compared}."
     )
 
 
@@ -84,11 +87,10 @@ def scaling(record: Record) -> str:
         return max(medians) / min(medians)
 
     what = {"num_hiddens": "hidden units", "batch_size": "rows", "num_steps": "time steps"}
-    unit = what.get(record["plan"]["vary"][0], record["plan"]["vary"][0])
+    unit = what.get(record["plan"]["vary"]["name"], record["plan"]["vary"]["name"])
     return (
-        f"How much the choice matters depends on the size: the fastest is {spread(sizes[0]):.1f} "
-        f"times as fast as the slowest with {sizes[0]} {unit}, and {spread(sizes[-1]):.1f} times "
-        f"with {sizes[-1]}."
+        f"The fastest candidate is {spread(sizes[0]):.1f} times as fast as the slowest with "
+        f"{sizes[0]} {unit}, and {spread(sizes[-1]):.1f} times with {sizes[-1]}."
     )
 
 
@@ -100,7 +102,7 @@ def workers(record: Record) -> str:
         return ""
     gains = [row.speed_up.median for row in rows if row.speed_up]
     costs = [row.exchange.median for row in rows if row.exchange]
-    fewest = record["plan"]["vary"][1][0]
+    fewest = record["plan"]["vary"]["values"][0]
     return (
         f"{rows[0].value} workers train {_interval(gains, '.2f')} times as fast as "
         f"{'one' if fewest == 1 else fewest}; of a minibatch, the exchange takes "
@@ -109,14 +111,17 @@ def workers(record: Record) -> str:
 
 
 def results(record: Record) -> str:
-    """Whether the trainings have ended alike: by perplexity, or by the time to the target."""
+    """Where the training runs have ended: at which perplexity, or how soon at the target."""
     rows = [row for row in summary.qualities(record) if row.perplexity]
     if not rows:
         return ""
     if target := record["plan"].get("target"):
-        reached = {row.candidate: row for row in rows if row.seconds}
+        reached = {row.candidate: row for row in rows if row.seconds and row.reached == row.seeds}
         if not reached:
-            return f"No training has reached a held-out perplexity of {target:g}."
+            runs = (
+                "candidate has" if max(row.seeds for row in rows) == 1 else "candidate has always"
+            )
+            return f"No {runs} reached a held-out perplexity of {target:g}."
         by_time = sorted(reached.values(), key=lambda row: row.seconds.median if row.seconds else 0)
         first, last = by_time[0], by_time[-1]
         assert first.seconds
@@ -127,17 +132,20 @@ def results(record: Record) -> str:
                 f"first {words}, last by {_title(record, last.candidate)} after "
                 f"{last.seconds.median:.1f} s"
             )
-        return f"A held-out perplexity of {target:g} is reached {words} of training."
+        others = [_title(record, row.candidate) for row in rows if row.candidate not in reached]
+        always = "" if max(row.seeds for row in rows) == 1 else "always "
+        without = f", and not {always}by {_listed(others)}" if others else ""
+        return f"A held-out perplexity of {target:g} is reached {words} of training{without}."
     ends = [row.perplexity.median for row in rows if row.perplexity]
     if len(ends) < 2:
         return ""
     low, high = f"{min(ends):.3f}", f"{max(ends):.3f}"
-    interval = f"is {low} in each of them" if low == high else f"is between {low} and {high}"
+    interval = f"is {low}" if low == high else f"is between {low} and {high}"
     epochs = record["settings"]["num_epochs"]
-    after = f"after {epochs} epoch{'' if epochs == 1 else 's'} the perplexity {interval}."
+    after = f"after {epochs} epoch{'' if epochs == 1 else 's'}"
     if max(ends) < ALIKE * min(ends):
-        return f"What they learn does not depend on the framework: {after}"
-    return after[0].upper() + after[1:]
+        return f"All end at about the same perplexity: {after} it {interval}."
+    return f"{after.capitalize()} the perplexity {interval}."
 
 
 def divergence(records: Sequence[Record]) -> str:
@@ -153,13 +161,13 @@ def divergence(records: Sequence[Record]) -> str:
         never = f"not within {epochs} epochs"
         where = f"in epoch {begins}" if begins else never
         if begins:
-            where += f" and by a hundredth {f'in epoch {visible}' if visible else never}"
-        parts.append(f"on the text `{record['text']['corpus']}` {where}")
+            where += f" and by 1% {f'in epoch {visible}' if visible else never}"
+        parts.append(f"on `{record['text']['corpus']}` {where}")
     if not parts:
         return ""
     return (
-        "When the losses of the frameworks in float64 diverge depends on the text. They first "
-        f"differ by more than {GROWN:g} of their value {'; '.join(parts)}."
+        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
+        f"differ by a relative {GROWN:g} {'; '.join(parts)}."
     )
 
 
@@ -170,11 +178,11 @@ def _epoch_above(bound: float, differences: Sequence[float], epochs: int) -> int
 
 
 def float64_curves(record: Record) -> list[list[float]]:
-    """The differences to NumPy, update by update, of each candidate of another backend."""
+    """The differences to NumPy, update by update, of each candidate that has any."""
     return [
         candidate["float64"]["differences"]
         for candidate in record["candidates"]
-        if candidate.get("float64", {}).get("differences") and candidate["backend"] != "numpy"
+        if any(candidate.get("float64", {}).get("differences", []))
     ]
 
 
@@ -187,7 +195,7 @@ def own_layers(record: Record) -> str:
         ratios = [row.own_layer.median for row in rows if row.model == model and row.own_layer]
         if ratios:
             parts.append(f"`{model}` is {_interval(ratios, '.2f')} times as fast")
-    return f"Relative to the frameworks' own layers, {' and '.join(parts)}." if parts else ""
+    return f"Compared with the frameworks' own layers, {' and '.join(parts)}." if parts else ""
 
 
 def title(spec: Spec) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..contract import RNNScratchError
+from ..system import host
 from ..system.processes import one_line, verified
 from ..system.schema import LINE, between, length
 
@@ -17,7 +18,8 @@ Bytes = Annotated[int, between(0, 2**53)]
 Seconds = Annotated[float, between(0, 1e9)]
 Steady = Annotated[float, between(1e-12, 1e9)]  # seconds that something is divided by
 Times = Annotated[list[Steady], length(1, 10**6)]
-Losses = Annotated[list[Annotated[float, between(-1, 1e300)]], length(1, 10**8)]
+# Rounding can make a loss negative, but not by much: the perplexity stays above its own limit.
+Losses = Annotated[list[Annotated[float, between(-0.69, 1e300)]], length(1, 10**8)]
 Perplexity = Annotated[float, between(0.5, 1.1e304)]  # of a loss of 700 at most
 Samples = Annotated[list[str], length(1, 100)]
 
@@ -29,7 +31,7 @@ class Ready(NamedTuple):
     device: Line
     threads: Count
     libraries: dict[str, int | None]  # the number of threads of each
-    machine: dict[str, str | int]
+    machine: host.Machine
     environment: dict[str, Line]  # versions
 
 

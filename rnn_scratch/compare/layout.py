@@ -4,14 +4,25 @@ Without these limits, damage would be an error of whatever part of the report me
 """
 
 from collections.abc import Collection
-from typing import Annotated, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 from ..contract import VARIANTS
 from ..settings import Settings
 from ..system import schema
+from ..system.host import Machine
 from ..system.schema import LINE, Rule, between, length, one_of
-from .events import Bytes, Conditions, Count, Line, Pairs, Perplexity, Samples, Seconds, Times
-from .plan import VARIED, Record
+from .events import (
+    Bytes,
+    Conditions,
+    Count,
+    Line,
+    Pairs,
+    Perplexity,
+    Samples,
+    Seconds,
+    Times,
+)
+from .plan import MOST_CANDIDATES, MOST_VALUES, VARIED, Record
 
 
 def having(names: Collection[str]) -> Rule:
@@ -23,7 +34,6 @@ Name = Annotated[str, LINE, length(1, 100)]
 Model = Annotated[str, one_of(VARIANTS)]
 Value = Count | None  # of what is varied
 Figure = Annotated[float, between(0, 1e30)]
-Spread = tuple[Figure, Figure, Figure]
 Perplexities = list[Perplexity]
 Losses = list[Annotated[float, between(-1, 1e300)]]
 # What the report reads; an older record may lack other settings.
@@ -31,7 +41,21 @@ AllSettings = Annotated[
     dict[str, str | int | float | bool | None],
     having(("batch_size", "num_steps", "num_hiddens", "num_epochs", "sampling", "dtype")),
 ]
-Machine = Annotated[dict[str, str | int], having(("processor", "cores", "platform", "python"))]
+
+
+class Spread(NamedTuple):
+    """Several measurements, as in `summary.Spread`."""
+
+    median: Figure
+    low: Figure
+    high: Figure
+
+
+class Vary(TypedDict):
+    """What is varied: a setting, threads or workers, and its values."""
+
+    name: Annotated[str, one_of(VARIED)]
+    values: Annotated[list[Count], length(1, MOST_VALUES)]
 
 
 class Plan(TypedDict):
@@ -45,7 +69,7 @@ class Plan(TypedDict):
     repeats: Count
     seeds: Count
     target: Perplexity | None
-    vary: tuple[Annotated[str, one_of(VARIED)], Annotated[list[Count], length(1, 100)]] | None
+    vary: Vary | None
     pythons: list[Name]
     timeout: Seconds
 
@@ -78,7 +102,7 @@ Digests = TypedDict("Digests", {"parameters": Line, "minibatches seen": Line}, t
 
 
 class Training(Digests, total=False):
-    """A training; one without samples has not ended."""
+    """A training run; one without samples has not ended."""
 
     losses: Losses
     samples: Samples
@@ -88,7 +112,7 @@ class Training(Digests, total=False):
 
 
 class SeededTraining(Training):
-    """A training, with what it has from the start."""
+    """A training run, with what it has from the start."""
 
     seed: Annotated[int, between(0, 2**32)]
     perplexity: Perplexities
@@ -171,14 +195,16 @@ class Candidate(CandidateNotes):
     model: Model
     state: Annotated[str, one_of(("waiting", "measured", "failed", "not offered"))]
     trainings: list[SeededTraining]
-    speed: Annotated[list[Speed], length(1, 100)]
+    speed: Annotated[list[Speed], length(1, MOST_VALUES)]
 
 
 class Verdict(TypedDict, total=False):
-    """Whether a speed has changed, which older records lack."""
+    """Whether a speed has changed, and by what this was decided; older records lack these."""
 
     verdict: Line
     corrected: bool
+    of_own_limit_before: Spread | None
+    of_own_limit_now: Spread | None
 
 
 class Row(Verdict):
@@ -197,7 +223,6 @@ class Against(TypedDict):
     """An older comparison, beside this one."""
 
     started: Line
-    machine: Machine
     differences: list[str]
     speeds: list[Row]
 
@@ -205,8 +230,8 @@ class Against(TypedDict):
 class Baselines(TypedDict):
     """Perplexities of the held-out text without a model."""
 
-    uniform: Figure
-    unigram: Figure
+    uniform: Perplexity
+    unigram: Perplexity
 
 
 class Notes(TypedDict, total=False):
@@ -229,7 +254,7 @@ class Comparison(Notes):
     plan: Plan
     settings: AllSettings
     text: Text
-    candidates: Annotated[list[Candidate], length(1, 200)]
+    candidates: Annotated[list[Candidate], length(1, MOST_CANDIDATES)]
 
 
 def verify(record: Record) -> None:
@@ -237,7 +262,7 @@ def verify(record: Record) -> None:
     schema.verify(Comparison, record)
     Settings(**record["settings"])
     plan = record["plan"]
-    values = plan["vary"][1] if plan["vary"] else [None]
+    values = plan["vary"]["values"] if plan["vary"] else [None]
     for number, candidate in enumerate(record["candidates"]):
         where = f"candidates[{number}]"
         if candidate["backend"] not in plan["backends"] or candidate["model"] not in plan["models"]:
@@ -251,9 +276,9 @@ def verify(record: Record) -> None:
             raise ValueError(f"{where} lacks 'machine'")
         for training in candidate["trainings"]:
             if "samples" in training and not training["perplexity"]:
-                raise ValueError(f"{where} has a training without epochs")
+                raise ValueError(f"{where} has a training run without epochs")
             if training.get("reached") and "seconds" not in training:
-                raise ValueError(f"{where} has a training that reached its target, without seconds")
+                raise ValueError(f"{where} has a run that reached its target, without seconds")
     for row in record.get("against", {}).get("speeds", []):
         if row["value"] is not None and not plan["vary"]:
             raise ValueError("against has a value, and nothing is varied")

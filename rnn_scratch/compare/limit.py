@@ -1,4 +1,4 @@
-"""The limit beside every speed: a training's matrix products, and nothing else."""
+"""The limit beside every speed: the matrix products of training, and nothing else."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,12 +1,13 @@
-"""The three parts of a comparison: trainings, trainings in float64, rounds of timing.
+"""The three parts of a comparison: training, training in float64, rounds of timing.
 
 Each yields a candidate when one of its workers has ended.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from ..contract import RNNScratchError
@@ -14,7 +15,7 @@ from ..settings import Settings
 from ..system import groups, processes
 from . import events
 from .events import Event
-from .plan import Candidate, Plan, Progress, Record, at_value, name, spec_of
+from .plan import Candidate, Plan, Progress, Record, at_value, name, python_of, spec_of
 from .tasks import Task
 
 # Libraries that read their number of threads from the environment, before any call can set it.
@@ -42,10 +43,11 @@ TIMES = (
 
 WithDigests = events.Trained | events.Timed
 Digests = dict[Any, tuple[str, WithDigests]]  # by seed or value: of the first candidate
+Text = dict[str, str]  # the fields of a `corpus.Text`
 
 
 def trainings(
-    record: Record, plan: Plan, settings: Settings, text: list[str], progress: Progress
+    record: Record, plan: Plan, settings: Settings, text: Text, progress: Progress
 ) -> Iterator[Candidate]:
     """Check and train each candidate, with one random seed after another."""
     digests: Digests = {}
@@ -64,31 +66,34 @@ def trainings(
 
 
 def float64(
-    record: Record, plan: Plan, settings: Settings, text: list[str], progress: Progress
+    record: Record, plan: Plan, settings: Settings, text: Text, progress: Progress
 ) -> Iterator[Candidate]:
     """Train in float64, to compare the losses of each candidate with those of NumPy.
 
-    Not with a target, with which each training ends when it has reached it.
+    NumPy is the first, wherever it is among the candidates. Not with a target, with which each run
+    ends when it has reached it.
     """
     if plan.target is not None:
         return
     doubled = dataclasses.replace(settings, dtype="float64")
     reference: list[float] = []
     digests: Digests = {}
-    for candidate in record["candidates"]:
+    for candidate in sorted(record["candidates"], key=lambda each: each["backend"] != "numpy"):
+        losses = candidate["trainings"][0].pop("losses", []) if candidate["trainings"] else []
         if candidate["state"] != "waiting" or not (reference or candidate["backend"] == "numpy"):
             continue
         progress.activity(candidate, "training in float64")
-        losses = candidate["trainings"][0].pop("losses", [])
         try:
             if settings.dtype != "float64":
                 task = _task(candidate, plan, plan.threads, doubled, text)
-                for event in _run("train", candidate, task, plan):
-                    if isinstance(event, events.Epoch):
-                        losses += event.losses
-                        progress.activity(candidate, f"training in float64: epoch {event.number}")
-                    elif isinstance(event, events.Trained):
-                        _require_same(candidate, event, digests, None)
+                with _run("train", candidate, task, plan) as received:
+                    for event in received:
+                        if isinstance(event, events.Epoch):
+                            losses += event.losses
+                            activity = f"training in float64: epoch {event.number}"
+                            progress.activity(candidate, activity)
+                        elif isinstance(event, events.Trained):
+                            _require_same(candidate, event, digests, None)
         except events.Unavailable as error:
             candidate["float64"] = {"state": "not offered", "reason": str(error)}
         except RNNScratchError as error:
@@ -101,7 +106,7 @@ def float64(
 
 
 def rounds(
-    record: Record, plan: Plan, settings: Settings, text: list[str], progress: Progress
+    record: Record, plan: Plan, settings: Settings, text: Text, progress: Progress
 ) -> Iterator[Candidate]:
     """Time each candidate in turn, in an order that is rotated by one from round to round."""
     turns = [
@@ -144,36 +149,52 @@ def _train(
     settings = task.settings
     training: dict[str, Any] = {"seed": settings["seed"], "perplexity": []}
     candidate["trainings"].append(training)  # so that what there is of it outlasts a kill
-    for event in _run("train", candidate, task, plan):
-        if isinstance(event, events.NotOffered):
-            reason = processes.one_line(event.reason)
-            candidate |= {"state": "not offered", "reason": reason, "trainings": []}
-        elif isinstance(event, events.Ready) and task.check:
-            candidate |= {key: getattr(event, key) for key in PLACE}
-            progress.activity(candidate, "checking")
-        elif isinstance(event, events.Checked):
-            failures = [processes.one_line(failure) for failure in event.failures]
-            candidate["check"] = {"comparisons": event.comparisons, "failures": failures}
-            if failures:
-                raise RNNScratchError(
-                    f"its check failed in {len(failures)} of {event.comparisons} comparisons; "
-                    f"the first: {failures[0]}"
-                )
-        elif isinstance(event, events.Epoch):
-            losses = event.losses
-            training["perplexity"].append(math.exp(min(sum(losses) / len(losses), 700)))
-            if task.check and settings["dtype"] == "float64" and plan.target is None:
-                training["losses"] = training.get("losses", []) + losses
-            training.setdefault("held_out", []).append(event.held_out)
-            training.setdefault("seconds", []).append(event.seconds)
-            words = f"{activity}: epoch {event.number}/{settings['num_epochs']}"
-            if event.held_out is not None:
-                words += f", held out {event.held_out:.2f}"
-            progress.activity(candidate, words)
-        elif isinstance(event, events.Trained):
-            training |= {"samples": event.samples, "reached": event.reached, **_digests(event)}
-            if plan.target is None:  # with one, each trains as long as it needs
-                _require_same(candidate, event, digests, settings["seed"])
+    with _run("train", candidate, task, plan) as received:
+        for event in received:
+            if isinstance(event, events.NotOffered):
+                reason = processes.one_line(event.reason)
+                candidate |= {"state": "not offered", "reason": reason, "trainings": []}
+            elif isinstance(event, events.Ready) and task.check:
+                candidate |= {key: getattr(event, key) for key in PLACE}
+                progress.activity(candidate, "checking")
+            elif isinstance(event, events.Checked):
+                _require_passed(candidate, event)
+            elif isinstance(event, events.Epoch):
+                _add_epoch(training, event)
+                if task.check and settings["dtype"] == "float64" and plan.target is None:
+                    training["losses"] = training.get("losses", []) + event.losses
+                words = f"{activity}: epoch {event.number}/{settings['num_epochs']}"
+                if event.held_out is not None:
+                    words += f", held out {event.held_out:.2f}"
+                progress.activity(candidate, words)
+            elif isinstance(event, events.Trained):
+                if event.reached != _has_reached(plan.target, training):
+                    raise RNNScratchError("whether it reached the target is wrong")
+                training |= {"samples": event.samples, "reached": event.reached, **_digests(event)}
+                if plan.target is None:  # with one, each trains as long as it needs
+                    _require_same(candidate, event, digests, settings["seed"])
+
+
+def _require_passed(candidate: Candidate, event: events.Checked) -> None:
+    failures = [processes.one_line(failure) for failure in event.failures]
+    candidate["check"] = {"comparisons": event.comparisons, "failures": failures}
+    if failures:
+        raise RNNScratchError(
+            f"its check failed in {len(failures)} of {event.comparisons} comparisons; "
+            f"the first: {failures[0]}"
+        )
+
+
+def _add_epoch(training: dict[str, Any], event: events.Epoch) -> None:
+    perplexity = math.exp(min(sum(event.losses) / len(event.losses), 700))
+    training["perplexity"].append(perplexity)
+    training.setdefault("held_out", []).append(event.held_out)
+    training.setdefault("seconds", []).append(event.seconds)
+
+
+def _has_reached(target: float | None, training: dict[str, Any]) -> bool:
+    last = training["held_out"][-1]
+    return target is not None and last is not None and last <= target
 
 
 def _time(
@@ -186,16 +207,18 @@ def _time(
 ) -> None:
     measurement: dict[str, Any] = {"round": number}
     try:
-        for event in _run("measure", candidate, task, plan):
-            if isinstance(event, events.Ready):
-                speed["threads"], measurement["import"] = event.threads, event.importing
-            elif isinstance(event, events.Timed):
-                _require_same(candidate, event, digests, speed["value"])
-                measurement |= {**_digests(event), **{key: getattr(event, key) for key in TIMES}}
-                speed["rounds"].append(measurement)
-                speed["state"] = "measured"
-            elif isinstance(event, events.OwnLayer):
-                measurement["own_layer"] = event._asdict()
+        with _run("measure", candidate, task, plan) as received:
+            for event in received:
+                if isinstance(event, events.Ready):
+                    speed["threads"], measurement["import"] = event.threads, event.importing
+                elif isinstance(event, events.Timed):
+                    _require_same(candidate, event, digests, speed["value"])
+                    times = {key: getattr(event, key) for key in TIMES}
+                    measurement |= {**_digests(event), **times}
+                    speed["rounds"].append(measurement)
+                    speed["state"] = "measured"
+                elif isinstance(event, events.OwnLayer):
+                    measurement["own_layer"] = event._asdict()
     except RNNScratchError as error:
         if task.own_layer and "minibatches" in measurement:
             speed["own_layer_failure"] = str(error)  # what was timed before it remains valid
@@ -241,7 +264,7 @@ def _task(
     plan: Plan,
     threads: int,
     settings: Settings,
-    text: list[str],
+    text: Text,
     check: bool = False,
     own_layer: bool = False,
 ) -> Task:
@@ -259,9 +282,11 @@ def _task(
     )
 
 
-def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Iterator[Event]:
-    # A worker's events; RNNScratchError if it fails.
-    python = plan.pythons.get(spec_of(candidate).place, sys.executable)
+@contextlib.contextmanager
+def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Generator[Iterator[Event]]:
+    # A worker's events; RNNScratchError if it fails. It has ended when the context is left: were it
+    # left to a destructor to end it, a Ctrl-C meanwhile would be lost.
+    python = python_of(plan, spec_of(candidate)) or sys.executable
     order: Sequence[type]
     if function == "train":
         order = events.TRAINING_AFTER_CHECK if task.check else events.TRAINING
@@ -272,5 +297,7 @@ def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Iterato
     tasks = [[worker._asdict()] for worker in team]
     environment = dict.fromkeys(THREADS, str(task.threads))
     name = f"{Task.__module__}:{function}"
-    answers = groups.ask_all(name, tasks, plan.timeout, environment, python)
-    return events.receive(answers, order, task.settings["num_epochs"])
+    with contextlib.closing(
+        groups.ask_all(name, tasks, plan.timeout, environment, python)
+    ) as answers:
+        yield events.receive(answers, order, task.settings["num_epochs"])

@@ -122,7 +122,7 @@ def memory(axes: Any, record: Record) -> bool:
 
 
 def perplexity(axes: Any, record: Record) -> bool:
-    """Curves of the perplexity, one for each training."""
+    """Curves of the perplexity, one for each run."""
     for candidate in record["candidates"]:
         for number, training in enumerate(candidate["trainings"]):
             if curve := training["perplexity"]:
@@ -170,9 +170,11 @@ def scaling(axes: Any, record: Record) -> bool:
             style = _line(candidate, record)
             axes.plot(values, median, marker="o", label=_label(name(candidate)), **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
-    varied, values = record["plan"]["vary"]
-    axes.set(xlabel=WORDS[varied], ylabel="microseconds per character", xscale="log", yscale="log")
-    axes.set_xticks(values)
+    vary = record["plan"]["vary"]
+    axes.set(
+        xlabel=WORDS[vary["name"]], ylabel="microseconds per character", xscale="log", yscale="log"
+    )
+    axes.set_xticks(vary["values"])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:g}")
@@ -192,7 +194,7 @@ PICTURES: dict[str, Callable[[Any, Record], bool]] = {
 def _has_curve(record: Record) -> bool:
     # Whether there are enough values for a curve to say more than bars.
     vary = record["plan"]["vary"]
-    return vary is not None and len(vary[1]) > 2
+    return vary is not None and len(vary["values"]) > 2
 
 
 def _bar_rows(record: Record) -> list[Speed]:
@@ -215,7 +217,9 @@ def _places(rows: list[Speed]) -> list[float]:
 def _label_rows(axes: Any, record: Record, rows: list[Speed], legend: bool = True) -> None:
     # From the top, and with room for all.
     vary = record["plan"]["vary"]
-    labels = [f"{row.candidate}, {vary[0]} {row.value}" if vary else row.candidate for row in rows]
+    labels = [
+        f"{row.candidate}, {vary['name']} {row.value}" if vary else row.candidate for row in rows
+    ]
     places = _places(rows)
     axes.set_yticks(places, [*map(_label, labels)])
     axes.invert_yaxis()

@@ -11,6 +11,7 @@ from ..runs.supervision import MOST_WORKERS, require_shares
 from ..settings import Settings
 
 VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
+MOST_CANDIDATES, MOST_VALUES = 200, 100
 
 Record = dict[str, Any]
 Candidate = dict[str, Any]  # the section of a record on one variant of one backend's model
@@ -28,7 +29,7 @@ class Spec(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The backend and its environment, as `Plan.pythons` names their interpreter."""
+        """The backend and its environment, as `--python` names their interpreter."""
         return self.backend + (f"@{self.environment}" if self.environment else "")
 
 
@@ -42,8 +43,9 @@ class Plan(NamedTuple):
     repeats: int = 5
     seeds: int = 1
     vary: tuple[str, Sequence[int]] | None = None
-    pythons: Mapping[str, str] = MappingProxyType({})  # by `Spec.place`, if it is not this one
-    target: float | None = None  # held-out perplexity at which a training ends
+    # Interpreters other than this one, by `Spec.place` or by the name of an environment.
+    pythons: Mapping[str, str] = MappingProxyType({})
+    target: float | None = None  # held-out perplexity at which training ends
     timeout: float = 900.0  # seconds without a message after which a worker is stopped
 
 
@@ -55,8 +57,13 @@ def record_of(plan: Plan) -> Record:
         "models": list(dict.fromkeys(spec.model for spec in plan.specs)),
         **rest,
         "pythons": sorted(plan.pythons),
-        "vary": [plan.vary[0], list(plan.vary[1])] if plan.vary else None,
+        "vary": {"name": plan.vary[0], "values": list(plan.vary[1])} if plan.vary else None,
     }
+
+
+def python_of(plan: Plan, spec: Spec) -> str | None:
+    """The interpreter that the plan names for a candidate, if it names one."""
+    return plan.pythons.get(spec.place) or plan.pythons.get(spec.environment)
 
 
 class Progress:

@@ -22,8 +22,8 @@ CAPTIONS = {
     "(concise).",
     "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
     "point: it is the same training in each framework.",
-    "memory": "The most memory that the process had at once, at the first value of what is varied: "
-    "interpreter, libraries, text and model.",
+    "memory": "The most memory that the process had at once: interpreter, libraries, text and "
+    "model.",
     "start-up": "The time before training is at full speed. No other figure includes it.",
 }
 
@@ -52,7 +52,7 @@ def page(record: Record, pictures: dict[str, bytes]) -> str:
         tables=results.tables(record).items(),
         pictures=figures,
         first=("speed", "scaling"),  # above the tables; the others are below them
-        notes=[note for note in words.notes(record) if note not in words.how_measured(record)],
+        notes=words.notes(record),
         how=words.how_measured(record),
         record=json.dumps({key: record[key] for key in ("settings", "plan", "machine")}, indent=2),
     )

@@ -79,7 +79,7 @@ def other_cells(record: Record) -> Cells:
 
 
 def quality_cells(record: Record) -> Cells:
-    """The results of the trainings; digests show what they have in common."""
+    """The results of training; digests show what they have in common."""
     target = record["plan"].get("target")
     heading = [
         "",
@@ -128,27 +128,34 @@ def target_cells(row: summary.Quality) -> tuple[str, str]:
         seconds += f" ± {row.seconds_deviation:.1f}"
     if row.reached < row.seeds:
         seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
-    return seconds, f"{row.epochs.median:.3g}"
+    epochs = f"{row.epochs.median:.1f}".removesuffix(".0")
+    if row.epochs_deviation:
+        epochs += f" ± {row.epochs_deviation:.1f}"
+    return seconds, epochs
 
 
 def against_cells(record: Record) -> Cells:
     """Speeds beside those of an older comparison."""
     first = summary.baseline(record)
-    heading = ["", "verdict", "characters/s before", "now", "ratio", f"× {first} before", "now"]
+    pairs = {"of own limit": "of_own_limit", f"× {first}": "ratio_to_first"}
+    heading = ["", "verdict", "characters/s before", "now", "ratio"]
+    heading += [f"{name} {when}" for name in pairs for when in ("before", "now")]
     rows = []
     for row in record["against"]["speeds"]:
         label = row["candidate"]
         if row["value"] is not None:
-            label += f", {record['plan']['vary'][0]} {row['value']}"
-        ratios = (row[f"ratio_to_first_{when}"] for when in ("before", "now"))
+            label += f", {record['plan']['vary']['name']} {row['value']}"
+        shares = (_named(row.get(f"of_own_limit_{when}")) for when in ("before", "now"))
+        ratios = (_named(row[f"ratio_to_first_{when}"]) for when in ("before", "now"))
         rows.append(
             [
                 label,
                 row.get("verdict", ""),
-                _number(Spread(*row["before"])),
-                _number(Spread(*row["now"])),
+                _number(_named(row["before"])),
+                _number(_named(row["now"])),
                 f"{row['ratio']:.2f}",
-                *(_ratio(Spread(*ratio) if ratio else None) for ratio in ratios),
+                *map(_percent, shares),
+                *map(_ratio, ratios),
             ]
         )
     return [heading, *rows]
@@ -161,11 +168,15 @@ def _with_names(
     vary = record["plan"]["vary"]
     used = [number for number in range(len(heading)) if any(row[number] for row in cells)]
     names = [[row.candidate, *([str(row.value)] if vary else [])] for row in rows]
-    names = [["", *([vary[0]] if vary else [])], *names]
+    names = [["", *([vary["name"]] if vary else [])], *names]
     return [
         [*labels, *(row[number] for number in used)]
         for labels, row in zip(names, [heading, *cells])
     ]
+
+
+def _named(values: dict[str, float] | None) -> Spread | None:
+    return Spread(**values) if values else None
 
 
 def _spread(values: Spread | None, form: str) -> str:

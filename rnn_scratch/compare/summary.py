@@ -57,6 +57,7 @@ class Quality(NamedTuple):
     seconds: Spread | None  # of training until the target was reached: mean, lowest, highest
     seconds_deviation: float | None
     epochs: Spread | None  # likewise
+    epochs_deviation: float | None
     reached: int  # by this number of seeds
     parameters: str  # digest of the starting parameters
     minibatches: str  # digest of all minibatches
@@ -160,6 +161,7 @@ def qualities(record: Record) -> list[Quality]:
         held_out = [training["held_out"][-1] for training in finished if _is_held_out(training)]
         reached = [training for training in finished if training.get("reached")]
         seconds = [sum(training["seconds"]) for training in reached]
+        epochs = [len(training["perplexity"]) for training in reached]
         rows.append(
             Quality(
                 candidate=name(candidate),
@@ -172,7 +174,8 @@ def qualities(record: Record) -> list[Quality]:
                 bits=statistics.fmean(map(math.log2, held_out)) if held_out else None,
                 seconds=_mean(seconds),
                 seconds_deviation=_deviation(seconds),
-                epochs=_mean([len(training["perplexity"]) for training in reached]),
+                epochs=_mean(epochs),
+                epochs_deviation=_deviation(epochs),
                 reached=len(reached),
                 parameters=first.get("parameters", ""),
                 minibatches=first.get("minibatches seen", ""),
@@ -197,7 +200,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def _varied(record: Record, value: int | None) -> dict[str, Any]:
     vary = record["plan"]["vary"]
-    return {vary[0]: value} if vary and vary[0] not in ("threads", "workers") else {}
+    return {vary["name"]: value} if vary and vary["name"] not in ("threads", "workers") else {}
 
 
 def _speed_ups(
@@ -205,9 +208,9 @@ def _speed_ups(
 ) -> tuple[Spread | None, Spread | None]:
     # How many times as fast as with the fewest workers, and that for each time as many.
     vary = record["plan"]["vary"]
-    if value is None or not vary or vary[0] != "workers":
+    if value is None or not vary or vary["name"] != "workers":
         return None, None
-    fewest = vary[1][0]
+    fewest = vary["values"][0]
     before = {each["round"]: each for each in speed_at(candidate, fewest)["rounds"]}
     ratios = _ratios(rounds, before)
     if ratios is None:

@@ -40,10 +40,10 @@ class Task(NamedTuple):
     threads: int
     tf32: bool
     settings: dict[str, Any]
-    text: list[str]
+    text: dict[str, str]
     check: bool = False  # check the model before it is trained
     own_layer: bool = False  # time it in turns with the framework's own layer, too
-    target: float | None = None  # held-out perplexity at which the training ends
+    target: float | None = None  # held-out perplexity at which training ends
     workers: int = 1
     rank: int = 0  # of this worker
     addresses: Sequence[str] = ()  # of all, if there are several
@@ -239,7 +239,7 @@ def _start(task: Task) -> tuple[Setup, Event]:
     setup = set_up(
         Settings(**task.settings),
         Place(task.backend, task.model, task.device, task.threads, workers=task.workers),
-        corpus.Text(*task.text),
+        corpus.Text(**task.text),
         team=Team(task.rank, tuple(task.addresses)) if task.addresses else None,
     )
     assert setup.place.threads is not None  # now it is the number in use

@@ -21,14 +21,16 @@ def setting_lines(record: Record) -> list[str]:
     plan, settings, machine = record["plan"], record["settings"], record["machine"]
     threads = f"threads: {plan['threads']}"
     if plan["vary"]:
-        threads += f"; timed with {plan['vary'][0]} {', '.join(map(str, plan['vary'][1]))}"
+        threads += (
+            f"; timed with {plan['vary']['name']} {', '.join(map(str, plan['vary']['values']))}"
+        )
     tf32 = ", TF32 allowed" if plan["tf32"] else ""
     return [
         f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}",
         f"device: {_devices(record)}; {settings['dtype']}{tf32}; {threads}",
-        f"cell {settings.get('cell', 'rnn')}; "
-        f"B {settings['batch_size']}, T {settings['num_steps']}, H {settings['num_hiddens']}, "
-        f"V {record['text']['vocabulary']}; {settings['sampling']} sampling of "
+        f"cell {settings.get('cell', 'rnn')}, {settings['num_hiddens']} hidden units; minibatches "
+        f"of {settings['batch_size']} rows and {settings['num_steps']} time steps; a vocabulary of "
+        f"{record['text']['vocabulary']}; {settings['sampling']} sampling of "
         f"{record['text']['train_tokens']:,} characters of {record['text']['corpus']}; "
         f"epochs: {settings['num_epochs']}",
         f"models: {'; '.join(f'{model}: {DESCRIPTIONS[model]}' for model in plan['models'])}",
@@ -49,7 +51,10 @@ def notes(record: Record) -> list[str]:
         if older["differences"]:
             lines.append(f"The older comparison differs in: {'; '.join(older['differences'])}.")
         if not older["speeds"]:
-            lines.append("The two comparisons have no speed in common.")
+            lines.append(
+                "The two comparisons have no speed in common: of the same candidate, with the same "
+                "settings, device and number of threads."
+            )
         lines.append(
             f"A candidate is called {certainty.FASTER} or {certainty.SLOWER} {certainty.RULE}. "
             + certainty.YARDSTICK
@@ -57,26 +62,34 @@ def notes(record: Record) -> list[str]:
     if (record["load"] or 0) > BUSY:
         lines.append(
             f"The machine was busy at the start: {record['load']:.1f} running processes in the "
-            "minute before. On an idle machine, times may be better."
+            "minute before. On an idle machine, times may be shorter."
         )
     return [
         *lines,
         *_about_unstable(record),
         *_about_held_out(record),
         *_about_workers(record),
-        *how_measured(record),
     ]
 
 
 def how_measured(record: Record) -> list[str]:
     """How the figures were measured."""
-    repeats = record["plan"]["repeats"]
-    processes = f"{repeats} processes" if repeats > 1 else "one process"
+    numbers = {  # of processes; fewer than planned after an interruption or a failure
+        len(speed["rounds"])
+        for candidate in record["candidates"]
+        for speed in candidate["speed"]
+        if speed["rounds"]
+    }
+    fewest, most = min(numbers, default=0), max(numbers, default=0)
+    processes = f"{fewest} to {most} processes" if fewest < most else f"{most} processes"
+    if most == 1:
+        processes = "one process"
     interval = (
-        f"the lowest and the highest of them, between which the median of all such processes is "
-        f"with a probability of {certainty.coverage(repeats):.0%}"
-        if repeats > 1
-        else "the same, as there is no other"
+        "The brackets give the lowest and the highest of them, an interval that contains the "
+        f"median of all such processes with a confidence of {certainty.coverage(fewest):.0%}"
+        f"{'.' if fewest == most else ' or more.'}"
+        if fewest > 1
+        else "With one process, there is no spread, and the brackets repeat the speed."
     )
     layers = any(
         "own_layer" in measurement
@@ -87,13 +100,13 @@ def how_measured(record: Record) -> list[str]:
     in_turns = ", those to its own layer with both in one process, in turns" if layers else ""
     return [
         f"Speeds are medians of {processes}, each the median of several turns of training after a "
-        f"warm-up; a clock stops when the results are computed. In brackets: {interval}. "
+        f"warm-up; the clock stops only when the results have been computed. {interval} "
         "Processes ran one at a time, in an order that was rotated by one each round. "
         f"Ratios to another framework are taken round by round{in_turns}. The brackets cover "
         "what changes from process to process, not what changes from one hour to the next: for "
         "that, compare again with --against.",
-        "The limit is the speed of a training that does nothing but the matrix products that it "
-        "cannot do without: those of the cell for each step, those of the output layer for all "
+        "The limit is the speed of training that does nothing but its indispensable matrix "
+        "products: those of the cell for each step, those of the output layer for all "
         "steps at once, forward and backward, and those for the gradients of their weights, timed "
         "in the same process in turns. The best limit is that of the framework that multiplies "
         "fastest here. A framework can exceed its own limit where it computes several products at "
@@ -113,17 +126,17 @@ def float64_sentence(record: Record) -> str:
     last = max(curve[-1] for curve in curves)
     worst = max(max(curve) for curve in curves)
     rounding = (
-        "The same trainings in float64, and the relative difference of each update's loss to that "
-        f"of NumPy. In the first ten updates it is {early:.2g} at most, which is the rounding of "
-        "float64: the frameworks compute the same function, and add its terms in different orders."
+        "The same training runs in float64, and the relative difference of each update's loss to "
+        f"that of NumPy. In the first ten updates it is {early:.2g} at most, which is the rounding "
+        "of float64: the frameworks compute the same function, and add its terms in another order."
     )
     if worst < GROWN:
-        return f"{rounding} In the whole training it is {worst:.2g} at most."
+        return f"{rounding} In the whole run it is {worst:.2g} at most."
     return (
         f"{rounding} At the last update it is {last:.2g}, and at most {worst:.2g} in between. "
         "What grows is that rounding: where the loss surface is steep, an update magnifies the "
-        "differences left by the one before, as in any chaotic system, until the trainings "
-        "diverge, on different paths to the same perplexity. It is no defect of any of them."
+        "differences left by the one before, as in any chaotic system, until the runs diverge, on "
+        "different paths to the same perplexity. It is not a defect of any framework."
     )
 
 
@@ -136,11 +149,11 @@ def _failures(record: Record, candidate: Candidate) -> Iterator[str]:
         yield f"{key}: no training in float64: {candidate['float64']['reason']}"
     for speed in candidate["speed"]:
         planned = record["plan"]["threads"]
-        if vary and vary[0] == "threads":
+        if vary and vary["name"] == "threads":
             planned = speed["value"]
         if speed.get("threads", planned) != planned:
             yield f"{key}: number of threads: {speed['threads']}, instead of {planned}."
-        size = f" with {vary[0]} {speed['value']}" if vary else ""
+        size = f" with {vary['name']} {speed['value']}" if vary else ""
         if speed["state"] == "failed":
             yield f"{key}{size} failed in timing: {speed['reason']}"
         if "own_layer_failure" in speed:
@@ -157,7 +170,7 @@ def _about_unstable(record: Record) -> Iterator[str]:
             if deviation is None or deviation <= certainty.UNSTABLE:
                 continue
             conditions = [each["conditions"] for each in speed["rounds"] if "conditions" in each]
-            size = f" with {vary[0]} {speed['value']}" if vary else ""
+            size = f" with {vary['name']} {speed['value']}" if vary else ""
             yield (
                 f"{name(candidate)}{size} is unstable: its times vary by {deviation:.0%} from "
                 "process to process (standard deviation): "
@@ -178,7 +191,7 @@ def _about_held_out(record: Record) -> Iterator[str]:
     )
     if record["plan"].get("target"):
         yield (
-            f"Each training ends with the first epoch after which the held-out perplexity is "
+            f"Each training run ends with the first epoch after which the held-out perplexity is "
             f"{record['plan']['target']:g} or below, and after {record['settings']['num_epochs']} "
             "epochs at the latest. The seconds are those of training alone, with compilation and "
             "without evaluation; ± is the standard deviation over the random seeds."
@@ -188,20 +201,21 @@ def _about_held_out(record: Record) -> Iterator[str]:
 def _about_workers(record: Record) -> Iterator[str]:
     # What several workers on one machine can show.
     vary = record["plan"]["vary"]
-    if not vary or vary[0] != "workers":
+    if not vary or vary["name"] != "workers":
         return
     cores = record["machine"]["cores"]
-    needed = max(vary[1]) * record["plan"]["threads"]
+    needed = max(vary["values"]) * record["plan"]["threads"]
     if record["plan"]["device"] == "cpu" and needed > cores:
         yield (
-            f"{max(vary[1])} workers with {record['plan']['threads']} threads each on a machine "
-            f"with {cores} cores take turns on them: that they compute the same shows correctness, "
-            "and their times show nothing about speed."
+            f"{max(vary['values'])} workers with {record['plan']['threads']} threads each on a "
+            f"machine with {cores} cores take turns on them: that they compute the same shows "
+            "correctness, and their times show nothing about speed."
         )
     yield (
-        f"Workers share the {record['settings']['batch_size']} rows of each minibatch, so that all "
-        "have the work of one. The speed-up is to the fewest workers, round by round; efficiency "
-        "is the speed-up for each time as many workers. The exchange is the time of a minibatch "
+        f"Workers share the {record['settings']['batch_size']} rows of each minibatch, so that the "
+        "total work is that of one worker. The speed-up is relative to the fewest workers, round "
+        "by round; the efficiency is the speed-up divided by the factor by which the number of "
+        "workers has grown. The exchange is the time of a minibatch "
         "less that of one in which each worker goes on by itself, in turns: what is sent, and the "
         "time that workers wait for each other. Times, memory and the limit are those of the "
         "first worker; its limit is that of its own rows."

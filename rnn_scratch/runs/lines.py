@@ -1,4 +1,4 @@
-"""A training's progress as lines of text, for any function that takes one, such as `print`."""
+"""The progress of training as lines of text, for any function that takes one, such as `print`."""
 
 import datetime
 import time
@@ -15,7 +15,7 @@ QUIET = 30.0  # seconds after which a line is due, within an epoch too
 
 
 class TimeLeft:
-    """Estimates the time to the end of a training from the time since its first progress."""
+    """Estimates the time to the end of training from the time since its first progress."""
 
     def __init__(self, last: int) -> None:
         """The number of the last epoch."""

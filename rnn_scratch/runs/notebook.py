@@ -18,7 +18,7 @@ from .training import Progress, Report
 
 EVERY = 1.0  # seconds, at least, between two states of the card
 
-# The runs whose cards a training has left in the notebook: folder, and number of the cell.
+# The runs whose cards training has left in the notebook: folder, and number of the cell.
 shown: dict[Path, int] = {}
 
 
@@ -36,7 +36,7 @@ def is_shown(folder: Path) -> bool:
 
 
 class Live(Report):
-    """The card of a training that is under way."""
+    """The card of a run that is under way."""
 
     def say(self, line: str) -> None:
         """Print the message, which the card would not have room for."""

@@ -1,4 +1,4 @@
-"""What the workers of a training exchange besides gradients, through the same engine.
+"""What the workers of a training run exchange besides gradients, through the same engine.
 
 Every worker calls these functions in the same order; each returns the same in all workers. Numbers
 travel in the model's own dtype, so they are whole numbers that float32 has.

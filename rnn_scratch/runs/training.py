@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 
 class Report:
-    """Receives the progress of a training; this base class ignores it."""
+    """Receives the progress of training; this base class ignores it."""
 
     def say(self, line: str) -> None:
         """Report a message, one line of text."""

@@ -1,6 +1,6 @@
 """A worker: the process that trains on its rows of every minibatch, and the events that it sends.
 
-The first worker has the run's session; its events are those of a training's `Report`. Each event is
+The first worker has the run's session; its events are those of a `Report`. Each event is
 an object with its name under ``event``.
 """
 

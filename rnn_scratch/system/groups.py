@@ -3,7 +3,7 @@
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from ..contract import RNNScratchError
@@ -30,10 +30,11 @@ def ask_all(
     timeout: float,
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Call ``module:function`` with each task in a process of its own, and yield the first's.
 
     The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
+    Close the generator where it is not read to its end, and all processes have ended.
     """
     messages: queue.Queue[tuple[int, Any]] = queue.Queue()  # rank, and answer, error or ENDED
     end = threading.Event()
@@ -65,4 +66,5 @@ def ask_all(
     finally:
         end.set()
         for thread in threads:
-            thread.join()
+            if thread.is_alive():  # a Ctrl-C may come before it is started
+                thread.join()

@@ -9,8 +9,11 @@ import re
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import numpy as np
+
+from .schema import LINE, between
 
 try:
     import resource
@@ -18,40 +21,58 @@ except ImportError:
     resource = None  # type: ignore[assignment]
 
 
-def describe() -> dict[str, str | int]:
-    """Versions of this project, Python and NumPy; platform, processor and number of cores.
+Text = Annotated[str, LINE]
+Count = Annotated[int, between(1, 2**31)]
 
-    Where the system tells, also the governor of the processor's frequency, and the number of nodes
-    that its memory has (NUMA).
-    """
-    more: dict[str, str | int] = {}
-    if governor := _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
-        more["governor"] = governor.strip()
-    if nodes := list(Path("/sys/devices/system/node").glob("node[0-9]*")):
-        more["numa_nodes"] = len(nodes)
-    return {
+
+class MachineNotes(TypedDict, total=False):
+    """What not every system, or not every record, has."""
+
+    rnn_scratch: Text  # its version
+    numpy: Text
+    governor: Text  # of the processor's frequency
+    numa_nodes: Count  # of the memory
+
+
+class Machine(MachineNotes):
+    """The machine and its Python."""
+
+    python: Text
+    platform: Text
+    processor: Text
+    cores: Count
+
+
+def describe() -> Machine:
+    """This machine, and the versions of this project, Python and NumPy."""
+    machine: Machine = {
         "rnn_scratch": version("rnn-scratch"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": processor(),
         "cores": cores(),
-        **more,
     }
+    if governor := _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
+        machine["governor"] = governor.strip()
+    if nodes := list(Path("/sys/devices/system/node").glob("node[0-9]*")):
+        machine["numa_nodes"] = len(nodes)
+    return machine
 
 
 def waiting() -> dict[str, float | None]:
     """Seconds that this process could not compute, so far; None for what the system does not tell.
 
-    ``waited`` for a core, by the main thread; ``stolen`` from all cores by the host of a virtual
-    machine; ``throttled`` by a limit on CPU time.
+    ``waited`` for a core, by the main thread; ``stolen`` by the host of a virtual machine, from a
+    core on average; ``throttled`` by a limit on CPU time.
     """
     schedule = _read("/proc/self/schedstat").split()
     steal = re.match(r"cpu +" + r"\d+ +" * 7 + r"(\d+)", _read("/proc/stat"))
+    ticks = os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1) if steal else 1
     throttled = re.search(r"throttled_usec (\d+)", _read("/sys/fs/cgroup/cpu.stat"))
     return {
         "waited": int(schedule[1]) / 1e9 if len(schedule) > 1 else None,
-        "stolen": int(steal[1]) / os.sysconf("SC_CLK_TCK") if steal else None,
+        "stolen": int(steal[1]) / ticks if steal else None,
         "throttled": int(throttled[1]) / 1e6 if throttled else None,
     }
 

@@ -246,7 +246,7 @@ def _listen(coordinator: str) -> socket.socket:
         return socket.create_server((ip, port))
     except OSError as error:
         reasons = {
-            errno.EADDRINUSE: "the port is in use, perhaps by another training. Choose another "
+            errno.EADDRINUSE: "the port is in use, perhaps by another training run. Choose another "
             "one in --coordinator",
             errno.EADDRNOTAVAIL: "this machine does not have the address. Worker 0 runs on the "
             "machine of the coordinator",

@@ -66,7 +66,7 @@ def ask(
             number += 1
         else:
             line = b""
-        child.wait(timeout)
+        child.wait(timeout, end)
     finally:
         child.close()
     child.require_success()
@@ -161,12 +161,18 @@ class _Child:
                     return  # that process has left the group
                 raise RNNScratchError(f"no answer within {timeout:g} s")
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float, end: threading.Event | None = None) -> None:
         """Wait for its end."""
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise RNNScratchError(f"it did not end within {timeout:g} s") from None
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.process.wait(PAUSE)
+                return
+            except subprocess.TimeoutExpired:
+                if end is not None and end.is_set():
+                    raise RNNScratchError("it was ended") from None
+                if time.monotonic() > deadline:
+                    raise RNNScratchError(f"it did not end within {timeout:g} s") from None
 
     def kill(self) -> None:
         """Kill it with all processes of its group, and wait for its end."""

@@ -85,7 +85,9 @@ def deferred() -> Iterator[Request]:
 
 def exit_code(error: BaseException) -> int:
     """The exit code of a command that a signal has stopped, as shells expect it."""
-    return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+    if isinstance(error, Stopped):
+        return 128 + error.number
+    return 128 + (received[0] if received else signal.SIGINT)
 
 
 def _not_repeated(handler: Handler) -> Handler:

@@ -97,7 +97,7 @@ def _require_memory(vocabulary_size: int, settings: Settings) -> None:
     if available is not None and needed > available:
         raise RNNScratchError(
             f"There is not enough memory: with --num-hiddens {hiddens}, --batch-size "
-            f"{settings.batch_size} and --num-steps {settings.num_steps} a training needs "
+            f"{settings.batch_size} and --num-steps {settings.num_steps} training needs "
             f"{needed / 1e9:,.1f} GB or more, and this machine has {available / 1e9:,.1f} GB.\n"
             "Choose smaller numbers."
         )
