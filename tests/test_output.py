@@ -1,6 +1,8 @@
 """Terminals, pipes, encodings and memory: their limits do not cause tracebacks."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,24 @@ def test_text_is_printed_unchanged(capsys, text, backend_name):
     assert repr(LINE)[1:-1] in done.out
     done = here(capsys, "predict", "r", "--prefix", "α", "--length", len(LINE) - 1)
     assert done.out == LINE + "\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of files are Unicode here")
+def test_names_of_files_that_are_not_utf_8():
+    text, run, output = (os.fsdecode(name + b"\xff") for name in (b"t", b"r", b"o"))
+    Path(text).write_text("the clock and the tide " * 50, encoding="utf-8")
+    small = options(text=text, **{key: SMALL[key] for key in ("num_hiddens", "batch_size")})
+    commands = (
+        ("train", "--backend", "numpy", *small, "--epochs", "1", "--run", run),
+        ("train", "--resume", run, "--text", text, "--epochs", "2"),
+        ("compare", "--backends", "numpy", *small, "--repeats", "1", "--output", output),
+        ("report", output),
+    )
+    for command in commands:
+        done = there(*command)
+        assert (done.code, done.err) == (0, ""), done
+    origin = json.loads(Path(run, "run.json").read_bytes())["text"]["origin"]
+    assert origin.endswith(r"t\udcff")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

@@ -1,5 +1,6 @@
 """`compare --target`: trainings that end at a perplexity of held-out text."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_a_training_ends_when_the_target_is_reached():
     note = next(line for line in words.notes(record) if line.startswith("Held out are the 400"))
     assert f"{record['baselines']['unigram']:.2f}" in note
     assert 10 < record["baselines"]["unigram"] < 20
+    with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
+        (columns,) = csv.DictReader(file)
+    assert float(columns["target_seconds"]) == row.seconds.median
+    assert float(columns["target_epochs_high"]) == row.epochs.high
+    assert (columns["target_reached"], columns["seeds"]) == ("2", "2")
+    assert float(columns["held_out_low"]) == min(ends)
 
 
 def test_a_target_that_is_not_reached():

@@ -73,11 +73,11 @@ def test_digests_that_differ_are_counted(tmp_path):
     content = record()
     training = content["workers-exact"]["trainings"][0]
     number = len(training["runs"])
-    assert f"all {number} trainings end with the same parameters" in render(records.RECORDS)
+    assert f"all {number} training runs end with the same parameters" in render(records.RECORDS)
     training["runs"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
     write(tmp_path, content)
     page = render(tmp_path)
-    assert f"the {number} trainings end with 2 different digests" in page
+    assert f"the {number} training runs end with 2 different digests" in page
     assert "| `0123456789abcdef` |" in page
 
 

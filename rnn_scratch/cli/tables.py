@@ -21,6 +21,17 @@ from ..system import files, locks
 from ..text.corpus import Text
 from . import display
 
+# What the CSV has of a candidate's training, and the names of its columns.
+QUALITY = {
+    "perplexity": "perplexity",
+    "held_out": "held_out",
+    "bits": "bits_per_character",
+    "seconds": "target_seconds",
+    "epochs": "target_epochs",
+    "reached": "target_reached",
+    "seeds": "seeds",
+}
+
 
 class Steps(Progress):
     """Progress as lines, one whenever a candidate begins another activity."""
@@ -153,11 +164,14 @@ def show(folder: Path, record: Record, screen: Console) -> None:
 
 
 def spreadsheet(record: Record) -> str:
-    """All figures of a record as CSV: medians, and the lowest and highest of each."""
+    """All figures of a record as CSV: medians, or means of the seeds, with lowest and highest."""
+    results_of = {row.candidate: row for row in summary.qualities(record)}
     rows = []
     for row in summary.speeds(record):
         flat: dict[str, Any] = {}
-        for key, value in row._asdict().items():
+        quality = results_of[row.candidate]._asdict()
+        more = {column: quality[key] for key, column in QUALITY.items()}
+        for key, value in {**row._asdict(), **more}.items():
             if isinstance(value, Spread):
                 flat |= {key: value.median, f"{key}_low": value.low, f"{key}_high": value.high}
             else:

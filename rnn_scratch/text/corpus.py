@@ -124,7 +124,8 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
-    return _text("file", str(path), content)
+    # A record is UTF-8, which a file's name need not be.
+    return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
 
 
 def is_verified(text: Text) -> bool:
