@@ -128,10 +128,10 @@ def target_cells(row: summary.Quality) -> tuple[str, str]:
         seconds += f" ± {row.seconds_deviation:.1f}"
     if row.reached < row.seeds:
         seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
-    epochs = f"{row.epochs.median:.1f}".removesuffix(".0")
-    if row.epochs_deviation:
-        epochs += f" ± {row.epochs_deviation:.1f}"
-    return seconds, epochs
+    epochs = f"{row.epochs.median:.1f}"
+    if row.epochs_deviation is None:
+        return seconds, epochs.removesuffix(".0")  # those of a single seed
+    return seconds, f"{epochs} ± {row.epochs_deviation:.1f}"
 
 
 def against_cells(record: Record) -> Cells:
