@@ -218,7 +218,7 @@ def test_what_two_comparisons_differ_in():
     new["candidates"][1] |= {"environment": {"numpy": "2.4"}, "machine": {"python": "3.13"}}
     assert comparison.differences(new, old) == [
         "TF32: False before, True now",
-        "vary: None before, threads=1,2 now",
+        "vary: nothing before, threads=1,2 now",
         "text: time-machine (01234567) before, time-machine (98765432) now",
         "--cell: rnn before, lstm now",
         "numpy of torch: 1.26 before, 2.4 now",

@@ -180,7 +180,7 @@ def _conditions(record: Record) -> dict[str, Any]:
     conditions = {
         "processor": record["machine"]["processor"],
         **{"device": plan["device"], "threads": plan["threads"], "TF32": plan["tf32"]},
-        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else None,
+        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else "nothing",
         "text": f"{text['corpus']} ({text['sha256'][:8]})",
         # Older records lack settings that had the same value everywhere.
         **{
