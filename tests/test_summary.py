@@ -211,12 +211,12 @@ def test_what_two_comparisons_differ_in():
 
     old, new = described(), described()
     new["settings"] = {**SETTINGS, "cell": "rnn"}  # which older records lack, and is the default
-    assert comparison.differences(new, old) == []
+    assert changes.differences(new, old) == []
     new["plan"] |= {"tf32": True, "vary": {"name": "threads", "values": [1, 2]}}
     new["text"]["sha256"] = "9876543210"
     new["settings"]["cell"] = "lstm"
     new["candidates"][1] |= {"environment": {"numpy": "2.4"}, "machine": {"python": "3.13"}}
-    assert comparison.differences(new, old) == [
+    assert changes.differences(new, old) == [
         "TF32: False before, True now",
         "vary: nothing before, threads=1,2 now",
         "text: time-machine (01234567) before, time-machine (98765432) now",

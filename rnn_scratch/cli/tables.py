@@ -133,7 +133,7 @@ def compare(
         if before is not None:
             record["against"] = {
                 "started": before["started"],
-                "differences": comparison.differences(record, before),
+                "differences": changes.differences(record, before),
                 "speeds": changes.against(record, before),
             }
             comparison.write(folder, record)

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ..settings import Settings
+from ..settings import Settings, option_of
 from . import certainty, summary
-from .plan import Candidate, Record, name
+from .plan import Candidate, Record, name, spec_of
 from .summary import Speed, Spread, minibatch_seconds, products_share, speed_at
 
 # Settings that do not change what a minibatch costs.
@@ -58,6 +58,16 @@ def against(new: Record, old: Record) -> list[dict[str, Any]]:
     return rows
 
 
+def differences(new: Record, old: Record) -> list[str]:
+    """Lines that say in what two comparisons differ, so that no ratio is misread."""
+    now, before = (_conditions(record) for record in (new, old))
+    return [
+        f"{what}: {before[what]} before, {now[what]} now"
+        for what in now
+        if what in before and before[what] != now[what]
+    ]
+
+
 def _verdict(
     before: list[Any], now: list[Any], corrected: bool, ratio: float, drifts: Sequence[float]
 ) -> str:
@@ -79,17 +89,40 @@ def _verdict(
     return verdict
 
 
+def _conditions(record: Record) -> dict[str, Any]:
+    # What two comparisons may differ in, with the versions of each backend that was started.
+    plan, text, vary = record["plan"], record["text"], record["plan"]["vary"]
+    conditions = {
+        "processor": record["machine"]["processor"],
+        **{"device": plan["device"], "threads": plan["threads"], "TF32": plan["tf32"]},
+        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else "nothing",
+        "text": f"{text['corpus']} ({text['sha256'][:8]})",
+        **{option_of(key): value for key, value in _settings(record).items()},
+    }
+    for candidate in record["candidates"]:
+        if "environment" in candidate:
+            place = spec_of(candidate).place
+            versions = {**candidate["environment"], "Python": candidate["machine"]["python"]}
+            conditions |= {f"{key} of {place}": value for key, value in versions.items()}
+    return conditions
+
+
 def _work(record: Record, row: Speed) -> tuple[Any, ...]:
     # What identifies a speed in another record: the candidate, and all that a minibatch depends on,
     # whether it is varied there or not.
     plan = record["plan"]
-    work = dataclasses.asdict(Settings(**record["settings"]))  # which completes an older record
+    work = _settings(record)
     work |= {"threads": plan["threads"], "workers": 1, "tf32": plan["tf32"]}
     work["device"] = _candidate(record, row).get("device", plan["device"])
     work["vocabulary"] = record["text"]["vocabulary"]
     if plan["vary"]:
         work[plan["vary"]["name"]] = row.value
     return row.candidate, *(work[key] for key in sorted(work.keys() - set(FREE)))
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    # All of them: older records lack some that had the same value everywhere.
+    return dataclasses.asdict(Settings(**record["settings"]))
 
 
 def _candidate(record: Record, row: Speed) -> Candidate:

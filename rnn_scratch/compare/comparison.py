@@ -10,15 +10,14 @@ import dataclasses
 import datetime
 import json
 from pathlib import Path
-from typing import Any
 
 from ..contract import RNNScratchError
 from ..runs import inference
-from ..settings import Settings, option_of
+from ..settings import Settings
 from ..system import files, host
 from ..text import corpus, dataset
 from ..text.dataset import Prepared
-from . import layout, parts
+from . import formats, parts
 from .plan import (
     MOST_CANDIDATES,
     MOST_VALUES,
@@ -28,13 +27,10 @@ from .plan import (
     at_value,
     python_of,
     record_of,
-    spec_of,
     values,
 )
 
 RECORD = "comparison.json"
-FORMAT = 4  # of the record, as written
-FORMATS = (1, 2, 3, FORMAT)  # that can be read
 LONGEST = 1_000_000  # seconds to wait for a worker
 HIGHEST = 1e300  # target, which is a perplexity
 
@@ -90,7 +86,7 @@ def run(
     """
     prepared = dataset.prepare(text, settings)
     record: Record = {
-        "format": FORMAT,
+        "format": formats.FORMAT,
         "command": command,
         "started": _now(),
         "outcome": "running",
@@ -157,43 +153,11 @@ def read(folder: Path) -> Record:
         "To make one: rnn-scratch compare --output FOLDER"
     )
     try:
-        return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
+        return files.read_record(folder / RECORD, formats.FORMATS, formats.prepare, absence)
     except files.Damaged as error:
         raise RNNScratchError(
             f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
         ) from error
-
-
-def differences(new: Record, old: Record) -> list[str]:
-    """Lines that say in what two comparisons differ, so that no ratio is misread."""
-    now, before = (_conditions(record) for record in (new, old))
-    return [
-        f"{what}: {before[what]} before, {now[what]} now"
-        for what in now
-        if what in before and before[what] != now[what]
-    ]
-
-
-def _conditions(record: Record) -> dict[str, Any]:
-    # What two comparisons may differ in, with the versions of each backend that was started.
-    plan, text, vary = record["plan"], record["text"], record["plan"]["vary"]
-    conditions = {
-        "processor": record["machine"]["processor"],
-        **{"device": plan["device"], "threads": plan["threads"], "TF32": plan["tf32"]},
-        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else "nothing",
-        "text": f"{text['corpus']} ({text['sha256'][:8]})",
-        # Older records lack settings that had the same value everywhere.
-        **{
-            option_of(key): value
-            for key, value in dataclasses.asdict(Settings(**record["settings"])).items()
-        },
-    }
-    for candidate in record["candidates"]:
-        if "environment" in candidate:
-            place = spec_of(candidate).place
-            versions = {**candidate["environment"], "Python": candidate["machine"]["python"]}
-            conditions |= {f"{key} of {place}": value for key, value in versions.items()}
-    return conditions
 
 
 def failed(record: Record) -> bool:
@@ -207,60 +171,6 @@ def failed(record: Record) -> bool:
         )
         for candidate in record["candidates"]
     )
-
-
-def _prepare(record: Record) -> None:
-    # Convert a former format, and raise an error of some kind if a value is missing or impossible.
-    record["plan"].setdefault("target", None)  # which older records lack
-    for former, convert in enumerate((_convert_1, _convert_2, _convert_3), 1):
-        if record["format"] == former:
-            convert(record)
-            record["format"] = former + 1
-    layout.verify(record)
-
-
-def _convert_1(record: Record) -> None:
-    # From format 1, in which "scratch" is the name of the code that is now "fast".
-    models = {"scratch": "fast"}
-    record["plan"]["models"] = [models.get(model, model) for model in record["plan"]["models"]]
-    for candidate in record["candidates"]:
-        candidate["model"] = models.get(candidate["model"], candidate["model"])
-        if "check" in candidate:
-            _rename(candidate["check"], "off", "failures")
-        for speed in candidate["speed"]:
-            _rename(speed, "beside", "own_layer_failure")
-            for measurement in speed["rounds"]:
-                _rename(measurement, "beside", "own_layer")
-    for row in record.get("against", {}).get("speeds", []):
-        if not row["candidate"].endswith(" concise"):
-            row["candidate"] += " fast"
-
-
-def _convert_2(record: Record) -> None:
-    # From format 2, in which the times of a turn, of a model and of a layer, had no names.
-    for candidate in record["candidates"]:
-        for speed in candidate["speed"]:
-            for measurement in speed["rounds"]:
-                for pairs in measurement.get("own_layer", {}).values():
-                    pairs[:] = [{"model": model, "layer": layer} for model, layer in pairs]
-
-
-def _convert_3(record: Record) -> None:
-    # From format 3, in which what is varied, and a median with its spread, were lists.
-    if record["plan"]["vary"]:
-        name, numbers = record["plan"]["vary"]
-        record["plan"]["vary"] = {"name": name, "values": numbers}
-    record.get("against", {}).pop("machine", None)
-    for row in record.get("against", {}).get("speeds", []):
-        for key in ("before", "now", "ratio_to_first_before", "ratio_to_first_now"):
-            if row[key]:
-                median, low, high = row[key]
-                row[key] = {"median": median, "low": low, "high": high}
-
-
-def _rename(values: dict[str, Any], old: str, new: str) -> None:
-    if old in values:
-        values[new] = values.pop(old)
 
 
 def _now() -> str:

@@ -10,10 +10,8 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 from ..contract import RNNScratchError
 from ..system import host
 from ..system.processes import one_line, verified
-from ..system.schema import LINE, between, length
+from ..system.schema import Count, Line, between, length
 
-Count = Annotated[int, between(1, 2**31)]
-Line = Annotated[str, LINE]
 Bytes = Annotated[int, between(0, 2**53)]
 Seconds = Annotated[float, between(0, 1e9)]
 Steady = Annotated[float, between(1e-12, 1e9)]  # seconds that something is divided by

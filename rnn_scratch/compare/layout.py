@@ -10,12 +10,10 @@ from ..contract import VARIANTS
 from ..settings import Settings
 from ..system import schema
 from ..system.host import Machine
-from ..system.schema import LINE, Rule, between, length, one_of
+from ..system.schema import LINE, Count, Line, Rule, between, length, one_of
 from .events import (
     Bytes,
     Conditions,
-    Count,
-    Line,
     Pairs,
     Perplexity,
     Samples,

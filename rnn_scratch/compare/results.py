@@ -145,14 +145,14 @@ def against_cells(record: Record) -> Cells:
         label = row["candidate"]
         if row["value"] is not None:
             label += f", {record['plan']['vary']['name']} {row['value']}"
-        shares = (_named(row.get(f"of_own_limit_{when}")) for when in ("before", "now"))
-        ratios = (_named(row[f"ratio_to_first_{when}"]) for when in ("before", "now"))
+        shares = (_from_record(row.get(f"of_own_limit_{when}")) for when in ("before", "now"))
+        ratios = (_from_record(row[f"ratio_to_first_{when}"]) for when in ("before", "now"))
         rows.append(
             [
                 label,
                 row.get("verdict", ""),
-                _number(_named(row["before"])),
-                _number(_named(row["now"])),
+                _number(_from_record(row["before"])),
+                _number(_from_record(row["now"])),
                 f"{row['ratio']:.2f}",
                 *map(_percent, shares),
                 *map(_ratio, ratios),
@@ -175,7 +175,7 @@ def _with_names(
     ]
 
 
-def _named(values: dict[str, float] | None) -> Spread | None:
+def _from_record(values: dict[str, float] | None) -> Spread | None:
     return Spread(**values) if values else None
 
 

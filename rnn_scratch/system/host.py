@@ -9,11 +9,11 @@ import re
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
-from .schema import LINE, between
+from .schema import Count, Line
 
 try:
     import resource
@@ -21,25 +21,21 @@ except ImportError:
     resource = None  # type: ignore[assignment]
 
 
-Text = Annotated[str, LINE]
-Count = Annotated[int, between(1, 2**31)]
-
-
 class MachineNotes(TypedDict, total=False):
     """What not every system, or not every record, has."""
 
-    rnn_scratch: Text  # its version
-    numpy: Text
-    governor: Text  # of the processor's frequency
+    rnn_scratch: Line  # its version
+    numpy: Line
+    governor: Line  # of the processor's frequency
     numa_nodes: Count  # of the memory
 
 
 class Machine(MachineNotes):
     """The machine and its Python."""
 
-    python: Text
-    platform: Text
-    processor: Text
+    python: Line
+    platform: Line
+    processor: Line
     cores: Count
 
 

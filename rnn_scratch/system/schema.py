@@ -48,6 +48,8 @@ def length(low: int, high: int) -> Rule:
 
 
 LINE = Rule(lambda text: text.isprintable() and len(text) <= 1000, "of one line")
+Line = Annotated[str, LINE]
+Count = Annotated[int, between(1, 2**31)]
 
 
 def verify(kind: Any, value: Any, where: str = "") -> Any:
