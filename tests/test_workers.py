@@ -98,7 +98,7 @@ MISBEHAVING = {
     ),
     "boasting": (
         sending(*CHECKED, EPOCHS[0], TRAINED._replace(reached=True)),
-        "whether it reached the target is wrong",
+        "its perplexities contradict that it has reached the target",
     ),
     "unprepared": (sending(*EPOCHS, TRAINED), "it sent the event 'epoch' out of order"),
     "unchecked": (sending(READY, *EPOCHS, TRAINED), "it sent the event 'epoch' out of order"),

@@ -169,7 +169,10 @@ def _train(
                 progress.activity(candidate, words)
             elif isinstance(event, events.Trained):
                 if event.reached != _has_reached(plan.target, training):
-                    raise RNNScratchError("whether it reached the target is wrong")
+                    claim = "has" if event.reached else "has not"
+                    raise RNNScratchError(
+                        f"its perplexities contradict that it {claim} reached the target"
+                    )
                 training |= {"samples": event.samples, "reached": event.reached, **_digests(event)}
                 if plan.target is None:  # with one, each trains as long as it needs
                     _require_same(candidate, event, digests, settings["seed"])
