@@ -234,7 +234,7 @@ def records(session: nox.Session) -> None:
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
         command = ("python", "tests/tools/engines.py", "notebooks/records/workers.json", name)
         session.run(*command, env={"PYTHONPATH": "tests"})
-    session.run("python", "-m", "make.records", env=MAKE)
+    session.run("python", "-m", "make.readme", env=MAKE)
 
 
 # Notebooks with two backends in them, and the frameworks of these; NumPy is always there.

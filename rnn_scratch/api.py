@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from .contract import RNNScratchError
-from .runs import inference, notebook, sessions, supervision
+from .runs import inference, notebook, sessions
 from .runs.arguments import checked
 from .runs.inference import Evaluation
-from .runs.lines import Lines
+from .runs.progress import Lines
 from .runs.run import Run
 from .runs.setup import Place
-from .runs.supervision import Job, Launch
 from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
+from .workers import supervisor
+from .workers.supervisor import Job, Launch
 
 
 @checked
@@ -72,13 +73,13 @@ def train_as(
     """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere."""
     reporter = _reporter(report)
     made = make(settings)
-    supervision.require_shares(made.batch_size, launch.workers)
+    supervisor.require_shares(made.batch_size, launch.workers)
     content = find_text(corpus, text, reporter)
     folder = None if run is None else Path(run)
     if launch == Launch(1):
         done: Run | None = sessions.train(made, content, place, folder, reporter)
     else:
-        done = supervision.train(Job(made, content, place, folder), launch, reporter)
+        done = supervisor.train(Job(made, content, place, folder), launch, reporter)
     if done is not None:
         reporter.finish(done)
     return done
@@ -147,7 +148,7 @@ def resume_as(
     same = None if corpus is None and text is None else find_text(corpus, text, reporter)
     chosen = {key: value for key, value in place.items() if value is not None}
     if launch is not None and launch.rank:
-        supervision.follow(launch, same, chosen, reporter)
+        supervisor.follow(launch, same, chosen, reporter)
         return None
     last = sessions.last_place(folder)
     backend = chosen.get("backend", last["backend"])
@@ -161,9 +162,9 @@ def resume_as(
         done = sessions.resume(folder, num_epochs, same, where, settings, reporter)
     else:
         made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
-        supervision.require_shares(made.batch_size, launch.workers)
+        supervisor.require_shares(made.batch_size, launch.workers)
         job = Job(made, content, where, folder, resumes=True)
-        done = supervision.train(job, launch, reporter)
+        done = supervisor.train(job, launch, reporter)
     if done is not None:
         reporter.finish(done)
     return done

@@ -14,9 +14,9 @@ from playwright.sync_api import expect
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.cli import source_code
 from rnn_scratch.runs import checkpoint, inference
 from rnn_scratch.settings import Settings
+from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
 
 CLONE = Path(__file__).parent.parent

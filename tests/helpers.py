@@ -18,7 +18,7 @@ import pytest
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import VARIANTS, Options, RNNScratchError
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.system import locks
 

@@ -10,7 +10,7 @@ from backend_guide import blocks, files, follow, install, mistakes
 from helpers import CLONE, there
 from tools.sabotages import load
 
-from rnn_scratch.check import pieces
+from rnn_scratch.check import functions
 from rnn_scratch.contract import MACHINE, SCRATCH
 
 NUMBERS = itertools.count()
@@ -59,7 +59,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
     source = paths[0].read_text(encoding="utf-8")
     assert source.count(right) == 1
     paths[0].write_text(source.replace(right, wrong), encoding="utf-8")
-    rows = pieces.check("toy", load(name, tmp_path), only=("rnn", "tanh", 0))
+    rows = functions.check("toy", load(name, tmp_path), only=("rnn", "tanh", 0))
     first = next((row for row in rows if not row.passed), None)
     assert first is not None, "not detected"
     assert f"{first.piece} {first.result}" == named, first
@@ -67,7 +67,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
 
 def test_without_a_mistake_none_is_named(package):
     site, _ = package
-    rows = list(pieces.check("toy", load("toy_rnn", site), only=("rnn", "tanh", 0)))
+    rows = list(functions.check("toy", load("toy_rnn", site), only=("rnn", "tanh", 0)))
     assert [row for row in rows if not row.passed] == []
 
 
@@ -107,8 +107,8 @@ def test_quoted_code_is_that_of_the_project():
 
 def test_functions_come_in_the_contract_s_order(package):
     site, _ = package
-    for module, functions in (("scratch", SCRATCH), ("machine", MACHINE)):
+    for module, specifications in (("scratch", SCRATCH), ("machine", MACHINE)):
         source = (site / "toy_rnn" / f"{module}.py").read_text(encoding="utf-8")
         defined = re.findall(r"^def (\w+)\(", source, re.MULTILINE)
-        names = [function.__name__ for function in functions]
+        names = [function.__name__ for function in specifications]
         assert [name for name in defined if name in names] == names

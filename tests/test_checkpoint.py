@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.initial import initial, shapes
+from rnn_scratch.parameters import initial, shapes
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.checkpoint import Checkpoint, Incomplete
 from rnn_scratch.settings import Settings

@@ -17,7 +17,7 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check.signatures import signatures
 from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Options, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 
 CORE = Path(rnn_scratch.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}

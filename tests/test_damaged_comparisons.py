@@ -8,7 +8,7 @@ from faults import mutations
 from helpers import CLONE, there
 from matplotlib.figure import Figure
 
-from rnn_scratch.cli.tables import spreadsheet
+from rnn_scratch.cli.comparison_display import spreadsheet
 from rnn_scratch.compare import changes, comparison, pictures, report, results, words
 from rnn_scratch.contract import RNNScratchError
 

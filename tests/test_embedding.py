@@ -6,7 +6,7 @@ from helpers import SMALL, assert_same, parameters, variants
 
 import rnn_scratch
 from rnn_scratch.contract import VARIANTS, Options
-from rnn_scratch.initial import initial, shapes
+from rnn_scratch.parameters import initial, shapes
 
 B, T, H, V, N = 3, 5, 7, 11, 4
 EMBEDDED = {**SMALL, "embedding": 5, "sigma": 0.3, "dtype": "float64"}

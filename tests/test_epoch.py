@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnn_scratch
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import options, other_packages, skip_without, there, variants
-from make import records
+from make import readme
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check.certificate import sentence
-from rnn_scratch.check.whole import built_in_text
+from rnn_scratch.check.epochs import built_in_text
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, VARIANTS, Options, RNNScratchError, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.setup import Place, set_up
 from rnn_scratch.settings import make
@@ -432,7 +432,7 @@ def test_pages_quote_the_certificate(tmp_path):
     (tmp_path / "exact.json").write_text(done.out, encoding="utf-8")
     record = json.loads(done.out)
     certificate, end = record["certificate"], record["runs"][0]["digests"][-1]
-    sentence = records.exact(tmp_path)
+    sentence = readme.exact(tmp_path)
     assert f"{end['digest']} and perplexity {end['perplexity']:.4f}. " in sentence
     clipped = f"clipped in {certificate['clipped']} of {certificate['updates']} updates. "
     assert sentence.endswith(clipped + certificate["sentence"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tools.exercises import train_epoch_not_detached
 
-from rnn_scratch import initial, registry
+from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Options, Update
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "exercises.json"
@@ -73,7 +73,7 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
         pytest.skip(f"{candidate} is a backend of another package")
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
     batches = [(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
-    arrays, options = initial.initial(5, 7, 1.0, 0), Options(7, dtype="float64")
+    arrays, options = parameters.initial(5, 7, 1.0, 0), Options(7, dtype="float64")
 
     def build():
         return getattr(backend, model).build(arrays, options)

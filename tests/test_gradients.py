@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnn_scratch import initial, registry
+from rnn_scratch import parameters, registry
 from rnn_scratch.contract import CELLS, Options
 
 B, T, H, V = 3, 5, 7, 4
@@ -26,7 +26,7 @@ def case(request, cell):
     activation, embedding = request.param
     options = Options(H, cell, activation, "float64")
     chance = np.random.RandomState(0)
-    arrays = initial.initial(V, H, 0.5, 0, embedding, cell)
+    arrays = parameters.initial(V, H, 0.5, 0, embedding, cell)
     for name in arrays:
         if name.startswith("b_"):
             arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
@@ -69,5 +69,5 @@ def finite_differences(function, arrays, name):
 
 
 def test_the_reference_has_all_parameters():
-    assert sorted(initial.shapes(V, H)) == sorted(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
-    assert list(initial.shapes(V, H, 2)) == ["W_e", *initial.shapes(V, H)]
+    assert sorted(parameters.shapes(V, H)) == sorted(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
+    assert list(parameters.shapes(V, H, 2)) == ["W_e", *parameters.shapes(V, H)]

@@ -9,9 +9,9 @@ import pytest
 from helpers import SETTINGS, SMALL, here, skip_without, there
 
 import rnn_scratch
-from rnn_scratch.check import cases
+from rnn_scratch.check import inputs
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.initial import shapes
+from rnn_scratch.parameters import shapes
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.text import corpus, vocabulary
 
@@ -190,7 +190,7 @@ def test_every_device_predicts_and_evaluates_the_same(backend, backend_name, dev
     run = rnn_scratch.train("numpy", num_epochs=5, dtype=dtype, **SMALL)
     place = {"backend": backend_name, "device": device}
     expected, result = (rnn_scratch.evaluate(run, text=story, **where) for where in ({}, place))
-    rel = cases.tolerance(1e-12, dtype, device)
+    rel = inputs.tolerance(1e-12, dtype, device)
     assert result.perplexity == pytest.approx(expected.perplexity, rel=rel)
     sampled = [
         rnn_scratch.predict(run, "the ", 40, temperature=1.0, **where) for where in ({}, place)

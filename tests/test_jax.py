@@ -9,7 +9,7 @@ from helpers import SMALL, there
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Options, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 
 X64 = f"""if True:
     import rnn_scratch, sys

@@ -7,7 +7,7 @@ from helpers import SMALL, assert_same, parameters, variants
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.contract import CELLS, Options, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 
 B, T, H, V, N = 3, 6, 7, 11, 4
 GRUS = {"gru", "gru-after"}

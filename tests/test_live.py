@@ -10,7 +10,7 @@ import pytest
 from helpers import SMALL
 
 import rnn_scratch
-from rnn_scratch.runs import card, lines, notebook
+from rnn_scratch.runs import card, notebook, progress
 from rnn_scratch.runs.folder import Epoch
 from rnn_scratch.runs.training import perplexity
 
@@ -42,7 +42,7 @@ class Clock(notebook.Live):
 
     def __init__(self, monkeypatch):
         self.time = 100.0
-        for module in (notebook, lines):
+        for module in (notebook, progress):
             monkeypatch.setattr(module, "time", self)
 
     def monotonic(self):
@@ -64,7 +64,7 @@ def test_the_card_is_drawn_once_a_second_and_ends_as_that_of_the_run(kernel, mon
         for epoch, left in [(4, 4), (8, 4), (12, 2), (16, 2), (20, 0)]
     ]
     for state, epoch in zip(within, (4, 8, 12, 16, 20)):
-        assert lines.numbers(run.history[epoch - 1]) in state["text/html"]
+        assert progress.numbers(run.history[epoch - 1]) in state["text/html"]
         assert card.svg(run.history[:epoch], 21) in state["text/html"]
         sample = run.history[epoch // 10 * 10 - 1].sample if epoch >= 10 else "<pre"
         assert (sample in state["text/html"]) == (epoch >= 10)

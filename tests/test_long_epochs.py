@@ -153,7 +153,7 @@ def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
 
 
 def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
-    monkeypatch.setattr("rnn_scratch.runs.lines.QUIET", 0.0)
+    monkeypatch.setattr("rnn_scratch.runs.progress.QUIET", 0.0)
     monkeypatch.setattr(training, "PART", 0.0)
     output = io.StringIO()
     screen = Console(file=output, width=200)

@@ -13,8 +13,8 @@ from make import chapter, notebooks, optimizations
 from tools.student import GRADING, written
 
 from rnn_scratch import contract, registry
-from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.show import source_code
 
 TAUGHT = [function.__name__ for function in contract.SCRATCH]
 HEADINGS = [

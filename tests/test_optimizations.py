@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tools import optimizations
 
-from rnn_scratch import initial
+from rnn_scratch import parameters
 from rnn_scratch.contract import Options
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
@@ -31,7 +31,7 @@ def cases(backend_name):
 
 def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     """Loss and gradients of `fast`, in float64."""
-    arrays = initial.initial(vocabulary, num_hiddens, 0.3, 0, cell=cell)
+    arrays = parameters.initial(vocabulary, num_hiddens, 0.3, 0, cell=cell)
     model = backend.fast.build(arrays, Options(num_hiddens, cell, dtype="float64"))
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1))
     X, Y = (backend.machine.tensor(part.copy(), "cpu") for part in (tokens[:, :-1], tokens[:, 1:]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make import records
+from make import readme
 
 from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
@@ -45,21 +45,21 @@ def test_the_comparisons_on_the_page_on_using_it_have_options_that_exist():
 def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
     # It reads the folders of records by names relative to the clone.
     monkeypatch.chdir(CLONE)
-    assert records.readme(README) == README, "make them again: python -m make.records"
-    assert records.FIGURE.exists()
+    assert readme.readme(README) == README, "make them again: python -m make.readme"
+    assert readme.FIGURE.exists()
 
 
-@pytest.mark.parametrize("name", records.PICTURES)
+@pytest.mark.parametrize("name", readme.PICTURES)
 def test_the_pictures_of_the_readme_are_drawn_from_the_records(name):
-    folder = CLONE / records.COMPARISONS / name
-    picture = (folder / records.PICTURES[name]).read_bytes()
-    stale = f"{name} is stale: python -m make.records"
+    folder = CLONE / readme.COMPARISONS / name
+    picture = (folder / readme.PICTURES[name]).read_bytes()
+    stale = f"{name} is stale: python -m make.readme"
     assert pictures.source(comparison.read(folder)).encode() in picture, stale
-    assert f"notebooks/comparisons/{name}/{records.PICTURES[name]}" in README
+    assert f"notebooks/comparisons/{name}/{readme.PICTURES[name]}" in README
 
 
 def test_what_the_records_of_comparisons_must_show():
-    for folder in sorted((CLONE / records.COMPARISONS).iterdir()):
+    for folder in sorted((CLONE / readme.COMPARISONS).iterdir()):
         record = comparison.read(folder)
         assert record["outcome"] == "finished"
         assert record["text"]["corpus"] in ("time-machine", "tide-clock")
@@ -68,7 +68,7 @@ def test_what_the_records_of_comparisons_must_show():
         assert {each["backend"] for each in measured} == set(registry.OURS)
         if record["plan"]["target"]:
             assert all(t["reached"] for each in measured for t in each["trainings"])
-    curves = comparison.read(CLONE / records.COMPARISONS / "curves")
+    curves = comparison.read(CLONE / readme.COMPARISONS / "curves")
     for candidate in curves["candidates"]:
         assert candidate["trainings"][0]["perplexity"][-1] < 1.1
         assert max(candidate["float64"]["differences"][:100]) < 1e-12
@@ -77,7 +77,7 @@ def test_what_the_records_of_comparisons_must_show():
 def test_what_the_records_must_show():
     runs = {
         path.name: (record, history)
-        for path, record, history in run_folder.listing(CLONE / records.RECORDS)
+        for path, record, history in run_folder.listing(CLONE / readme.RECORDS)
     }
     for name, (record, history) in runs.items():
         settings, model = record["settings"], record["sessions"][-1]["model"]
@@ -93,7 +93,7 @@ def test_what_the_records_must_show():
 
 
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_all_backends():
-    exact = records.read_exact(CLONE / records.RECORDS / "exact.json")
+    exact = readme.read_exact(CLONE / readme.RECORDS / "exact.json")
     assert Settings(**exact["settings"]) == Settings(exact=True, dtype="float64")
     assert {run["model"] for run in exact["runs"]} == set(VARIANTS)
     for model in VARIANTS:
@@ -108,7 +108,7 @@ def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_all_backends()
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():
     losses = {
         path.name: [row.loss for row in history]
-        for path, _, history in run_folder.listing(CLONE / records.RECORDS / "float64")
+        for path, _, history in run_folder.listing(CLONE / readme.RECORDS / "float64")
     }
     assert sorted(losses) == sorted(registry.OURS)
     for name in losses:

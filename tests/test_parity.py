@@ -7,31 +7,31 @@ import pytest
 from helpers import skip_without, variants
 
 from rnn_scratch import registry
-from rnn_scratch.check import cases, checks, pieces, whole
-from rnn_scratch.check.cases import Row, worst
+from rnn_scratch.check import epochs, functions, inputs, runner
+from rnn_scratch.check.inputs import Row, worst
 from rnn_scratch.contract import CELLS, VARIANTS, Options, Update
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_a_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(pieces.check(backend_name, backend, model, device))
+    rows = list(functions.check(backend_name, backend, model, device))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     offered = [row for row in rows if row.offered]
     if model not in variants(backend_name):
         assert {row.piece for row in offered} <= {"signature"}
         return
-    expected = {*pieces.PIECES[model], *pieces.ONCE[model]} - {pieces.detach}
+    expected = {*functions.PIECES[model], *functions.ONCE[model]} - {functions.detach}
     assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
     for cell in CELLS:
         assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
 
 
 def test_numpy_says_that_it_has_no_layers():
-    rows = list(pieces.check("numpy", registry.load("numpy"), "concise"))
+    rows = list(functions.check("numpy", registry.load("numpy"), "concise"))
     reasons = {row.note for row in rows if not row.offered}
     assert len(reasons) == 1
     assert "no recurrent layer" in reasons.pop()
@@ -40,7 +40,9 @@ def test_numpy_says_that_it_has_no_layers():
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    rows = list(pieces.check("mxnet", registry.load("mxnet"), "concise", only=("rnn", "relu", 0)))
+    rows = list(
+        functions.check("mxnet", registry.load("mxnet"), "concise", only=("rnn", "relu", 0))
+    )
     (refusal,) = (row for row in rows if not row.offered)
     assert refusal.case == "float64 rnn relu"
     assert "computes relu on the CPU in float32" in refusal.note
@@ -52,46 +54,46 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
     class Backend:
         scratch, machine = numpy.scratch, numpy.machine
 
-    rows = list(pieces.check("plain", Backend, "fast"))
+    rows = list(functions.check("plain", Backend, "fast"))
     assert rows
     assert all(row.passed and not row.offered for row in rows)
     assert {row.note for row in rows} == {"The plain backend has no fast model."}
 
 
 def test_a_device_that_a_backend_lacks_is_a_failure():
-    (*_, row) = checks.rows("numpy", "scratch", "cuda")
+    (*_, row) = runner.rows("numpy", "scratch", "cuda")
     assert (row.piece, row.passed) == ("backend", False)
     assert "--device is cuda" in row.where
 
 
 def test_tolerances_depend_on_dtype_and_device():
-    assert cases.tolerance(1e-14, "float64", "cpu") == cases.tolerance(1e-14, "float64", "cuda")
-    on_cpu, on_cuda = (cases.tolerance(1e-14, "float32", device) for device in ("cpu", "cuda"))
-    assert 1e-6 < on_cpu < on_cuda < cases.tolerance(1e-14, "float32", "mps") < 1e-3
-    assert cases.tolerance(0, "float32", "mps") == 0
+    assert inputs.tolerance(1e-14, "float64", "cpu") == inputs.tolerance(1e-14, "float64", "cuda")
+    on_cpu, on_cuda = (inputs.tolerance(1e-14, "float32", device) for device in ("cpu", "cuda"))
+    assert 1e-6 < on_cpu < on_cuda < inputs.tolerance(1e-14, "float32", "mps") < 1e-3
+    assert inputs.tolerance(0, "float32", "mps") == 0
 
 
 def test_some_updates_are_clipped_and_others_are_not():
     # A check in which none or all are clipped proves nothing about clipping.
     reference = registry.load("numpy")
     for cell, activation in itertools.product(CELLS, ("tanh", "relu")):
-        options = Options(cases.H, cell, activation, "float64")
-        tokens, arrays = whole.built_in_text(cell=cell)
-        for settings, updates in itertools.product((whole.SEQUENTIAL, whole.RANDOM), (10, 100)):
+        options = Options(inputs.H, cell, activation, "float64")
+        tokens, arrays = epochs.built_in_text(cell=cell)
+        for settings, updates in itertools.product((epochs.SEQUENTIAL, epochs.RANDOM), (10, 100)):
             batches = list(minibatches.of_epoch(tokens, settings, 1))[:updates]
             carry = minibatches.carries(settings.sampling)
             model = reference.scratch.build(arrays, options)
-            theta = whole.median_norm(reference, model, batches, carry)
-            model, norms = whole.with_norms(reference, reference.scratch.build(arrays, options))
-            reference.scratch.train_epoch(model, batches, Update(whole.LR, theta), carry)
+            theta = epochs.median_norm(reference, model, batches, carry)
+            model, norms = epochs.with_norms(reference, reference.scratch.build(arrays, options))
+            reference.scratch.train_epoch(model, batches, Update(epochs.LR, theta), carry)
             assert 0.1 < np.mean(np.array(norms) > theta) < 0.95, (cell, activation)
 
 
 def test_sizes_cannot_hide_a_mistake():
-    assert len({cases.B, cases.T, cases.H, cases.V, cases.N, 28}) == 6
+    assert len({inputs.B, inputs.T, inputs.H, inputs.V, inputs.N, 28}) == 6
     # Optimized models use other operations for fewer tokens than characters.
-    assert cases.B * cases.T > 28 > cases.V
-    assert cases.B * cases.T < pieces.LARGE_V
+    assert inputs.B * inputs.T > 28 > inputs.V
+    assert inputs.B * inputs.T < functions.LARGE_V
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
@@ -168,7 +170,7 @@ def test_collapse_keeps_every_failure():
         Row("loss", "mean", "float64 rnn tanh", 0.1, "", 0.5),
         Row("loss", "mean", "float64 rnn relu", 0.2, "", 0.5),
     ]
-    assert checks.collapse(rows) == [rows[0], rows[1], rows[3]]
+    assert runner.collapse(rows) == [rows[0], rows[1], rows[3]]
 
 
 @pytest.mark.parametrize("arguments", [["--lr", "0.5"], ["--no-clip"], ["--text", "x.txt"]])

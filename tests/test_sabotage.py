@@ -11,7 +11,7 @@ from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check import pieces, whole
+from rnn_scratch.check import epochs, functions
 
 CORE = Path(rnn_scratch.__file__).parent
 by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
@@ -32,7 +32,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     if backend_name not in sabotage.changes:
         pytest.skip(f"{backend_name} cannot have this mistake")
     name = copy(backend, sabotage, sabotage.changes[backend_name], tmp_path)
-    rows = pieces.check(backend_name, load(name, tmp_path), sabotage.model, only=sabotage.only)
+    rows = functions.check(backend_name, load(name, tmp_path), sabotage.model, only=sabotage.only)
     assert_named(first_failure(rows), sabotage)
 
 
@@ -46,11 +46,11 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(sabotage, tmp_p
     name = copy(registry.load("numpy"), sabotage, sabotage.changes["numpy"], tmp_path)
     wrong = load(name, tmp_path)
     monkeypatch.setattr(registry, "load", lambda name: wrong)
-    whole.trained_model.cache_clear()
+    epochs.trained_model.cache_clear()
     try:
-        row = first_failure(pieces.check("numpy", wrong, cells=sabotage.only[:1]))
+        row = first_failure(functions.check("numpy", wrong, cells=sabotage.only[:1]))
     finally:
-        whole.trained_model.cache_clear()
+        epochs.trained_model.cache_clear()
     assert_named(row, sabotage)
 
 
@@ -86,8 +86,8 @@ def test_not_detaching_raises_in_pytorch_and_is_invisible_elsewhere(
     if candidate not in sabotage.changes:
         pytest.skip(f"{candidate} cannot have this mistake")
     name = copy(registry.load(candidate), sabotage, sabotage.changes[candidate], tmp_path)
-    monkeypatch.setitem(pieces.PIECES, "scratch", (whole.train_epoch,))
-    rows = pieces.check(candidate, load(name, tmp_path), only=("rnn", "tanh", 0))
+    monkeypatch.setitem(functions.PIECES, "scratch", (epochs.train_epoch,))
+    rows = functions.check(candidate, load(name, tmp_path), only=("rnn", "tanh", 0))
     training = [row for row in rows if row.piece == "train_epoch"]
     assert training
     if candidate == "torch":
@@ -100,12 +100,12 @@ def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):
     if backend_name not in THREADS_IGNORED.changes:
         pytest.skip(f"{backend_name} is a backend of another package")
     name = copy(backend, SABOTAGES[0], (), tmp_path)
-    rows = pieces.check(backend_name, load(name, tmp_path), only=("rnn", "tanh", 0))
+    rows = functions.check(backend_name, load(name, tmp_path), only=("rnn", "tanh", 0))
     assert first_failure(rows) is None
 
 
 def test_each_piece_has_a_mistake():
-    rows = pieces.check("numpy", registry.load("numpy"), only=("rnn", "relu", 0))
+    rows = functions.check("numpy", registry.load("numpy"), only=("rnn", "relu", 0))
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
     assert {row.piece for row in rows} <= detected
 
@@ -143,10 +143,10 @@ CORE_MISTAKES = {
         "test_decoding.py",
     ),
     "weights drawn with the variance for the standard deviation": (
-        "initial.py",
+        "parameters.py",
         "chance.normal(0, sigma, shape)",
         "chance.normal(0, sigma**2, shape)",
-        "test_chance.py",
+        "test_randomness.py",
     ),
 }
 

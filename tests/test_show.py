@@ -15,9 +15,9 @@ import pytest
 from helpers import CLONE, here, there
 
 from rnn_scratch import contract, registry
-from rnn_scratch.cli import alignment, source_code
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, RNNScratchError
+from rnn_scratch.show import alignment, source_code
 
 BACKENDS = Path(__file__).parent.parent / "backends"
 

@@ -14,7 +14,7 @@ from helpers import CLONE, copy_of_the_clone, environment, other_packages
 from make import (
     chapter,
     optimizations,
-    records,
+    readme,
     site,
     site_chapter,
     site_code,
@@ -26,11 +26,11 @@ from make import (
 from make.site_code import Code, Output
 
 from rnn_scratch import registry
-from rnn_scratch.cli import source_code
 from rnn_scratch.compare import comparison, summary
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
+from rnn_scratch.show import source_code
 
 FIELDS = Settings.__dataclass_fields__
 
@@ -214,7 +214,7 @@ def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
     page, _, lists = pages["index.md"].decode().partition("\n- ")
     assert lists
     assert f'<img src="{site_parity.PERPLEXITY}"' in page
-    last = run_folder.history(records.RECORDS / site_start.RUN)[-1]
+    last = run_folder.history(readme.RECORDS / site_start.RUN)[-1]
     assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
     codes = code_of(page)
     assert set(codes) == {"numpy", "torch"}
@@ -224,7 +224,7 @@ def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
 
 def test_the_comparison_begins_with_three_sentences(pages):
     _, first, *_ = pages["comparison.md"].decode().split("\n\n")
-    speed = comparison.read(records.COMPARISONS / "speed")
+    speed = comparison.read(readme.COMPARISONS / "speed")
     rows = [row for row in summary.speeds(speed) if row.value == 1]
     fastest = max(rows, key=lambda row: row.train.median)
     assert f"{fastest.train.median:,.0f} characters per second" in first

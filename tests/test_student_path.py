@@ -11,7 +11,7 @@ import pytest
 from helpers import CLONE, environment
 
 import rnn_scratch
-from rnn_scratch.cli import source_code
+from rnn_scratch.show import source_code
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 PATH = README.split("## Change a line")[1].split("\n## ")[0]
@@ -58,7 +58,7 @@ answers["first"] = next((row.piece for row in rows if not row.passed), None)
 DIFFERENTIATE = """
 import numpy as np
 from rnn_scratch.contract import Options
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 
 tensor, array, scratch = backend.machine.tensor, backend.machine.array, backend.scratch
 options = Options(num_hiddens=7, dtype="float64")

@@ -26,10 +26,11 @@ from helpers import (
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import checkpoint, supervision
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.training import Diverged, Report
-from rnn_scratch.system import meeting, processes, signals
+from rnn_scratch.system import processes, signals
+from rnn_scratch.workers import rendezvous, supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
@@ -115,7 +116,7 @@ def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
 
 def test_workers_that_are_started_by_hand(name):
     """As on two machines: one by its options, and one by the variables of a launcher."""
-    port = int(meeting.free_address("127.0.0.1").rpartition(":")[2])
+    port = int(rendezvous.free_address("127.0.0.1").rpartition(":")[2])
     torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
     by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
 
@@ -221,7 +222,7 @@ def test_a_killed_worker(name, workers, rank):
 
 
 def test_a_halted_worker(name, workers, monkeypatch):
-    monkeypatch.setattr(supervision, "SILENCE", 4.0)
+    monkeypatch.setattr(supervisor, "SILENCE", 4.0)
     strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
     words = failed(name, strike, workers)
     assert words == "Worker 1 has failed: no answer within 4 s"
@@ -260,8 +261,8 @@ def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
 
 
 def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
-    monkeypatch.setattr(supervision, "STALL", 15.0)  # longer than workers take to start
-    monkeypatch.setattr(supervision, "GRACE", 1.0)
+    monkeypatch.setattr(supervisor, "STALL", 15.0)  # longer than workers take to start
+    monkeypatch.setattr(supervisor, "GRACE", 1.0)
     strike = change_step(copy, name, "time.sleep(1000)", monkeypatch)
     words = failed(name, strike, workers)
     assert words.endswith(" has failed: no minibatch was trained for 15 s")
@@ -314,12 +315,12 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
 SPY = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import supervision
-handle = supervision._Supervisor._handle
+handle = supervisor._Supervisor._handle
 def spy(self, rank, event):
     if event["event"] == "start":
         print(*self.processes.values(), flush=True)
     handle(self, rank, event)
-supervision._Supervisor._handle = spy
+supervisor._Supervisor._handle = spy
 main()
 """
 

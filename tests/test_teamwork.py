@@ -11,12 +11,12 @@ from helpers import parallel
 
 from rnn_scratch.contract import Options, RNNScratchError, Team
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import supervision, teamwork
 from rnn_scratch.runs.checkpoint import Incomplete
-from rnn_scratch.runs.supervision import _Problem
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
-from rnn_scratch.system.meeting import Meeting
+from rnn_scratch.workers import exchange, supervisor
+from rnn_scratch.workers.rendezvous import Meeting
+from rnn_scratch.workers.supervisor import _Problem
 
 # Shares of a minibatch.
 
@@ -31,14 +31,14 @@ from rnn_scratch.system.meeting import Meeting
 )
 def test_a_minibatch_must_be_divisible(rows, workers, instead):
     with pytest.raises(RNNScratchError) as error:
-        supervision.require_shares(rows, workers)
+        supervisor.require_shares(rows, workers)
     assert f"Use {instead}." in str(error.value)
-    supervision.require_shares(rows, rows)
+    supervisor.require_shares(rows, rows)
 
 
 def test_shares_are_all_rows_once():
     addresses = ("a:1", "b:1", "c:1")
-    rows = [np.arange(12)[teamwork.share(12, Team(rank, addresses))] for rank in range(3)]
+    rows = [np.arange(12)[exchange.share(12, Team(rank, addresses))] for rank in range(3)]
     assert np.concatenate(rows).tolist() == list(range(12))
     assert {len(each) for each in rows} == {4}
 
@@ -73,10 +73,10 @@ def team_of(threads, function):
 
 def test_the_size_of_a_part_is_that_of_the_first_and_a_signal_that_of_any():
     assert (
-        team_of(3, lambda setup, rank: teamwork.agree(setup, 10 + rank, None)) == [(10, None)] * 3
+        team_of(3, lambda setup, rank: exchange.agree(setup, 10 + rank, None)) == [(10, None)] * 3
     )
     signal = {1: 15, 2: 2}
-    agreed = team_of(3, lambda setup, rank: teamwork.agree(setup, 2**40, signal.get(rank)))
+    agreed = team_of(3, lambda setup, rank: exchange.agree(setup, 2**40, signal.get(rank)))
     assert agreed == [(2**24, 15)] * 3
 
 
@@ -85,7 +85,7 @@ def test_all_start_where_the_first_goes_on():
 
     def begin(setup, rank):
         own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
-        return teamwork.same_start(setup, 0 if rank else 7, own)
+        return exchange.same_start(setup, 0 if rank else 7, own)
 
     for rank, (epoch, incomplete) in enumerate(team_of(2, begin)):
         assert epoch == 7
@@ -95,7 +95,7 @@ def test_all_start_where_the_first_goes_on():
 
 def test_rows_of_states_are_joined_in_the_order_of_the_ranks():
     def join(setup, rank):
-        return teamwork.join_rows(setup.backend, "cpu", [np.full((2, 3), rank)])
+        return exchange.join_rows(setup.backend, "cpu", [np.full((2, 3), rank)])
 
     states = team_of(2, join)
     for (state,) in states:
@@ -105,10 +105,10 @@ def test_rows_of_states_are_joined_in_the_order_of_the_ranks():
 def test_different_parameters_are_named_by_worker():
     arrays = {"W": np.arange(5.0)}
     other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
-    equal = team_of(2, lambda setup, rank: teamwork.require_equal(setup, 3, arrays))
+    equal = team_of(2, lambda setup, rank: exchange.require_equal(setup, 3, arrays))
     assert equal == [None, None]
     errors = team_of(
-        3, lambda setup, rank: teamwork.require_equal(setup, 3, other if rank == 1 else arrays)
+        3, lambda setup, rank: exchange.require_equal(setup, 3, other if rank == 1 else arrays)
     )
     assert len({str(error) for error in errors}) == 1
     for word in (
@@ -131,7 +131,7 @@ def test_of_several_problems_the_first_cause_is_reported():
 
 
 def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
-    both = supervision._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
+    both = supervisor._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
     both._handle(1, {"event": "dead", "reason": "killed by SIGABRT"})
     both._handle(0, {"event": "dead", "reason": "killed by SIGKILL"})
     with pytest.raises(RNNScratchError, match="Worker 0 has failed: killed by SIGKILL"):
@@ -144,7 +144,7 @@ SENDER = """
 import threading, time
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
-from rnn_scratch.system.meeting import Meeting
+from rnn_scratch.workers.rendezvous import Meeting
 
 def answer(threads, pause):
     def send(name):

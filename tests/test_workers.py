@@ -14,13 +14,14 @@ import pytest
 from helpers import SMALL, options, other_packages, start, there
 
 from rnn_scratch import registry
-from rnn_scratch.check import checks, exact_mode
+from rnn_scratch.check import exact_mode, runner
 from rnn_scratch.check.certificate import Sample
 from rnn_scratch.compare import comparison, events, plan
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import make
-from rnn_scratch.system import groups, processes
+from rnn_scratch.system import processes
 from rnn_scratch.text import corpus
+from rnn_scratch.workers import groups
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the workers are shell scripts")
 
@@ -394,7 +395,7 @@ def test_exact_mode_with_wrong_answers(monkeypatch, answers, reason):
 @pytest.mark.parametrize("answer", [None, {}, ["clip", "norm"], {"piece": 1}])
 def test_a_check_with_wrong_answers_is_a_failure(monkeypatch, answer):
     monkeypatch.setattr(processes, "ask", lambda *args, **options: iter([answer]))
-    (row,) = checks.rows("numpy", "scratch", "cpu")
+    (row,) = runner.rows("numpy", "scratch", "cpu")
     assert not row.passed
     assert row.where.startswith("it sent a wrong answer: ")
 

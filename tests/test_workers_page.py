@@ -5,14 +5,13 @@ import re
 
 import pytest
 from helpers import CLONE
-from make import records, site_workers
+from make import readme, site_workers
 from make.site_workers import Exchange
 
 from rnn_scratch import registry
-from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import supervision
-from rnn_scratch.system import meeting
+from rnn_scratch.show import source_code
+from rnn_scratch.workers import rendezvous, supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +30,7 @@ def render(folder):
 
 
 def record():
-    text = (CLONE / records.RECORDS / site_workers.RECORD).read_text(encoding="utf-8")
+    text = (CLONE / readme.RECORDS / site_workers.RECORD).read_text(encoding="utf-8")
     return json.loads(text)
 
 
@@ -46,23 +45,24 @@ def test_the_page_quotes_its_record(tmp_path):
     engine["sums"][-1]["own"] = 987
     content["workers-exact"]["trainings"][0]["runs"][0]["digests"][-1]["perplexity"] = 4.5678
     write(tmp_path, content)
-    before, page = render(records.RECORDS), render(tmp_path)
+    before, page = render(readme.RECORDS), render(tmp_path)
     for words in ("| PyTorch | 0.0321 |", "| 987 of 1,000 |", "the perplexity is 4.5678 "):
         assert words in page
         assert words not in before
 
 
 def test_the_page_has_the_code_and_the_constants():
-    page = render(records.RECORDS)
+    page = render(readme.RECORDS)
     text = re.sub(r"<[^>]*>", "", page)
     for backend in registry.OURS:
         assert f'data-for="{backend}"' in page
         (first, *_) = source_code.find(backend, "gather")
         assert first.source.split("\n")[0] in text
     assert (
-        f"worker 0 waits for it, and so do those that have started | {meeting.WAIT:g} s |" in text
+        f"worker 0 waits for it, and so do those that have started | {rendezvous.WAIT:g} s |"
+        in text
     )
-    assert f"no sign of life from it | {supervision.SILENCE:g} s |" in text
+    assert f"no sign of life from it | {supervisor.SILENCE:g} s |" in text
     assert "the version of the backend" in text
     assert "every setting, from `--batch-size` to `--seed`" in text
     prose = re.sub(r'<div class="pieces">.*', "", page)
@@ -73,7 +73,7 @@ def test_digests_that_differ_are_counted(tmp_path):
     content = record()
     training = content["workers-exact"]["trainings"][0]
     number = len(training["runs"])
-    assert f"all {number} training runs end with the same parameters" in render(records.RECORDS)
+    assert f"all {number} training runs end with the same parameters" in render(readme.RECORDS)
     training["runs"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
     write(tmp_path, content)
     page = render(tmp_path)

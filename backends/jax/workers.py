@@ -15,7 +15,7 @@ from jax._src.lib import xla_client
 from jax.extend.backend import register_backend_factory
 
 from rnn_scratch.contract import VERBOSE
-from rnn_scratch.system import engines
+from rnn_scratch.workers import network
 
 from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, tensor, workers_mesh
 
@@ -31,7 +31,7 @@ def join(team):
     os.environ["no_grpc_proxy"] = team.addresses[0].rpartition(":")[0]  # noqa: SIM112
     jax.config.update("jax_check_proxy_envs", False)
     terminate = signal.getsignal(signal.SIGTERM)
-    engines.connect(team, _connect, JOIN)  # after its own time JAX ends the process
+    network.connect(team, _connect, JOIN)  # after its own time JAX ends the process
     # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
     signal.signal(signal.SIGTERM, terminate)
     atexit.register(_end)

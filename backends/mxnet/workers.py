@@ -18,7 +18,7 @@ import numpy
 from mxnet import np
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import engines
+from rnn_scratch.workers import network
 
 from .machine import array
 
@@ -51,7 +51,7 @@ def join(team):
     # In a thread, because it waits for the others forever.
     creation = threading.Thread(target=_create, args=(stores, errors), daemon=True)
     deadline = time.monotonic() + PATIENCE
-    with engines.variables(_settings(team)):
+    with network.variables(_settings(team)):
         if team.rank == 0:
             for role in ("scheduler", "server"):
                 _nodes[role] = _start(role)
@@ -117,9 +117,9 @@ def _settings(team):
     first, _, port = team.addresses[0].rpartition(":")
     return {
         "DMLC_ROLE": "worker",
-        "DMLC_PS_ROOT_URI": engines.numeric(first),
+        "DMLC_PS_ROOT_URI": network.numeric(first),
         "DMLC_PS_ROOT_PORT": port,
-        "DMLC_NODE_HOST": engines.numeric(team.host),
+        "DMLC_NODE_HOST": network.numeric(team.host),
         "DMLC_NUM_WORKER": str(len(team.addresses)),
         "DMLC_NUM_SERVER": "1",
     }

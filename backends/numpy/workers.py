@@ -20,7 +20,7 @@ from importlib.metadata import version
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import engines
+from rnn_scratch.workers import network
 
 INSTALL = "Install them in the folder of the clone: pip install -e '.[workers]'"
 PATIENCE = 45.0  # seconds to wait for the other workers
@@ -35,7 +35,7 @@ def join(team):
     connection = _connection(team)
     settings["PMI_FD"] = str(os.dup(connection.fileno()))
     # Without the variables of a scheduler such as Slurm.
-    with engines.variables(settings, without="PMI"):
+    with network.variables(settings, without="PMI"):
         # Not MPI.Init, which would keep the thread that answers in worker 0 from running.
         code = ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
     if code != MPI.SUCCESS or MPI.COMM_WORLD.size != len(team.addresses):
@@ -194,7 +194,7 @@ def _settings(team):
         "MPIR_CVAR_NOLOCAL": "1",
         "MPIR_CVAR_CH4_NETMOD": "ofi",
         "FI_PROVIDER": "tcp",
-        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or engines.interface(team.host),
+        "FI_TCP_IFACE": os.environ.get("FI_TCP_IFACE") or network.interface(team.host),
     }
 
 

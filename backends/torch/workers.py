@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import engines
+from rnn_scratch.workers import network
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
@@ -20,7 +20,7 @@ def join(team):
         raise RNNScratchError("This PyTorch was built without its package torch.distributed.")
     if torch.cuda.is_available():  # workers on one machine share its GPUs
         torch.cuda.set_device(team.rank % torch.cuda.device_count())
-    engines.connect(team, _connect, JOIN)  # after its own time PyTorch prints a lot
+    network.connect(team, _connect, JOIN)  # after its own time PyTorch prints a lot
 
 
 def gather(tensors):
@@ -51,7 +51,7 @@ def engine():
 
 def _connect(team):
     # Each library listens on the first address of the interface with this name.
-    name = engines.interface(team.host)
+    name = network.interface(team.host)
     os.environ["GLOO_SOCKET_IFNAME"] = name
     os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # not a prefix of several names
     distributed.init_process_group(

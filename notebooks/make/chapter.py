@@ -35,10 +35,10 @@ from typing import Any, NamedTuple
 
 from rnn_scratch import registry
 from rnn_scratch.check import grading
-from rnn_scratch.cli import alignment, source_code
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.show import alignment, source_code
 
-from . import names, optimizations, records
+from . import names, optimizations, readme
 
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
@@ -227,7 +227,7 @@ def _cells(
             yield "markdown", f"```diff\n{difference}\n```"
         elif kind == "gains":
             table = optimizations.gains(backend)
-            yield "markdown", records.markdown(table) if table else NOT_MEASURED
+            yield "markdown", readme.markdown(table) if table else NOT_MEASURED
         else:
             right, wrong = _mistake(backend, argument)
             if kind == "bug":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_scratch.initial import shapes
+from rnn_scratch.parameters import shapes
 
 MXNET = Path("backends/mxnet/workers.py")
 

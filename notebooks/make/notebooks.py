@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from rnn_scratch import registry
-from rnn_scratch.cli import source_code
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.show import source_code
 
 from . import chapter
 from .chapter import TEXTS, Cell
-from .records import RECORDS
+from .readme import RECORDS
 
 # Those with a master text of their own, and the backends that they compare.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rnn_scratch.cli import source_code
 from rnn_scratch.compare.results import Cells
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.show import source_code
 
 RECORD = Path("notebooks/records/optimizations.json")
 MODEL = "fast"

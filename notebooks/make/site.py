@@ -20,7 +20,7 @@ from rnn_scratch.settings import Settings
 
 from . import (
     names,
-    records,
+    readme,
     site_chapter,
     site_code,
     site_comparison,
@@ -31,7 +31,7 @@ from . import (
     site_workers,
 )
 from .chapter import TEXTS
-from .records import COMPARISONS, RECORDS
+from .readme import COMPARISONS, RECORDS
 from .site_code import STATIC
 
 SOURCES = TEXTS / "site"  # pages and styles that are written by hand
@@ -80,7 +80,7 @@ def _settings() -> str:
         [f"`{each.name}`", f"`{each.default!r}`", each.metadata["help"]]
         for each in dataclasses.fields(Settings)
     ]
-    return records.markdown([["setting", "default", "meaning"], *rows])
+    return readme.markdown([["setting", "default", "meaning"], *rows])
 
 
 def main() -> None:

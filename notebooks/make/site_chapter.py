@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rnn_scratch.cli import source_code
+from rnn_scratch.show import source_code
 
-from . import chapter, optimizations, records, site_code, site_prose
+from . import chapter, optimizations, readme, site_code, site_prose
 from .chapter import TEXTS, Part
 from .site_code import Code, Output
 from .site_prose import Typeset
@@ -134,7 +134,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         elif part.kind == "gains":
             tables = {name: optimizations.gains(name) for name in own}
             notes = {
-                tuple([each]): records.markdown(table) for each, table in tables.items() if table
+                tuple([each]): readme.markdown(table) for each, table in tables.items() if table
             }
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
         elif part.kind == "core":  # the same for all

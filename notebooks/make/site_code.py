@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from rnn_scratch.cli import alignment
+from rnn_scratch.show import alignment
 
 from .names import framework
 

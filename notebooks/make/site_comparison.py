@@ -8,7 +8,7 @@ from rnn_scratch.compare import certainty, comparison, conclusions, pictures, re
 from rnn_scratch.compare.plan import Record
 from rnn_scratch.compare.report import CAPTIONS
 
-from . import records, site_figures
+from . import readme, site_figures
 from .site_code import STATIC
 
 TABLES = {
@@ -64,7 +64,7 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
             caption = captions[figure]
             parts.append(site_figures.figure(place, caption.split(". ")[0], caption))
         for caption in tables:
-            parts += [f"**{caption}**", records.markdown(TABLES[caption](record))]
+            parts += [f"**{caption}**", readme.markdown(TABLES[caption](record))]
         how = how or words.how_measured(record)
         others = [line for line in words.how_measured(record) if line not in how]
         lines = [*words.setting_lines(record), *words.notes(record), *others]
@@ -107,7 +107,7 @@ def _verdicts(path: Path) -> list[str]:
         f"{record['slower'] - 1:.0%} more time. A comparison of all backends, without options, "
         f"took {seconds[0]} to {seconds[-1]} seconds."
     )
-    return [explanation, tried, records.markdown(rows)]
+    return [explanation, tried, readme.markdown(rows)]
 
 
 # What the page begins with, in three sentences, and what other sections do.

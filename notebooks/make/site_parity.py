@@ -13,7 +13,7 @@ from rnn_scratch.exact import GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 
-from . import records, site_figures
+from . import readme, site_figures
 from .names import enumerate_words, framework
 from .site_code import STATIC
 
@@ -24,7 +24,7 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
-    exact = records.read_exact(folder / "exact.json")
+    exact = readme.read_exact(folder / "exact.json")
     backends = list(dict.fromkeys(run["backend"] for run in exact["runs"]))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
@@ -75,10 +75,10 @@ In exact mode each step, learning rate times clipped gradient in float64, is rou
 {_power()} before it is applied. The differences that rounding makes between frameworks are smaller
 than that and vanish, so that nothing is left that could grow: after every epoch in the table, the
 parameters have **one digest in all of {enumerate_words([framework(n) for n in backends])}**,
-whichever variant computes them: {records.candidates(exact)}.
+whichever variant computes them: {readme.candidates(exact)}.
 Digests are equal only where every bit of every parameter is.
 
-{records.markdown(_digests(exact))}
+{readme.markdown(_digests(exact))}
 
 `rnn-scratch check --exact numpy torch` does the same on your machine, with 50 epochs.
 
@@ -94,7 +94,7 @@ models diverge, it trains two of them once more to name the first update and ele
 A coarser grid would keep more distance. With this one training is as good as without; with a
 much coarser one, steps would be rounded to zero where the learning rate is small.
 
-{records.exact(folder)}
+{readme.exact(folder)}
 
 ## All training runs
 
@@ -102,7 +102,7 @@ The chapter's settings: 10,000 characters, minibatches of 32 subsequences of 35 
 learning rate 1, gradients clipped at 1. Random sampling begins each minibatch without a state, so its
 perplexity stays higher. What those of `scratch` with the cell `rnn` write in the end is below the table.
 
-{records.table(folder)}
+{readme.table(folder)}
 """  # noqa: E501 - lines are as long as the values in them
     return text, {
         FLOAT64: _draw_float64(differences),

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rnn_scratch.cli import source_code
+from rnn_scratch.show import source_code
 
-from . import play, records, site_chapter, site_code
+from . import play, readme, site_chapter, site_code
 from .site_code import Code
 
 SOURCES = play.SCRIPT.parent
@@ -73,4 +73,4 @@ def _training(networks: play.Networks) -> str:
     rows = [["", *(cell.upper() for cell in networks)]]
     for title, value in FACTS.items():
         rows.append([title, *(value(saved) for saved in networks.values())])
-    return records.markdown(rows)
+    return readme.markdown(rows)

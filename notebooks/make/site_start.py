@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnn_scratch.cli import source_code
 from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.show import source_code
 
-from . import names, records, site_chapter, site_code, site_figures, site_parity
+from . import names, readme, site_chapter, site_code, site_figures, site_parity
 from .site_code import Code
 
 SOURCE = Path("notebooks/site/index.md")
@@ -37,7 +37,7 @@ def _samples(run: Path) -> str:
         for row in run_folder.history(run)
         if row.epoch in EPOCHS and row.sample
     ]
-    return records.markdown([["epoch", "perplexity", "what the network writes"], *rows])
+    return readme.markdown([["epoch", "perplexity", "what the network writes"], *rows])
 
 
 def _step(backends: Sequence[str]) -> str:

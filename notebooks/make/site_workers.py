@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from rnn_scratch.cli import source_code
 from rnn_scratch.compare import pictures
 from rnn_scratch.compare.results import Cells
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import supervision
 from rnn_scratch.runs.setup import Place
 from rnn_scratch.settings import Settings, option_of
-from rnn_scratch.system import groups, meeting
+from rnn_scratch.show import source_code
 from rnn_scratch.text import corpus
+from rnn_scratch.workers import groups, rendezvous, supervisor
 
-from . import records, site_chapter, site_code, site_figures, site_prose
+from . import readme, site_chapter, site_code, site_figures, site_prose
 from .exchange import (
     Exchange,
     exchanges_of,
@@ -74,21 +73,21 @@ def render(
             "gather": _gather(backends),
             **_times(),
             "equal": _equal(),
-            "bytes": records.markdown(bytes_cells(measured["settings"]["vocabulary"])),
-            "costs": records.markdown(_costs(measured, fits)),
+            "bytes": readme.markdown(bytes_cells(measured["settings"]["vocabulary"])),
+            "costs": readme.markdown(_costs(measured, fits)),
             "exchange": site_figures.figure(
                 EXCHANGE,
                 "Milliseconds of an exchange against the bytes of a vector, with fitted lines",
                 "An exchange and its addition, measured (points), and latency + bytes / bandwidth "
                 "(lines), for two workers on one machine.",
             ),
-            "gains": records.markdown(_gains(measured, fits)),
+            "gains": readme.markdown(_gains(measured, fits)),
             "verdict": _verdict(measured, fits),
-            "large": records.markdown(_large(measured, fits)),
+            "large": readme.markdown(_large(measured, fits)),
             **_settings(measured),
             **{name: f"{value:g}" for name, value in zip("abcd", GRADIENTS)},
-            "orders": records.markdown(_orders()),
-            "sums": records.markdown(_sums(measured, names)),
+            "orders": readme.markdown(_orders()),
+            "sums": readme.markdown(_sums(measured, names)),
             "digests": "\n\n".join(_digests(training) for training in exact["trainings"]),
             "trials": _trials(folder / FAULTS),
         }
@@ -130,24 +129,24 @@ def _gather(backends: Sequence[str]) -> str:
 
 def _times() -> dict[str, str]:
     return {
-        "coordinator": supervision.COORDINATOR,
+        "coordinator": supervisor.COORDINATOR,
         "loopback": groups.LOOPBACK,
-        "wait": f"{meeting.WAIT:g}",
-        "unreachable": f"{meeting.SILENCE:g}",
-        "silence": f"{supervision.SILENCE:g}",
-        "stall": f"{supervision.STALL / 60:g}",
-        "grace": f"{supervision.GRACE:g}",
-        "patience": f"{supervision.PATIENCE:g}",
+        "wait": f"{rendezvous.WAIT:g}",
+        "unreachable": f"{rendezvous.SILENCE:g}",
+        "silence": f"{supervisor.SILENCE:g}",
+        "stall": f"{supervisor.STALL / 60:g}",
+        "grace": f"{supervisor.GRACE:g}",
+        "patience": f"{supervisor.PATIENCE:g}",
     }
 
 
 def _equal() -> str:
     # What all workers must have in common: what the supervisor compares, the settings last.
-    job = supervision.Job(
+    job = supervisor.Job(
         Settings(), corpus.Text("", "", "", ""), Place("numpy", "scratch"), folder=None
     )
     settings = [option_of(name) for name in Settings.__dataclass_fields__]
-    names = [name for name in supervision.terms(job) if name not in settings]
+    names = [name for name in supervisor.terms(job) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
     return enumerate_words([*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"])
@@ -291,7 +290,7 @@ def _digests(training: Mapping[str, Any]) -> str:
     return (
         f"After {last['epoch']} epochs with {settings['num_hiddens']} hidden units, "
         f"{last['updates']:,} updates, {verdict}; the perplexity is {last['perplexity']:.4f} "
-        f"(`{training['command']}`):\n\n{records.markdown(rows)}"
+        f"(`{training['command']}`):\n\n{readme.markdown(rows)}"
     )
 
 
@@ -310,7 +309,7 @@ def _trials(path: Path) -> str:
     return (
         "`nox -s team` kills processes of training runs in exact mode at random moments, resumes "
         "the runs, and compares the parameters with those of a run that nothing has disturbed. "
-        "The seconds are those until all processes had ended:\n\n" + records.markdown(rows)
+        "The seconds are those until all processes had ended:\n\n" + readme.markdown(rows)
     )
 
 

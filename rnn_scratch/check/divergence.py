@@ -11,8 +11,9 @@ from .. import exact
 from ..contract import RNNScratchError
 from ..runs import training
 from ..settings import Settings
-from ..system import groups, processes
+from ..system import processes
 from ..text import corpus
+from ..workers import groups
 from .certificate import Record, element, load, save, shapes
 from .exact_mode import TIMEOUT, Progress, Run
 from .observation import REFERENCE, AfterUpdate, set_up_observed

@@ -19,9 +19,10 @@ from .. import exact, registry
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..settings import Settings
-from ..system import groups, processes
+from ..system import processes
 from ..system.schema import length
 from ..text import corpus
+from ..workers import groups
 from .certificate import Closest, Record, Sample, save, sentence
 from .observation import AfterUpdate, last_steps, set_up_observed
 

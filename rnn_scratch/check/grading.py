@@ -14,25 +14,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..contract import Backend, Options
-from . import pieces, whole
-from .cases import H, N, Row, make_case
+from . import epochs, functions
+from .inputs import H, N, Row, make_case
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, and run its cell and this one again."
 # What the check varies: activation, and size of the embedding.
 PLAIN, RELU, EMBEDDING = ("tanh", 0), ("relu", 0), ("tanh", N)
 # The functions to write, and what grades each: a piece of the check, in the cases that concern it.
-GRADED_BY: dict[str, tuple[pieces.Piece, tuple[tuple[str, int], ...]]] = {
-    "encode": (pieces.encode, (PLAIN, EMBEDDING)),
-    "rnn": (pieces.step, (PLAIN, RELU)),
-    "rnn_back": (pieces.gradients, (PLAIN, RELU)),
-    "step": (pieces.step, (PLAIN,)),
-    "loss": (pieces.loss, (PLAIN,)),
-    "loss_back": (pieces.gradients, (PLAIN,)),
-    "backward": (pieces.gradients, (PLAIN, EMBEDDING)),
-    "predict": (whole.predict, (PLAIN,)),
-    "clip": (pieces.clip, (PLAIN,)),
-    "update": (pieces.update, (PLAIN,)),
+GRADED_BY: dict[str, tuple[functions.Piece, tuple[tuple[str, int], ...]]] = {
+    "encode": (functions.encode, (PLAIN, EMBEDDING)),
+    "rnn": (functions.step, (PLAIN, RELU)),
+    "rnn_back": (functions.gradients, (PLAIN, RELU)),
+    "step": (functions.step, (PLAIN,)),
+    "loss": (functions.loss, (PLAIN,)),
+    "loss_back": (functions.gradients, (PLAIN,)),
+    "backward": (functions.gradients, (PLAIN, EMBEDDING)),
+    "predict": (epochs.predict, (PLAIN,)),
+    "clip": (functions.clip, (PLAIN,)),
+    "update": (functions.update, (PLAIN,)),
 }
 TABLES = ("CELLS", "CELLS_BACK")
 
@@ -77,7 +77,7 @@ def verdict(installed: Backend, **functions: Callable) -> str:
     for name, function in functions.items():
         if _code(function) is _code(getattr(installed.scratch, name)):
             return OWN.format(name)
-    rows = pieces.check(_name(installed), _with(installed, functions), only=("rnn", "tanh", 0))
+    rows = functions.check(_name(installed), _with(installed, functions), only=("rnn", "tanh", 0))
     failure = next((row for row in rows if not row.passed), None)
     if failure is None:
         return "equal to the reference"

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import contract
 from ..contract import MACHINE, SCRATCH, WORKERS, Backend
-from .cases import Row, fact
+from .inputs import Row, fact
 
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:

@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import checks, divergence, exact_mode, team
-from ..check.cases import Row
+from ..check import divergence, exact_mode, runner
 from ..check.certificate import Sample
 from ..check.exact_mode import Run
+from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
-from ..runs import supervision, training
-from ..runs.lines import format_perplexity
+from ..runs import training
+from ..runs.progress import format_perplexity
 from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import Settings, make, option_of
 from ..system.terminal import echo
+from ..workers import supervisor
 from . import display
 from .options import Numbers, settings_from, settings_options, text_options
 
@@ -93,7 +94,7 @@ def check(
         models = list(dict.fromkeys(models)) or VARIANTS[:1]
         made = make({**settings, "exact": True})
         for number in workers:
-            supervision.require_shares(made.batch_size, number)
+            supervisor.require_shares(made.batch_size, number)
         equal = compare_digests(
             backends, models, workers, device, made, corpus, text, every, as_json
         )
@@ -125,9 +126,9 @@ def compare_pieces(
         title = ", ".join((name, model, *cells, *([f"{number} workers"] if number > 1 else [])))
         with screen.status(f"checking {title} ..."):
             rows = list(
-                checks.rows(name, model, device, cells)
+                runner.rows(name, model, device, cells)
                 if number == 1
-                else team.rows(name, model, device, number)
+                else workers.rows(name, model, device, number)
             )
         answers += [
             {
@@ -140,7 +141,7 @@ def compare_pieces(
             for row in rows
         ]
         if not as_json:
-            screen.print(_table(title, rows if all_rows else checks.collapse(rows)))
+            screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
             screen.print(_summary(title, rows), soft_wrap=True)
     if as_json:
         echo(json.dumps(answers, indent=2, ensure_ascii=False))

@@ -15,7 +15,7 @@ from ..compare.plan import VARIED, Plan, Spec
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from ..system.terminal import printable
-from . import display, tables
+from . import comparison_display, display
 from .options import (
     Decorator,
     settings_from,
@@ -141,7 +141,7 @@ def compare(
         if not specs:
             raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
     plan = Plan(specs, vary=varied, pythons=interpreters, target=target, **common)
-    record = tables.compare(
+    record = comparison_display.compare(
         plan,
         settings,
         api.find_text(corpus, text, report),
@@ -158,7 +158,7 @@ def compare(
 @click.argument("folder")
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
-    tables.show(Path(folder), comparison.read(Path(folder)), display.console())
+    comparison_display.show(Path(folder), comparison.read(Path(folder)), display.console())
 
 
 def _command(pythons: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
-from ..runs import checkpoint, lines, training
+from ..runs import checkpoint, progress, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
 from ..settings import Settings
@@ -30,7 +30,7 @@ def console(stderr: bool = False) -> Console:
     return screen
 
 
-class Lines(lines.Lines):
+class Lines(progress.Lines):
     """Progress as lines on a console."""
 
     def __init__(self, screen: Console) -> None:
@@ -63,7 +63,7 @@ class Bar(Lines):
         self.done, self.total = progress.done, progress.total
         self.before = progress.epoch - 1  # epochs
         if self.total > 1 and self.done:
-            numbers = lines.numbers_within(progress, self.tokens)
+            numbers = progress.numbers_within(progress, self.tokens)
             self.bar.update(self.task, numbers=numbers)
         self.bar.update(self.task, epoch=progress.epoch)
 
@@ -75,7 +75,7 @@ class Bar(Lines):
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(epoch)
-        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{lines.numbers(epoch)}  ")
+        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{progress.numbers(epoch)}  ")
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -87,7 +87,7 @@ def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
     epochs = [row for row in history if row.epoch > session["from_epoch"]]
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
-    perplexity = lines.format_perplexity(epochs[-1].perplexity, 1)
+    perplexity = progress.format_perplexity(epochs[-1].perplexity, 1)
     return [
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],
@@ -120,7 +120,7 @@ def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Tabl
             session["backend"] + ("" if model == VARIANTS[0] else f" ({model})"),
             record["text"]["corpus"],
             f"{last}/{record['settings']['num_epochs']}",
-            lines.format_perplexity(history[-1].perplexity) if history else "",
+            progress.format_perplexity(history[-1].perplexity) if history else "",
             _state(folder, outcome),
         )
     return table

@@ -9,9 +9,9 @@ import click
 
 from ..contract import VARIANTS, VERBOSE, RNNScratchError
 from ..registry import MOST_THREADS
-from ..runs.supervision import COORDINATOR, MOST_WORKERS
 from ..settings import Settings, option_of
 from ..text.corpus import LARGEST_FILE
+from ..workers.supervisor import COORDINATOR, MOST_WORKERS
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from .. import api
-from ..runs.lines import format_perplexity
+from ..runs.progress import format_perplexity
 from ..system.terminal import echo
 from . import display
 from .options import place_options, show_messages, specified, text_options, unknown_option

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
+from ..show import columns, source_code
+from ..show.columns import Code, Pieces, place
 from ..system.terminal import echo
-from . import columns, display, source_code
-from .columns import Code, Pieces, place
+from . import display
 from .pager import paged
 
 ALL = tuple(function.__name__ for function in SCRATCH)

@@ -9,9 +9,10 @@ import click
 from .. import api
 from ..contract import RNNScratchError
 from ..runs.setup import Place
-from ..runs.supervision import Launch
 from ..runs.training import Diverged
-from . import display, launching
+from ..workers import launch
+from ..workers.supervisor import Launch
+from . import display
 from .options import (
     place_options,
     settings_from,
@@ -56,7 +57,7 @@ def train(
     """
     show_messages(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
-    launch = launching.launch(workers, rank, coordinator)
+    launching = launch.launch(workers, rank, coordinator)
     settings = settings_from(options, no_clip)
     screen = display.console()
     report = (display.Bar if screen.is_terminal else display.Lines)(screen)
@@ -65,7 +66,7 @@ def train(
             where = Place(**specified(place))
             texts = {"corpus": corpus, "text": text}
             done = api.train_as(
-                launch or Launch(1), where, **texts, run=run, report=report, **settings
+                launching or Launch(1), where, **texts, run=run, report=report, **settings
             )
         else:
             if run is not None:
@@ -73,7 +74,7 @@ def train(
             if "num_epochs" not in settings:
                 raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
             done = api.resume_as(
-                launch,
+                launching,
                 place,
                 Path(resume),
                 corpus=corpus,

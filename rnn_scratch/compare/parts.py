@@ -12,7 +12,8 @@ from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings
-from ..system import groups, processes
+from ..system import processes
+from ..workers import groups
 from . import events
 from .events import Event
 from .plan import Candidate, Plan, Progress, Record, at_value, name, python_of, spec_of

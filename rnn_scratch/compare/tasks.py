@@ -14,15 +14,16 @@ import numpy as np
 import threadpoolctl
 
 from .. import registry
-from ..check import hardware, pieces
+from ..check import functions, machine
 from ..contract import Arrays, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
-from ..runs import decoding, teamwork, training
+from ..runs import decoding, training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host, processes
 from ..text import corpus, minibatches
+from ..workers import exchange
 from . import events, limit
 from .events import Event
 
@@ -109,14 +110,14 @@ def _train(task: Task) -> Iterator[Event]:
     if task.check:
         case = tuple(task.settings[name] for name in ("cell", "activation", "embedding"))
         rows = []
-        for row in pieces.check(
+        for row in functions.check(
             task.backend,
             setup.backend,
             task.model,
             setup.place.device,
             only=case,
             dtypes=[task.settings["dtype"]],  # that of what is timed
-            omit=[hardware.set_eager],  # which no comparison uses
+            omit=[machine.set_eager],  # which no comparison uses
         ):
             rows.append(row)
             yield events.Comparison(len(rows))
@@ -148,7 +149,7 @@ def _measure(task: Task) -> Iterator[Event]:
         batches_digest.minibatch(X, Y)
     batches = batches[:MINIBATCHES]
     if setup.team is not None:
-        rows = teamwork.share(setup.settings.batch_size, setup.team)
+        rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [(X[rows], Y[rows]) for X, Y in batches]
     with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
         yield from _alone(setup, batches, arrays, str(batches_digest))
@@ -263,7 +264,7 @@ def _turns(setup: Setup) -> Iterator[int]:
         yield turn
         more = turn < TURNS or time.perf_counter() - start < STEADY
         if setup.team is not None:
-            more = bool(teamwork.agree(setup, int(more), None)[0])
+            more = bool(exchange.agree(setup, int(more), None)[0])
 
 
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 from ..contract import RNNScratchError
 from ..registry import check_threads
 from ..settings import SEED, option_of, shown
+from ..workers.supervisor import MOST_WORKERS
 from .run import Run
-from .supervision import MOST_WORKERS
 from .training import Report
 
 LONGEST = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted

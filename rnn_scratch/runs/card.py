@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import lines
+from . import progress
 from .folder import Epoch
 
 WIDTH, HEIGHT = 380, 220  # of the picture
@@ -31,7 +31,7 @@ def title(settings: dict[str, Any], session: dict[str, Any]) -> str:
 def summary(history: Sequence[Epoch]) -> str:
     """How many epochs there are, and the last one's perplexities."""
     last = history[-1]
-    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {lines.perplexities(last)}"
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {progress.perplexities(last)}"
 
 
 def card(

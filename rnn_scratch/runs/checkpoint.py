@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import Arrays, RNNScratchError
-from ..initial import shapes
+from ..parameters import shapes
 from ..settings import Settings, model_options, shown
 from ..system import files
 from ..system.files import Damaged

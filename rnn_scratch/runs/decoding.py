@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..chance import generator
+from ..randomness import generator
 
 Choice = Callable[[np.ndarray], int]
 

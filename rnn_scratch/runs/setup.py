@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from .. import registry
 from ..contract import Arrays, Backend, Model, RNNScratchError, Team
-from ..initial import initial
+from ..parameters import initial
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
-from . import teamwork
+from ..workers import exchange
 
 
 class Place(NamedTuple):
@@ -77,7 +77,7 @@ def set_up(
         )
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
-        arrays = teamwork.of_the_first(backend, device, settings.dtype, arrays)
+        arrays = exchange.of_the_first(backend, device, settings.dtype, arrays)
     options = model_options(settings, device)
     model = registry.build(place.backend, backend, place.model, arrays, options)
     place = place._replace(device=device, threads=threads)

@@ -14,7 +14,8 @@ from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
 from ..text.dataset import Prepared
-from . import decoding, teamwork
+from ..workers import exchange
+from . import decoding
 from .checkpoint import Incomplete
 from .folder import Epoch
 from .setup import Setup
@@ -92,7 +93,7 @@ def parts(
     """
     settings, size = setup.settings, 1
     if setup.team is not None:
-        last, incomplete = teamwork.same_start(setup, last, incomplete)
+        last, incomplete = exchange.same_start(setup, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
         total = minibatches.count(len(setup.text.train), settings, number)
         batches = itertools.islice(
@@ -130,7 +131,7 @@ def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
     if setup.team is None:
         request.check()
     else:
-        size, number = teamwork.agree(setup, size, request.number)
+        size, number = exchange.agree(setup, size, request.number)
         if number is not None:
             raise signals.Stopped(number)
     return size
@@ -146,7 +147,7 @@ def _train(
     carry = minibatches.carries(settings.sampling)
     states = before.state
     if setup.team is not None:
-        rows = teamwork.share(settings.batch_size, setup.team)
+        rows = exchange.share(settings.batch_size, setup.team)
         batches = ((X[rows], Y[rows]) for X, Y in batches)
         states = tuple(array[rows] for array in states)
     state = tuple(machine.tensor(array, device) for array in states) or None
@@ -157,7 +158,7 @@ def _train(
         seconds = time.perf_counter() - start
     arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
     if setup.team is not None and arrays:
-        arrays = teamwork.join_rows(setup.backend, device, arrays)
+        arrays = exchange.join_rows(setup.backend, device, arrays)
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 
@@ -167,7 +168,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
     losses, arrays = incomplete.losses, model.to_arrays(model.params)
     loss, valid_loss = sum(losses) / len(losses), None
     if setup.team is not None:
-        teamwork.require_equal(setup, number, arrays)
+        exchange.require_equal(setup, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
     if len(prepared.valid) and reports:
         held_out = minibatches.whole(prepared.valid, settings)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..chance import generator
 from ..contract import RNNScratchError
+from ..randomness import generator
 from ..settings import Settings
 
 Minibatch = tuple[np.ndarray, np.ndarray]

@@ -28,9 +28,10 @@ import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Options, Team, Update
-from rnn_scratch.initial import initial, shapes
+from rnn_scratch.parameters import initial, shapes
 from rnn_scratch.settings import Settings
-from rnn_scratch.system import groups, host, processes
+from rnn_scratch.system import host, processes
+from rnn_scratch.workers import groups
 
 WORKERS = 2  # that exchange something when it is timed
 SUMMED = (2, 4)  # numbers of workers whose sums are compared, bit by bit

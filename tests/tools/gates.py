@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Options
-from rnn_scratch.initial import initial
+from rnn_scratch.parameters import initial
 from rnn_scratch.runs import training
 from rnn_scratch.settings import make, update_rule
 from rnn_scratch.system import host

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_scratch import initial, registry
-from rnn_scratch.cli import source_code
+from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Options, Update
 from rnn_scratch.runs import decoding
+from rnn_scratch.show import source_code
 from rnn_scratch.system import host, processes
 
 B, T, V = 32, 35, 28
@@ -448,7 +448,7 @@ def undone(backend, case, folder):
 def gain(backend, case, num_hiddens):
     """The time without the optimization relative to the time with it."""
     random = np.random.RandomState(0)
-    arrays = initial.initial(case.vocabulary, num_hiddens, 0.01, 0, cell=case.cell)
+    arrays = parameters.initial(case.vocabulary, num_hiddens, 0.01, 0, cell=case.cell)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
     batch = (np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too

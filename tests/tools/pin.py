@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rnn_scratch import registry
-from rnn_scratch.check import pieces, pinned
+from rnn_scratch.check import functions, pinned
 
 
 def main():
@@ -22,7 +22,7 @@ def main():
         return 0.0
 
     pinned.difference, pinned.covers = record, lambda case: case.startswith("float64")
-    failures = [row for row in pieces.check("numpy", registry.load("numpy")) if not row.passed]
+    failures = [row for row in functions.check("numpy", registry.load("numpy")) if not row.passed]
     assert not failures, failures
     text = json.dumps(numbers, indent=1, ensure_ascii=False)
     Path(sys.argv[1]).write_text(text + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import sys
 
 from make import chapter
 
-from rnn_scratch.cli import source_code
+from rnn_scratch.show import source_code
 
 GRADING = "grading.graded("
 # The README's edit: a network without its memory.

@@ -30,14 +30,14 @@ from helpers import CLONE, copy_of_the_clone, environment, options, parameters
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import checkpoint, supervision
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.system import meeting
+from rnn_scratch.workers import rendezvous, supervisor
 
 KILLS = 20  # of each backend
-HASTE = 10.0  # seconds to end after a kill: supervision.GRACE, and as many on a busy machine
+HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
 # After a cut, likewise.
-CUT = meeting.SILENCE + HASTE
+CUT = rendezvous.SILENCE + HASTE
 LONGEST = 60.0  # seconds until a wrong command line is an error on all workers
 SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
 EXACT = {"corpus": "tide-clock", "exact": True, **SETTINGS}
@@ -107,7 +107,7 @@ def descendants(number: int) -> list[Process]:
 
 def _described(number: int) -> Process:
     folder = Path(f"/proc/{number}")
-    if supervision.WORKER.encode() in (folder / "cmdline").read_bytes():
+    if supervisor.WORKER.encode() in (folder / "cmdline").read_bytes():
         rank = json.loads((folder / "fd" / "0").read_bytes())[0]
         return Process(number, f"worker {rank}", f"Worker {rank} has failed: killed by SIGKILL")
     for variable in (folder / "environ").read_bytes().split(b"\0"):
@@ -342,7 +342,7 @@ def mistakes(backend: str, port: int) -> Iterator[Mistake]:
 
     def at(host: str = "127.0.0.1", port: int | None = None) -> tuple[str, str]:
         if port is None:
-            port = int(meeting.free_address("127.0.0.1").rpartition(":")[2])
+            port = int(rendezvous.free_address("127.0.0.1").rpartition(":")[2])
         return ("--coordinator", f"{host}:{port}")
 
     place = at("10.255.255.1")

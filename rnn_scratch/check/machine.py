@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..contract import Backend, Update
-from .cases import Case, Row, fact
-from .whole import LR
+from .epochs import LR
+from .inputs import Case, Row, fact
 
 PRODUCTS = 50
 SECONDS = 0.05  # that these products take at least, so that waiting for them can be measured

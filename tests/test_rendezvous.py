@@ -13,31 +13,31 @@ import pytest
 from helpers import parallel
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system import meeting
-from rnn_scratch.system.meeting import Hello
+from rnn_scratch.workers import rendezvous
+from rnn_scratch.workers.rendezvous import Hello
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
 
 
 @pytest.fixture
 def coordinator():
-    return meeting.free_address("127.0.0.1")
+    return rendezvous.free_address("127.0.0.1")
 
 
 @pytest.fixture
 def short(monkeypatch):
     """Shorter times to wait."""
-    monkeypatch.setattr(meeting, "WAIT", 2.0)
-    monkeypatch.setattr(meeting, "GREETING", 0.3)
+    monkeypatch.setattr(rendezvous, "WAIT", 2.0)
+    monkeypatch.setattr(rendezvous, "GREETING", 0.3)
 
 
 def host(coordinator, workers=2, terms=TERMS, agenda=None, then=lambda met: met):
-    with meeting.host(coordinator, workers, terms, agenda or {}, lambda line: None) as met:
+    with rendezvous.host(coordinator, workers, terms, agenda or {}, lambda line: None) as met:
         return then(met)
 
 
 def visit(coordinator, rank=1, workers=2, terms=TERMS, then=lambda met: met):
-    with meeting.visit(coordinator, rank, workers, terms, lambda line: None) as met:
+    with rendezvous.visit(coordinator, rank, workers, terms, lambda line: None) as met:
         return then(met)
 
 
@@ -104,7 +104,7 @@ def say(coordinator, *chunks):
     deadline = time.monotonic() + 10
     while True:
         with contextlib.suppress(ConnectionRefusedError):
-            connection = socket.create_connection(meeting.parse(coordinator))
+            connection = socket.create_connection(rendezvous.parse(coordinator))
             break
         assert time.monotonic() < deadline
     with connection:
@@ -171,15 +171,15 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
 
     # And for longer, of which nobody waits for the end.
     away = 10**6
-    monkeypatch.setattr(meeting, "WAIT", 30.0)
-    monkeypatch.setattr(meeting, "ABSENCE", 1.0)
+    monkeypatch.setattr(rendezvous, "WAIT", 30.0)
+    monkeypatch.setattr(rendezvous, "ABSENCE", 1.0)
     with pytest.raises(RNNScratchError, match=r"cannot be reached at .*: No route to host"):
         visit(coordinator)
     assert next(attempts) < 20  # of sixty in the whole time, one every half second
 
 
 def test_another_program_at_the_port(coordinator, short):
-    with socket.create_server(meeting.parse(coordinator)) as server:
+    with socket.create_server(rendezvous.parse(coordinator)) as server:
         with pytest.raises(RNNScratchError, match="the port is in use"):
             host(coordinator)
 
@@ -223,12 +223,12 @@ def test_an_address_of_another_machine():
 
 def watched(coordinator, monkeypatch, action):
     """What worker 0 learns of worker 1 after the meeting, which does this."""
-    monkeypatch.setattr(meeting, "BEAT", 0.1)
-    monkeypatch.setattr(meeting, "SILENCE", 1.0)
+    monkeypatch.setattr(rendezvous, "BEAT", 0.1)
+    monkeypatch.setattr(rendezvous, "SILENCE", 1.0)
     learned, events = threading.Event(), queue.Queue()
 
     def learn(met):
-        meeting.watch(met, events)
+        rendezvous.watch(met, events)
         with contextlib.suppress(queue.Empty):
             return events.get(timeout=3)
         return None
@@ -252,7 +252,7 @@ def watched(coordinator, monkeypatch, action):
         (lambda met: met.peers[0].close(), "Worker 1 is gone: its connection has closed."),
         (lambda met: None, "Worker 1 has not answered for 1 s."),
         (lambda met: met.peers[0].connection.sendall(b"noise\n"), "Worker 1 is gone"),
-        (lambda met: meeting.end(met, failed="Worker 1 has a cold."), "Worker 1 has a cold."),
+        (lambda met: rendezvous.end(met, failed="Worker 1 has a cold."), "Worker 1 has a cold."),
     ],
 )
 def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action, reason):
@@ -262,19 +262,19 @@ def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action,
 
 
 def test_the_end_of_another_machine_may_be_planned(coordinator, monkeypatch):
-    assert watched(coordinator, monkeypatch, lambda met: meeting.end(met, done=True)) is None
+    assert watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, done=True)) is None
 
 
 def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch):
-    stop = watched(coordinator, monkeypatch, lambda met: meeting.end(met, stopped=15))
+    stop = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, stopped=15))
     assert stop == (1, {"event": "stopped", "number": 15})
-    coordinator = meeting.free_address("127.0.0.1")
+    coordinator = rendezvous.free_address("127.0.0.1")
     end = watched(
-        coordinator, monkeypatch, lambda met: meeting.end(met, failed="inf", diverged=True)
+        coordinator, monkeypatch, lambda met: rendezvous.end(met, failed="inf", diverged=True)
     )
     assert end[1]["diverged"] is True
 
 
 def test_a_worker_that_shows_signs_of_life_is_not_given_up(coordinator, monkeypatch):
     events = queue.Queue()
-    assert watched(coordinator, monkeypatch, lambda met: meeting.watch(met, events)) is None
+    assert watched(coordinator, monkeypatch, lambda met: rendezvous.watch(met, events)) is None

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import Arrays, Backend, Model, Options, Params, State, Tensor
-from ..initial import initial
+from ..parameters import initial
 from . import pinned
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.

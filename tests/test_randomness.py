@@ -6,8 +6,8 @@ Without literals, a change of the core would go unnoticed, because all backends 
 import numpy as np
 import pytest
 
-from rnn_scratch import chance
-from rnn_scratch.initial import initial, shapes
+from rnn_scratch import randomness
+from rnn_scratch.parameters import initial, shapes
 from rnn_scratch.runs import decoding
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches
@@ -96,9 +96,9 @@ def test_decoding():
 
 
 def test_each_purpose_seed_and_epoch_has_its_own_stream():
-    keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in chance.PURPOSES
+    keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in randomness.PURPOSES
             for epoch in (0, 1)]  # fmt: skip
-    first = [chance.generator(*key).random_sample() for key in keys]
+    first = [randomness.generator(*key).random_sample() for key in keys]
     assert len(set(first)) == len(keys)
-    assert [chance.generator(*key).random_sample() for key in keys] == first
-    chance.generator(2**32 - 1, "offset", 2**32 - 1)
+    assert [randomness.generator(*key).random_sample() for key in keys] == first
+    randomness.generator(2**32 - 1, "offset", 2**32 - 1)

@@ -14,11 +14,11 @@ import numpy as np
 from .. import registry
 from ..contract import Arrays, Backend, Model, Options, Params, State, Tensor, Update
 from ..exact import GRID
-from ..initial import initial
+from ..parameters import initial
 from ..runs import decoding
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .cases import ROUNDING, SIGMA, B, Case, H, Row, T, fact
+from .inputs import ROUNDING, SIGMA, B, Case, H, Row, T, fact
 
 LR = 0.5
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)

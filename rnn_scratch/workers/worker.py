@@ -17,13 +17,13 @@ import numpy as np
 
 from .. import registry
 from ..contract import RNNScratchError, Team
+from ..runs import sessions
+from ..runs.folder import Epoch
+from ..runs.setup import Place
+from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings
 from ..system import processes, signals
 from ..text import corpus
-from . import sessions
-from .folder import Epoch
-from .setup import Place
-from .training import Diverged, Progress, Report
 
 BEAT = 1.0  # seconds between signs of life
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .chance import generator
 from .contract import CELLS, Arrays
+from .randomness import generator
 
 
 def shapes(

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..contract import Arrays, Backend, Options, RNNScratchError, Team
 from ..exact import digest
-from .checkpoint import Incomplete
+from ..runs.checkpoint import Incomplete
 
 if TYPE_CHECKING:
-    from .setup import Setup
+    from ..runs.setup import Setup
 
 LARGEST = 2**24  # up to which float32 has every whole number
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..contract import RNNScratchError
-from . import schema
+from ..system import schema
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is

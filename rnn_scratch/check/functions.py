@@ -14,11 +14,11 @@ import numpy as np
 from .. import registry
 from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, Params, State, Tensor
 from ..exact import GRID
-from ..initial import initial
-from . import hardware
-from .cases import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, fact, make_case, not_offered
+from ..parameters import initial
+from . import machine
+from .epochs import LR, evaluate, predict, train_epoch, train_minibatch
+from .inputs import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, fact, make_case, not_offered
 from .signatures import signatures
-from .whole import LR, evaluate, predict, train_epoch, train_minibatch
 
 # Of each cell, by dtype: activation, and size of the embedding (0: one-hot).
 CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh", 0), ("relu", 0)]}
@@ -45,7 +45,7 @@ def check(
     if hasattr(backend, model):
         yield from signatures(backend, model)
     if model == "scratch":
-        yield from hardware.devices(name, backend)
+        yield from machine.devices(name, backend)
     for dtype in dtypes:
         if device not in backend.machine.devices(dtype):
             yield not_offered(model, dtype, f"There is no {dtype} on the device {device}.")
@@ -283,7 +283,7 @@ def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np
 
 
 def all_reduce(case: Case) -> Iterator[Row]:
-    """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
+    """Of a single worker: its own loss and gradients. (``check/workers.py`` has several.)"""
     scratch, (_, candidate) = case.backend.scratch, case.models(case.arrays)
     loss, grads, _ = scratch.gradients(candidate, *case.minibatch())
     mean, means = scratch.all_reduce(loss, grads, 1)
@@ -307,7 +307,7 @@ OF_A_MODEL: tuple[Piece, ...] = (
 PIECES: dict[str, tuple[Piece, ...]] = {
     **dict.fromkeys(VARIANTS, OF_A_MODEL),
     "scratch": (
-        hardware.tensor,
+        machine.tensor,
         params,
         state,
         encode,
@@ -327,6 +327,6 @@ PIECES: dict[str, tuple[Piece, ...]] = {
 }
 # Those that are the same in all cases of a dtype.
 ONCE: dict[str, tuple[Piece, ...]] = {
-    **dict.fromkeys(VARIANTS, (hardware.set_eager,)),
-    "scratch": (hardware.multiply, hardware.synchronize, hardware.set_eager),
+    **dict.fromkeys(VARIANTS, (machine.set_eager,)),
+    "scratch": (machine.multiply, machine.synchronize, machine.set_eager),
 }

@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import registry
 from ..contract import Options, RNNScratchError, Team, Update
-from ..runs import teamwork
-from ..system import groups, processes
-from .cases import B, Case, H, N, Row, fact, make_case, not_offered
-from .whole import LR
+from ..system import processes
+from ..workers import exchange, groups
+from .epochs import LR
+from .inputs import B, Case, H, N, Row, fact, make_case, not_offered
 
 TIMEOUT = 600.0  # seconds for one model
 UPDATES = 3
@@ -78,7 +78,7 @@ def _gather(case: Case, team: Team) -> Iterator[Row]:
         special = np.array(SPECIAL).astype(dtype)
     sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in range(_size(team))]
     more = np.full((2, 3), team.rank, dtype)
-    received, others = teamwork.gather(case.backend, case.options.device, [sent[team.rank], more])
+    received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
     wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
     yield fact("gather", "bits", case.label, not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in range(_size(team)))
@@ -87,7 +87,7 @@ def _gather(case: Case, team: Team) -> Iterator[Row]:
 
 def _train(case: Case, team: Team) -> Iterator[Row]:
     # Gradients of a minibatch, and some updates: of each worker's rows, and of all.
-    size, rows = _size(team), teamwork.share(B, team)
+    size, rows = _size(team), exchange.share(B, team)
     model, candidate = case.models(case.arrays)
     scratch, reference = case.backend.scratch, case.reference.scratch
     X, Y = case.tensor(case.X[rows]), case.tensor(case.Y[rows])
@@ -110,9 +110,9 @@ def _train(case: Case, team: Team) -> Iterator[Row]:
     what = f"after {UPDATES} updates"
     yield case.compare("train_minibatch", f"parameters {what}", model.params, after)
     yield case.compare("train_minibatch", f"losses {what}", expected, losses)
-    whole = teamwork.join_rows(case.backend, case.options.device, case.state_arrays(state))
+    whole = exchange.join_rows(case.backend, case.options.device, case.state_arrays(state))
     yield case.compare("train_minibatch", f"state {what}", states, whole)
-    digests = teamwork.digests(case.backend, case.options, after)
+    digests = exchange.digests(case.backend, case.options, after)
     equal = len(set(digests)) == 1
     yield fact("train_minibatch", "same in all workers", case.label, equal, str(digests))
 

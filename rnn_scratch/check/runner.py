@@ -9,8 +9,8 @@ from typing import Any
 from .. import registry
 from ..contract import RNNScratchError
 from ..system import processes
-from . import hardware, pieces
-from .cases import Row
+from . import functions, machine
+from .inputs import Row
 
 TIMEOUT = 3600.0  # seconds for one model
 
@@ -36,11 +36,11 @@ def _rows(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[
 def _checked(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[Row]:
     backend = registry.load(name)
     # Before anything is computed.
-    threads = list(hardware.set_threads(backend))
+    threads = list(machine.set_threads(backend))
     if model == "scratch":
         yield from threads
     device = registry.choose_device(name, backend, device, "float32")
-    yield from pieces.check(name, backend, model, device, cells)
+    yield from functions.check(name, backend, model, device, cells)
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:

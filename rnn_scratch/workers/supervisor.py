@@ -3,7 +3,7 @@
 The workers are processes of their own (`worker`); this one computes nothing. Whatever happens to a
 worker, the others end, and the run keeps its last checkpoint:
 
-- A worker that dies is noticed at once, and its machine's silence within 15 s (`meeting.SILENCE`).
+- A worker that dies is noticed at once, its machine's silence within 15 s (`rendezvous.SILENCE`).
 - One that is halted sends no sign of life for 30 s (SILENCE).
 - One that hangs, so that no worker has trained a minibatch for 10 minutes (STALL), ends them too.
 
@@ -24,18 +24,19 @@ from typing import Any, NamedTuple
 
 from .. import registry
 from ..contract import RNNScratchError
+from ..runs import checkpoint, sessions
+from ..runs import folder as run_folder
+from ..runs.folder import Epoch
+from ..runs.run import Run
+from ..runs.setup import Place
+from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings, make, option_of
-from ..system import groups, host, meeting, processes, signals
-from ..system.meeting import Meeting
+from ..system import host, processes, signals
 from ..text import corpus, dataset
-from . import checkpoint, sessions
-from . import folder as run_folder
-from .folder import Epoch
-from .run import Run
-from .setup import Place
-from .training import Diverged, Progress, Report
+from . import groups, rendezvous
+from .rendezvous import Meeting
 
-WORKER = "rnn_scratch.runs.worker:run"
+WORKER = "rnn_scratch.workers.worker:run"
 COORDINATOR = f"{groups.LOOPBACK}:29500"  # by default, where workers are started one by one
 MOST_WORKERS = 256
 SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
@@ -108,7 +109,7 @@ def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], repo
             settings = make(met.agenda["settings"])
             text = dataset.same_text({"text": met.agenda["text"]}, text, report.say)
         except RNNScratchError as error:  # which only this machine has met
-            meeting.end(met, failed=_named(launch.rank or 0, str(error)))
+            rendezvous.end(met, failed=_named(launch.rank or 0, str(error)))
             raise
         where = Place(**{**met.agenda["place"], "threads": None, "device": "auto", **place})
         job = Job(settings, text, where, None)
@@ -142,8 +143,8 @@ def _meet(
 ) -> AbstractContextManager[Meeting]:
     # The other workers' processes.
     if launch.rank == 0:
-        return meeting.host(launch.coordinator, launch.workers, own, agenda, say)
-    return meeting.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
+        return rendezvous.host(launch.coordinator, launch.workers, own, agenda, say)
+    return rendezvous.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
 
 
 class _Problem(NamedTuple):
@@ -182,7 +183,7 @@ class _Supervisor:
     def run(self) -> Run | None:
         """Start the workers, and wait until all have ended."""
         threads = [threading.Thread(target=self._listen, args=(rank,)) for rank in self.ranks]
-        meeting.watch(self.met, self.events)
+        rendezvous.watch(self.met, self.events)
         with signals.deferred() as request:
             try:
                 for thread in threads:
@@ -196,7 +197,7 @@ class _Supervisor:
                 self.report.stop()
                 raise
         self.report.stop()
-        meeting.end(self.met, done=True)
+        rendezvous.end(self.met, done=True)
         if self.folder is None:
             return None
         saved = checkpoint.load(self.folder / checkpoint.FILE)
@@ -283,7 +284,7 @@ class _Supervisor:
         self.problems.append(_Problem(kind, is_repeated, number, reason, diverged, is_plain))
         # After a signal the ends of workers are its consequences, and no news for other machines.
         if not is_exception and (is_plain or self.signal is None):
-            meeting.end(self.met, failed=reason, diverged=diverged)
+            rendezvous.end(self.met, failed=reason, diverged=diverged)
         self._end_within(GRACE)
 
     def _end_within(self, seconds: float) -> None:
@@ -297,12 +298,12 @@ class _Supervisor:
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
             self._conclude("interrupted", repr(stopped))
-            meeting.end(self.met, stopped=self.signal)
+            rendezvous.end(self.met, stopped=self.signal)
             raise stopped
         if worst:
             self._conclude("failed", worst.words)
             if worst.kind:
-                meeting.end(self.met, failed=worst.words)
+                rendezvous.end(self.met, failed=worst.words)
             raise (Diverged if worst.diverged else RNNScratchError)(worst.words)
 
     def _conclude(self, outcome: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes the README's results from the records: `python -m make.records`.
+"""Writes the README's results from the records: `python -m make.readme`.
 
 It runs in the folder of the clone. Records of runs are in ``notebooks/records``, those of
 comparisons in ``notebooks/comparisons``. The results are between marks in the README, and a test

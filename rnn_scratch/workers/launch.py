@@ -8,9 +8,9 @@ import json
 import os
 
 from ..contract import RNNScratchError
-from ..runs.supervision import COORDINATOR, Launch
 from ..settings import shown
-from ..system import meeting
+from . import rendezvous
+from .supervisor import COORDINATOR, Launch
 
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 MPI = (  # size and rank, in MPICH and its descendants, and in Open MPI
@@ -29,7 +29,7 @@ def launch(workers: int | None, rank: int | None, coordinator: str | None) -> La
         if launcher is not None:
             return launcher._replace(coordinator=coordinator or launcher.coordinator)
     if coordinator is not None:
-        meeting.parse(coordinator)
+        rendezvous.parse(coordinator)
     if rank is None:
         if coordinator is not None:
             raise RNNScratchError(

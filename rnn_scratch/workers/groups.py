@@ -7,7 +7,8 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from ..contract import RNNScratchError
-from . import meeting, processes
+from ..system import processes
+from . import rendezvous
 
 LOOPBACK = "127.0.0.1"
 ENDED = object()  # what no process can send
@@ -15,7 +16,7 @@ ENDED = object()  # what no process can send
 
 def addresses(number: int) -> list[str]:
     """Free addresses on this machine for a team of workers; none for a single one."""
-    return [meeting.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
+    return [rendezvous.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
 
 
 def tasks(number: int, *task: Any) -> list[tuple[Any, ...]]:

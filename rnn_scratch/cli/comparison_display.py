@@ -15,7 +15,7 @@ from ..compare.plan import Candidate, Plan, Progress, Record, name
 from ..compare.summary import Spread
 from ..contract import RNNScratchError
 from ..runs import folder as run_folder
-from ..runs.lines import format_perplexity
+from ..runs.progress import format_perplexity
 from ..settings import Settings
 from ..system import files, locks
 from ..text.corpus import Text

@@ -1,0 +1,1 @@
+"""Training with several workers: how they start, meet, exchange gradients, and end."""
