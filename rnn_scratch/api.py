@@ -9,7 +9,7 @@ from .contract import RNNScratchError
 from .runs import inference, notebook, sessions
 from .runs.arguments import checked
 from .runs.inference import Evaluation
-from .runs.progress import Lines
+from .runs.progress import LineReport
 from .runs.run import Run
 from .runs.setup import Place
 from .runs.training import Report
@@ -244,10 +244,10 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if isinstance(report, Report):
         return report
     if report is not None:
-        return Lines(report)
+        return LineReport(report)
     if notebook.shell() is not None:
         return notebook.Live()
-    return Lines(print) if hasattr(sys, "ps1") else Report()
+    return LineReport(print) if hasattr(sys, "ps1") else Report()
 
 
 def _folder(run: Run | str | Path) -> Path:

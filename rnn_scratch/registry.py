@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, TypedDict
@@ -238,7 +239,7 @@ def probe(
     A dict with ``usable`` and, if True, ``environment``, ``devices`` and ``threads``, else with
     the ``reason``. It is ended when `end` is set.
     """
-    answers = processes.ask(f"{__name__}:describe", name, timeout=timeout, python=python, end=end)
+    answers = processes.ask(partial(describe, name), timeout=timeout, python=python, end=end)
     try:
         answer, *more = itertools.islice(answers, 2)
         if more:

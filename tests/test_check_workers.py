@@ -6,7 +6,7 @@ import pytest
 from helpers import here, there
 
 from rnn_scratch import registry
-from rnn_scratch.check import exact_mode, workers
+from rnn_scratch.check import exact_mode, team
 from rnn_scratch.check.certificate import Sample
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus
@@ -28,7 +28,7 @@ def _engine(request):
 def test_two_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
         pytest.skip(f"{backend_name} has no engine for several workers")
-    rows = list(workers.rows(backend_name, "scratch", "cpu", 2))
+    rows = list(team.rows(backend_name, "scratch", "cpu", 2))
     assert [row for row in rows if not row.passed] == []
     assert {row.piece for row in rows} == PIECES
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}

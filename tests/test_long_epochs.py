@@ -157,7 +157,7 @@ def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
     monkeypatch.setattr(training, "PART", 0.0)
     output = io.StringIO()
     screen = Console(file=output, width=200)
-    rnn_scratch.train("numpy", num_epochs=2, report=display.Lines(screen), **LONG)
+    rnn_scratch.train("numpy", num_epochs=2, report=display.ConsoleReport(screen), **LONG)
     lines = output.getvalue().splitlines()
     within = [line for line in lines if "minibatches" in line]
     pattern = (
@@ -174,7 +174,7 @@ def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeyp
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
     positions, numbers = [], []
 
-    class Watched(display.Bar):
+    class Watched(display.BarReport):
         def minibatch(self, X, Y):
             time.sleep(0.01)  # rich estimates the speed from updates that differ in time
             super().minibatch(X, Y)

@@ -117,7 +117,7 @@ def test_a_file_gets_the_characters_themselves(capfdbinary):
 
 def test_tabs_and_page_breaks_reach_a_file(capsys):
     line = "one\ttwo\x0cthree\x0b"
-    display.Lines(display.console()).say(line)
+    display.ConsoleReport(display.console()).say(line)
     assert capsys.readouterr().out == line + "\n"
 
 

@@ -48,9 +48,10 @@ def locate(
         for number, run in enumerate((base, other)):
             folder = Path(parent, str(number))
             folder.mkdir()
-            tasks = groups.tasks(run.workers, run.backend, run.model, device, *what, str(folder))
+            where = (run.backend, run.model, device)
+            calls = groups.calls(run.workers, _retrain, *where, *what, str(folder))
             try:
-                for answer in groups.ask_all(f"{__name__}:_retrain", tasks, TIMEOUT):
+                for answer in groups.ask_all(calls, TIMEOUT):
                     progress(run, processes.verified(int, answer))
             except RNNScratchError as error:
                 return {**divergence, "reason": f"{run.title} failed: {error}"}

@@ -101,7 +101,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         try:
             for answer in groups.ask_all(
-                f"{__name__}:_train", groups.tasks(workers, *where, *what, folder), TIMEOUT
+                groups.calls(workers, _train, *where, *what, folder), TIMEOUT
             ):
                 event = _event(answer)
                 if isinstance(event, _NotOffered):

@@ -283,7 +283,7 @@ def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np
 
 
 def all_reduce(case: Case) -> Iterator[Row]:
-    """Of a single worker: its own loss and gradients. (``check/workers.py`` has several.)"""
+    """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
     scratch, (_, candidate) = case.backend.scratch, case.models(case.arrays)
     loss, grads, _ = scratch.gradients(candidate, *case.minibatch())
     mean, means = scratch.all_reduce(loss, grads, 1)

@@ -72,12 +72,12 @@ def graded(installed: Backend, function: Callable) -> Callable:
     return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
 
 
-def verdict(installed: Backend, **functions: Callable) -> str:
+def verdict(installed: Backend, **written: Callable) -> str:
     """The first failure in `rnn-scratch check` with these functions in place of the backend's."""
-    for name, function in functions.items():
+    for name, function in written.items():
         if _code(function) is _code(getattr(installed.scratch, name)):
             return OWN.format(name)
-    rows = functions.check(_name(installed), _with(installed, functions), only=("rnn", "tanh", 0))
+    rows = functions.check(_name(installed), _with(installed, written), only=("rnn", "tanh", 0))
     failure = next((row for row in rows if not row.passed), None)
     if failure is None:
         return "equal to the reference"

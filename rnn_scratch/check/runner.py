@@ -4,6 +4,7 @@ Each model is checked in a process of its own, so that one framework cannot dist
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from .. import registry
@@ -20,9 +21,9 @@ def rows(name: str, model: str, device: str, cells: Sequence[str] = ()) -> Itera
 
     Without `cells`, all of them are checked.
     """
-    task = (name, model, device, list(cells))
+    call = partial(_rows, name, model, device, list(cells))
     try:
-        for answer in processes.ask(f"{__name__}:_rows", *task, timeout=TIMEOUT):
+        for answer in processes.ask(call, timeout=TIMEOUT):
             yield processes.verified(Row, answer)
     except RNNScratchError as error:
         yield Row("backend", "", "", None, str(error), 0)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import divergence, exact_mode, runner
+from ..check import divergence, exact_mode, runner, team
 from ..check.certificate import Sample
 from ..check.exact_mode import Run
 from ..check.inputs import Row
@@ -128,7 +128,7 @@ def compare_pieces(
             rows = list(
                 runner.rows(name, model, device, cells)
                 if number == 1
-                else workers.rows(name, model, device, number)
+                else team.rows(name, model, device, number)
             )
         answers += [
             {
@@ -161,7 +161,7 @@ def compare_digests(
 ) -> bool:
     """Train each backend's models in exact mode; whether all parameters are equal."""
     screen = display.console(stderr=as_json)
-    report = training.Report() if as_json else display.Lines(screen)
+    report = training.Report() if as_json else display.ConsoleReport(screen)
     content = api.find_text(corpus, text, report)
     runs: list[Run] = []
     sample = Sample()
@@ -209,7 +209,7 @@ def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
         for name in names:
             registry.find(name)
         return list(dict.fromkeys(names))
-    say = display.Lines(screen).say
+    say = display.ConsoleReport(screen).say
     return registry.usable((lambda line: None) if quiet else say)
 
 

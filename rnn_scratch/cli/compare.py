@@ -121,7 +121,7 @@ def compare(
     if target is not None:
         defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
     settings = make({**defaults, **settings_from(options, no_clip)})
-    report = display.Lines(display.console())
+    report = display.ConsoleReport(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied = _vary(vary)
     if candidates and (backends or models):

@@ -125,7 +125,7 @@ def compare(
     before = None if older is None else comparison.read(older)
     folder = _create(output)
     screen = display.console()
-    progress = LiveTable(screen) if screen.is_terminal else Steps(display.Lines(screen).say)
+    progress = LiveTable(screen) if screen.is_terminal else Steps(display.ConsoleReport(screen).say)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
@@ -148,7 +148,7 @@ def show(folder: Path, record: Record, screen: Console) -> None:
         files.replace(folder / file_name, content)
     files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
-    say = display.Lines(screen).say
+    say = display.ConsoleReport(screen).say
     for line in conclusions.sentences(record):
         say(line.replace("`", ""))
     say("")

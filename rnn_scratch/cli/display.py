@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
-from ..runs import checkpoint, progress, training
+from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
+from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within
 from ..settings import Settings
 from ..system import locks
 from .screen import Screen
@@ -30,7 +31,7 @@ def console(stderr: bool = False) -> Console:
     return screen
 
 
-class Lines(progress.Lines):
+class ConsoleReport(LineReport):
     """Progress as lines on a console."""
 
     def __init__(self, screen: Console) -> None:
@@ -39,7 +40,7 @@ class Lines(progress.Lines):
         self.screen = screen
 
 
-class Bar(Lines):
+class BarReport(ConsoleReport):
     """The same lines, and a progress bar below them."""
 
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
@@ -63,8 +64,8 @@ class Bar(Lines):
         self.done, self.total = progress.done, progress.total
         self.before = progress.epoch - 1  # epochs
         if self.total > 1 and self.done:
-            numbers = progress.numbers_within(progress, self.tokens)
-            self.bar.update(self.task, numbers=numbers)
+            so_far = numbers_within(progress, self.tokens)
+            self.bar.update(self.task, numbers=so_far)
         self.bar.update(self.task, epoch=progress.epoch)
 
     def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
@@ -75,7 +76,7 @@ class Bar(Lines):
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(epoch)
-        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{progress.numbers(epoch)}  ")
+        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{numbers(epoch)}  ")
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -87,7 +88,7 @@ def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
     epochs = [row for row in history if row.epoch > session["from_epoch"]]
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
-    perplexity = progress.format_perplexity(epochs[-1].perplexity, 1)
+    perplexity = format_perplexity(epochs[-1].perplexity, 1)
     return [
         f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
         *session["predictions"],
@@ -120,7 +121,7 @@ def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Tabl
             session["backend"] + ("" if model == VARIANTS[0] else f" ({model})"),
             record["text"]["corpus"],
             f"{last}/{record['settings']['num_epochs']}",
-            progress.format_perplexity(history[-1].perplexity) if history else "",
+            format_perplexity(history[-1].perplexity) if history else "",
             _state(folder, outcome),
         )
     return table

@@ -59,7 +59,9 @@ def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None
 def evaluate(run: str, verbose: bool, **options: Any) -> None:
     """Compute the perplexity of the model of RUN on a text, and of two baselines."""
     show_messages(verbose)
-    result = api.evaluate(run, report=display.Lines(display.console()), **specified(options))
+    result = api.evaluate(
+        run, report=display.ConsoleReport(display.console()), **specified(options)
+    )
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")

@@ -60,7 +60,7 @@ def train(
     launching = launch.launch(workers, rank, coordinator)
     settings = settings_from(options, no_clip)
     screen = display.console()
-    report = (display.Bar if screen.is_terminal else display.Lines)(screen)
+    report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)
     try:
         if resume is None:
             where = Place(**specified(place))

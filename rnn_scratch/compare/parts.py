@@ -8,13 +8,14 @@ import dataclasses
 import math
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..contract import RNNScratchError
 from ..settings import Settings
 from ..system import processes
 from ..workers import groups
-from . import events
+from . import events, tasks
 from .events import Event
 from .plan import Candidate, Plan, Progress, Record, at_value, name, python_of, spec_of
 from .tasks import Task
@@ -298,10 +299,8 @@ def _run(function: str, candidate: Candidate, task: Task, plan: Plan) -> Generat
         order = events.TIMING_WITH_LAYER if task.own_layer else events.TIMING
     addresses = groups.addresses(task.workers)
     team = [task._replace(rank=rank, addresses=addresses) for rank in range(task.workers)]
-    tasks = [[worker._asdict()] for worker in team]
+    work = tasks.train if function == "train" else tasks.measure
+    calls = [partial(work, worker._asdict()) for worker in team]
     environment = dict.fromkeys(THREADS, str(task.threads))
-    name = f"{Task.__module__}:{function}"
-    with contextlib.closing(
-        groups.ask_all(name, tasks, plan.timeout, environment, python)
-    ) as answers:
+    with contextlib.closing(groups.ask_all(calls, plan.timeout, environment, python)) as answers:
         yield events.receive(answers, order, task.settings["num_epochs"])

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Settings
-from . import card, progress
+from . import card
 from . import folder as run_folder
 from .folder import Epoch
+from .progress import TimeLeft, numbers, numbers_within
 from .training import Progress, Report
 
 EVERY = 1.0  # seconds, at least, between two states of the card
@@ -48,7 +49,7 @@ class Live(Report):
         self.heading = card.title(dataclasses.asdict(settings), session)
         self.history = run_folder.history(folder)
         self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
-        self.time_left = progress.TimeLeft(self.last)
+        self.time_left = TimeLeft(self.last)
         self.when, self.numbers = f"epoch {first} of {self.last}", ""
         self.done = first - 1.0  # epochs
         self.handle = sys.modules["IPython"].display.display(
@@ -64,14 +65,14 @@ class Live(Report):
         if left is not None:
             self.when += f", time left {left}"
         if progress.loss is not None:
-            self.numbers = progress.numbers_within(progress, self.tokens).rstrip()
+            self.numbers = numbers_within(progress, self.tokens).rstrip()
         self.done = progress.epoch - 1 + progress.done / progress.total
         self._update_if_due()
 
     def epoch(self, epoch: Epoch) -> None:
         """Add the epoch to the curve."""
         self.history.append(epoch)
-        self.numbers, self.done = progress.numbers(epoch), epoch.epoch
+        self.numbers, self.done = numbers(epoch), epoch.epoch
         self._update_if_due()
 
     def stop(self) -> None:

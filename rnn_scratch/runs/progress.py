@@ -35,7 +35,7 @@ class TimeLeft:
         )
 
 
-class Lines(Report):
+class LineReport(Report):
     """Passes on lines: every tenth epoch, with a sample of the model's text, and the last."""
 
     def __init__(self, say: Callable[[str], object]) -> None:

@@ -1,9 +1,10 @@
 """Calls functions in processes of their own, so that a crash of a framework is only an error.
 
-The parent calls `ask` with the name of a generator function of this package and its arguments. The
+The parent calls `ask` with a generator function of a module and its arguments, as a `partial`. The
 child calls that function, and sends each value that it yields as a line of JSON, and a last line
-that says that there are no more. Within the function, `send` sends further values, and
-`end_at_once` shortens the end of the process.
+that says that there are no more. The function's annotations are the protocol: arguments become the
+types of its parameters, and answers are verified against the type that it yields. Within the
+function, `send` sends further values of that type, and `end_at_once` makes the process end sooner.
 
 The child may be any program, because its interpreter can be named. Whatever it does, the parent
 gets either answers or an error with the reason, in bounded time and memory. The child leads a
@@ -12,7 +13,7 @@ session and a group of processes of its own, so that all that it starts can be k
 
 import contextlib
 import importlib
-import json
+import inspect
 import os
 import queue
 import select
@@ -23,7 +24,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, TypeVar, get_args, get_type_hints
+
+import msgspec
 
 from ..contract import RNNScratchError
 from . import schema
@@ -39,16 +43,27 @@ END = b"end"  # the last line, which is no JSON
 PAUSE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
 GRACE = 1.0  # seconds to wait for what is left of the output after that
 
+Answer = TypeVar("Answer")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):  # of a type of its own, as PyTorch's version is
+        return str.__str__(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+
 
 def ask(
-    function: str,
-    *arguments: Any,
+    call: "partial[Iterator[Answer]]",
+    *,
     timeout: float,
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
     end: threading.Event | None = None,
-) -> Iterator[Any]:
-    """Call ``module:function`` in a child process, and yield what it yields.
+) -> Iterator[Answer]:
+    """Call a function of a module in a child process, and yield what it yields.
 
     The child is run by the interpreter `python`, in this process's environment with the variables
     of `environment` added. Raises RNNScratchError with the reason if it cannot be started, fails,
@@ -56,13 +71,18 @@ def ask(
     `end` is set. The child never outlives this generator, and neither do the processes that it
     starts, except for those that leave its group.
     """
-    child = _Child([python, "-m", __name__, function], arguments, environment)
+    function = call.func
+    name = f"{function.__module__}:{function.__qualname__}"
+    hints = get_type_hints(function, include_extras=True)
+    decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
+    arguments = ENCODER.encode([call.args, call.keywords])
+    child = _Child([python, "-m", __name__, name], arguments, environment)
     number = 0  # of answers
     try:
         for line in child.lines(timeout, end):
             if line == END:
                 break
-            yield _value(line)
+            yield _value(line, decoder)
             number += 1
         else:
             line = b""
@@ -96,7 +116,7 @@ class _Child:
     """A running process, and threads that read what it writes, whether anybody waits or not."""
 
     def __init__(
-        self, command: list[str], arguments: Any, environment: Mapping[str, str] | None
+        self, command: list[str], arguments: bytes, environment: Mapping[str, str] | None
     ) -> None:
         self.chunks: queue.Queue[bytes] = queue.Queue(8)  # of stdout; an empty one is the last
         self.messages = b""  # the end of stderr
@@ -104,7 +124,7 @@ class _Child:
         try:
             # Arguments in a file: a command line is too short for a text, and a pipe could block.
             with tempfile.TemporaryFile() as stdin:
-                stdin.write(json.dumps(arguments).encode())
+                stdin.write(arguments)
                 stdin.seek(0)
                 self.process = subprocess.Popen(
                     command,
@@ -221,15 +241,14 @@ class _Child:
         self.messages = (self.messages + chunk)[-KEPT:]
 
 
-def _value(line: bytes) -> Any:
+def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RNNScratchError(f"it sent bytes that are not UTF-8: {line[:20]!r}") from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RNNScratchError(f"it sent a line that is not JSON: {one_line(text, 80)!r}") from error
+        return decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise RNNScratchError(f"it sent a wrong answer: {one_line(str(error))}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = one_line(line.decode("utf-8", "backslashreplace"), 80)
+        raise RNNScratchError(f"it sent a line that is not JSON: {text!r}") from error
 
 
 def _end_with_parent(answers: int) -> None:
@@ -257,7 +276,7 @@ finalize = True
 
 def send(answer: Any) -> None:
     """In the child: send a value to the parent, from any thread."""
-    line = json.dumps(answer).encode() + b"\n"
+    line = ENCODER.encode(answer) + b"\n"
     with sending:
         answers.write(line)
         answers.flush()
@@ -272,6 +291,14 @@ def end_at_once() -> None:
     finalize = False
 
 
+def _call(function: Callable[..., Iterator[Any]], data: bytes) -> Iterator[Any]:
+    # Call it with these arguments, as the types of its parameters.
+    positional, named = msgspec.json.decode(data)
+    hints, signature = get_type_hints(function, include_extras=True), inspect.signature(function)
+    arguments = signature.bind(*positional, **named).arguments
+    return function(**{key: msgspec.convert(value, hints[key]) for key, value in arguments.items()})
+
+
 def main() -> None:
     """The child: call the function named on the command line."""
     global answers
@@ -281,9 +308,9 @@ def main() -> None:
     watched = os.dup(answers.fileno())  # which stays open until the process ends
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     module, name = sys.argv[1].split(":")
-    arguments = json.load(sys.stdin)
     try:
-        for answer in getattr(importlib.import_module(module), name)(*arguments):
+        function = getattr(importlib.import_module(module), name)
+        for answer in _call(function, sys.stdin.buffer.read()):
             send(answer)
         with sending:
             answers.write(END + b"\n")

@@ -3,8 +3,9 @@
 import queue
 import sys
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from ..contract import RNNScratchError
 from ..system import processes
@@ -13,26 +14,29 @@ from . import rendezvous
 LOOPBACK = "127.0.0.1"
 ENDED = object()  # what no process can send
 
+Answer = TypeVar("Answer")
+
 
 def addresses(number: int) -> list[str]:
     """Free addresses on this machine for a team of workers; none for a single one."""
     return [rendezvous.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
 
 
-def tasks(number: int, *task: Any) -> list[tuple[Any, ...]]:
+def calls(
+    number: int, function: Callable[..., Iterator[Answer]], *task: Any
+) -> "list[partial[Iterator[Answer]]]":
     """The same task for a team of workers, each with its rank and the addresses of all first."""
     known = addresses(number)
-    return [(rank, known, *task) for rank in range(number)]
+    return [partial(function, rank, known, *task) for rank in range(number)]
 
 
 def ask_all(
-    function: str,
-    tasks: Sequence[Sequence[Any]],
+    calls: "Sequence[partial[Iterator[Answer]]]",
     timeout: float,
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
-) -> Generator[Any]:
-    """Call ``module:function`` with each task in a process of its own, and yield the first's.
+) -> Generator[Answer]:
+    """Make each call in a process of its own, as `processes.ask` does, and yield the first's.
 
     The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
     Close the generator where it is not read to its end, and all processes have ended.
@@ -43,22 +47,22 @@ def ask_all(
     def listen(rank: int) -> None:
         settings: dict[str, Any] = {"timeout": timeout, "environment": environment}
         try:
-            for answer in processes.ask(function, *tasks[rank], **settings, python=python, end=end):
+            for answer in processes.ask(calls[rank], **settings, python=python, end=end):
                 if rank == 0:
                     messages.put((rank, answer))
             messages.put((rank, ENDED))
         except RNNScratchError as error:
             messages.put((rank, error))
 
-    threads = [threading.Thread(target=listen, args=(rank,)) for rank in range(len(tasks))]
+    threads = [threading.Thread(target=listen, args=(rank,)) for rank in range(len(calls))]
     try:
         for thread in threads:
             thread.start()
-        running = len(tasks)
+        running = len(calls)
         while running:
             rank, message = messages.get()
             if isinstance(message, RNNScratchError):
-                name = f"worker {rank}: " if len(tasks) > 1 else ""
+                name = f"worker {rank}: " if len(calls) > 1 else ""
                 raise RNNScratchError(f"{name}{message}") from message
             if message is ENDED:
                 running -= 1

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,9 @@ from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings, make, option_of
 from ..system import host, processes, signals
 from ..text import corpus, dataset
-from . import groups, rendezvous
+from . import groups, rendezvous, worker
 from .rendezvous import Meeting
 
-WORKER = "rnn_scratch.workers.worker:run"
 COORDINATOR = f"{groups.LOOPBACK}:29500"  # by default, where workers are started one by one
 MOST_WORKERS = 256
 SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
@@ -210,9 +210,10 @@ class _Supervisor:
         place = job.place._replace(workers=len(addresses))
         if place.threads is None and len(self.ranks) > 1:  # they share the cores
             place = place._replace(threads=max(1, host.cores() // len(self.ranks)))
-        settings, folder = dataclasses.asdict(job.settings), job.folder and str(job.folder)
-        task = (settings, list(job.text), place._asdict(), folder, job.resumes)
-        answers = processes.ask(WORKER, rank, addresses, *task, timeout=SILENCE, end=self.end)
+        folder = None if job.folder is None else str(job.folder)
+        its = (job.settings, job.text, place, folder, job.resumes)
+        call = partial(worker.run, rank, addresses, *its)
+        answers = processes.ask(call, timeout=SILENCE, end=self.end)
         try:
             for event in answers:
                 self.events.put((rank, event))

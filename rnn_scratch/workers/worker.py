@@ -62,29 +62,29 @@ class Events(Counted):
 def run(
     rank: int,
     addresses: list[str],
-    settings: dict[str, Any],
-    text: list[str],
-    place: dict[str, Any],
+    settings: Settings,
+    text: corpus.Text,
+    place: Place,
     folder: str | None,
     resumes: bool,
-) -> Iterator[None]:
+) -> Iterator[dict[str, Any]]:
     """Train as the worker of this rank, and send events: all arguments are JSON.
 
     Errors are events as well; the last event is "finished", "stopped" or "failed".
     """
     report = Counted() if rank else Events()
-    team, where = Team(rank, tuple(addresses)), Place(**place)
-    its = Settings(**settings), corpus.Text(*text), where
+    team = Team(rank, tuple(addresses))
+    its = settings, text, place
     try:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
         if rank:
             sessions.follow(*its, report, team)
         elif resumes:
-            sessions.resume(Path(folder or ""), its[0].num_epochs, its[1], where, {}, report, team)
+            sessions.resume(Path(folder or ""), settings.num_epochs, text, place, {}, report, team)
         else:
             sessions.train(*its, None if folder is None else Path(folder), report, team)
-        registry.load(where.backend).workers.leave()
+        registry.load(place.backend).workers.leave()
         processes.send({"event": "finished"})
     except signals.Stopped as error:
         processes.send({"event": "stopped", "number": error.number})

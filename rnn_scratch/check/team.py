@@ -37,9 +37,8 @@ def rows(name: str, model: str, device: str, workers: int) -> Iterator[Row]:
             f"--workers is {workers}; the minibatches that are checked have {B} rows, for 1, 2, 4 "
             "or 8 workers."
         )
-    tasks = groups.tasks(workers, name, model, device)
     try:
-        for answer in groups.ask_all(f"{__name__}:_rows", tasks, TIMEOUT):
+        for answer in groups.ask_all(groups.calls(workers, _rows, name, model, device), TIMEOUT):
             yield processes.verified(Row, answer)
     except RNNScratchError as error:
         yield Row("workers", f"{workers} workers", "", None, str(error), 0)

@@ -1,0 +1,66 @@
+"""Records: what is written to files and sent between processes, each described by one type.
+
+A type says what a record has, with its bounds, and verifies what is read. What the bounds of single
+fields cannot say is said in ``__post_init__``, by a ValueError.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ..contract import RNNScratchError
+from ..settings import shown
+from . import files, processes
+from .files import Damaged
+
+LARGEST = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
+
+Line = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Count = Annotated[int, Meta(ge=1, le=2**31)]
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A record. A field that has its default value is not written."""
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def encoded(record: Record) -> bytes:
+    """The record as the bytes of a JSON file, one value on each line."""
+    return msgspec.json.format(processes.ENCODER.encode(record), indent=1) + b"\n"
+
+
+def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:
+    """The record in a JSON file, which has a number of its format.
+
+    Raises Damaged, with the place and the reason, if the file is not such a record, and
+    RNNScratchError if it has another format or is absent; then `absence` is the message.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        data = path.read_bytes()
+        found = msgspec.json.decode(data, type=_Format).format
+        if found == format:
+            return msgspec.json.decode(data, type=kind)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RNNScratchError(absence) from error
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        reason = shown(str(error), 300)
+        raise Damaged(f"{path} could not be read or is damaged: {reason}.") from error
+    raise RNNScratchError(
+        f"{path} has format {found}, and this version of rnn-scratch reads format {format}.\n"
+        "Use the version that wrote it."
+    )
+
+
+def write(path: Path, record: Record) -> None:
+    """Write the record; the old one is replaced only when the new one is complete."""
+    files.replace(path, encoded(record))
