@@ -17,14 +17,16 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # Each module or folder may import from those before it, and from its own folder.
 ORDER = (
     ("contract",),
-    ("chance", "exact", "gates"),
-    ("settings", "initial"),
+    ("randomness", "exact", "gates"),
+    ("settings", "parameters"),
     ("system",),
     ("registry",),
     ("text",),
     ("runs",),
+    ("workers",),
     ("check", "api"),
     ("compare",),
+    ("show",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
