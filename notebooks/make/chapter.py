@@ -7,7 +7,7 @@ It is Markdown in which some lines are directives:
 ``::: piece encode``             the source of that function of ``scratch``, as a code cell
 ``::: piece step without CELLS`` the same, but without this helper and what it uses itself
 ``::: source build concise``     the source of that function of another variant, to read
-``::: core initial.initial``     the source of that function of ``rnn_scratch``, to read
+``::: core parameters.initial``  the source of that function of ``rnn_scratch``, to read
 ``::: imports``                  what ``scratch`` imports
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
