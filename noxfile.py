@@ -13,7 +13,6 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-TEST = ["hypothesis", "pytest", "pytest-xdist", "ipykernel", "nbclient", "nbformat"]
 # One thread: the tests compare numbers, and tests in several processes share the cores. And JAX's
 # compiler should not optimize: the tests compile much more than they compute.
 ENVIRONMENT = {
@@ -23,6 +22,7 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
+CAMPAIGN = {**ENVIRONMENT, "PYTHONPATH": "tests"}
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
@@ -78,13 +78,12 @@ def newest_python() -> str:
     return "3.10"
 
 
-def run_tests(session: nox.Session, extra: str, *options: str) -> None:
-    """Install the project with an extra, and run the tests in two processes."""
-    session.install("-e", f".{extra}", *TEST)
+def run_tests(session: nox.Session, extras: str, *options: str) -> None:
+    """Install the project with these extras, and run tests in two processes."""
+    session.install("-e", f".[{extras},test]")
     # Some tests take much longer than others: a process that has none left takes the other's.
     processes = ("-n", "2", "--dist", "worksteal")
-    command = ("python", "-m", "pytest", *processes, *options, *session.posargs)
-    session.run(*command, env=ENVIRONMENT)
+    session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 
 
 @nox.session
@@ -104,53 +103,57 @@ def lint(session: nox.Session) -> None:
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
     """All backends that are available on this platform, in one environment."""
-    run_tests(session, "[all]")
+    run_tests(session, "all", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
     """The core and the NumPy backend on the newest Python, with no framework installed."""
-    run_tests(session, "[workers]", "--backends", "numpy")
+    run_tests(session, "workers", "--backends", "numpy", *session.posargs)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
     """PyTorch alone, on the newest NumPy."""
-    run_tests(session, "[torch]", "--backends", "numpy,torch")
+    run_tests(session, "torch", "--backends", "numpy,torch", *session.posargs)
 
 
 @nox.session
 def tensorflow(session: nox.Session) -> None:
     """TensorFlow alone, on the newest NumPy that it works with."""
-    run_tests(session, "[tensorflow]", "--backends", "numpy,tensorflow")
+    run_tests(session, "tensorflow", "--backends", "numpy,tensorflow", *session.posargs)
 
 
 @nox.session
 def mxnet(session: nox.Session) -> None:
     """MXNet alone, on NumPy 1.26."""
-    run_tests(session, "[mxnet]", "--backends", "numpy,mxnet")
+    run_tests(session, "mxnet", "--backends", "numpy,mxnet", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def jax(session: nox.Session) -> None:
     """JAX alone, the newest on the newest Python, with the newest NumPy."""
-    run_tests(session, "[jax]", "--backends", "numpy,jax")
+    run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
+
+
+@nox.session
+def sabotages(session: nox.Session) -> None:
+    """Mistakes in each function of all backends, which the check must detect and name."""
+    run_tests(session, "all", "-m", "sabotages", *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, power cuts, damaged files, bad commands, misbehaving workers; it counts failures."""
-    session.install("-e", ".[all]", *TEST)
-    env = {**ENVIRONMENT, "PYTHONPATH": "tests"}
-    session.run("python", "tests/tools/faults.py", *session.posargs, env=env)
+    run_tests(session, "all", "-m", "faults")
+    session.run("python", "tests/tools/faults.py", *session.posargs, env=CAMPAIGN)
 
 
 @nox.session
 def team(session: nox.Session) -> None:
     """Kills, cut cables and wrong command lines of several workers; it counts failures."""
-    session.install("-e", ".[all]", *TEST)
-    env = {**ENVIRONMENT, "PYTHONPATH": "tests"}
-    session.run("python", "tests/tools/team_faults.py", *session.posargs, env=env)
+    run_tests(session, "all", "-m", "team")
+    session.run("python", "tests/tools/team_faults.py", *session.posargs, env=CAMPAIGN)
 
 
 @nox.session
@@ -184,7 +187,7 @@ def build_site(session: nox.Session) -> None:
 @nox.session
 def site(session: nox.Session) -> None:
     """Build the site and follow every link in it; with -- serve, serve it on this machine."""
-    session.install("-e", ".[site]", *TEST)
+    session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
     session.run("python", "-m", "pytest", "tests/built_site.py", *options)
@@ -197,7 +200,7 @@ def site(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
-    session.install("-e", ".[torch,site]", *TEST, "playwright", "axe-playwright-python")
+    session.install("-e", ".[torch,site,test]", "playwright", "axe-playwright-python")
     build_site(session)
     pages = ("tests/browser_report.py", "tests/browser_site.py", "tests/browser_play.py")
     session.run("python", "-m", "pytest", *pages, *session.posargs)
@@ -266,6 +269,17 @@ def student(session: nox.Session, backend: str) -> None:
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
     session.chdir(clone)
-    framework = "workers," if backend == "numpy" else f"{backend},"
-    session.install("-e", f".[{framework}notebooks]")
+    framework = "workers" if backend == "numpy" else backend
+    run_tests(session, f"{framework},notebooks", "-m", "student", "--backends", backend)
     session.run("python", "tests/tools/student.py", backend, env=MAKE)
+
+
+@nox.session(venv_backend="none")
+def everything(session: nox.Session) -> None:
+    """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
+    for name in (
+        *("lint", "all", "sabotages", "faults", "team", "site", "browser"),
+        *(f"student({backend})" for backend in BACKENDS),
+        *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
+    ):
+        session.notify(name)

@@ -64,6 +64,28 @@ def pytest_addoption(parser):
     )
 
 
+SESSIONS = ("sabotages", "student", "notebooks", "team", "faults")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the tests of sessions to these, unless they, a test or backends are asked for by name.
+
+    A marker's `by_default` names backends whose tests are not left out.
+    """
+    explicit = config.option.markexpr or any("::" in argument for argument in config.args)
+    if explicit or config.getoption("--backends") != "all":
+        return
+    left = []
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        names = {parameters.get(argument) for argument in ("backend_name", "candidate", "backend")}
+        marks = [mark for mark in item.iter_markers() if mark.name in SESSIONS]
+        if any(not names & set(mark.kwargs.get("by_default", ())) for mark in marks):
+            left.append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+
+
 def backends_to_test(config):
     names = config.getoption("--backends")
     if names == "all":

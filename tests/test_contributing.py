@@ -27,12 +27,14 @@ def test_the_page_s_sessions_are_those_of_the_noxfile():
 
 
 def test_the_workflow_runs_what_the_page_says():
-    (together,) = re.findall(r"session: \[(.*?)\]", WORKFLOW)
-    workflow = {*together.split(", "), *re.findall(r"session: (\w+)", WORKFLOW)}
     (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:6]]
-    assert workflow == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert workflow <= NAMES
+    rows = [line.split("|")[1] for line in table.splitlines()[2:10]]
+    for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
+        text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
+        (together,) = re.findall(r"session: \[(.*?)\]", text)
+        sessions = {*together.split(", "), *re.findall(r"session: (\w+)", text)}
+        assert sessions == {name for row in listed for name in re.findall(r"`(\w+)`", row)}
+        assert sessions <= NAMES
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))

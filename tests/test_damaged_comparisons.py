@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from faults import mutations
 from helpers import CLONE, there
 from matplotlib.figure import Figure
+from mutations import mutations
 
 from rnn_scratch.cli.comparison_display import spreadsheet
 from rnn_scratch.compare import changes, comparison, pictures, report, results, words

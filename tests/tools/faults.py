@@ -22,8 +22,8 @@ from pathlib import Path
 import bad_commands
 import pytest
 from disk import recorded, remains
-from faults import mutations
 from helpers import SAVING, SMALL, assert_same, figures, options, parameters, start, there
+from mutations import mutations
 
 import rnn_scratch
 from rnn_scratch import registry
