@@ -477,7 +477,7 @@ def test_an_edition_with_other_words_is_called_unverified(
         text = corpus.load(place.name, said.append)
         assert corpus.is_verified(text) == verified
         prepared = dataset.prepare(text, Settings())
-        assert dataset.origin(text, prepared)["verified"] == verified
+        assert dataset.describe(text, prepared).verified == verified
         assert len(said) == (not verified)
         assert verified or f"({place.file}) is an unverified edition" in said[0]
 

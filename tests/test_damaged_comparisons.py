@@ -112,8 +112,8 @@ def test_a_name_with_dollar_signs_is_no_formula():
         (lambda record: record["settings"].pop("dtype"), "settings is"),
         (lambda record: record["settings"].update(lr=-1.0), "--lr is -1.0"),
         (lambda record: record.update(more=1), "it has 'more'"),
-        (lambda record: record["machine"].update(cores="2"), "machine.cores is '2'"),
-        (lambda record: record["machine"].update(numa_nodes="2"), "machine.numa_nodes is '2'"),
+        (lambda record: record["machine"].update(cores="2"), "`$.cores`"),
+        (lambda record: record["machine"].update(numa_nodes="2"), "`$.numa_nodes`"),
         (
             lambda record: record.update(baselines={"uniform": 0, "unigram": 3}),
             "baselines.uniform is 0",

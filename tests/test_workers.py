@@ -19,7 +19,7 @@ from rnn_scratch.check.certificate import Sample
 from rnn_scratch.compare import comparison, events, plan
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.settings import make
-from rnn_scratch.system import processes
+from rnn_scratch.system import host, processes
 from rnn_scratch.text import corpus
 from rnn_scratch.workers import groups
 
@@ -32,7 +32,7 @@ READY = events.Ready(
     device="cpu",
     threads=1,
     libraries={},
-    machine={"python": "3", "processor": "", "platform": "", "cores": 1},
+    machine=host.describe(),
     environment={},
 )
 CHECKED = (READY, events.Comparison(1), events.Checked(1, []))

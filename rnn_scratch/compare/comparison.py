@@ -11,6 +11,8 @@ import datetime
 import json
 from pathlib import Path
 
+import msgspec
+
 from ..contract import RNNScratchError
 from ..runs import inference
 from ..settings import Settings
@@ -90,11 +92,11 @@ def run(
         "command": command,
         "started": _now(),
         "outcome": "running",
-        "machine": host.describe(),
+        "machine": msgspec.to_builtins(host.describe()),
         "load": host.load(),
         "plan": record_of(plan),
         "settings": dataclasses.asdict(settings),
-        "text": dataset.origin(text, prepared),
+        "text": msgspec.to_builtins(dataset.describe(text, prepared)),
         **({"baselines": _baselines(prepared)} if len(prepared.valid) else {}),
         "candidates": [
             {

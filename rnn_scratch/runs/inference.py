@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from ..contract import RNNScratchError
@@ -105,7 +106,8 @@ def predict(
 def _beginning(folder: Path, saved: Checkpoint) -> list[int]:
     # The beginning of the run's text, as a prefix.
     try:
-        text = dataset.same_text(run_folder.read(folder), None, lambda line: None)
+        record = msgspec.convert(run_folder.read(folder)["text"], dataset.TextRecord)
+        text = dataset.same_text(record, None, lambda line: None)
     except RNNScratchError as error:
         raise RNNScratchError(
             f"The model's vocabulary lacks letters of the default prefix {PREFIX!r}, and the "

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
 from ..system import files, host, locks, signals
@@ -46,7 +48,7 @@ def train(
     """
     setup = set_up(settings, place, text, team=team)
     folder = run_folder.create(folder, place.backend)
-    origin = dataset.origin(text, setup.text)
+    origin = msgspec.to_builtins(dataset.describe(text, setup.text))
     record = new_record(settings, origin)
     arrays = setup.model.to_arrays(setup.model.params)
     start = Checkpoint(arrays, setup.text.vocab, settings, 0, origin, setup.place._asdict())
@@ -81,7 +83,7 @@ def resume(
         before = checkpoint.load(path)
         record = _record(folder, before, report)
         settings = _resumed(folder, before, num_epochs, values)
-        text = dataset.same_text(record, text, report.say)
+        text = dataset.same_text(_text(record), text, report.say)
         setup = set_up(settings, place, text, before.arrays, team)
         if (setup.text.vocab, text.sha256) != (before.vocab, before.text["sha256"]):
             raise RNNScratchError(
@@ -98,7 +100,7 @@ def resume(
         record["settings"] = dataclasses.asdict(settings)
         before = before._replace(
             settings=settings,
-            text=dataset.origin(text, setup.text),
+            text=msgspec.to_builtins(dataset.describe(text, setup.text)),
             place=setup.place._asdict(),
         )
         _begin(folder, record, before, setup)
@@ -119,7 +121,11 @@ def resumable(
         record = run_folder.read(folder)
     except files.Damaged:  # which `resume` replaces
         record = {"text": before.text}
-    return settings, dataset.same_text(record, text, say)
+    return settings, dataset.same_text(_text(record), text, say)
+
+
+def _text(record: dict[str, Any]) -> dataset.TextRecord:
+    return msgspec.convert(record["text"], dataset.TextRecord)
 
 
 def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:
@@ -221,7 +227,7 @@ def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setu
         "process": os.getpid(),
         "from_epoch": before.epoch,
         **setup.place._asdict(),
-        "machine": host.describe(),
+        "machine": msgspec.to_builtins(host.describe()),
         "environment": setup.backend.machine.environment(),
         **({"engine": setup.backend.workers.engine()} if setup.team is not None else {}),
         "outcome": "running",  # it stays so if the process is killed

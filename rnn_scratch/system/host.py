@@ -9,11 +9,10 @@ import re
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
-from .schema import Count, Line
+from .records import Count, Line, Record
 
 try:
     import resource
@@ -21,39 +20,32 @@ except ImportError:
     resource = None  # type: ignore[assignment]
 
 
-class MachineNotes(TypedDict, total=False):
-    """What not every system, or not every record, has."""
+class Machine(Record):
+    """The machine, its Python, and the versions of this project and NumPy."""
 
-    rnn_scratch: Line  # its version
-    numpy: Line
-    governor: Line  # of the processor's frequency
-    numa_nodes: Count  # of the memory
-
-
-class Machine(MachineNotes):
-    """The machine and its Python."""
-
+    rnn_scratch: Line
     python: Line
+    numpy: Line
     platform: Line
     processor: Line
     cores: Count
+    governor: Line | None = None  # of the processor's frequency, where the system has one
+    numa_nodes: Count = 1  # of the memory
 
 
 def describe() -> Machine:
-    """This machine, and the versions of this project, Python and NumPy."""
-    machine: Machine = {
-        "rnn_scratch": version("rnn-scratch"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": cores(),
-    }
-    if governor := _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
-        machine["governor"] = governor.strip()
-    if nodes := list(Path("/sys/devices/system/node").glob("node[0-9]*")):
-        machine["numa_nodes"] = len(nodes)
-    return machine
+    """This machine."""
+    nodes = list(Path("/sys/devices/system/node").glob("node[0-9]*"))
+    return Machine(
+        rnn_scratch=version("rnn-scratch"),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        platform=platform.platform(),
+        processor=processor(),
+        cores=cores(),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+        numa_nodes=max(1, len(nodes)),
+    )
 
 
 def waiting() -> dict[str, float | None]:

@@ -1,7 +1,8 @@
 """Verifies values that were read from JSON, against the types that say what they should be.
 
 Types are those of Python: ``int``, ``float``, ``str``, ``bool``, None, unions, ``list[X]``,
-``dict[str, X]``, ``tuple[X, Y]``, a TypedDict, a NamedTuple; and ``Annotated[X, rule]``.
+``dict[str, X]``, ``tuple[X, Y]``, a TypedDict, a NamedTuple, a Struct (whose value remains a dict);
+and ``Annotated[X, rule]``.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from typing import (
     get_type_hints,
     is_typeddict,
 )
+
+import msgspec
 
 WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
 LARGEST = {int: 2**63, float: sys.float_info.max}
@@ -80,6 +83,11 @@ def verify(kind: Any, value: Any, where: str = "") -> Any:
             verify(str, key, f"a name in {where}"): verify(arguments[1], each, _inside(where, key))
             for key, each in values.items()
         }
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        try:
+            return msgspec.to_builtins(msgspec.convert(value, kind))
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{where}: {error}") from error
     if is_typeddict(kind) or hasattr(kind, "_fields"):
         return _fields(kind, value, where)
     return _simple(kind, value, where)

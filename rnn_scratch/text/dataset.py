@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 
 from ..contract import CELLS, RNNScratchError
 from ..settings import Settings
 from ..system import host
+from ..system.records import Count, Line, Record
 from . import corpus, minibatches, vocabulary
 
 
@@ -18,6 +20,19 @@ class Prepared(NamedTuple):
     vocab: list[str]
     train: np.ndarray
     valid: np.ndarray
+
+
+class TextRecord(Record):
+    """What a record says of the text that was trained on: enough to find and verify it again."""
+
+    corpus: Line  # a name among `corpus.NAMES`, or "file"
+    # A path or, because the path of the data folder is private, the name of a book.
+    origin: Annotated[str, Meta(max_length=2**16)]
+    sha256: Line  # before normalization
+    vocabulary: Count  # number of tokens
+    train_tokens: Count
+    valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
+    verified: bool = True  # whether a book is an edition that is known
 
 
 def prepare(text: corpus.Text, settings: Settings) -> Prepared:
@@ -46,38 +61,38 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
 
 
 def same_text(
-    record: dict[str, Any], text: corpus.Text | None, say: Callable[[str], None]
+    original: TextRecord | corpus.Text, text: corpus.Text | None, say: Callable[[str], None]
 ) -> corpus.Text:
     """The text of a run, loaded again from its origin if `text` is None.
 
+    Of the `original` only corpus, origin and SHA-256 are needed.
+
     Raises RNNScratchError if it has changed.
     """
-    original = record["text"]
-    if text is None and original["corpus"] == "file":
-        text = corpus.read_file(Path(original["origin"]))
+    if text is None and original.corpus == "file":
+        text = corpus.read_file(Path(original.origin))
     elif text is None:
-        text = corpus.load(original["corpus"], say)
-    if text.sha256 != original["sha256"]:
+        text = corpus.load(original.corpus, say)
+    if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
-            f"({original['origin']}):\nits SHA-256 is {text.sha256}\ninstead of "
-            f"{original['sha256']}.\nPass the original text with --text, or train a new run."
+            f"({original.origin}):\nits SHA-256 is {text.sha256}\ninstead of "
+            f"{original.sha256}.\nPass the original text with --text, or train a new run."
         )
     return text
 
 
-def origin(text: corpus.Text, prepared: Prepared) -> dict[str, Any]:
-    """What the record of a run contains about its text."""
-    return {
-        "corpus": text.corpus,
-        # The name identifies a book; the path of the data folder is private.
-        "origin": text.corpus if text.corpus in corpus.BOOKS else text.origin,
-        "sha256": text.sha256,
-        "vocabulary": len(prepared.vocab),
-        "train_tokens": len(prepared.train),
-        "valid_tokens": len(prepared.valid),
-        **({"verified": corpus.is_verified(text)} if text.corpus in corpus.BOOKS else {}),
-    }
+def describe(text: corpus.Text, prepared: Prepared) -> TextRecord:
+    """What a record says of a text."""
+    return TextRecord(
+        corpus=text.corpus,
+        origin=text.corpus if text.corpus in corpus.BOOKS else text.origin,
+        sha256=text.sha256,
+        vocabulary=len(prepared.vocab),
+        train_tokens=len(prepared.train),
+        valid_tokens=len(prepared.valid),
+        verified=corpus.is_verified(text),
+    )
 
 
 def _require_memory(vocabulary_size: int, settings: Settings) -> None:

@@ -107,7 +107,9 @@ def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], repo
     with _meet(launch, own, {}, report.say) as met:
         try:
             settings = make(met.agenda["settings"])
-            text = dataset.same_text({"text": met.agenda["text"]}, text, report.say)
+            text = dataset.same_text(
+                corpus.Text(**met.agenda["text"], content=""), text, report.say
+            )
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.end(met, failed=_named(launch.rank or 0, str(error)))
             raise

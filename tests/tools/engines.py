@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from rnn_scratch import registry
@@ -328,7 +329,11 @@ def main() -> None:
         command = f"nox -s records -- {name}"
         if options.small:
             command = f"python tests/tools/engines.py {file.name} {name} --small"
-        about = {"command": command, "machine": host.describe(), "load": host.load()}
+        about = {
+            "command": command,
+            "machine": msgspec.to_builtins(host.describe()),
+            "load": host.load(),
+        }
         record[name] = {**about, **PARTS[name](plan)}
         content = json.dumps(record, indent=1)
         # Objects of numbers only: each on one line.

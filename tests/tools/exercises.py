@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 import rnn_scratch
@@ -150,7 +151,7 @@ def main():
     """Measure what the command line names, or everything."""
     file, names = Path(sys.argv[1]), sys.argv[2:]
     record = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
-    record["machine"] = host.describe()
+    record["machine"] = msgspec.to_builtins(host.describe())
     record.setdefault("runs", {})
     record.setdefault("not detached", {})
     for name in [name for name in RUNS if not names or name in names]:

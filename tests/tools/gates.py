@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from rnn_scratch import registry
@@ -115,7 +116,7 @@ def main():
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(corpus.load("tide-clock", print), SETTINGS)
     record |= {
-        "machine": host.describe(),
+        "machine": msgspec.to_builtins(host.describe()),
         "environment": backend.machine.environment(),
         "settings": {n: v for n, v in vars(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",

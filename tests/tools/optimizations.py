@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from rnn_scratch import parameters, registry
@@ -566,7 +567,7 @@ def main():
         rows = {row["name"]: row for row in record["backends"].get(name, [])} | rows
         record["backends"][name] = [rows[case.name] for case in CASES[name] if case.name in rows]
         record["versions"][name] = versions
-        record["machines"][name] = host.describe()
+        record["machines"][name] = msgspec.to_builtins(host.describe())
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         annotate(source_code.files(name)[0].parent, record["backends"][name])
 

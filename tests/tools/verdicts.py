@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rnn_scratch import registry
 from rnn_scratch.compare import comparison
 from rnn_scratch.system import host
@@ -71,7 +73,11 @@ def compare(
 
 def main() -> None:
     """Compare, and write the record."""
-    record: dict[str, Any] = {"machine": host.describe(), "unchanged": [], "slowed": []}
+    record: dict[str, Any] = {
+        "machine": msgspec.to_builtins(host.describe()),
+        "unchanged": [],
+        "slowed": [],
+    }
     record |= {"slower": SLOWER, "slowed backends": SLOWED}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
