@@ -75,15 +75,20 @@ def pytest_collection_modifyitems(config, items):
     explicit = config.option.markexpr or any("::" in argument for argument in config.args)
     if explicit or config.getoption("--backends") != "all":
         return
-    left = []
-    for item in items:
+
+    def is_left(item):
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        names = {parameters.get(argument) for argument in ("backend_name", "candidate", "backend")}
-        marks = [mark for mark in item.iter_markers() if mark.name in SESSIONS]
-        if any(not names & set(mark.kwargs.get("by_default", ())) for mark in marks):
-            left.append(item)
+        names = {name for name in ("backend_name", "candidate", "backend") if name in parameters}
+        backends = {parameters[name] for name in names}
+        for mark in filter(lambda mark: mark.name in SESSIONS, item.iter_markers()):
+            chosen = mark.kwargs.get("by_default")
+            if not chosen or (backends and not backends & set(chosen)):
+                return True
+        return False
+
+    left = [item for item in items if is_left(item)]
+    items[:] = [item for item in items if not is_left(item)]
     config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in left]
 
 
 def backends_to_test(config):

@@ -1,5 +1,6 @@
 """Functions that several tests share: small runs, and the command line, here or in a process."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 
 from rnn_scratch import registry
@@ -110,9 +112,21 @@ def skip_without(backend, device, dtype):
         pytest.skip(f"{device} has no {dtype}")
 
 
+class Process(subprocess.Popen):
+    """A process that an error in the test, such as its timeout, ends with all it has started."""
+
+    def __exit__(self, kind, *error):
+        if kind and self.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for each in psutil.Process(self.pid).children(recursive=True):
+                    each.kill()
+            self.kill()
+        super().__exit__(kind, *error)
+
+
 def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
     """Start a command in a process of its own, and return while it runs."""
-    return subprocess.Popen(
+    return Process(
         [sys.executable, *program, *map(str, arguments)],
         env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}),
         text=True,
@@ -165,8 +179,23 @@ def there(*arguments, **more):
 def finish(process):
     """Wait until a command ends."""
     with process:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate()
         return Done(process.returncode, out, err)
+
+
+def is_running(pid):
+    """Whether a process runs; one that has ended may still have its number."""
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition, process=None):
+    """Return when a condition holds, before a process ends; a test's timeout is against a hang."""
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.005)
 
 
 def lines(folder):
@@ -177,11 +206,7 @@ def lines(folder):
 
 def wait_for_epochs(process, folder, number):
     """Return when the history of a running training has this number of epochs."""
-    deadline = time.monotonic() + 300  # against a hang, on however busy a machine
-    while len(lines(folder)) < number:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(lambda: len(lines(folder)) >= number, process)
     assert process.poll() is None
 
 

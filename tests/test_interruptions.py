@@ -35,7 +35,10 @@ import rnn_scratch
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+    pytest.mark.faults(by_default=("numpy", "torch")),
+]
 
 # Epochs of a few milliseconds, and enough of them to be interrupted at any moment.
 EPOCHS = 150

@@ -17,6 +17,8 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.system import signals
 from rnn_scratch.text import minibatches
 
+pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
+
 # One epoch has 16 minibatches or 15, depending on where it starts.
 LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50}
 

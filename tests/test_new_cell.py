@@ -6,6 +6,8 @@ import pytest
 from helpers import assert_same, environment, options, there
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
+
 DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
 # The minimal gated unit: one gate, which forgets and resets.
 CELL = '''

@@ -13,6 +13,8 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions
 
+pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
+
 CORE = Path(rnn_scratch.__file__).parent
 by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
 
@@ -151,6 +153,7 @@ CORE_MISTAKES = {
 }
 
 
+@pytest.mark.sabotages
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
 def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
     file, old, new, tests = CORE_MISTAKES[mistake]

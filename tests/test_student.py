@@ -18,6 +18,8 @@ from tools.student import EDIT, GRADING, TRAINING, solutions, written
 from rnn_scratch import registry
 from rnn_scratch.check import grading
 
+pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
+
 # A mistake in each function, a sabotage or a change, and the first result that it makes wrong.
 MISTAKES = {
     "encode": ("one vector for all characters", "vectors"),

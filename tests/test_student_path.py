@@ -13,6 +13,8 @@ from helpers import CLONE, environment
 import rnn_scratch
 from rnn_scratch.show import source_code
 
+pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
+
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 PATH = README.split("## Change a line")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]

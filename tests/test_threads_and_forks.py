@@ -2,13 +2,13 @@
 
 import os
 import re
-import signal
-import sys
 
 import pytest
-from helpers import SMALL, start
+from helpers import SMALL, there
 
 from rnn_scratch import registry
+
+pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
 # Trains in threads and processes, and prints a line for each.
 PROGRAM = f"""
@@ -59,19 +59,12 @@ else:
 
 def lines_of(*arguments):
     """What the program prints, by the names of its runs."""
-    # In a group of its own: a child that hangs must not outlive the test.
-    with start(*arguments, program=("-c", PROGRAM), start_new_session=True) as process:
-        try:
-            out, err = process.communicate(timeout=300)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    return re.findall(r"^([a-z]+(?:-\d)?) (\S+) ?(.*)$", out, re.MULTILINE)
+    done = there(*arguments, program=("-c", PROGRAM))
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    return re.findall(r"^([a-z]+(?:-\d)?) (\S+) ?(.*)$", done.out, re.MULTILINE)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs groups of processes")
 def test_every_thread_can_train(backend_name):
     runs = {name: value for name, value, _ in lines_of(backend_name, "threads")}
     assert runs.keys() == {"main", "thread-0", "thread-1", "thread-2"}
