@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from types import MappingProxyType, ModuleType
-from typing import Annotated, Any, TypedDict
+from typing import Annotated
 
+from msgspec import Meta
 from packaging.requirements import Requirement
 
 from .contract import (
@@ -28,7 +29,7 @@ from .contract import (
 )
 from .settings import shown
 from .system import host, processes
-from .system.schema import length
+from .system.records import Count, Line, Record
 
 GROUP = "rnn_scratch.backends"
 # More than a machine has cores, with which each framework still starts. With a hundred thousand
@@ -38,18 +39,18 @@ OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in th
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
-class _Usable(TypedDict):
-    # What `describe` answers of a backend that loads.
-    usable: bool
-    environment: dict[str, str]
-    devices: Annotated[list[str], length(1, 1000)]
-    threads: int
+class Usable(Record, tag=True):
+    """A backend that loads."""
+
+    environment: dict[str, Line]  # versions
+    devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
+    threads: Count
 
 
-class _Unusable(TypedDict):
-    # And of one that does not.
-    usable: bool
-    reason: Annotated[str, length(0, 10_000)]
+class Unusable(Record, tag=True):
+    """A backend that does not load."""
+
+    reason: str
 
 
 class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
@@ -153,7 +154,7 @@ def check_device(names: Sequence[str], device: str) -> None:
     if device in ("auto", "cpu"):  # which every backend has
         return
     answers = probes(names)
-    devices = {name: each["devices"] for name, each in answers.items() if each["usable"]}
+    devices = {n: each.devices for n, each in answers.items() if isinstance(each, Usable)}
     if devices and not any(device in each for each in devices.values()):
         lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
         raise RNNScratchError(
@@ -204,16 +205,16 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
     """
     names_of_usable = []
     for name, answer in probes(names(), pythons or {}).items():
-        if answer["usable"]:
+        if isinstance(answer, Usable):
             names_of_usable.append(name)
         else:
-            say(f"skipping {name}: {answer['reason']}")
+            say(f"skipping {name}: {answer.reason}")
     return names_of_usable
 
 
 def probes(
     names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Usable | Unusable]:
     """What `probe` returns for each backend; as many load at a time as there are cores."""
     end = threading.Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -233,37 +234,29 @@ def probe(
     timeout: float = 120,
     python: str = sys.executable,
     end: threading.Event | None = None,
-) -> dict[str, Any]:
+) -> Usable | Unusable:
     """Whether a backend loads: tried in a process of its own, because it may crash.
 
-    A dict with ``usable`` and, if True, ``environment``, ``devices`` and ``threads``, else with
-    the ``reason``. It is ended when `end` is set.
+    It is ended when `end` is set.
     """
-    answers = processes.ask(partial(describe, name), timeout=timeout, python=python, end=end)
+    call = partial(_describe, name)
     try:
+        answers = processes.ask(call, timeout=timeout, python=python, end=end)
         answer, *more = itertools.islice(answers, 2)
-        if more:
-            raise RNNScratchError("it sent more than one answer")
-        usable = isinstance(answer, dict) and answer.get("usable") is True
-        return processes.verified(_Usable if usable else _Unusable, answer)
     except RNNScratchError as error:
-        return {"usable": False, "reason": str(error)}
+        return Unusable(reason=str(error))
+    return Unusable(reason="it sent more than one answer") if more else answer
 
 
-def describe(name: str) -> Iterator[dict[str, Any]]:
-    """Yield what `probe` returns."""
+def _describe(name: str) -> Iterator[Usable | Unusable]:
     try:
         backend = load(name)
     except RNNScratchError as error:
-        yield {"usable": False, "reason": str(error)}
+        yield Unusable(reason=str(error))
         return
-    threads = backend.machine.set_threads(None)
-    yield {
-        "usable": True,
-        "environment": backend.machine.environment(),
-        "devices": backend.machine.devices("float32"),
-        "threads": threads,
-    }
+    threads = backend.machine.set_threads(None)  # before it looks for devices, as in `start`
+    environment, devices = backend.machine.environment(), backend.machine.devices("float32")
+    yield Usable(environment=environment, devices=devices, threads=threads)
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -103,7 +103,7 @@ def reported_devices(names):
     """The devices that each backend reports, which are loaded in parallel."""
     answers = registry.probes(names)
     # Where a backend does not load, its tests are to run, and to fail.
-    return {name: answer.get("devices", ["cpu"]) for name, answer in answers.items()}
+    return {name: getattr(answer, "devices", ["cpu"]) for name, answer in answers.items()}
 
 
 def devices_to_test(config):

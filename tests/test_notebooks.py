@@ -231,7 +231,10 @@ def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(
 def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
     made = []
     monkeypatch.setattr(notebooks, "make", made.append)
-    monkeypatch.setattr(registry, "probe", lambda name, **_: {"usable": name in ("numpy", "torch")})
+    usable = registry.Usable(environment={}, devices=["cpu"], threads=1)
+    answers = dict.fromkeys(("numpy", "torch"), usable)
+    absent = registry.Unusable(reason="not installed")
+    monkeypatch.setattr(registry, "probe", lambda name, **_: answers.get(name, absent))
     monkeypatch.setattr(sys, "argv", ["notebooks"])
     notebooks.main()
     assert made == ["numpy", "torch", "numpy-student", "torch-student", "comparison"]

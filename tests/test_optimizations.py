@@ -93,7 +93,8 @@ def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
 
 
 def test_the_record_keeps_what_is_not_measured_again(tmp_path, monkeypatch):
-    def ask(function, name, threads, chosen, **others):
+    def ask(call, **others):
+        name, _, chosen = call.args
         yield {"versions": {name: "2"}}
         for one in chosen:
             yield {**ROW, "name": one, "num_hiddens": {"64": 2, "512": 2}}

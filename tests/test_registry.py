@@ -67,10 +67,10 @@ def test_the_order_of_names():
 
 def test_probe(backend_name):
     probe = registry.probe(backend_name)
-    assert probe["usable"], probe
-    assert probe["environment"][backend_name]
-    assert "cpu" in probe["devices"]
-    assert probe["threads"] >= 1
+    assert isinstance(probe, registry.Usable), probe
+    assert probe.environment[backend_name]
+    assert "cpu" in probe.devices
+    assert probe.threads >= 1
 
 
 def test_the_list_of_backends_survives_a_crash_of_any(foreign):
@@ -235,8 +235,7 @@ def test_a_missing_framework_is_reported_with_the_command_that_installs_it(backe
             registry.load(name)
         assert registry.how_to_install(name) in str(caught.value)
         probe = registry.probe(name)
-        assert not probe["usable"]
-        assert registry.how_to_install(name) in probe["reason"]
+        assert registry.how_to_install(name) in probe.reason
     # Everything else works without it: the other tests run in the same environment.
     assert not set(missing()) & set(backend_names)
 

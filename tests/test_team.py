@@ -154,10 +154,10 @@ def workers(monkeypatch):
     """The numbers of the workers' processes by rank, as soon as they are known."""
     numbers, ask = {}, processes.ask
 
-    def watched(function, rank, *arguments, **more):
-        for event in ask(function, rank, *arguments, **more):
+    def watched(call, **more):
+        for event in ask(call, **more):
             if event["event"] == "alive":
-                numbers[rank] = event["process"]
+                numbers[call.args[0]] = event["process"]
             yield event
 
     monkeypatch.setattr(processes, "ask", watched)
@@ -314,7 +314,7 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
 # Train, and print the number of each worker's process.
 SPY = """
 from rnn_scratch.cli.main import main
-from rnn_scratch.runs import supervision
+from rnn_scratch.workers import supervisor
 handle = supervisor._Supervisor._handle
 def spy(self, rank, event):
     if event["event"] == "start":

@@ -1,9 +1,14 @@
 """What workers agree on, and what their processes send: without any framework."""
 
+import atexit
 import os
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,16 +145,22 @@ def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
 
 # Their processes.
 
-SENDER = """
-import threading, time
-from rnn_scratch.runs.training import Report
-from rnn_scratch.system import processes
-from rnn_scratch.workers.rendezvous import Meeting
+# The environment in which a child has the functions of this module.
+HERE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
-def answer(threads, pause):
+
+def ask(function, *arguments, **more):
+    call = partial(function, *arguments)
+    return processes.ask(call, timeout=60, environment=HERE, **more)
+
+
+def answer(threads: int, pause: float) -> Iterator[Any]:
+    """Send from several threads, then wait."""
+
     def send(name):
         for number in range(200):
             processes.send([name, number, "x" * 1000])
+
     senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
     for each in senders:
         each.start()
@@ -157,53 +168,43 @@ def answer(threads, pause):
         each.join()
     time.sleep(pause)
     yield "last"
-"""
 
-ENDS = """
-import atexit
-from pathlib import Path
 
-def end(log):
+def end(log: str) -> Iterator[Any]:
+    """Leave a trace of Python's finalization."""
     atexit.register(Path(log).touch)
     yield list(range(100_000))
     yield "last"
 
-def end_early(log):
+
+def end_early(log: str) -> Iterator[Any]:
+    """The same without it."""
     yield from end(log)
     processes.end_at_once()
-"""
 
 
-@pytest.fixture
-def sender(tmp_path):
-    """The environment in which a child has these functions."""
-    (tmp_path / "sender.py").write_text(SENDER + ENDS)
-    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    return {"environment": {"PYTHONPATH": path}, "timeout": 60}
-
-
-def test_answers_of_several_threads_are_not_mixed(sender):
-    *sent, last = processes.ask("sender:answer", 3, 0, **sender)
+def test_answers_of_several_threads_are_not_mixed():
+    *sent, last = ask(answer, 3, 0)
     assert last == "last"
     assert len(sent) == 600
     for name in range(3):
         assert [number for each, number, _ in sent if each == name] == list(range(200))
 
 
-def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path, sender):
-    for function, finalized in (("end", True), ("end_early", False)):
-        log = tmp_path / function
-        answers = list(processes.ask(f"sender:{function}", str(log), **sender))
+def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path):
+    for function, finalized in ((end, True), (end_early, False)):
+        log = tmp_path / function.__name__
+        answers = list(ask(function, str(log)))
         assert answers == [list(range(100_000)), "last"]
         assert log.exists() == finalized
 
 
-def test_a_child_can_be_ended(sender):
-    end = threading.Event()
-    answers = processes.ask("sender:answer", 1, 1000, **sender, end=end)
+def test_a_child_can_be_ended():
+    wish = threading.Event()
+    answers = ask(answer, 1, 1000, end=wish)
     assert next(answers)[:2] == [0, 0]
     begin = time.monotonic()
-    end.set()
+    wish.set()
     with pytest.raises(RNNScratchError, match="it was ended"):
         list(answers)
     assert time.monotonic() - begin < 60  # against a hang

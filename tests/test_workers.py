@@ -1,5 +1,6 @@
 """Workers that misbehave: each is a row with its reason, and none disturbs what comes after it."""
 
+import functools
 import json
 import os
 import shlex
@@ -8,7 +9,9 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import SMALL, options, other_packages, start, there
@@ -63,7 +66,7 @@ MISBEHAVING = {
     "silent": ("exit 0", "it ended without an answer; is "),
     "holding": ("sleep 1000 & echo $! > sleeper", "it ended without an answer"),
     "noise": ("echo hello", "it sent a line that is not JSON: 'hello'"),
-    "latin": (r"printf '\377\376\n'", r"it sent bytes that are not UTF-8: b'\xff\xfe'"),
+    "latin": (r"printf '\377\376\n'", r"it sent a line that is not JSON: '\\xff\\xfe'"),
     "deep": (
         "head -c 100000 /dev/zero | tr '\\0' '['; echo",
         "it sent a line that is not JSON: '[[",
@@ -147,8 +150,14 @@ def is_gone(pid):
     return False
 
 
-def ask(python, timeout=60):
-    return list(processes.ask("nothing:nothing", timeout=timeout, python=str(python)))
+def anything() -> Iterator[Any]:
+    """What a child is asked to call whose interpreter does something else."""
+    yield from ()
+
+
+def ask(python, timeout=60, **more):
+    call = functools.partial(anything)
+    return list(processes.ask(call, timeout=timeout, python=str(python), **more))
 
 
 def test_each_misbehaving_worker_is_a_row_with_its_reason(tmp_path, interpreter):
@@ -271,9 +280,8 @@ def test_a_worker_that_sends_nothing_more_is_stopped_with_what_it_has_started(in
 def test_a_worker_that_stays_after_its_last_answer_is_ended_at_once_where_it_is_wished(interpreter):
     end = threading.Event()
     end.set()
-    python = str(interpreter("echo end; sleep 1000"))
     with pytest.raises(RNNScratchError, match="it was ended"):
-        list(processes.ask("nothing:nothing", timeout=300, python=python, end=end))
+        ask(interpreter("echo end; sleep 1000"), timeout=300, end=end)
 
 
 def test_a_ctrl_c_before_all_workers_are_started_is_not_lost(monkeypatch):
@@ -288,7 +296,7 @@ def test_a_ctrl_c_before_all_workers_are_started_is_not_lost(monkeypatch):
     begin = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(KeyboardInterrupt):
-        list(groups.ask_all("nothing:nothing", [[], []], timeout=60, python="/nowhere"))
+        list(groups.ask_all([functools.partial(anything)] * 2, timeout=60, python="/nowhere"))
 
 
 def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, interpreter):
@@ -311,15 +319,17 @@ def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, in
 
 STARTS_ANOTHER = """
 import subprocess, time
-def work():
+from collections.abc import Iterator
+def work() -> Iterator[int]:
     yield subprocess.Popen(["sleep", "1000"]).pid
     time.sleep(1000)
 """
 PARENT = """
 import sys
-import threading
-from rnn_scratch.system import groups, processes
-for pid in processes.ask("another:work", timeout=600, python=sys.argv[1]):
+from functools import partial
+from another import work
+from rnn_scratch.system import processes
+for pid in processes.ask(partial(work), timeout=600, python=sys.argv[1]):
     print(pid, flush=True)
 """
 
@@ -340,22 +350,25 @@ def test_nothing_outlives_the_parent(tmp_path, interpreter, how, wrapped):
     assert is_gone(pid)
 
 
+USABLE = {"type": "Usable", "environment": {}, "devices": ["cpu"], "threads": 1}
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (sending(None), "it sent a wrong answer: it is None, not an object"),
-        (sending({}), "it sent a wrong answer: it lacks 'reason'"),
-        (sending({"usable": True}), "it sent a wrong answer: it lacks 'devices'"),
-        (sending({"usable": "yes", "reason": ""}), "usable is 'yes', not true or false"),
-        (sending({"usable": False, "reason": ""}, 1), "it sent more than one answer"),
+        (sending(None), "it sent a wrong answer: Expected `object`, got `null`"),
+        (sending({}), "it sent a wrong answer: Object missing required field `type`"),
+        (sending({"type": "Usable"}), "it sent a wrong answer: Object missing required field"),
+        (sending({**USABLE, "threads": "1"}), "Expected `int`, got `str` - at `$.threads`"),
+        (sending({**USABLE, "devices": []}), "Expected `array` of length >= 1"),
+        (sending(USABLE, USABLE), "it sent more than one answer"),
         ("exit 0", "it ended without an answer"),
         ("sleep 1000", "no answer within 1 s"),
     ],
 )
 def test_probing_a_backend_with_such_an_interpreter(interpreter, script, reason):
     answer = registry.probe("numpy", timeout=1, python=str(interpreter(script)))
-    assert not answer["usable"]
-    assert reason in answer["reason"]
+    assert reason in answer.reason
 
 
 def test_backends_that_cannot_be_probed_are_skipped(interpreter):

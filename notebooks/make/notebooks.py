@@ -190,7 +190,9 @@ def _with_a_palette(figure: str) -> str:
 
 
 def _possible(name: str) -> bool:
-    return all(registry.probe(backend)["usable"] for backend in backends_of(name))
+    return all(
+        isinstance(registry.probe(backend), registry.Usable) for backend in backends_of(name)
+    )
 
 
 def _path(name: str) -> Path:

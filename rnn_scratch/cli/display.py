@@ -3,7 +3,7 @@
 import functools
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
+from ..registry import Unusable, Usable
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch
@@ -133,13 +134,13 @@ def _state(folder: Path, outcome: str) -> str:
     return "killed"  # which the session could not record
 
 
-def backends_table(probes: dict[str, dict[str, Any]]) -> Table:
+def backends_table(probes: Mapping[str, Usable | Unusable]) -> Table:
     """The backends, a row each, with the reason why one does not load, and what to do."""
     table = Table("backend", "usable", "devices", "versions", "what to do", box=None)
     for name, probe in probes.items():
-        if probe["usable"]:
-            versions = ", ".join(f"{key} {value}" for key, value in probe["environment"].items())
-            table.add_row(name, "yes", ", ".join(probe["devices"]), versions, "")
+        if isinstance(probe, Usable):
+            versions = ", ".join(f"{key} {value}" for key, value in probe.environment.items())
+            table.add_row(name, "yes", ", ".join(probe.devices), versions, "")
         else:
-            table.add_row(name, "no", "", "", probe["reason"])
+            table.add_row(name, "no", "", "", probe.reason)
     return table

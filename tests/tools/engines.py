@@ -13,6 +13,7 @@ thread for each worker, and need a machine with nothing else to do.
 """
 
 import argparse
+import importlib
 import json
 import re
 import shlex
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,15 +272,13 @@ def engines(plan: Plan) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for name in OWN_SUMS:
         task = name, sizes, plan.turns
-        *times, about = groups.ask_all(
-            "tools.engines:exchange", groups.tasks(WORKERS, *task), TIMEOUT
-        )
+        *times, about = groups.ask_all(groups.calls(WORKERS, exchange, *task), TIMEOUT)
         task = name, model, plan.hiddens, plan.batch_sizes, -(-plan.turns // 3)
-        minibatches = list(processes.ask("tools.engines:compute", *task, timeout=TIMEOUT))
+        minibatches = list(processes.ask(partial(compute, *task), timeout=TIMEOUT))
         sums = [
             answer
             for number in SUMMED
-            for answer in groups.ask_all("tools.engines:order", groups.tasks(number, name), TIMEOUT)
+            for answer in groups.ask_all(groups.calls(number, order, name), TIMEOUT)
         ]
         answers[name] = {**about, "exchanges": times, "minibatches": minibatches, "sums": sums}
         print(name, json.dumps(times[-1]), flush=True)
@@ -343,4 +343,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # In the module that others import, which is not this one: other processes call its functions.
+    importlib.import_module("tools.engines").main()

@@ -14,9 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -508,7 +510,7 @@ def annotate(folder, rows):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name, threads, chosen):
+def measure(name: str, threads: int, chosen: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the versions, then a row for each of these optimizations of a backend."""
     backend, _ = registry.start(name, threads)
     yield {"versions": backend.machine.environment()}
@@ -537,14 +539,8 @@ def measured(name, chosen):
             "OMP_NUM_THREADS": str(threads),
             "OPENBLAS_NUM_THREADS": str(threads),
         }
-        for row in processes.ask(
-            "tools.optimizations:measure",
-            name,
-            threads,
-            chosen,
-            timeout=600,
-            environment=environment,
-        ):
+        call = partial(measure, name, threads, chosen)
+        for row in processes.ask(call, timeout=600, environment=environment):
             print(name, row, file=sys.stderr, flush=True)
             if "versions" in row:
                 versions |= row["versions"]
@@ -573,4 +569,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # In the module that others import, which is not this one: other processes call its functions.
+    importlib.import_module("tools.optimizations").main()

@@ -32,7 +32,7 @@ from rnn_scratch import registry
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.workers import rendezvous, supervisor
+from rnn_scratch.workers import rendezvous
 
 KILLS = 20  # of each backend
 HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
@@ -107,8 +107,8 @@ def descendants(number: int) -> list[Process]:
 
 def _described(number: int) -> Process:
     folder = Path(f"/proc/{number}")
-    if supervisor.WORKER.encode() in (folder / "cmdline").read_bytes():
-        rank = json.loads((folder / "fd" / "0").read_bytes())[0]
+    if b"workers.worker:run" in (folder / "cmdline").read_bytes():
+        rank = json.loads((folder / "fd" / "0").read_bytes())[0][0]
         return Process(number, f"worker {rank}", f"Worker {rank} has failed: killed by SIGKILL")
     for variable in (folder / "environ").read_bytes().split(b"\0"):
         if variable.startswith(b"DMLC_ROLE="):  # of MXNet
