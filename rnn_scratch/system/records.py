@@ -17,7 +17,8 @@ from .files import Damaged
 
 LARGEST = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
 
-Line = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
+Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 
 
@@ -52,7 +53,8 @@ def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:
             return msgspec.json.decode(data, type=kind)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(absence) from error
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+    # Errors of msgspec are ValueErrors, those of settings are ours.
+    except (OSError, ValueError, RecursionError, RNNScratchError) as error:
         reason = shown(str(error), 300)
         raise Damaged(f"{path} could not be read or is damaged: {reason}.") from error
     raise RNNScratchError(
