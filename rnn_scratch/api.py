@@ -16,7 +16,7 @@ from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
 from .workers import supervisor
-from .workers.supervisor import Job, Launch
+from .workers.launch import Job, Launch, require_shares
 
 
 @checked
@@ -73,7 +73,7 @@ def train_as(
     """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere."""
     reporter = _reporter(report)
     made = make(settings)
-    supervisor.require_shares(made.batch_size, launch.workers)
+    require_shares(made.batch_size, launch.workers)
     content = find_text(corpus, text, reporter)
     folder = None if run is None else Path(run)
     if launch == Launch(1):
@@ -162,7 +162,7 @@ def resume_as(
         done = sessions.resume(folder, num_epochs, same, where, settings, reporter)
     else:
         made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
-        supervisor.require_shares(made.batch_size, launch.workers)
+        require_shares(made.batch_size, launch.workers)
         job = Job(made, content, where, folder, resumes=True)
         done = supervisor.train(job, launch, reporter)
     if done is not None:

@@ -7,7 +7,7 @@ import pytest
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.workers import launch as launching
-from rnn_scratch.workers.supervisor import Launch
+from rnn_scratch.workers.launch import Launch
 
 
 @pytest.fixture
@@ -42,19 +42,19 @@ TF_CONFIG = {**CLUSTER, "task": {"type": "worker", "index": 1}}
 )
 def test_a_launcher_says_it_in_the_environment(environment, variables, launch):
     environment(**variables)
-    assert launching.launch(None, None, None) == launch
+    assert launching.chosen(None, None, None) == launch
 
 
 def test_options_override_the_environment(environment):
     environment(**TORCHRUN)
-    assert launching.launch(2, None, None) == Launch(2)
-    assert launching.launch(2, 1, "h:5") == Launch(2, 1, "h:5")
-    assert launching.launch(None, None, "h:5") == Launch(4, 2, "h:5")
+    assert launching.chosen(2, None, None) == Launch(2)
+    assert launching.chosen(2, 1, "h:5") == Launch(2, 1, "h:5")
+    assert launching.chosen(None, None, "h:5") == Launch(4, 2, "h:5")
 
 
 def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
     environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
-    launching.launch(None, None, None)
+    launching.chosen(None, None, None)
     assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
 
 
@@ -90,7 +90,7 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
 def test_a_damaged_environment(environment, variables, words):
     environment(**variables)
     with pytest.raises(RNNScratchError) as error:
-        launching.launch(None, None, None)
+        launching.chosen(None, None, None)
     assert words in str(error.value)
 
 
@@ -105,5 +105,5 @@ def test_a_damaged_environment(environment, variables, words):
 )
 def test_options_that_do_not_fit_together(environment, options, words):
     with pytest.raises(RNNScratchError) as error:
-        launching.launch(*options)
+        launching.chosen(*options)
     assert words in str(error.value)

@@ -13,7 +13,7 @@ import pytest
 from helpers import parallel
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.workers import rendezvous
+from rnn_scratch.workers import network, rendezvous
 from rnn_scratch.workers.rendezvous import Hello
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
@@ -21,7 +21,7 @@ TERMS = {"--lr": "1.0", "--backend": "torch"}
 
 @pytest.fixture
 def coordinator():
-    return rendezvous.free_address("127.0.0.1")
+    return network.free_address("127.0.0.1")
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_the_end_of_another_machine_may_be_planned(coordinator, monkeypatch):
 def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch):
     stop = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, stopped=15))
     assert stop == (1, {"event": "stopped", "number": 15})
-    coordinator = rendezvous.free_address("127.0.0.1")
+    coordinator = network.free_address("127.0.0.1")
     end = watched(
         coordinator, monkeypatch, lambda met: rendezvous.end(met, failed="inf", diverged=True)
     )

@@ -30,7 +30,7 @@ from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.training import Diverged, Report
 from rnn_scratch.system import processes, signals
-from rnn_scratch.workers import rendezvous, supervisor
+from rnn_scratch.workers import network, supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
@@ -116,7 +116,7 @@ def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
 
 def test_workers_that_are_started_by_hand(name):
     """As on two machines: one by its options, and one by the variables of a launcher."""
-    port = int(rendezvous.free_address("127.0.0.1").rpartition(":")[2])
+    port = int(network.free_address("127.0.0.1").rpartition(":")[2])
     torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
     by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
 

@@ -16,10 +16,11 @@ from helpers import parallel
 
 from rnn_scratch.contract import Options, RNNScratchError, Team
 from rnn_scratch.exact import digest
+from rnn_scratch.runs import training
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
-from rnn_scratch.workers import exchange, supervisor
+from rnn_scratch.workers import exchange, launch, supervisor
 from rnn_scratch.workers.rendezvous import Meeting
 from rnn_scratch.workers.supervisor import _Problem
 
@@ -36,9 +37,9 @@ from rnn_scratch.workers.supervisor import _Problem
 )
 def test_a_minibatch_must_be_divisible(rows, workers, instead):
     with pytest.raises(RNNScratchError) as error:
-        supervisor.require_shares(rows, workers)
+        launch.require_shares(rows, workers)
     assert f"Use {instead}." in str(error.value)
-    supervisor.require_shares(rows, rows)
+    launch.require_shares(rows, rows)
 
 
 def test_shares_are_all_rows_once():
@@ -68,7 +69,7 @@ def team_of(threads, function):
         return SimpleNamespace(
             backend=SimpleNamespace(machine=machine, workers=engine),
             place=SimpleNamespace(device="cpu"),
-            settings=SimpleNamespace(dtype="float32", batch_size=4, num_hiddens=3),
+            settings=SimpleNamespace(batch_size=4),
             model=SimpleNamespace(options=Options(3)),
             team=Team(rank, ("127.0.0.1:1",) * threads),
         )
@@ -77,12 +78,17 @@ def team_of(threads, function):
 
 
 def test_the_size_of_a_part_is_that_of_the_first_and_a_signal_that_of_any():
-    assert (
-        team_of(3, lambda setup, rank: exchange.agree(setup, 10 + rank, None)) == [(10, None)] * 3
-    )
     signal = {1: 15, 2: 2}
-    agreed = team_of(3, lambda setup, rank: exchange.agree(setup, 2**40, signal.get(rank)))
-    assert agreed == [(2**24, 15)] * 3
+
+    def agree(size, requests):
+        def of(setup, rank):
+            own = size + rank, requests.get(rank)
+            return exchange.agree(setup.backend, setup.model.options, *own)
+
+        return team_of(3, of)
+
+    assert agree(10, {}) == [(10, None)] * 3
+    assert agree(2**40, signal) == [(2**24, 15)] * 3
 
 
 def test_all_start_where_the_first_goes_on():
@@ -90,7 +96,7 @@ def test_all_start_where_the_first_goes_on():
 
     def begin(setup, rank):
         own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
-        return exchange.same_start(setup, 0 if rank else 7, own)
+        return training._same_start(setup, rank, 0 if rank else 7, own)
 
     for rank, (epoch, incomplete) in enumerate(team_of(2, begin)):
         assert epoch == 7
@@ -110,11 +116,16 @@ def test_rows_of_states_are_joined_in_the_order_of_the_ranks():
 def test_different_parameters_are_named_by_worker():
     arrays = {"W": np.arange(5.0)}
     other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
-    equal = team_of(2, lambda setup, rank: exchange.require_equal(setup, 3, arrays))
-    assert equal == [None, None]
-    errors = team_of(
-        3, lambda setup, rank: exchange.require_equal(setup, 3, other if rank == 1 else arrays)
-    )
+
+    def require_equal(odd):
+        def require(setup, rank):
+            own = other if rank == odd else arrays
+            exchange.require_equal(setup.backend, setup.model.options, 3, own)
+
+        return team_of(3, require)
+
+    assert require_equal(odd=None) == [None] * 3
+    errors = require_equal(odd=1)
     assert len({str(error) for error in errors}) == 1
     for word in (
         "After epoch 3 the workers' parameters differ",

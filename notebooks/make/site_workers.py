@@ -21,7 +21,7 @@ from rnn_scratch.runs.setup import Place
 from rnn_scratch.settings import Settings, option_of
 from rnn_scratch.show import source_code
 from rnn_scratch.text import corpus
-from rnn_scratch.workers import groups, rendezvous, supervisor
+from rnn_scratch.workers import groups, launch, rendezvous, supervisor
 
 from . import readme, site_chapter, site_code, site_figures, site_prose
 from .exchange import (
@@ -129,7 +129,7 @@ def _gather(backends: Sequence[str]) -> str:
 
 def _times() -> dict[str, str]:
     return {
-        "coordinator": supervisor.COORDINATOR,
+        "coordinator": launch.COORDINATOR,
         "loopback": groups.LOOPBACK,
         "wait": f"{rendezvous.WAIT:g}",
         "unreachable": f"{rendezvous.SILENCE:g}",
@@ -142,7 +142,7 @@ def _times() -> dict[str, str]:
 
 def _equal() -> str:
     # What all workers must have in common: what the supervisor compares, the settings last.
-    job = supervisor.Job(
+    job = launch.Job(
         Settings(), corpus.Text("", "", "", ""), Place("numpy", "scratch"), folder=None
     )
     settings = [option_of(name) for name in Settings.__dataclass_fields__]

@@ -21,7 +21,7 @@ from ..runs.progress import format_perplexity
 from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import Settings, make, option_of
 from ..system.terminal import echo
-from ..workers import supervisor
+from ..workers import launch
 from . import display
 from .options import Numbers, settings_from, settings_options, text_options
 
@@ -94,7 +94,7 @@ def check(
         models = list(dict.fromkeys(models)) or VARIANTS[:1]
         made = make({**settings, "exact": True})
         for number in workers:
-            supervisor.require_shares(made.batch_size, number)
+            launch.require_shares(made.batch_size, number)
         equal = compare_digests(
             backends, models, workers, device, made, corpus, text, every, as_json
         )

@@ -11,7 +11,8 @@ from ..contract import VARIANTS, VERBOSE, RNNScratchError
 from ..registry import MOST_THREADS
 from ..settings import Settings, option_of
 from ..text.corpus import LARGEST_FILE
-from ..workers.supervisor import COORDINATOR, MOST_WORKERS
+from ..workers.groups import MOST_WORKERS
+from ..workers.launch import COORDINATOR
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 

@@ -11,7 +11,7 @@ from ..contract import RNNScratchError
 from ..runs.setup import Place
 from ..runs.training import Diverged
 from ..workers import launch
-from ..workers.supervisor import Launch
+from ..workers.launch import Launch
 from . import display
 from .options import (
     place_options,
@@ -57,7 +57,7 @@ def train(
     """
     show_messages(verbose)
     place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
-    launching = launch.launch(workers, rank, coordinator)
+    launching = launch.chosen(workers, rank, coordinator)
     settings = settings_from(options, no_clip)
     screen = display.console()
     report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ..contract import VARIANTS, RNNScratchError
 from ..registry import MOST_THREADS
 from ..settings import Settings
-from ..workers.supervisor import MOST_WORKERS, require_shares
+from ..workers.groups import MOST_WORKERS
+from ..workers.launch import require_shares
 
 VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
 MOST_CANDIDATES, MOST_VALUES = 200, 100

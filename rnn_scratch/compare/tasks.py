@@ -264,7 +264,7 @@ def _turns(setup: Setup) -> Iterator[int]:
         yield turn
         more = turn < TURNS or time.perf_counter() - start < STEADY
         if setup.team is not None:
-            more = bool(exchange.agree(setup, int(more), None)[0])
+            more = bool(exchange.agree(setup.backend, setup.model.options, int(more), None)[0])
 
 
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:

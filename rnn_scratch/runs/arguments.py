@@ -18,7 +18,7 @@ import numpy as np
 from ..contract import RNNScratchError
 from ..registry import check_threads
 from ..settings import SEED, option_of, shown
-from ..workers.supervisor import MOST_WORKERS
+from ..workers.groups import MOST_WORKERS
 from .run import Run
 from .training import Report
 

@@ -77,7 +77,8 @@ def set_up(
         )
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
-        arrays = exchange.of_the_first(backend, device, settings.dtype, arrays)
+        own = [array.astype(settings.dtype) for array in arrays.values()]
+        arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
     options = model_options(settings, device)
     model = registry.build(place.backend, backend, place.model, arrays, options)
     place = place._replace(device=device, threads=threads)

@@ -93,7 +93,7 @@ def parts(
     """
     settings, size = setup.settings, 1
     if setup.team is not None:
-        last, incomplete = exchange.same_start(setup, last, incomplete)
+        last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
         total = minibatches.count(len(setup.text.train), settings, number)
         batches = itertools.islice(
@@ -119,6 +119,24 @@ def parts(
         incomplete = Incomplete()
 
 
+def _same_start(
+    setup: Setup, rank: int, last: int, incomplete: Incomplete
+) -> tuple[int, Incomplete]:
+    # The epoch after which the first worker goes on, and what it has trained of the next one. The
+    # losses, which only the first worker needs, are zeros in the others.
+    backend, options = setup.backend, setup.model.options
+    counts = last, len(incomplete.losses), len(incomplete.state)
+    last, done, states = exchange.numbers(backend, options, *counts)[0]
+    if rank > 0:
+        incomplete = Incomplete((0.0,) * done)
+    if states:
+        shape = setup.settings.batch_size, options.num_hiddens
+        own = incomplete.state or (np.zeros(shape, options.dtype),) * states
+        first = exchange.of_the_first(backend, setup.place.device, own)
+        incomplete = incomplete._replace(state=first)
+    return last, incomplete
+
+
 def _progress(epoch: int, total: int, incomplete: Incomplete) -> Progress:
     losses = incomplete.losses
     mean = sum(losses) / len(losses) if losses else None
@@ -131,7 +149,7 @@ def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
     if setup.team is None:
         request.check()
     else:
-        size, number = exchange.agree(setup, size, request.number)
+        size, number = exchange.agree(setup.backend, setup.model.options, size, request.number)
         if number is not None:
             raise signals.Stopped(number)
     return size
@@ -168,7 +186,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
     losses, arrays = incomplete.losses, model.to_arrays(model.params)
     loss, valid_loss = sum(losses) / len(losses), None
     if setup.team is not None:
-        exchange.require_equal(setup, number, arrays)
+        exchange.require_equal(setup.backend, model.options, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
     if len(prepared.valid) and reports:
         held_out = minibatches.whole(prepared.valid, settings)

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from ..contract import RNNScratchError
 from ..system import processes
-from . import rendezvous
+from . import network
 
+MOST_WORKERS = 256  # of a team
 LOOPBACK = "127.0.0.1"
 ENDED = object()  # what no process can send
 
@@ -19,7 +20,7 @@ Answer = TypeVar("Answer")
 
 def addresses(number: int) -> list[str]:
     """Free addresses on this machine for a team of workers; none for a single one."""
-    return [rendezvous.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
+    return [network.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
 
 
 def calls(

@@ -6,12 +6,18 @@ MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all worker
 
 import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..settings import shown
+from ..runs.setup import Place
+from ..settings import Settings, shown
+from ..text import corpus
 from . import rendezvous
-from .supervisor import COORDINATOR, Launch
+from .groups import LOOPBACK, MOST_WORKERS
 
+COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 MPI = (  # size and rank, in MPICH and its descendants, and in Open MPI
     ("PMI_SIZE", "PMI_RANK"),
@@ -19,7 +25,25 @@ MPI = (  # size and rank, in MPICH and its descendants, and in Open MPI
 )
 
 
-def launch(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:
+class Launch(NamedTuple):
+    """How workers are started: all by this process, or the one with this rank."""
+
+    workers: int
+    rank: int | None = None
+    coordinator: str = COORDINATOR
+
+
+class Job(NamedTuple):
+    """What the workers train."""
+
+    settings: Settings
+    text: corpus.Text
+    place: Place
+    folder: Path | None  # of the run; None: a new one
+    resumes: bool = False
+
+
+def chosen(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:
     """How to launch the workers; None if neither an option nor the environment says anything.
 
     Options override the environment. Raises RNNScratchError for options that do not fit together.
@@ -43,6 +67,24 @@ def launch(workers: int | None, rank: int | None, coordinator: str | None) -> La
             f"--rank is {rank}, and {given}: with --workers N, ranks are from 0 to N-1."
         )
     return Launch(workers, rank, coordinator or COORDINATOR)
+
+
+def require_shares(batch_size: int, workers: int) -> None:
+    """Raise RNNScratchError unless each worker gets as many rows of a minibatch as the others."""
+    if batch_size % workers == 0:
+        return
+    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= MOST_WORKERS]
+    sizes = [size for size in (batch_size // workers * workers,) if size]
+    sizes.append((batch_size // workers + 1) * workers)
+    raise RNNScratchError(
+        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
+        f"Use --workers {_alternatives(divisors)}, or --batch-size {_alternatives(sizes)}."
+    )
+
+
+def _alternatives(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _from_environment() -> Launch | None:

@@ -60,6 +60,12 @@ def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
         os.environ.update(before)
 
 
+def free_address(host: str) -> str:
+    """An address of this host with a port that is free now."""
+    with socket.create_server((host, 0)) as server:
+        return f"{host}:{server.getsockname()[1]}"
+
+
 def numeric(host: str) -> str:
     """A host's IPv4 address; RNNScratchError if it is unknown."""
     try:

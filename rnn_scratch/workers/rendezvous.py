@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..contract import RNNScratchError
 from ..system import schema
+from . import network
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is
@@ -99,12 +100,6 @@ def parse(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def free_address(host: str) -> str:
-    """An address of this host with a port that is free now."""
-    with socket.create_server((host, 0)) as server:
-        return f"{host}:{server.getsockname()[1]}"
-
-
 @contextlib.contextmanager
 def host(
     coordinator: str,
@@ -117,7 +112,7 @@ def host(
     peers: dict[int, Peer] = {}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(coordinator))
-        own = free_address(server.getsockname()[0])
+        own = network.free_address(server.getsockname()[0])
         addresses = {0: own}
         others = _ranks(range(1, workers))
         say(f"worker 0 waits {WAIT:g} s at {coordinator} for {others}, which --rank starts")
@@ -173,7 +168,7 @@ def visit(
     """Join worker 0, as the process of another; RNNScratchError if it is not there or refuses."""
     deadline = time.monotonic() + WAIT
     with contextlib.closing(Peer(_connect(coordinator, deadline), 0)) as peer:
-        address = free_address(peer.connection.getsockname()[0])
+        address = network.free_address(peer.connection.getsockname()[0])
         hello = Hello(rank=rank, workers=workers, address=address, terms=dict(terms))
         peer.send(**hello)
         say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")

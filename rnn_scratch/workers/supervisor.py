@@ -31,55 +31,18 @@ from ..runs.folder import Epoch
 from ..runs.run import Run
 from ..runs.setup import Place
 from ..runs.training import Diverged, Progress, Report
-from ..settings import Settings, make, option_of
+from ..settings import make, option_of
 from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
+from .launch import Job, Launch
 from .rendezvous import Meeting
 
-COORDINATOR = f"{groups.LOOPBACK}:29500"  # by default, where workers are started one by one
-MOST_WORKERS = 256
 SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
 GRACE = 5.0  # seconds for the other workers to end by themselves
 PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
 PAUSE = 0.2  # seconds between looks at the signals
-
-
-class Launch(NamedTuple):
-    """How workers are started: all by this process, or the one with this rank."""
-
-    workers: int
-    rank: int | None = None
-    coordinator: str = COORDINATOR
-
-
-class Job(NamedTuple):
-    """What the workers train."""
-
-    settings: Settings
-    text: corpus.Text
-    place: Place
-    folder: Path | None  # of the run; None: a new one
-    resumes: bool = False
-
-
-def require_shares(batch_size: int, workers: int) -> None:
-    """Raise RNNScratchError unless each worker gets as many rows of a minibatch as the others."""
-    if batch_size % workers == 0:
-        return
-    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= MOST_WORKERS]
-    sizes = [size for size in (batch_size // workers * workers,) if size]
-    sizes.append((batch_size // workers + 1) * workers)
-    raise RNNScratchError(
-        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
-        f"Use --workers {_alternatives(divisors)}, or --batch-size {_alternatives(sizes)}."
-    )
-
-
-def _alternatives(numbers: Sequence[int]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def train(job: Job, launch: Launch, report: Report) -> Run | None:

@@ -32,7 +32,7 @@ from rnn_scratch import registry
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.workers import rendezvous
+from rnn_scratch.workers import network, rendezvous
 
 KILLS = 20  # of each backend
 HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
@@ -342,7 +342,7 @@ def mistakes(backend: str, port: int) -> Iterator[Mistake]:
 
     def at(host: str = "127.0.0.1", port: int | None = None) -> tuple[str, str]:
         if port is None:
-            port = int(rendezvous.free_address("127.0.0.1").rpartition(":")[2])
+            port = int(network.free_address("127.0.0.1").rpartition(":")[2])
         return ("--coordinator", f"{host}:{port}")
 
     place = at("10.255.255.1")
