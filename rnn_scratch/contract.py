@@ -64,11 +64,13 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """What determines the mathematics of a model."""
+    """What determines the mathematics of a model, and the shapes of its parameters."""
 
-    num_hiddens: int
+    vocab_size: int  # V
+    num_hiddens: int  # H
     cell: str = "rnn"  # a name in CELLS
     activation: str = "tanh"  # or "relu", whose slope at 0 is 0
+    embedding: int = 0  # N, the size of a learnable embedding; 0: one-hot vectors
     dtype: str = "float32"  # or "float64"
     device: str = "cpu"
 
@@ -81,6 +83,18 @@ class Options(NamedTuple):
     def num_states(self) -> int:
         """The number of tensors in the cell's state."""
         return CELLS[self.cell].num_states
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters by name, in the order in which they are drawn."""
+        V, H, N = self.vocab_size, self.num_hiddens, self.embedding
+        shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
+        for gate in self.gates:
+            shapes |= {f"W_x{gate}": (N or V, H), f"W_h{gate}": (H, H), f"b_{gate}": (H,)}
+        return shapes | {"W_hq": (H, V), "b_q": (V,)}
+
+
+# What `rnn-scratch check` tries in place of the defaults, one at a time, with every cell.
+TRIED: dict[str, Any] = {"activation": "relu", "embedding": 3}
 
 
 class Update(NamedTuple):
@@ -150,7 +164,7 @@ def bind(
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Trainable tensors that start at these arrays.
+    """Trainable tensors that start at these arrays, which have the names of ``options.shapes()``.
 
     For each gate g of the cell W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and
     b_q (V,), named as in the chapter. With a learnable embedding there is W_e (V, N) before them,

@@ -1,37 +1,38 @@
-"""Names, shapes and starting values of the parameters, the same for every backend."""
+"""The parameters' starting values, the same for every backend; and gates side by side, or apart."""
 
 import numpy as np
 
-from .contract import CELLS, Arrays
+from .contract import Arrays, Options
 from .randomness import generator
 
 
-def shapes(
-    vocab_size: int, num_hiddens: int, embedding: int = 0, cell: str = "rnn"
-) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, in the order in which the parameters are drawn.
-
-    `embedding` is the size of a learnable embedding, W_e; with 0, inputs are one-hot vectors.
-    """
-    result: dict[str, tuple[int, ...]] = {"W_e": (vocab_size, embedding)} if embedding else {}
-    for gate in CELLS[cell].gates:
-        result[f"W_x{gate}"] = (embedding or vocab_size, num_hiddens)
-        result[f"W_h{gate}"] = (num_hiddens, num_hiddens)
-        result[f"b_{gate}"] = (num_hiddens,)
-    return result | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
-
-
-def initial(
-    vocab_size: int,
-    num_hiddens: int,
-    sigma: float,
-    seed: int,
-    embedding: int = 0,
-    cell: str = "rnn",
-) -> Arrays:
+def initial(options: Options, sigma: float, seed: int) -> Arrays:
     """Starting values in float64: weights normal with standard deviation sigma, biases zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
-        for name, shape in shapes(vocab_size, num_hiddens, embedding, cell).items()
+        for name, shape in options.shapes().items()
     }
+
+
+def join_gates(arrays: Arrays, options: Options) -> Arrays:
+    """The same with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates."""
+    joined = {
+        name: np.concatenate([arrays[each] for each in names], -1)
+        for name, names in _gate_names(options).items()
+    }
+    first = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
+    return {**first, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
+
+
+def split_gates(joined: Arrays, options: Options) -> Arrays:
+    """What `join_gates` joins, in the order of ``options.shapes()``."""
+    arrays = dict(joined)
+    for name, names in _gate_names(options).items():
+        arrays |= zip(names, np.split(joined[name], len(names), -1))
+    return {name: np.ascontiguousarray(arrays[name]) for name in options.shapes()}
+
+
+def _gate_names(options: Options) -> dict[str, list[str]]:
+    prefixes = {"W_x": "W_x", "W_h": "W_h", "b": "b_"}
+    return {name: [prefix + gate for gate in options.gates] for name, prefix in prefixes.items()}

@@ -146,9 +146,17 @@ def make(values: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def model_options(settings: Settings, device: str) -> Options:
+def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """What a backend needs of the settings to build a model."""
-    return Options(settings.num_hiddens, settings.cell, settings.activation, settings.dtype, device)
+    return Options(
+        vocab_size,
+        settings.num_hiddens,
+        settings.cell,
+        settings.activation,
+        settings.embedding,
+        settings.dtype,
+        device,
+    )
 
 
 def update_rule(settings: Settings, workers: int = 1) -> Update:

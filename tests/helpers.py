@@ -55,10 +55,10 @@ class Done(NamedTuple):
 
 def variants(name):
     """The variants that a backend offers; one of another package may have the plain one only."""
-    offered = []
+    offered, options = [], Options(3, 2)
     for model in VARIANTS:
         try:
-            registry.build(name, registry.load(name), model, initial(3, 2, 0.1, 0), Options(2))
+            registry.build(name, registry.load(name), model, initial(options, 0.1, 0), options)
             offered.append(model)
         except registry.NotOffered:
             pass

@@ -11,8 +11,10 @@ from helpers import CLONE, there
 from tools.sabotages import load
 
 from rnn_scratch.check import functions
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.contract import MACHINE, SCRATCH
 
+CASES = in_each_dtype(PLAIN)
 NUMBERS = itertools.count()
 
 
@@ -59,7 +61,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
     source = paths[0].read_text(encoding="utf-8")
     assert source.count(right) == 1
     paths[0].write_text(source.replace(right, wrong), encoding="utf-8")
-    rows = functions.check("toy", load(name, tmp_path), only=("rnn", "tanh", 0))
+    rows = functions.check("toy", load(name, tmp_path), cases=CASES, short=True)
     first = next((row for row in rows if not row.passed), None)
     assert first is not None, "not detected"
     assert f"{first.piece} {first.result}" == named, first
@@ -67,7 +69,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
 
 def test_without_a_mistake_none_is_named(package):
     site, _ = package
-    rows = list(functions.check("toy", load("toy_rnn", site), only=("rnn", "tanh", 0)))
+    rows = list(functions.check("toy", load("toy_rnn", site), cases=CASES, short=True))
     assert [row for row in rows if not row.passed] == []
 
 

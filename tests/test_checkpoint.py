@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
-from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.parameters import initial, shapes
+from rnn_scratch.contract import Options, RNNScratchError
+from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.checkpoint import Checkpoint, Incomplete
 from rnn_scratch.settings import Settings
@@ -24,12 +24,13 @@ from rnn_scratch.system import files
 
 VOCAB = ["<unk>", " ", "e", "猫"]
 TEXT = {"corpus": "file", "origin": "t.txt", "sha256": "0123456789abcdef" * 4}
+OPTIONS = Options(len(VOCAB), 5)
 PLACE = {"backend": "numpy", "model": "scratch", "device": "cpu", "threads": 1, "eager": False}
 
 
 def make(epoch=3, dtype="float32", **settings):
     settings = Settings(num_hiddens=5, dtype=dtype, theta=None, **settings)
-    values = {name: v.astype(dtype) for name, v in initial(len(VOCAB), 5, 1.0, epoch).items()}
+    values = {name: v.astype(dtype) for name, v in initial(OPTIONS, 1.0, epoch).items()}
     return Checkpoint(values, VOCAB, settings, epoch, TEXT, PLACE)
 
 
@@ -71,7 +72,7 @@ def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=int(dtype[5:]))
     values = {
         name: data.draw(arrays(dtype, shape, elements=numbers))
-        for name, shape in shapes(len(VOCAB), 5).items()
+        for name, shape in OPTIONS.shapes().items()
     }
     before = make(dtype=dtype)._replace(arrays=values)
     checkpoint.save(path, before)
@@ -80,7 +81,7 @@ def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
         n: v.tobytes() for n, v in values.items()
     }
     assert all(array.dtype == dtype for array in after.arrays.values())
-    assert list(after.arrays) == list(shapes(len(VOCAB), 5))
+    assert list(after.arrays) == list(OPTIONS.shapes())
     assert after[1:] == before[1:]
 
 
@@ -139,7 +140,7 @@ def test_a_checkpoint_within_an_epoch(saved):
     incomplete = Incomplete((2.5, 0.1 + 0.2, 1e-300), state, 1 / 3)
     checkpoint.save(saved, make()._replace(incomplete=incomplete))
     after = checkpoint.load(saved)
-    assert list(after.arrays) == list(shapes(len(VOCAB), 5))
+    assert list(after.arrays) == list(OPTIONS.shapes())
     assert after.incomplete.losses == incomplete.losses
     assert after.incomplete.seconds == incomplete.seconds
     np.testing.assert_array_equal(after.incomplete.state, state)

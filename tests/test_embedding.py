@@ -6,7 +6,7 @@ from helpers import SMALL, assert_same, parameters, variants
 
 import rnn_scratch
 from rnn_scratch.contract import VARIANTS, Options
-from rnn_scratch.parameters import initial, shapes
+from rnn_scratch.parameters import initial
 
 B, T, H, V, N = 3, 5, 7, 11, 4
 EMBEDDED = {**SMALL, "embedding": 5, "sigma": 0.3, "dtype": "float64"}
@@ -21,19 +21,21 @@ def build(request, backend, backend_name):
 
 
 def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, build):
-    arrays = initial(V, H, 0.5, 0)
+    options = Options(V, H, dtype="float64")
+    arrays = initial(options, 0.5, 0)
     tokens = np.random.RandomState(0).randint(0, V, (B, T))
     logits = []
-    for start in (arrays, {"W_e": np.eye(V), **arrays}):
-        model = build(start, Options(H, dtype="float64"))
+    for start, size in ((arrays, 0), ({"W_e": np.eye(V), **arrays}, V)):
+        model = build(start, options._replace(embedding=size))
         outputs, _ = model.forward(backend.machine.tensor(tokens, "cpu"), model.state(B))
         logits.append(backend.machine.array(outputs))
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-14)
 
 
 def test_encode_returns_rows_of_the_embedding(backend, backend_name):
-    arrays = initial(V, H, 0.5, 0, N)
-    params = backend.scratch.params(arrays, Options(H, dtype="float64"))
+    options = Options(V, H, embedding=N, dtype="float64")
+    arrays = initial(options, 0.5, 0)
+    params = backend.scratch.params(arrays, options)
     tokens = np.array([[3, 1], [0, 3], [10, 2]])
     rows = backend.scratch.encode(backend.machine.tensor(tokens, "cpu"), params)
     np.testing.assert_array_equal(backend.machine.array(rows), arrays["W_e"][tokens])
@@ -45,8 +47,9 @@ def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_nam
     assert [row.loss for row in run.history] == pytest.approx(
         [row.loss for row in numpy.history], rel=1e-11
     )
-    assert {n: a.shape for n, a in run.arrays.items()} == shapes(len(run.vocab), 12, 5)
-    moved = np.abs(run.arrays["W_e"] - initial(len(run.vocab), 12, 0.3, 0, 5)["W_e"])
+    options = Options(len(run.vocab), 12, embedding=5)
+    assert {n: a.shape for n, a in run.arrays.items()} == options.shapes()
+    moved = np.abs(run.arrays["W_e"] - initial(options, 0.3, 0)["W_e"])
     assert moved.max() > 1e-3  # it is learned
     assert_same(parameters("ours"), run.arrays)
     other = rnn_scratch.resume(numpy, num_epochs=4, backend=backend_name)

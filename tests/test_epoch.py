@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rnn_scratch
+from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
@@ -23,7 +24,7 @@ def train(backend_name):
 
 def loss_by_hand(vocab, sampling, carry):
     """Mean loss of the first epoch of a model that doesn't learn."""
-    p = initial(len(vocab), 8, 1.0, 0)
+    p = initial(Options(len(vocab), 8), 1.0, 0)
     tokens = vocabulary.encode(vocabulary.normalize(TEXT, "chapter"), vocab)
     losses, h = [], None
     settings = Settings(batch_size=3, num_steps=5, sampling=sampling)

@@ -19,7 +19,7 @@ from rnn_scratch.contract import CELLS, VARIANTS, Options, RNNScratchError, Upda
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.setup import Place, set_up
-from rnn_scratch.settings import make
+from rnn_scratch.settings import make, model_options
 from rnn_scratch.text import corpus, minibatches, vocabulary
 
 # Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
@@ -81,10 +81,10 @@ def test_every_variant_of_every_cell_ends_with_the_same_bits(
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
     settings = make({name: value for name, value in SETTINGS.items() if name != "corpus"})
-    tokens, _ = built_in_text(0)
+    options = model_options(settings, 28)
+    tokens, _ = built_in_text(options)
     scratch = registry.load("numpy").scratch
-    arrays = initial(28, settings.num_hiddens, settings.sigma, 0)
-    model = scratch.build(arrays, Options(settings.num_hiddens, dtype="float64"))
+    model = scratch.build(initial(options, settings.sigma, 0), options)
     clipped = []
     for epoch in range(1, LONG + 1):
         state = None
@@ -121,8 +121,9 @@ def test_float32_is_refused():
 
 def test_the_parameters_move_on_the_grid():
     scratch = registry.load("numpy").scratch
-    arrays = {name: np.zeros_like(values) for name, values in initial(5, 3, 1.0, 0).items()}
-    model = scratch.build(arrays, Options(3, dtype="float64"))
+    options = Options(5, 3, dtype="float64")
+    arrays = {name: np.zeros(shape) for name, shape in options.shapes().items()}
+    model = scratch.build(arrays, options)
     batches = [(np.array([[1, 2, 3]]), np.array([[2, 3, 4]]))]
     scratch.train_epoch(model, batches, Update(0.7, None, exact.GRID), True)
     moved = np.concatenate([values.ravel() for values in model.params.values()]) / exact.GRID
@@ -131,7 +132,7 @@ def test_the_parameters_move_on_the_grid():
 
 
 def test_a_digest_depends_on_every_bit():
-    arrays = initial(5, 3, 1.0, 0)
+    arrays = initial(Options(5, 3), 1.0, 0)
     before = exact.digest(arrays)
     assert exact.digest({name: values.copy() for name, values in arrays.items()}) == before
     arrays["b_q"][2] = np.nextafter(arrays["b_q"][2], 1)
@@ -142,7 +143,7 @@ def test_a_digest_depends_on_every_bit():
 
 
 def test_vocabulary_of_the_built_in_text_is_what_this_file_assumes():
-    tokens, _ = built_in_text(0)
+    tokens, _ = built_in_text(Options(28, 3))
     assert len(vocabulary.build("".join(map(chr, tokens)))) == 28
 
 

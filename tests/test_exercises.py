@@ -73,7 +73,8 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
         pytest.skip(f"{candidate} is a backend of another package")
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
     batches = [(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
-    arrays, options = parameters.initial(5, 7, 1.0, 0), Options(7, dtype="float64")
+    options = Options(5, 7, dtype="float64")
+    arrays = parameters.initial(options, 1.0, 0)
 
     def build():
         return getattr(backend, model).build(arrays, options)

@@ -23,10 +23,9 @@ def cell(request):
 
 @pytest.fixture(params=[("tanh", 0), ("relu", 0), ("tanh", 2)], ids=["tanh", "relu", "embedding"])
 def case(request, cell):
-    activation, embedding = request.param
-    options = Options(H, cell, activation, "float64")
+    options = Options(V, H, cell, *request.param, "float64")
     chance = np.random.RandomState(0)
-    arrays = parameters.initial(V, H, 0.5, 0, embedding, cell)
+    arrays = parameters.initial(options, 0.5, 0)
     for name in arrays:
         if name.startswith("b_"):
             arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
@@ -69,5 +68,6 @@ def finite_differences(function, arrays, name):
 
 
 def test_the_reference_has_all_parameters():
-    assert sorted(parameters.shapes(V, H)) == sorted(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
-    assert list(parameters.shapes(V, H, 2)) == ["W_e", *parameters.shapes(V, H)]
+    plain = Options(V, H).shapes()
+    assert list(plain) == ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]
+    assert list(Options(V, H, embedding=2).shapes()) == ["W_e", *plain]

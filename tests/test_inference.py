@@ -10,8 +10,7 @@ from helpers import SETTINGS, SMALL, here, skip_without, there
 
 import rnn_scratch
 from rnn_scratch.check import inputs
-from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.parameters import shapes
+from rnn_scratch.contract import Options, RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.text import corpus, vocabulary
 
@@ -45,7 +44,7 @@ def parrot(backend_name, tmp_path):
 def test_from_training_to_evaluation(backend_name, device, story):
     run = rnn_scratch.train(backend_name, num_epochs=3, device=device, **SMALL)
     assert run.perplexity == run.history[-1].perplexity < 28
-    assert list(run.arrays) == list(shapes(28, 12))
+    assert list(run.arrays) == list(Options(28, 12).shapes())
     again = rnn_scratch.resume(run, 6)
     assert again.perplexity < run.perplexity
     for form in (again, again.folder, str(again.folder), again.folder / checkpoint.FILE):

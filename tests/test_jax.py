@@ -31,8 +31,8 @@ def jax(backend_names):
 
 
 def model_and_minibatch(jax, model="scratch"):
-    options = Options(7, dtype="float32")
-    built = registry.build("jax", jax, model, initial(5, 7, 0.5, 0), options)
+    options = Options(5, 7)
+    built = registry.build("jax", jax, model, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
     return built, jax.machine.tensor(tokens, "cpu")
 

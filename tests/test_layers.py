@@ -7,7 +7,6 @@ from helpers import SMALL, assert_same, parameters, variants
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.contract import CELLS, Options, Update
-from rnn_scratch.parameters import initial
 
 B, T, H, V, N = 3, 6, 7, 11, 4
 GRUS = {"gru", "gru-after"}
@@ -30,13 +29,13 @@ RUN = {**SMALL, "sigma": 0.3, "exact": True, "num_epochs": 2}
 def drawn(cell, embedding=0):
     """Parameters with biases that are not zero, so that none can be left out."""
     chance = np.random.RandomState(0)
-    shapes = {name: a.shape for name, a in initial(V, H, 0.5, 0, embedding, cell).items()}
+    shapes = Options(V, H, cell, embedding=embedding).shapes()
     return {name: chance.normal(0, 0.5, shape) for name, shape in shapes.items()}
 
 
 def loop(cell, arrays, x):
     """The outputs (T, B, H) of the reference's cell for the inputs (T, B, N), from zeros on."""
-    scratch, options, outputs = registry.load("numpy").scratch, Options(H, cell), []
+    scratch, options, outputs = registry.load("numpy").scratch, Options(V, H, cell), []
     state = scratch.state(B, options._replace(dtype="float64"))
     for each in x:
         state = scratch.CELLS[cell](each, state, arrays, options)
@@ -118,9 +117,9 @@ def test_which_cell_a_layer_computes(backend, candidate):
             assert difference[1:].min() > 0.01
 
 
-def built(candidate, options, embedding=0):
+def built(candidate, options):
     """The model on the framework's layers, or a skip where there is none for these options."""
-    arrays = drawn(options.cell, embedding)
+    arrays = drawn(options.cell, options.embedding)
     backend = registry.load(candidate)
     try:
         return backend, registry.build(candidate, backend, "concise", arrays, options)
@@ -142,7 +141,7 @@ def test_which_cells_are_offered(backend, candidate):
         refused = (f"{name}, has no relu", "--activation tanh", "--model scratch")
         expected["relu", cell] = None if candidate in RELU else refused
     for (activation, cell), words in expected.items():
-        options = Options(H, cell, activation)
+        options = Options(V, H, cell, activation)
         if words is None:
             registry.build(candidate, backend, "concise", drawn(cell), options)
             continue
@@ -157,13 +156,13 @@ def test_a_cell_without_a_layer_is_not_offered(backend, candidate, monkeypatch):
         pytest.skip(f"{candidate} has no concise model")
     monkeypatch.setitem(CELLS, "plainest", CELLS["rnn"])
     with pytest.raises(registry.NotOffered, match="no layer for the cell plainest"):
-        registry.build(candidate, backend, "concise", drawn("plainest"), Options(H, "plainest"))
+        registry.build(candidate, backend, "concise", drawn("plainest"), Options(V, H, "plainest"))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
-    backend, model = built(candidate, Options(H, cell, dtype=dtype), N)
+    backend, model = built(candidate, Options(V, H, cell, embedding=N, dtype=dtype))
     start, chance = model.to_arrays(model.params), np.random.RandomState(2)
     assert list(start) == list(drawn(cell, N))
     sizes = [backend.machine.array(param).size for param in model.params.values()]
@@ -188,7 +187,7 @@ def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_exact_mode_and_checkpoints_from_layers_to_scratch_and_back(candidate, cell):
-    built(candidate, Options(H, cell))
+    built(candidate, Options(V, H, cell))
     settings = {**RUN, "cell": cell}
     expected = rnn_scratch.train("numpy", run="reference", **{**settings, "num_epochs": 4}).arrays
     first = rnn_scratch.train(candidate, model="concise", run="layers", **settings)

@@ -16,7 +16,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # Each module or folder may import from those before it, and from its own folder.
 ORDER = (
     ("contract",),
-    ("randomness", "exact", "gates"),
+    ("randomness", "exact"),
     ("settings", "parameters"),
     ("system",),
     ("registry",),

@@ -31,8 +31,8 @@ def cases(backend_name):
 
 def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     """Loss and gradients of `fast`, in float64."""
-    arrays = parameters.initial(vocabulary, num_hiddens, 0.3, 0, cell=cell)
-    model = backend.fast.build(arrays, Options(num_hiddens, cell, dtype="float64"))
+    options = Options(vocabulary, num_hiddens, cell, dtype="float64")
+    model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1))
     X, Y = (backend.machine.tensor(part.copy(), "cpu") for part in (tokens[:, :-1], tokens[:, 1:]))
     loss, grads, _ = backend.scratch.gradients(model, X, Y, model.state(batch_size))

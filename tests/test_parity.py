@@ -9,7 +9,7 @@ from helpers import skip_without, variants
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, runner
 from rnn_scratch.check.inputs import Row, worst
-from rnn_scratch.contract import CELLS, VARIANTS, Options, Update
+from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
@@ -17,7 +17,7 @@ from rnn_scratch.text import minibatches, vocabulary
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_a_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(functions.check(backend_name, backend, model, device))
+    rows = list(functions.check(backend_name, backend, model, inputs.cases(device)))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     offered = [row for row in rows if row.offered]
@@ -40,9 +40,8 @@ def test_numpy_says_that_it_has_no_layers():
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    rows = list(
-        functions.check("mxnet", registry.load("mxnet"), "concise", only=("rnn", "relu", 0))
-    )
+    cases = inputs.in_each_dtype(inputs.PLAIN._replace(activation="relu"))
+    rows = functions.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
     (refusal,) = (row for row in rows if not row.offered)
     assert refusal.case == "float64 rnn relu"
     assert "computes relu on the CPU in float32" in refusal.note
@@ -77,8 +76,8 @@ def test_some_updates_are_clipped_and_others_are_not():
     # A check in which none or all are clipped proves nothing about clipping.
     reference = registry.load("numpy")
     for cell, activation in itertools.product(CELLS, ("tanh", "relu")):
-        options = Options(inputs.H, cell, activation, "float64")
-        tokens, arrays = epochs.built_in_text(cell=cell)
+        options = Options(28, inputs.H, cell, activation, dtype="float64")
+        tokens, arrays = epochs.built_in_text(options)
         for settings, updates in itertools.product((epochs.SEQUENTIAL, epochs.RANDOM), (10, 100)):
             batches = list(minibatches.of_epoch(tokens, settings, 1))[:updates]
             carry = minibatches.carries(settings.sampling)
@@ -90,7 +89,7 @@ def test_some_updates_are_clipped_and_others_are_not():
 
 
 def test_sizes_cannot_hide_a_mistake():
-    assert len({inputs.B, inputs.T, inputs.H, inputs.V, inputs.N, 28}) == 6
+    assert len({inputs.B, inputs.T, inputs.H, inputs.V, TRIED["embedding"], 28}) == 6
     # Optimized models use other operations for fewer tokens than characters.
     assert inputs.B * inputs.T > 28 > inputs.V
     assert inputs.B * inputs.T < functions.LARGE_V
@@ -100,14 +99,15 @@ def test_sizes_cannot_hide_a_mistake():
 def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machine, sampling):
     skip_without(registry.load(candidate), device, "float64")
     tokens, vocab = time_machine
-    arrays, settings = initial(len(vocab), 512, 0.01, 0), Settings(sampling=sampling)
+    options, settings = Options(len(vocab), 512, dtype="float64"), Settings(sampling=sampling)
+    arrays = initial(options, 0.01, 0)
     batches = [pair for epoch in (1, 2) for pair in minibatches.of_epoch(tokens, settings, epoch)]
     carry = minibatches.carries(sampling)
 
     def train(name, model, device, updates):
         backend = registry.load(name)
-        options = Options(512, dtype="float64", device=device)
-        network = registry.build(name, backend, model, arrays, options)
+        own = options._replace(device=device)
+        network = registry.build(name, backend, model, arrays, own)
         backend.scratch.train_epoch(network, batches[:updates], Update(), carry)
         return network.to_arrays(network.params)
 
@@ -126,11 +126,12 @@ def test_perplexities_of_many_epochs_agree(candidate, device, time_machine):
     # Ten of the hundred epochs for which this holds, because of the time.
     skip_without(registry.load(candidate), device, "float64")
     tokens, vocab = time_machine
-    arrays = initial(len(vocab), 128, 0.01, 0)
+    options = Options(len(vocab), 128, dtype="float64")
+    arrays = initial(options, 0.01, 0)
 
     def losses(name, device):
         scratch = registry.load(name).scratch
-        model = scratch.build(arrays, Options(128, dtype="float64", device=device))
+        model = scratch.build(arrays, options._replace(device=device))
         epochs = (minibatches.of_epoch(tokens, Settings(), epoch) for epoch in range(1, 11))
         return [
             np.mean(scratch.train_epoch(model, batches, Update(), True)[0]) for batches in epochs

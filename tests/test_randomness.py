@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rnn_scratch import randomness
-from rnn_scratch.parameters import initial, shapes
+from rnn_scratch.contract import Options
+from rnn_scratch.parameters import initial
 from rnn_scratch.runs import decoding
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches
@@ -57,7 +58,7 @@ def test_initial_values():
         ],
         "b_q": [0.0, 0.0, 0.0],
     }
-    actual = initial(3, 2, 0.01, 0)
+    actual = initial(Options(3, 2), 0.01, 0)
     assert list(actual) == list(expected)
     for name, values in expected.items():
         assert actual[name].dtype == "float64"
@@ -65,8 +66,8 @@ def test_initial_values():
 
 
 def test_initial_weights_are_normal_and_biases_zero():
-    arrays = initial(28, 200, 0.5, 3)
-    assert {name: values.shape for name, values in arrays.items()} == shapes(28, 200)
+    arrays = initial(Options(28, 200), 0.5, 3)
+    assert {name: values.shape for name, values in arrays.items()} == Options(28, 200).shapes()
     for name in ("W_xh", "W_hh", "W_hq"):
         values = arrays[name] / 0.5
         tolerance = 4 / np.sqrt(values.size)
@@ -79,12 +80,12 @@ def test_initial_weights_are_normal_and_biases_zero():
 
 def test_only_the_seed_changes_the_initial_values():
     np.random.seed(5)
-    once = initial(3, 2, 0.01, 1)
+    once = initial(Options(3, 2), 0.01, 1)
     np.random.seed(6)
-    again = initial(3, 2, 0.01, 1)
+    again = initial(Options(3, 2), 0.01, 1)
     for name, values in once.items():
         assert again[name].tobytes() == values.tobytes()
-    assert not np.array_equal(initial(3, 2, 0.01, 2)["W_hh"], once["W_hh"])
+    assert not np.array_equal(initial(Options(3, 2), 0.01, 2)["W_hh"], once["W_hh"])
 
 
 def test_decoding():

@@ -202,7 +202,7 @@ def test_choose_device(backend, backend_name):
 
 def test_an_unknown_variant(backend, backend_name):
     with pytest.raises(RNNScratchError, match=r"--model is 'plain'; .*scratch, fast, concise"):
-        registry.build(backend_name, backend, "plain", {}, Options(3))
+        registry.build(backend_name, backend, "plain", {}, Options(5, 3))
 
 
 def test_the_core_imports_no_framework():

@@ -11,7 +11,8 @@ from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check import epochs, functions
+from rnn_scratch.check import epochs, functions, inputs
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
 
@@ -34,7 +35,8 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     if backend_name not in sabotage.changes:
         pytest.skip(f"{backend_name} cannot have this mistake")
     name = copy(backend, sabotage, sabotage.changes[backend_name], tmp_path)
-    rows = functions.check(backend_name, load(name, tmp_path), sabotage.model, only=sabotage.only)
+    cases, wrong = in_each_dtype(sabotage.only), load(name, tmp_path)
+    rows = functions.check(backend_name, wrong, sabotage.model, cases, short=True)
     assert_named(first_failure(rows), sabotage)
 
 
@@ -50,7 +52,8 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(sabotage, tmp_p
     monkeypatch.setattr(registry, "load", lambda name: wrong)
     epochs.trained_model.cache_clear()
     try:
-        row = first_failure(functions.check("numpy", wrong, cells=sabotage.only[:1]))
+        every = inputs.cases(cells=[sabotage.only.cell])
+        row = first_failure(functions.check("numpy", wrong, cases=every))
     finally:
         epochs.trained_model.cache_clear()
     assert_named(row, sabotage)
@@ -89,7 +92,7 @@ def test_not_detaching_raises_in_pytorch_and_is_invisible_elsewhere(
         pytest.skip(f"{candidate} cannot have this mistake")
     name = copy(registry.load(candidate), sabotage, sabotage.changes[candidate], tmp_path)
     monkeypatch.setitem(functions.PIECES, "scratch", (epochs.train_epoch,))
-    rows = functions.check(candidate, load(name, tmp_path), only=("rnn", "tanh", 0))
+    rows = functions.check(candidate, load(name, tmp_path), cases=in_each_dtype(PLAIN), short=True)
     training = [row for row in rows if row.piece == "train_epoch"]
     assert training
     if candidate == "torch":
@@ -102,12 +105,14 @@ def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):
     if backend_name not in THREADS_IGNORED.changes:
         pytest.skip(f"{backend_name} is a backend of another package")
     name = copy(backend, SABOTAGES[0], (), tmp_path)
-    rows = functions.check(backend_name, load(name, tmp_path), only=("rnn", "tanh", 0))
+    same = load(name, tmp_path)
+    rows = functions.check(backend_name, same, cases=in_each_dtype(PLAIN), short=True)
     assert first_failure(rows) is None
 
 
 def test_each_piece_has_a_mistake():
-    rows = functions.check("numpy", registry.load("numpy"), only=("rnn", "relu", 0))
+    cases = in_each_dtype(PLAIN._replace(activation="relu"))
+    rows = functions.check("numpy", registry.load("numpy"), cases=cases, short=True)
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
     assert {row.piece for row in rows} <= detected
 

@@ -63,8 +63,8 @@ from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 
 tensor, array, scratch = backend.machine.tensor, backend.machine.array, backend.scratch
-options = Options(num_hiddens=7, dtype="float64")
-arrays = {n: a.astype("float64") for n, a in initial(5, 7, 0.5, 0).items()}
+options = Options(vocab_size=5, num_hiddens=7, dtype="float64")
+arrays = initial(options, 0.5, 0)
 X, Y = (tensor(tokens, "cpu") for tokens in np.arange(24).reshape(2, 3, 4) % 5)
 state = (tensor(np.linspace(-0.5, 0.5, 21).reshape(3, 7), "cpu"),)
 

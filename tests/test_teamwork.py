@@ -70,7 +70,7 @@ def team_of(threads, function):
             backend=SimpleNamespace(machine=machine, workers=engine),
             place=SimpleNamespace(device="cpu"),
             settings=SimpleNamespace(batch_size=4),
-            model=SimpleNamespace(options=Options(3)),
+            model=SimpleNamespace(options=Options(5, 3)),
             team=Team(rank, ("127.0.0.1:1",) * threads),
         )
 

@@ -9,7 +9,7 @@ unless it says otherwise).
 from mxnet import autograd, np
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.gates import join_gates, split_gates
+from rnn_scratch.parameters import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import activation, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, slope
@@ -21,7 +21,7 @@ def params(arrays, options):
     """The parameters of ``scratch``, all gates side by side, with the transpose of W_h."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
     # Gain (lstm): 1.29 with 64 hidden units, 1.05 with 512.
-    joined = join_gates(arrays, options.gates)
+    joined = join_gates(arrays, options)
     # W_h is kept transposed, as a layer keeps it, because `product` takes it so. With 512 units and
     # one row, in a step of generating text, that takes about a sixth of the time of `h @ W_h`.
     return scratch.params({**joined, "W_h": joined["W_h"].T}, options)
@@ -123,7 +123,7 @@ def build(arrays, options):
 
     def to_arrays(params):
         joined = machine.to_arrays(params)
-        return split_gates({**joined, "W_h": joined["W_h"].T}, options.gates)
+        return split_gates({**joined, "W_h": joined["W_h"].T}, options)
 
     # One graph: a step of generating text is one call of MXNet instead of one for each operation.
     # Gain in generation: 1.27 with 64 hidden units, 1.26 with 512.

@@ -9,7 +9,7 @@ unless it says otherwise).
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.gates import join_gates, split_gates
+from rnn_scratch.parameters import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, rows_of
@@ -19,7 +19,7 @@ def params(arrays, options):
     """The parameters of ``scratch``, all gates side by side."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
     # Gain (lstm): 1.12 with 64 hidden units, 0.91 with 512.
-    return scratch.params(join_gates(arrays, options.gates), options)
+    return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options):
@@ -119,7 +119,7 @@ def build(arrays, options):
         )
 
     def to_arrays(params):
-        return split_gates(machine.to_arrays(params), options.gates)
+        return split_gates(machine.to_arrays(params), options)
 
     tensors = params(arrays, options)
     return bind(tensors, options, forward, scratch.state, to_arrays, backward)

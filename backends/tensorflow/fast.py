@@ -11,7 +11,7 @@ from functools import partial
 import tensorflow as tf
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.gates import join_gates, split_gates
+from rnn_scratch.parameters import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import flatten, gru, gru_after, lstm, slope
@@ -23,7 +23,7 @@ def params(arrays, options):
     """The parameters of ``scratch``, all gates side by side."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
     # Gain (lstm): 1.14 with 64 hidden units, 1.01 with 512.
-    return scratch.params(join_gates(arrays, options.gates), options)
+    return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options):
@@ -115,7 +115,7 @@ def build(arrays, options):
     tensors = params(arrays, options)
 
     def to_arrays(params):
-        return split_gates(machine.to_arrays(params), options.gates)
+        return split_gates(machine.to_arrays(params), options)
 
     # Graphs: compiled, so that a step of generating text is one call of TensorFlow instead of one
     # for each operation. Only tokens and state are arguments, as TensorFlow looks at every tensor

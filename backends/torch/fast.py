@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.gates import join_gates, split_gates
+from rnn_scratch.parameters import join_gates, split_gates
 
 from . import machine, scratch
 from .gated import GRU, LSTM, GRUAfter, activation, by_columns, slope
@@ -20,7 +20,7 @@ def params(arrays, options):
     """The parameters of ``scratch``, all gates side by side, with W_hq laid out by columns."""
     # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
     # Gain (lstm): 1.19 with 64 hidden units, 1.02 with 512.
-    tensors = scratch.params(join_gates(arrays, options.gates), options)
+    tensors = scratch.params(join_gates(arrays, options), options)
     # Weights by columns: a layer keeps them so, and the product for their gradient takes half the
     # time.
     # Gain: 1.01 with 64 hidden units, 1.02 with 512.
@@ -103,6 +103,6 @@ def build(arrays, options):
         )
 
     def to_arrays(params):
-        return split_gates(machine.to_arrays(params), options.gates)
+        return split_gates(machine.to_arrays(params), options)
 
     return bind(params(arrays, options), options, forward, scratch.state, to_arrays)

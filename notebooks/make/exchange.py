@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_scratch.parameters import shapes
+from rnn_scratch.contract import Options
 
 MXNET = Path("backends/mxnet/workers.py")
 
@@ -26,7 +26,9 @@ class Exchange(NamedTuple):
 
 def parameters(num_hiddens: int, vocabulary: int, cell: str = "rnn") -> int:
     """The number of parameters of a model."""
-    return sum(math.prod(shape) for shape in shapes(vocabulary, num_hiddens, cell=cell).values())
+    return sum(
+        math.prod(shape) for shape in Options(vocabulary, num_hiddens, cell).shapes().values()
+    )
 
 
 def received(numbers: int, workers: int, dtype: str) -> int:

@@ -18,7 +18,7 @@ from ..parameters import initial
 from ..runs import decoding
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import ROUNDING, SIGMA, B, Case, H, Row, T, fact
+from .inputs import PLAIN, ROUNDING, SIGMA, B, Case, Row, T, fact
 
 LR = 0.5
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
@@ -51,14 +51,13 @@ def train_minibatch(case: Case) -> Iterator[Row]:
 
 def train_epoch(case: Case) -> Iterator[Row]:
     """Parameters after some updates, up to 100; losses and state, in both ways of sampling."""
-    tokens, arrays = built_in_text(case.embedding, case.options.cell)
+    tokens, arrays = built_in_text(case.options)
     # Many updates, and both ways of sampling, in one case of each cell only, because of the time.
-    plain = case.options.activation == "tanh" and not case.embedding
-    many = plain and case.options.dtype == "float64" and not case.short
+    many = case.plain and case.options.dtype == "float64" and not case.short
     milestones: tuple[int, ...] = UPDATES if many else UPDATES[:2]
     if (case.options.dtype, case.options.activation) == ("float32", "relu"):
         milestones = UPDATES[:1]  # nothing limits the states, and float32's errors grow with them
-    for settings in (SEQUENTIAL, RANDOM) if plain else (SEQUENTIAL,):
+    for settings in (SEQUENTIAL, RANDOM) if case.plain else (SEQUENTIAL,):
         sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
         batches = list(minibatches.of_epoch(tokens, settings, 1))[: max(milestones[-1], 10)]
         theta = median_norm(case.reference, case.models(arrays)[0], batches, carry)
@@ -89,7 +88,7 @@ def train_epoch(case: Case) -> Iterator[Row]:
 
 def evaluate(case: Case) -> Iterator[Row]:
     """The loss of a text, with the state carried and without."""
-    tokens, arrays = built_in_text(case.embedding, case.options.cell)
+    tokens, arrays = built_in_text(case.options)
     model, candidate = case.models(arrays)
     batches = list(minibatches.whole(tokens[:200], SEQUENTIAL))
     for carry in (True, False):
@@ -102,7 +101,7 @@ def evaluate(case: Case) -> Iterator[Row]:
 
 def predict(case: Case) -> Iterator[Row]:
     """Greedy text of a trained model in float64, its logits in float32."""
-    if case.options.activation != "tanh" or case.embedding:
+    if not case.plain:
         return  # the trained model is another one
     tokens, arrays = trained_model(case.options.cell)
     model, candidate = case.models(arrays)
@@ -159,21 +158,21 @@ def median_norm(reference: Backend, model: Model, batches: list, carry: bool) ->
 
 
 @functools.cache
-def built_in_text(embedding: int = 0, cell: str = "rnn") -> tuple[np.ndarray, Arrays]:
+def built_in_text(options: Options) -> tuple[np.ndarray, Arrays]:
     """Tokens of the built-in text, and starting values for its vocabulary."""
     text = vocabulary.normalize(corpus.load(corpus.BUILT_IN, print).content, "chapter")
     vocab = vocabulary.build(text)
-    arrays = initial(len(vocab), H, SIGMA, 0, embedding, cell)
+    arrays = initial(options._replace(vocab_size=len(vocab)), SIGMA, 0)
     return vocabulary.encode(text, vocab), arrays
 
 
 @functools.cache
 def trained_model(cell: str) -> tuple[np.ndarray, Arrays]:
     """The same tokens, and a model that has learned to write words."""
-    tokens, _ = built_in_text()
+    tokens, _ = built_in_text(PLAIN)
     scratch = registry.load("numpy").scratch
-    arrays = initial(int(tokens.max()) + 1, 48, 0.05, 0, cell=cell)
-    model = scratch.build(arrays, Options(48, cell, dtype="float64"))
+    options = Options(int(tokens.max()) + 1, 48, cell, dtype="float64")
+    model = scratch.build(initial(options, 0.05, 0), options)
     settings = Settings(batch_size=B, num_steps=2 * T)
     for epoch in range(1, 16):
         batches = minibatches.of_epoch(tokens[:2000], settings, epoch)

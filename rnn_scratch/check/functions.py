@@ -5,6 +5,7 @@ the piece that is wrong. A piece is a function of the contract, or `to_arrays` o
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,16 +13,14 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, VARIANTS, Arrays, Backend, Options, Params, State, Tensor
+from ..contract import VARIANTS, Arrays, Backend, Options, Params, State, Tensor
 from ..exact import GRID
 from ..parameters import initial
-from . import machine
+from . import inputs, machine
 from .epochs import LR, evaluate, predict, train_epoch, train_minibatch
-from .inputs import ROUNDING, SIGMA, B, Case, H, N, Row, T, V, fact, make_case, not_offered
+from .inputs import ROUNDING, SIGMA, B, Case, H, Row, T, fact, make_case, not_offered
 from .signatures import signatures
 
-# Of each cell, by dtype: activation, and size of the embedding (0: one-hot).
-CASES = {"float64": [("tanh", 0), ("relu", 0), ("tanh", N)], "float32": [("tanh", 0), ("relu", 0)]}
 MANY = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 131  # a vocabulary for which an implementation may choose other operations
 
@@ -30,33 +29,27 @@ def check(
     name: str,
     backend: Backend,
     model: str = "scratch",
-    device: str = "cpu",
-    cells: Sequence[str] = (),
-    only: tuple[str, str, int] | None = None,
-    dtypes: Sequence[str] = tuple(CASES),
+    cases: Sequence[Options] | None = None,
+    short: bool = False,
     omit: Sequence["Piece"] = (),
 ) -> Iterator[Row]:
-    """Compare a variant of a backend's model with the reference, in every case.
+    """Compare a variant of a backend's model with the reference, in each of these cases.
 
-    `name` is the backend's; without `cells`, all are checked. A piece that raises is a row that
-    fails. The short form is for `only` one cell, activation and size of the embedding (0: one-hot),
-    with at most 10 updates; for less, name `dtypes`, and pieces to `omit`.
+    `name` is the backend's; None: all of `inputs.cases`. A piece that raises is a row that fails.
+    The `short` form has at most 10 updates; for less, name pieces to `omit`.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)
     if model == "scratch":
         yield from machine.devices(name, backend)
-    for dtype in dtypes:
+    every = inputs.cases() if cases is None else cases
+    for (dtype, device), group in itertools.groupby(every, lambda each: (each.dtype, each.device)):
         if device not in backend.machine.devices(dtype):
             yield not_offered(model, dtype, f"There is no {dtype} on the device {device}.")
             continue
         once = ONCE[model]
-        every = [(cell, *case) for cell in cells or CELLS for case in CASES[dtype]]
-        if dtype == "float32":  # what another activation changes, float64 shows for each cell
-            every = [case for case in every if case[0] == "rnn" or case[1] == "tanh"]
-        for cell, activation, embedding in every if only is None else [only]:
-            options = Options(H, cell, activation, dtype, device)
-            case = make_case(name, backend, model, options, only is not None, embedding)
+        for options in group:
+            case = make_case(name, backend, model, options, short)
             try:
                 case.models(case.arrays)
             except registry.NotOffered as error:
@@ -83,9 +76,10 @@ def params(case: Case) -> Iterator[Row]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     _, candidate = case.models(case.arrays)
     yield case.row("params", "values", case.arrays, candidate.to_arrays(candidate.params), 0)
+    many = case.options._replace(num_hiddens=MANY)
     arrays = {
         parameter: _aligned(array.astype(case.options.dtype))
-        for parameter, array in initial(V, MANY, SIGMA, 0, cell=case.options.cell).items()
+        for parameter, array in initial(many, SIGMA, 0).items()
     }
     expected = {parameter: array.copy() for parameter, array in arrays.items()}
     _, candidate = case.models(arrays)
@@ -262,7 +256,7 @@ def gradients(case: Case) -> Iterator[Row]:
     yield case.row("gradients", "state", state, case.state_arrays(actual_state))
 
     if case.options.activation == "tanh":
-        large = initial(LARGE_V, H, SIGMA, 0, case.embedding, case.options.cell)
+        large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
         yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.

@@ -13,16 +13,15 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..contract import Backend, Options
+from ..contract import TRIED, Backend, Options
 from . import epochs, functions
-from .inputs import H, N, Row, make_case
+from .inputs import DTYPES, PLAIN, Row, in_each_dtype, make_case
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, and run its cell and this one again."
-# What the check varies: activation, and size of the embedding.
-PLAIN, RELU, EMBEDDING = ("tanh", 0), ("relu", 0), ("tanh", N)
+RELU, EMBEDDING = (PLAIN._replace(**{name: TRIED[name]}) for name in ("activation", "embedding"))
 # The functions to write, and what grades each: a piece of the check, in the cases that concern it.
-GRADED_BY: dict[str, tuple[functions.Piece, tuple[tuple[str, int], ...]]] = {
+GRADED_BY: dict[str, tuple[functions.Piece, tuple[Options, ...]]] = {
     "encode": (functions.encode, (PLAIN, EMBEDDING)),
     "rnn": (functions.step, (PLAIN, RELU)),
     "rnn_back": (functions.gradients, (PLAIN, RELU)),
@@ -77,7 +76,8 @@ def verdict(installed: Backend, **written: Callable) -> str:
     for name, function in written.items():
         if _code(function) is _code(getattr(installed.scratch, name)):
             return OWN.format(name)
-    rows = functions.check(_name(installed), _with(installed, written), only=("rnn", "tanh", 0))
+    cases, candidate = in_each_dtype(PLAIN), _with(installed, written)
+    rows = functions.check(_name(installed), candidate, cases=cases, short=True)
     failure = next((row for row in rows if not row.passed), None)
     if failure is None:
         return "equal to the reference"
@@ -91,11 +91,10 @@ def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
     alone = _watched(_calling(function, {**inspect.unwrap(function).__globals__, **others}))
     candidate = _with(installed, {name: alone})
     piece, cases = GRADED_BY[name]
-    for dtype in ("float64", "float32"):
-        for activation, embedding in cases:
-            options = Options(H, "rnn", activation, dtype)
-            case = make_case(_name(installed), candidate, "scratch", options, True, embedding)
-            yield from piece(case)
+    for dtype in DTYPES:
+        for options in cases:
+            own = options._replace(dtype=dtype)
+            yield from piece(make_case(_name(installed), candidate, "scratch", own, short=True))
 
 
 def _watched(function: Callable) -> Callable:

@@ -4,18 +4,31 @@ All sizes differ, so that no wrong axis can hide.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Options, Params, State, Tensor
+from ..contract import (
+    CELLS,
+    TRIED,
+    Arrays,
+    Backend,
+    Model,
+    Options,
+    Params,
+    State,
+    Tensor,
+)
 from ..parameters import initial
 from . import pinned
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
-B, T, H, V, N = 8, 4, 13, 11, 3
+B, T, H, V = 8, 4, 13, 11
 SIGMA = 0.2
+DTYPES = "float64", "float32"
+PLAIN = Options(V, H)  # from which the other cases differ
 
 # What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
 # float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
@@ -76,7 +89,8 @@ class Case(NamedTuple):
 
     def models(self, arrays: Arrays) -> tuple[Model, Model]:
         """A new model of the reference and one of the backend, with the same parameters."""
-        options = self.options._replace(num_hiddens=len(arrays["W_hq"]))
+        H, V = arrays["W_hq"].shape
+        options = self.options._replace(vocab_size=V, num_hiddens=H)
         reference = self.reference.scratch.build(arrays, options._replace(device="cpu"))
         return reference, registry.build(self.name, self.backend, self.model, arrays, options)
 
@@ -106,14 +120,15 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Dtype, cell, activation and whether there is an embedding."""
-        options, embedding = self.options, " embedding" if self.embedding else ""
-        return f"{options.dtype} {options.cell} {options.activation}{embedding}"
+        """Dtype, cell, activation, and the names of the other options that the case tries."""
+        o = self.options
+        others = [name for name in TRIED if name != "activation" and getattr(o, name)]
+        return " ".join((o.dtype, o.cell, o.activation, *others))
 
     @property
-    def embedding(self) -> int:
-        """Size of the embedding, or 0."""
-        return self.arrays["W_e"].shape[1] if "W_e" in self.arrays else 0
+    def plain(self) -> bool:
+        """Whether it is a case of nothing but a cell and a dtype."""
+        return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
 
     def compare(
         self,
@@ -151,17 +166,31 @@ class Case(NamedTuple):
         return row._replace(difference=difference, where="recorded value", allowed=allowed)
 
 
+def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
+    """The options to check, by dtype: of each cell the plain model, and what the contract tries."""
+    every = []
+    for dtype in DTYPES:
+        for cell in cells or CELLS:
+            plain = PLAIN._replace(cell=cell, dtype=dtype, device=device)
+            every.append(plain)
+            for name, value in TRIED.items():
+                # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
+                if dtype == "float64" or (cell, name) == ("rnn", "activation"):
+                    every.append(plain._replace(**{name: value}))
+    return every
+
+
+def in_each_dtype(options: Options) -> list[Options]:
+    """These options in each of the floating-point types."""
+    return [options._replace(dtype=dtype) for dtype in DTYPES]
+
+
 def make_case(
-    name: str,
-    backend: Backend,
-    model: str,
-    options: Options,
-    short: bool = False,
-    embedding: int = 0,
+    name: str, backend: Backend, model: str, options: Options, short: bool = False
 ) -> Case:
-    """Inputs for one dtype, cell and activation, always the same."""
+    """Inputs for a model with these options, always the same."""
     chance = np.random.RandomState(0)
-    arrays = initial(V, H, SIGMA, 0, embedding, options.cell)
+    arrays = initial(options, SIGMA, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
             arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)

@@ -10,7 +10,7 @@ from typing import Any
 from .. import registry
 from ..contract import RNNScratchError
 from ..system import processes
-from . import functions, machine
+from . import functions, inputs, machine
 from .inputs import Row
 
 TIMEOUT = 3600.0  # seconds for one model
@@ -41,7 +41,7 @@ def _checked(name: str, model: str, device: str, cells: Sequence[str]) -> Iterat
     if model == "scratch":
         yield from threads
     device = registry.choose_device(name, backend, device, "float32")
-    yield from functions.check(name, backend, model, device, cells)
+    yield from functions.check(name, backend, model, inputs.cases(device, cells))
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import Options, RNNScratchError, Team, Update
+from ..contract import TRIED, RNNScratchError, Team, Update
 from ..system import processes
 from ..workers import exchange, groups
 from .epochs import LR
-from .inputs import B, Case, H, N, Row, fact, make_case, not_offered
+from .inputs import PLAIN, B, Case, Row, fact, in_each_dtype, make_case, not_offered
 
 TIMEOUT = 600.0  # seconds for one model
 UPDATES = 3
 CASES = tuple(
-    (dtype, cell, embedding)
-    for dtype in ("float64", "float32")
-    for cell, embedding in (("rnn", 0), ("lstm", N))
+    case
+    for options in (PLAIN, PLAIN._replace(cell="lstm", embedding=TRIED["embedding"]))
+    for case in in_each_dtype(options)
 )
 # Of the numbers that are sent: signs of zeros, the smallest and the largest, and what is none.
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
@@ -56,9 +56,8 @@ def _checked(team: Team, name: str, model: str, device: str) -> Iterator[Row]:
     engine = registry.workers(name, backend)
     engine.join(team)
     device = registry.choose_device(name, backend, device, "float32")
-    for dtype, cell, embedding in CASES:
-        options = Options(H, cell, "tanh", dtype, device)
-        case = make_case(name, backend, model, options, False, embedding)
+    for options in CASES:
+        case = make_case(name, backend, model, options._replace(device=device))
         try:
             case.models(case.arrays)
         except registry.NotOffered as error:

@@ -17,15 +17,16 @@ def products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     each of these weights, for all steps at once. One-hot vectors need none: their products are rows
     of the weights.
     """
-    machine, settings, device = setup.backend.machine, setup.settings, setup.place.device
+    machine, options = setup.backend.machine, setup.model.options
     random = np.random.RandomState(0)
-    B, T, H = settings.batch_size, settings.num_steps, settings.num_hiddens
+    B, T = setup.settings.batch_size, setup.settings.num_steps
     B //= setup.place.workers  # each has its share of the rows
-    V, N, gates = len(setup.text.vocab), settings.embedding, CELLS[settings.cell].products
+    V, H, N = options.vocab_size, options.num_hiddens, options.embedding
+    gates = CELLS[options.cell].products
 
     def tensor(*shape: int) -> Tensor:
         return machine.tensor(
-            random.normal(0, shape[0] ** -0.5, shape).astype(settings.dtype), device
+            random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype), options.device
         )
 
     def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import Arrays, RNNScratchError
-from ..parameters import shapes
 from ..settings import Settings, model_options, shown
 from ..system import files
 from ..system.files import Damaged
@@ -115,7 +114,7 @@ def load(path: Path) -> Checkpoint:
         raise Damaged(f"The metadata of {path} is damaged: {shown(error)}.") from error
     _verify(path, checkpoint)
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
-    # in the order of `shapes`; another order could change the last bit of a resumed run.
+    # in the order of ``Options.shapes``; another order could change the last bit of a resumed run.
     return checkpoint._replace(arrays={name: tensors[name] for name in _shapes(checkpoint)})
 
 
@@ -157,6 +156,7 @@ def _verify_digest(path: Path, data: bytes, metadata: dict[str, str]) -> None:
 
 def _checkpoint(tensors: Arrays, metadata: dict[str, str]) -> Checkpoint:
     settings = Settings(**json.loads(metadata["settings"]))
+    vocab, epoch = json.loads(metadata["vocabulary"]), int(metadata["epoch"])
     if metadata["format"] == FORMAT:
         text, place = json.loads(metadata["text"]), json.loads(metadata["place"])
         if not (isinstance(text["sha256"], str) and isinstance(place, dict)):
@@ -166,20 +166,17 @@ def _checkpoint(tensors: Arrays, metadata: dict[str, str]) -> Checkpoint:
     arrays, incomplete = dict(tensors), Incomplete()
     if LOSSES in arrays:
         losses = tuple(float(loss) for loss in arrays.pop(LOSSES))
-        count = model_options(settings, "cpu").num_states
+        count = model_options(settings, len(vocab)).num_states
         names = [f"{STATE}{number}" for number in range(count)]
         state = tuple(arrays.pop(name) for name in names if name in arrays)
         if not losses or len(state) not in (0, count):
             raise ValueError("the incomplete epoch has no losses, or not every tensor of the state")
         incomplete = Incomplete(losses, state, float(metadata["seconds"]))
-    vocab, epoch = json.loads(metadata["vocabulary"]), int(metadata["epoch"])
     return Checkpoint(arrays, vocab, settings, epoch, text, place, incomplete)
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    settings = checkpoint.settings
-    sizes = len(checkpoint.vocab), settings.num_hiddens, settings.embedding
-    return shapes(*sizes, settings.cell)
+    return model_options(checkpoint.settings, len(checkpoint.vocab)).shapes()
 
 
 def _verify(path: Path, checkpoint: Checkpoint) -> None:

@@ -64,22 +64,19 @@ def set_up(
     if team is not None:
         registry.workers(place.backend, backend).join(team)
     device = registry.choose_device(place.backend, backend, place.device, settings.dtype)
+    if prepared is not None:
+        vocab_size = len(prepared.vocab)
+    elif arrays is not None:
+        vocab_size = len(arrays["b_q"])
+    else:
+        raise RNNScratchError("A model needs a text to train on, or parameters to start from.")
+    options = model_options(settings, vocab_size, device)
     if arrays is None:
-        if prepared is None:
-            raise RNNScratchError("A model needs a text to train on, or parameters to start from.")
-        arrays = initial(
-            len(prepared.vocab),
-            settings.num_hiddens,
-            settings.sigma,
-            settings.seed,
-            settings.embedding,
-            settings.cell,
-        )
+        arrays = initial(options, settings.sigma, settings.seed)
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
-    options = model_options(settings, device)
     model = registry.build(place.backend, backend, place.model, arrays, options)
     place = place._replace(device=device, threads=threads)
     return Setup(settings, place, backend, model, prepared, team)

@@ -1,5 +1,6 @@
 """Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -7,8 +8,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from ..contract import CELLS, RNNScratchError
-from ..settings import Settings
+from ..contract import RNNScratchError
+from ..settings import Settings, model_options
 from ..system import host
 from ..system.records import Count, Line, Record
 from . import corpus, minibatches, vocabulary
@@ -99,13 +100,8 @@ def _require_memory(vocabulary_size: int, settings: Settings) -> None:
     # RNNScratchError where the machine cannot even hold the parameters, which are drawn in float64,
     # and the hidden states and logits of a minibatch, which the backward pass needs. Without this
     # the system would end the process, or slow down everything else for as long as it lives.
-    hiddens, gates = settings.num_hiddens, len(CELLS[settings.cell].gates)
-    inputs = settings.embedding or vocabulary_size
-    parameters = (
-        vocabulary_size * settings.embedding
-        + gates * (inputs + hiddens + 1) * hiddens
-        + (hiddens + 1) * vocabulary_size
-    )
+    hiddens, shapes = settings.num_hiddens, model_options(settings, vocabulary_size).shapes()
+    parameters = sum(math.prod(shape) for shape in shapes.values())
     values = settings.batch_size * settings.num_steps * (hiddens + vocabulary_size)
     size = np.dtype(settings.dtype).itemsize
     needed, available = parameters * (8 + size) + values * size, host.total_memory()

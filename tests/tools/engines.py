@@ -31,7 +31,7 @@ import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Options, Team, Update
-from rnn_scratch.parameters import initial, shapes
+from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host, processes
 from rnn_scratch.workers import groups
@@ -239,8 +239,9 @@ def compute(
     backend, _ = registry.start(name, 1)
     chance = np.random.RandomState(0)
     for num_hiddens in hiddens:
-        arrays = initial(VOCABULARY, num_hiddens, Settings.sigma, 0)
-        model = registry.build(name, backend, model_name, arrays, Options(num_hiddens, dtype=DTYPE))
+        options = Options(VOCABULARY, num_hiddens, dtype=DTYPE)
+        arrays = initial(options, Settings.sigma, 0)
+        model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
             X, Y = chance.randint(0, VOCABULARY, (2, B, STEPS))
             milliseconds = []
@@ -291,7 +292,7 @@ def engines(plan: Plan) -> dict[str, Any]:
 
 def parameters(num_hiddens: int) -> int:
     """The number of parameters of the cell rnn."""
-    return sum(int(np.prod(shape)) for shape in shapes(VOCABULARY, num_hiddens).values())
+    return sum(int(np.prod(shape)) for shape in Options(VOCABULARY, num_hiddens).shapes().values())
 
 
 def exact(plan: Plan) -> dict[str, Any]:

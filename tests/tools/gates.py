@@ -42,11 +42,11 @@ ROWS, STEPS = 64, 100  # of the text that they are computed on
 
 def run(cell, bias, seed, backend, text):
     """Train a network; its perplexity and the norms of gradients after some of the epochs."""
-    size = SETTINGS.num_hiddens
-    arrays = initial(len(text.vocab), size, SETTINGS.sigma, seed, cell=cell)
+    options = Options(len(text.vocab), SETTINGS.num_hiddens, cell)
+    arrays = initial(options, SETTINGS.sigma, seed)
     if bias:
         arrays["b_f"] += bias
-    model = registry.build(BACKEND, backend, MODEL, arrays, Options(size, cell))
+    model = registry.build(BACKEND, backend, MODEL, arrays, options)
     settings, how = make({**vars(SETTINGS), "seed": seed}), update_rule(SETTINGS)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
@@ -60,7 +60,8 @@ def run(cell, bias, seed, backend, text):
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
                 read_as[str(epoch)] = {
-                    name: evaluated(trained, Options(size, name), backend, text) for name in GRUS
+                    name: evaluated(trained, options._replace(cell=name), backend, text)
+                    for name in GRUS
                 }
     return {
         "cell": cell,
@@ -85,7 +86,8 @@ def reach(arrays, cell, tokens):
     The mean is over rows of the text, and the norm over all tensors of the state.
     """
     numpy = registry.load("numpy").scratch
-    options = Options(len(arrays["W_hq"]), cell, dtype="float64")
+    H, V = arrays["W_hq"].shape
+    options = Options(V, H, cell, dtype="float64")
     params, state = numpy.params(arrays, options), numpy.state(ROWS, options)
     starts = np.linspace(0, len(tokens) - STEPS - 1, ROWS).astype(int)
     X = np.stack([tokens[start : start + STEPS] for start in starts])

@@ -451,11 +451,11 @@ def undone(backend, case, folder):
 def gain(backend, case, num_hiddens):
     """The time without the optimization relative to the time with it."""
     random = np.random.RandomState(0)
-    arrays = parameters.initial(case.vocabulary, num_hiddens, 0.01, 0, cell=case.cell)
+    options = Options(case.vocabulary, num_hiddens, case.cell)
+    arrays = parameters.initial(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
     batch = (np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too
-    options = Options(num_hiddens, case.cell)
     with tempfile.TemporaryDirectory() as folder:
         pair = [(each, each.fast.build(arrays, options))
                 for each in (undone(backend, case, folder), backend)]  # fmt: skip

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from rnn_scratch.check.inputs import PLAIN
+from rnn_scratch.contract import Options
 from rnn_scratch.registry import OURS
 
+GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
 NAMES = (f"sabotaged_{number}" for number in itertools.count())
 
 
@@ -24,7 +27,7 @@ class Sabotage(NamedTuple):
     changes: dict[str, tuple[str, ...]]  # what is there and what takes its place; and so on
     file: str = "scratch.py"
     model: str = "scratch"  # the variant to check
-    only: tuple[str, str, int] = ("rnn", "tanh", 0)  # cell, activation, size of the embedding
+    only: Options = PLAIN  # the case that it is checked in
 
 
 def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
@@ -99,7 +102,7 @@ SABOTAGES = [
             "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
             "norm = tf.linalg.global_norm(list(grads.values()))",
         ),
-    }, only=("rnn", "tanh", 3)),
+    }, only=PLAIN._replace(embedding=3)),
     Sabotage("learning rate applied twice", "update", "plain", {
         **everywhere("param -= change", "param -= lr * change"),
         "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
@@ -167,7 +170,7 @@ SABOTAGES = [
         "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
         "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
         "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
-    }, only=("rnn", "relu", 0)),
+    }, only=PLAIN._replace(activation="relu")),
 
     # NumPy's hand-written backward pass.
     Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
@@ -181,34 +184,34 @@ SABOTAGES = [
     }),
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
-    }, only=("rnn", "tanh", 3)),
+    }, only=PLAIN._replace(embedding=3)),
 
     # The gated cells.
     Sabotage("gates swapped", "step", "logits", everywhere(
-        'for name in "zr")', 'for name in "rz")'), only=("gru", "tanh", 0)),
+        'for name in "zr")', 'for name in "rz")'), only=GRU),
     Sabotage("reset after the product instead of before", "step", "logits", everywhere(
-        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), only=("gru", "tanh", 0)),
+        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), only=GRU),
     Sabotage("reset before the product instead of after", "step", "logits", everywhere(
-        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), only=("gru-after", "tanh", 0)),
+        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), only=GRU_AFTER),
     Sabotage("only one state of two", "state", "number of tensors", everywhere(
-        "range(options.num_states)", "range(1)"), only=("lstm", "tanh", 0)),
+        "range(options.num_states)", "range(1)"), only=LSTM),
     Sabotage("cell state dropped", "step", "logits", everywhere(
-        "c = f * c + i * new", "c = i * new"), only=("lstm", "tanh", 0)),
+        "c = f * c + i * new", "c = i * new"), only=LSTM),
     Sabotage("cell state not carried", "step", "state", everywhere(
         "return o * activation(c, options), c",
-        "return o * activation(c, options), state[1]"), only=("lstm", "tanh", 0)),
+        "return o * activation(c, options), state[1]"), only=LSTM),
     Sabotage("states in the wrong order", "step", "logits", everywhere(
         "return o * activation(c, options), c",
-        "return c, o * activation(c, options)"), only=("lstm", "tanh", 0)),
+        "return c, o * activation(c, options)"), only=LSTM),
     Sabotage("gradient of the forget gate missing", "gradients", "W_x", {
         "numpy": ('"f": d_f', '"f": 0 * d_f'),
-    }, only=("lstm", "tanh", 0)),
+    }, only=LSTM),
     Sabotage("gradient through the reset gate missing", "gradients", "W_x", {
         "numpy": ("linear_back(d_rh * h * r", "linear_back(0 * d_rh * h * r"),
-    }, only=("gru", "tanh", 0)),
+    }, only=GRU),
     Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", {
         "numpy": ("linear_back(d_new * product * r", "linear_back(d_new * r"),
-    }, only=("gru-after", "tanh", 0)),
+    }, only=GRU_AFTER),
 
     # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
