@@ -433,7 +433,7 @@ def test_pages_quote_the_certificate(tmp_path):
     (tmp_path / "exact.json").write_text(done.out, encoding="utf-8")
     record = json.loads(done.out)
     certificate, end = record["certificate"], record["runs"][0]["digests"][-1]
-    sentence = readme.exact(tmp_path)
+    sentence = readme.part("exact", readme.exact(tmp_path))
     assert f"{end['digest']} and perplexity {end['perplexity']:.4f}. " in sentence
     clipped = f"clipped in {certificate['clipped']} of {certificate['updates']} updates. "
     assert sentence.endswith(clipped + certificate["sentence"])

@@ -93,7 +93,7 @@ def test_what_the_records_must_show():
 
 
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_all_backends():
-    exact = readme.read_exact(CLONE / readme.RECORDS / "exact.json")
+    exact = readme.exact(CLONE / readme.RECORDS)["exact"]
     assert Settings(**exact["settings"]) == Settings(exact=True, dtype="float64")
     assert {run["model"] for run in exact["runs"]} == set(VARIANTS)
     for model in VARIANTS:

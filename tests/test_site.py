@@ -13,15 +13,15 @@ import pytest
 from helpers import CLONE, copy_of_the_clone, environment, other_packages
 from make import (
     chapter,
+    figures,
     optimizations,
+    prose,
     readme,
     site,
     site_chapter,
     site_code,
-    site_figures,
+    site_comparison,
     site_parity,
-    site_prose,
-    site_start,
 )
 from make.site_code import Code, Output
 
@@ -214,7 +214,7 @@ def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
     page, _, lists = pages["index.md"].decode().partition("\n- ")
     assert lists
     assert f'<img src="{site_parity.PERPLEXITY}"' in page
-    last = run_folder.history(readme.RECORDS / site_start.RUN)[-1]
+    last = run_folder.history(readme.RECORDS / site.RUN)[-1]
     assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
     codes = code_of(page)
     assert set(codes) == {"numpy", "torch"}
@@ -239,7 +239,7 @@ def test_pictures_suit_a_light_page_and_a_dark_one(pages):
     for name, text in drawn.items():
         assert b"#000000" not in text, name
         assert b"<dc:date>" not in text, name  # the same records make the same pages
-        assert site_figures.INK.encode() in text, name
+        assert figures.INK.encode() in text, name
         ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
         assert b"fill: none" in ground[1], name
 
@@ -297,19 +297,17 @@ def test_formulas_and_names_in_prose():
     text = (
         "# At $(T \\cdot B)$, in {framework}\n\n`a$b$` and `{backend}` $x_1$\n\n```text\n$y$\n```"
     )
-    prose = site_prose.render(text, ["numpy", "mxnet"], plain)
-    assert prose.startswith("# At (T·B)\n")
-    assert "`a$b$`" in prose
-    assert "<span>[x_1]</span>" in prose
-    assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in prose
-    assert "```text\n$y$\n```" in prose
-    assert site_prose.render("in {framework}", ["torch"], plain) == "in PyTorch"
-    assert site_prose.render("in {framework}", ["theirs"], plain) == "in theirs"
+    written = prose.render(text, ["numpy", "mxnet"], plain)
+    assert written.startswith("# At (T·B)\n")
+    assert "`a$b$`" in written
+    assert "<span>[x_1]</span>" in written
+    assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in written
+    assert "```text\n$y$\n```" in written
+    assert prose.render("in {framework}", ["torch"], plain) == "in PyTorch"
+    assert prose.render("in {framework}", ["theirs"], plain) == "in theirs"
 
 
 def test_missing_records_are_reported_on_the_page(tmp_path):
-    from make import site_comparison
-
     text, pictures = site_comparison.render(tmp_path, tmp_path)
     missing = [*site_comparison.COMPARISONS, "verdicts"]
     assert re.findall("has not been measured yet.*records -- ([a-z0-9-]+)", text) == missing
@@ -317,8 +315,6 @@ def test_missing_records_are_reported_on_the_page(tmp_path):
 
 
 def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
-    from make import site_comparison
-
     def compared(verdict, ratio):
         return {"seconds": 150, "verdicts": {"torch": {"verdict": verdict, "ratio": ratio}}}
 
@@ -339,7 +335,7 @@ def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
 def test_what_is_missing_to_write_pages_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "latex2mathml", None)
     with pytest.raises(RNNScratchError, match=r"latex2mathml(.|\n)*pip install -e"):
-        site_prose.mathml("x", "inline")
+        prose.mathml("x", "inline")
 
 
 def test_the_tests_that_the_page_about_untrusted_files_names_exist(pages):

@@ -22,7 +22,7 @@ It is Markdown in which some lines are directives:
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
     a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
 
-The placeholders of ``names`` may stand anywhere.
+The placeholders of ``prose`` may stand anywhere.
 """
 
 import ast
@@ -38,7 +38,7 @@ from rnn_scratch.check import grading
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import alignment, source_code
 
-from . import names, optimizations, readme
+from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 SABOTAGES = Path("tests/tools/sabotages.py")
@@ -109,7 +109,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     used: set[str] = set()  # a helper appears once, so that editing it has one effect
     merged: list[Cell] = []
     for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, used):
-        source = names.fill(source.strip("\n"), backend)
+        source = prose.fill(source.strip("\n"), backend)
         both = merged and kind == merged[-1].kind == "markdown"
         if source and both and WORDS not in (source, merged[-1].source):  # that is to be edited
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
@@ -227,7 +227,7 @@ def _cells(
             yield "markdown", f"```diff\n{difference}\n```"
         elif kind == "gains":
             table = optimizations.gains(backend)
-            yield "markdown", readme.markdown(table) if table else NOT_MEASURED
+            yield "markdown", prose.table(table) if table else NOT_MEASURED
         else:
             right, wrong = _mistake(backend, argument)
             if kind == "bug":

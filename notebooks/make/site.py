@@ -13,46 +13,49 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 
 from . import (
-    names,
-    readme,
+    prose,
     site_chapter,
     site_code,
     site_comparison,
     site_parity,
     site_play,
-    site_prose,
-    site_start,
     site_workers,
 )
 from .chapter import TEXTS
+from .prose import SOURCES
 from .readme import COMPARISONS, RECORDS
 from .site_code import STATIC
 
-SOURCES = TEXTS / "site"  # pages and styles that are written by hand
 PAGES = Path("build/pages")
+RUN = "numpy-scratch-sequential"  # whose samples the start page has
+EPOCHS = (10, 150, 200, 500)
+FUNCTIONS = ("activation", "rnn", "step")  # of the start page, of which one calls the other
 
 
 def pages(
-    backends: Sequence[str] = registry.OURS, typeset: site_prose.Typeset = site_prose.mathml
+    backends: Sequence[str] = registry.OURS, typeset: prose.Typeset = prose.mathml
 ) -> dict[str, bytes]:
     """All pages and pictures, by their places; RNNScratchError where a text makes no sense."""
     texts = {f"{name}.md": text for name, text in site_chapter.render(backends, typeset).items()}
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
-    reference = (SOURCES / "reference.md").read_text(encoding="utf-8")
-    texts["reference.md"] = reference.replace("{settings}", _settings())
-    texts["index.md"] = site_start.render(RECORDS, backends)
     texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
     texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS, RECORDS)
     texts["workers.md"], workers_pictures = site_workers.render(RECORDS, backends, typeset)
     texts["play.md"], play_files = site_play.render(backends)
+    values = {"settings": dataclasses.fields(Settings), **_start(backends)}
+    for path in sorted(SOURCES.glob("*.md")):
+        if path.name not in texts:
+            texts[path.name] = prose.page(path.name, values, backends, typeset)
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
-    titles = {backend: names.framework(backend) for backend in backends}
+    titles = {backend: prose.framework(backend) for backend in backends}
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files = {name: text.encode() for name, text in texts.items()}
     files |= parity_pictures | comparison_pictures | workers_pictures | play_files
@@ -60,9 +63,19 @@ def pages(
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture
     files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
-    for path in sorted(SOURCES.glob("*.md")):
-        files.setdefault(path.name, path.read_bytes())
     return files
+
+
+def _start(backends: Sequence[str]) -> dict[str, Any]:
+    # The start page: what the network learns, and the same function in two frameworks.
+    run = RECORDS / RUN
+    return {
+        "backends": backends,
+        "curve": site_parity.PERPLEXITY,
+        "characters": run_folder.read(run)["text"]["train_tokens"],
+        "samples": [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample],
+        "step": site_code.group(site_code.of(backends[:2], *FUNCTIONS), backends[:2], kind="pair"),
+    }
 
 
 def write(folder: Path, backends: Sequence[str]) -> None:
@@ -72,15 +85,6 @@ def write(folder: Path, backends: Sequence[str]) -> None:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-
-
-def _settings() -> str:
-    # The meaning of each setting, as in `train --help`: it is not in a docstring.
-    rows = [
-        [f"`{each.name}`", f"`{each.default!r}`", each.metadata["help"]]
-        for each in dataclasses.fields(Settings)
-    ]
-    return readme.markdown([["setting", "default", "meaning"], *rows])
 
 
 def main() -> None:

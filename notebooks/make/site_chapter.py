@@ -7,15 +7,14 @@ some. Code comes from the backends as they are, and its outputs from the noteboo
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnn_scratch.show import source_code
 
-from . import chapter, optimizations, readme, site_code, site_prose
+from . import chapter, optimizations, prose, site_code
 from .chapter import TEXTS, Part
+from .prose import Typeset
 from .site_code import Code, Output
-from .site_prose import Typeset
 
 # The text is one notebook, and three pages: the headings with which the second and third begin.
 PAGES = {"chapter": "", "exercises": "# Exercises", "bugs": "# Spot the bug"}
@@ -38,7 +37,7 @@ class Context(NamedTuple):
     used: dict[str, set[str]]  # by backend: a helper appears once
 
 
-def render(backends: Sequence[str], typeset: Typeset = site_prose.mathml) -> dict[str, str]:
+def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
     """The chapter's pages by name, for these backends, as Markdown with HTML in it."""
     context = Context(read_results(backends), typeset, {backend: set() for backend in backends})
     pages = iter(PAGES)
@@ -111,7 +110,8 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             continue
         if part.kind == "text":
             if text := "\n".join(part.content).strip("\n"):
-                yield Item(site_prose.render(text, backends, context.typeset))
+                text = text.replace("this notebook", "this chapter")  # which the page is not
+                yield Item(prose.render(text, backends, context.typeset))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)
         elif part.kind == "solution":
@@ -133,9 +133,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             )
         elif part.kind == "gains":
             tables = {name: optimizations.gains(name) for name in own}
-            notes = {
-                tuple([each]): readme.markdown(table) for each, table in tables.items() if table
-            }
+            notes = {tuple([each]): prose.table(table) for each, table in tables.items() if table}
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
         elif part.kind == "core":  # the same for all
             yield Item(f"```python\n{chapter.core(part.argument)}\n```")
@@ -157,14 +155,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
 
 def _code(backend: str, argument: str, context: Context) -> Code:
     pieces = chapter.pieces(backend, argument, context.used[backend])
-    place = f"{relative(pieces[0].file)}, line {pieces[0].line}" if pieces else ""
-    return Code(source_code.join(pieces), place=place)
-
-
-def relative(file: Path) -> Path:
-    """The path of a source file from the clone; of another package, from its own folder."""
-    clone, package = Path.cwd(), file.parent.parent
-    return file.relative_to(clone if file.is_relative_to(clone) else package)
+    return Code(source_code.join(pieces), place=site_code.place(pieces[0]) if pieces else "")
 
 
 def _html(item: Item, backends: Sequence[str], context: Context) -> str:

@@ -9,15 +9,16 @@ import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from rnn_scratch.show import alignment
+from rnn_scratch.show import alignment, source_code
 
-from .names import framework
+from .prose import framework
 
 BREAK = "&#10;"
 STATIC = "_static"  # the folder of all files that are no pages, in the pages and in the site
@@ -36,6 +37,24 @@ class Output(NamedTuple):
 
     text: str = ""
     picture: bytes = b""
+
+
+def place(piece: source_code.Piece) -> str:
+    """Where a piece is, from the clone; of another package, from its own folder."""
+    clone, package = Path.cwd(), piece.file.parent.parent
+    folder = clone if piece.file.is_relative_to(clone) else package
+    return f"{piece.file.relative_to(folder)}, line {piece.line}"
+
+
+def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
+    """Functions of each backend that has them, without their helpers, and the last one's place."""
+    codes = {}
+    for backend in backends:
+        pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
+        if pieces:
+            source = "\n\n\n".join(piece.source for piece in pieces)
+            codes[backend] = Code(source, place=place(pieces[-1]))
+    return codes
 
 
 def rows(sources: Sequence[str]) -> list[list[int]]:

@@ -1,13 +1,10 @@
 """The site's page to play with: its text, its scripts, and the code that it shows."""
 
-import html
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rnn_scratch.show import source_code
-
-from . import play, readme, site_chapter, site_code
+from . import play, prose, site_code
 from .site_code import Code
 
 SOURCES = play.SCRIPT.parent
@@ -30,16 +27,19 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
     """The page, and the files that it loads by their places in the site."""
     networks = play.read()
     script = (SOURCES / "network.js").read_text(encoding="utf-8")
-    prefix = next(iter(networks.values()))["expected"]["prefix"]
+    functions = []
+    for name in FUNCTIONS:
+        own = site_code.block(Code(function(name, script), "javascript"))
+        codes = site_code.of(backends, name)
+        functions.append((name, own, site_code.group(codes, backends) if codes else ""))
+    rows = [[title, *map(value, networks.values())] for title, value in FACTS.items()]
     values = {
-        "choices": "".join(_choice(cell, cell == "lstm") for cell in networks),
-        "functions": "\n\n".join(_both(name, script, backends) for name in FUNCTIONS),
-        "prefix": html.escape(prefix.strip()),
-        "training": _training(networks),
+        "networks": networks,
+        "functions": functions,
+        "prefix": next(iter(networks.values()))["expected"]["prefix"].strip(),
+        "training": [["", *(cell.upper() for cell in networks)], *rows],
     }
-    text = (SOURCES / "play.md").read_text(encoding="utf-8")
-    page = re.sub(r"\{(\w+)\}", lambda match: values[match.group(1)], text)
-    return page, {
+    return prose.page("play.md", values), {
         f"{site_code.STATIC}/play/{name}": (SOURCES / name).read_bytes() for name in FILES
     }
 
@@ -48,29 +48,3 @@ def function(name: str, script: str) -> str:
     """The source of a function of a script, which ends at the first line that is only a brace."""
     (source,) = re.findall(rf"^function {name}\(.*?^\}}$", script, re.MULTILINE | re.DOTALL)
     return source
-
-
-def _both(name: str, script: str, backends: Sequence[str]) -> str:
-    own = site_code.block(Code(function(name, script), "javascript"))
-    codes = {}
-    for backend in backends:
-        for piece in source_code.find(backend, name)[:1]:  # the others are its helpers
-            place = f"{site_chapter.relative(piece.file)}, line {piece.line}"
-            codes[backend] = Code(piece.source, place=place)
-    return (
-        f'<h3 id="play-{name}">{name}</h3>'
-        f'<div class="both"><div><p class="name">JavaScript</p>{own}</div>'
-        f"<div>{site_code.group(codes, backends) if codes else ''}</div></div>"
-    )
-
-
-def _choice(cell: str, checked: bool) -> str:
-    mark = " checked" if checked else ""
-    return f'<label><input type="radio" name="cell" value="{cell}"{mark}> {cell.upper()}</label>'
-
-
-def _training(networks: play.Networks) -> str:
-    rows = [["", *(cell.upper() for cell in networks)]]
-    for title, value in FACTS.items():
-        rows.append([title, *(value(saved) for saved in networks.values())])
-    return readme.markdown(rows)

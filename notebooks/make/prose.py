@@ -1,20 +1,63 @@
-"""The master text's prose for the site: formulas typeset, names for every framework.
+"""What the pages say: templates with values, formulas typeset, names for every framework.
 
-The result is Markdown with HTML in it, for the site generator.
+The pages in ``notebooks/site`` are Jinja2 templates; ``templates``, beside this file, has what
+several of them share, and the README's results. In all prose ``{backend}``, ``{framework}`` and
+``{install}`` stand for the backend's name, its framework's, and what is installed for it. The
+result is Markdown with HTML in it, for the site generator.
 """
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 
-from .names import PLACEHOLDER, fill
-
-Typeset = Callable[[str, str], str]  # LaTeX and "inline" or "block" to HTML
+SOURCES = Path("notebooks/site")  # pages, styles and scripts that are written by hand
+PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 # Code between backticks, a displayed formula, a formula in a line; in this order.
 SPANS = re.compile(r"(`[^`]+`)|\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
+Typeset = Callable[[str, str], str]  # LaTeX and "inline" or "block" to HTML
+Cells = Sequence[Sequence[str]]  # of a table, whose first row is the head
+
+
+def framework(backend: str) -> str:
+    """The name of a backend's framework; of a backend of another package, its own."""
+    return {"numpy": "NumPy", **registry.FRAMEWORKS}.get(backend, backend)
+
+
+def fill(text: str, backend: str) -> str:
+    """The text with its placeholders replaced for one backend."""
+    # NumPy itself has no engine for several workers, as the frameworks have.
+    extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
+    values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
+    return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
+
+
+def listed(words: Sequence[str]) -> str:
+    """ "A, B and C"."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def table(cells: Cells) -> str:
+    """A table in Markdown."""
+    head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader([SOURCES, Path(__file__).with_name("templates")]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 
 def mathml(latex: str, display: str) -> str:
@@ -29,9 +72,19 @@ def mathml(latex: str, display: str) -> str:
     return str(converter.convert(latex, display=display))
 
 
+def page(
+    name: str,
+    values: Mapping[str, Any],
+    backends: Sequence[str] = registry.OURS,
+    typeset: Typeset = mathml,
+) -> str:
+    """A page of the folder of sources, with these values in it."""
+    text = (SOURCES / name).read_text(encoding="utf-8")
+    return TEMPLATES.from_string(render(text, backends, typeset)).render(values) + "\n"
+
+
 def render(text: str, backends: Sequence[str], typeset: Typeset) -> str:
     """Prose for these backends; fenced code in it stays as it is."""
-    text = text.replace("this notebook", "this chapter")  # which the page is not
     parts, end = [], 0
     for fence in FENCE.finditer(text):
         parts += [_prose(text[end : fence.start()], backends, typeset), fence.group()]

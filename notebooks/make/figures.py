@@ -1,9 +1,9 @@
 """The pictures of the site: drawn so that they suit a light page and a dark one."""
 
-import html
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 from rnn_scratch.runs.curve import INK  # of the notebooks' figures
@@ -26,7 +26,17 @@ def svg(drawn: bytes) -> bytes:
     return re.sub(rb"<dc:date>.*?</dc:date>", b"", drawn).replace(b"#000000", INK.encode())
 
 
-def figure(place: str, alternative: str, caption: str = "") -> str:
-    """A picture in a page, with its caption."""
-    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{place}" alt="{html.escape(alternative)}">{words}</figure>'
+@contextmanager
+def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
+    """Axes to draw on; afterwards the picture is among `pictures`, under its place."""
+    from matplotlib.figure import Figure
+
+    with ink():
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        yield axes
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        image = BytesIO()
+        figure.savefig(image, format="svg", metadata={"Date": None})
+    pictures[place] = svg(image.getvalue())
