@@ -79,7 +79,8 @@ def train_as(
     if launch == Launch(1):
         done: Run | None = sessions.train(made, content, place, folder, reporter)
     else:
-        done = supervisor.train(Job(made, content, place, folder), launch, reporter)
+        job = Job(settings=made, text=content, place=place, folder=run if run is None else str(run))
+        done = supervisor.train(job, launch, reporter)
     if done is not None:
         reporter.finish(done)
     return done
@@ -163,7 +164,7 @@ def resume_as(
     else:
         made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
         require_shares(made.batch_size, launch.workers)
-        job = Job(made, content, where, folder, resumes=True)
+        job = Job(settings=made, text=content, place=where, folder=str(folder), resumes=True)
         done = supervisor.train(job, launch, reporter)
     if done is not None:
         reporter.finish(done)

@@ -8,15 +8,27 @@ import queue
 import socket
 import threading
 import time
+from signal import Signals
 
 import pytest
 from helpers import parallel
+from msgspec.structs import replace
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs.setup import Place
+from rnn_scratch.settings import Settings
+from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
-from rnn_scratch.workers.rendezvous import Hello
+from rnn_scratch.workers.launch import Job
+from rnn_scratch.workers.messages import Done, Failure, Interruption
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
+JOB = Job(
+    settings=Settings(lr=0.1 + 0.2, theta=None),
+    text=Text("file", "/a/path", "secret", "sha"),
+    place=Place("numpy", threads=3),
+    folder="/a/folder",
+)
 
 
 @pytest.fixture
@@ -31,8 +43,8 @@ def short(monkeypatch):
     monkeypatch.setattr(rendezvous, "GREETING", 0.3)
 
 
-def host(coordinator, workers=2, terms=TERMS, agenda=None, then=lambda met: met):
-    with rendezvous.host(coordinator, workers, terms, agenda or {}, lambda line: None) as met:
+def host(coordinator, workers=2, terms=TERMS, then=lambda met: met):
+    with rendezvous.host(coordinator, workers, terms, JOB, lambda line: None) as met:
         return then(met)
 
 
@@ -41,15 +53,17 @@ def visit(coordinator, rank=1, workers=2, terms=TERMS, then=lambda met: met):
         return then(met)
 
 
-def test_all_learn_the_addresses_and_the_agenda(coordinator):
+def test_all_learn_the_addresses_and_the_job(coordinator):
     # The others may come before worker 0, and in any order.
     calls = [lambda rank=rank: visit(coordinator, rank, 4) for rank in (3, 1, 2)]
-    met = parallel([*calls, lambda: host(coordinator, 4, agenda={"seed": 3})])
+    met = parallel([*calls, lambda: host(coordinator, 4)])
     assert [len(each.addresses) for each in met] == [4] * 4
     assert len({tuple(each.addresses) for each in met}) == 1
     assert {address.partition(":")[0] for address in met[0].addresses} == {"127.0.0.1"}
     assert len(set(met[0].addresses)) == 4
-    assert [each.agenda for each in met] == [{"seed": 3}] * 4
+    *others, first = (each.job for each in met)
+    assert first == JOB
+    assert others == [replace(JOB, text=JOB.text._replace(content=""), folder=None)] * 3
     assert sorted(peer.rank for peer in met[3].peers) == [1, 2, 3]
 
 
@@ -104,7 +118,7 @@ def say(coordinator, *chunks):
     deadline = time.monotonic() + 10
     while True:
         with contextlib.suppress(ConnectionRefusedError):
-            connection = socket.create_connection(rendezvous.parse(coordinator))
+            connection = socket.create_connection(network.parse(coordinator))
             break
         assert time.monotonic() < deadline
     with connection:
@@ -116,7 +130,7 @@ def say(coordinator, *chunks):
                 pass
 
 
-STRANGER = Hello(rank=7, workers=2, address="127.0.0.1:1", terms=TERMS)
+STRANGER = {"type": "Hello", "rank": 7, "workers": 2, "address": "127.0.0.1:1", "terms": TERMS}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +193,7 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
 
 
 def test_another_program_at_the_port(coordinator, short):
-    with socket.create_server(rendezvous.parse(coordinator)) as server:
+    with socket.create_server(network.parse(coordinator)) as server:
         with pytest.raises(RNNScratchError, match="the port is in use"):
             host(coordinator)
 
@@ -221,6 +235,13 @@ def test_an_address_of_another_machine():
         host("0.0.0.0:29500")
 
 
+COLD = Failure(reason="Worker 1 has a cold.")
+
+
+def sends(line):
+    return lambda met: met.peers[0].connection.sendall(line + b"\n")
+
+
 def watched(coordinator, monkeypatch, action):
     """What worker 0 learns of worker 1 after the meeting, which does this."""
     monkeypatch.setattr(rendezvous, "BEAT", 0.1)
@@ -228,7 +249,7 @@ def watched(coordinator, monkeypatch, action):
     learned, events = threading.Event(), queue.Queue()
 
     def learn(met):
-        rendezvous.watch(met, events)
+        rendezvous.watch(met, events.put)
         with contextlib.suppress(queue.Empty):
             return events.get(timeout=3)
         return None
@@ -251,30 +272,30 @@ def watched(coordinator, monkeypatch, action):
     [
         (lambda met: met.peers[0].close(), "Worker 1 is gone: its connection has closed."),
         (lambda met: None, "Worker 1 has not answered for 1 s."),
-        (lambda met: met.peers[0].connection.sendall(b"noise\n"), "Worker 1 is gone"),
-        (lambda met: rendezvous.end(met, failed="Worker 1 has a cold."), "Worker 1 has a cold."),
+        (sends(b"noise"), "Worker 1 is gone"),
+        (sends(b'{"type": "Interruption", "number": 99}'), "Worker 1 is gone"),
+        (sends(b'{"type": "Hello", "rank": 1}'), "Worker 1 is gone"),
+        (lambda met: rendezvous.end(met, COLD), "Worker 1 has a cold."),
     ],
 )
 def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action, reason):
-    rank, event = watched(coordinator, monkeypatch, action)
-    assert (rank, event["event"]) == (1, "failed")
-    assert event["reason"].startswith(reason)
+    rank, failure = watched(coordinator, monkeypatch, action)
+    assert (rank, failure.kind) == (1, "error")
+    assert failure.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "message", [Interruption(number=Signals.SIGTERM), Failure(reason="inf", kind="diverged")]
+)
+def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch, message):
+    passed = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, message))
+    assert passed == (1, message)
 
 
 def test_the_end_of_another_machine_may_be_planned(coordinator, monkeypatch):
-    assert watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, done=True)) is None
-
-
-def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch):
-    stop = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, stopped=15))
-    assert stop == (1, {"event": "stopped", "number": 15})
-    coordinator = network.free_address("127.0.0.1")
-    end = watched(
-        coordinator, monkeypatch, lambda met: rendezvous.end(met, failed="inf", diverged=True)
-    )
-    assert end[1]["diverged"] is True
+    assert watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, Done())) is None
 
 
 def test_a_worker_that_shows_signs_of_life_is_not_given_up(coordinator, monkeypatch):
-    events = queue.Queue()
-    assert watched(coordinator, monkeypatch, lambda met: rendezvous.watch(met, events)) is None
+    beat = watched(coordinator, monkeypatch, lambda met: rendezvous.watch(met, lambda event: None))
+    assert beat is None

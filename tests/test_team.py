@@ -31,6 +31,7 @@ from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.training import Diverged, Report
 from rnn_scratch.system import processes, signals
 from rnn_scratch.workers import network, supervisor
+from rnn_scratch.workers.messages import Alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
@@ -156,8 +157,8 @@ def workers(monkeypatch):
 
     def watched(call, **more):
         for event in ask(call, **more):
-            if event["event"] == "alive":
-                numbers[call.args[0]] = event["process"]
+            if isinstance(event, Alive):
+                numbers[call.args[0]] = event.process
             yield event
 
     monkeypatch.setattr(processes, "ask", watched)
@@ -315,9 +316,10 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
 SPY = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.workers import supervisor
+from rnn_scratch.workers.messages import Start
 handle = supervisor._Supervisor._handle
 def spy(self, rank, event):
-    if event["event"] == "start":
+    if isinstance(event, Start):
         print(*self.processes.values(), flush=True)
     handle(self, rank, event)
 supervisor._Supervisor._handle = spy

@@ -21,8 +21,8 @@ from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes
 from rnn_scratch.workers import exchange, launch, supervisor
+from rnn_scratch.workers.messages import Failure
 from rnn_scratch.workers.rendezvous import Meeting
-from rnn_scratch.workers.supervisor import _Problem
 
 # Shares of a minibatch.
 
@@ -136,22 +136,33 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-def test_of_several_problems_the_first_cause_is_reported():
-    exception = _Problem(1, False, 0, "connection closed", False, False)
-    gone = _Problem(0, False, 1, "killed", False, False)
-    later = _Problem(0, False, 2, "killed too", False, False)
-    repeated = _Problem(0, True, 0, "diverged", True, True)
-    longer = _Problem(0, False, 1, "diverged, checkpoint kept", True, True)
-    assert min([exception, gone, later]) == gone
-    assert min([repeated, longer]) == longer
+EXCEPTION = Failure(reason="connection closed", kind="exception")
+ABORTED = RNNScratchError("killed by SIGABRT")  # by its engine, when another worker has ended
+KILLED = RNNScratchError("killed by SIGKILL")
 
 
-def test_a_worker_that_aborts_is_not_blamed_for_the_end_of_another():
-    both = supervisor._Supervisor(None, [0, 1], Meeting([], {}, []), Report())
-    both._handle(1, {"event": "dead", "reason": "killed by SIGABRT"})
-    both._handle(0, {"event": "dead", "reason": "killed by SIGKILL"})
-    with pytest.raises(RNNScratchError, match="Worker 0 has failed: killed by SIGKILL"):
-        both._require_success()
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        (((0, EXCEPTION), (1, KILLED), (2, KILLED)), "Worker 1 has failed: killed by SIGKILL"),
+        (((1, ABORTED), (0, KILLED)), "Worker 0 has failed: killed by SIGKILL"),
+        (((1, EXCEPTION), (0, ABORTED)), "connection closed"),
+        (
+            (
+                (1, Failure(reason="diverged", kind="diverged")),
+                (0, Failure(reason="diverged, checkpoint kept", kind="diverged")),
+            ),
+            "diverged, checkpoint kept",
+        ),
+    ],
+)
+def test_of_several_failures_the_first_cause_is_reported(events, reason):
+    team = supervisor._Supervisor(None, [0, 1, 2], Meeting([], None, []), Report())
+    for rank, event in events:
+        team._handle(rank, event)
+    with pytest.raises(RNNScratchError) as error:
+        team._require_success()
+    assert str(error.value) == reason
 
 
 # Their processes.

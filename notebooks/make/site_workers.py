@@ -110,9 +110,8 @@ def _times() -> dict[str, str]:
 
 def _equal() -> list[str]:
     # What all workers must have in common: what the supervisor compares, the settings last.
-    job = launch.Job(
-        Settings(), corpus.Text("", "", "", ""), Place("numpy", "scratch"), folder=None
-    )
+    text, place = corpus.Text("", "", "", ""), Place("numpy", "scratch")
+    job = launch.Job(settings=Settings(), text=text, place=place, folder=None)
     settings = [option_of(name) for name in Settings.__dataclass_fields__]
     names = [name for name in supervisor.terms(job) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]

@@ -7,14 +7,14 @@ MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all worker
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
 from ..runs.setup import Place
 from ..settings import Settings, shown
+from ..system.records import Record
 from ..text import corpus
-from . import rendezvous
+from . import network
 from .groups import LOOPBACK, MOST_WORKERS
 
 COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
@@ -33,13 +33,13 @@ class Launch(NamedTuple):
     coordinator: str = COORDINATOR
 
 
-class Job(NamedTuple):
+class Job(Record):
     """What the workers train."""
 
     settings: Settings
     text: corpus.Text
     place: Place
-    folder: Path | None  # of the run; None: a new one
+    folder: str | None  # of the run; None: a new one
     resumes: bool = False
 
 
@@ -53,7 +53,7 @@ def chosen(workers: int | None, rank: int | None, coordinator: str | None) -> La
         if launcher is not None:
             return launcher._replace(coordinator=coordinator or launcher.coordinator)
     if coordinator is not None:
-        rendezvous.parse(coordinator)
+        network.parse(coordinator)
     if rank is None:
         if coordinator is not None:
             raise RNNScratchError(

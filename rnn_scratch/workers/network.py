@@ -60,6 +60,17 @@ def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
         os.environ.update(before)
 
 
+def parse(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16) or ":" in host:
+        raise RNNScratchError(
+            f"--coordinator is {address!r}; it must be HOST:PORT, with the name or IPv4 address of "
+            "the machine of worker 0 and a port from 1 to 65535."
+        )
+    return host, int(port)
+
+
 def free_address(host: str) -> str:
     """An address of this host with a port that is free now."""
     with socket.create_server((host, 0)) as server:

@@ -4,41 +4,35 @@ Each machine's process connects to that of the first worker, whose address is th
 There it says who it is; when all are there and agree, each is sent the addresses of all. From then
 on both sides send a sign of life every second, and the reason if they have to stop.
 
-Messages are lines of JSON. Nothing is encrypted, and nobody has to prove who they are: like the
-engines of the frameworks, this is for a network of one's own.
+Messages (`messages`) are lines of JSON. Nothing is encrypted, and nobody has to prove who they are:
+like the engines of the frameworks, this is for a network of one's own.
 """
 
 import contextlib
 import errno
-import json
-import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from ..contract import RNNScratchError
-from ..system import schema
+from ..system import processes
 from . import network
+from .launch import Job
+from .messages import Beat, Done, Failure, Hello, Interruption, Message, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is
 BEAT = 1.0  # seconds between signs of life
 SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
-LONGEST = 2**20  # bytes of a message
+LARGEST_MESSAGE = 2**20  # bytes
 # A host or network that is not there for this many seconds will not be in the next minute.
 ABSENCE = 10.0
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
-
-
-class Hello(TypedDict):
-    """Who connects: `terms` are what all workers must have in common, by name."""
-
-    rank: int
-    workers: int
-    address: Annotated[str, schema.LINE]
-    terms: dict[str, str]
 
 
 class Peer:
@@ -51,16 +45,16 @@ class Peer:
         self.incoming = b""
         self.done = False
 
-    def send(self, **message: Any) -> None:
+    def send(self, message: Message) -> None:
         """Send a message, unless the other is gone, which the reader notices."""
         with self.lock, contextlib.suppress(OSError):
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
+            self.connection.sendall(processes.ENCODER.encode(message) + b"\n")
 
-    def receive(self, timeout: float) -> dict[str, Any]:
-        """The next message; OSError or ValueError where there is none."""
+    def receive(self, timeout: float, kinds: Any) -> Any:
+        """The next message, of one of these types; OSError or ValueError where there is none."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self.incoming:
-            if len(self.incoming) > LONGEST:
+            if len(self.incoming) > LARGEST_MESSAGE:
                 raise ValueError("a message without end")
             self.connection.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = self.connection.recv(2**16)
@@ -69,12 +63,9 @@ class Peer:
             self.incoming += chunk
         line, self.incoming = self.incoming.split(b"\n", 1)
         try:
-            message = json.loads(line)
+            return msgspec.json.decode(line, type=kinds)
         except RecursionError as error:
             raise ValueError("a message that is nested too deeply") from error
-        if not isinstance(message, dict):
-            raise ValueError("a message that is no object")
-        return message
 
     def close(self) -> None:
         """Close the connection."""
@@ -85,19 +76,8 @@ class Meeting(NamedTuple):
     """The result: where all workers are, and connections to their machines."""
 
     addresses: list[str]  # of the workers by rank, for their engine
-    agenda: dict[str, Any]  # what the first worker's process tells the others
+    job: Job  # that of worker 0; elsewhere without text and folder
     peers: list[Peer]
-
-
-def parse(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16) or ":" in host:
-        raise RNNScratchError(
-            f"--coordinator is {address!r}; it must be HOST:PORT, with the name or IPv4 address of "
-            "the machine of worker 0 and a port from 1 to 65535."
-        )
-    return host, int(port)
 
 
 @contextlib.contextmanager
@@ -105,7 +85,7 @@ def host(
     coordinator: str,
     workers: int,
     terms: Mapping[str, str],
-    agenda: dict[str, Any],
+    job: Job,
     say: Callable[[str], None],
 ) -> Iterator[Meeting]:
     """Wait, as the process of worker 0, for all others; RNNScratchError if they do not fit."""
@@ -125,20 +105,19 @@ def host(
                 hello = _greet(peer)
                 if hello is None:
                     continue
-                rank = hello["rank"]
+                rank = hello.rank
                 if rank in addresses:
-                    peer.send(
-                        failed=f"Worker {rank} has joined already, from {_ip(addresses[rank])}."
-                    )
+                    there = addresses[rank].rpartition(":")[0]
+                    peer.send(Failure(reason=f"Worker {rank} has joined already, from {there}."))
                     continue
                 if problems := _differences(hello, workers, terms):
                     reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
                     peers[rank] = peer
                     raise RNNScratchError(reason)
-                if not 0 < rank < workers:
+                if rank >= workers:
                     continue
                 peer.rank = rank
-                peers[rank], addresses[rank] = peer, hello["address"]
+                peers[rank], addresses[rank] = peer, hello.address
                 say(f"worker {rank} has joined from {ip}")
         except TimeoutError:
             missing = sorted(set(range(workers)) - set(addresses))
@@ -147,18 +126,20 @@ def host(
                 f"Start each within that time: the same command with --rank {missing[0]}, on a "
                 "machine that reaches this address."
             )
-            _tell(peers.values(), failed=reason)
+            _tell(peers.values(), Failure(reason=reason))
             raise RNNScratchError(reason) from None
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            _tell(peers.values(), failed="Worker 0 was stopped." if interrupted else str(error))
+            reason = "Worker 0 was stopped." if interrupted else str(error)
+            _tell(peers.values(), Failure(reason=reason))
             raise
         ordered = [addresses[rank] for rank in range(workers)]
-        _tell(peers.values(), addresses=ordered, agenda=agenda)
+        its = replace(job, text=job.text._replace(content=""), folder=None)
+        _tell(peers.values(), Welcome(addresses=ordered, job=its))
         late = f"All {workers} workers of the training at {coordinator} have joined already."
         server.settimeout(BEAT)
         threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
-        yield Meeting(ordered, agenda, list(peers.values()))
+        yield Meeting(ordered, job, list(peers.values()))
 
 
 @contextlib.contextmanager
@@ -169,68 +150,55 @@ def visit(
     deadline = time.monotonic() + WAIT
     with contextlib.closing(Peer(_connect(coordinator, deadline), 0)) as peer:
         address = network.free_address(peer.connection.getsockname()[0])
-        hello = Hello(rank=rank, workers=workers, address=address, terms=dict(terms))
-        peer.send(**hello)
+        peer.send(Hello(rank=rank, workers=workers, address=address, terms=dict(terms)))
         say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")
         try:
-            answer = peer.receive(WAIT + GREETING)
-            if "failed" in answer:
-                raise RNNScratchError(str(answer["failed"]))
-            addresses, agenda = [str(each) for each in answer["addresses"]], dict(answer["agenda"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            answer = peer.receive(WAIT + GREETING, Welcome | Failure)
+        except (OSError, ValueError) as error:
             raise RNNScratchError(
                 f"What answers at {coordinator} is not worker 0, or it has ended: "
                 f"{getattr(error, 'strerror', None) or error or 'no answer'}."
             ) from error
-        yield Meeting(addresses, agenda, [peer])
+        if isinstance(answer, Failure):
+            raise RNNScratchError(answer.reason)
+        yield Meeting(answer.addresses, answer.job, [peer])
 
 
-def watch(meeting: Meeting, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None:
-    """Put into `events` the rank of each machine that fails or is gone, and the reason."""
+def watch(meeting: Meeting, notify: Callable[[tuple[int, Failure | Interruption]], object]) -> None:
+    """Call `notify` with the rank of each machine that fails or is gone, and the reason."""
     for peer in meeting.peers:
         threading.Thread(target=_beat, args=(peer,), daemon=True).start()
-        threading.Thread(target=_read, args=(peer, events), daemon=True).start()
+        threading.Thread(target=_read, args=(peer, notify), daemon=True).start()
 
 
-def end(meeting: Meeting, **message: Any) -> None:
-    """Send the others the last message: done, stopped with a signal, or failed with a reason."""
-    _tell(meeting.peers, **message)
+def end(meeting: Meeting, message: Done | Interruption | Failure) -> None:
+    """Send the others the last message."""
+    _tell(meeting.peers, message)
 
 
 def _beat(peer: Peer) -> None:
     while peer.connection.fileno() >= 0:
-        peer.send()
+        peer.send(Beat())
         time.sleep(BEAT)
 
 
-def _read(peer: Peer, events: "queue.Queue[tuple[int, dict[str, Any]]]") -> None:
+def _read(peer: Peer, notify: Callable[[tuple[int, Failure | Interruption]], object]) -> None:
     try:
-        while True:
-            message = peer.receive(SILENCE)
-            if "done" in message:
-                return
-            if "stopped" in message:
-                events.put((peer.rank, {"event": "stopped", "number": int(message["stopped"])}))
-                return
-            if "failed" in message:
-                diverged = message.get("diverged") is True
-                events.put((peer.rank, _failed(str(message["failed"]), diverged)))
-                return
+        last: Any = Beat()
+        while isinstance(last, Beat):
+            last = peer.receive(SILENCE, Beat | Done | Interruption | Failure)
     except TimeoutError:
-        reason = f"Worker {peer.rank} has not answered for {SILENCE:g} s."
-    except (OSError, ValueError, TypeError):
+        last = Failure(reason=f"Worker {peer.rank} has not answered for {SILENCE:g} s.")
+    except (OSError, ValueError):
         if peer.connection.fileno() < 0:
             return  # this side has closed it
-        reason = f"Worker {peer.rank} is gone: its connection has closed."
-    events.put((peer.rank, _failed(reason)))
-
-
-def _failed(reason: str, diverged: bool = False) -> dict[str, Any]:
-    return {"event": "failed", "reason": reason, "is_plain": True, "diverged": diverged}
+        last = Failure(reason=f"Worker {peer.rank} is gone: its connection has closed.")
+    if not isinstance(last, Done):
+        notify((peer.rank, last))
 
 
 def _listen(coordinator: str) -> socket.socket:
-    host, port = parse(coordinator)
+    host, port = network.parse(coordinator)
     if host == "0.0.0.0":
         raise RNNScratchError(
             "--coordinator is 0.0.0.0, every address of this machine; it must be the one at which "
@@ -251,7 +219,7 @@ def _listen(coordinator: str) -> socket.socket:
 
 
 def _connect(coordinator: str, deadline: float) -> socket.socket:
-    host, port = parse(coordinator)
+    host, port = network.parse(coordinator)
     ip = _resolve(host)
     reason, begin = "no answer", time.monotonic()
     while time.monotonic() < deadline:
@@ -271,7 +239,7 @@ def _connect(coordinator: str, deadline: float) -> socket.socket:
 def _greet(peer: Peer) -> Hello | None:
     # Who connects; None for somebody who is no worker.
     try:
-        hello: Hello = schema.verify(Hello, peer.receive(GREETING))
+        hello: Hello = peer.receive(GREETING, Hello)
         return hello
     except (OSError, ValueError):
         peer.close()
@@ -283,23 +251,23 @@ def _refuse(server: socket.socket, reason: str) -> None:
     while server.fileno() >= 0:
         with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
             if _greet(peer):
-                peer.send(failed=reason)
+                peer.send(Failure(reason=reason))
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
-    there, here = f"in worker {hello['rank']}", "in worker 0"
-    if hello["workers"] != workers:
-        return [f"--workers: {hello['workers']} {there}, {workers} {here}"]
+    there, here = f"in worker {hello.rank}", "in worker 0"
+    if hello.workers != workers:
+        return [f"--workers: {hello.workers} {there}, {workers} {here}"]
     return [
         f"{name}: {value} {there}, {terms[name]} {here}"
-        for name, value in hello["terms"].items()
+        for name, value in hello.terms.items()
         if terms.get(name, value) != value
     ]
 
 
-def _tell(peers: Any, **message: Any) -> None:
+def _tell(peers: Iterable[Peer], message: Message) -> None:
     for peer in peers:
-        peer.send(**message)
+        peer.send(message)
 
 
 def _resolve(host: str) -> str:
@@ -310,10 +278,5 @@ def _resolve(host: str) -> str:
         raise RNNScratchError(f"The host {host!r} of --coordinator is unknown.") from error
 
 
-def _ranks(ranks: Any) -> str:
-    ranks = list(ranks)
+def _ranks(ranks: Sequence[int]) -> str:
     return f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
-
-
-def _ip(address: str) -> str:
-    return address.rpartition(":")[0]

@@ -15,27 +15,29 @@ import contextlib
 import dataclasses
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from .. import registry
 from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
-from ..runs.folder import Epoch
 from ..runs.run import Run
-from ..runs.setup import Place
-from ..runs.training import Diverged, Progress, Report
-from ..settings import make, option_of
+from ..runs.training import Diverged, Report
+from ..settings import option_of
 from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
 from .launch import Job, Launch
+from .messages import Advance, Alive, Done, EpochEnd, Event, Failure, Interruption, Notice, Start
 from .rendezvous import Meeting
 
 SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
@@ -43,6 +45,7 @@ STALL = 600.0  # seconds without a minibatch after which a worker is taken for h
 GRACE = 5.0  # seconds for the other workers to end by themselves
 PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
 PAUSE = 0.2  # seconds between looks at the signals
+FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
 
 
 def train(job: Job, launch: Launch, report: Report) -> Run | None:
@@ -52,33 +55,25 @@ def train(job: Job, launch: Launch, report: Report) -> Run | None:
     has stopped one of them.
     """
     if launch.rank is None:
-        met = Meeting(groups.addresses(launch.workers), {}, [])
+        met = Meeting(groups.addresses(launch.workers), job, [])
         return _Supervisor(job, range(launch.workers), met, report).run()
-    agenda = {
-        "settings": dataclasses.asdict(job.settings),
-        "text": {"corpus": job.text.corpus, "origin": job.text.origin, "sha256": job.text.sha256},
-        "place": job.place._asdict(),
-    }
-    with _meet(launch, terms(job), agenda, report.say) as met:
+    with _meet(launch, terms(job), job, report.say) as met:
         return _Supervisor(job, [launch.rank], met, report).run()
 
 
 def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], report: Report) -> None:
     """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
+    rank = launch.rank or 0
     chosen = {option_of(name): place[name] for name in ("backend", "model") if place.get(name)}
     own = {"--resume": "yes", **chosen, **_versions(place.get("backend"))}
-    with _meet(launch, own, {}, report.say) as met:
+    with _meet(launch, own, None, report.say) as met:
         try:
-            settings = make(met.agenda["settings"])
-            text = dataset.same_text(
-                corpus.Text(**met.agenda["text"], content=""), text, report.say
-            )
+            text = dataset.same_text(met.job.text, text, report.say)
         except RNNScratchError as error:  # which only this machine has met
-            rendezvous.end(met, failed=_named(launch.rank or 0, str(error)))
+            rendezvous.end(met, Failure(reason=_named(rank, str(error))))
             raise
-        where = Place(**{**met.agenda["place"], "threads": None, "device": "auto", **place})
-        job = Job(settings, text, where, None)
-        _Supervisor(job, [launch.rank or 0], met, report).run()
+        where = met.job.place._replace(**{"threads": None, "device": "auto", **place})
+        _Supervisor(replace(met.job, text=text, place=where), [rank], met, report).run()
 
 
 def terms(job: Job) -> dict[str, str]:
@@ -104,25 +99,12 @@ def _versions(backend: str | None) -> dict[str, str]:
 
 
 def _meet(
-    launch: Launch, own: dict[str, str], agenda: dict[str, Any], say: Callable[[str], None]
+    launch: Launch, own: dict[str, str], job: Job | None, say: Callable[[str], None]
 ) -> AbstractContextManager[Meeting]:
     # The other workers' processes.
-    if launch.rank == 0:
-        return rendezvous.host(launch.coordinator, launch.workers, own, agenda, say)
+    if job is not None and launch.rank == 0:
+        return rendezvous.host(launch.coordinator, launch.workers, own, job, say)
     return rendezvous.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
-
-
-class _Problem(NamedTuple):
-    """Why the training cannot go on; of several, the least is the reason for the others."""
-
-    # 0: a worker is gone, or says so itself; 1: an exception or abortion, which its end leads to in
-    # others.
-    kind: int
-    is_repeated: bool  # by the first worker, with more words
-    number: int  # in the order of their arrival
-    words: str
-    diverged: bool
-    is_plain: bool  # an error that is meant for the user
 
 
 def _named(rank: int, reason: str) -> str:
@@ -134,21 +116,22 @@ class _Supervisor:
 
     def __init__(self, job: Job, ranks: Sequence[int], met: Meeting, report: Report) -> None:
         self.job, self.ranks, self.met, self.report = job, ranks, met, report
-        self.events: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
+        # What a worker sends, by rank; None when it has ended, and the error if it has failed.
+        self.events: queue.Queue[tuple[int, Event | RNNScratchError | None]] = queue.Queue()
         self.end = threading.Event()  # all workers are to end
         self.running = set(ranks)
         self.processes: dict[int, int] = {}  # their numbers, by rank
         self.counts: dict[int, int] = {}  # of minibatches, by rank
         self.changed = time.monotonic()  # when a count has changed
         self.folder: Path | None = None  # of the run
-        self.problems: list[_Problem] = []
+        self.failures: list[tuple[int, Failure]] = []  # with the rank, in the order of arrival
         self.signal: int | None = None  # that has stopped the training
         self.deadline: float | None = None  # for all to end by themselves
 
     def run(self) -> Run | None:
         """Start the workers, and wait until all have ended."""
         threads = [threading.Thread(target=self._listen, args=(rank,)) for rank in self.ranks]
-        rendezvous.watch(self.met, self.events)
+        rendezvous.watch(self.met, self.events.put)
         with signals.deferred() as request:
             try:
                 for thread in threads:
@@ -162,7 +145,7 @@ class _Supervisor:
                 self.report.stop()
                 raise
         self.report.stop()
-        rendezvous.end(self.met, done=True)
+        rendezvous.end(self.met, Done())
         if self.folder is None:
             return None
         saved = checkpoint.load(self.folder / checkpoint.FILE)
@@ -171,20 +154,18 @@ class _Supervisor:
 
     def _listen(self, rank: int) -> None:
         # Start a worker, and pass on its events and its end.
-        job, addresses = self.job, self.met.addresses
-        place = job.place._replace(workers=len(addresses))
+        addresses, place = self.met.addresses, self.job.place
+        place = place._replace(workers=len(addresses))
         if place.threads is None and len(self.ranks) > 1:  # they share the cores
             place = place._replace(threads=max(1, host.cores() // len(self.ranks)))
-        folder = None if job.folder is None else str(job.folder)
-        its = (job.settings, job.text, place, folder, job.resumes)
-        call = partial(worker.run, rank, addresses, *its)
-        answers = processes.ask(call, timeout=SILENCE, end=self.end)
+        call = partial(worker.run, rank, addresses, replace(self.job, place=place))
+        end: RNNScratchError | None = None
         try:
-            for event in answers:
+            for event in processes.ask(call, timeout=SILENCE, end=self.end):
                 self.events.put((rank, event))
-            self.events.put((rank, {"event": "ended"}))
         except RNNScratchError as error:
-            self.events.put((rank, {"event": "dead", "reason": str(error)}))
+            end = error
+        self.events.put((rank, end))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
@@ -202,56 +183,56 @@ class _Supervisor:
             now = time.monotonic()
             if self.deadline is None and now - self.changed > STALL:
                 slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
-                self._fail(slowest, _named(slowest, f"no minibatch was trained for {STALL:g} s"))
+                self._gone(slowest, f"no minibatch was trained for {STALL:g} s")
             if self.deadline is not None and now > self.deadline:
                 self.end.set()
 
-    def _handle(self, rank: int, event: dict[str, Any]) -> None:
-        kind = event.pop("event")
-        if kind == "alive":
-            self.processes[rank] = event["process"]
-            if event["count"] != self.counts.get(rank):
-                self.counts[rank], self.changed = event["count"], time.monotonic()
-        elif kind == "ended":
-            self.running.remove(rank)
-        elif kind == "dead":
-            self.running.remove(rank)
-            if not self.end.is_set():
-                # An engine may abort its worker because another one has ended, before that is
-                # noticed here.
-                aborted = "SIGABRT" in event["reason"]
-                self._fail(rank, _named(rank, event["reason"]), is_exception=aborted)
-        elif kind == "stopped":
-            self.signal = event["number"]
-            self._end_within(PATIENCE)
-        elif kind == "failed":
-            self._fail(rank, **event)
-        elif kind == "say":
-            self.report.say(event["line"])
-        elif kind == "start":
-            self.folder = Path(event["folder"])
-            self.report.start(self.folder, self.job.settings, event["session"], event["first"])
-        elif kind == "progress":
-            self.report.progress(Progress(**event))
-        elif kind == "epoch":
-            self.report.epoch(Epoch(**event))
+    def _handle(self, rank: int, event: Event | RNNScratchError | None) -> None:
+        match event:
+            case None:
+                self.running.remove(rank)
+            case RNNScratchError():
+                self.running.remove(rank)
+                if not self.end.is_set():
+                    self._gone(rank, str(event))
+            case Alive():
+                self.processes[rank] = event.process
+                if event.minibatches != self.counts.get(rank):
+                    self.counts[rank], self.changed = event.minibatches, time.monotonic()
+            case Interruption():
+                self.signal = event.number
+                self._end_within(PATIENCE)
+            case Failure():
+                self._fail(rank, event)
+            case Notice():
+                self.report.say(event.line)
+            case Start():
+                self.folder = Path(event.folder)
+                self.report.start(self.folder, self.job.settings, event.session, event.first)
+            case Advance():
+                self.report.progress(event.progress)
+            case EpochEnd():
+                self.report.epoch(event.epoch)
 
-    def _fail(
-        self,
-        rank: int,
-        reason: str,
-        is_exception: bool = False,
-        is_plain: bool = False,
-        diverged: bool = False,
-    ) -> None:
+    def _gone(self, rank: int, reason: str) -> None:
+        # An engine may abort its worker because another one has ended, before that is noticed here.
+        aborted = "SIGABRT" in reason
+        kind: Literal["exception", "gone"] = "exception" if aborted else "gone"
+        self._fail(rank, Failure(reason=_named(rank, reason), kind=kind))
+
+    def _fail(self, rank: int, failure: Failure) -> None:
         # A worker has failed: the others are to end, on this machine and elsewhere.
-        kind, is_repeated = int(is_exception), diverged and rank > 0
-        number = len(self.problems)
-        self.problems.append(_Problem(kind, is_repeated, number, reason, diverged, is_plain))
+        self.failures.append((rank, failure))
         # After a signal the ends of workers are its consequences, and no news for other machines.
-        if not is_exception and (is_plain or self.signal is None):
-            rendezvous.end(self.met, failed=reason, diverged=diverged)
+        is_news = self.signal is None and failure.kind == "gone"
+        if is_news or failure.kind in FOR_USERS:
+            self._tell(failure)
         self._end_within(GRACE)
+
+    def _tell(self, failure: Failure) -> None:
+        # The others have no more words for it than these.
+        kind = failure.kind if failure.kind in FOR_USERS else "error"
+        rendezvous.end(self.met, replace(failure, kind=kind))
 
     def _end_within(self, seconds: float) -> None:
         if self.deadline is None:
@@ -259,18 +240,27 @@ class _Supervisor:
 
     def _require_success(self) -> None:
         # Raise what ended the training, if anything did before its end.
-        worst = min(self.problems, default=None)
-        if self.signal is not None and not (worst and worst.is_plain):
+        worst = self._worst()
+        if self.signal is not None and not (worst and worst.kind in FOR_USERS):
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
             self._conclude("interrupted", repr(stopped))
-            rendezvous.end(self.met, stopped=self.signal)
+            rendezvous.end(self.met, Interruption(number=signal.Signals(self.signal)))
             raise stopped
         if worst:
-            self._conclude("failed", worst.words)
-            if worst.kind:
-                rendezvous.end(self.met, failed=worst.words)
-            raise (Diverged if worst.diverged else RNNScratchError)(worst.words)
+            self._conclude("failed", worst.reason)
+            if worst.kind == "exception":
+                self._tell(worst)
+            raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
+
+    def _worst(self) -> Failure | None:
+        # The first cause: the end of a worker leads to exceptions in others. Of a divergence the
+        # first worker has more to say.
+        def order(each: tuple[int, Failure]) -> tuple[bool, bool]:
+            rank, failure = each
+            return failure.kind == "exception", failure.kind == "diverged" and rank > 0
+
+        return min(self.failures, key=order, default=(0, None))[1]
 
     def _conclude(self, outcome: str, reason: str) -> None:
         if self.folder is not None:

@@ -1,7 +1,6 @@
 """A worker: the process that trains on its rows of every minibatch, and the events that it sends.
 
-The first worker has the run's session; its events are those of a `Report`. Each event is
-an object with its name under ``event``.
+The first worker has the run's session; its events are those of a `Report`.
 """
 
 import contextlib
@@ -11,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from .. import registry
 from ..contract import RNNScratchError, Team
 from ..runs import sessions
 from ..runs.folder import Epoch
-from ..runs.setup import Place
 from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings
-from ..system import processes, signals
-from ..text import corpus
+from ..system import signals
+from ..system.processes import send
+from .launch import Job
+from .messages import Advance, Alive, EpochEnd, Event, Failure, Interruption, Notice, Start
 
 BEAT = 1.0  # seconds between signs of life
 
@@ -43,69 +44,53 @@ class Events(Counted):
 
     def say(self, line: str) -> None:
         """Send the message."""
-        processes.send({"event": "say", "line": line})
+        send(Notice(line=line))
 
     def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
         """Send where the training begins."""
-        where = {"folder": str(folder), "session": session, "first": first}
-        processes.send({"event": "start", **where})
+        send(Start(folder=str(folder), session=session, first=first))
 
     def progress(self, progress: Progress) -> None:
         """Send how far the epoch has come."""
-        processes.send({"event": "progress", **progress._asdict()})
+        send(Advance(progress=progress))
 
     def epoch(self, epoch: Epoch) -> None:
         """Send the epoch."""
-        processes.send({"event": "epoch", **epoch._asdict()})
+        send(EpochEnd(epoch=epoch))
 
 
-def run(
-    rank: int,
-    addresses: list[str],
-    settings: Settings,
-    text: corpus.Text,
-    place: Place,
-    folder: str | None,
-    resumes: bool,
-) -> Iterator[dict[str, Any]]:
-    """Train as the worker of this rank, and send events: all arguments are JSON.
-
-    Errors are events as well; the last event is "finished", "stopped" or "failed".
-    """
+def run(rank: int, addresses: list[str], job: Job) -> Iterator[Event]:
+    """Train as the worker of this rank; an error is an event as well, the last one."""
     report = Counted() if rank else Events()
     team = Team(rank, tuple(addresses))
-    its = settings, text, place
+    folder = None if job.folder is None else Path(job.folder)
     try:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
         if rank:
-            sessions.follow(*its, report, team)
-        elif resumes:
-            sessions.resume(Path(folder or ""), settings.num_epochs, text, place, {}, report, team)
+            sessions.follow(job.settings, job.text, job.place, report, team)
+        elif job.resumes and folder is not None:
+            epochs = job.settings.num_epochs
+            sessions.resume(folder, epochs, job.text, job.place, {}, report, team)
         else:
-            sessions.train(*its, None if folder is None else Path(folder), report, team)
-        registry.load(place.backend).workers.leave()
-        processes.send({"event": "finished"})
+            sessions.train(job.settings, job.text, job.place, folder, report, team)
+        registry.load(job.place.backend).workers.leave()
     except signals.Stopped as error:
-        processes.send({"event": "stopped", "number": error.number})
+        yield Interruption(number=Signals(error.number))
     except RNNScratchError as error:
         diverged = isinstance(error, Diverged)
         words = f"Worker {rank} has failed: {error}" if rank and not diverged else str(error)
-        _fail(words, is_plain=True, diverged=diverged)
+        yield Failure(reason=words, kind="diverged" if diverged else "error")
     except Exception:
         # Of the engine, because another worker is gone; or of code that somebody has changed, who
         # needs to see where.
-        _fail(f"Worker {rank} has failed: {traceback.format_exc()}", is_exception=True)
-    yield from ()
-
-
-def _fail(reason: str, **kind: bool) -> None:
-    processes.send({"event": "failed", "reason": reason, **kind})
+        words = f"Worker {rank} has failed: {traceback.format_exc()}"
+        yield Failure(reason=words, kind="exception")
 
 
 def _beat(report: Counted) -> None:
     process = os.getpid()
     with contextlib.suppress(OSError, ValueError):  # when the parent is gone, or all is said
         while True:
-            processes.send({"event": "alive", "process": process, "count": report.count})
+            send(Alive(process=process, minibatches=report.count))
             time.sleep(BEAT)
