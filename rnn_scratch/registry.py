@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from types import MappingProxyType, ModuleType
 from typing import Annotated
@@ -65,7 +65,9 @@ def names() -> list[str]:
 
 def find(name: str) -> str:
     """The module of the backend with this name; RNNScratchError if there is none."""
-    registered = _entry_points()
+    if name in (registered := _found(*sys.path)):
+        return registered[name].module
+    registered = _entry_points()  # with what has been installed since
     if name not in registered:
         close = difflib.get_close_matches(name, registered, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -257,6 +259,12 @@ def _describe(name: str) -> Iterator[Usable | Unusable]:
     threads = backend.machine.set_threads(None)  # before it looks for devices, as in `start`
     environment, devices = backend.machine.environment(), backend.machine.devices("float32")
     yield Usable(environment=environment, devices=devices, threads=threads)
+
+
+@cache
+def _found(*path: str) -> dict[str, EntryPoint]:
+    # Python reads a file of every installed package to find them, which takes long.
+    return _entry_points()
 
 
 def _entry_points() -> dict[str, EntryPoint]:
