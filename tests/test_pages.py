@@ -94,15 +94,15 @@ def test_what_the_records_must_show():
 
 def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_all_backends():
     exact = readme.exact(CLONE / readme.RECORDS)["exact"]
-    assert Settings(**exact["settings"]) == Settings(exact=True, dtype="float64")
-    assert {run["model"] for run in exact["runs"]} == set(VARIANTS)
+    assert exact.settings == Settings(exact=True, dtype="float64")
+    assert {run.model for run in exact.runs} == set(VARIANTS)
     for model in VARIANTS:
-        names = [run["backend"] for run in exact["runs"] if run["model"] == model]
+        names = [run.backend for run in exact.runs if run.model == model]
         assert (["numpy", *names] if model == "concise" else names) == list(registry.OURS)
-    digests = [[row["digest"] for row in run["digests"]] for run in exact["runs"]]
+    digests = [[after.digest for after in run.digests] for run in exact.runs]
     assert all(each == digests[0] for each in digests)
     assert len(set(digests[0])) == len(digests[0]) > 10
-    assert exact["equal"]
+    assert exact.equal
 
 
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():

@@ -17,10 +17,11 @@ import pytest
 from helpers import SMALL, options, other_packages, start, there
 
 from rnn_scratch import registry
-from rnn_scratch.check import exact_mode, runner
-from rnn_scratch.check.certificate import Sample
+from rnn_scratch.check import exact_mode
+from rnn_scratch.check.certificate import Evidence
 from rnn_scratch.compare import comparison, events, plan
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs.setup import Place
 from rnn_scratch.settings import make
 from rnn_scratch.system import host, processes
 from rnn_scratch.text import corpus
@@ -378,39 +379,17 @@ def test_backends_that_cannot_be_probed_are_skipped(interpreter):
     assert [line.partition(":")[0] for line in lines] == [f"skipping {n}" for n in registry.names()]
 
 
-EXACT = {"epoch": 0, "perplexity": None, "digests": ["a"]}
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ([None], "it sent a wrong answer"),
-        ([{}], "it sent a wrong answer"),
-        ([{**EXACT, "digests": []}], "digests is [], not with a length"),
-        ([{**EXACT, "digests": None}], "digests is None, not a list"),
-        ([{"epoch": 0}], "it lacks 'digests'"),
-        ([EXACT, EXACT], "it sent epoch 0 instead of 1"),
-        ([EXACT], "it ended before the last epoch"),
-        ([{"closest": {}, "clipped": 0}], "closest lacks 'distance'"),
-    ],
-)
-def test_exact_mode_with_wrong_answers(monkeypatch, answers, reason):
-    monkeypatch.setattr(processes, "ask", lambda *args, **options: iter(answers))
+def test_exact_mode_with_epochs_that_are_missing(monkeypatch):
+    first = exact_mode._Epoch(0, None, "a", [{"b_q": "a"}])
     settings = make({**{k: v for k, v in SMALL.items() if k != "corpus"}, "exact": True})
-    text = corpus.Text("file", "origin", "text", "sha256")
-    run = exact_mode.train(
-        "numpy", "scratch", "cpu", settings, text, Sample(), lambda run, epoch: None
-    )
-    assert run.outcome == "failed"
-    assert reason in run.reason
-
-
-@pytest.mark.parametrize("answer", [None, {}, ["clip", "norm"], {"piece": 1}])
-def test_a_check_with_wrong_answers_is_a_failure(monkeypatch, answer):
-    monkeypatch.setattr(processes, "ask", lambda *args, **options: iter([answer]))
-    (row,) = runner.rows("numpy", "scratch", "cpu")
-    assert not row.passed
-    assert row.where.startswith("it sent a wrong answer: ")
+    text, place = corpus.Text("file", "origin", "text", "sha256"), Place("numpy", device="cpu")
+    for answers, reason in (
+        ([first, first], "it sent epoch 0 instead of 1"),
+        ([first], "it ended before the last epoch"),
+    ):
+        monkeypatch.setattr(processes, "ask", lambda *_, a=answers, **__: iter(a))
+        run = exact_mode.train(place, settings, text, Evidence(), lambda *_: None)
+        assert (run.outcome, run.reason) == ("failed", reason)
 
 
 def test_a_check_that_ends_early_has_failed(tmp_path):

@@ -5,12 +5,14 @@ comparisons in ``notebooks/comparisons``. The results are between marks in the R
 fails when they differ from the records.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rnn_scratch import registry
+from rnn_scratch.check.certificate import Result
 from rnn_scratch.compare import comparison, conclusions, pictures, results, summary
 from rnn_scratch.compare.plan import name
 from rnn_scratch.runs import curve
@@ -68,14 +70,14 @@ def divergence() -> str:
 
 def exact(folder: Path) -> dict[str, Any]:
     """The record of exact mode, its trained variants and backends, and where all of them end."""
-    record: dict[str, Any] = json.loads((folder / "exact.json").read_text(encoding="utf-8"))
-    record["runs"] = [run for run in record["runs"] if run["outcome"] == "trained"]
+    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=Result)
+    result.runs = [run for run in result.runs if run.outcome == "trained"]
     models: dict[str, list[str]] = {}
-    for run in record["runs"]:
-        models.setdefault(run["model"], []).append(run["backend"])
-    ends = [run["digests"][-1] for run in record["runs"]]
-    digests = sorted({end["digest"] for end in ends})
-    return {"exact": record, "models": models, "end": ends[0], "digests": digests}
+    for run in result.runs:
+        models.setdefault(run.model, []).append(run.backend)
+    ends = [run.digests[-1] for run in result.runs]
+    digests = sorted({end.digest for end in ends})
+    return {"exact": result, "models": models, "end": ends[0], "digests": digests}
 
 
 def figure(path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_scratch.check.certificate import Result
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import GRID
 from rnn_scratch.runs import curve
@@ -23,8 +24,8 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
     values = readme.exact(folder)
-    exact = values["exact"]
-    backends = list(dict.fromkeys(run["backend"] for run in exact["runs"]))
+    exact: Result = values["exact"]
+    backends = list(dict.fromkeys(run.backend for run in exact.runs))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
     runs = list(map(_run, sorted(path.parent for path in folder.glob(f"*/{run_folder.RECORD}"))))
@@ -32,12 +33,12 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         raise FileNotFoundError(f"there are no records of runs in {folder}: nox -s records")
     own = {name: folder / f"{name}-scratch-sequential" for name in backends}
     float32 = {name: run_folder.history(each) for name, each in own.items() if each.exists()}
-    size = exact["settings"]
+    size = exact.settings
     exponent = str(round(np.log2(GRID)))
     values |= {
         "backends": backends,
         "trained": sorted({run["model"] for run in runs if run["folder"] in own.values()}),
-        "updates": 100 * ((size["max_tokens"] - 1) // size["batch_size"] // size["num_steps"]),
+        "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
         "largest": [f"{framework(name)} {max(each):.0e}" for name, each in differences.items()],
         "float64": FLOAT64,
         "perplexity": PERPLEXITY,
@@ -84,16 +85,16 @@ def _run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _ends(exact: dict[str, Any]) -> list[dict[str, Any]]:
+def _ends(exact: Result) -> list[dict[str, Any]]:
     # After some epochs: the perplexity, and the digests of the models that were trained.
     rows = []
-    for row in zip(*(run["digests"] for run in exact["runs"])):
+    for row in zip(*(run.digests for run in exact.runs)):
         first = row[0]
-        perplexity = "" if first["perplexity"] is None else f"{first['perplexity']:.4f}"
-        digests = sorted({each["digest"] for each in row})
+        perplexity = "" if first.perplexity is None else f"{first.perplexity:.4f}"
+        digests = sorted({each.digest for each in row})
         rows.append(
             {
-                "epoch": first["epoch"],
+                "epoch": first.epoch,
                 "perplexity": perplexity,
                 "digests": digests,
                 "models": len(row),

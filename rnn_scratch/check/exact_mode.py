@@ -2,195 +2,179 @@
 
 Each model is trained in a process of its own. The reference's steps are observed in every update,
 and those of all models in a sample of epochs over the whole run.
-
-If models diverge, `divergence` trains the reference (or else the first model) and one that differs
-from it once more, up to the first update after which they differ.
 """
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from .. import exact, registry
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import Arrays, Params, RNNScratchError, State, Team, Tensor
 from ..runs import training
+from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings
-from ..system import processes
-from ..system.schema import length
-from ..text import corpus
+from ..system.records import Record
+from ..text import corpus, minibatches
 from ..workers import groups
-from .certificate import Closest, Record, Sample, save, sentence
-from .observation import AfterUpdate, last_steps, set_up_observed
+from .certificate import REFERENCE, AfterEpoch, Closest, Digests, Evidence, Run
 
 TIMEOUT = 24 * 3600.0  # seconds for one epoch
 SAMPLE = 10  # epochs
 
-
-@dataclasses.dataclass
-class Run:
-    """The training of one model."""
-
-    backend: str
-    model: str
-    cell: str
-    workers: int = 1
-    outcome: str = "trained"  # or "failed" or "not offered"
-    reason: str = ""
-    epochs: list[Record] = dataclasses.field(default_factory=list)  # from epoch 0 on
-    digests: list[str] = dataclasses.field(default_factory=list)  # after each update, from 0 on
-    steps: Record = dataclasses.field(default_factory=dict)  # what the observation records
-
-    @property
-    def title(self) -> str:
-        """The backend, with variant, cell and workers if they are not the default ones."""
-        workers = f"{self.workers} workers" if self.workers > 1 else ""
-        defaults = {self.model: VARIANTS[0], self.cell: Settings.cell, workers: ""}
-        more = ", ".join(name for name, default in defaults.items() if name != default)
-        return f"{self.backend} ({more})" if more else self.backend
-
-    def record(self, epochs: Sequence[int]) -> Record:
-        """What is kept of it, with the digests after these epochs."""
-        return {
-            "backend": self.backend,
-            "model": self.model,
-            "workers": self.workers,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "digests": [row for row in self.epochs if row["epoch"] in epochs],
-        }
+Progress = Callable[[Run, int], None]  # called after each epoch
 
 
-class _NotOffered(NamedTuple):
-    # The backend lacks the variant; the only thing that its worker sends.
+class _NotOffered(Record, tag=True):
+    # The backend lacks the variant; the only thing that its child sends.
     reason: str
 
 
-class _Epoch(NamedTuple):
-    # What a worker sends before the first epoch and after each.
+class _Epoch(Record, tag=True):
+    # What a child sends before the first epoch and after each.
     epoch: int
     perplexity: float | None
-    digests: Annotated[list[str], length(1, 10**9)]  # after each update
+    digest: str
+    digests: Annotated[list[Digests], Meta(min_length=1)]  # after each update
 
 
-class _Steps(NamedTuple):
+class _Steps(Record, tag=True):
     # The result of the observation; sent after the last epoch.
     closest: Closest
     clipped: int
 
 
-Progress = Callable[[Run, int], None]  # called after each epoch
+_Event = _NotOffered | _Epoch | _Steps
 
 
 def train(
-    name: str,
-    model: str,
-    device: str,
-    settings: Settings,
-    text: corpus.Text,
-    sample: Sample,
-    progress: Progress,
-    workers: int = 1,
+    place: Place, settings: Settings, text: corpus.Text, evidence: Evidence, progress: Progress
 ) -> Run:
-    """Train a model in exact mode, and add its steps to the sample."""
-    run = Run(name, model, settings.cell, workers)
-    where, what = (name, model, device), (dataclasses.asdict(settings), list(text))
+    """Train a model in exact mode, and add what is observed of its updates to the evidence."""
+    run = Run(place.backend, place.model, place.workers, "trained", "", [], settings.cell)
+    digests = evidence.digests[run.title] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for answer in groups.ask_all(
-                groups.calls(workers, _train, *where, *what, folder), TIMEOUT
-            ):
-                event = _event(answer)
+            calls = groups.calls(place.workers, _train, place, settings, text, folder)
+            for event in groups.ask_all(calls, TIMEOUT):
                 if isinstance(event, _NotOffered):
                     run.outcome, run.reason = "not offered", event.reason
                 elif isinstance(event, _Steps):
-                    run.steps = event._asdict()
+                    evidence.closest, evidence.clipped = event.closest, event.clipped
                 else:
-                    _add(run, event)
+                    if event.epoch != len(run.digests):
+                        raise RNNScratchError(
+                            f"it sent epoch {event.epoch} instead of {len(run.digests)}"
+                        )
+                    digests += event.digests
+                    after = (event.perplexity, len(digests) - 1, event.digest)
+                    run.digests.append(AfterEpoch(event.epoch, *after))
                     progress(run, event.epoch)
-            if run.outcome == "trained" and len(run.epochs) != settings.num_epochs + 1:
+            if run.outcome == "trained" and len(run.digests) != settings.num_epochs + 1:
                 raise RNNScratchError("it ended before the last epoch")
-            sample.add(Path(folder))
+            evidence.add_steps(Path(folder))
         except RNNScratchError as error:
             run.outcome, run.reason = "failed", str(error)
     return run
 
 
-def _event(answer: Any) -> "_NotOffered | _Epoch | _Steps":
-    for kind in (_NotOffered, _Epoch, _Steps):
-        if isinstance(answer, dict) and kind._fields[0] in answer:
-            return processes.verified(kind, answer)
-    raise RNNScratchError("it sent a wrong answer")
-
-
-def _add(run: Run, event: "_Epoch") -> None:
-    if event.epoch != len(run.epochs):
-        raise RNNScratchError(f"it sent epoch {event.epoch} instead of {len(run.epochs)}")
-    run.digests += event.digests
-    row = {"epoch": event.epoch, "perplexity": event.perplexity}
-    run.epochs.append({**row, "updates": len(run.digests) - 1, "digest": run.digests[-1]})
-
-
 def _train(
     rank: int,
     addresses: list[str],
-    name: str,
-    model: str,
-    device: str,
-    values: Record,
-    text: list[str],
+    place: Place,
+    settings: Settings,
+    text: corpus.Text,
     folder: str,
-) -> Iterator[Record]:
+) -> Iterator[_Event]:
+    team = Team(rank, tuple(addresses)) if addresses else None
     try:
-        setup, observed = set_up_observed(name, model, device, values, text, rank, addresses)
+        setup = set_up(settings, place, text, team=team)
     except registry.NotOffered as error:
-        yield _NotOffered(str(error).splitlines()[0])._asdict()
+        yield _NotOffered(str(error).splitlines()[0])
         return
-    num_epochs = setup.settings.num_epochs
-    sample = set(np.linspace(1, num_epochs, SAMPLE).round())
-    digests: list[str] = []
+    is_reference = (place.backend, place.model, place.workers) == REFERENCE
+    observed = _Observed(setup) if is_reference else None
+    sample = set(np.linspace(1, settings.num_epochs, SAMPLE).round())
+    digests: list[Digests] = []
 
-    def keep_digest() -> None:
-        digests.append(exact.digest(setup.model.to_arrays(setup.model.params)))
+    def arrays() -> Arrays:
+        return setup.model.to_arrays(setup.model.params)
+
+    def keep_digests() -> None:
+        digests.append({name: exact.digest({name: array}) for name, array in arrays().items()})
 
     def before(epoch: int) -> None:
         digests.clear()
         if epoch in sample and rank == 0:
-            save(Path(folder, f"{epoch}.npz"), last_steps(setup, epoch))
+            steps: dict[str, Any] = dict(_last_steps(setup, epoch))  # a bool, NumPy 2 expects
+            np.savez(Path(folder, f"{epoch}.npz"), **steps)
 
-    keep_digest()
-    yield _Epoch(0, None, digests)._asdict()
+    keep_digests()
+    yield _Epoch(0, None, exact.digest(arrays()), digests)
     before(1)
-    report = AfterUpdate(keep_digest)
-    for epoch, _ in training.epochs(observed.setup if observed else setup, report):
-        yield _Epoch(epoch.epoch, epoch.perplexity, digests)._asdict()
+    for epoch, _ in training.epochs(observed.setup if observed else setup, _Report(keep_digests)):
+        yield _Epoch(epoch.epoch, epoch.perplexity, exact.digest(arrays()), digests)
         before(epoch.epoch + 1)
     if observed:
-        yield _Steps(observed.closest, observed.clipped)._asdict()
-    if setup.team is not None:
+        yield _Steps(observed.closest, observed.clipped)
+    if team is not None:
         setup.backend.workers.leave()
 
 
-def certificate(runs: Sequence[Run], sample: Sample, divergence: Record | None) -> Record:
-    """What was observed of the steps, and the sentence that says it.
+class _Report(training.Report):
+    # Calls a function after each update.
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
 
-    After a divergence the models' steps are those of different parameters, and not compared.
-    """
-    trained = [run for run in runs if run.outcome == "trained"]
-    result: Record = {"updates": None, "clipped": None, "closest": None, "compared": None}
-    for run in trained:
-        if run.steps:
-            result |= {"updates": run.epochs[-1]["updates"], **run.steps}
-    if len(trained) > 1:
-        starts = {epoch: trained[0].epochs[epoch - 1]["updates"] for epoch in sorted(sample.bounds)}
-        epochs = [e for e in starts if divergence is None or starts[e] < divergence["update"]]
-        if epochs:
-            result["compared"] = {**sample.largest(epochs), "epochs": epochs}
-    difference = result["compared"] and result["compared"]["difference"]
-    safe = result["closest"] and difference and divergence is None
-    result["factor"] = result["closest"]["distance"] / difference if safe else None
-    result["divergence"] = divergence
-    return {**result, "sentence": sentence(result) if trained else ""}
+    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+        self.function()
+
+
+class _Observed:
+    # A setup of the reference whose backward pass keeps an account of the steps.
+    def __init__(self, setup: Setup) -> None:
+        self.inner = setup
+        self.setup = setup._replace(model=dataclasses.replace(setup.model, backward=self.backward))
+        self.closest = Closest("", [], exact.GRID, 0)
+        self.updates = self.clipped = 0
+
+    def backward(self, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
+        assert self.inner.model.backward is not None
+        loss, grads, state = self.inner.model.backward(X, Y, state)
+        steps, is_clipped = _steps(self.inner, grads)
+        self.updates, self.clipped = self.updates + 1, self.clipped + is_clipped
+        for name, step in steps.items():
+            distances = exact.distances(step)
+            place = np.unravel_index(np.argmin(distances), distances.shape)
+            if distances[place] < self.closest.distance:
+                index = [int(each) for each in place]
+                self.closest = Closest(name, index, float(distances[place]), self.updates)
+        return loss, grads, state
+
+
+def _steps(setup: Setup, grads: Params) -> tuple[Arrays, bool]:
+    # And whether the gradients were clipped.
+    theta = setup.settings.theta
+    grads, norm = setup.backend.scratch.clip(grads, theta)
+    arrays = setup.model.to_arrays(grads)
+    steps = {name: setup.settings.lr * grad for name, grad in arrays.items()}
+    return steps, theta is not None and float(norm) > theta
+
+
+def _last_steps(setup: Setup, epoch: int) -> Arrays:
+    # The steps for the last minibatch of an epoch, with the parameters before the epoch. The state
+    # before it is carried through the epoch, and carries differences along.
+    settings, scratch, model = setup.settings, setup.backend.scratch, setup.model
+    batches = list(minibatches.of_epoch(setup.text.train, settings, epoch))
+    if not minibatches.carries(settings.sampling):
+        batches = batches[-1:]
+    state = model.state(settings.batch_size)
+    with np.errstate(all="ignore"):  # the training may be about to diverge
+        for batch in batches:
+            X, Y = (setup.backend.machine.tensor(array, setup.place.device) for array in batch)
+            _, grads, state = scratch.gradients(model, X, Y, state)
+        return _steps(setup, grads)[0]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import structs
 
 from .. import registry
 from ..contract import (
@@ -22,6 +23,7 @@ from ..contract import (
     Tensor,
 )
 from ..parameters import initial
+from ..system.records import Record
 from . import pinned
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
@@ -45,7 +47,7 @@ def tolerance(difference: float, dtype: str, device: str) -> float:
     return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
 
 
-class Row(NamedTuple):
+class Row(Record):
     """One comparison: of which piece and which of its results, the largest difference and where."""
 
     piece: str  # a function of the contract
@@ -163,7 +165,7 @@ class Case(NamedTuple):
             return row
         difference = pinned.difference(self.label, piece, result, actual)
         allowed = max(row.allowed, pinned.LEAST)
-        return row._replace(difference=difference, where="recorded value", allowed=allowed)
+        return structs.replace(row, difference=difference, where="recorded value", allowed=allowed)
 
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:

@@ -5,43 +5,41 @@ Each model is checked in a process of its own, so that one framework cannot dist
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from .. import registry
 from ..contract import RNNScratchError
+from ..runs.setup import Place
 from ..system import processes
-from . import functions, inputs, machine
+from . import functions, inputs, machine, team
 from .inputs import Row
 
 TIMEOUT = 3600.0  # seconds for one model
 
 
-def rows(name: str, model: str, device: str, cells: Sequence[str] = ()) -> Iterator[Row]:
+def rows(place: Place, cells: Sequence[str] = ()) -> Iterator[Row]:
     """Every comparison of a variant of a backend's model; a backend that fails is a row.
 
-    Without `cells`, all of them are checked.
+    Without `cells`, all of them are checked. With several workers, it is what they compute
+    together.
     """
-    call = partial(_rows, name, model, device, list(cells))
+    if place.workers > 1:
+        yield from team.rows(place)
+        return
     try:
-        for answer in processes.ask(call, timeout=TIMEOUT):
-            yield processes.verified(Row, answer)
+        yield from processes.ask(partial(_rows, place, list(cells)), timeout=TIMEOUT)
     except RNNScratchError as error:
         yield Row("backend", "", "", None, str(error), 0)
 
 
-def _rows(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for row in _checked(name, model, device, cells):
-        yield row._asdict()
-
-
-def _checked(name: str, model: str, device: str, cells: Sequence[str]) -> Iterator[Row]:
-    backend = registry.load(name)
+def _rows(place: Place, cells: list[str]) -> Iterator[Row]:
+    backend = registry.load(place.backend)
     # Before anything is computed.
     threads = list(machine.set_threads(backend))
-    if model == "scratch":
+    if place.model == "scratch":
         yield from threads
-    device = registry.choose_device(name, backend, device, "float32")
-    yield from functions.check(name, backend, model, inputs.cases(device, cells))
+    device = registry.choose_device(place.backend, backend, place.device, "float32")
+    cases = inputs.cases(device, cells)
+    yield from functions.check(place.backend, backend, place.model, cases)
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:

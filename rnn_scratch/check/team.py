@@ -5,13 +5,12 @@ framework's own engine, as in training.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from .. import registry
 from ..contract import TRIED, RNNScratchError, Team, Update
-from ..system import processes
+from ..runs.setup import Place
 from ..workers import exchange, groups
 from .epochs import LR
 from .inputs import PLAIN, B, Case, Row, fact, in_each_dtype, make_case, not_offered
@@ -27,35 +26,29 @@ CASES = tuple(
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
 
 
-def rows(name: str, model: str, device: str, workers: int) -> Iterator[Row]:
+def rows(place: Place) -> Iterator[Row]:
     """The comparisons of a variant of a backend's model; workers that fail are a row.
 
     Raises RNNScratchError for a number of workers that does not divide the check's minibatch.
     """
+    workers = place.workers
     if B % workers:
         raise RNNScratchError(
             f"--workers is {workers}; the minibatches that are checked have {B} rows, for 1, 2, 4 "
             "or 8 workers."
         )
     try:
-        for answer in groups.ask_all(groups.calls(workers, _rows, name, model, device), TIMEOUT):
-            yield processes.verified(Row, answer)
+        yield from groups.ask_all(groups.calls(workers, _rows, place), TIMEOUT)
     except RNNScratchError as error:
         yield Row("workers", f"{workers} workers", "", None, str(error), 0)
 
 
-def _rows(
-    rank: int, addresses: list[str], name: str, model: str, device: str
-) -> Iterator[dict[str, Any]]:
-    for row in _checked(Team(rank, tuple(addresses)), name, model, device):
-        yield row._asdict()
-
-
-def _checked(team: Team, name: str, model: str, device: str) -> Iterator[Row]:
+def _rows(rank: int, addresses: list[str], place: Place) -> Iterator[Row]:
+    name, model, team = place.backend, place.model, Team(rank, tuple(addresses))
     backend, _ = registry.start(name, 1)
     engine = registry.workers(name, backend)
     engine.join(team)
-    device = registry.choose_device(name, backend, device, "float32")
+    device = registry.choose_device(name, backend, place.device, "float32")
     for options in CASES:
         case = make_case(name, backend, model, options._replace(device=device))
         try:

@@ -3,24 +3,27 @@
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
+from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 
 from .. import api, registry
-from ..check import divergence, exact_mode, runner, team
-from ..check.certificate import Sample
-from ..check.exact_mode import Run
+from ..check import exact_mode, runner
+from ..check.certificate import Evidence, Result, Run
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..runs.progress import format_perplexity
+from ..runs.setup import Place
 from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import Settings, make, option_of
+from ..system import records
 from ..system.terminal import echo
+from ..text.corpus import Text
 from ..workers import launch
 from . import display
 from .options import Numbers, settings_from, settings_options, text_options
@@ -79,7 +82,7 @@ def check(
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
     epochs), and compare their parameters to the last bit: either they are equal, and it says how
-    close they came to diverging, or it names the first update and element that differ. The exit
+    close they came to diverging, or it names the first update and parameters that differ. The exit
     code is 1 if anything differs.
     """
     settings = settings_from(options, no_clip)
@@ -89,118 +92,70 @@ def check(
         stray = ", ".join(map(option_of, settings)) or "A text"
         stray = stray.replace("--theta", "--no-clip") if no_clip else stray
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
+    made = make({"num_epochs": EPOCHS, **settings, "exact": True})
+    # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
+    screen = display.console(stderr=as_json)
     if exact:
-        settings = {"num_epochs": EPOCHS, **settings}
-        models = list(dict.fromkeys(models)) or VARIANTS[:1]
-        made = make({**settings, "exact": True})
         for number in workers:
             launch.require_shares(made.batch_size, number)
-        equal = compare_digests(
-            backends, models, workers, device, made, corpus, text, every, as_json
-        )
+        report = training.Report() if as_json else display.ConsoleReport(screen)
+        content = api.find_text(corpus, text, report)
+    names = _backends(backends, screen, as_json)
+    registry.check_device(names, device)
+    variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
+    each = itertools.product(names, variants, workers)
+    places = [Place(name, model, device, workers=number) for name, model, number in each]
+    if exact:
+        result = compare_digests(places, made, content, screen)
+        equal = result.equal
+        epochs = sorted({*range(0, made.num_epochs, every), made.num_epochs})
+        for run in result.runs:
+            run.digests = [after for after in run.digests if after.epoch in epochs]
+        if as_json:
+            echo(records.encoded(result).decode().rstrip())
+        else:
+            _show_digests(result, screen)
     else:
-        models = list(dict.fromkeys(models)) or VARIANTS
-        equal = compare_pieces(backends, models, workers, device, cells, all_rows, as_json)
+        answers = []
+        for place in places:
+            rows = compare_pieces(place, cells, None if as_json else all_rows, screen)
+            where = {"backend": place.backend, "model": place.model, "workers": place.workers}
+            answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
+        equal = all(answer["passed"] for answer in answers)
+        if as_json:
+            echo(json.dumps(answers, indent=2, ensure_ascii=False))
     sys.exit(0 if equal else 1)
 
 
 def compare_pieces(
-    names: Sequence[str],
-    models: Sequence[str],
-    workers: Sequence[int],
-    device: str,
-    cells: Sequence[str],
-    all_rows: bool,
-    as_json: bool,
-) -> bool:
-    """Compare each backend's models with the reference; whether all is within the tolerance.
-
-    Without names of cells, with all of them. With several workers, what they compute together.
-    """
-    # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
-    screen = display.console(stderr=as_json)
-    answers: list[dict[str, Any]] = []
-    backends = _backends(names, screen, as_json)
-    registry.check_device(backends, device)
-    for name, model, number in itertools.product(backends, models, workers):
-        title = ", ".join((name, model, *cells, *([f"{number} workers"] if number > 1 else [])))
-        with screen.status(f"checking {title} ..."):
-            rows = list(
-                runner.rows(name, model, device, cells)
-                if number == 1
-                else team.rows(name, model, device, number)
-            )
-        answers += [
-            {
-                "backend": name,
-                "model": model,
-                "workers": number,
-                **row._asdict(),
-                "passed": row.passed,
-            }
-            for row in rows
-        ]
-        if not as_json:
-            screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
-            screen.print(_summary(title, rows), soft_wrap=True)
-    if as_json:
-        echo(json.dumps(answers, indent=2, ensure_ascii=False))
-    return all(answer["passed"] for answer in answers)
+    place: Place, cells: Sequence[str], all_rows: bool | None, screen: Console
+) -> list[Row]:
+    """Compare a backend's model with the reference, and show all rows, or the worst, or none."""
+    workers = [f"{place.workers} workers"] if place.workers > 1 else []
+    title = ", ".join((place.backend, place.model, *cells, *workers))
+    with screen.status(f"checking {title} ..."):
+        rows = list(runner.rows(place, cells))
+    if all_rows is not None:
+        screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
+        screen.print(_summary(title, rows), soft_wrap=True)
+    return rows
 
 
 def compare_digests(
-    names: Sequence[str],
-    models: Sequence[str],
-    workers: Sequence[int],
-    device: str,
-    settings: Settings,
-    corpus: str | None,
-    text: str | None,
-    every: int,
-    as_json: bool,
-) -> bool:
-    """Train each backend's models in exact mode; whether all parameters are equal."""
-    screen = display.console(stderr=as_json)
-    report = training.Report() if as_json else display.ConsoleReport(screen)
-    content = api.find_text(corpus, text, report)
+    places: Sequence[Place], settings: Settings, text: Text, screen: Console
+) -> Result:
+    """Train each backend's models in exact mode, and compare their parameters."""
     runs: list[Run] = []
-    sample = Sample()
-    backends = _backends(names, screen, as_json)
-    registry.check_device(backends, device)
+    evidence = Evidence()
     with screen.status("") as status:
 
         def progress(run: Run, epoch: int) -> None:
             status.update(f"training {run.title}: epoch {epoch}/{settings.num_epochs}")
 
-        for name, model, number in itertools.product(backends, models, workers):
-            status.update(f"training {name}, {model} ...")
-            what = (device, settings, content, sample, progress)
-            runs.append(exact_mode.train(name, model, *what, number))
-        first = divergence.first_difference(runs)
-        located = first and divergence.locate(*first, device, settings, content, progress)
-    certificate = exact_mode.certificate(runs, sample, located)
-    trained = [run for run in runs if run.epochs]
-    complete = bool(trained) and all(run.outcome != "failed" for run in runs)
-    equal = complete and located is None
-    epochs = sorted({*range(0, settings.num_epochs, every), settings.num_epochs})
-    if as_json:
-        answer = {
-            "settings": settings.__dict__,
-            "text": content.sha256,
-            "runs": [run.record(epochs) for run in runs],
-            "equal": equal,
-            "certificate": certificate,
-        }
-        echo(json.dumps(answer, indent=2))
-        return equal
-    screen.print(_digest_table(trained, epochs))
-    for run in runs:
-        if run.reason:
-            screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
-    screen.print(_verdict(trained, complete, equal), soft_wrap=True)
-    if certificate["sentence"]:
-        screen.print(certificate["sentence"], soft_wrap=True)
-    return equal
+        for place in places:
+            status.update(f"training {place.backend}, {place.model} ...")
+            runs.append(exact_mode.train(place, settings, text, evidence, progress))
+    return evidence.result(settings, text, runs)
 
 
 def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
@@ -246,41 +201,54 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 
-def _digest_table(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
-    if len(runs) > MOST_COLUMNS:
-        return _digest_rows(runs, epochs)
+def _show_digests(result: Result, screen: Console) -> None:
+    runs = [run for run in result.runs if run.digests]
+    table = _digest_columns(runs) if len(runs) <= MOST_COLUMNS else _digest_rows(runs)
+    screen.print(table)
+    for run in result.runs:
+        if run.reason:
+            screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
+    screen.print(_verdict(result, runs), soft_wrap=True)
+    if result.certificate.sentence:
+        screen.print(result.certificate.sentence, soft_wrap=True)
+
+
+def _by_epoch(runs: Sequence[Run]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    # The epoch, the perplexity after it, and the digest of each run that has come so far.
+    for epoch in dict.fromkeys(after.epoch for run in runs for after in run.digests):
+        found = {run.title: a for run in runs for a in run.digests if a.epoch == epoch}
+        first = next(iter(found.values()))
+        perplexity = format_perplexity(first.perplexity) if epoch else ""
+        yield str(epoch), perplexity, {title: after.digest for title, after in found.items()}
+
+
+def _digest_columns(runs: Sequence[Run]) -> Table:
     table = Table("epoch", "perplexity", *(run.title for run in runs), "", box=None)
-    for epoch in epochs:
-        rows = [run.epochs[epoch] if epoch < len(run.epochs) else None for run in runs]
-        digests = [row["digest"] if row else "" for row in rows]
-        perplexities = [row["perplexity"] for row in rows if row]
-        if perplexities:
-            perplexity = format_perplexity(perplexities[0]) if epoch else ""
-            same = "equal" if len(set(digests)) == 1 else "DIFFERENT"
-            table.add_row(str(epoch), perplexity, *digests, same)
+    for epoch, perplexity, digests in _by_epoch(runs):
+        row = [digests.get(run.title, "") for run in runs]
+        same = "equal" if len(set(row)) == 1 else "DIFFERENT"
+        table.add_row(epoch, perplexity, *row, same)
     return table
 
 
-def _digest_rows(runs: Sequence[Run], epochs: Sequence[int]) -> Table:
+def _digest_rows(runs: Sequence[Run]) -> Table:
     # A row for each digest, where the runs would be too many columns.
     table = Table("epoch", "perplexity", "digest", "models", box=None)
-    for epoch in epochs:
-        trained = [(run, run.epochs[epoch]) for run in runs if epoch < len(run.epochs)]
-        digests = list(dict.fromkeys(row["digest"] for _, row in trained))
-        for digest in digests:
-            titles = [run.title for run, row in trained if row["digest"] == digest]
-            models = f"all {len(titles)} equal" if len(digests) == 1 else ", ".join(titles)
-            perplexity = format_perplexity(trained[0][1]["perplexity"]) if epoch else ""
-            table.add_row(str(epoch), perplexity, digest, models)
+    for epoch, perplexity, digests in _by_epoch(runs):
+        for digest in dict.fromkeys(digests.values()):
+            titles = [title for title, each in digests.items() if each == digest]
+            every = len(titles) == len(digests)
+            models = f"all {len(titles)} equal" if every else ", ".join(titles)
+            table.add_row(epoch, perplexity, digest, models)
     return table
 
 
-def _verdict(runs: Sequence[Run], complete: bool, equal: bool) -> str:
+def _verdict(result: Result, runs: Sequence[Run]) -> str:
     if not runs:
         return "No model was trained."
-    if not complete:
+    if any(run.outcome == "failed" for run in result.runs):
         return "Not every model could be trained."
-    if not equal:
+    if not result.equal:
         return "The parameters are not equal to the last bit in all of them."
     if len(runs) == 1:
         return "Only one model was trained: there is nothing to compare it with."
