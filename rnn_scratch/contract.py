@@ -1,7 +1,8 @@
 """What every backend must have: types, one exception, and the functions with their signatures.
 
 The functions below are the specification: they have documentation and no body. A backend is a
-package, registered under the entry-point group ``rnn_scratch.backends``, with these modules:
+package, registered under the entry-point group ``rnn_scratch.backends``, with these modules, each
+in a file of its name:
 
 ``scratch``  the plain implementation, with all functions of SCRATCH
 ``fast``     the same model optimized by hand: its own `build`, everything else from ``scratch``
@@ -9,8 +10,8 @@ package, registered under the entry-point group ``rnn_scratch.backends``, with t
 ``machine``  devices, threads and the conversion of arrays, with all functions of MACHINE
 ``workers``  the framework's engine for training in several processes, with those of WORKERS
 
-``fast``, ``concise`` and ``workers`` may be absent in a backend from another package, and a module
-may be any object with these attributes. `rnn-scratch check` holds a backend to this page.
+``fast``, ``concise`` and ``workers`` may be absent in a backend from another package.
+`rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
 hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the

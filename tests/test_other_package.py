@@ -1,4 +1,4 @@
-"""A backend of another package is an equal: the guide's, as a single file, used by its name."""
+"""A backend of another package is an equal: the guide's, used by its name."""
 
 import json
 import re
@@ -7,39 +7,19 @@ from pathlib import Path
 
 import pytest
 from backend_guide import blocks, files
-from helpers import CLONE, SMALL, assert_same, options, other_packages, parameters, there
+from helpers import CLONE, SMALL, assert_same, options, parameters, there
 
 
 @pytest.fixture
-def install(tmp_path):
-    """Install a one-file package with a backend; returns the environment that has it."""
-
-    def write(name, source):
-        site = tmp_path / "site"
-        variables = other_packages(site, {name: source})
-        (site / f"{name}_rnn" / "__init__.py").rename(site / f"{name}_rnn.py")
-        (site / f"{name}_rnn").rmdir()
-        (site / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
-        return {**variables, "OMP_NUM_THREADS": "1"}
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def one_file(tmp_path_factory):
-    """The guide's backend as a single file, made as the guide says."""
-    folder = tmp_path_factory.mktemp("package")
-    files(folder)
-    parts = [(folder / "toy_rnn" / name).read_text() for name in ("machine.py", "scratch.py")]
-    (two_lines,) = (block.text for block in blocks() if block.text.startswith("import sys\n"))
-    return re.sub(r"from \.machine import .*\n", "", "\n\n".join([*parts, two_lines])).replace(
-        "from . import toy", "import toy"
-    )
+def toy(tmp_path):
+    """Install the guide's backend; returns the environment that has it."""
+    return files(tmp_path / "site")
 
 
 @pytest.fixture
-def toy(install, one_file):
-    return install("toy", one_file)
+def scratch(toy, tmp_path):
+    """The file with its model."""
+    return tmp_path / "site" / "toy_rnn" / "scratch.py"
 
 
 def test_it_trains_resumes_and_predicts(toy):
@@ -66,10 +46,12 @@ def test_it_is_checked_and_has_only_the_variants_that_it_has(toy):
         refused.refused(f"The toy backend has no {variant} model", "--model scratch")
 
 
-def test_a_mistake_in_it_is_named(install, one_file):
-    broken = one_file.replace('h @ params["W_hh"] +', 'h @ params["W_hh"].T +')
-    assert broken != one_file
-    done = there("check", "toy", "--model", "scratch", env=install("toy", broken))
+def test_a_mistake_in_it_is_named(toy, scratch):
+    source = scratch.read_text()
+    broken = source.replace('h @ params["W_hh"] +', 'h @ params["W_hh"].T +')
+    assert broken != source
+    scratch.write_text(broken)
+    done = there("check", "toy", "--model", "scratch", env=toy)
     assert done.code == 1
     assert "look first at: step" in done.out
 
@@ -90,11 +72,11 @@ def test_it_is_compared(toy):
     }
 
 
-def test_its_source_is_shown(toy, one_file):
+def test_its_source_is_shown(toy, scratch):
     done = there("show", "step", "--backends", "numpy,toy", env=toy)
     assert (done.code, done.err) == (0, "")
-    assert f"# toy: {Path('site', 'toy_rnn.py')}:" in done.out
-    assert re.search(r"def step\(.*?\n\n", one_file, re.DOTALL)[0].strip() in done.out
+    assert f"# toy: {Path('site', 'toy_rnn', 'scratch.py')}:" in done.out
+    assert re.search(r"def step\(.*?\n\n", scratch.read_text(), re.DOTALL)[0].strip() in done.out
 
 
 def test_the_pages_include_it_on_request(toy):
@@ -106,7 +88,7 @@ def test_the_pages_include_it_on_request(toy):
     variables = {**toy, "PYTHONPATH": f"{toy['PYTHONPATH']}:{CLONE / 'notebooks'}"}
     done = there(program=("-c", textwrap.dedent(program)), env=variables, cwd=CLONE)
     assert done.code == 0, done.err
-    assert "toy_rnn.py, line" in done.out
+    assert "toy_rnn/scratch.py, line" in done.out
     assert "backends/torch" not in done.out
 
 

@@ -173,28 +173,23 @@ def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
     assert render(tmp_path) == before
 
 
-THEIRS = """
-    from types import SimpleNamespace
-
-    import a_framework_that_is_not_installed
+THEIRS = """import a_framework_that_is_not_installed
 
 
-    def step(x, state, params, options):
-        return "<theirs>", state
-
-
-    scratch = SimpleNamespace(step=step)
+def step(x, state, params, options):
+    return "<theirs>", state
 """
 
 
 def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
-    path = other_packages(tmp_path / "packages", {"theirs": THEIRS})["PYTHONPATH"]
+    path = other_packages(tmp_path / "packages", {"theirs": ""})["PYTHONPATH"]
+    (tmp_path / "packages" / "theirs_rnn" / "scratch.py").write_text(THEIRS)
     copy_of_the_clone(tmp_path / "clone")
     page = render(tmp_path / "clone", "('numpy', 'theirs')", f"{path}{os.pathsep}notebooks")
     assert set(code_of(page)) == {"numpy", "theirs"}
     code = "\n".join(code_of(page)["theirs"])
     assert 'return "<theirs>", state' in code
-    assert "<b>theirs</b> <span>theirs_rnn/__init__.py, line 7</span>" in page
+    assert "<b>theirs</b> <span>theirs_rnn/scratch.py, line 4</span>" in page
     assert "import a_framework_that_is_not_installed" in code
     assert "<b>TensorFlow</b>" not in page
 

@@ -18,30 +18,27 @@ class Screen(Console):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print; a single string to a file or pipe is not processed by Rich."""
-        if len(args) == 1 and isinstance(args[0], str) and not self.is_terminal:
+        raw = not (self._escapes or self.is_terminal)
+        if raw and len(args) == 1 and isinstance(args[0], str):
             # Rich would drop some control characters, and replace tabs.
-            args = (_Unchanged(args[0]),)
-        super().print(*args, **kwargs)
+            print(args[0], file=self.file, flush=True)
+        else:
+            super().print(*args, **kwargs)
 
     def render_str(self, text: str, **kwargs: Any) -> Text:
         """The string as Rich's text: escaped here already, because its length is measured."""
-        return super().render_str(printable(text) if self.is_terminal else text, **kwargs)
+        return super().render_str(printable(text) if self._escapes else text, **kwargs)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """Render anything; what did not pass through `render_str` is escaped here."""
         for segment in super().render(renderable, options):
-            if self.is_terminal and not segment.control:
+            if self._escapes and not segment.control:
                 segment = segment._replace(text=printable(segment.text))
             yield segment
 
-
-class _Unchanged:
-    # A line that Rich prints as it is.
-    def __init__(self, line: str) -> None:
-        self.line = line
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
-        yield Segment(self.line)
-        yield Segment.line()
+    @property
+    def _escapes(self) -> bool:
+        # The stream itself says so: FORCE_COLOR and TTY_COMPATIBLE tell Rich something else.
+        return self.file.isatty()

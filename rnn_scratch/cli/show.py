@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import click
 from rich.console import Console
-from rich.text import Text
 
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
@@ -133,8 +132,7 @@ def _differences(screen: Console, name: str, pieces: Pieces) -> None:
     if sources[0] == sources[1]:
         screen.print(f"{name} is the same in {' and '.join(map(str, pieces))}.")
     elif screen.is_terminal:
-        screen.rule(Text(name, "bold"))
-        screen.print(columns.beside(screen.width, pieces, marked=True))
+        columns.print_differences(screen, name, pieces)
     else:
         difference = difflib.unified_diff(sources[0], sources[1], titles[0], titles[1], lineterm="")
         screen.print("\n".join(difference))

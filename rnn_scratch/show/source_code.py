@@ -8,7 +8,6 @@ import ast
 import functools
 import importlib.util
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,15 +28,6 @@ class Piece(NamedTuple):
     source: str
 
 
-class Definition(NamedTuple):
-    """Where a name is defined."""
-
-    module: str
-    path: Path
-    name: str
-    scope: str = ""  # the class that it is in, if any
-
-
 def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
     """A function of a variant of a backend, then the helpers that it uses.
 
@@ -46,38 +36,34 @@ def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
     variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source
     of it on this machine.
     """
-    package = registry.find(backend)
-    sources = files(backend)
+    paths = {path.stem: path for path in files(backend)}
     for module in (model, "machine", "workers"):
-        if definition := _member(package, module, name):
-            return _with_helpers(definition)
-    if name in CONTRACT and (model != VARIANTS[0] or _variant(package, model)):
+        if module in paths and name in _definitions(paths[module]):
+            return _with_helpers(paths[module], name)
+    if name in CONTRACT:
         return []
-    beside = [path.stem for path in sources if sources[1:] and path.name != "__init__.py"]
-    definitions = [
-        Definition(f"{package}.{path.stem}" if path.stem in beside else package, path, name)
-        for path in sources
-        if name in _definitions(_parse(path))
-    ]
-    return [piece for definition in definitions for piece in _with_helpers(definition)]
+    if model in paths and name in (beside := _beside(paths[model])):
+        return _with_helpers(*beside[name])
+    defining = [path for path in paths.values() if name in _definitions(path)]
+    return [piece for path in defining for piece in _with_helpers(path, name)]
 
 
 def files(backend: str) -> list[Path]:
-    """The source files of a backend, those of its package or the one of its module."""
+    """The source files of a backend's package."""
     package = registry.find(backend)
-    path = _locate(package)
-    if path is None:
+    paths = sorted(path for each in _folders(package) for path in Path(each).glob("*.py"))
+    if not paths:
         raise RNNScratchError(
-            f"The source of the {backend} backend is not on this machine: there is no Python file "
-            f"for the module {package}."
+            f"The source of the {backend} backend is not on this machine: there is no folder with "
+            f"Python files for the package {package}."
         )
-    return sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
+    return paths
 
 
 def names(backend: str) -> list[str]:
     """All names that `find` knows for a backend: the contract's functions first, then helpers."""
-    helpers = [name for path in files(backend) for name in _definitions(_parse(path))]
-    return list(dict.fromkeys([*CONTRACT, *(name for name in helpers if name not in MODULES)]))
+    helpers = [name for path in files(backend) for name in _definitions(path)]
+    return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
 def ordered(pieces: list[Piece]) -> list[Piece]:
@@ -98,112 +84,35 @@ def imports(backend: str) -> str:
     imported.
     """
     package = registry.find(backend)
-    definition = _member(package, VARIANTS[0], "step")
-    if definition is None:
-        raise RNNScratchError(f"The {backend} backend ({package}) has no step in its source.")
     neighbours, others = [], []
-    for node in _parse(definition.path).body:
+    (body,) = [_tree(path).body for path in files(backend) if path.stem == VARIANTS[0]] or [[]]
+    for node in body:
         if isinstance(node, ast.ImportFrom) and node.level:
-            imported = ", ".join(ast.unparse(alias) for alias in node.names)
-            neighbours.append(f"from {_origin(node, definition)} import {imported}")
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            neighbours.append(f"from {module} import {', '.join(map(ast.unparse, node.names))}")
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             others.append(ast.unparse(node))
     return "\n".join([*neighbours, *others])
 
 
-def _locate(module: str) -> Path | None:
-    # Not importlib.util.find_spec, which imports the packages around a module: they may be a
-    # framework's.
-    path, origin = None, None
-    for end in range(1, module.count(".") + 2):
-        name = ".".join(module.split(".")[:end])
+def _folders(package: str) -> list[str]:
+    # The folders of a package. Not by importlib.util.find_spec, which imports the packages around
+    # it: they may be a framework's.
+    folders: list[str] | None = None
+    parts = package.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
         finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-        spec = next(filter(None, (finder.find_spec(name, path) for finder in finders)), None)
-        if spec is None:
-            return None
-        path, origin = spec.submodule_search_locations, spec.origin
-        if path is None and end <= module.count("."):
-            return None  # a module has no modules in it
-    file = Path(origin or "")
-    return file if file.suffix == ".py" and file.exists() else None
+        spec = next(filter(None, (finder.find_spec(name, folders) for finder in finders)), None)
+        if spec is None or spec.submodule_search_locations is None:
+            return []  # there is none, or it is a module
+        folders = list(spec.submodule_search_locations)
+    return folders or []
 
 
-def _member(package: str, model: str, name: str) -> Definition | None:
-    # The definition of a function of one of a backend's modules, or objects in place of modules.
-    variant = _variant(package, model)
-    if variant is None:
-        return None
-    if not variant.name:
-        return _resolve(variant.module, name, set())
-    node = _definitions(_parse(variant.path))[variant.name]
-    if isinstance(node, ast.ClassDef):
-        functions = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
-        return variant._replace(name=name, scope=variant.name) if name in functions else None
-    call = getattr(node, "value", None)
-    if isinstance(call, ast.Call) and call.keywords and all(each.arg for each in call.keywords):
-        values = {each.arg: each.value for each in call.keywords}
-        value = values.get(name)
-        return _resolve(variant.module, value.id, set()) if isinstance(value, ast.Name) else None
-    return _resolve(variant.module, name, set())
-
-
-def _variant(package: str, model: str) -> Definition | None:
-    # One of a backend's modules, with no name; or, by its name, the object in its place.
-    if path := _locate(f"{package}.{model}"):
-        return Definition(f"{package}.{model}", path, "")
-    path = _locate(package)
-    if path is None:
-        return None
-    tree = _parse(path)
-    if model in _definitions(tree):
-        return Definition(package, path, model)
-    for node in tree.body:
-        if not isinstance(node, (ast.Import, ast.ImportFrom)):
-            continue
-        for alias in node.names:
-            if model != (alias.asname or alias.name):
-                continue
-            if isinstance(node, ast.Import):
-                file = _locate(alias.name)
-                return Definition(alias.name, file, "") if file else None
-            origin = _origin(node, Definition(package, path, ""))
-            if file := _locate(f"{origin}.{alias.name}"):
-                return Definition(f"{origin}.{alias.name}", file, "")
-            return _resolve(origin, alias.name, set())
-    return None
-
-
-def _resolve(module: str, name: str, seen: set[tuple[str, str]]) -> Definition | None:
-    # Where a name of a module is defined: in its own file, or in one that it imports it from.
-    path = _locate(module)
-    if path is None or (module, name) in seen:
-        return None
-    seen.add((module, name))
-    tree = _parse(path)
-    if name in _definitions(tree):
-        return Definition(module, path, name)
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            origin = _origin(node, Definition(module, path, name))
-            for alias in node.names:
-                original = name if alias.name == "*" else alias.name
-                if name == (alias.asname or original) and (
-                    definition := _resolve(origin, original, seen)
-                ):
-                    return definition
-    return None
-
-
-def _origin(node: ast.ImportFrom, importer: Definition) -> str:
-    # The full name of the module that an import statement takes from.
-    in_package = importer.path.name == "__init__.py"
-    package = importer.module if in_package else importer.module.rpartition(".")[0]
-    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-
-
-def _parse(path: Path) -> ast.Module:
+def _tree(path: Path) -> ast.Module:
     try:
-        return _tree(path.read_text(encoding="utf-8"))
+        return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise RNNScratchError(
             f"{path}, line {error.lineno}, is not Python: {error.msg}."
@@ -211,63 +120,51 @@ def _parse(path: Path) -> ast.Module:
 
 
 @functools.lru_cache(maxsize=100)  # a notebook needs the same files for every piece
-def _tree(source: str) -> ast.Module:
+def _parse(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _definitions(tree: ast.Module | ast.ClassDef) -> dict[str, ast.stmt]:
+def _definitions(path: Path) -> dict[str, ast.stmt]:
+    # The functions, classes and constants of a file, by name.
     definitions: dict[str, ast.stmt] = {}
-    for node in tree.body:
+    for node in _tree(path).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             definitions[node.name] = node
         elif isinstance(node, ast.Assign):  # `step = compiled(_step)`, or a constant
-            definitions |= {
-                target.id: node
-                for target in node.targets
-                if isinstance(target, ast.Name) and not target.id.startswith("__")
-            }
+            targets = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            definitions |= {name: node for name in targets if not name.startswith("__")}
     return definitions
 
 
-def _node(definition: Definition) -> ast.stmt:
-    tree: ast.Module | ast.ClassDef = _parse(definition.path)
-    if definition.scope:
-        (tree,) = (
-            each
-            for each in tree.body
-            if isinstance(each, ast.ClassDef) and each.name == definition.scope
-        )
-    return _definitions(tree)[definition.name]
+def _with_helpers(path: Path, name: str) -> list[Piece]:
+    found = [(path, name)]
+    for each in found:  # the list grows in the loop: helpers have helpers
+        found += [helper for helper in _helpers(*each) if helper not in found]
+    return [_cut(*each) for each in found]
 
 
-def _with_helpers(definition: Definition) -> list[Piece]:
-    definitions = [definition]
-    for each in definitions:  # the list grows in the loop: helpers have helpers
-        for helper in _helpers(each):
-            if all(helper[1:3] != known[1:3] for known in definitions):
-                definitions.append(helper)
-    return [_cut(each) for each in definitions]
-
-
-def _helpers(user: Definition) -> Iterator[Definition]:
+def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     # What a function uses of its own file, and of files beside it that are no part of the contract.
-    tree = _parse(user.path)
-    local = _definitions(tree)
-    imported = {
-        alias.asname or alias.name: (_origin(node, user), alias.name)
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.level
-        for alias in node.names
-    }
-    for name in dict.fromkeys(_used_names(_node(user))):
-        if name in CONTRACT or name in MODULES:
+    local, beside = _definitions(path), _beside(path)
+    for used in dict.fromkeys(_used_names(local[name])):
+        if used in CONTRACT or used in MODULES:
             continue
-        if name in local:
-            yield Definition(user.module, user.path, name)
-        elif name in imported and imported[name][0].rpartition(".")[2] not in MODULES:
-            definition = _resolve(*imported[name], set())
-            if definition is not None:
-                yield definition
+        if used in local:
+            yield path, used
+        elif used in beside:
+            yield beside[used]
+
+
+def _beside(path: Path) -> dict[str, tuple[Path, str]]:
+    # What a file imports from such files: where it is defined, and as what, by its name here.
+    beside: dict[str, tuple[Path, str]] = {}
+    for node in _tree(path).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
+            file = path.with_name(f"{node.module}.py")
+            defined = _definitions(file) if file.exists() else {}
+            names = [alias for alias in node.names if alias.name in defined]
+            beside |= {alias.asname or alias.name: (file, alias.name) for alias in names}
+    return beside
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
@@ -279,20 +176,15 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
             yield part.attr
 
 
-def _cut(definition: Definition) -> Piece:
-    node = _node(definition)
-    lines = definition.path.read_text(encoding="utf-8").splitlines()
-    decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(each.lineno for each in decorators)])
-    indent = " " * node.col_offset
-    while first > 1 and lines[first - 2].startswith(f"{indent}#"):
+def _cut(path: Path, name: str) -> Piece:
+    node = _definitions(path)[name]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    while first > 1 and lines[first - 2].startswith("#"):
         first -= 1
     last = node.end_lineno or node.lineno
     while (
-        last < len(lines)
-        and lines[last].lstrip().startswith("#")
-        and (lines[last].startswith(f"{indent} "))
+        last < len(lines) and lines[last].startswith(" ") and lines[last].lstrip().startswith("#")
     ):
         last += 1  # a comment that ends the body
-    source = textwrap.dedent("\n".join(lines[first - 1 : last]))
-    return Piece(definition.name, definition.path, first, source)
+    return Piece(name, path, first, "\n".join(lines[first - 1 : last]))
