@@ -56,9 +56,8 @@ TIMED = events.Timed(
 
 def sending(*answers):
     """A script that sends these answers, and ends as a worker does."""
-    lines = [
-        json.dumps(events.message(each) if hasattr(each, "_asdict") else each) for each in answers
-    ]
+    values = [events.message(each) if hasattr(each, "_asdict") else each for each in answers]
+    lines = [processes.ENCODER.encode(each).decode() for each in values]
     return "\n".join(f"printf '%s\\n' {shlex.quote(line)}" for line in (*lines, "end"))
 
 
@@ -247,13 +246,13 @@ def test_output_takes_a_bounded_amount_of_memory(interpreter, script, reason):
     try:
         with pytest.raises(RNNScratchError, match=reason):
             ask(interpreter(script))
-        assert tracemalloc.get_traced_memory()[1] < 5 * processes.LONGEST
+        assert tracemalloc.get_traced_memory()[1] < 5 * processes.LONGEST_ANSWER
     finally:
         tracemalloc.stop()
 
 
 def test_an_answer_of_the_greatest_length(interpreter):
-    number = processes.LONGEST - processes.CHUNK
+    number = processes.LONGEST_ANSWER - processes.CHUNK
     python = interpreter(
         f"printf '\"'; head -c {number} /dev/zero | tr '\\0' x; echo '\"'; echo end"
     )

@@ -35,8 +35,9 @@ from .terminal import printable
 
 # Bytes of an answer. The longest is that of an epoch: 16 MiB have the losses of 700,000
 # minibatches, which by default are those of 780 million characters.
-LONGEST = 2**24
-KEPT = 2**16  # bytes of the messages on stderr, the last ones
+LONGEST_ANSWER = 2**24
+MOST_MESSAGES = 2**28  # bytes on stderr, which are in a file until the child has ended
+LAST_MESSAGES = 2**16  # bytes of these, among which is the reason of a failure
 CHUNK = 2**16  # bytes that are read at a time
 EXCERPT = 500  # characters of a message
 END = b"end"  # the last line, which is no JSON
@@ -78,19 +79,12 @@ def ask(
     arguments = ENCODER.encode([call.args, call.keywords])
     child = _Child([python, "-m", __name__, name], arguments, environment)
     number = 0  # of answers
-    try:
+    with contextlib.closing(child):
         for line in child.lines(timeout, end):
-            if line == END:
-                break
             yield _value(line, decoder)
             number += 1
-        else:
-            line = b""
-        child.wait(timeout, end)
-    finally:
-        child.close()
-    child.require_success()
-    if line != END:
+        child.require_success()
+    if not child.is_done:
         raise RNNScratchError(
             "it ended before its last answer"
             if number
@@ -113,15 +107,17 @@ def verified(kind: Any, answer: Any, what: str = "a wrong answer") -> Any:
 
 
 class _Child:
-    """A running process, and threads that read what it writes, whether anybody waits or not."""
+    """A running process, and a thread that reads what it writes, whether anybody waits or not."""
 
     def __init__(
         self, command: list[str], arguments: bytes, environment: Mapping[str, str] | None
     ) -> None:
         self.chunks: queue.Queue[bytes] = queue.Queue(8)  # of stdout; an empty one is the last
-        self.messages = b""  # the end of stderr
-        self.killed = False
+        self.is_done = False  # whether it has sent all answers
+        self.is_killed = False
+        self.is_closed = False
         try:
+            self.messages = tempfile.TemporaryFile()  # noqa: SIM115 - stderr, closed in `close`
             # Arguments in a file: a command line is too short for a text, and a pipe could block.
             with tempfile.TemporaryFile() as stdin:
                 stdin.write(arguments)
@@ -131,7 +127,7 @@ class _Child:
                     bufsize=0,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    stderr=self.messages,
                     env={**os.environ, **(environment or {})},
                     start_new_session=True,  # ignored by Windows
                 )
@@ -139,64 +135,51 @@ class _Child:
             raise RNNScratchError(
                 f"{command[0]} could not be started: {error.strerror or error}"
             ) from error
-        assert self.process.stdout
-        assert self.process.stderr
-        outputs = {self.process.stdout: self.chunks.put, self.process.stderr: self._keep}
-        self.wanted = set(outputs)  # of which more is to be read
-        self.readers = [
-            threading.Thread(target=self._read, args=output, daemon=True)
-            for output in outputs.items()
-        ]
-        for reader in self.readers:
-            reader.start()
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
-    def lines(self, timeout: float, end: threading.Event | None = None) -> Iterator[bytes]:
-        """The complete lines of its stdout, until that is closed or the child has ended."""
-        incomplete = bytearray()
+    def lines(self, timeout: float, end: threading.Event | None) -> Iterator[bytes]:
+        """The lines of its stdout up to END; it has ended when they have."""
+        incomplete, is_open = bytearray(), True
         deadline = time.monotonic() + timeout
-        while True:
+        while is_open or self.process.poll() is None:
+            if end is not None and end.is_set():
+                raise RNNScratchError("it was ended")
+            if time.monotonic() > deadline:
+                if self.is_killed:
+                    return  # a process that has left the group has its output open
+                what = "it did not end" if self.is_done else "no answer"
+                raise RNNScratchError(f"{what} within {timeout:g} s")
+            if os.fstat(self.messages.fileno()).st_size > MOST_MESSAGES:
+                raise RNNScratchError(f"it sent messages of more than {MOST_MESSAGES:,} bytes")
+            if not is_open:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(PAUSE)
+                continue
             try:
                 chunk = self.chunks.get(timeout=PAUSE)
             except queue.Empty:
-                if not self.killed and self.process.poll() is not None:
+                if not self.is_killed and self.process.poll() is not None:
                     # It has ended, but a process that it started has its output open.
                     self.kill()
                     timeout = GRACE
                     deadline = time.monotonic() + timeout
-            else:
-                if not chunk:
-                    return
-                *lines, rest = chunk.split(b"\n")
-                for line in lines:
-                    yield bytes(incomplete + line)
-                    incomplete.clear()
-                    deadline = time.monotonic() + timeout
-                incomplete += rest
-                if len(incomplete) > LONGEST:
-                    raise RNNScratchError(f"it sent a line of more than {LONGEST:,} bytes")
-            if end is not None and end.is_set():
-                raise RNNScratchError("it was ended")
-            if time.monotonic() > deadline:
-                if self.killed:
-                    return  # that process has left the group
-                raise RNNScratchError(f"no answer within {timeout:g} s")
-
-    def wait(self, timeout: float, end: threading.Event | None = None) -> None:
-        """Wait for its end."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.process.wait(PAUSE)
-                return
-            except subprocess.TimeoutExpired:
-                if end is not None and end.is_set():
-                    raise RNNScratchError("it was ended") from None
-                if time.monotonic() > deadline:
-                    raise RNNScratchError(f"it did not end within {timeout:g} s") from None
+                continue
+            is_open = bool(chunk)
+            *complete, rest = chunk.split(b"\n")
+            for part in complete:
+                line = bytes(incomplete + part)
+                incomplete.clear()
+                self.is_done = self.is_done or line == END
+                if not self.is_done:
+                    yield line
+                deadline = time.monotonic() + timeout
+            incomplete += rest
+            if len(incomplete) > LONGEST_ANSWER:
+                raise RNNScratchError(f"it sent a line of more than {LONGEST_ANSWER:,} bytes")
 
     def kill(self) -> None:
         """Kill it with all processes of its group, and wait for its end."""
-        if self.killed:  # its number may be that of another process by now
+        if self.is_killed:  # its number may be that of another process by now
             return
         if hasattr(os, "killpg"):  # not on Windows
             # Some systems do not permit it where only a process that has ended is left.
@@ -204,17 +187,16 @@ class _Child:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
-        self.killed = True
+        self.is_killed = True
 
     def close(self) -> None:
-        """Kill it, and read nothing more than what it has written to stderr."""
+        """Kill it, and read nothing more."""
         self.kill()
-        self.wanted -= {self.process.stdout}
+        self.is_closed = True
         with contextlib.suppress(queue.Empty):
             while True:  # the reader may wait for room
                 self.chunks.get_nowait()
-        self.readers[-1].join(GRACE)  # that of stderr
-        self.wanted.clear()
+        self.messages.close()
 
     def require_success(self) -> None:
         """Raise an error that says how it ended, if it was not with exit code 0."""
@@ -227,18 +209,16 @@ class _Child:
             hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
             raise RNNScratchError(f"killed by {name}{hint}")
         if code:
-            lines = self.messages.decode("utf-8", "replace").splitlines()
+            self.messages.seek(max(0, self.messages.seek(0, os.SEEK_END) - LAST_MESSAGES))
+            lines = self.messages.read(LAST_MESSAGES).decode("utf-8", "replace").splitlines()
             last = next(filter(None, map(one_line, reversed(lines))), "no message")
             raise RNNScratchError(f"failed with exit code {code}: {last}")
 
-    def _read(self, stream: IO[bytes], keep: Callable[[bytes], None]) -> None:
+    def _read(self, stream: IO[bytes]) -> None:
         with stream, contextlib.suppress(OSError):
-            while stream in self.wanted and (chunk := stream.read(CHUNK)):
-                keep(chunk)
-        keep(b"")
-
-    def _keep(self, chunk: bytes) -> None:
-        self.messages = (self.messages + chunk)[-KEPT:]
+            while not self.is_closed and (chunk := stream.read(CHUNK)):
+                self.chunks.put(chunk)
+        self.chunks.put(b"")
 
 
 def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -254,17 +234,11 @@ def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
 def _end_with_parent(answers: int) -> None:
     # A parent that is killed cannot end its child, but then nobody has the other end of the pipe,
     # or, where a system does not report that, the child has another parent.
-    parent = os.getppid()
-    pipe = None
-    if hasattr(select, "poll"):  # not on Windows
-        pipe = select.poll()
-        pipe.register(answers, 0)  # for errors only
-    while os.getppid() == parent:
-        if pipe is None:
-            time.sleep(1)
-        elif pipe.poll(1000):
-            break
-    if hasattr(os, "killpg") and os.getpgrp() == os.getsid(0):  # as `ask` starts it
+    parent, pipe = os.getppid(), select.poll()
+    pipe.register(answers, 0)  # for errors only
+    while os.getppid() == parent and not pipe.poll(1000):
+        pass
+    if os.getpgrp() == os.getsid(0):  # as `ask` starts it
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 
@@ -305,8 +279,9 @@ def main() -> None:
     # Text that a framework prints must not be mixed with the lines of JSON.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    watched = os.dup(answers.fileno())  # which stays open until the process ends
-    threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
+    if hasattr(select, "poll"):  # not on Windows
+        watched = os.dup(answers.fileno())  # which stays open until the process ends
+        threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     module, name = sys.argv[1].split(":")
     try:
         function = getattr(importlib.import_module(module), name)
