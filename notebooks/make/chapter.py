@@ -60,6 +60,15 @@ class Part(NamedTuple):
     content: list[Any]  # lines of prose or code; parts, in a block
 
 
+class Code(NamedTuple):
+    """A section of code, to run or only to read."""
+
+    source: str
+    language: str = "python"
+    place: str = ""  # that it is from
+    runs: bool = True
+
+
 class Cell(NamedTuple):
     """A cell of a notebook."""
 
@@ -109,7 +118,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     used: set[str] = set()  # a helper appears once, so that editing it has one effect
     merged: list[Cell] = []
     for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, used):
-        source = prose.fill(source.strip("\n"), backend)
+        source = source.strip("\n")
         both = merged and kind == merged[-1].kind == "markdown"
         if source and both and WORDS not in (source, merged[-1].source):  # that is to be edited
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
@@ -159,29 +168,68 @@ def optimization(part: Part) -> tuple[str, list[str]]:
     return name, functions.split()
 
 
-def pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
-    """A function and those of its helpers that are not used yet, which are added to `used`.
+def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] = {}) -> Code | None:
+    """The code that a part stands for; None where there is none, or none is left.
 
-    `argument` is that of the directive: a function, a variant if it is not ``scratch``, and after
-    the word "without" helpers to leave out.
+    A helper that is in `used` is not there again; what is there is added. Of the functions in
+    `given` the body is left out, except for so many statements. Raises RNNScratchError where one of
+    our backends does not have what the text shows.
     """
+    if part.kind == "code":
+        return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
+    if part.kind == "imports":
+        return Code(source_code.imports(backend))
+    if part.kind in ("piece", "source"):
+        found = _pieces(backend, part.argument, used)
+        sources = [
+            each._replace(source=stub(each, given[each.name])) if each.name in given else each
+            for each in found
+        ]
+        runs = part.kind == "piece"
+        return Code(source_code.join(sources), place=place(found[0]), runs=runs) if found else None
+    if part.kind == "core":
+        return Code(_core(part.argument), runs=False)
+    if part.kind == "optimization":
+        difference = optimizations.difference(backend, *optimization(part))
+        return Code(difference, "diff", runs=False)
+    if part.kind in ("bug", "fix"):
+        right, wrong = _mistake(backend, part.argument)
+        if part.kind == "bug":
+            return Code(wrong)
+        return Code(_difference(wrong, right), "diff", runs=False)
+    return None
+
+
+def place(piece: source_code.Piece) -> str:
+    """Where a piece is, from the clone; of another package, from its own folder."""
+    clone, package = Path.cwd(), piece.file.parent.parent
+    folder = clone if piece.file.is_relative_to(clone) else package
+    return f"{piece.file.relative_to(folder)}, line {piece.line}"
+
+
+def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
+    # A function and those of its helpers that are not used yet. The argument is that of the
+    # directive: a function, a variant if it is not ``scratch``, and after the word "without"
+    # helpers to leave out.
     shown, _, hidden = argument.partition(" without ")
     name, model = (*shown.split(), "scratch")[:2]
+    found = source_code.find(backend, name, model)
+    if not found and backend in registry.OURS:
+        raise RNNScratchError(
+            f"The text shows {name}, which {model} of the {backend} backend does not have."
+        )
     left_out = {
         piece.name for each in hidden.split() for piece in source_code.find(backend, each, model)
     }
-    fresh = [
-        piece
-        for piece in source_code.find(backend, name, model)
-        if piece.name not in left_out and (model != "scratch" or piece.name not in used)
-    ]
-    if model == "scratch":
-        used |= {piece.name for piece in fresh}
+    if model != "scratch":
+        return [piece for piece in found if piece.name not in left_out]
+    fresh = [piece for piece in found if piece.name not in left_out | used]
+    used |= {piece.name for piece in fresh}
     return fresh
 
 
-def core(name: str) -> str:
-    """The source of a function of the package, by its module and name."""
+def _core(name: str) -> str:
+    # The source of a function of the package, by its module and name.
     return inspect.getsource(pkgutil.resolve_name(f"rnn_scratch.{name}")).rstrip("\n")
 
 
@@ -190,50 +238,25 @@ def _cells(
 ) -> Iterator[tuple[str, str]]:
     # `to_write` is what `writes` returns, for a student's copy; None for the whole notebook.
     for part in parts:
-        kind, argument, content = part.kind, part.argument, part.content
+        kind, content = part.kind, part.content
         if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
             yield from _exercise(name, _cells(content, backend, to_write, used))
         if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
-            yield "markdown", "\n".join(content)
-        elif kind == "code":
-            yield "code", "\n".join(content)
-        elif kind in ("only", "notebook"):
-            yield from _cells(content, backend, to_write, used)
-        elif kind == "solution":
-            if to_write is None:
-                yield from _cells(content, backend, None, used)
-                continue
-            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
-                yield "code", CODE
-            yield "markdown", WORDS
-        elif kind == "imports":
-            yield "code", source_code.imports(backend)
-        elif kind == "piece":
-            shown = _require(backend, argument, used)
-            for number, piece in enumerate(shown):
-                if to_write is not None and piece.name in to_write:
-                    shown[number] = piece._replace(source=stub(piece, to_write[piece.name]))
-            yield "code", source_code.join(shown)
-        elif kind == "source":
-            source = source_code.join(_require(backend, argument, used))
-            yield "markdown", f"```python\n{source}\n```"
-        elif kind == "core":
-            yield "markdown", f"```python\n{core(argument)}\n```"
-        elif kind == "optimization":
-            yield from _cells(content, backend, to_write, used)
-            difference = optimizations.difference(backend, *optimization(part))
-            yield "markdown", f"```diff\n{difference}\n```"
+            yield "markdown", prose.fill("\n".join(content), backend)
         elif kind == "gains":
             table = optimizations.gains(backend)
             yield "markdown", prose.table(table) if table else NOT_MEASURED
-        else:
-            right, wrong = _mistake(backend, argument)
-            if kind == "bug":
-                yield "code", wrong
-            else:
-                yield "markdown", f"```diff\n{_difference(wrong, right)}\n```"
+        elif kind == "solution" and to_write is not None:
+            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
+                yield "code", CODE
+            yield "markdown", WORDS
+        elif kind in BLOCKS:
+            yield from _cells(content, backend, to_write, used)
+        if code := code_of(part, backend, used, to_write or {}):
+            fenced = f"```{code.language}\n{code.source}\n```"
+            yield ("code", code.source) if code.runs else ("markdown", fenced)
 
 
 def _to_write(part: Part, backend: str) -> str:
@@ -256,15 +279,6 @@ def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str
     yield "code", f"{name} = grading.graded(installed, {name})"
 
 
-def _require(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
-    name, model = (*argument.partition(" without ")[0].split(), "scratch")[:2]
-    if not source_code.find(backend, name, model):
-        raise RNNScratchError(
-            f"The text shows {name}, which {model} of the {backend} backend does not have."
-        )
-    return pieces(backend, argument, used)
-
-
 def _mistake(backend: str, mistake: str) -> tuple[str, str]:
     # The function without and with the mistake, both called `suspect`, so that neither replaces
     # the function itself.
@@ -274,7 +288,7 @@ def _mistake(backend: str, mistake: str) -> tuple[str, str]:
     name = sabotages[mistake].piece
     changes = sabotages[mistake].changes[backend]
     # The mistake may be in a helper, as that of a step may be in the cell.
-    for piece in _require(backend, name, set()):
+    for piece in _pieces(backend, name, set()):
         if changes[0] in piece.source:
             right = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
             wrong = right

@@ -9,12 +9,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnn_scratch.show import source_code
-
 from . import chapter, optimizations, prose, site_code
-from .chapter import TEXTS, Part
+from .chapter import TEXTS, Code, Part
 from .prose import Typeset
-from .site_code import Code, Output
+from .site_code import Output
 
 # The text is one notebook, and three pages: the headings with which the second and third begin.
 PAGES = {"chapter": "", "exercises": "# Exercises", "bugs": "# Spot the bug"}
@@ -120,42 +118,18 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 '<details class="solution">\n<summary>Solution</summary>\n\n'
                 f"{content}\n\n</details>"
             )
-        elif part.kind == "only":
-            yield Item(notes={tuple(own): _page(part.content, own, context)})
-        elif part.kind == "optimization":
-            content = _page(part.content, own, context)
-            yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})
-            yield Item(
-                codes={
-                    name: Code(optimizations.difference(name, *chapter.optimization(part)), "diff")
-                    for name in own
-                }
-            )
         elif part.kind == "gains":
             tables = {name: optimizations.gains(name) for name in own}
-            notes = {tuple([each]): prose.table(table) for each, table in tables.items() if table}
+            notes: dict[tuple[str, ...], str] = {
+                (name,): prose.table(table) for name, table in tables.items() if table
+            }
             yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
-        elif part.kind == "core":  # the same for all
-            yield Item(f"```python\n{chapter.core(part.argument)}\n```")
-        elif part.kind in ("piece", "source"):
-            codes = {name: _code(name, part.argument, context) for name in own}
-            yield Item(codes={name: code for name, code in codes.items() if code.source})
-        else:  # code, imports, bug, fix
-            # Of a directive for the student's copy only, no cell is left.
-            cells = {name: chapter.cells([part], name) for name in own}
-            sources = {name: each[0].source for name, each in cells.items() if each}
-            if part.kind == "fix":  # a difference between fences
-                sources = {
-                    name: "\n".join(each.split("\n")[1:-1]) for name, each in sources.items()
-                }
-            language = "diff" if part.kind == "fix" else "python"
-            if sources:
-                yield Item(codes={name: Code(each, language) for name, each in sources.items()})
-
-
-def _code(backend: str, argument: str, context: Context) -> Code:
-    pieces = chapter.pieces(backend, argument, context.used[backend])
-    return Code(source_code.join(pieces), place=site_code.place(pieces[0]) if pieces else "")
+        elif part.kind in chapter.BLOCKS:
+            content = _page(part.content, own, context)
+            yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})
+        codes = {name: chapter.code_of(part, name, context.used[name]) for name in own}
+        if there := {name: code for name, code in codes.items() if code}:
+            yield Item(codes=there)
 
 
 def _html(item: Item, backends: Sequence[str], context: Context) -> str:

@@ -9,7 +9,6 @@ import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from pygments import highlight
@@ -18,18 +17,11 @@ from pygments.lexers import get_lexer_by_name
 
 from rnn_scratch.show import alignment, source_code
 
+from .chapter import Code, place
 from .prose import framework
 
 BREAK = "&#10;"
 STATIC = "_static"  # the folder of all files that are no pages, in the pages and in the site
-
-
-class Code(NamedTuple):
-    """A section of code, and the place that it is from."""
-
-    source: str
-    language: str = "python"
-    place: str = ""
 
 
 class Output(NamedTuple):
@@ -37,13 +29,6 @@ class Output(NamedTuple):
 
     text: str = ""
     picture: bytes = b""
-
-
-def place(piece: source_code.Piece) -> str:
-    """Where a piece is, from the clone; of another package, from its own folder."""
-    clone, package = Path.cwd(), piece.file.parent.parent
-    folder = clone if piece.file.is_relative_to(clone) else package
-    return f"{piece.file.relative_to(folder)}, line {piece.line}"
 
 
 def of(backends: Sequence[str], *names: str) -> dict[str, Code]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import play, prose, site_code
-from .site_code import Code
+from .chapter import Code
 
 SOURCES = play.SCRIPT.parent
 FILES = ("network.js", "play.js", "play.css", play.SCRIPT.name)
