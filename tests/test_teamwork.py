@@ -1,14 +1,7 @@
 """What workers agree on, and what their processes send: without any framework."""
 
-import atexit
-import os
 import threading
-import time
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +12,6 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import training
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.training import Report
-from rnn_scratch.system import processes
 from rnn_scratch.workers import exchange, launch, supervisor
 from rnn_scratch.workers.messages import Failure
 from rnn_scratch.workers.rendezvous import Meeting
@@ -163,70 +155,3 @@ def test_of_several_failures_the_first_cause_is_reported(events, reason):
     with pytest.raises(RNNScratchError) as error:
         team._require_success()
     assert str(error.value) == reason
-
-
-# Their processes.
-
-# The environment in which a child has the functions of this module.
-HERE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-
-def ask(function, *arguments, **more):
-    call = partial(function, *arguments)
-    return processes.ask(call, timeout=60, environment=HERE, **more)
-
-
-def answer(threads: int, pause: float) -> Iterator[Any]:
-    """Send from several threads, then wait."""
-
-    def send(name):
-        for number in range(200):
-            processes.send([name, number, "x" * 1000])
-
-    senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
-    for each in senders:
-        each.start()
-    for each in senders:
-        each.join()
-    time.sleep(pause)
-    yield "last"
-
-
-def end(log: str) -> Iterator[Any]:
-    """Leave a trace of Python's finalization."""
-    atexit.register(Path(log).touch)
-    yield list(range(100_000))
-    yield "last"
-
-
-def end_early(log: str) -> Iterator[Any]:
-    """The same without it."""
-    yield from end(log)
-    processes.end_at_once()
-
-
-def test_answers_of_several_threads_are_not_mixed():
-    *sent, last = ask(answer, 3, 0)
-    assert last == "last"
-    assert len(sent) == 600
-    for name in range(3):
-        assert [number for each, number, _ in sent if each == name] == list(range(200))
-
-
-def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path):
-    for function, finalized in ((end, True), (end_early, False)):
-        log = tmp_path / function.__name__
-        answers = list(ask(function, str(log)))
-        assert answers == [list(range(100_000)), "last"]
-        assert log.exists() == finalized
-
-
-def test_a_child_can_be_ended():
-    wish = threading.Event()
-    answers = ask(answer, 1, 1000, end=wish)
-    assert next(answers)[:2] == [0, 0]
-    begin = time.monotonic()
-    wish.set()
-    with pytest.raises(RNNScratchError, match="it was ended"):
-        list(answers)
-    assert time.monotonic() - begin < 60  # against a hang

@@ -263,7 +263,7 @@ def main() -> None:
         report("damaged records of runs", damaged_records(seed))
         report("bad command lines", commands())
         report("damaged comparisons", tests(str(TESTS / "test_damaged_comparisons.py")))
-        report("workers", tests(str(TESTS / "test_workers.py"), "--backends", "numpy"))
+        report("children", tests(str(TESTS / "test_children.py"), "--backends", "numpy"))
         report("servers", tests(str(TESTS / "test_corpus.py"), "--backends", "numpy"))
         os.chdir(TESTS)
     print(f"{count} trials, {failures} failures")

@@ -1,0 +1,336 @@
+"""Child processes that misbehave: the parent has a reason, in bounded time and memory."""
+
+import atexit
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import SMALL, other_packages, start, there
+
+from rnn_scratch import registry
+from rnn_scratch.check import exact_mode
+from rnn_scratch.check.certificate import Evidence
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs.setup import Place
+from rnn_scratch.settings import make
+from rnn_scratch.system import processes
+from rnn_scratch.text import corpus
+from rnn_scratch.workers import groups
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children are shell scripts")
+
+# The environment in which a child has the functions of this module.
+HERE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def ask(function, *arguments, timeout=60, **more):
+    call = partial(function, *arguments)
+    return processes.ask(call, timeout=timeout, environment=HERE, **more)
+
+
+def anything() -> Iterator[Any]:
+    """What a child is asked to call whose interpreter does something else."""
+    yield from ()
+
+
+def numbers() -> Iterator[list[int]]:
+    """The same with answers of this type."""
+    yield from ()
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """A function that writes a script which is used as an interpreter."""
+
+    def write(script, name="python"):
+        path = tmp_path / f"{name}.sh"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+def sending(*answers):
+    """A script that sends these answers, and ends as a child does."""
+    lines = [*map(json.dumps, answers), "end"]
+    return "\n".join(f"printf '%s\\n' {shlex.quote(line)}" for line in lines)
+
+
+def is_gone(pid, seconds=10):
+    """Whether the process ends within some seconds."""
+    for _ in range(20 * seconds):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exit 0", "it ended without an answer; is "),
+        ("printf null", "it ended without an answer"),
+        ("echo '[1]'", "it ended before its last answer"),
+        ("echo hello", "it sent a line that is not JSON: 'hello'"),
+        (r"printf '\377\376\n'", r"it sent a line that is not JSON: '\\xff\\xfe'"),
+        ("head -c 100000 /dev/zero | tr '\\0' '['; echo", "it sent a line that is not JSON: '[["),
+        ("cat /dev/zero", "it sent a line of more than 16,777,216 bytes"),
+        ("cat /dev/zero >&2", "it sent messages of more than 268,435,456 bytes"),
+        ("kill -40 $$", "killed by signal 40"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)"),
+        ("exit 3", "failed with exit code 3: no message"),
+        (
+            "head -c 100000000 /dev/zero >&2; echo >&2; echo 'the last word' >&2; exit 3",
+            "failed with exit code 3: the last word",
+        ),
+        (
+            r"printf '\033]0;t\007 oops\n' >&2; exit 1",
+            r"failed with exit code 1: \x1b]0;t\x07 oops",
+        ),
+    ],
+)
+def test_each_misbehaving_child_is_an_error_with_its_reason(interpreter, script, reason):
+    tracemalloc.start()
+    try:
+        with pytest.raises(RNNScratchError) as error:
+            list(ask(anything, python=interpreter(script)))
+        assert str(error.value).startswith(reason)
+        assert tracemalloc.get_traced_memory()[1] < 5 * processes.LONGEST_ANSWER
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ([None], "Expected `array`, got `null`"),
+        ([[1], ["2"]], "Expected `int`, got `str` - at `$[0]`"),
+    ],
+)
+def test_an_answer_of_another_type(interpreter, answers, reason):
+    with pytest.raises(RNNScratchError) as error:
+        list(ask(numbers, python=interpreter(sending(*answers))))
+    assert str(error.value) == f"it sent a wrong answer: {reason}"
+
+
+def test_an_interpreter_that_does_not_exist():
+    with pytest.raises(RNNScratchError, match="/nowhere could not be started: No such file"):
+        list(ask(numbers, python="/nowhere"))
+
+
+def test_an_answer_of_the_greatest_length(interpreter):
+    number = processes.LONGEST_ANSWER - processes.CHUNK
+    python = interpreter(
+        f"printf '\"'; head -c {number} /dev/zero | tr '\\0' x; echo '\"'; echo end"
+    )
+    (answer,) = ask(anything, python=python)
+    assert len(answer) == number
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 1000",
+        "while :; do printf x; sleep 0.05; done",
+        "exec >&-; sleep 1000",
+        "echo end; sleep 1000",
+    ],
+    ids=["silent", "dripping", "closed", "staying"],
+)
+def test_a_child_that_sends_nothing_more_is_stopped_with_what_it_has_started(interpreter, script):
+    python = interpreter(f"sleep 1000 & echo $! > sleeper; {script}")
+    with pytest.raises(RNNScratchError, match=r"within 0\.5 s"):
+        list(ask(numbers, python=python, timeout=0.5))
+    assert is_gone(Path("sleeper").read_text())
+
+
+def test_a_ctrl_c_before_all_children_are_started_is_not_lost(monkeypatch):
+    starts = []
+
+    def start(thread):
+        starts.append(thread)
+        if len(starts) == 2:
+            raise KeyboardInterrupt
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        list(groups.ask_all([partial(numbers)] * 2, timeout=60, python="/nowhere"))
+
+
+def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, interpreter):
+    leaving = tmp_path / "leaving.py"
+    leaving.write_text(
+        "import os, time\n"
+        "if not os.fork():\n"
+        "    os.setsid()\n"
+        "    open('sleeper', 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        "while not os.path.exists('sleeper'): time.sleep(0.01)\n"
+    )
+    try:
+        with pytest.raises(RNNScratchError, match="it ended without an answer"):
+            list(ask(numbers, python=interpreter(f"exec {sys.executable} -S {leaving}")))
+        assert not is_gone(Path("sleeper").read_text(), 1), "it has been waited for"
+    finally:
+        os.kill(int(Path("sleeper").read_text()), signal.SIGKILL)
+
+
+def answer(threads: int, pause: float) -> Iterator[Any]:
+    """Send from several threads, then wait."""
+
+    def send(name):
+        for number in range(200):
+            processes.send([name, number, "x" * 1000])
+
+    senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
+    for each in senders:
+        each.start()
+    for each in senders:
+        each.join()
+    time.sleep(pause)
+    yield "last"
+
+
+def end(log: str) -> Iterator[Any]:
+    """Leave a trace of Python's finalization."""
+    atexit.register(Path(log).touch)
+    yield list(range(100_000))
+    yield "last"
+
+
+def end_early(log: str) -> Iterator[Any]:
+    """The same without it."""
+    yield from end(log)
+    processes.end_at_once()
+
+
+def test_answers_of_several_threads_are_not_mixed():
+    *sent, last = ask(answer, 3, 0)
+    assert last == "last"
+    assert len(sent) == 600
+    for name in range(3):
+        assert [number for each, number, _ in sent if each == name] == list(range(200))
+
+
+def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path):
+    for function, finalized in ((end, True), (end_early, False)):
+        log = tmp_path / function.__name__
+        answers = list(ask(function, str(log)))
+        assert answers == [list(range(100_000)), "last"]
+        assert log.exists() == finalized
+
+
+def test_a_child_can_be_ended(interpreter):
+    wish = threading.Event()
+    for answers in (
+        ask(answer, 1, 1000, end=wish),
+        ask(numbers, python=interpreter("echo '[1]'; echo end; sleep 1000"), end=wish),
+    ):
+        wish.clear()
+        next(answers)
+        wish.set()
+        with pytest.raises(RNNScratchError, match="it was ended"):
+            list(answers)
+
+
+STARTS_ANOTHER = """
+import subprocess, time
+from collections.abc import Iterator
+def work() -> Iterator[int]:
+    yield subprocess.Popen(["sleep", "1000"]).pid
+    time.sleep(1000)
+"""
+PARENT = """
+import sys
+from functools import partial
+from another import work
+from rnn_scratch.system import processes
+for pid in processes.ask(partial(work), timeout=600, python=sys.argv[1]):
+    print(pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "wrapped"),
+    [("SIGINT", False), ("SIGKILL", False), ("SIGHUP", True), ("SIGKILL", True)],
+)
+def test_nothing_outlives_the_parent(tmp_path, interpreter, how, wrapped):
+    (tmp_path / "another.py").write_text(STARTS_ANOTHER)
+    # An interpreter may be a script that waits for Python instead of becoming it.
+    python = interpreter(f'{sys.executable} "$@"; exit $?') if wrapped else sys.executable
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    with start(python, program=("-c", PARENT), env=env) as process:
+        pid = process.stdout.readline()
+        process.send_signal(getattr(signal, how))
+        process.communicate(timeout=60)
+    assert is_gone(pid)
+
+
+USABLE = {"type": "Usable", "environment": {}, "devices": ["cpu"], "threads": 1}
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (sending(None), "it sent a wrong answer: Expected `object`, got `null`"),
+        (sending({}), "it sent a wrong answer: Object missing required field `type`"),
+        (sending({"type": "Usable"}), "it sent a wrong answer: Object missing required field"),
+        (sending({**USABLE, "threads": "1"}), "Expected `int`, got `str` - at `$.threads`"),
+        (sending({**USABLE, "devices": []}), "Expected `array` of length >= 1"),
+        (sending(USABLE, USABLE), "it sent more than one answer"),
+        ("exit 0", "it ended without an answer"),
+        ("sleep 1000", "no answer within 1 s"),
+    ],
+)
+def test_probing_a_backend_with_such_an_interpreter(interpreter, script, reason):
+    answer = registry.probe("numpy", timeout=1, python=interpreter(script))
+    assert reason in answer.reason
+
+
+def test_backends_that_cannot_be_probed_are_skipped(interpreter):
+    lines = []
+    pythons = {name: interpreter("echo null", name) for name in registry.names()}
+    assert registry.usable(lines.append, pythons) == []
+    assert [line.partition(":")[0] for line in lines] == [f"skipping {n}" for n in registry.names()]
+
+
+def test_exact_mode_with_epochs_that_are_missing(monkeypatch):
+    first = exact_mode._Epoch(0, None, "a", [{"b_q": "a"}])
+    settings = make({**{k: v for k, v in SMALL.items() if k != "corpus"}, "exact": True})
+    text, place = corpus.Text("file", "origin", "text", "sha256"), Place("numpy", device="cpu")
+    for answers, reason in (
+        ([first, first], "it sent epoch 0 instead of 1"),
+        ([first], "it ended before the last epoch"),
+    ):
+        monkeypatch.setattr(processes, "ask", lambda *_, a=answers, **__: iter(a))
+        run = exact_mode.train(place, settings, text, Evidence(), lambda *_: None)
+        assert (run.outcome, run.reason) == ("failed", reason)
+
+
+def test_a_check_that_ends_early_has_failed(tmp_path):
+    source = """
+        import os
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
+        scratch = SimpleNamespace(**{**vars(scratch), "clip": lambda grads, theta: os._exit(0)})
+    """
+    env = other_packages(tmp_path / "site", {"leaving": source})
+    done = there("check", "leaving", "--model", "scratch", env=env)
+    assert done.code == 1, (done.out, done.err)
+    assert "it ended before its last answer" in done.out
