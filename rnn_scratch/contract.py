@@ -107,6 +107,21 @@ class Update(NamedTuple):
     workers: int = 1  # processes that train together, each with its share of every minibatch
 
 
+class Batch(NamedTuple):
+    """A minibatch: the tokens X and the targets Y, which are the tokens that follow them."""
+
+    X: Any  # integers (B, T): arrays, or tensors
+    Y: Any
+
+    def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
+        """What `function`, called with these further arguments, makes of X and of Y."""
+        return Batch(*(function(each, *arguments) for each in self))
+
+    def rows(self, rows: slice) -> "Batch":
+        """Some of its rows."""
+        return Batch(*(each[rows] for each in self))
+
+
 class Team(NamedTuple):
     """The processes that train together, each a worker, as one of them sees it."""
 
@@ -135,7 +150,7 @@ class Model:
     forward: Callable[[Tensor, State], tuple[Tensor, State]]
     state: Callable[[int], State]
     to_arrays: Callable[[Params], Arrays]
-    backward: Callable[[Tensor, Tensor, State], tuple[Tensor, Params, State]] | None = None
+    backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
 
 
 def bind(
@@ -148,8 +163,8 @@ def bind(
 ) -> Model:
     """A model of functions that take `params` and `options` as arguments of these names.
 
-    `backward`, if given, is a hand-written backward pass: what `gradients` returns, from X, Y and
-    the state.
+    `backward`, if given, is a hand-written backward pass: what `gradients` returns, from a
+    minibatch and the state.
     """
     return Model(
         params,
@@ -211,8 +226,8 @@ def detach(state: State) -> State:
     """The same values without their history: no gradient flows back through them."""
 
 
-def gradients(model: Model, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
-    """Loss of one minibatch X, Y (B, T), its gradient for every parameter, and the state.
+def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
+    """Loss of one minibatch of tensors, its gradient for every parameter, and the state.
 
     The state is detached. Gradients are dense, shaped like their parameters, and in the order of
     `model.params`, whatever order the framework returns.
@@ -235,8 +250,8 @@ def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
     """
 
 
-def update(params: Params, grads: Params, lr: float, grid: float | None) -> None:
-    """Plain gradient descent, in the dict `params`: p <- p - lr g.
+def update(params: Params, grads: Params, how: Update) -> None:
+    """Plain gradient descent, in the dict `params`: p <- p - lr g, with the lr of `how`.
 
     With a grid, each element of lr g is first rounded to the nearest multiple of it, and a half
     to the even one. Differences in the order of summation, 1e-18 to 1e-17 on an element, then
@@ -244,10 +259,8 @@ def update(params: Params, grads: Params, lr: float, grid: float | None) -> None
     """
 
 
-def train_minibatch(
-    model: Model, X: Tensor, Y: Tensor, state: State, how: Update
-) -> tuple[Tensor, State]:
-    """One update of the parameters from X, Y (B, T): its loss, and the detached state.
+def train_minibatch(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
+    """One update of the parameters from a minibatch of tensors: its loss, and the detached state.
 
     Gradients, their mean over the workers, clip, update. A framework that compiles can compile it
     as a whole.
@@ -256,12 +269,12 @@ def train_minibatch(
 
 def train_epoch(
     model: Model,
-    minibatches: Iterable[tuple[np.ndarray, np.ndarray]],
+    minibatches: Iterable[Batch],
     how: Update,
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """One pass over the minibatches, pairs (X, Y) of integer arrays (B, T).
+    """One pass over the minibatches, whose X and Y are integer arrays (B, T).
 
     They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch
     (sequential partitioning), from `state` on, or zeros if it is None; without it every minibatch
@@ -270,9 +283,7 @@ def train_epoch(
     """
 
 
-def evaluate(
-    model: Model, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], carry: bool
-) -> tuple[float, int]:
+def evaluate(model: Model, minibatches: Iterable[Batch], carry: bool) -> tuple[float, int]:
     """Summed loss in nats and number of tokens over the minibatches; nothing is trained."""
 
 

@@ -97,13 +97,11 @@ def test_a_candidate_that_is_much_slower_in_the_second_comparison(copy):
     assert source.count(line) == 1
     slow = (
         "    import time\n"
-        "    def slow(*inputs, **more):\n"
+        "    def slow(batch, state, params, options):\n"
         "        time.sleep(0.02)\n"
-        "        return backward(*inputs, **more)\n"
+        "        return backward(batch, state, params, options)\n"
     )
     slow = source.replace(line, slow + line).replace("to_arrays, backward)", "to_arrays, slow)")
-    slow = slow.replace("def slow(*inputs, **more)", "def slow(X, Y, state, params, options)")
-    slow = slow.replace("backward(*inputs, **more)", "backward(X, Y, state, params, options)")
     file.write_text(slow, encoding="utf-8")
     done = there("compare", *SHORT, "--against", "before", "--output", "now", cwd=copy)
     assert done.code == 0, done.err

@@ -16,7 +16,7 @@ import pytest
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check.signatures import signatures
-from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Options, Update
+from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 
 CORE = Path(rnn_scratch.__file__).parent
@@ -65,7 +65,8 @@ def test_a_model_takes_arguments_by_name(backend, backend_name):
     logits, _ = model.forward(tokens=tokens, state=state)
     same, _ = scratch.forward(state=state, tokens=tokens, options=options, params=model.params)
     np.testing.assert_array_equal(array(logits), array(same))
-    mean, _ = scratch.train_minibatch(model=model, X=tokens, Y=tokens, state=state, how=Update())
+    batch = Batch(X=tokens, Y=tokens)
+    mean, _ = scratch.train_minibatch(model=model, batch=batch, state=state, how=Update())
     assert array(mean) > 0
 
 

@@ -16,7 +16,7 @@ from rnn_scratch import api, exact, registry
 from rnn_scratch.check.certificate import Certificate, Closest, Difference, Result, sentence
 from rnn_scratch.check.epochs import built_in_text
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import CELLS, VARIANTS, Options, RNNScratchError, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, RNNScratchError, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.setup import Place, set_up
@@ -89,11 +89,11 @@ def test_some_updates_of_this_training_are_clipped_and_others_are_not():
     clipped = []
     for epoch in range(1, LONG + 1):
         state = None
-        for X, Y in minibatches.of_epoch(tokens[: settings.max_tokens], settings, epoch):
-            state = state or model.state(len(X))
-            _, grads, state = scratch.gradients(model, X, Y, state)
+        for batch in minibatches.of_epoch(tokens[: settings.max_tokens], settings, epoch):
+            state = state or model.state(len(batch.X))
+            _, grads, state = scratch.gradients(model, batch, state)
             grads, norm = scratch.clip(grads, settings.theta)
-            scratch.update(model.params, grads, 1.0, exact.GRID)
+            scratch.update(model.params, grads, Update(grid=exact.GRID))
             clipped.append(norm > settings.theta)
     assert 0.1 < np.mean(clipped) < 0.9
 
@@ -125,7 +125,7 @@ def test_the_parameters_move_on_the_grid():
     options = Options(5, 3, dtype="float64")
     arrays = {name: np.zeros(shape) for name, shape in options.shapes().items()}
     model = scratch.build(arrays, options)
-    batches = [(np.array([[1, 2, 3]]), np.array([[2, 3, 4]]))]
+    batches = [Batch(np.array([[1, 2, 3]]), np.array([[2, 3, 4]]))]
     scratch.train_epoch(model, batches, Update(0.7, None, exact.GRID), True)
     moved = np.concatenate([values.ravel() for values in model.params.values()]) / exact.GRID
     assert np.any(moved)
@@ -203,8 +203,8 @@ def steps_of(setup, batches):
     """The steps of each minibatch, from a state that is carried, and the norm of its gradients."""
     scratch, settings = registry.load("numpy").scratch, setup.settings
     state = setup.model.state(settings.batch_size)
-    for X, Y in batches:
-        _, grads, state = scratch.gradients(setup.model, X, Y, state)
+    for batch in batches:
+        _, grads, state = scratch.gradients(setup.model, batch, state)
         clipped, norm = scratch.clip(grads, settings.theta)
         arrays = setup.model.to_arrays(clipped)
         yield {name: settings.lr * grad for name, grad in arrays.items()}, norm

@@ -8,7 +8,7 @@ import pytest
 from tools.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import Batch, Options, Update
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "exercises.json"
 
@@ -72,7 +72,7 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
     if candidate not in registry.OURS:
         pytest.skip(f"{candidate} is a backend of another package")
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
-    batches = [(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
+    batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
     options = Options(5, 7, dtype="float64")
     arrays = parameters.initial(options, 1.0, 0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import CELLS, Options
+from rnn_scratch.contract import CELLS, Batch, Options
 
 B, T, H, V = 3, 5, 7, 4
 STEP = 1e-6
@@ -31,19 +31,19 @@ def case(request, cell):
             arrays[name] = chance.normal(0, 0.5, arrays[name].shape)
     tokens = chance.randint(0, V, (B, T + 1))
     state = tuple(chance.uniform(-1, 1, (B, H)) for _ in range(options.num_states))
-    return options, arrays, tokens[:, :-1], tokens[:, 1:], state
+    return options, arrays, Batch(tokens[:, :-1], tokens[:, 1:]), state
 
 
 def test_gradients_equal_finite_differences_of_the_loss(build, case):
     scratch = registry.load("numpy").scratch
-    options, arrays, X, Y, state = case
+    options, arrays, batch, state = case
 
     def loss_at(arrays):
-        logits, _ = build(arrays, options).forward(X, state)
-        return scratch.loss(logits, Y)
+        logits, _ = build(arrays, options).forward(batch.X, state)
+        return scratch.loss(logits, batch.Y)
 
     model = build(arrays, options)
-    loss, grads, _ = scratch.gradients(model, X, Y, state)
+    loss, grads, _ = scratch.gradients(model, batch, state)
     grads = model.to_arrays(grads)
     assert loss == pytest.approx(loss_at(arrays), rel=1e-14)
     assert list(grads) == list(arrays)

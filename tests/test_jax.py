@@ -8,7 +8,7 @@ import pytest
 from helpers import SMALL, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.parameters import initial
 
 X64 = f"""if True:
@@ -34,7 +34,7 @@ def model_and_minibatch(jax, model="scratch"):
     options = Options(5, 7)
     built = registry.build("jax", jax, model, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
-    return built, jax.machine.tensor(tokens, "cpu")
+    return built, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
 
 
 @pytest.mark.usefixtures("jax")
@@ -45,8 +45,8 @@ def test_64_bits_are_switched_on_by_the_first_float64_only():
 
 @pytest.mark.parametrize("model", ["scratch", "fast", "concise"])
 def test_the_compiler_does_not_keep_a_model_alive(jax, model):
-    built, tokens = model_and_minibatch(jax, model)
-    jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+    built, batch = model_and_minibatch(jax, model)
+    jax.scratch.train_minibatch(built, batch, built.state(3), Update())
     reference = weakref.ref(built)
     del built
     gc.collect()
@@ -54,7 +54,7 @@ def test_the_compiler_does_not_keep_a_model_alive(jax, model):
 
 
 def test_python_executes_a_compiled_function_once_per_shape(jax, monkeypatch):
-    built, tokens = model_and_minibatch(jax)
+    built, batch = model_and_minibatch(jax)
     executed, step = [], jax.scratch.step
 
     def noted(x, state, params, options):
@@ -63,18 +63,19 @@ def test_python_executes_a_compiled_function_once_per_shape(jax, monkeypatch):
 
     monkeypatch.setattr(jax.scratch, "step", noted)
     for _ in range(3):
-        jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+        jax.scratch.train_minibatch(built, batch, built.state(3), Update())
     assert len(executed) == 4  # time steps
     assert all(name.endswith("Tracer") for name in executed)
-    jax.scratch.train_minibatch(built, tokens[:, 1:], tokens[:, 1:], built.state(3), Update())
+    shorter = batch.map(lambda tokens: tokens[:, 1:])
+    jax.scratch.train_minibatch(built, shorter, built.state(3), Update())
     assert len(executed) == 4 + 3
 
 
 def test_training_replaces_the_arrays_and_leaves_the_old_ones_as_they_were(jax):
-    built, tokens = model_and_minibatch(jax)
+    built, batch = model_and_minibatch(jax)
     before = dict(built.params)
     values = {name: np.array(param) for name, param in before.items()}
-    jax.scratch.train_minibatch(built, tokens, tokens, built.state(3), Update())
+    jax.scratch.train_minibatch(built, batch, built.state(3), Update())
     for name, param in before.items():
         assert built.params[name] is not param
         np.testing.assert_array_equal(np.asarray(param), values[name])

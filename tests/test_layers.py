@@ -6,7 +6,7 @@ from helpers import SMALL, assert_same, parameters, variants
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.contract import CELLS, Options, Update
+from rnn_scratch.contract import CELLS, Batch, Options, Update
 
 B, T, H, V, N = 3, 6, 7, 11, 4
 GRUS = {"gru", "gru-after"}
@@ -168,7 +168,7 @@ def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
     sizes = [backend.machine.array(param).size for param in model.params.values()]
     assert sum(sizes) == sum(array.size for array in start.values())
     tokens = chance.randint(0, V, (5, B, T + 1))
-    batches = [(each[:, :-1], each[:, 1:]) for each in tokens]
+    batches = [Batch(each[:, :-1], each[:, 1:]) for each in tokens]
     plain = backend.scratch.build(start, model.options)
     # The norm of the gradients is over all parameters, and most of these updates are clipped.
     for each in (model, plain):
@@ -178,7 +178,7 @@ def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
     assert all(np.abs(end[name] - start[name]).max() > 1e-3 for name in start)
     # A second bias that had changed would show beside a model without one.
     plain = backend.scratch.build(end, model.options)
-    X = backend.machine.tensor(batches[0][0], "cpu")
+    X = backend.machine.tensor(batches[0].X, "cpu")
     logits, expected = (
         backend.machine.array(each.forward(X, each.state(B))[0]) for each in (model, plain)
     )

@@ -36,7 +36,7 @@ class Stop(Report):
     def __exit__(self, *exception):
         pass
 
-    def minibatch(self, X, Y):
+    def minibatch(self, batch):
         self.left -= 1
         if not self.left:
             self.request.number = 15
@@ -177,9 +177,9 @@ def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeyp
     positions, numbers = [], []
 
     class Watched(display.BarReport):
-        def minibatch(self, X, Y):
+        def minibatch(self, batch):
             time.sleep(0.01)  # rich estimates the speed from updates that differ in time
-            super().minibatch(X, Y)
+            super().minibatch(batch)
             (task,) = self.bar.tasks
             positions.append(task.completed)
             numbers.append((task.fields["numbers"], task.time_remaining))

@@ -9,7 +9,7 @@ import pytest
 from tools import optimizations
 
 from rnn_scratch import parameters
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import Batch, Options
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
@@ -34,8 +34,8 @@ def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     options = Options(vocabulary, num_hiddens, cell, dtype="float64")
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1))
-    X, Y = (backend.machine.tensor(part.copy(), "cpu") for part in (tokens[:, :-1], tokens[:, 1:]))
-    loss, grads, _ = backend.scratch.gradients(model, X, Y, model.state(batch_size))
+    batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy()).map(backend.machine.tensor, "cpu")
+    loss, grads, _ = backend.scratch.gradients(model, batch, model.state(batch_size))
     return {"loss": backend.machine.array(loss), **model.to_arrays(grads)}
 
 

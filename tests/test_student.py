@@ -35,7 +35,7 @@ MISTAKES = {
 }
 NUMBERS = itertools.count()
 # Three updates by the notebook's functions.
-TRAIN = "losses, _ = train_epoch(build(small, double), [(X, Y)] * 3, Update(), True)"
+TRAIN = "losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, Update(), True)"
 CHANGES = {sabotage.mistake: sabotage.changes for sabotage in SABOTAGES}
 
 

@@ -59,23 +59,23 @@ answers["first"] = next((row.piece for row in rows if not row.passed), None)
 """
 DIFFERENTIATE = """
 import numpy as np
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import Batch, Options
 from rnn_scratch.parameters import initial
 
 tensor, array, scratch = backend.machine.tensor, backend.machine.array, backend.scratch
 options = Options(vocab_size=5, num_hiddens=7, dtype="float64")
 arrays = initial(options, 0.5, 0)
-X, Y = (tensor(tokens, "cpu") for tokens in np.arange(24).reshape(2, 3, 4) % 5)
+batch = Batch(*np.arange(24).reshape(2, 3, 4) % 5).map(tensor, "cpu")
 state = (tensor(np.linspace(-0.5, 0.5, 21).reshape(3, 7), "cpu"),)
 
 def loss(name, index, change):
     moved = {n: a.copy() for n, a in arrays.items()}
     moved[name][index] += change
-    logits, _ = scratch.build(moved, options).forward(X, state)
-    return float(array(scratch.loss(logits, Y)))
+    logits, _ = scratch.build(moved, options).forward(batch.X, state)
+    return float(array(scratch.loss(logits, batch.Y)))
 
 model = scratch.build(arrays, options)
-grads = model.to_arrays(scratch.gradients(model, X, Y, state)[1])
+grads = model.to_arrays(scratch.gradients(model, batch, state)[1])
 answers["differences"] = {
     name: max(
         float(abs((loss(name, index, 1e-5) - loss(name, index, -1e-5)) / 2e-5 - grad[index]))

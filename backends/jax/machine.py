@@ -133,17 +133,17 @@ def compiled(train_minibatch):
     """
 
     @functools.partial(jax.jit, static_argnames=("model", "how"))
-    def pure(params, X, Y, state, model, how):
+    def pure(params, batch, state, model, how):
         model = dataclasses.replace(model(), params=params)  # in which `update` replaces tracers
-        return train_minibatch(model, X, Y, state, how), model.params
+        return train_minibatch(model, batch, state, how), model.params
 
     together = by_all_workers(pure)
 
     @functools.wraps(train_minibatch)
-    def train(model, X, Y, state, how):
+    def train(model, batch, state, how):
         # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
         call = pure if how.workers == 1 else together
-        result, params = call(model.params, X, Y, state, weakref.ref(model), how)
+        result, params = call(model.params, batch, state, weakref.ref(model), how)
         model.params.update(params)
         return result
 
@@ -157,18 +157,18 @@ def by_all_workers(function):
     """
 
     @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
-    def program(params, X, Y, state, model, how, mesh):
+    def program(params, batch, state, model, how, mesh):
         own = functools.partial(function, model=model, how=how)
-        specs = {"in_specs": (SAME, ROWS, ROWS, ROWS), "out_specs": ((SAME, ROWS), SAME)}
+        specs = {"in_specs": (SAME, ROWS, ROWS), "out_specs": ((SAME, ROWS), SAME)}
         # It cannot be checked that results are the same for all, as they are after `gather`.
         # Without the check a gradient is that of the worker's own rows, as `gradients` says.
-        return jax.shard_map(own, mesh=mesh, **specs, check_vma=False)(params, X, Y, state)
+        return jax.shard_map(own, mesh=mesh, **specs, check_vma=False)(params, batch, state)
 
-    def call(params, X, Y, state, model, how):
+    def call(params, batch, state, model, how):
         if jax.config.jax_disable_jit:
-            return function(params, X, Y, state, model, how)
+            return function(params, batch, state, model, how)
         mesh = workers_mesh(model().options.device)
-        arguments = join_arrays(params, SAME, mesh), *join_arrays((X, Y, state), ROWS, mesh)
+        arguments = join_arrays(params, SAME, mesh), *join_arrays((batch, state), ROWS, mesh)
         return own_arrays(program(*arguments, model, how, mesh))
 
     return call

@@ -108,12 +108,12 @@ def detach(state):
     return tuple(jax.lax.stop_gradient(s) for s in state)  # though an array has no history here
 
 
-def gradients(model, X, Y, state):
+def gradients(model, batch, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
 
     def objective(params):  # the function to differentiate: of the parameters alone
-        logits, last = model.forward(X, state, params=params)
-        return loss(logits, Y), last
+        logits, last = model.forward(batch.X, state, params=params)
+        return loss(logits, batch.Y), last
 
     (mean, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
     return mean, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
@@ -136,33 +136,33 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def update(params, grads, lr, grid):
+def update(params, grads, how):
     """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
     for name, param in params.items():
-        change = lr * grads[name]
-        if grid is not None:
-            change = jnp.round(change / grid) * grid
+        change = how.lr * grads[name]
+        if how.grid is not None:
+            change = jnp.round(change / how.grid) * how.grid
         params[name] = param - change  # an array cannot change: the parameter is replaced
 
 
-@compiled  # by jax.jit as one pure function, for each model, `how` and shape of X and Y
-def train_minibatch(model, X, Y, state, how):
+@compiled  # by jax.jit as one pure function, for each model, `how` and shape of a minibatch
+def train_minibatch(model, batch, state, how):
     """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
-    mean, grads, state = gradients(model, X, Y, state)
+    mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model.params, grads, how.lr, how.grid)
+    update(model.params, grads, how)
     return mean, state
 
 
 def train_epoch(model, minibatches, how, carry, state=None):
     """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
     losses = []
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, X, Y, state, how)
+            state = model.state(len(batch.X))
+        batch = batch.map(tensor, model.options.device)
+        mean, state = train_minibatch(model, batch, state, how)
         losses.append(mean)
     return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
@@ -170,12 +170,13 @@ def train_epoch(model, minibatches, how, carry, state=None):
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
     summed, num_tokens, state = 0.0, 0, None
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        logits, state = model.forward(tensor(X, model.options.device), state)
-        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
-        num_tokens += X.size
+            state = model.state(len(batch.X))
+        tensors = batch.map(tensor, model.options.device)
+        logits, state = model.forward(tensors.X, state)
+        summed += float(loss(logits, tensors.Y)) * batch.X.size
+        num_tokens += batch.X.size
     return summed, num_tokens
 
 

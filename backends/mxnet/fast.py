@@ -90,20 +90,20 @@ CELLS = {
 }
 
 
-def backward(X, Y, state, params, options):
+def backward(batch, state, params, options):
     """Backpropagation through time: what `gradients` returns."""
     # Hand-written backward pass: autograd would compute a product for W_h at every time step. It
     # differentiates only what comes before the loop and what comes after it.
     # Gain: 1.19 with 64 hidden units, 1.16 with 512.
     loop, loop_back = CELLS[options.cell]
     with autograd.record():
-        inputs = rows(X.T.reshape(-1), params)  # (T*B, G*H)
+        inputs = rows(batch.X.T.reshape(-1), params)  # (T*B, G*H)
     hiddens, *results = loop(inputs, *state, params["W_h"], options)  # ((T+1)*B, H)
     last, saved = results[: len(state)], results[len(state) :]
-    before, after = hiddens[: -len(X)], hiddens[len(X) :]  # (T*B, H)
+    before, after = hiddens[: -len(batch.X)], hiddens[len(batch.X) :]  # (T*B, H)
     after.attach_grad()
     with autograd.record():
-        mean = scratch.loss(affine(after, params["W_hq"], params["b_q"]), Y)
+        mean = scratch.loss(affine(after, params["W_hq"], params["b_q"]), batch.Y)
     mean.backward()
     dz, d_W_h = loop_back(after.grad, before, after, *saved, *state, params["W_h"], options)
     inputs.backward(dz)

@@ -87,17 +87,17 @@ CELLS = {
 }
 
 
-def backward(X, Y, state, params, options):
+def backward(batch, state, params, options):
     """Backpropagation through time: what `gradients` returns."""
     loop, loop_back = CELLS[options.cell]
-    (hiddens, *state), saved = loop(rows(X.T, params), *state, params["W_h"], options)
+    (hiddens, *state), saved = loop(rows(batch.X.T, params), *state, params["W_h"], options)
     outputs = rows_of(hiddens)  # (T*B, H)
     logits = outputs @ params["W_hq"] + params["b_q"]  # (T*B, V)
-    d_logits = scratch.loss_back(logits, Y)
+    d_logits = scratch.loss_back(logits, batch.Y)
     d_hiddens = (d_logits @ params["W_hq"].T).reshape(hiddens.shape)
     d_inputs, d_W_h = loop_back(d_hiddens, saved, params["W_h"], options)
     d_inputs = rows_of(d_inputs)  # (T*B, G*H)
-    d_table = rows_back(d_inputs, X.T.reshape(-1), len(params["b_q"]))  # (V, G*H)
+    d_table = rows_back(d_inputs, batch.X.T.reshape(-1), len(params["b_q"]))  # (V, G*H)
     if "W_e" in params:
         grads = {"W_e": d_table @ params["W_x"].T, "W_x": params["W_e"].T @ d_table}
     else:
@@ -108,7 +108,7 @@ def backward(X, Y, state, params, options):
         "W_hq": outputs.T @ d_logits,
         "b_q": d_logits.sum(0),
     }
-    return scratch.loss(logits, Y), grads, (hiddens[-1].copy(), *state)
+    return scratch.loss(logits, batch.Y), grads, (hiddens[-1].copy(), *state)
 
 
 def build(arrays, options):

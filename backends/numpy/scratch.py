@@ -181,20 +181,20 @@ def detach(state):
     return state  # an array has no history
 
 
-def gradients(model, X, Y, state):
+def gradients(model, batch, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
-    return model.backward(X, Y, state)  # NumPy does not differentiate
+    return model.backward(batch, state)  # NumPy does not differentiate
 
 
-def backward(X, Y, state, params, options):
+def backward(batch, state, params, options):
     """Backpropagation through time, for any cell: what `gradients` returns."""
-    inputs, states, outputs = encode(X.T, params), [state], []  # inputs (T, B, V)
+    inputs, states, outputs = encode(batch.X.T, params), [state], []  # inputs (T, B, V)
     for x in inputs:
         logits, state = step(x, state, params, options)
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
-    d_outputs = np.split(loss_back(logits, Y), len(inputs))  # T times (B, V)
+    d_outputs = np.split(loss_back(logits, batch.Y), len(inputs))  # T times (B, V)
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
     for t in reversed(range(len(inputs))):
@@ -208,8 +208,8 @@ def backward(X, Y, state, params, options):
         for name, grad in cell_grads.items():
             grads[name] += grad
         if "W_e" in params:
-            np.add.at(grads["W_e"], X[:, t], d_x)
-    return loss(logits, Y), grads, detach(state)
+            np.add.at(grads["W_e"], batch.X[:, t], d_x)
+    return loss(logits, batch.Y), grads, detach(state)
 
 
 def all_reduce(mean, grads, workers):
@@ -229,32 +229,32 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def update(params, grads, lr, grid):
+def update(params, grads, how):
     """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
     for name, param in params.items():
-        change = lr * grads[name]
-        if grid is not None:
-            change = np.round(change / grid) * grid
+        change = how.lr * grads[name]
+        if how.grid is not None:
+            change = np.round(change / how.grid) * how.grid
         param -= change
 
 
-def train_minibatch(model, X, Y, state, how):
+def train_minibatch(model, batch, state, how):
     """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
-    mean, grads, state = gradients(model, X, Y, state)
+    mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model.params, grads, how.lr, how.grid)
+    update(model.params, grads, how)
     return mean, state
 
 
 def train_epoch(model, minibatches, how, carry, state=None):
     """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
     losses = []
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, X, Y, state, how)
+            state = model.state(len(batch.X))
+        batch = batch.map(tensor, model.options.device)
+        mean, state = train_minibatch(model, batch, state, how)
         losses.append(mean)
     return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
@@ -262,12 +262,13 @@ def train_epoch(model, minibatches, how, carry, state=None):
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
     summed, num_tokens, state = 0.0, 0, None
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        logits, state = model.forward(tensor(X, model.options.device), state)
-        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
-        num_tokens += X.size
+            state = model.state(len(batch.X))
+        tensors = batch.map(tensor, model.options.device)
+        logits, state = model.forward(tensors.X, state)
+        summed += float(loss(logits, tensors.Y)) * batch.X.size
+        num_tokens += batch.X.size
     return summed, num_tokens
 
 

@@ -108,11 +108,11 @@ def detach(state):
     return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
 
 
-def gradients(model, X, Y, state):
+def gradients(model, batch, state):
     """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
     with tf.GradientTape() as tape:
-        logits, state = model.forward(X, state)
-        mean = loss(logits, Y)
+        logits, state = model.forward(batch.X, state)
+        mean = loss(logits, batch.Y)
     grads = tape.gradient(mean, model.params)  # sparse where rows were gathered
     return mean, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
@@ -135,22 +135,22 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def update(params, grads, lr, grid):
+def update(params, grads, how):
     """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
     for name, param in params.items():
-        change = lr * grads[name]
-        if grid is not None:
-            change = tf.round(change / grid) * grid
+        change = how.lr * grads[name]
+        if how.grid is not None:
+            change = tf.round(change / how.grid) * how.grid
         param.assign_sub(change)
 
 
-@tf.function  # compiled as one graph, for each model, `how` and shape of X and Y
-def train_minibatch(model, X, Y, state, how):
+@tf.function  # compiled as one graph, for each model, `how` and shape of a minibatch
+def train_minibatch(model, batch, state, how):
     """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
-    mean, grads, state = gradients(model, X, Y, state)
+    mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model.params, grads, how.lr, how.grid)
+    update(model.params, grads, how)
     return mean, state
 
 
@@ -158,11 +158,11 @@ def train_minibatch(model, X, Y, state, how):
 def train_epoch(model, minibatches, how, carry, state=None):
     """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
     losses = []
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        X, Y = tensor(X, model.options.device), tensor(Y, model.options.device)
-        mean, state = train_minibatch(model, X, Y, state, how)
+            state = model.state(len(batch.X))
+        batch = batch.map(tensor, model.options.device)
+        mean, state = train_minibatch(model, batch, state, how)
         losses.append(mean)
     return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
@@ -171,12 +171,13 @@ def train_epoch(model, minibatches, how, carry, state=None):
 def evaluate(model, minibatches, carry):
     """Summed loss and number of tokens, without training."""
     summed, num_tokens, state = 0.0, 0, None
-    for X, Y in minibatches:
+    for batch in minibatches:
         if state is None or not carry:
-            state = model.state(len(X))
-        logits, state = model.forward(tensor(X, model.options.device), state)
-        summed += float(loss(logits, tensor(Y, model.options.device))) * X.size
-        num_tokens += X.size
+            state = model.state(len(batch.X))
+        tensors = batch.map(tensor, model.options.device)
+        logits, state = model.forward(tensors.X, state)
+        summed += float(loss(logits, tensors.Y)) * batch.X.size
+        num_tokens += batch.X.size
     return summed, num_tokens
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Options, Params, State, Tensor, Update
+from ..contract import Arrays, Backend, Batch, Model, Options, Params, State, Tensor, Update
 from ..exact import GRID
 from ..parameters import initial
 from ..runs import decoding
@@ -30,12 +30,12 @@ AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
 def train_minibatch(case: Case) -> Iterator[Row]:
     """One update, clipped: parameters, loss, state, and that `forward` uses the new parameters."""
     model, candidate = case.models(case.arrays)
-    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, grads, _ = case.reference.scratch.gradients(model, case.batch, case.states)
     _, norm = case.reference.scratch.clip(grads, None)
     how = Update(LR, float(norm) / 2)
     before = candidate.to_arrays(candidate.params)
     copies = {name: array.copy() for name, array in before.items()}
-    loss, state = case.reference.scratch.train_minibatch(model, case.X, case.Y, case.states, how)
+    loss, state = case.reference.scratch.train_minibatch(model, case.batch, case.states, how)
     actual_loss, actual_state = case.backend.scratch.train_minibatch(
         candidate, *case.minibatch(), how
     )
@@ -43,8 +43,8 @@ def train_minibatch(case: Case) -> Iterator[Row]:
     yield case.row("train_minibatch", "parameters", model.params, actual)
     yield case.row("train_minibatch", "loss", loss, case.array(actual_loss))
     yield case.row("train_minibatch", "state", state, case.state_arrays(actual_state))
-    expected, _ = model.forward(case.X, case.states)
-    logits, _ = candidate.forward(case.tensor(case.X), case.state())
+    expected, _ = model.forward(case.batch.X, case.states)
+    logits, _ = candidate.forward(case.tensor(case.batch.X), case.state())
     yield case.row("train_minibatch", "logits afterwards", expected, case.array(logits))
     yield case.compare("to_arrays", "copies, which do not change", copies, before, 0)
 
@@ -141,9 +141,9 @@ def with_norms(reference: Backend, model: Model) -> tuple[Model, list[float]]:
     """The reference's model, and a list to which each minibatch adds the norm of its gradients."""
     norms: list[float] = []
 
-    def backward(X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
+    def backward(batch: Batch, state: State) -> tuple[Tensor, Params, State]:
         assert model.backward is not None
-        loss, grads, state = model.backward(X, Y, state)
+        loss, grads, state = model.backward(batch, state)
         norms.append(float(reference.scratch.clip(grads, None)[1]))
         return loss, grads, state
 

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 
 from .. import exact, registry
-from ..contract import Arrays, Params, RNNScratchError, State, Team, Tensor
+from ..contract import Arrays, Batch, Params, RNNScratchError, State, Team, Tensor
 from ..runs import training
 from ..runs.setup import Place, Setup, set_up
 from ..settings import Settings
@@ -130,7 +130,7 @@ class _Report(training.Report):
     def __init__(self, function: Callable[[], None]) -> None:
         self.function = function
 
-    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+    def minibatch(self, batch: Batch) -> None:
         self.function()
 
 
@@ -142,9 +142,9 @@ class _Observed:
         self.closest = Closest("", [], exact.GRID, 0)
         self.updates = self.clipped = 0
 
-    def backward(self, X: Tensor, Y: Tensor, state: State) -> tuple[Tensor, Params, State]:
+    def backward(self, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
         assert self.inner.model.backward is not None
-        loss, grads, state = self.inner.model.backward(X, Y, state)
+        loss, grads, state = self.inner.model.backward(batch, state)
         steps, is_clipped = _steps(self.inner, grads)
         self.updates, self.clipped = self.updates + 1, self.clipped + is_clipped
         for name, step in steps.items():
@@ -175,6 +175,6 @@ def _last_steps(setup: Setup, epoch: int) -> Arrays:
     state = model.state(settings.batch_size)
     with np.errstate(all="ignore"):  # the training may be about to diverge
         for batch in batches:
-            X, Y = (setup.backend.machine.tensor(array, setup.place.device) for array in batch)
-            _, grads, state = scratch.gradients(model, X, Y, state)
+            tensors = batch.map(setup.backend.machine.tensor, setup.place.device)
+            _, grads, state = scratch.gradients(model, tensors, state)
         return _steps(setup, grads)[0]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import VARIANTS, Arrays, Backend, Options, Params, State, Tensor
+from ..contract import VARIANTS, Arrays, Backend, Batch, Options, Params, State, Tensor, Update
 from ..exact import GRID
 from ..parameters import initial
 from . import inputs, machine
@@ -111,14 +111,14 @@ def state(case: Case) -> Iterator[Row]:
 
 def encode(case: Case) -> Iterator[Row]:
     """One-hot vectors, or rows of the embedding, to the last bit."""
-    actual = case.array(case.backend.scratch.encode(case.tensor(case.X), case.params()))
-    expected = case.reference.scratch.encode(case.X, case.arrays)
+    actual = case.array(case.backend.scratch.encode(case.tensor(case.batch.X), case.params()))
+    expected = case.reference.scratch.encode(case.batch.X, case.arrays)
     yield case.row("encode", "vectors", expected, actual, 0)
 
 
 def step(case: Case) -> Iterator[Row]:
     """One time step, from a state that is not zero."""
-    x = case.reference.scratch.encode(case.X[:, 0], case.arrays)  # (B, V)
+    x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
     expected, expected_state = case.reference.scratch.step(
         x, case.states, case.arrays, case.options
     )
@@ -131,9 +131,9 @@ def step(case: Case) -> Iterator[Row]:
 
 def loss(case: Case) -> Iterator[Row]:
     """The loss of the reference's logits."""
-    logits, _ = case.reference.scratch.forward(case.X, case.states, case.arrays, case.options)
-    expected = case.reference.scratch.loss(logits, case.Y)
-    actual = case.backend.scratch.loss(case.tensor(logits), case.tensor(case.Y))
+    logits, _ = case.reference.scratch.forward(case.batch.X, case.states, case.arrays, case.options)
+    expected = case.reference.scratch.loss(logits, case.batch.Y)
+    actual = case.backend.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y))
     yield case.row("loss", "mean", expected, case.array(actual))
 
 
@@ -142,18 +142,18 @@ def detach(case: Case) -> Iterator[Row]:
     # A graph over two minibatches, the state detached between them: the second's gradients must
     # be those that the reference computes for it alone, from the same state.
     model, candidate = case.models(case.arrays)
-    X, Y, start = case.minibatch()
-    if isinstance(X, np.ndarray):
+    batch, start = case.minibatch()
+    if isinstance(batch.X, np.ndarray):
         return  # an array has no history
-    _, _, state = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
-    _, expected, _ = case.reference.scratch.gradients(model, case.X, case.Y, state)
+    _, _, state = case.reference.scratch.gradients(model, case.batch, case.states)
+    _, expected, _ = case.reference.scratch.gradients(model, case.batch.X, case.batch.Y, state)
 
     def both(tokens: Tensor, state: State, **params: Params) -> tuple[Tensor, State]:
         _, state = candidate.forward(tokens, state, **params)
         return candidate.forward(tokens, case.backend.scratch.detach(state), **params)
 
     _, actual, _ = case.backend.scratch.gradients(
-        dataclasses.replace(candidate, forward=both, backward=None), X, Y, start
+        dataclasses.replace(candidate, forward=both, backward=None), batch, start
     )
     yield case.row("detach", "gradients", expected, candidate.to_arrays(actual))
 
@@ -162,7 +162,7 @@ def clip(case: Case) -> Iterator[Row]:
     """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
     scratch = case.backend.scratch
     model, candidate = case.models(case.arrays)
-    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, grads, _ = case.reference.scratch.gradients(model, case.batch, case.states)
     _, norm = case.reference.scratch.clip(grads, None)
     thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": None}
     for result, theta in thetas.items():
@@ -182,19 +182,20 @@ def clip(case: Case) -> Iterator[Row]:
 def update(case: Case) -> Iterator[Row]:
     """A plain step, and steps on the grid of exact mode, midpoints of two multiples included."""
     model, _ = case.models(case.arrays)
-    _, grads, _ = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    _, grads, _ = case.reference.scratch.gradients(model, case.batch, case.states)
     ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
-    trials: list[tuple[str, Arrays, float, float | None, float]] = [
-        ("plain", grads, LR, None, ROUNDING)
-    ]
+    trials = [("plain", grads, Update(LR), ROUNDING)]
     if case.options.dtype == "float64":  # the only one with exact mode
-        trials += [("on the grid", grads, LR, GRID, 0), ("ties on the grid", ties, 1.0, GRID, 0)]
-    for result, arrays, lr, grid, allowed in trials:
+        trials += [
+            ("on the grid", grads, Update(LR, grid=GRID), 0),
+            ("ties on the grid", ties, Update(grid=GRID), 0),
+        ]
+    for result, arrays, how, allowed in trials:
         # A model of the backend, because some tensors of a framework cannot be updated in place.
         expected, candidate = case.models(case.arrays)
-        case.reference.scratch.update(expected.params, arrays, lr, grid)
+        case.reference.scratch.update(expected.params, arrays, how)
         tensors = {name: case.tensor(grad) for name, grad in arrays.items()}
-        case.backend.scratch.update(candidate.params, tensors, lr, grid)
+        case.backend.scratch.update(candidate.params, tensors, how)
         actual = candidate.to_arrays(candidate.params)
         yield case.row("update", result, expected.params, actual, allowed)
 
@@ -207,9 +208,9 @@ def forward(case: Case) -> Iterator[Row]:
     _, candidate = case.models(case.arrays)
     reference, own = case.reference.scratch, case.backend.scratch
     expected, expected_state = _loop(
-        reference.encode, reference.step, case.X, case.states, case.arrays, case.options
+        reference.encode, reference.step, case.batch.X, case.states, case.arrays, case.options
     )
-    actual, actual_state = candidate.forward(case.tensor(case.X), case.state())
+    actual, actual_state = candidate.forward(case.tensor(case.batch.X), case.state())
     logits, state = case.array(actual), case.state_arrays(actual_state)
     yield case.row("forward", "logits", np.concatenate(expected), logits)
     yield case.row("forward", "state", expected_state, state)
@@ -217,7 +218,7 @@ def forward(case: Case) -> Iterator[Row]:
     looped, looped_state = _loop(
         lambda tokens, params: own.encode(case.tensor(tokens), params),
         own.step,
-        case.X,
+        case.batch.X,
         case.state(),
         case.params(),
         case.options,
@@ -228,7 +229,7 @@ def forward(case: Case) -> Iterator[Row]:
         "forward", "state of a loop over its own step", case.state_arrays(looped_state), state
     )
     # A text is generated token by token, and an implementation may choose other operations then.
-    actual, _ = candidate.forward(case.tensor(case.X[:1, :1]), case.state(1))
+    actual, _ = candidate.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
     yield case.row("forward", "logits of one token", expected[0][:1], case.array(actual))
 
 
@@ -245,7 +246,7 @@ def _loop(
 def gradients(case: Case) -> Iterator[Row]:
     """Loss, each gradient, and the state for the next minibatch."""
     model, candidate = case.models(case.arrays)
-    loss, grads, state = case.reference.scratch.gradients(model, case.X, case.Y, case.states)
+    loss, grads, state = case.reference.scratch.gradients(model, case.batch, case.states)
     actual_loss, tensors, actual_state = case.backend.scratch.gradients(
         candidate, *case.minibatch()
     )
@@ -257,22 +258,22 @@ def gradients(case: Case) -> Iterator[Row]:
 
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
-        yield _all_gradients(case, f"with {LARGE_V} characters", large, case.X * 12, case.Y * 12)
+        batch = case.batch.map(lambda tokens: tokens * 12)
+        yield _all_gradients(case, f"with {LARGE_V} characters", large, batch)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : H // 2] = 0
-        yield _all_gradients(case, "slope of ReLU at 0", zeros, case.X, case.Y)
+        yield _all_gradients(case, "slope of ReLU at 0", zeros, case.batch)
 
 
-def _all_gradients(case: Case, result: str, arrays: Arrays, X: np.ndarray, Y: np.ndarray) -> Row:
+def _all_gradients(case: Case, result: str, arrays: Arrays, batch: Batch) -> Row:
     arrays = {name: array.astype(case.options.dtype) for name, array in arrays.items()}
     model, candidate = case.models(arrays)
-    _, expected, _ = case.reference.scratch.gradients(model, X, Y, case.states)
-    _, actual, _ = case.backend.scratch.gradients(
-        candidate, case.tensor(X), case.tensor(Y), case.state()
-    )
+    _, expected, _ = case.reference.scratch.gradients(model, batch, case.states)
+    tensors = batch.map(case.tensor)
+    _, actual, _ = case.backend.scratch.gradients(candidate, tensors, case.state())
     return case.row("gradients", result, expected, candidate.to_arrays(actual))
 
 

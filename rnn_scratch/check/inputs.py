@@ -16,6 +16,7 @@ from ..contract import (
     TRIED,
     Arrays,
     Backend,
+    Batch,
     Model,
     Options,
     Params,
@@ -84,8 +85,7 @@ class Case(NamedTuple):
     model: str  # one of VARIANTS
     options: Options
     arrays: Arrays  # of parameters
-    X: np.ndarray  # (B, T)
-    Y: np.ndarray  # (B, T)
+    batch: Batch  # of arrays (B, T)
     states: tuple[np.ndarray, ...]  # (B, H) each
     short: bool  # leave out what takes long
 
@@ -108,9 +108,9 @@ class Case(NamedTuple):
         """The first rows of the state as tensors of the backend."""
         return tuple(self.tensor(array[:rows]) for array in self.states)
 
-    def minibatch(self) -> tuple[Tensor, Tensor, State]:
-        """X, Y and the state as tensors of the backend."""
-        return self.tensor(self.X), self.tensor(self.Y), self.state()
+    def minibatch(self) -> tuple[Batch, State]:
+        """The minibatch and the state as tensors of the backend."""
+        return self.batch.map(self.tensor), self.state()
 
     def array(self, tensor: Tensor) -> np.ndarray:
         """The backend's tensor as an array."""
@@ -205,8 +205,7 @@ def make_case(
         model,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        tokens[:, :-1],
-        tokens[:, 1:],
+        Batch(tokens[:, :-1], tokens[:, 1:]),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )

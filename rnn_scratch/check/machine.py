@@ -57,7 +57,7 @@ def set_threads(backend: Backend) -> Iterator[Row]:
 
 def tensor(case: Case) -> Iterator[Row]:
     """An array that becomes a tensor and an array again has the same values and kind of numbers."""
-    for result, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.X)):
+    for result, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.batch.X)):
         actual = case.array(case.tensor(array))
         yield case.compare("tensor", f"{result}, and back by `array`", array, actual, 0)
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
@@ -122,8 +122,8 @@ def set_eager(case: Case) -> Iterator[Row]:
     """With it each function is executed by Python each time, with the same results."""
     machine, how = case.backend.machine, Update(LR)
     # A minibatch of a size that is new, for which nothing is compiled yet.
-    X, Y, states = case.X[:3], case.Y[:3], tuple(array[:3] for array in case.states)
-    inputs = case.tensor(X), case.tensor(Y), tuple(map(case.tensor, states))
+    batch, states = case.batch.rows(slice(3)), tuple(array[:3] for array in case.states)
+    tensors = batch.map(case.tensor), tuple(map(case.tensor, states))
     machine.set_eager(True)
     try:
         model, candidate = case.models(case.arrays)
@@ -137,9 +137,9 @@ def set_eager(case: Case) -> Iterator[Row]:
         for _ in range(2):
             names.clear()
             with _watch(_folder(case.backend), names):
-                case.backend.scratch.train_minibatch(candidate, *inputs, how)
+                case.backend.scratch.train_minibatch(candidate, *tensors, how)
             executed.append(set(names))
-            case.reference.scratch.train_minibatch(model, X, Y, states, how)
+            case.reference.scratch.train_minibatch(model, batch, states, how)
         actual = candidate.to_arrays(candidate.params)
     finally:
         machine.set_eager(False)

@@ -81,11 +81,11 @@ def _train(case: Case, team: Team) -> Iterator[Row]:
     size, rows = _size(team), exchange.share(B, team)
     model, candidate = case.models(case.arrays)
     scratch, reference = case.backend.scratch, case.reference.scratch
-    X, Y = case.tensor(case.X[rows]), case.tensor(case.Y[rows])
+    batch = case.batch.rows(rows).map(case.tensor)
     state = tuple(case.tensor(array[rows]) for array in case.states)
-    loss, grads, _ = reference.gradients(model, case.X, case.Y, case.states)
+    loss, grads, _ = reference.gradients(model, case.batch, case.states)
     if case.model == "scratch":
-        own_loss, own, _ = scratch.gradients(candidate, X, Y, state)
+        own_loss, own, _ = scratch.gradients(candidate, batch, state)
         mean, means = scratch.all_reduce(own_loss, own, size)
         yield case.compare("all_reduce", "loss", loss, case.array(mean))
         yield case.compare("all_reduce", "gradients", grads, candidate.to_arrays(means))
@@ -93,9 +93,9 @@ def _train(case: Case, team: Team) -> Iterator[Row]:
     how = Update(LR, float(norm) / 2)
     states, losses, expected = case.states, [], []
     for _ in range(UPDATES):
-        mean, states = reference.train_minibatch(model, case.X, case.Y, states, how)
+        mean, states = reference.train_minibatch(model, case.batch.X, case.batch.Y, states, how)
         expected.append(float(mean))
-        mean, state = scratch.train_minibatch(candidate, X, Y, state, how._replace(workers=size))
+        mean, state = scratch.train_minibatch(candidate, batch, state, how._replace(workers=size))
         losses.append(float(mean))
     after = candidate.to_arrays(candidate.params)
     what = f"after {UPDATES} updates"

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..contract import VARIANTS
+from ..contract import VARIANTS, Batch
 from ..registry import Unusable, Usable
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
@@ -69,7 +68,7 @@ class BarReport(ConsoleReport):
             self.bar.update(self.task, numbers=so_far)
         self.bar.update(self.task, epoch=progress.epoch)
 
-    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+    def minibatch(self, batch: Batch) -> None:
         """Move the bar within an epoch."""
         self.done += 1
         self.bar.update(self.task, completed=self.before + self.done / self.total)

@@ -15,7 +15,7 @@ import threadpoolctl
 
 from .. import registry
 from ..check import functions, inputs, machine
-from ..contract import Arrays, Model, RNNScratchError, Team, Tensor
+from ..contract import Arrays, Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
@@ -57,9 +57,9 @@ class Digest(training.Report):
         """Start without a minibatch."""
         self.sha256 = hashlib.sha256()
 
-    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+    def minibatch(self, batch: Batch) -> None:
         """Add one."""
-        self.sha256.update(np.ascontiguousarray([X, Y], dtype="<i8").tobytes())
+        self.sha256.update(np.ascontiguousarray(batch, dtype="<i8").tobytes())
 
     def __str__(self) -> str:
         """Its first sixteen digits."""
@@ -145,12 +145,12 @@ def _measure(task: Task) -> Iterator[Event]:
     arrays = setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
     batches_digest = Digest()
-    for X, Y in batches:
-        batches_digest.minibatch(X, Y)
+    for batch in batches:
+        batches_digest.minibatch(batch)
     batches = batches[:MINIBATCHES]
     if setup.team is not None:
         rows = exchange.share(setup.settings.batch_size, setup.team)
-        batches = [(X[rows], Y[rows]) for X, Y in batches]
+        batches = [batch.rows(rows) for batch in batches]
     with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
         yield from _alone(setup, batches, arrays, str(batches_digest))
         if task.own_layer:
@@ -159,9 +159,7 @@ def _measure(task: Task) -> Iterator[Event]:
         setup.backend.workers.leave()
 
 
-def _alone(
-    setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays, seen: str
-) -> Iterator[Event]:
+def _alone(setup: Setup, batches: list[Batch], arrays: Arrays, seen: str) -> Iterator[Event]:
     seconds, model = partial(_seconds, setup), setup.model
     updates = partial(_updates, setup, model, batches)
     generate = partial(_generate, setup, model)
@@ -210,9 +208,7 @@ def _conditions(start: float, before: dict[str, float | None]) -> events.Conditi
     )
 
 
-def _with_own_layer(
-    setup: Setup, batches: list[minibatches.Minibatch], arrays: Arrays
-) -> Iterator[Event]:
+def _with_own_layer(setup: Setup, batches: list[Batch], arrays: Arrays) -> Iterator[Event]:
     seconds = partial(_seconds, setup)
     layer = registry.build(
         setup.place.backend, setup.backend, "concise", arrays, setup.model.options
@@ -281,7 +277,7 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
 def _updates(
     setup: Setup,
     model: Model,
-    batches: Sequence[minibatches.Minibatch],
+    batches: Sequence[Batch],
     workers: int | None = None,
 ) -> Sequence[Tensor]:
     # With all workers, or with this number of them.

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from ..text.minibatches import Minibatch
+from ..contract import Batch
 from .curve import INK
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
@@ -96,17 +96,17 @@ def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) 
     plt.show()
 
 
-def partitions(ways: Mapping[str, Sequence[Minibatch]], length: int) -> None:
+def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
     """Where the rows of minibatches are in a text of consecutive numbers.
 
     An arrow leads from a row to the one that continues it in the next minibatch.
     """
     _, all_axes = plt.subplots(1, len(ways), figsize=(8.5, 2.4), sharey=True, layout="constrained")
     for axes, (way, batches) in zip(all_axes, ways.items()):
-        for number, (inputs, _) in enumerate(batches):
-            for row, xs in enumerate(inputs):
+        for number, batch in enumerate(batches):
+            for row, xs in enumerate(batch.X):
                 _block(axes, number, row, xs)
-                if number and batches[number - 1][0][row][-1] + 1 == xs[0]:
+                if number and batches[number - 1].X[row][-1] + 1 == xs[0]:
                     arrow = {"arrowstyle": "->", "color": ROWS[row % 2]}
                     axes.annotate(
                         "", (xs[0], number - 0.3), (xs[0], number - 0.7), arrowprops=arrow

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Arrays, RNNScratchError
+from ..contract import Arrays, Batch, RNNScratchError
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
@@ -54,8 +54,8 @@ class Report:
     def progress(self, progress: Progress) -> None:
         """Called before an epoch's first minibatch, and about every second within the epoch."""
 
-    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
-        """The backend has finished a minibatch X, Y (B, T), and may still be computing it."""
+    def minibatch(self, batch: Batch) -> None:
+        """The backend has finished a minibatch, of arrays, and may still be computing it."""
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch has ended and is in the history."""
@@ -155,9 +155,7 @@ def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
     return size
 
 
-def _train(
-    setup: Setup, batches: Iterable[minibatches.Minibatch], before: Incomplete
-) -> Incomplete:
+def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomplete:
     # Train minibatches after others of the same epoch: a worker its own rows of each.
     settings, model, device = setup.settings, setup.model, setup.place.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
@@ -166,7 +164,7 @@ def _train(
     states = before.state
     if setup.team is not None:
         rows = exchange.share(settings.batch_size, setup.team)
-        batches = ((X[rows], Y[rows]) for X, Y in batches)
+        batches = (batch.rows(rows) for batch in batches)
         states = tuple(array[rows] for array in states)
     state = tuple(machine.tensor(array, device) for array in states) or None
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
@@ -230,13 +228,13 @@ def beginning(prepared: Prepared) -> list[int]:
 
 
 def _watched(
-    batches: Iterable[minibatches.Minibatch], report: Report, setup: Setup, request: signals.Request
-) -> Iterator[minibatches.Minibatch]:
+    batches: Iterable[Batch], report: Report, setup: Setup, request: signals.Request
+) -> Iterator[Batch]:
     # Ends early, after a minibatch, when a signal asks for a stop. One of several workers goes on,
     # as the others do, who know nothing of it.
-    for X, Y in batches:
-        yield X, Y
-        report.minibatch(X, Y)
+    for batch in batches:
+        yield batch
+        report.minibatch(batch)
         if request.number is not None and setup.team is None:
             return
 

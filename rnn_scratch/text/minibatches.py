@@ -8,11 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..contract import RNNScratchError
+from ..contract import Batch, RNNScratchError
 from ..randomness import generator
 from ..settings import Settings
-
-Minibatch = tuple[np.ndarray, np.ndarray]
 
 
 def carries(sampling: str) -> bool:
@@ -20,10 +18,8 @@ def carries(sampling: str) -> bool:
     return sampling == "sequential"
 
 
-def sequential(
-    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int
-) -> Iterator[Minibatch]:
-    """Minibatches (X, Y), both (B, T), in which row i continues row i of the one before.
+def sequential(tokens: np.ndarray, batch_size: int, num_steps: int, offset: int) -> Iterator[Batch]:
+    """Minibatches of X and Y, both (B, T), in which row i continues row i of the one before.
 
     Y is X one token later. The text from `offset` on is cut into B rows of equal length.
     """
@@ -32,18 +28,18 @@ def sequential(
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
     for start in range(0, length - num_steps + 1, num_steps):
         columns = slice(start, start + num_steps)
-        yield np.ascontiguousarray(X_rows[:, columns]), np.ascontiguousarray(Y_rows[:, columns])
+        yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray)
 
 
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
-) -> Iterator[Minibatch]:
+) -> Iterator[Batch]:
     """Minibatches of subsequences of T tokens, from `offset` on, in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * chance.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(num_steps)
-        yield tokens[index], tokens[index + 1]
+        yield Batch(tokens[index], tokens[index + 1])
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
@@ -51,7 +47,7 @@ def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
-def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Minibatch]:
+def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Batch]:
     """The minibatches of one epoch, determined by the random seed and the epoch's number."""
     batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
     offset = draw_offset(num_steps, seed, epoch)
@@ -68,7 +64,7 @@ def count(num_tokens: int, settings: Settings, epoch: int) -> int:
     return (num_tokens - offset - 1) // settings.num_steps // settings.batch_size
 
 
-def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Minibatch]:
+def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
     """Minibatches for evaluation on a text: sequential from its start, the last one shorter.
 
     At most batch_size - 1 tokens at the end are omitted; a short text has fewer rows.
@@ -80,7 +76,7 @@ def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Minibatch]:
     Y_rows = tokens[1 : 1 + batch_size * length].reshape(batch_size, length)
     for start in range(0, length, num_steps):
         columns = slice(start, start + num_steps)
-        yield np.ascontiguousarray(X_rows[:, columns]), np.ascontiguousarray(Y_rows[:, columns])
+        yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray)
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:

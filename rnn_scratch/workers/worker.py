@@ -13,10 +13,8 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-import numpy as np
-
 from .. import registry
-from ..contract import RNNScratchError, Team
+from ..contract import Batch, RNNScratchError, Team
 from ..runs import sessions
 from ..runs.folder import Epoch
 from ..runs.training import Diverged, Progress, Report
@@ -34,7 +32,7 @@ class Counted(Report):
 
     count = 0
 
-    def minibatch(self, X: np.ndarray, Y: np.ndarray) -> None:
+    def minibatch(self, batch: Batch) -> None:
         """Count it."""
         self.count += 1
 

@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, Team, Update
+from rnn_scratch.contract import Batch, Options, Team, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host, processes
@@ -243,11 +243,11 @@ def compute(
         arrays = initial(options, Settings.sigma, 0)
         model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
-            X, Y = chance.randint(0, VOCABULARY, (2, B, STEPS))
+            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS)))
             milliseconds = []
             for turn in range(turns + 1):
                 start = time.perf_counter()
-                _, state = backend.scratch.train_epoch(model, [(X, Y)] * 2, Update(LR), True)
+                _, state = backend.scratch.train_epoch(model, [batch] * 2, Update(LR), True)
                 backend.machine.synchronize([*state, *model.params.values()], "cpu")
                 if turn:  # the first one compiles
                     milliseconds.append(1000 * (time.perf_counter() - start) / 2)

@@ -25,7 +25,7 @@ import numpy as np
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError, Update
+from rnn_scratch.contract import Batch, RNNScratchError, Update
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs import training
 from rnn_scratch.runs.setup import Place, set_up
@@ -127,10 +127,10 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
 def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
     """The losses of an epoch whose gradients go back through the last `reach` minibatches."""
     scratch, machine, losses = backend.scratch, backend.machine, []
-    states = [model.state(len(batches[0][0]))]
+    states = [model.state(len(batches[0].X))]
     for number, (_, Y) in enumerate(batches):
         oldest = max(0, number + 1 - reach)
-        X = np.concatenate([x for x, _ in batches[oldest : number + 1]], axis=1)
+        X = np.concatenate([each.X for each in batches[oldest : number + 1]], axis=1)
 
         def forward(tokens, state, last=Y.size, **params):
             logits, state = model.forward(tokens, state, **params)
@@ -140,12 +140,11 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
             # The framework differentiates: a backward pass of the model's own is that of the
             # losses of all time steps.
             dataclasses.replace(model, forward=forward, backward=None),
-            machine.tensor(X, "cpu"),
-            machine.tensor(Y, "cpu"),
+            Batch(X, Y).map(machine.tensor, "cpu"),
             states[oldest],
         )
         grads, _ = scratch.clip(grads, how.theta)
-        scratch.update(model.params, grads, how.lr, how.grid)
+        scratch.update(model.params, grads, how)
         states.append(state)
         losses.append(float(mean))
     return losses

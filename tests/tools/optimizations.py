@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host, processes
@@ -62,14 +62,14 @@ NUMPY = (
         ("fast.py", 'logits = outputs @ params["W_hq"] + params["b_q"]  # (T*B, V)',
          'logits = np.concatenate([h @ params["W_hq"] + params["b_q"] for h in hiddens])'),
         ("fast.py", '(d_logits @ params["W_hq"].T).reshape(hiddens.shape)',
-         'np.stack([d @ params["W_hq"].T for d in d_logits.reshape(len(hiddens), len(X), -1)])'),
+         'np.stack([d @ params["W_hq"].T for d in d_logits.reshape(*hiddens.shape[:2], -1)])'),
     )),
     Case("One product per gradient", (
         ("fast.py", "rows_of(before).T @ rows_of(dz)",
          "sum(a.T @ b for a, b in zip(before, dz))"),
         ("fast.py", '"W_hq": outputs.T @ d_logits,',
          '"W_hq": sum(a.T @ b for a, b in '
-         "zip(hiddens, d_logits.reshape(len(hiddens), len(X), -1))),"),
+         "zip(hiddens, d_logits.reshape(*hiddens.shape[:2], -1))),"),
     )),
     Case("Sums of sorted rows", (("fast.py", "if size <= 100:", "if True:"),), vocabulary=LARGE),
     Case("Gates in one product", (
@@ -290,9 +290,9 @@ TENSORFLOW = (
 )  # fmt: skip
 MXNET = (
     Case("One output layer", (
-        ("fast.py", 'scratch.loss(affine(after, params["W_hq"], params["b_q"]), Y)',
+        ("fast.py", 'scratch.loss(affine(after, params["W_hq"], params["b_q"]), batch.Y)',
          'scratch.loss(np.concatenate([affine(h, params["W_hq"], params["b_q"])\n'
-         "            for h in split(after, len(X))]), Y)"),
+         "            for h in split(after, len(batch.X))]), batch.Y)"),
     )),
     Case("Rows instead of products", (
         ("fast.py", '    W_x, b = params["W_x"], params["b"]\n',
@@ -454,7 +454,7 @@ def gain(backend, case, num_hiddens):
     options = Options(case.vocabulary, num_hiddens, case.cell)
     arrays = parameters.initial(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
-    batch = (np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
+    batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too
     with tempfile.TemporaryDirectory() as folder:
         pair = [(each, each.fast.build(arrays, options))

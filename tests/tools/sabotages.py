@@ -104,9 +104,9 @@ SABOTAGES = [
         ),
     }, only=PLAIN._replace(embedding=3)),
     Sabotage("learning rate applied twice", "update", "plain", {
-        **everywhere("param -= change", "param -= lr * change"),
-        "tensorflow": ("param.assign_sub(change)", "param.assign_sub(lr * change)"),
-        "jax": ("param - change", "param - lr * change"),
+        **everywhere("param -= change", "param -= how.lr * change"),
+        "tensorflow": ("param.assign_sub(change)", "param.assign_sub(how.lr * change)"),
+        "jax": ("param - change", "param - how.lr * change"),
     }),
     Sabotage("gradients not clipped in training", "train_minibatch", "parameters",
              everywhere("grads, _ = clip(grads, how.theta)", "pass")),
@@ -123,7 +123,7 @@ SABOTAGES = [
         "numpy": (")[tokens]", ")[tokens * 0]"),
     }),
     Sabotage("means added up instead of sums", "evaluate", "state carried",
-             everywhere(" * X.size", "")),
+             everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
              everywhere("choose(array(logits)[0])", "choose(array(logits)[:, 0])")),
     Sabotage("W_hh transposed in the step", "step", "logits", {
@@ -183,7 +183,8 @@ SABOTAGES = [
         "numpy": ('dz @ params[f"W_h{name}"].T', 'dz @ params[f"W_h{name}"]'),
     }),
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
-        "numpy": ('np.add.at(grads["W_e"], X[:, t], d_x)', 'grads["W_e"][X[:, t]] += d_x'),
+        "numpy": (
+            'np.add.at(grads["W_e"], batch.X[:, t], d_x)', 'grads["W_e"][batch.X[:, t]] += d_x'),
     }, only=PLAIN._replace(embedding=3)),
 
     # The gated cells.
