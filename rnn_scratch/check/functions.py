@@ -146,7 +146,7 @@ def detach(case: Case) -> Iterator[Row]:
     if isinstance(batch.X, np.ndarray):
         return  # an array has no history
     _, _, state = case.reference.scratch.gradients(model, case.batch, case.states)
-    _, expected, _ = case.reference.scratch.gradients(model, case.batch.X, case.batch.Y, state)
+    _, expected, _ = case.reference.scratch.gradients(model, case.batch, state)
 
     def both(tokens: Tensor, state: State, **params: Params) -> tuple[Tensor, State]:
         _, state = candidate.forward(tokens, state, **params)

@@ -93,7 +93,7 @@ def _train(case: Case, team: Team) -> Iterator[Row]:
     how = Update(LR, float(norm) / 2)
     states, losses, expected = case.states, [], []
     for _ in range(UPDATES):
-        mean, states = reference.train_minibatch(model, case.batch.X, case.batch.Y, states, how)
+        mean, states = reference.train_minibatch(model, case.batch, states, how)
         expected.append(float(mean))
         mean, state = scratch.train_minibatch(candidate, batch, state, how._replace(workers=size))
         losses.append(float(mean))
