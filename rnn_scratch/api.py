@@ -16,7 +16,7 @@ from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
 from .workers import supervisor
-from .workers.launch import Job, Launch, require_shares
+from .workers.launch import Launch, Work, require_shares
 
 
 @checked
@@ -79,8 +79,9 @@ def train_as(
     if launch == Launch(1):
         done: Run | None = sessions.train(made, content, place, folder, reporter)
     else:
-        job = Job(settings=made, text=content, place=place, folder=run if run is None else str(run))
-        done = supervisor.train(job, launch, reporter)
+        path = None if run is None else str(run)
+        work = Work(settings=made, text=content, place=place, folder=path)
+        done = supervisor.train(work, launch, reporter)
     if done is not None:
         reporter.finish(done)
     return done
@@ -164,8 +165,8 @@ def resume_as(
     else:
         made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
         require_shares(made.batch_size, launch.workers)
-        job = Job(settings=made, text=content, place=where, folder=str(folder), resumes=True)
-        done = supervisor.train(job, launch, reporter)
+        work = Work(settings=made, text=content, place=where, folder=str(folder), resumes=True)
+        done = supervisor.train(work, launch, reporter)
     if done is not None:
         reporter.finish(done)
     return done

@@ -19,11 +19,11 @@ from rnn_scratch.runs.setup import Place
 from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
-from rnn_scratch.workers.launch import Job
-from rnn_scratch.workers.messages import Done, Failure, Interruption
+from rnn_scratch.workers.launch import Work
+from rnn_scratch.workers.messages import Done, Interruption, Problem
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
-JOB = Job(
+WORK = Work(
     settings=Settings(lr=0.1 + 0.2, theta=None),
     text=Text("file", "/a/path", "secret", "sha"),
     place=Place("numpy", threads=3),
@@ -44,7 +44,7 @@ def short(monkeypatch):
 
 
 def host(coordinator, workers=2, terms=TERMS, then=lambda met: met):
-    with rendezvous.host(coordinator, workers, terms, JOB, lambda line: None) as met:
+    with rendezvous.host(coordinator, workers, terms, WORK, lambda line: None) as met:
         return then(met)
 
 
@@ -61,9 +61,9 @@ def test_all_learn_the_addresses_and_the_job(coordinator):
     assert len({tuple(each.addresses) for each in met}) == 1
     assert {address.partition(":")[0] for address in met[0].addresses} == {"127.0.0.1"}
     assert len(set(met[0].addresses)) == 4
-    *others, first = (each.job for each in met)
-    assert first == JOB
-    assert others == [replace(JOB, text=JOB.text._replace(content=""), folder=None)] * 3
+    *others, first = (each.work for each in met)
+    assert first == WORK
+    assert others == [replace(WORK, text=WORK.text._replace(content=""), folder=None)] * 3
     assert sorted(peer.rank for peer in met[3].peers) == [1, 2, 3]
 
 
@@ -174,22 +174,13 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
     connect, attempts = socket.create_connection, itertools.count()
 
     def attempt(*arguments):
-        if next(attempts) < away:
+        if next(attempts) < 2:
             raise OSError(errno.EHOSTUNREACH, "No route to host")
         return connect(*arguments)
 
     monkeypatch.setattr(socket, "create_connection", attempt)
-    away = 2
     met = parallel([lambda: host(coordinator), lambda: visit(coordinator)])
     assert [len(each.addresses) for each in met] == [2, 2]
-
-    # And for longer, of which nobody waits for the end.
-    away = 10**6
-    monkeypatch.setattr(rendezvous, "WAIT", 30.0)
-    monkeypatch.setattr(rendezvous, "ABSENCE", 1.0)
-    with pytest.raises(RNNScratchError, match=r"cannot be reached at .*: No route to host"):
-        visit(coordinator)
-    assert next(attempts) < 20  # of sixty in the whole time, one every half second
 
 
 def test_another_program_at_the_port(coordinator, short):
@@ -212,8 +203,8 @@ def test_another_program_at_the_port(coordinator, short):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("no-such-host.invalid:29500", "The host 'no-such-host.invalid' of --coordinator"),
-        (f"{'long' * 20}:29500", "of --coordinator is unknown"),
+        ("no-such-host.invalid:29500", "The host 'no-such-host.invalid' of a worker is unknown"),
+        (f"{'long' * 20}:29500", "of a worker is unknown"),
         ("127.0.0.1", "it must be HOST:PORT"),
         ("127.0.0.1:0", "it must be HOST:PORT"),
         ("127.0.0.1:99999", "it must be HOST:PORT"),
@@ -235,7 +226,7 @@ def test_an_address_of_another_machine():
         host("0.0.0.0:29500")
 
 
-COLD = Failure(reason="Worker 1 has a cold.")
+COLD = Problem(reason="Worker 1 has a cold.")
 
 
 def sends(line):
@@ -245,7 +236,7 @@ def sends(line):
 def watched(coordinator, monkeypatch, action):
     """What worker 0 learns of worker 1 after the meeting, which does this."""
     monkeypatch.setattr(rendezvous, "BEAT", 0.1)
-    monkeypatch.setattr(rendezvous, "SILENCE", 1.0)
+    monkeypatch.setattr(rendezvous, "MACHINE_SILENCE", 1.0)
     learned, events = threading.Event(), queue.Queue()
 
     def learn(met):
@@ -285,7 +276,7 @@ def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action,
 
 
 @pytest.mark.parametrize(
-    "message", [Interruption(number=Signals.SIGTERM), Failure(reason="inf", kind="diverged")]
+    "message", [Interruption(number=Signals.SIGTERM), Problem(reason="inf", kind="diverged")]
 )
 def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch, message):
     passed = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, message))

@@ -223,7 +223,7 @@ def test_a_killed_worker(name, workers, rank):
 
 
 def test_a_halted_worker(name, workers, monkeypatch):
-    monkeypatch.setattr(supervisor, "SILENCE", 4.0)
+    monkeypatch.setattr(supervisor, "WORKER_SILENCE", 4.0)
     strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
     words = failed(name, strike, workers)
     assert words == "Worker 1 has failed: no answer within 4 s"

@@ -13,7 +13,7 @@ from rnn_scratch.runs import training
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.training import Report
 from rnn_scratch.workers import exchange, launch, supervisor
-from rnn_scratch.workers.messages import Failure
+from rnn_scratch.workers.messages import Problem
 from rnn_scratch.workers.rendezvous import Meeting
 
 # Shares of a minibatch.
@@ -128,7 +128,7 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-EXCEPTION = Failure(reason="connection closed", kind="exception")
+EXCEPTION = Problem(reason="connection closed", kind="exception")
 ABORTED = RNNScratchError("killed by SIGABRT")  # by its engine, when another worker has ended
 KILLED = RNNScratchError("killed by SIGKILL")
 
@@ -141,8 +141,8 @@ KILLED = RNNScratchError("killed by SIGKILL")
         (((1, EXCEPTION), (0, ABORTED)), "connection closed"),
         (
             (
-                (1, Failure(reason="diverged", kind="diverged")),
-                (0, Failure(reason="diverged, checkpoint kept", kind="diverged")),
+                (1, Problem(reason="diverged", kind="diverged")),
+                (0, Problem(reason="diverged, checkpoint kept", kind="diverged")),
             ),
             "diverged, checkpoint kept",
         ),

@@ -62,7 +62,7 @@ def test_the_page_has_the_code_and_the_constants():
         f"worker 0 waits for it, and so do those that have started | {rendezvous.WAIT:g} s |"
         in text
     )
-    assert f"no sign of life from it | {supervisor.SILENCE:g} s |" in text
+    assert f"no sign of life from it | {supervisor.WORKER_SILENCE:g} s |" in text
     assert "the version of the backend" in text
     assert "every setting, from `--batch-size` to `--seed`" in text
     prose = re.sub(r'<div class="pieces">.*', "", page)

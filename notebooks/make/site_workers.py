@@ -100,8 +100,8 @@ def _times() -> dict[str, str]:
         "coordinator": launch.COORDINATOR,
         "loopback": groups.LOOPBACK,
         "wait": f"{rendezvous.WAIT:g}",
-        "unreachable": f"{rendezvous.SILENCE:g}",
-        "silence": f"{supervisor.SILENCE:g}",
+        "unreachable": f"{rendezvous.MACHINE_SILENCE:g}",
+        "silence": f"{supervisor.WORKER_SILENCE:g}",
         "stall": f"{supervisor.STALL / 60:g}",
         "grace": f"{supervisor.GRACE:g}",
         "patience": f"{supervisor.PATIENCE:g}",
@@ -111,9 +111,9 @@ def _times() -> dict[str, str]:
 def _equal() -> list[str]:
     # What all workers must have in common: what the supervisor compares, the settings last.
     text, place = corpus.Text("", "", "", ""), Place("numpy", "scratch")
-    job = launch.Job(settings=Settings(), text=text, place=place, folder=None)
+    work = launch.Work(settings=Settings(), text=text, place=place, folder=None)
     settings = [option_of(name) for name in Settings.__dataclass_fields__]
-    names = [name for name in supervisor.terms(job) if name not in settings]
+    names = [name for name in supervisor.terms(work) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
     return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]

@@ -41,8 +41,8 @@ LAST_MESSAGES = 2**16  # bytes of these, among which is the reason of a failure
 CHUNK = 2**16  # bytes that are read at a time
 EXCERPT = 500  # characters of a message
 END = b"end"  # the last line, which is no JSON
-PAUSE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
-GRACE = 1.0  # seconds to wait for what is left of the output after that
+NOTICE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
+REST = 1.0  # seconds to wait for what is left of the output after that
 
 Answer = TypeVar("Answer")
 
@@ -153,15 +153,15 @@ class _Child:
                 raise RNNScratchError(f"it sent messages of more than {MOST_MESSAGES:,} bytes")
             if not is_open:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(PAUSE)
+                    self.process.wait(NOTICE)
                 continue
             try:
-                chunk = self.chunks.get(timeout=PAUSE)
+                chunk = self.chunks.get(timeout=NOTICE)
             except queue.Empty:
                 if not self.is_killed and self.process.poll() is not None:
                     # It has ended, but a process that it started has its output open.
                     self.kill()
-                    timeout = GRACE
+                    timeout = REST
                     deadline = time.monotonic() + timeout
                 continue
             is_open = bool(chunk)

@@ -15,7 +15,7 @@ from ..settings import shown
 from . import files, processes
 from .files import Damaged
 
-LARGEST = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
+LARGEST_RECORD = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
 
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
@@ -45,8 +45,8 @@ def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:
     RNNScratchError if it has another format or is absent; then `absence` is the message.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        if path.stat().st_size > LARGEST_RECORD:
+            raise ValueError(f"it has more than {LARGEST_RECORD:,} bytes")
         data = path.read_bytes()
         found = msgspec.json.decode(data, type=_Format).format
         if found == format:

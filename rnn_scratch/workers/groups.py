@@ -13,7 +13,6 @@ from . import network
 
 MOST_WORKERS = 256  # of a team
 LOOPBACK = "127.0.0.1"
-ENDED = object()  # what no process can send
 
 Answer = TypeVar("Answer")
 
@@ -31,6 +30,33 @@ def calls(
     return [partial(function, rank, known, *task) for rank in range(number)]
 
 
+class Ended:
+    """Instead of an answer: a process has sent all and has ended."""
+
+
+def listeners(
+    calls: "Mapping[int, partial[Iterator[Answer]]]",
+    put: Callable[[tuple[int, Answer | Ended | RNNScratchError]], object],
+    end: threading.Event,
+    **settings: Any,
+) -> list[threading.Thread]:
+    """A thread for each call, by rank, which makes it in a process of its own when it is started.
+
+    It passes on the answers, with the rank, as `processes.ask` yields them with these settings, and
+    then `Ended` or the error.
+    """
+
+    def listen(rank: int, call: "partial[Iterator[Answer]]") -> None:
+        try:
+            for answer in processes.ask(call, end=end, **settings):
+                put((rank, answer))
+            put((rank, Ended()))
+        except RNNScratchError as error:
+            put((rank, error))
+
+    return [threading.Thread(target=listen, args=each) for each in calls.items()]
+
+
 def ask_all(
     calls: "Sequence[partial[Iterator[Answer]]]",
     timeout: float,
@@ -42,20 +68,10 @@ def ask_all(
     The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
     Close the generator where it is not read to its end, and all processes have ended.
     """
-    messages: queue.Queue[tuple[int, Any]] = queue.Queue()  # rank, and answer, error or ENDED
+    messages: queue.Queue[tuple[int, Any]] = queue.Queue()
     end = threading.Event()
-
-    def listen(rank: int) -> None:
-        settings: dict[str, Any] = {"timeout": timeout, "environment": environment}
-        try:
-            for answer in processes.ask(calls[rank], **settings, python=python, end=end):
-                if rank == 0:
-                    messages.put((rank, answer))
-            messages.put((rank, ENDED))
-        except RNNScratchError as error:
-            messages.put((rank, error))
-
-    threads = [threading.Thread(target=listen, args=(rank,)) for rank in range(len(calls))]
+    settings: dict[str, Any] = {"timeout": timeout, "environment": environment, "python": python}
+    threads = listeners(dict(enumerate(calls)), messages.put, end, **settings)
     try:
         for thread in threads:
             thread.start()
@@ -65,9 +81,9 @@ def ask_all(
             if isinstance(message, RNNScratchError):
                 name = f"worker {rank}: " if len(calls) > 1 else ""
                 raise RNNScratchError(f"{name}{message}") from message
-            if message is ENDED:
+            if isinstance(message, Ended):
                 running -= 1
-            else:
+            elif rank == 0:
                 yield message
     finally:
         end.set()

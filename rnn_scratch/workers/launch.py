@@ -33,7 +33,7 @@ class Launch(NamedTuple):
     coordinator: str = COORDINATOR
 
 
-class Job(Record):
+class Work(Record):
     """What the workers train."""
 
     settings: Settings

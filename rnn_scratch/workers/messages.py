@@ -12,7 +12,9 @@ from ..runs.folder import Epoch
 from ..runs.training import Progress
 from ..system.records import Count, Line, Record
 from .groups import MOST_WORKERS
-from .launch import Job
+from .launch import Work
+
+BEAT = 1.0  # seconds between signs of life, of a worker or a machine
 
 Rank = Annotated[int, Meta(ge=0, lt=MOST_WORKERS)]
 Size = Annotated[int, Meta(ge=1, le=MOST_WORKERS)]
@@ -67,7 +69,7 @@ class Interruption(Message):
     number: signal.Signals
 
 
-class Failure(Message):
+class Problem(Message):
     """A worker has failed, or more is known of it than that it is gone."""
 
     reason: str
@@ -76,7 +78,7 @@ class Failure(Message):
     kind: Literal["error", "diverged", "exception", "gone"] = "error"
 
 
-Event = Alive | Notice | Start | Advance | EpochEnd | Interruption | Failure
+Event = Alive | Notice | Start | Advance | EpochEnd | Interruption | Problem
 
 # Between machines.
 
@@ -94,7 +96,7 @@ class Welcome(Message):
     """All are there: the answer of worker 0."""
 
     addresses: Annotated[list[Line], Meta(max_length=MOST_WORKERS)]  # of the workers by rank
-    job: Job  # without the text and the folder
+    work: Work  # without the text and the folder
 
 
 class Beat(Message):

@@ -81,8 +81,8 @@ def numeric(host: str) -> str:
     """A host's IPv4 address; RNNScratchError if it is unknown."""
     try:
         return socket.gethostbyname(host)
-    except OSError as error:
-        raise RNNScratchError(f"The host {host} of a worker is unknown: {error}.") from error
+    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
+        raise RNNScratchError(f"The host {host!r} of a worker is unknown: {error}.") from error
 
 
 def interface(host: str) -> str:

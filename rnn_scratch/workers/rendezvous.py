@@ -22,17 +22,13 @@ from msgspec.structs import replace
 from ..contract import RNNScratchError
 from ..system import processes
 from . import network
-from .launch import Job
-from .messages import Beat, Done, Failure, Hello, Interruption, Message, Welcome
+from .launch import Work
+from .messages import BEAT, Beat, Done, Hello, Interruption, Message, Problem, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is
-BEAT = 1.0  # seconds between signs of life
-SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
+MACHINE_SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
 LARGEST_MESSAGE = 2**20  # bytes
-# A host or network that is not there for this many seconds will not be in the next minute.
-ABSENCE = 10.0
-UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 class Peer:
@@ -43,7 +39,6 @@ class Peer:
         self.connection, self.rank = connection, rank
         self.lock = threading.Lock()
         self.incoming = b""
-        self.done = False
 
     def send(self, message: Message) -> None:
         """Send a message, unless the other is gone, which the reader notices."""
@@ -76,7 +71,7 @@ class Meeting(NamedTuple):
     """The result: where all workers are, and connections to their machines."""
 
     addresses: list[str]  # of the workers by rank, for their engine
-    job: Job  # that of worker 0; elsewhere without text and folder
+    work: Work  # that of worker 0; elsewhere without text and folder
     peers: list[Peer]
 
 
@@ -85,7 +80,7 @@ def host(
     coordinator: str,
     workers: int,
     terms: Mapping[str, str],
-    job: Job,
+    work: Work,
     say: Callable[[str], None],
 ) -> Iterator[Meeting]:
     """Wait, as the process of worker 0, for all others; RNNScratchError if they do not fit."""
@@ -108,7 +103,7 @@ def host(
                 rank = hello.rank
                 if rank in addresses:
                     there = addresses[rank].rpartition(":")[0]
-                    peer.send(Failure(reason=f"Worker {rank} has joined already, from {there}."))
+                    peer.send(Problem(reason=f"Worker {rank} has joined already, from {there}."))
                     continue
                 if problems := _differences(hello, workers, terms):
                     reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
@@ -126,20 +121,20 @@ def host(
                 f"Start each within that time: the same command with --rank {missing[0]}, on a "
                 "machine that reaches this address."
             )
-            _tell(peers.values(), Failure(reason=reason))
+            _tell(peers.values(), Problem(reason=reason))
             raise RNNScratchError(reason) from None
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             reason = "Worker 0 was stopped." if interrupted else str(error)
-            _tell(peers.values(), Failure(reason=reason))
+            _tell(peers.values(), Problem(reason=reason))
             raise
         ordered = [addresses[rank] for rank in range(workers)]
-        its = replace(job, text=job.text._replace(content=""), folder=None)
-        _tell(peers.values(), Welcome(addresses=ordered, job=its))
+        its = replace(work, text=work.text._replace(content=""), folder=None)
+        _tell(peers.values(), Welcome(addresses=ordered, work=its))
         late = f"All {workers} workers of the training at {coordinator} have joined already."
         server.settimeout(BEAT)
         threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
-        yield Meeting(ordered, job, list(peers.values()))
+        yield Meeting(ordered, work, list(peers.values()))
 
 
 @contextlib.contextmanager
@@ -153,25 +148,25 @@ def visit(
         peer.send(Hello(rank=rank, workers=workers, address=address, terms=dict(terms)))
         say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")
         try:
-            answer = peer.receive(WAIT + GREETING, Welcome | Failure)
+            answer = peer.receive(WAIT + GREETING, Welcome | Problem)
         except (OSError, ValueError) as error:
             raise RNNScratchError(
                 f"What answers at {coordinator} is not worker 0, or it has ended: "
                 f"{getattr(error, 'strerror', None) or error or 'no answer'}."
             ) from error
-        if isinstance(answer, Failure):
+        if isinstance(answer, Problem):
             raise RNNScratchError(answer.reason)
-        yield Meeting(answer.addresses, answer.job, [peer])
+        yield Meeting(answer.addresses, answer.work, [peer])
 
 
-def watch(meeting: Meeting, notify: Callable[[tuple[int, Failure | Interruption]], object]) -> None:
+def watch(meeting: Meeting, notify: Callable[[tuple[int, Problem | Interruption]], object]) -> None:
     """Call `notify` with the rank of each machine that fails or is gone, and the reason."""
     for peer in meeting.peers:
         threading.Thread(target=_beat, args=(peer,), daemon=True).start()
         threading.Thread(target=_read, args=(peer, notify), daemon=True).start()
 
 
-def end(meeting: Meeting, message: Done | Interruption | Failure) -> None:
+def end(meeting: Meeting, message: Done | Interruption | Problem) -> None:
     """Send the others the last message."""
     _tell(meeting.peers, message)
 
@@ -182,17 +177,17 @@ def _beat(peer: Peer) -> None:
         time.sleep(BEAT)
 
 
-def _read(peer: Peer, notify: Callable[[tuple[int, Failure | Interruption]], object]) -> None:
+def _read(peer: Peer, notify: Callable[[tuple[int, Problem | Interruption]], object]) -> None:
     try:
         last: Any = Beat()
         while isinstance(last, Beat):
-            last = peer.receive(SILENCE, Beat | Done | Interruption | Failure)
+            last = peer.receive(MACHINE_SILENCE, Beat | Done | Interruption | Problem)
     except TimeoutError:
-        last = Failure(reason=f"Worker {peer.rank} has not answered for {SILENCE:g} s.")
+        last = Problem(reason=f"Worker {peer.rank} has not answered for {MACHINE_SILENCE:g} s.")
     except (OSError, ValueError):
         if peer.connection.fileno() < 0:
             return  # this side has closed it
-        last = Failure(reason=f"Worker {peer.rank} is gone: its connection has closed.")
+        last = Problem(reason=f"Worker {peer.rank} is gone: its connection has closed.")
     if not isinstance(last, Done):
         notify((peer.rank, last))
 
@@ -204,9 +199,8 @@ def _listen(coordinator: str) -> socket.socket:
             "--coordinator is 0.0.0.0, every address of this machine; it must be the one at which "
             "the other workers reach it."
         )
-    ip = _resolve(host)
     try:
-        return socket.create_server((ip, port))
+        return socket.create_server((network.numeric(host), port))
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: "the port is in use, perhaps by another training run. Choose another "
@@ -220,15 +214,12 @@ def _listen(coordinator: str) -> socket.socket:
 
 def _connect(coordinator: str, deadline: float) -> socket.socket:
     host, port = network.parse(coordinator)
-    ip = _resolve(host)
-    reason, begin = "no answer", time.monotonic()
+    address, reason = network.numeric(host), "no answer"
     while time.monotonic() < deadline:
         try:
-            return socket.create_connection((ip, port), deadline - time.monotonic())
+            return socket.create_connection((address, port), deadline - time.monotonic())
         except OSError as error:
             reason = error.strerror or "no answer"
-            if error.errno in UNREACHABLE and time.monotonic() - begin > ABSENCE:
-                break
         time.sleep(0.5)  # it may not have started yet
     raise RNNScratchError(
         f"Worker 0 cannot be reached at {coordinator}: {reason}.\nStart it within {WAIT:g} s, with "
@@ -251,7 +242,7 @@ def _refuse(server: socket.socket, reason: str) -> None:
     while server.fileno() >= 0:
         with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
             if _greet(peer):
-                peer.send(Failure(reason=reason))
+                peer.send(Problem(reason=reason))
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
@@ -268,14 +259,6 @@ def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[s
 def _tell(peers: Iterable[Peer], message: Message) -> None:
     for peer in peers:
         peer.send(message)
-
-
-def _resolve(host: str) -> str:
-    # Its IPv4 address.
-    try:
-        return socket.gethostbyname(host)
-    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
-        raise RNNScratchError(f"The host {host!r} of --coordinator is unknown.") from error
 
 
 def _ranks(ranks: Sequence[int]) -> str:

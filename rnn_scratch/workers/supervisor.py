@@ -3,8 +3,9 @@
 The workers are processes of their own (`worker`); this one computes nothing. Whatever happens to a
 worker, the others end, and the run keeps its last checkpoint:
 
-- A worker that dies is noticed at once, its machine's silence within 15 s (`rendezvous.SILENCE`).
-- One that is halted sends no sign of life for 30 s (SILENCE).
+- A worker that dies is noticed at once, its machine's silence within 15 s (MACHINE_SILENCE, of
+  `rendezvous`).
+- One that is halted sends no sign of life for 30 s (WORKER_SILENCE).
 - One that hangs, so that no worker has trained a minibatch for 10 minutes (STALL), ends them too.
 
 The others then have 5 s (GRACE) to end by themselves, which some engines do with an error, and are
@@ -18,7 +19,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -33,32 +34,33 @@ from ..runs import folder as run_folder
 from ..runs.run import Run
 from ..runs.training import Diverged, Report
 from ..settings import option_of
-from ..system import host, processes, signals
+from ..system import host, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
-from .launch import Job, Launch
-from .messages import Advance, Alive, Done, EpochEnd, Event, Failure, Interruption, Notice, Start
+from .groups import Ended
+from .launch import Launch, Work
+from .messages import Advance, Alive, Done, EpochEnd, Event, Interruption, Notice, Problem, Start
 from .rendezvous import Meeting
 
-SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
+WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
 GRACE = 5.0  # seconds for the other workers to end by themselves
 PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
-PAUSE = 0.2  # seconds between looks at the signals
+LOOK = 0.2  # seconds between looks at the signals
 FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
 
 
-def train(job: Job, launch: Launch, report: Report) -> Run | None:
+def train(work: Work, launch: Launch, report: Report) -> Run | None:
     """Train with several workers; the run, or None where worker 0 is on another machine.
 
     Raises RNNScratchError with the worker that has failed and the reason, and Stopped if a signal
     has stopped one of them.
     """
     if launch.rank is None:
-        met = Meeting(groups.addresses(launch.workers), job, [])
-        return _Supervisor(job, range(launch.workers), met, report).run()
-    with _meet(launch, terms(job), job, report.say) as met:
-        return _Supervisor(job, [launch.rank], met, report).run()
+        met = Meeting(groups.addresses(launch.workers), work, [])
+        return _Supervisor(work, range(launch.workers), met, report).run()
+    with _meet(launch, terms(work), work, report.say) as met:
+        return _Supervisor(work, [launch.rank], met, report).run()
 
 
 def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], report: Report) -> None:
@@ -68,23 +70,23 @@ def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], repo
     own = {"--resume": "yes", **chosen, **_versions(place.get("backend"))}
     with _meet(launch, own, None, report.say) as met:
         try:
-            text = dataset.same_text(met.job.text, text, report.say)
+            text = dataset.same_text(met.work.text, text, report.say)
         except RNNScratchError as error:  # which only this machine has met
-            rendezvous.end(met, Failure(reason=_named(rank, str(error))))
+            rendezvous.end(met, Problem(reason=_named(rank, str(error))))
             raise
-        where = met.job.place._replace(**{"threads": None, "device": "auto", **place})
-        _Supervisor(replace(met.job, text=text, place=where), [rank], met, report).run()
+        where = met.work.place._replace(**{"threads": None, "device": "auto", **place})
+        _Supervisor(replace(met.work, text=text, place=where), [rank], met, report).run()
 
 
-def terms(job: Job) -> dict[str, str]:
+def terms(work: Work) -> dict[str, str]:
     """What must be equal in all workers, by name."""
-    values = {option_of(name): str(v) for name, v in dataclasses.asdict(job.settings).items()}
+    values = {option_of(name): str(v) for name, v in dataclasses.asdict(work.settings).items()}
     return {
-        **_versions(job.place.backend),
-        "--resume": "yes" if job.resumes else "no",
-        "--backend": job.place.backend,
-        "--model": job.place.model,
-        "SHA-256 of the text": job.text.sha256,
+        **_versions(work.place.backend),
+        "--resume": "yes" if work.resumes else "no",
+        "--backend": work.place.backend,
+        "--model": work.place.model,
+        "SHA-256 of the text": work.text.sha256,
         **values,
     }
 
@@ -99,11 +101,11 @@ def _versions(backend: str | None) -> dict[str, str]:
 
 
 def _meet(
-    launch: Launch, own: dict[str, str], job: Job | None, say: Callable[[str], None]
+    launch: Launch, own: dict[str, str], work: Work | None, say: Callable[[str], None]
 ) -> AbstractContextManager[Meeting]:
     # The other workers' processes.
-    if job is not None and launch.rank == 0:
-        return rendezvous.host(launch.coordinator, launch.workers, own, job, say)
+    if work is not None and launch.rank == 0:
+        return rendezvous.host(launch.coordinator, launch.workers, own, work, say)
     return rendezvous.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
 
 
@@ -114,23 +116,23 @@ def _named(rank: int, reason: str) -> str:
 class _Supervisor:
     """The workers of this machine, and what is known of the others."""
 
-    def __init__(self, job: Job, ranks: Sequence[int], met: Meeting, report: Report) -> None:
-        self.job, self.ranks, self.met, self.report = job, ranks, met, report
-        # What a worker sends, by rank; None when it has ended, and the error if it has failed.
-        self.events: queue.Queue[tuple[int, Event | RNNScratchError | None]] = queue.Queue()
+    def __init__(self, work: Work, ranks: Sequence[int], met: Meeting, report: Report) -> None:
+        self.work, self.ranks, self.met, self.report = work, ranks, met, report
+        self.events: queue.Queue[tuple[int, Event | Ended | RNNScratchError]] = queue.Queue()
         self.end = threading.Event()  # all workers are to end
         self.running = set(ranks)
         self.processes: dict[int, int] = {}  # their numbers, by rank
         self.counts: dict[int, int] = {}  # of minibatches, by rank
         self.changed = time.monotonic()  # when a count has changed
         self.folder: Path | None = None  # of the run
-        self.failures: list[tuple[int, Failure]] = []  # with the rank, in the order of arrival
+        self.failures: list[tuple[int, Problem]] = []  # with the rank, in the order of arrival
         self.signal: int | None = None  # that has stopped the training
         self.deadline: float | None = None  # for all to end by themselves
 
     def run(self) -> Run | None:
         """Start the workers, and wait until all have ended."""
-        threads = [threading.Thread(target=self._listen, args=(rank,)) for rank in self.ranks]
+        calls = {rank: self._call(rank) for rank in self.ranks}
+        threads = groups.listeners(calls, self.events.put, self.end, timeout=WORKER_SILENCE)
         rendezvous.watch(self.met, self.events.put)
         with signals.deferred() as request:
             try:
@@ -152,27 +154,20 @@ class _Supervisor:
         history, record = run_folder.history(self.folder), run_folder.read(self.folder)
         return Run(self.folder, history, record, saved.vocab, saved.arrays)
 
-    def _listen(self, rank: int) -> None:
-        # Start a worker, and pass on its events and its end.
-        addresses, place = self.met.addresses, self.job.place
+    def _call(self, rank: int) -> "partial[Iterator[Event]]":
+        # What a worker's process does.
+        addresses, place = self.met.addresses, self.work.place
         place = place._replace(workers=len(addresses))
         if place.threads is None and len(self.ranks) > 1:  # they share the cores
             place = place._replace(threads=max(1, host.cores() // len(self.ranks)))
-        call = partial(worker.run, rank, addresses, replace(self.job, place=place))
-        end: RNNScratchError | None = None
-        try:
-            for event in processes.ask(call, timeout=SILENCE, end=self.end):
-                self.events.put((rank, event))
-        except RNNScratchError as error:
-            end = error
-        self.events.put((rank, end))
+        return partial(worker.run, rank, addresses, replace(self.work, place=place))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
         forwarded: set[int] = set()  # the ranks of the workers that have the signal
         while self.running:
             with contextlib.suppress(queue.Empty):
-                self._handle(*self.events.get(timeout=PAUSE))
+                self._handle(*self.events.get(timeout=LOOK))
             if request.number is not None:
                 self.signal = request.number
                 # A worker whose number is still unknown gets it later.
@@ -187,9 +182,9 @@ class _Supervisor:
             if self.deadline is not None and now > self.deadline:
                 self.end.set()
 
-    def _handle(self, rank: int, event: Event | RNNScratchError | None) -> None:
+    def _handle(self, rank: int, event: Event | Ended | RNNScratchError) -> None:
         match event:
-            case None:
+            case Ended():
                 self.running.remove(rank)
             case RNNScratchError():
                 self.running.remove(rank)
@@ -202,13 +197,13 @@ class _Supervisor:
             case Interruption():
                 self.signal = event.number
                 self._end_within(PATIENCE)
-            case Failure():
+            case Problem():
                 self._fail(rank, event)
             case Notice():
                 self.report.say(event.line)
             case Start():
                 self.folder = Path(event.folder)
-                self.report.start(self.folder, self.job.settings, event.session, event.first)
+                self.report.start(self.folder, self.work.settings, event.session, event.first)
             case Advance():
                 self.report.progress(event.progress)
             case EpochEnd():
@@ -218,9 +213,9 @@ class _Supervisor:
         # An engine may abort its worker because another one has ended, before that is noticed here.
         aborted = "SIGABRT" in reason
         kind: Literal["exception", "gone"] = "exception" if aborted else "gone"
-        self._fail(rank, Failure(reason=_named(rank, reason), kind=kind))
+        self._fail(rank, Problem(reason=_named(rank, reason), kind=kind))
 
-    def _fail(self, rank: int, failure: Failure) -> None:
+    def _fail(self, rank: int, failure: Problem) -> None:
         # A worker has failed: the others are to end, on this machine and elsewhere.
         self.failures.append((rank, failure))
         # After a signal the ends of workers are its consequences, and no news for other machines.
@@ -229,7 +224,7 @@ class _Supervisor:
             self._tell(failure)
         self._end_within(GRACE)
 
-    def _tell(self, failure: Failure) -> None:
+    def _tell(self, failure: Problem) -> None:
         # The others have no more words for it than these.
         kind = failure.kind if failure.kind in FOR_USERS else "error"
         rendezvous.end(self.met, replace(failure, kind=kind))
@@ -253,10 +248,10 @@ class _Supervisor:
                 self._tell(worst)
             raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
 
-    def _worst(self) -> Failure | None:
+    def _worst(self) -> Problem | None:
         # The first cause: the end of a worker leads to exceptions in others. Of a divergence the
         # first worker has more to say.
-        def order(each: tuple[int, Failure]) -> tuple[bool, bool]:
+        def order(each: tuple[int, Problem]) -> tuple[bool, bool]:
             rank, failure = each
             return failure.kind == "exception", failure.kind == "diverged" and rank > 0
 

@@ -21,10 +21,8 @@ from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings
 from ..system import signals
 from ..system.processes import send
-from .launch import Job
-from .messages import Advance, Alive, EpochEnd, Event, Failure, Interruption, Notice, Start
-
-BEAT = 1.0  # seconds between signs of life
+from .launch import Work
+from .messages import BEAT, Advance, Alive, EpochEnd, Event, Interruption, Notice, Problem, Start
 
 
 class Counted(Report):
@@ -57,33 +55,33 @@ class Events(Counted):
         send(EpochEnd(epoch=epoch))
 
 
-def run(rank: int, addresses: list[str], job: Job) -> Iterator[Event]:
+def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
     """Train as the worker of this rank; an error is an event as well, the last one."""
     report = Counted() if rank else Events()
     team = Team(rank, tuple(addresses))
-    folder = None if job.folder is None else Path(job.folder)
+    folder = None if work.folder is None else Path(work.folder)
     try:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
         if rank:
-            sessions.follow(job.settings, job.text, job.place, report, team)
-        elif job.resumes and folder is not None:
-            epochs = job.settings.num_epochs
-            sessions.resume(folder, epochs, job.text, job.place, {}, report, team)
+            sessions.follow(work.settings, work.text, work.place, report, team)
+        elif work.resumes and folder is not None:
+            epochs = work.settings.num_epochs
+            sessions.resume(folder, epochs, work.text, work.place, {}, report, team)
         else:
-            sessions.train(job.settings, job.text, job.place, folder, report, team)
-        registry.load(job.place.backend).workers.leave()
+            sessions.train(work.settings, work.text, work.place, folder, report, team)
+        registry.load(work.place.backend).workers.leave()
     except signals.Stopped as error:
         yield Interruption(number=Signals(error.number))
     except RNNScratchError as error:
         diverged = isinstance(error, Diverged)
         words = f"Worker {rank} has failed: {error}" if rank and not diverged else str(error)
-        yield Failure(reason=words, kind="diverged" if diverged else "error")
+        yield Problem(reason=words, kind="diverged" if diverged else "error")
     except Exception:
         # Of the engine, because another worker is gone; or of code that somebody has changed, who
         # needs to see where.
         words = f"Worker {rank} has failed: {traceback.format_exc()}"
-        yield Failure(reason=words, kind="exception")
+        yield Problem(reason=words, kind="exception")
 
 
 def _beat(report: Counted) -> None:

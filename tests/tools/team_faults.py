@@ -37,7 +37,7 @@ from rnn_scratch.workers import network, rendezvous
 KILLS = 20  # of each backend
 HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
 # After a cut, likewise.
-CUT = rendezvous.SILENCE + HASTE
+CUT = rendezvous.MACHINE_SILENCE + HASTE
 LONGEST = 60.0  # seconds until a wrong command line is an error on all workers
 SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
 EXACT = {"corpus": "tide-clock", "exact": True, **SETTINGS}
