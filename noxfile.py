@@ -4,6 +4,7 @@
 `nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
 """
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,6 +25,7 @@ ENVIRONMENT = {
 }
 CAMPAIGN = {**ENVIRONMENT, "PYTHONPATH": "tests"}
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
+TOOLS = {"PYTHONPATH": os.pathsep.join(("tests", "notebooks"))}  # which make records
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
@@ -233,10 +235,10 @@ def records(session: nox.Session) -> None:
             session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
     for name in filter(wanted, ("exercises", "gates", "optimizations", "verdicts")):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
-        session.run(*command, env={"PYTHONPATH": "tests"})
+        session.run(*command, env=TOOLS)
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
         command = ("python", "tests/tools/engines.py", "notebooks/records/workers.json", name)
-        session.run(*command, env={"PYTHONPATH": "tests"})
+        session.run(*command, env=TOOLS)
     session.run("python", "-m", "make.readme", env=MAKE)
 
 

@@ -10,11 +10,13 @@ import tempfile
 import pytest
 from helpers import CLONE, copy_of_the_clone, environment
 from make import chapter, notebooks, optimizations
+from make.optimizations import Gain
 from tools.student import GRADING, written
 
 from rnn_scratch import contract, registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
+from rnn_scratch.system import records
 
 TAUGHT = [function.__name__ for function in contract.SCRATCH]
 HEADINGS = [
@@ -368,13 +370,13 @@ def test_the_record_has_the_gains_of_all_optimizations_and_no_others(backend):
 def test_gains_as_a_table(tmp_path):
     record = tmp_path / "optimizations.json"
     assert optimizations.gains("torch", record) is None
-    rows = [
-        {"name": "A", "num_hiddens": {"512": 1.104, "64": 0.996}},
-        {"name": "B", "num_hiddens": {"512": 2, "64": 3}, "what": "generation", "threads": 2},
-        {"name": "C", "num_hiddens": {"512": 1, "64": 1}, "vocabulary": 5000, "cell": "rnn"},
-        {"name": "D", "num_hiddens": {"512": 1, "64": 1}, "cell": "lstm"},
+    gains = [
+        Gain(name="A", num_hiddens={512: 1.104, 64: 0.996}),
+        Gain(name="B", num_hiddens={512: 2, 64: 3}, what="generation", threads=2),
+        Gain(name="C", num_hiddens={512: 1, 64: 1}, vocabulary=5000),
+        Gain(name="D", num_hiddens={512: 1, 64: 1}, cell="lstm"),
     ]
-    record.write_text(json.dumps({"machine": {}, "backends": {"torch": rows}}))
+    records.write(record, optimizations.Gains(backends={"torch": gains}))
     assert optimizations.gains("mxnet", record) is None
     assert optimizations.gains("torch", record) == [
         ["optimization", "64 hidden units", "512 hidden units", "timed"],

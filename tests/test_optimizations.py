@@ -1,26 +1,21 @@
 """Undoing an optimization of `fast` leaves its numbers; the gain in its comment is recorded."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from make.optimizations import Gain, read
+from msgspec.structs import replace
 from tools import optimizations
 
 from rnn_scratch import parameters
 from rnn_scratch.contract import Batch, Options
+from rnn_scratch.system import records
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
-ROW = {
-    "name": "Bias in the table",
-    "num_hiddens": {"64": 1.234, "512": 1.0},
-    "what": "training",
-    "cell": "rnn",
-    "threads": 1,
-    "vocabulary": optimizations.V,
-}
+GAIN = Gain(name="Bias in the table", num_hiddens={64: 1.234, 512: 1.0})
 
 
 def cases(backend_name):
@@ -57,18 +52,18 @@ def test_without_any_of_them_the_gradients_are_the_same(
 
 def test_record_code_and_script_have_the_same_names_and_gains(backend, backend_name):
     names = [case.name for case in cases(backend_name)]
-    rows = json.loads(RECORD.read_text(encoding="utf-8"))["backends"][backend_name]
-    assert [row["name"] for row in rows] == names
+    gains = read(RECORD).backends[backend_name]
+    assert [each.name for each in gains] == names
     code = "\n".join(
         path.read_text(encoding="utf-8") for path in Path(backend.__file__).parent.glob("*.py")
     )
     number = 0
-    for row in rows:
+    for each in gains:
         # The comments with the name, and their last lines.
-        comments = re.findall(rf"(?m)^ *# {row['name']}: .*\n(?: *# .*\n)*", code)
-        assert comments, row["name"]
+        comments = re.findall(rf"(?m)^ *# {each.name}: .*\n(?: *# .*\n)*", code)
+        assert comments, each.name
         for comment in comments:
-            assert comment.rstrip().endswith(optimizations.comment(row)), row["name"]
+            assert comment.rstrip().endswith(optimizations.comment(each)), each.name
         number += len(comments)
     assert code.count("# Gain") == number
 
@@ -77,13 +72,13 @@ def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
     file = tmp_path / "fast.py"
     text = "    # Bias in the table: it is\n    # added once.\n    # Gain: {}.\n    x\n"
     file.write_text(text.format("9.00 with 64 hidden units, 9.00 with 512") + text.format(""))
-    optimizations.annotate(tmp_path, [ROW])
+    optimizations.annotate(tmp_path, [GAIN])
     assert file.read_text() == 2 * text.format("1.23 with 64 hidden units, 1.00 with 512")
 
 
 def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
     def place(**other):
-        return optimizations.comment({**ROW, **other}).split(":")[0]
+        return optimizations.comment(replace(GAIN, **other)).split(":")[0]
 
     assert place() == "# Gain"
     assert place(what="generation") == "# Gain in generation"
@@ -95,34 +90,34 @@ def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
 def test_the_record_keeps_what_is_not_measured_again(tmp_path, monkeypatch):
     def ask(call, **others):
         name, _, chosen = call.args
-        yield {"versions": {name: "2"}}
+        yield {name: "2"}
         for one in chosen:
-            yield {**ROW, "name": one, "num_hiddens": {"64": 2, "512": 2}}
+            yield Gain(name=one, num_hiddens=dict.fromkeys(optimizations.SIZES, 2.0))
 
     def some(*names):
         return tuple(optimizations.Case(name, ()) for name in names)
 
     monkeypatch.setattr(optimizations.processes, "ask", ask)
-    monkeypatch.setattr(optimizations, "annotate", lambda folder, rows: None)
+    monkeypatch.setattr(optimizations, "annotate", lambda folder, gains: None)
     monkeypatch.setattr(optimizations, "CASES", {"numpy": some("a", "b"), "torch": some("c")})
     path = tmp_path / "record.json"
 
     def measure(*what):
         monkeypatch.setattr("sys.argv", ["", str(path), *what])
         optimizations.main()
-        record = json.loads(path.read_text())
+        record = read(path)
         gains = {
-            name: {row["name"]: row["num_hiddens"]["64"] for row in rows}
-            for name, rows in record["backends"].items()
+            name: {each.name: each.num_hiddens[64] for each in own}
+            for name, own in record.backends.items()
         }
         return record, gains
 
     record, gains = measure()
     assert gains == {"numpy": {"a": 2, "b": 2}, "torch": {"c": 2}}
-    for rows in record["backends"].values():
-        for row in rows:
-            row["num_hiddens"]["64"] = 1
-    path.write_text(json.dumps(record))
+    for own in record.backends.values():
+        for each in own:
+            each.num_hiddens[64] = 1
+    records.write(path, record)
     assert measure("numpy:b")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 1}}
     assert measure("torch")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 2}}
     # A row without an optimization goes.

@@ -7,16 +7,21 @@ end of its block. Its last line, ``# Gain: 1.05, 1.02.``, comes from the record.
 
 import ast
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-from rnn_scratch.compare.results import Cells
+import msgspec
+
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
+from rnn_scratch.system import host
+from rnn_scratch.system.records import Record
 
+from .prose import Cells
+
+V = 28  # characters in the vocabulary of the chapter's text
 RECORD = Path("notebooks/records/optimizations.json")
 MODEL = "fast"
 NAME = re.compile(r"( *)# (?!Gain)([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
@@ -29,6 +34,30 @@ class Optimization(NamedTuple):
     file: Path
     function: str  # the function or class that contains it, or that follows it
     source: str
+
+
+class Gain(Record):
+    """What an optimization gains: the time without it relative to the time with it."""
+
+    name: str  # as in the comment in the backend's code
+    num_hiddens: dict[int, float] = {}  # by the number of hidden units
+    what: Literal["training", "generation"] = "training"
+    cell: str = "rnn"
+    threads: int = 1
+    vocabulary: int = V
+
+
+class Gains(Record):
+    """The record of `tests/tools/optimizations.py`, by backend."""
+
+    machines: dict[str, host.Machine] = {}
+    versions: dict[str, dict[str, str]] = {}
+    backends: dict[str, list[Gain]] = {}
+
+
+def read(path: Path = RECORD) -> Gains:
+    """The record; one without gains where there is no file."""
+    return msgspec.json.decode(path.read_bytes(), type=Gains) if path.exists() else Gains()
 
 
 def find(backend: str) -> list[Optimization]:
@@ -61,39 +90,30 @@ def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
     return "\n\n".join(diffs)
 
 
-def gains(backend: str, record: Path = RECORD) -> Cells | None:
+def gains(backend: str, path: Path = RECORD) -> Cells | None:
     """The measured gains of a backend's optimizations as a table; None where there are none."""
-    if not record.exists():
+    own = read(path).backends.get(backend)
+    if not own:
         return None
-    rows = json.loads(record.read_text(encoding="utf-8"))["backends"].get(backend)
-    if not rows:
-        return None
-    sizes = sorted({int(size) for row in rows for size in row["num_hiddens"]})
+    sizes = sorted({size for each in own for size in each.num_hiddens})
     head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
-    return [
-        head,
-        *(
-            [
-                row["name"],
-                *(f"{row['num_hiddens'][str(size)]:.2f}" for size in sizes),
-                _measured(row),
-            ]
-            for row in rows
-        ),
-    ]
+    rows = (
+        [each.name, *(f"{each.num_hiddens[size]:.2f}" for size in sizes), _measured(each)]
+        for each in own
+    )
+    return [head, *rows]
 
 
-def _measured(row: dict[str, Any]) -> str:
+def _measured(gain: Gain) -> str:
     # What was timed, where it is not a training minibatch of the plain cell, with the chapter's
     # sizes and one thread.
-    what = [row.get("what", "training")]
-    if row.get("cell", "rnn") != "rnn":
-        what.append(row["cell"])
-    if row.get("threads", 1) > 1:
-        what.append(f"{row['threads']} threads")
-    if row.get("vocabulary", 0) > 1000:
-        what.append(f"{row['vocabulary']:,} characters in the vocabulary")
-    return ", ".join(what)
+    what = [
+        gain.what,
+        gain.cell if gain.cell != "rnn" else "",
+        f"{gain.threads} threads" if gain.threads > 1 else "",
+        f"{gain.vocabulary:,} characters in the vocabulary" if gain.vocabulary != V else "",
+    ]
+    return ", ".join(filter(None, what))
 
 
 def _of_file(path: Path) -> list[Optimization]:

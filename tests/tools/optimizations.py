@@ -8,7 +8,6 @@ of a backend, or BACKEND:OPTIMIZATION: only these are measured, and the record k
 """
 
 import importlib
-import json
 import re
 import statistics
 import sys
@@ -18,18 +17,18 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from make.optimizations import Gain, V, read
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
-from rnn_scratch.system import host, processes
+from rnn_scratch.system import host, processes, records
 
-B, T, V = 32, 35, 28
+B, T = 32, 35
 SIZES = (64, 512)  # hidden units
 SECONDS, TURNS = 6.0, 7  # for each measurement: at least
 LARGE = 5000  # a vocabulary of Chinese, say
@@ -478,22 +477,22 @@ def gain(backend, case, num_hiddens):
     return round(statistics.median(ratios), 3)
 
 
-def comment(row):
-    """The line of a comment that states the gain of an optimization, a row of the record."""
+def comment(gain):
+    """The line of a comment that states the gain of an optimization."""
     gains = ", ".join(
-        f"{row['num_hiddens'][str(size)]:.2f} with {size}{' hidden units' * (size == SIZES[0])}"
+        f"{gain.num_hiddens[size]:.2f} with {size}{' hidden units' * (size == SIZES[0])}"
         for size in SIZES
     )
     where = [
-        f" ({row['cell']})" * (row["cell"] != "rnn"),
-        f" in {row['what']}" * (row["what"] != "training"),
-        f" with {row['threads']} threads" * (row["threads"] != 1),
-        f" with {row['vocabulary']:,} characters" * (row["vocabulary"] != V),
+        f" ({gain.cell})" * (gain.cell != "rnn"),
+        f" in {gain.what}" * (gain.what != "training"),
+        f" with {gain.threads} threads" * (gain.threads != 1),
+        f" with {gain.vocabulary:,} characters" * (gain.vocabulary != V),
     ]
     return f"# Gain{''.join(where)}: {gains}."
 
 
-def annotate(folder, rows):
+def annotate(folder, gains):
     """Write the gains into the comments of a backend, below the comment with each name."""
     for path in folder.glob("*.py"):
         lines, pending = [], None
@@ -504,68 +503,56 @@ def annotate(folder, rows):
                 lines.append(pending)
                 pending = None
             lines.append(line)
-            for row in rows:
-                if line.lstrip().startswith(f"# {row['name']}: "):
-                    pending = line[: line.index("#")] + comment(row)
+            for each in gains:
+                if line.lstrip().startswith(f"# {each.name}: "):
+                    pending = line[: line.index("#")] + comment(each)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name: str, threads: int, chosen: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the versions, then a row for each of these optimizations of a backend."""
+def measure(name: str, threads: int, chosen: list[str]) -> Iterator[dict[str, str] | Gain]:
+    """Yield the versions, then the gain of each of these optimizations of a backend."""
     backend, _ = registry.start(name, threads)
-    yield {"versions": backend.machine.environment()}
+    yield backend.machine.environment()
     for case in CASES[name]:
         if case.name in chosen and case.threads == threads:
-            gains = {str(size): gain(backend, case, size) for size in SIZES}
-            yield {
-                "name": case.name,
-                "num_hiddens": gains,
-                "what": case.what,
-                "cell": case.cell,
-                "threads": case.threads,
-                "vocabulary": case.vocabulary,
-            }
+            gains = {size: gain(backend, case, size) for size in SIZES}
+            what = {"what": case.what, "cell": case.cell, "vocabulary": case.vocabulary}
+            yield Gain(name=case.name, num_hiddens=gains, threads=threads, **what)
 
 
 def measured(name, chosen):
-    """The versions, and a row for each of these optimizations of a backend, by its name.
+    """The versions, and the gain of each of these optimizations of a backend, by its name.
 
     Each number of threads is measured in a process of its own.
     """
-    versions, rows = {}, {}
+    versions, gains = {}, {}
     for threads in sorted({case.threads for case in CASES[name] if case.name in chosen}):
-        environment = {
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-            "OMP_NUM_THREADS": str(threads),
-            "OPENBLAS_NUM_THREADS": str(threads),
-        }
+        environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         call = partial(measure, name, threads, chosen)
-        for row in processes.ask(call, timeout=600, environment=environment):
-            print(name, row, file=sys.stderr, flush=True)
-            if "versions" in row:
-                versions |= row["versions"]
+        for answer in processes.ask(call, timeout=600, environment=environment):
+            print(name, answer, file=sys.stderr, flush=True)
+            if isinstance(answer, Gain):
+                gains[answer.name] = answer
             else:
-                rows[row["name"]] = row
-    return versions, rows
+                versions |= answer
+    return versions, gains
 
 
 def main():
     """Measure all optimizations or those that are named; write the record and the comments."""
     path, choices = Path(sys.argv[1]), sys.argv[2:]
-    record = {"machines": {}, "versions": {}, "backends": {}}
-    if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
+    record = read(path)
     for choice in choices or CASES:
         name, _, one = choice.partition(":")
         chosen = [case.name for case in CASES[name] if one in ("", case.name)]
         assert chosen, f"there is no optimization {choice}"
-        versions, rows = measured(name, chosen)
-        rows = {row["name"]: row for row in record["backends"].get(name, [])} | rows
-        record["backends"][name] = [rows[case.name] for case in CASES[name] if case.name in rows]
-        record["versions"][name] = versions
-        record["machines"][name] = msgspec.to_builtins(host.describe())
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        annotate(source_code.files(name)[0].parent, record["backends"][name])
+        versions, gains = measured(name, chosen)
+        gains = {each.name: each for each in record.backends.get(name, [])} | gains
+        record.backends[name] = [gains[case.name] for case in CASES[name] if case.name in gains]
+        record.versions[name] = versions
+        record.machines[name] = host.describe()
+        records.write(path, record)
+        annotate(source_code.files(name)[0].parent, record.backends[name])
 
 
 if __name__ == "__main__":
