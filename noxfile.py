@@ -139,6 +139,12 @@ def jax(session: nox.Session) -> None:
 
 
 @nox.session
+def frameworks(session: nox.Session) -> None:
+    """What the core does with every backend alike, which `all` tests with NumPy and PyTorch."""
+    run_tests(session, "all", "-m", "frameworks", *session.posargs)
+
+
+@nox.session
 def sabotages(session: nox.Session) -> None:
     """Mistakes in each function of all backends, which the check must detect and name."""
     run_tests(session, "all", "-m", "sabotages", *session.posargs)
@@ -280,7 +286,7 @@ def student(session: nox.Session, backend: str) -> None:
 def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
-        *("lint", "all", "sabotages", "faults", "team", "site", "browser"),
+        *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
     ):

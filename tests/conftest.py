@@ -64,7 +64,7 @@ def pytest_addoption(parser):
     )
 
 
-SESSIONS = ("sabotages", "student", "notebooks", "team", "faults")
+SESSIONS = ("frameworks", "sabotages", "student", "notebooks", "team", "faults")
 
 
 def pytest_collection_modifyitems(config, items):

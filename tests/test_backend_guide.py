@@ -34,6 +34,7 @@ def package(tmp_path_factory):
     return folder, files(folder)
 
 
+@pytest.mark.student
 def test_each_step_has_the_result_that_the_guide_shows(tmp_path):
     site = tmp_path / "site"
     env = install(site)

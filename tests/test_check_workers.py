@@ -26,6 +26,7 @@ def _engine(request):
         pytest.importorskip("mpi4py", reason="the extra workers is not installed")
 
 
+@pytest.mark.team(by_default=("numpy", "torch"))
 def test_two_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
         pytest.skip(f"{backend_name} has no engine for several workers")

@@ -78,6 +78,7 @@ def test_compare_on_each_device(run, device):
     assert record["outcome"] == "finished"
 
 
+@pytest.mark.student
 def test_the_devices_of_a_backend_are_tested(two_devices):
     """The project's own tests pass on a device that is not the CPU."""
     names = ("training", "inference", "runs", "host", "exact", "parity")
@@ -99,6 +100,7 @@ def test_the_devices_of_a_backend_are_tested(two_devices):
     assert passed >= 15
 
 
+@pytest.mark.student
 def test_a_device_that_no_backend_reports(two_devices):
     done = there(
         "--backends",

@@ -14,6 +14,7 @@ from rnn_scratch import registry
 WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_two_threads_give_the_same_numbers(backend_name):
     for name, threads in (("numpy", 1), (backend_name, 2)):
         done = there(

@@ -55,6 +55,7 @@ def test_from_training_to_evaluation(backend_name, device, story):
     assert result.perplexity < result.unigram < result.uniform == 28
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_parrot_repeats_its_text(parrot):
     assert rnn_scratch.predict(parrot, "ab", 23) == (TEXT * 2)[:25]
     assert rnn_scratch.predict(parrot, "d", 1) == "d "
@@ -63,6 +64,7 @@ def test_a_parrot_repeats_its_text(parrot):
     assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_perplexity_falls_below_the_unigram_s(parrot, tmp_path):
     result = rnn_scratch.evaluate(parrot, text="parrot.txt")
     assert 1 <= result.perplexity < 1.5
@@ -72,6 +74,7 @@ def test_perplexity_falls_below_the_unigram_s(parrot, tmp_path):
     assert len(TEXT) - 4 <= result.tokens < len(TEXT)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_temperature_and_seed(parrot):
     def draw(temperature, seed):
         return rnn_scratch.predict(parrot, "ab", 60, temperature=temperature, seed=seed)
@@ -83,12 +86,14 @@ def test_temperature_and_seed(parrot):
     assert rnn_scratch.predict(parrot, "ab", 60, seed=1) == greedy
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_checkpoint_without_a_record_is_loaded_with_numpy(parrot, tmp_path):
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(checkpoint.find(parrot.folder).read_bytes())
     assert rnn_scratch.predict(copy, "ab", 8) == "abcd abcd "
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_characters_that_the_vocabulary_lacks(parrot):
     with pytest.raises(RNNScratchError, match=r"lacks 'E' \(U\+0045\), 'x' \(U\+0078\)"):
         rnn_scratch.predict(parrot, "abEx", 5)
@@ -130,6 +135,7 @@ def test_impossible_options(small, option, value):
     assert option in str(caught.value)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
     saved = checkpoint.load(checkpoint.find(small.folder))
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
@@ -158,6 +164,7 @@ def test_baselines(small, tmp_path):
     assert result.skipped == 0
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_an_untrained_model_has_the_uniform_perplexity(backend_name, story):
     # Initial values so small that all characters are equally likely.
     run = rnn_scratch.train(backend_name, num_epochs=1, lr=1e-9, sigma=1e-6, **SMALL)
@@ -271,6 +278,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_predict_and_resume_in_one_process(backend_name):
     settings = {**SMALL, "num_epochs": 1, "run": "run"}
     train = f"import rnn_scratch; rnn_scratch.train({backend_name!r}, threads=1, **{settings!r})"

@@ -46,6 +46,7 @@ def test_it_is_checked_and_has_only_the_variants_that_it_has(toy):
         refused.refused(f"The toy backend has no {variant} model", "--model scratch")
 
 
+@pytest.mark.student
 def test_a_mistake_in_it_is_named(toy, scratch):
     source = scratch.read_text()
     broken = source.replace('h @ params["W_hh"] +', 'h @ params["W_hh"].T +')
@@ -56,6 +57,7 @@ def test_a_mistake_in_it_is_named(toy, scratch):
     assert "look first at: step" in done.out
 
 
+@pytest.mark.student
 def test_it_is_compared(toy):
     (command,) = (block.text for block in blocks() if " compare " in block.text)
     assert "--backends numpy,toy --models scratch,fast" in command
@@ -79,6 +81,7 @@ def test_its_source_is_shown(toy, scratch):
     assert re.search(r"def step\(.*?\n\n", scratch.read_text(), re.DOTALL)[0].strip() in done.out
 
 
+@pytest.mark.student
 def test_the_pages_include_it_on_request(toy):
     program = """
     from make import site
@@ -128,6 +131,7 @@ def test_what_is_missing_is_named(install, source, words):
     assert f"\nError: {words[0]}" in f"\n{done.err}"  # and nothing before it
 
 
+@pytest.mark.student
 def test_the_test_suite_runs_on_it_alone(toy):
     (commands,) = (block.text for block in blocks() if "pytest --backends" in block.text)
     command = next(line for line in commands.splitlines() if line.startswith("pytest --backends"))

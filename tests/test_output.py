@@ -21,6 +21,7 @@ def text():
     return "t.txt"
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_text_is_printed_unchanged(capsys, text, backend_name):
     settings = {"backend": backend_name, "num_epochs": 40, **SETTINGS}
     done = here(capsys, "train", *options(text=text, run="r", **settings))
@@ -161,6 +162,7 @@ def with_little_memory(backend_name, megabytes, num_hiddens):
     )
 
 
+@pytest.mark.faults(by_default=("numpy", "torch"))
 def test_no_memory_for_the_initial_parameters(backend_name):
     done = with_little_memory(backend_name, 500, 20_000)
     done.refused("There is not enough memory: ")

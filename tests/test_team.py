@@ -105,6 +105,7 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name, backend_names
     assert [each["workers"] for each in run_folder.read(run.folder)["sessions"]] == [2, 1, 2]
 
 
+@pytest.mark.team(by_default=("numpy", "torch"))
 def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
     require_engine(backend_name)
     settings = {"corpus": "tide-clock", "max_tokens": 1200, "num_epochs": 1, "threads": 1}
@@ -214,7 +215,7 @@ def failed(name, strike, workers):
     return str(error.value)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.team), 1])
 def test_a_killed_worker(name, workers, rank):
     strike = Strike(lambda: os.kill(workers[rank], signal.SIGKILL))
     words = failed(name, strike, workers)
@@ -222,6 +223,7 @@ def test_a_killed_worker(name, workers, rank):
     assert_undisturbed(workers=2 - rank)
 
 
+@pytest.mark.team
 def test_a_halted_worker(name, workers, monkeypatch):
     monkeypatch.setattr(supervisor, "WORKER_SILENCE", 4.0)
     strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
@@ -252,6 +254,7 @@ def change_step(copy, name, what, monkeypatch):
     return Strike(lambda: Path("fault").touch())
 
 
+@pytest.mark.team
 def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
     strike = change_step(copy, name, "raise ZeroDivisionError('a change')", monkeypatch)
     words = failed(name, strike, workers)
@@ -261,6 +264,7 @@ def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
     assert_undisturbed()
 
 
+@pytest.mark.team
 def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
     monkeypatch.setattr(supervisor, "STALL", 15.0)  # longer than workers take to start
     monkeypatch.setattr(supervisor, "GRACE", 1.0)
@@ -270,6 +274,7 @@ def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
     assert_undisturbed()
 
 
+@pytest.mark.team
 def test_a_training_that_diverges(name, workers):
     settings = {**LONG, "exact": False, "dtype": "float64", "activation": "relu", "lr": 1e300}
     with pytest.raises(Diverged) as error:
@@ -293,10 +298,12 @@ def test_ctrl_c(name, workers):
     stopped(name, Strike(lambda: os.kill(os.getpid(), signal.SIGINT)), workers)
 
 
+@pytest.mark.team
 def test_a_signal_to_one_worker_stops_all(name, workers):
     stopped(name, Strike(lambda: os.kill(workers[1], signal.SIGINT)), workers)
 
 
+@pytest.mark.team
 def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
     ask = processes.ask
 
@@ -327,6 +334,7 @@ main()
 """
 
 
+@pytest.mark.team
 def test_a_killed_supervisor_leaves_nothing_running(name):
     command = ("train", "--backend", name, "--workers", 2, "--exact", "--threads", 1)
     with start(*command, *options(run="r", epochs=10**5, **SMALL), program=("-c", SPY)) as process:
@@ -341,6 +349,7 @@ def test_a_killed_supervisor_leaves_nothing_running(name):
         time.sleep(0.1)
 
 
+@pytest.mark.team
 def test_a_history_that_cannot_grow_stops_all_workers(name):
     # The workers get the text in a file, so that one must be shorter than the limit as well.
     Path("text.txt").write_text("a text that is short " * 50)
