@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 from rnn_scratch import registry
 from rnn_scratch.check import grading
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.show import alignment, source_code
+from rnn_scratch.show import source_code
 
 from . import optimizations, prose
 
@@ -196,7 +196,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
         right, wrong = _mistake(backend, part.argument)
         if part.kind == "bug":
             return Code(wrong)
-        return Code(_difference(wrong, right), "diff", runs=False)
+        difference = optimizations.diff(wrong.splitlines(), right.splitlines(), context=0)
+        return Code(difference, "diff", runs=False)
     return None
 
 
@@ -296,13 +297,6 @@ def _mistake(backend: str, mistake: str) -> tuple[str, str]:
                 wrong = wrong.replace(old, new, 1)
             return right, wrong
     raise RNNScratchError(f"{changes[0]!r} is not in {backend}'s {name}: see {SABOTAGES}.")
-
-
-def _difference(wrong: str, right: str) -> str:
-    rows = alignment.align(wrong.splitlines(), right.splitlines())
-    pairs = [(a, b) for a, b in rows if a != b]
-    removed = [f"-{a}" for a, _ in pairs if a is not None]
-    return "\n".join([*removed, *(f"+{b}" for _, b in pairs if b is not None)])
 
 
 def _error(path: Path, line: int, what: str) -> RNNScratchError:

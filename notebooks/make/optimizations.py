@@ -86,7 +86,8 @@ def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
     for each in (each for each in find(backend) if each.name == name):
         candidates = [each.function] if each.function in replaces else replaces
         old = next(filter(None, (_body(backend, function) for function in candidates)), [])
-        diffs.append(_diff(old, each.source.splitlines()))
+        new = each.source.splitlines()
+        diffs.append(diff(old, new, context=len(old)))
     return "\n\n".join(diffs)
 
 
@@ -166,12 +167,9 @@ def _body(backend: str, function: str) -> list[str]:
     return [line[4:] for line in lines[start - 1 :]]
 
 
-def _diff(old: list[str], new: list[str]) -> str:
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    lines = []
-    for tag, a1, a2, b1, b2 in matcher.get_opcodes():
-        if tag == "equal":
-            lines += [f" {line}" for line in old[a1:a2]]
-        else:
-            lines += [f"-{line}" for line in old[a1:a2]] + [f"+{line}" for line in new[b1:b2]]
-    return "\n".join(line.rstrip() for line in lines)
+def diff(old: Sequence[str], new: Sequence[str], context: int) -> str:
+    """What makes the new lines of the old ones, with so many equal lines before and after."""
+    lines = difflib.unified_diff(old, new, lineterm="", n=context)
+    # Without the names of files, and without the numbers of lines.
+    changes = [line.rstrip() for line in lines if not line.startswith("@@")][2:]
+    return "\n".join(changes)

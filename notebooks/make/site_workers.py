@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from rnn_scratch.compare import pictures
 from rnn_scratch.contract import RNNScratchError
@@ -63,22 +64,35 @@ def render(
         record = json.loads(path.read_text(encoding="utf-8"))
         measured, exact = record["workers"], record["workers-exact"]
         engines = {n: each for n, each in measured["engines"].items() if n in backends}
+        vocabulary = measured["settings"]["vocabulary"]
         fits = {name: fit(exchanges_of(engine)) for name, engine in engines.items()}
         values = {
             "gather": site_code.group(site_code.of(backends, "gather"), backends),
+            "launch": launch,
+            "groups": groups,
+            "rendezvous": rendezvous,
+            "supervisor": supervisor,
             "equal": _equal(),
-            **_times(),
-            **_exchanged(measured, engines),
+            "measured": measured,
+            "units": H,
+            "rows": B,
+            "numbers": NUMBERS,
+            "bytes": list(bytes_of(vocabulary)),
+            "vector": parameters(H, vocabulary) + 1,
+            "costs": {name: _costs(each, vocabulary) for name, each in engines.items()},
+            "exchange": EXCHANGE,
             **_gains(measured, fits),
+            "times": LARGE,
+            "networks": NETWORKS,
             "large": _large(measured, fits),
-            **{name: f"{value:g}" for name, value in GRADIENTS.items()},
-            "orders": _orders(),
-            **_sums(engines),
+            **GRADIENTS,
+            "engines": engines,
             "trainings": [_digests(training) for training in exact["trainings"]],
             "tried": TRIED,
             "trials": _trials(folder / FAULTS),
         }
-    except (OSError, LookupError) as error:
+        page = prose.page("workers.md", values, backends, typeset)
+    except (OSError, LookupError, UndefinedError) as error:
         raise RNNScratchError(
             f"The record {path} lacks what the page quotes: {error}.\nMake it again: "
             "nox -s records -- workers workers-exact"
@@ -92,20 +106,7 @@ def render(
             axes.plot(*zip(*points), "o", markersize=4, color=color)
             axes.plot(sizes, [exchange.of(s) for s in sizes], color=color, label=framework(name))
         axes.set(xlabel="bytes of a vector", ylabel="milliseconds", xscale="log", yscale="log")
-    return prose.page("workers.md", values, backends, typeset), images
-
-
-def _times() -> dict[str, str]:
-    return {
-        "coordinator": launch.COORDINATOR,
-        "loopback": groups.LOOPBACK,
-        "wait": f"{rendezvous.WAIT:g}",
-        "unreachable": f"{rendezvous.MACHINE_SILENCE:g}",
-        "silence": f"{supervisor.WORKER_SILENCE:g}",
-        "stall": f"{supervisor.STALL / 60:g}",
-        "grace": f"{supervisor.GRACE:g}",
-        "patience": f"{supervisor.PATIENCE:g}",
-    }
+    return page, images
 
 
 def _equal() -> list[str]:
@@ -117,26 +118,6 @@ def _equal() -> list[str]:
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
     return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]
-
-
-def _exchanged(measured: Mapping[str, Any], engines: Mapping[str, Any]) -> dict[str, Any]:
-    # How many bytes an exchange has, and what was measured.
-    settings = measured["settings"]
-    return {
-        **measured["machine"],
-        "load": f"{measured['load']:.1f}",
-        "command": measured["command"],
-        "engines": [each["engine"] for each in measured["engines"].values()],
-        "model": settings["model"],
-        "steps": settings["num_steps"],
-        "units": H,
-        "rows": B,
-        "exchanged": NUMBERS,
-        "bytes": list(bytes_of(settings["vocabulary"])),
-        "vector": parameters(H, settings["vocabulary"]) + 1,
-        "costs": {name: _costs(each, settings["vocabulary"]) for name, each in engines.items()},
-        "exchange": EXCHANGE,
-    }
 
 
 def bytes_of(vocabulary: int) -> Iterator[tuple[str, str, int, list[int]]]:
@@ -181,8 +162,6 @@ def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> dict[st
         "cases": len(gains),
         "best": {"gain": gains[best], "backend": name, "units": units, "rows": rows},
         "chapter": {name: gains[name, H, B] for name in fits},
-        "times": LARGE,
-        "networks": NETWORKS,
     }
 
 
@@ -203,32 +182,6 @@ def _large(
         factor = gain(B * per_row, B / 2 * per_row, here)
         rows.append((name, factor, [smallest(per_row, each) for each in times]))
     return rows
-
-
-def _orders() -> dict[str, float]:
-    # The sum of four gradients, beginning with each of them, and that of two sums.
-    names, sums = "abcd", {}
-    for start in range(len(names)):
-        order = names[start:] + names[:start]
-        first, second, third, last = (GRADIENTS[name] for name in order)
-        sums["(({} + {}) + {}) + {}".format(*order)] = ((first + second) + third) + last
-    a, b, c, d = GRADIENTS.values()
-    return {**sums, "(a + b) + (c + d)": (a + b) + (c + d)}
-
-
-def _sums(engines: Mapping[str, Any]) -> dict[str, Any]:
-    first = next(iter(engines.values()))["sums"]
-    return {
-        "summed": [each["workers"] for each in first],
-        "sums": {
-            name: [
-                f"{each[what]:,} of {each['elements']:,}"
-                for what in ("own", "all_reduce")
-                for each in engine["sums"]
-            ]
-            for name, engine in engines.items()
-        },
-    }
 
 
 def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
