@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SMALL, other_packages, start, there
+from helpers import SMALL, is_running, other_packages, start, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode
@@ -69,13 +69,10 @@ def sending(*answers):
 
 def is_gone(pid, seconds=10):
     """Whether the process ends within some seconds."""
-    for _ in range(20 * seconds):
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return True
+    deadline = time.monotonic() + seconds
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return not is_running(pid)
 
 
 @pytest.mark.parametrize(

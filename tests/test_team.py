@@ -15,6 +15,7 @@ from helpers import (
     assert_same,
     finish,
     history,
+    is_running,
     lines,
     options,
     parameters,
@@ -178,22 +179,11 @@ class Strike(Report):
             self.time = time.monotonic()
 
 
-def is_there(process):
-    """Whether a process runs; one that has ended may still have its number."""
-    try:
-        os.kill(process, 0)
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:  # a system that has no such files
-        return sys.platform != "linux"
-    except ProcessLookupError:
-        return False
-
-
 def assert_ended(strike, workers):
     """Check that a training has ended, and that nothing is left running."""
     assert time.monotonic() - strike.time < ENDED
     assert sorted(workers) == [0, 1]
-    assert [process for process in workers.values() if is_there(process)] == []
+    assert [process for process in workers.values() if is_running(process)] == []
 
 
 def assert_undisturbed(run="r", workers=1, settings=EXACT):
@@ -341,10 +331,10 @@ def test_a_killed_supervisor_leaves_nothing_running(name):
         wait_for_epochs(process, "r", 5)
         numbers = list(map(int, process.stdout.readline().split()))
         assert len(numbers) == 2
-        assert all(map(is_there, numbers))
+        assert all(map(is_running, numbers))
         process.kill()
     deadline = time.monotonic() + ENDED
-    while any(map(is_there, numbers)):
+    while any(map(is_running, numbers)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

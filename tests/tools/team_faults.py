@@ -25,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers import CLONE, copy_of_the_clone, environment, options, parameters
+import psutil
+from helpers import CLONE, copy_of_the_clone, environment, is_running, options, parameters
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -57,14 +58,6 @@ class Trial(NamedTuple):
 Trials = Iterator[Trial]
 
 
-class Process(NamedTuple):
-    """A process of a training: a worker with its rank, or another one, such as a server."""
-
-    number: int
-    label: str
-    name: str  # in the error that its end leads to
-
-
 def start(*words: Any, prefix: tuple[str, ...] = (), **more: Any) -> subprocess.Popen:
     """Start a training, with a prefix in another network."""
     return subprocess.Popen(
@@ -87,45 +80,35 @@ def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, s
     return process.returncode, out, err
 
 
-def descendants(number: int) -> list[Process]:
-    """All processes that a process has started, and those that they have."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z":
-                parents[int(folder.name)] = int(fields[1])
-    children, level = [], {number}
-    while level := {child for child, parent in parents.items() if parent in level}:
-        children += level
-    described = []
-    for child in children:
-        with contextlib.suppress(OSError, ValueError):
-            described.append(_described(child))
-    return described
+def descendants(number: int) -> dict[str, psutil.Process]:
+    """All processes that a process has started, and those that they have, by what they are."""
+    processes = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(number).children(recursive=True):
+            with contextlib.suppress(psutil.Error, OSError, ValueError):
+                processes[_label(child)] = child
+    return processes
 
 
-def _described(number: int) -> Process:
-    folder = Path(f"/proc/{number}")
-    if b"workers.worker:run" in (folder / "cmdline").read_bytes():
-        rank = json.loads((folder / "fd" / "0").read_bytes())[0][0]
-        return Process(number, f"worker {rank}", f"Worker {rank} has failed: killed by SIGKILL")
-    for variable in (folder / "environ").read_bytes().split(b"\0"):
-        if variable.startswith(b"DMLC_ROLE="):  # of MXNet
-            role = variable.partition(b"=")[2].decode()
-            return Process(number, role, f"MXNet's {role} has ended")
-    return Process(number, "another", "Worker")
+def _label(process: psutil.Process) -> str:
+    # A worker with its rank, or another one, such as a server of MXNet.
+    if "rnn_scratch.workers.worker:run" in process.cmdline():
+        arguments = Path(f"/proc/{process.pid}/fd/0").read_bytes()
+        return f"worker {json.loads(arguments)[0][0]}"
+    return process.environ().get("DMLC_ROLE", "another")
 
 
-def remaining(processes: list[Process]) -> list[str]:
+def name_of(label: str) -> str:
+    """What is said of a killed process in the error that its end leads to."""
+    if label.startswith("worker"):
+        return f"{label.capitalize()} has failed: killed by SIGKILL"
+    return "Worker" if label == "another" else f"MXNet's {label} has ended"
+
+
+def remaining(processes: dict[str, psutil.Process]) -> list[str]:
     """The labels of those that have not ended after a second."""
     time.sleep(1)
-    labels = []
-    for process in processes:
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{process.number}/stat").read_text().rpartition(")")[2][1] != "Z":
-                labels.append(process.label)
-    return labels
+    return [label for label, process in processes.items() if is_running(process.pid)]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -173,13 +156,13 @@ def kills(backend: str, count: int, chance: random.Random) -> Trials:
             yield Trial("kill", backend, f"{number}", None, f"not started: {finish(process)}")
             continue
         # MXNet's scheduler and server as often as a worker.
-        victim = chance.choice(sorted(processes, key=lambda each: each.label))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim.number, signal.SIGKILL)
+        victim = chance.choice(sorted(processes))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes[victim].kill()
         begin = time.monotonic()
         code, _, err = finish(process)
         seconds = time.monotonic() - begin
-        label = f"{victim.label} of {workers}{', at the start' if early else ''}"
+        label = f"{victim} of {workers}{', at the start' if early else ''}"
         yield Trial("kill", backend, label, seconds, _judge(code, err, victim, seconds, processes))
     epochs = checkpoint.load(checkpoint.find(run)).epoch + 3
     code, _, err = finish(start("--resume", run, "--workers", 2, "--epochs", epochs))
@@ -195,11 +178,11 @@ def _is_ready(process: subprocess.Popen, run: Path, workers: int, before: int) -
 
 
 def _judge(
-    code: int, err: str, victim: Process, seconds: float, processes: list[Process]
+    code: int, err: str, victim: str, seconds: float, processes: dict[str, psutil.Process]
 ) -> str | None:
     # What is wrong with the end of a training of which a process was killed.
     left = remaining(processes)
-    if code != 2 or "Traceback" in err or victim.name not in err:
+    if code != 2 or "Traceback" in err or name_of(victim) not in err:
         return f"exit code {code}: {err}"
     if seconds > HASTE:
         return f"it took {seconds:.1f} s"
@@ -271,7 +254,10 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
         pair = both("--resume", run, "--epochs", 10**6)
         before = size(run / run_folder.HISTORY)
         wait_for(lambda: size(run / run_folder.HISTORY) > before, pair[0])
-        processes = [each for process in pair for each in descendants(process.pid)]
+        sides = [descendants(process.pid) for process in pair]
+        processes = {
+            f"{n}: {label}": each for n, side in enumerate(sides) for label, each in side.items()
+        }
         action(pair)
         begin = time.monotonic()
         done = [finish(process) for process in pair]
@@ -287,9 +273,7 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
         yield Trial("machines", backend, fault, seconds, problem)
 
     def kill(pair: list[subprocess.Popen]) -> None:
-        workers = descendants(pair[1].pid)
-        (victim,) = (each for each in workers if each.label == "worker 1")
-        os.kill(victim.number, signal.SIGKILL)
+        descendants(pair[1].pid)["worker 1"].kill()
 
     def interrupt(pair: list[subprocess.Popen]) -> None:
         # `ip netns exec` becomes the command that it runs.
