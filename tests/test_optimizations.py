@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make.optimizations import Gain, read
+from make.optimizations import names as names_in_code
 from msgspec.structs import replace
 from tools import optimizations
 
@@ -54,6 +55,7 @@ def test_record_code_and_script_have_the_same_names_and_gains(backend, backend_n
     names = [case.name for case in cases(backend_name)]
     gains = read(RECORD).backends[backend_name]
     assert [each.name for each in gains] == names
+    assert sorted(names_in_code(backend_name)) == sorted(names)
     code = "\n".join(
         path.read_text(encoding="utf-8") for path in Path(backend.__file__).parent.glob("*.py")
     )

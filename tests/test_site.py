@@ -141,21 +141,13 @@ def render(folder, backends="registry.OURS", path="notebooks"):
 
 def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
     copy_of_the_clone(tmp_path)
-    before = render(tmp_path)
     file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("(h,) = state\n", "(h,) = state  # changed\n", 1))
-    after = render(tmp_path)
-    assert "# changed" not in before
     # The cell, a bug that is made from it, and its lines in the diffs of optimizations.
-    replaced = [
-        name
-        for name in ("Bias in the table", "Weights by columns", "In place")
-        if name in optimizations.names("torch")
-    ]
-    assert after.count("# changed") == 2 + len(replaced)
-    file.write_text(text, encoding="utf-8")
-    assert render(tmp_path) == before
+    replaced = {"Bias in the table", "Weights by columns", "In place"}
+    number = 2 + len(replaced.intersection(optimizations.names("torch")))
+    assert render(tmp_path).count("# changed") == number
 
 
 THEIRS = """import a_framework_that_is_not_installed

@@ -1,8 +1,7 @@
 """Makes the notebooks from the master texts and the backends: `python -m make.notebooks`.
 
 It runs in the folder of the clone, with the names of the notebooks to make, or none for all that
-are possible in this environment. With ``--check`` nothing is made: it names the first one that is
-out of date, and exits with 1.
+are possible in this environment.
 """
 
 import argparse
@@ -92,7 +91,6 @@ def execute(name: str) -> str:
 
     RNNScratchError where a cell fails, or an output is not fit for publication.
     """
-    # Imported here, so that `--check` works without them.
     try:
         import nbformat
         from nbclient import NotebookClient
@@ -163,19 +161,13 @@ def unfit(notebook: dict[str, Any], name: str) -> list[str]:
 
 
 def main() -> None:
-    """Make the notebooks named on the command line, or check whether they are up to date."""
+    """Make the notebooks named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m make.notebooks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
-    parser.add_argument("--check", action="store_true", help="only name one that is out of date")
-    arguments = parser.parse_args()
     try:
-        names = arguments.names or [n for n in ALL if arguments.check or _possible(n)]
-        for name in names:
-            if not arguments.check:
-                make(name)
-                print(f"made {_path(name)}")
-            elif stale(name):
-                sys.exit(f"{_path(name)} is out of date. Make it again: {remedy(name)}")
+        for name in parser.parse_args().names or filter(_possible, ALL):
+            make(name)
+            print(f"made {_path(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
 
