@@ -15,7 +15,7 @@ import pytest
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check.signatures import signatures
+from rnn_scratch.check.functions import signatures
 from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 

@@ -5,6 +5,7 @@ the piece that is wrong. A piece is a function of the contract, or `to_arrays` o
 """
 
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from .. import registry
-from ..contract import VARIANTS, Arrays, Backend, Batch, Options, Params, State, Tensor, Update
+from .. import contract, registry
+from ..contract import (
+    MACHINE,
+    SCRATCH,
+    VARIANTS,
+    WORKERS,
+    Arrays,
+    Backend,
+    Options,
+    Params,
+    State,
+    Tensor,
+    Update,
+)
 from ..exact import GRID
 from ..parameters import initial
 from . import inputs, machine
-from .epochs import LR, evaluate, predict, train_epoch, train_minibatch
-from .inputs import ROUNDING, SIGMA, B, Case, H, Row, T, fact, make_case, not_offered
-from .signatures import signatures
+from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
+from .inputs import SIGMA, B, Case, Fact, H, Piece, Result, Row, T, V, make_case, not_offered
 
 MANY = 512  # hidden units: some frameworks share the memory of large arrays only
-LARGE_V = 131  # a vocabulary for which an implementation may choose other operations
+LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
 
 def check(
@@ -31,7 +43,7 @@ def check(
     model: str = "scratch",
     cases: Sequence[Options] | None = None,
     short: bool = False,
-    omit: Sequence["Piece"] = (),
+    omit: Sequence[Piece] = (),
 ) -> Iterator[Row]:
     """Compare a variant of a backend's model with the reference, in each of these cases.
 
@@ -51,7 +63,7 @@ def check(
         for options in group:
             case = make_case(name, backend, model, options, short)
             try:
-                case.models(case.arrays)
+                case.model()
             except registry.NotOffered as error:
                 yield not_offered(model, case.label, str(error))
                 continue
@@ -61,32 +73,62 @@ def check(
                 if piece in omit:
                     continue
                 try:
-                    yield from piece(case)
+                    yield from case.rows(piece)
                 except Exception as error:
-                    message = (str(error).strip().splitlines() or [""])[0]
-                    where = f"{type(error).__name__}: {message}"
-                    yield Row(piece.__name__, "raised", case.label, None, where, 0)
+                    yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
             once = ()
+
+
+def described(error: Exception) -> str:
+    """The type and the first line of the message of any error."""
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
+
+
+def signatures(backend: Backend, model: str) -> Iterator[Row]:
+    """Whether functions take the contract's arguments: all, or the `build` of a variant."""
+    functions: dict[str, Sequence[Callable[..., Any]]] = {"scratch": SCRATCH, "machine": MACHINE}
+    if hasattr(backend, "workers"):  # which may be absent
+        functions["workers"] = WORKERS
+    if model != "scratch":
+        functions = {model: (contract.build,)}
+    for module, specifications in functions.items():
+        for specification in specifications:
+            name = specification.__name__
+            try:
+                expected = _parameters(specification)
+                actual = _parameters(getattr(getattr(backend, module), name))
+                otherwise = f"{name}{actual} instead of {name}{expected}"
+                fact = Fact(f"{module}.{name}", actual == expected, otherwise)
+            except (TypeError, ValueError) as error:  # it is no function, or not Python's
+                fact = Fact(f"{module}.{name}", False, str(error))
+            yield fact.row("signature")
+
+
+def _parameters(function: Callable[..., Any]) -> inspect.Signature:
+    # The signature without annotations, which a backend need not have.
+    signature = inspect.signature(inspect.unwrap(function))
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return inspect.Signature(bare)
 
 
 # The functions of the contract, one by one.
 
 
-def params(case: Case) -> Iterator[Row]:
+def params(case: Case) -> Iterator[Result | Fact]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
-    _, candidate = case.models(case.arrays)
-    yield case.row("params", "values", case.arrays, candidate.to_arrays(candidate.params), 0)
+    model = case.model()
+    yield Result("values", model.to_arrays(model.params), allowed=0)
     many = case.options._replace(num_hiddens=MANY)
     arrays = {
         parameter: _aligned(array.astype(case.options.dtype))
         for parameter, array in initial(many, SIGMA, 0).items()
     }
     expected = {parameter: array.copy() for parameter, array in arrays.items()}
-    _, candidate = case.models(arrays)
+    model = case.model(arrays)
     for array in arrays.values():
         array[...] = math.nan  # shows in the parameters if memory is shared
-    actual = candidate.to_arrays(candidate.params)
-    yield case.compare("params", "memory of their own", expected, actual, 0)
+    yield Result("memory of their own", model.to_arrays(model.params), expected, 0)
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
@@ -98,228 +140,183 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def state(case: Case) -> Iterator[Row]:
+def state(case: Case) -> Iterator[Result | Fact]:
     """The first state is zeros, in as many tensors as the cell has."""
-    model, candidate = case.models(case.arrays)
-    expected = model.state(B)
-    actual = case.state_arrays(case.backend.scratch.state(B, case.options))
-    right, otherwise = len(actual) == case.options.num_states, f"{len(actual)} tensors"
-    yield fact("state", "number of tensors", case.label, right, otherwise)
-    yield case.row("state", "zeros", expected, actual, 0)
-    yield case.row("state", "of the model", expected, case.state_arrays(candidate.state(B)), 0)
+    state = case.scratch.state(B, case.options)
+    right, otherwise = len(state) == case.options.num_states, f"{len(state)} tensors"
+    yield Fact("number of tensors", right, otherwise)
+    yield Result("zeros", state, allowed=0)
+    yield Result("of the model", case.model().state(B), allowed=0)
 
 
-def encode(case: Case) -> Iterator[Row]:
+def encode(case: Case) -> Iterator[Result | Fact]:
     """One-hot vectors, or rows of the embedding, to the last bit."""
-    actual = case.array(case.backend.scratch.encode(case.tensor(case.batch.X), case.params()))
-    expected = case.reference.scratch.encode(case.batch.X, case.arrays)
-    yield case.row("encode", "vectors", expected, actual, 0)
+    x = case.scratch.encode(case.tensor(case.batch.X), case.params())
+    yield Result("vectors", x, allowed=0)
 
 
-def step(case: Case) -> Iterator[Row]:
+def step(case: Case) -> Iterator[Result | Fact]:
     """One time step, from a state that is not zero."""
     x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
-    expected, expected_state = case.reference.scratch.step(
-        x, case.states, case.arrays, case.options
-    )
-    actual, actual_state = case.backend.scratch.step(
-        case.tensor(x), case.state(), case.params(), case.options
-    )
-    yield case.row("step", "logits", expected, case.array(actual))
-    yield case.row("step", "state", expected_state, case.state_arrays(actual_state))
+    logits, state = case.scratch.step(case.tensor(x), case.state(), case.params(), case.options)
+    yield Result("logits", logits)
+    yield Result("state", state)
 
 
-def loss(case: Case) -> Iterator[Row]:
-    """The loss of the reference's logits."""
-    logits, _ = case.reference.scratch.forward(case.batch.X, case.states, case.arrays, case.options)
-    expected = case.reference.scratch.loss(logits, case.batch.Y)
-    actual = case.backend.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y))
-    yield case.row("loss", "mean", expected, case.array(actual))
+def loss(case: Case) -> Iterator[Result | Fact]:
+    """The loss of the reference's logits, and of some for a large vocabulary."""
+    logits, _ = case.reference.model().forward(case.batch.X, case.states)
+    yield Result("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
+    large = np.random.RandomState(0).normal(size=(T * B, LARGE_V)).astype(case.options.dtype)
+    targets = _large(case.batch.Y)
+    mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
+    yield Result(f"with {LARGE_V} characters", mean)
 
 
-def detach(case: Case) -> Iterator[Row]:
+def _large(tokens: np.ndarray) -> np.ndarray:
+    return tokens * (LARGE_V // V)
+
+
+def detach(case: Case) -> Iterator[Result | Fact]:
     """No gradient flows back through a detached state."""
     # A graph over two minibatches, the state detached between them: the second's gradients must
     # be those that the reference computes for it alone, from the same state.
-    model, candidate = case.models(case.arrays)
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray):
         return  # an array has no history
-    _, _, state = case.reference.scratch.gradients(model, case.batch, case.states)
-    _, expected, _ = case.reference.scratch.gradients(model, case.batch, state)
+    model, reference = case.model(), case.reference
+    _, _, after = reference.gradients()
+    _, expected, _ = reference._replace(states=after).gradients()
 
     def both(tokens: Tensor, state: State, **params: Params) -> tuple[Tensor, State]:
-        _, state = candidate.forward(tokens, state, **params)
-        return candidate.forward(tokens, case.backend.scratch.detach(state), **params)
+        _, state = model.forward(tokens, state, **params)
+        return model.forward(tokens, case.scratch.detach(state), **params)
 
-    _, actual, _ = case.backend.scratch.gradients(
-        dataclasses.replace(candidate, forward=both, backward=None), batch, start
-    )
-    yield case.row("detach", "gradients", expected, candidate.to_arrays(actual))
+    twice = dataclasses.replace(model, forward=both, backward=None)
+    _, grads, _ = case.scratch.gradients(twice, batch, start)
+    yield Result("gradients", model.to_arrays(grads), expected)
 
 
-def clip(case: Case) -> Iterator[Row]:
+def clip(case: Case) -> Iterator[Result | Fact]:
     """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
-    scratch = case.backend.scratch
-    model, candidate = case.models(case.arrays)
-    _, grads, _ = case.reference.scratch.gradients(model, case.batch, case.states)
-    _, norm = case.reference.scratch.clip(grads, None)
+    _, grads, _ = case.reference.gradients()
+    norm = float(case.reference.scratch.clip(grads, None)[1])
     thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": None}
-    for result, theta in thetas.items():
-        theta = None if theta is None else float(theta)
-        expected, expected_norm = case.reference.scratch.clip(grads, theta)
+    thetas["θ above 1 and the norm"] = 2 * max(1, norm)
+    for name, theta in thetas.items():
         tensors = {parameter: case.tensor(grad.copy()) for parameter, grad in grads.items()}
-        actual, actual_norm = scratch.clip(tensors, theta)
-        yield case.row("clip", f"norm, {result}", expected_norm, case.array(actual_norm))
-        arrays = {parameter: case.array(grad) for parameter, grad in actual.items()}
-        yield case.row("clip", f"result, {result}", expected, arrays)
+        clipped, own_norm = case.scratch.clip(tensors, theta)
+        yield Result(f"norm, {name}", own_norm)
+        yield Result(f"result, {name}", clipped)
     # A framework may have its own form of gradients, rows of an embedding for instance.
-    _, own, _ = scratch.gradients(candidate, *case.minibatch())
-    _, actual_norm = scratch.clip(own, None)
-    yield case.row("clip", "norm, its own gradients", norm, case.array(actual_norm))
+    _, own, _ = case.scratch.gradients(case.model(), *case.minibatch())
+    yield Result("norm, its own gradients", case.scratch.clip(own, None)[1])
 
 
-def update(case: Case) -> Iterator[Row]:
-    """A plain step, and steps on the grid of exact mode, midpoints of two multiples included."""
-    model, _ = case.models(case.arrays)
-    _, grads, _ = case.reference.scratch.gradients(model, case.batch, case.states)
+def update(case: Case) -> Iterator[Result | Fact]:
+    """Plain steps, and steps on the grid of exact mode, midpoints of two multiples included."""
+    _, grads, _ = case.reference.gradients()
     ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
-    trials = [("plain", grads, Update(LR), ROUNDING)]
+    trials = [("plain", grads, Update(LR)), ("with a learning rate above 1", grads, Update(3.0))]
     if case.options.dtype == "float64":  # the only one with exact mode
-        trials += [
-            ("on the grid", grads, Update(LR, grid=GRID), 0),
-            ("ties on the grid", ties, Update(grid=GRID), 0),
-        ]
-    for result, arrays, how, allowed in trials:
+        trials += [("on the grid", grads, Update(LR, grid=GRID))]
+        trials += [("ties on the grid", ties, Update(grid=GRID))]
+    for name, arrays, how in trials:
         # A model of the backend, because some tensors of a framework cannot be updated in place.
-        expected, candidate = case.models(case.arrays)
-        case.reference.scratch.update(expected.params, arrays, how)
-        tensors = {name: case.tensor(grad) for name, grad in arrays.items()}
-        case.backend.scratch.update(candidate.params, tensors, how)
-        actual = candidate.to_arrays(candidate.params)
-        yield case.row("update", result, expected.params, actual, allowed)
+        model = case.model()
+        tensors = {parameter: case.tensor(grad) for parameter, grad in arrays.items()}
+        case.scratch.update(model.params, tensors, how)
+        allowed = 0 if how.grid else inputs.ROUNDING
+        yield Result(name, model.to_arrays(model.params), allowed=allowed)
 
 
 # The functions of the model, in all variants.
 
 
-def forward(case: Case) -> Iterator[Row]:
+def forward(case: Case) -> Iterator[Result | Fact]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
-    _, candidate = case.models(case.arrays)
-    reference, own = case.reference.scratch, case.backend.scratch
-    expected, expected_state = _loop(
-        reference.encode, reference.step, case.batch.X, case.states, case.arrays, case.options
-    )
-    actual, actual_state = candidate.forward(case.tensor(case.batch.X), case.state())
-    logits, state = case.array(actual), case.state_arrays(actual_state)
-    yield case.row("forward", "logits", np.concatenate(expected), logits)
-    yield case.row("forward", "state", expected_state, state)
-
-    looped, looped_state = _loop(
-        lambda tokens, params: own.encode(case.tensor(tokens), params),
-        own.step,
-        case.batch.X,
-        case.state(),
-        case.params(),
-        case.options,
-    )
-    loop = np.concatenate([case.array(each) for each in looped])
-    yield case.compare("forward", "logits of a loop over its own step", loop, logits)
-    yield case.compare(
-        "forward", "state of a loop over its own step", case.state_arrays(looped_state), state
-    )
-    # A text is generated token by token, and an implementation may choose other operations then.
-    actual, _ = candidate.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
-    yield case.row("forward", "logits of one token", expected[0][:1], case.array(actual))
-
-
-def _loop(
-    encode: Callable, step: Callable, X: np.ndarray, state: State, params: Any, options: Options
-) -> tuple[list[Tensor], State]:
-    logits = []
+    model = case.model()
+    logits, state = model.forward(case.tensor(case.batch.X), case.state())
+    yield Result("logits", logits)
+    yield Result("state", state)
+    params, looped, looped_state = case.params(), [], case.state()
     for t in range(T):
-        each, state = step(encode(X[:, t], params), state, params, options)
-        logits.append(each)
-    return logits, state
+        x = case.scratch.encode(case.tensor(case.batch.X[:, t]), params)
+        each, looped_state = case.scratch.step(x, looped_state, params, case.options)
+        looped.append(case.as_arrays(each))
+    yield Result("logits of a loop over its own step", logits, np.concatenate(looped))
+    yield Result("state of a loop over its own step", state, looped_state)
+    # A text is generated token by token, and an implementation may choose other operations then.
+    one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
+    yield Result("logits of one token", one)
 
 
-def gradients(case: Case) -> Iterator[Row]:
+def gradients(case: Case) -> Iterator[Result | Fact]:
     """Loss, each gradient, and the state for the next minibatch."""
-    model, candidate = case.models(case.arrays)
-    loss, grads, state = case.reference.scratch.gradients(model, case.batch, case.states)
-    actual_loss, tensors, actual_state = case.backend.scratch.gradients(
-        candidate, *case.minibatch()
-    )
-    actual = candidate.to_arrays(tensors)
-    yield case.row("gradients", "loss", loss, case.array(actual_loss))
-    for name, grad in grads.items():
-        yield case.row("gradients", name, {name: grad}, {name: actual[name]})
-    yield case.row("gradients", "state", state, case.state_arrays(actual_state))
-
+    loss, grads, state = case.gradients()
+    if case.is_reference and case.options.dtype == "float64":
+        for name, slope, difference in _finite_differences(case, grads):
+            yield Result(f"{name}, by finite differences", slope, difference, 1e-9)
+    yield Result("loss", loss)
+    for name in case.arrays:
+        yield Result(name, {name: grads[name]})
+    yield Result("state", state)
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
-        batch = case.batch.map(lambda tokens: tokens * 12)
-        yield _all_gradients(case, f"with {LARGE_V} characters", large, batch)
+        _, grads, _ = case.gradients(large, case.batch.map(_large))
+        yield Result(f"with {LARGE_V} characters", grads)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : H // 2] = 0
-        yield _all_gradients(case, "slope of ReLU at 0", zeros, case.batch)
+        yield Result("slope of ReLU at 0", case.gradients(zeros)[1])
 
 
-def _all_gradients(case: Case, result: str, arrays: Arrays, batch: Batch) -> Row:
-    arrays = {name: array.astype(case.options.dtype) for name, array in arrays.items()}
-    model, candidate = case.models(arrays)
-    _, expected, _ = case.reference.scratch.gradients(model, batch, case.states)
-    tensors = batch.map(case.tensor)
-    _, actual, _ = case.backend.scratch.gradients(candidate, tensors, case.state())
-    return case.row("gradients", result, expected, candidate.to_arrays(actual))
+def _finite_differences(case: Case, grads: Arrays) -> Iterator[tuple[str, float, float]]:
+    # Of each parameter: the slope of the loss in some direction, and the central difference.
+    chance = np.random.RandomState(0)
+    for name, array in case.arrays.items():
+        direction = chance.normal(size=array.shape)
+        direction /= np.linalg.norm(direction)
+        losses = []
+        for distance in (1e-5, -1e-5):
+            model = case.model({**case.arrays, name: array + distance * direction})
+            logits, _ = model.forward(case.batch.X, case.states)
+            losses.append(float(case.scratch.loss(logits, case.batch.Y)))
+        difference = (losses[0] - losses[1]) / 2e-5
+        yield name, float((grads[name] * direction).sum()), difference
 
 
-def all_reduce(case: Case) -> Iterator[Row]:
+def all_reduce(case: Case) -> Iterator[Result | Fact]:
     """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
-    scratch, (_, candidate) = case.backend.scratch, case.models(case.arrays)
-    loss, grads, _ = scratch.gradients(candidate, *case.minibatch())
-    mean, means = scratch.all_reduce(loss, grads, 1)
-    yield case.compare("all_reduce", "loss, one worker", case.array(loss), case.array(mean), 0)
-    expected, actual = candidate.to_arrays(grads), candidate.to_arrays(means)
-    yield case.compare("all_reduce", "gradients, one worker", expected, actual, 0)
+    model = case.model()
+    loss, grads, _ = case.scratch.gradients(model, *case.minibatch())
+    mean, means = case.scratch.all_reduce(loss, grads, 1)
+    yield Result("loss, one worker", mean, loss, 0)
+    expected, actual = model.to_arrays(grads), model.to_arrays(means)
+    yield Result("gradients, one worker", actual, expected, 0)
 
 
 # Each piece before those that use it, so that the first one that fails is the one to correct.
-Piece = Callable[[Case], Iterator[Row]]
-OF_A_MODEL: tuple[Piece, ...] = (
+TRAINING: tuple[Piece, ...] = (train_minibatch, to_arrays, train_epoch, evaluate, predict)
+OF_A_MODEL: tuple[Piece, ...] = (params, state, forward, gradients, *TRAINING)
+OF_SCRATCH: tuple[Piece, ...] = (
+    machine.tensor,
     params,
     state,
+    encode,
+    step,
     forward,
+    loss,
     gradients,
-    train_minibatch,
-    train_epoch,
-    evaluate,
-    predict,
+    detach,
+    all_reduce,
+    clip,
+    update,
+    *TRAINING,
 )
-PIECES: dict[str, tuple[Piece, ...]] = {
-    **dict.fromkeys(VARIANTS, OF_A_MODEL),
-    "scratch": (
-        machine.tensor,
-        params,
-        state,
-        encode,
-        step,
-        forward,
-        loss,
-        gradients,
-        detach,
-        all_reduce,
-        clip,
-        update,
-        train_minibatch,
-        train_epoch,
-        evaluate,
-        predict,
-    ),
-}
+PIECES = {**dict.fromkeys(VARIANTS, OF_A_MODEL), "scratch": OF_SCRATCH}
 # Those that are the same in all cases of a dtype.
 ONCE: dict[str, tuple[Piece, ...]] = {
     **dict.fromkeys(VARIANTS, (machine.set_eager,)),

@@ -15,13 +15,13 @@ from typing import Any
 
 from ..contract import TRIED, Backend, Options
 from . import epochs, functions
-from .inputs import DTYPES, PLAIN, Row, in_each_dtype, make_case
+from .inputs import DTYPES, PLAIN, Piece, Row, in_each_dtype, make_case
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, and run its cell and this one again."
 RELU, EMBEDDING = (PLAIN._replace(**{name: TRIED[name]}) for name in ("activation", "embedding"))
 # The functions to write, and what grades each: a piece of the check, in the cases that concern it.
-GRADED_BY: dict[str, tuple[functions.Piece, tuple[Options, ...]]] = {
+GRADED_BY: dict[str, tuple[Piece, tuple[Options, ...]]] = {
     "encode": (functions.encode, (PLAIN, EMBEDDING)),
     "rnn": (functions.step, (PLAIN, RELU)),
     "rnn_back": (functions.gradients, (PLAIN, RELU)),
@@ -63,7 +63,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
     except Exception as error:  # outside of the function: it is what the check does with its result
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         numbers = False
-        result = f"{name} does not return what it should ({_short(error)}). {purpose}"
+        result = f"{name} does not return what it should ({functions.described(error)}). {purpose}"
     if numbers:
         print(result)
         return function
@@ -94,7 +94,8 @@ def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
     for dtype in DTYPES:
         for options in cases:
             own = options._replace(dtype=dtype)
-            yield from piece(make_case(_name(installed), candidate, "scratch", own, short=True))
+            case = make_case(_name(installed), candidate, "scratch", own, short=True)
+            yield from case.rows(piece)
 
 
 def _watched(function: Callable) -> Callable:
@@ -106,7 +107,9 @@ def _watched(function: Callable) -> Callable:
         except Exception as error:
             if isinstance(error, NotImplementedError) and error.args == (TO_WRITE,):
                 raise _UnusableError("is not written yet") from error
-            raise _UnusableError(f"raises {_short(error)}{_line(error, function)}") from error
+            raise _UnusableError(
+                f"raises {functions.described(error)}{_line(error, function)}"
+            ) from error
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None: is there a `return` at its end?")
         return result
@@ -153,11 +156,6 @@ def _what(row: Row) -> str:
         return row.where
     place = f"element {row.where}" if row.where.startswith("[") else row.where or "the number"
     return f"{place} is off by {row.difference:.2g}"
-
-
-def _short(error: Exception) -> str:
-    message = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
 
 def _line(error: Exception, function: Callable) -> str:

@@ -4,25 +4,14 @@ All sizes differ, so that no wrong axis can hide.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import structs
 
 from .. import registry
-from ..contract import (
-    CELLS,
-    TRIED,
-    Arrays,
-    Backend,
-    Batch,
-    Model,
-    Options,
-    Params,
-    State,
-    Tensor,
-)
+from ..contract import CELLS, TRIED, Arrays, Backend, Batch, Model, Options, Params, State, Tensor
 from ..parameters import initial
 from ..system.records import Record
 from . import pinned
@@ -71,34 +60,74 @@ def not_offered(piece: str, case: str, reason: str) -> Row:
     return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
 
 
-def fact(piece: str, result: str, case: str, true: bool, otherwise: str, note: str = "") -> Row:
-    """The row of what is either so or not; `otherwise` says what is so instead."""
-    return Row(piece, result, case, 0.0 if true else None, "" if true else otherwise, 0.0, note)
+class Fact(NamedTuple):
+    """What is either so or not; `otherwise` says what is so instead."""
+
+    name: str
+    true: bool
+    otherwise: str
+    note: str = ""
+
+    def row(self, piece: str, case: str = "") -> Row:
+        """The row of it."""
+        where = "" if self.true else self.otherwise
+        return Row(piece, self.name, case, 0.0 if self.true else None, where, 0.0, self.note)
+
+
+class Result(NamedTuple):
+    """What a piece computes: tensors or arrays, or a dict or tuple of them."""
+
+    name: str
+    value: Any
+    expected: Any = None  # None: what the same piece computes with the reference
+    allowed: float = ROUNDING  # the difference, in float64
+    note: str = ""
 
 
 class Case(NamedTuple):
-    """The model to check, and the inputs of both backends."""
+    """A model to check and the inputs of its functions."""
 
-    reference: Backend
     name: str  # of the backend
     backend: Backend
-    model: str  # one of VARIANTS
+    variant: str  # of the model, one of VARIANTS
     options: Options
     arrays: Arrays  # of parameters
     batch: Batch  # of arrays (B, T)
     states: tuple[np.ndarray, ...]  # (B, H) each
     short: bool  # leave out what takes long
 
-    def models(self, arrays: Arrays) -> tuple[Model, Model]:
-        """A new model of the reference and one of the backend, with the same parameters."""
+    @property
+    def reference(self) -> "Case":
+        """The same inputs for the reference."""
+        options = self.options._replace(device="cpu")
+        reference = registry.load("numpy")
+        return self._replace(name="numpy", backend=reference, variant="scratch", options=options)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the reference itself."""
+        return self.variant == "scratch" and self.backend is registry.load("numpy")
+
+    @property
+    def scratch(self) -> ModuleType:
+        """The backend's functions."""
+        return self.backend.scratch
+
+    def of_rows(self, rows: slice) -> "Case":
+        """The case of some rows of its minibatch."""
+        states = tuple(array[rows] for array in self.states)
+        return self._replace(batch=self.batch.rows(rows), states=states)
+
+    def model(self, arrays: Arrays | None = None) -> Model:
+        """A new model with these parameters, by default the case's."""
+        arrays = arrays or self.arrays
         H, V = arrays["W_hq"].shape
         options = self.options._replace(vocab_size=V, num_hiddens=H)
-        reference = self.reference.scratch.build(arrays, options._replace(device="cpu"))
-        return reference, registry.build(self.name, self.backend, self.model, arrays, options)
+        return registry.build(self.name, self.backend, self.variant, arrays, options)
 
     def params(self) -> Params:
         """The parameters as tensors of ``scratch``."""
-        return self.backend.scratch.params(self.arrays, self.options)
+        return self.scratch.params(self.arrays, self.options)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor of the backend."""
@@ -112,13 +141,24 @@ class Case(NamedTuple):
         """The minibatch and the state as tensors of the backend."""
         return self.batch.map(self.tensor), self.state()
 
-    def array(self, tensor: Tensor) -> np.ndarray:
-        """The backend's tensor as an array."""
-        return self.backend.machine.array(tensor)
+    def gradients(
+        self, arrays: Arrays | None = None, batch: Batch | None = None
+    ) -> tuple[Tensor, Arrays, State]:
+        """Loss, gradients and state of the case's minibatch, or of another one."""
+        model = self.model(arrays)
+        tensors = (batch or self.batch).map(self.tensor)
+        loss, grads, state = self.scratch.gradients(model, tensors, self.state())
+        return loss, model.to_arrays(grads), state
 
-    def state_arrays(self, state: State) -> tuple[np.ndarray, ...]:
-        """The backend's state as arrays."""
-        return tuple(map(self.array, state))
+    def as_arrays(self, value: Any) -> Any:
+        """Tensors of the backend, alone or in a dict or tuple, as arrays."""
+        if isinstance(value, dict):
+            return {name: self.as_arrays(each) for name, each in value.items()}
+        if isinstance(value, tuple | list):
+            return tuple(map(self.as_arrays, value))
+        if isinstance(value, float | int | np.generic) or type(value) is np.ndarray:
+            return value
+        return self.backend.machine.array(value)
 
     @property
     def label(self) -> str:
@@ -132,40 +172,44 @@ class Case(NamedTuple):
         """Whether it is a case of nothing but a cell and a dtype."""
         return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
 
-    def compare(
-        self,
-        piece: str,
-        result: str,
-        expected: Any,
-        actual: Any,
-        allowed: float = ROUNDING,
-        note: str = "",
-    ) -> Row:
-        """Compare arrays, or dicts or tuples of them; the worst element determines the row."""
-        difference, where = worst(expected, actual)
-        allowed = tolerance(allowed, self.options.dtype, self.options.device)
-        return Row(piece, result, self.label, difference, where, allowed, note)
+    def rows(self, piece: "Piece") -> Iterator[Row]:
+        """Compare what a piece computes with this model with what it computes with the reference.
 
-    def row(
-        self,
-        piece: str,
-        result: str,
-        expected: Any,
-        actual: Any,
-        allowed: float = ROUNDING,
-        note: str = "",
-    ) -> Row:
-        """Compare with the reference's result; the reference's own is compared with a pinned one.
-
-        Compared with itself it would agree, whatever mistake is made in it.
+        The reference's own results are compared with recorded ones, as compared with itself it
+        would agree, whatever mistake is made in it.
         """
-        row = self.compare(piece, result, expected, actual, allowed, note)
-        is_reference = self.backend is self.reference and self.model == "scratch"
-        if not is_reference or self.short or not pinned.covers(self.label) or not row.passed:
+        of_reference: dict[str, Any] = {}
+        for result in piece(self):
+            if isinstance(result, Fact):
+                yield result.row(piece.__name__, self.label)
+            elif result.expected is not None:
+                yield self.row(piece.__name__, result)
+            elif self.is_reference:
+                yield self._recorded(piece.__name__, result)
+            else:
+                if not of_reference:
+                    each = (r for r in piece(self.reference) if isinstance(r, Result))
+                    of_reference = {r.name: self.reference.as_arrays(r.value) for r in each}
+                yield self.row(piece.__name__, result._replace(expected=of_reference[result.name]))
+
+    def row(self, piece: str, result: Result) -> Row:
+        """Compare a result with what is expected; its worst element determines the row."""
+        expected, actual = self.as_arrays(result.expected), self.as_arrays(result.value)
+        difference, where = worst(expected, actual)
+        allowed = tolerance(result.allowed, self.options.dtype, self.options.device)
+        return Row(piece, result.name, self.label, difference, where, allowed, result.note)
+
+    def _recorded(self, piece: str, result: Result) -> Row:
+        row = self.row(piece, result._replace(expected=result.value))
+        if self.short or not pinned.covers(self.label) or not row.passed:
             return row
-        difference = pinned.difference(self.label, piece, result, actual)
-        allowed = max(row.allowed, pinned.LEAST)
-        return structs.replace(row, difference=difference, where="recorded value", allowed=allowed)
+        row.difference = pinned.difference(self.label, piece, result.name, result.value)
+        row.where, row.allowed = "recorded value", max(row.allowed, pinned.LEAST)
+        return row
+
+
+# A function of the contract with inputs that the reference would give it.
+Piece = Callable[[Case], Iterator[Result | Fact]]
 
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
@@ -188,7 +232,7 @@ def in_each_dtype(options: Options) -> list[Options]:
 
 
 def make_case(
-    name: str, backend: Backend, model: str, options: Options, short: bool = False
+    name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
     """Inputs for a model with these options, always the same."""
     chance = np.random.RandomState(0)
@@ -199,10 +243,9 @@ def make_case(
     tokens = chance.randint(0, V, (B, T + 1))
     states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(options.num_states)]
     return Case(
-        registry.load("numpy"),
         name,
         backend,
-        model,
+        variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
         Batch(tokens[:, :-1], tokens[:, 1:]),

@@ -1,21 +1,16 @@
 """What a backend says of the hardware and how it uses it: the functions of its ``machine``."""
 
-import contextlib
 import dataclasses
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
-from inspect import unwrap
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import LR
-from .inputs import Case, Row, fact
+from .inputs import Case, Fact, Result, Row
 
 PRODUCTS = 50
 SECONDS = 0.05  # that these products take at least, so that waiting for them can be measured
@@ -26,16 +21,15 @@ def devices(name: str, backend: Backend) -> Iterator[Row]:
     for dtype in ("float64", "float32"):
         names = backend.machine.devices(dtype)
         good = bool(names) and all(re.fullmatch(r"[a-z][a-z_]*", str(device)) for device in names)
-        yield fact("devices", "names", dtype, good, f"{names!r}: names like cpu, cuda", repr(names))
+        yield Fact("names", good, f"{names!r}: names like cpu, cuda", repr(names)).row(
+            "devices", dtype
+        )
     versions = backend.machine.environment()
-    strings = all(isinstance(each, str) for pair in versions.items() for each in pair)
-    yield fact(
-        "environment",
-        "versions",
-        "",
-        strings and name in versions,
-        f"{versions!r}: strings, with a version of {name!r}",
+    good = name in versions and all(
+        isinstance(each, str) for pair in versions.items() for each in pair
     )
+    otherwise = f"{versions!r}: strings, with a version of {name!r}"
+    yield Fact("versions", good, otherwise).row("environment")
 
 
 def set_threads(backend: Backend) -> Iterator[Row]:
@@ -47,43 +41,37 @@ def set_threads(backend: Backend) -> Iterator[Row]:
         try:
             returned = backend.machine.set_threads(number)
         except Exception as error:
-            yield fact("set_threads", setting, "", False, f"{type(error).__name__}: {error}")
-            continue
-        # A framework may be unable to use two threads, and then says so.
-        note = "it uses 1 thread only" if (number, returned) == (2, 1) else ""
-        good = returned == number or bool(note)
-        yield fact("set_threads", setting, "", good, f"{returned!r} is returned", note)
+            fact = Fact(setting, False, f"{type(error).__name__}: {error}")
+        else:
+            # A framework may be unable to use two threads, and then says so.
+            note = "it uses 1 thread only" if (number, returned) == (2, 1) else ""
+            good = returned == number or bool(note)
+            fact = Fact(setting, good, f"{returned!r} is returned", note)
+        yield fact.row("set_threads")
 
 
-def tensor(case: Case) -> Iterator[Row]:
+def tensor(case: Case) -> Iterator[Result | Fact]:
     """An array that becomes a tensor and an array again has the same values and kind of numbers."""
-    for result, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.batch.X)):
-        actual = case.array(case.tensor(array))
-        yield case.compare("tensor", f"{result}, and back by `array`", array, actual, 0)
+    for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.batch.X)):
+        actual = case.backend.machine.array(case.tensor(array))
+        yield Result(f"{name}, and back by `array`", actual, array, 0)
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
         same = integers or actual.dtype == array.dtype
-        yield fact(
-            "tensor",
-            f"dtype of {result}",
-            case.label,
-            same,
-            f"{actual.dtype} instead of {array.dtype}",
-        )
+        yield Fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
 
 
-def multiply(case: Case) -> Iterator[Row]:
+def multiply(case: Case) -> Iterator[Result | Fact]:
     """One product and three of them, with two matrices that are not square."""
     h, W = case.states[0], case.arrays["W_hq"]
     for matrices in ([W], [W, np.ascontiguousarray(W.T), W]):
         tensors = {id(matrix): case.tensor(matrix) for matrix in matrices}
-        actual = case.backend.machine.multiply(
+        product = case.backend.machine.multiply(
             case.tensor(h), [tensors[id(matrix)] for matrix in matrices]
         )
-        expected = np.linalg.multi_dot([h, *matrices])
-        yield case.compare("multiply", f"products: {len(matrices)}", expected, case.array(actual))
+        yield Result(f"products: {len(matrices)}", product, np.linalg.multi_dot([h, *matrices]))
 
 
-def synchronize(case: Case) -> Iterator[Row]:
+def synchronize(case: Case) -> Iterator[Result | Fact]:
     """Once `synchronize` has returned, no time is spent on waiting for the result.
 
     What is compared is the time of reading the last of many products after `synchronize`, as a
@@ -114,72 +102,36 @@ def synchronize(case: Case) -> Iterator[Row]:
         share = min(share, reading / (time.perf_counter() - start))
         if share <= 0.5:
             break
-    where = "it returns before the tensors are computed" if share > 0.5 else ""
-    yield Row("synchronize", "share of the time spent after it", case.label, share, where, 0.5)
+    otherwise = f"it returns before the tensors are computed: {share:.0%} of the time is after it"
+    yield Fact("share of the time spent after it", share <= 0.5, otherwise)
 
 
-def set_eager(case: Case) -> Iterator[Row]:
-    """With it each function is executed by Python each time, with the same results."""
-    machine, how = case.backend.machine, Update(LR)
+def set_eager(case: Case) -> Iterator[Result | Fact]:
+    """With it Python executes the model's functions in each update, with the same results."""
+    calls: list[str] = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            calls.append("")
+            return function(*arguments, **named)
+
+        return call
+
     # A minibatch of a size that is new, for which nothing is compiled yet.
-    batch, states = case.batch.rows(slice(3)), tuple(array[:3] for array in case.states)
-    tensors = batch.map(case.tensor), tuple(map(case.tensor, states))
-    machine.set_eager(True)
+    case = case.of_rows(slice(3))
+    case.backend.machine.set_eager(True)
     try:
-        model, candidate = case.models(case.arrays)
-        names: set[str] = set()
-        candidate = dataclasses.replace(
-            candidate,
-            forward=_noted(candidate.forward, "model.forward", names),
-            backward=candidate.backward and _noted(candidate.backward, "model.backward", names),
-        )
-        executed = []
+        model = case.model()
+        backward = model.backward and counted(model.backward)
+        model = dataclasses.replace(model, forward=counted(model.forward), backward=backward)
+        numbers = []
         for _ in range(2):
-            names.clear()
-            with _watch(_folder(case.backend), names):
-                case.backend.scratch.train_minibatch(candidate, *tensors, how)
-            executed.append(set(names))
-            case.reference.scratch.train_minibatch(model, batch, states, how)
-        actual = candidate.to_arrays(candidate.params)
+            case.scratch.train_minibatch(model, *case.minibatch(), Update(LR))
+            numbers.append(len(calls))
+        params = model.to_arrays(model.params)
     finally:
-        machine.set_eager(False)
-    first, second = executed
-    missing = ", ".join(sorted(first - second))
-    yield fact(
-        "set_eager",
-        "functions executed",
-        case.label,
-        not missing,
-        f"compiled: {missing} not executed a second time",
-    )
-    expected = model.to_arrays(model.params)
-    yield case.compare("set_eager", "parameters after 2 updates", expected, actual, 1e-12)
-
-
-def _noted(function: Callable[..., Any], name: str, names: set[str]) -> Callable[..., Any]:
-    # A compiler may execute a copy of a function, which `_watch` does not recognize; but where it
-    # compiles what calls this one, it does not execute this one again.
-    def noted(*arguments: Any, **named: Any) -> Any:
-        names.add(name)
-        return function(*arguments, **named)
-
-    return noted
-
-
-@contextlib.contextmanager
-def _watch(folder: str, names: set[str]) -> Iterator[None]:
-    # Adds the names of the functions of this folder that Python executes.
-    def watch(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(folder):
-            names.add(frame.f_code.co_name)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-
-
-def _folder(backend: Backend) -> str:
-    return str(Path(unwrap(backend.scratch.step).__code__.co_filename).parent)
+        case.backend.machine.set_eager(False)
+    first, both = numbers
+    otherwise = f"{first} calls in the first update, {both - first} not executed again: compiled"
+    yield Fact("functions executed", both == 2 * first > 0, otherwise)
+    yield Result("parameters after 2 updates", params, allowed=1e-12)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import registry
-from ..contract import TRIED, RNNScratchError, Team, Update
+from ..contract import TRIED, Arrays, RNNScratchError, State, Team, Update
 from ..runs.setup import Place
 from ..workers import exchange, groups
-from .epochs import LR
-from .inputs import PLAIN, B, Case, Row, fact, in_each_dtype, make_case, not_offered
+from .epochs import clipping
+from .inputs import PLAIN, B, Case, Fact, Result, Row, in_each_dtype, make_case, not_offered
 
 TIMEOUT = 600.0  # seconds for one model
 UPDATES = 3
@@ -44,69 +44,72 @@ def rows(place: Place) -> Iterator[Row]:
 
 
 def _rows(rank: int, addresses: list[str], place: Place) -> Iterator[Row]:
-    name, model, team = place.backend, place.model, Team(rank, tuple(addresses))
+    name, team = place.backend, Team(rank, tuple(addresses))
     backend, _ = registry.start(name, 1)
     engine = registry.workers(name, backend)
     engine.join(team)
     device = registry.choose_device(name, backend, place.device, "float32")
     for options in CASES:
-        case = make_case(name, backend, model, options._replace(device=device))
+        case = make_case(name, backend, place.model, options._replace(device=device))
         try:
-            case.models(case.arrays)
+            case.model()
         except registry.NotOffered as error:
-            yield not_offered(model, case.label, str(error))
+            yield not_offered(place.model, case.label, str(error))
             continue
-        if model == "scratch":
+        if place.model == "scratch":
             yield from _gather(case, team)
+            yield from _all_reduce(case, team)
         yield from _train(case, team)
     engine.leave()
 
 
 def _gather(case: Case, team: Team) -> Iterator[Row]:
     # Whether every bit arrives, of every worker and in the order of their ranks.
-    dtype = case.options.dtype
+    dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
         special = np.array(SPECIAL).astype(dtype)
-    sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in range(_size(team))]
+    sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in workers]
     more = np.full((2, 3), team.rank, dtype)
     received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
     wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
-    yield fact("gather", "bits", case.label, not wrong, f"those of worker {wrong[:1]}")
-    expected = tuple(np.full((2, 3), rank, dtype) for rank in range(_size(team)))
-    yield case.compare("gather", "a second tensor", expected, tuple(others), 0)
+    fact = Fact("bits", not wrong, f"those of worker {wrong[:1]}")
+    yield fact.row("gather", case.label)
+    expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
+    yield case.row("gather", Result("a second tensor", tuple(others), expected, 0))
+
+
+def _all_reduce(case: Case, team: Team) -> Iterator[Row]:
+    # The means of what each worker has for its rows are those for all rows.
+    own, model = case.of_rows(exchange.share(B, team)), case.model()
+    loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
+    mean, means = own.scratch.all_reduce(loss, grads, len(team.addresses))
+    expected, of_all, _ = case.reference.gradients()
+    yield case.row("all_reduce", Result("loss", mean, expected))
+    yield case.row("all_reduce", Result("gradients", model.to_arrays(means), of_all))
 
 
 def _train(case: Case, team: Team) -> Iterator[Row]:
-    # Gradients of a minibatch, and some updates: of each worker's rows, and of all.
-    size, rows = _size(team), exchange.share(B, team)
-    model, candidate = case.models(case.arrays)
-    scratch, reference = case.backend.scratch, case.reference.scratch
-    batch = case.batch.rows(rows).map(case.tensor)
-    state = tuple(case.tensor(array[rows]) for array in case.states)
-    loss, grads, _ = reference.gradients(model, case.batch, case.states)
-    if case.model == "scratch":
-        own_loss, own, _ = scratch.gradients(candidate, batch, state)
-        mean, means = scratch.all_reduce(own_loss, own, size)
-        yield case.compare("all_reduce", "loss", loss, case.array(mean))
-        yield case.compare("all_reduce", "gradients", grads, candidate.to_arrays(means))
-    _, norm = reference.clip(grads, None)
-    how = Update(LR, float(norm) / 2)
-    states, losses, expected = case.states, [], []
+    # Some updates.
+    how = clipping(case)
+    expected, losses, states = _updates(case.reference, how)
+    own = case.of_rows(exchange.share(B, team))
+    arrays, own_losses, state = _updates(own, how._replace(workers=len(team.addresses)))
+    whole = exchange.join_rows(case.backend, case.options.device, own.as_arrays(state))
+    for result in (
+        Result("parameters", arrays, expected),
+        Result("losses", own_losses, losses),
+        Result("state", whole, states),
+    ):
+        name = f"{result.name} after {UPDATES} updates"
+        yield case.row("train_minibatch", result._replace(name=name))
+    digests = exchange.digests(case.backend, case.options, arrays)
+    fact = Fact("same in all workers", len(set(digests)) == 1, str(digests))
+    yield fact.row("train_minibatch", case.label)
+
+
+def _updates(case: Case, how: Update) -> tuple[Arrays, np.ndarray, State]:
+    model, (batch, state), losses = case.model(), case.minibatch(), []
     for _ in range(UPDATES):
-        mean, states = reference.train_minibatch(model, case.batch, states, how)
-        expected.append(float(mean))
-        mean, state = scratch.train_minibatch(candidate, batch, state, how._replace(workers=size))
+        mean, state = case.scratch.train_minibatch(model, batch, state, how)
         losses.append(float(mean))
-    after = candidate.to_arrays(candidate.params)
-    what = f"after {UPDATES} updates"
-    yield case.compare("train_minibatch", f"parameters {what}", model.params, after)
-    yield case.compare("train_minibatch", f"losses {what}", expected, losses)
-    whole = exchange.join_rows(case.backend, case.options.device, case.state_arrays(state))
-    yield case.compare("train_minibatch", f"state {what}", states, whole)
-    digests = exchange.digests(case.backend, case.options, after)
-    equal = len(set(digests)) == 1
-    yield fact("train_minibatch", "same in all workers", case.label, equal, str(digests))
-
-
-def _size(team: Team) -> int:
-    return len(team.addresses)
+    return model.to_arrays(model.params), np.array(losses), state
