@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check import epochs, functions, inputs
+from rnn_scratch.check import epochs, functions, inputs, pinned
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
@@ -40,16 +41,29 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     assert_named(first_failure(rows), sabotage)
 
 
+IN_THE_REFERENCE = [
+    s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"
+]
+IN_ITS_BACKWARD_PASS = [
+    s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.only.activation == "tanh"
+]
+
+
 @pytest.mark.parametrize(
-    "sabotage",
-    [s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"],
-    ids=lambda sabotage: sabotage.mistake,
+    ("sabotage", "recorded"),
+    [(s, True) for s in IN_THE_REFERENCE] + [(s, False) for s in IN_ITS_BACKWARD_PASS],
+    ids=lambda value: getattr(value, "mistake", None),
 )
-def test_a_mistake_in_the_reference_itself_is_detected_and_named(sabotage, tmp_path, monkeypatch):
-    # As if its file were changed: reference and candidate are then the same, with the mistake.
+def test_a_mistake_in_the_reference_itself_is_detected_and_named(
+    sabotage, recorded, tmp_path, monkeypatch
+):
+    # As if its file were changed: reference and candidate are then the same, with the mistake. Of
+    # a new cell nothing is recorded, and its backward pass is wrong.
     name = copy(registry.load("numpy"), sabotage, sabotage.changes["numpy"], tmp_path)
     wrong = load(name, tmp_path)
     monkeypatch.setattr(registry, "load", lambda name: wrong)
+    if not recorded:
+        monkeypatch.setattr(pinned, "covers", lambda case: False)
     epochs.trained_model.cache_clear()
     try:
         every = inputs.cases(cells=[sabotage.only.cell])
@@ -57,6 +71,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(sabotage, tmp_p
     finally:
         epochs.trained_model.cache_clear()
     assert_named(row, sabotage)
+    assert recorded or "by finite differences" in row.result
 
 
 def test_a_number_of_threads_that_is_ignored_is_detected(backend, backend_name, tmp_path):
@@ -64,8 +79,8 @@ def test_a_number_of_threads_that_is_ignored_is_detected(backend, backend_name, 
         pytest.skip(f"{backend_name} is a backend of another package")
     program = (
         "import importlib, sys\n"
-        "from rnn_scratch.check import hardware\n"
-        "rows = hardware.set_threads(importlib.import_module(sys.argv[1]))\n"
+        "from rnn_scratch.check import machine\n"
+        "rows = machine.set_threads(importlib.import_module(sys.argv[1]))\n"
         "sys.exit(any(row.piece == 'set_threads' and not row.passed for row in rows))\n"
     )
 
@@ -99,6 +114,26 @@ def test_not_detaching_raises_in_pytorch_and_is_invisible_elsewhere(
         assert any(row.result == "raised" and "second time" in row.where for row in training)
     else:
         assert all(row.passed for row in training)
+
+
+def test_set_eager_ends_the_use_of_graphs(backend_names):
+    if "mxnet" not in backend_names:
+        pytest.skip("only MXNet's backend has graphs of its own")
+    from rnn_scratch.backends.mxnet import graphs, machine
+
+    calls = []
+
+    @graphs.graph
+    def double(x, options):
+        calls.append(x)
+        return 2 * x
+
+    x = machine.tensor(np.ones(3), "cpu")
+    for eager, number in ((False, 1), (True, 3)):
+        machine.set_eager(eager)
+        assert [machine.array(double(x, None)).sum() for _ in range(2)] == [6, 6]
+        assert len(calls) == number
+    machine.set_eager(False)
 
 
 def test_a_copy_without_a_mistake_passes(backend, backend_name, tmp_path):

@@ -30,7 +30,7 @@ MISTAKES = {
     "loss_back": ((" / len(labels)", ""), "W_xh"),
     "backward": ("a character that occurs twice counted once", "W_e"),
     "predict": ("argmax over the wrong axis", "greedy tokens"),
-    "clip": ("clip per parameter instead of over all", "result, θ half the norm"),
+    "clip": ("clip by the norm of one parameter instead of all", "norm, θ half the norm"),
     "update": ("learning rate applied twice", "plain"),
 }
 NUMBERS = itertools.count()

@@ -42,6 +42,11 @@ SABOTAGES = [
         **everywhere("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets, [-1])"),
     }),
+    Sabotage("targets as bytes", "loss", "with 300 characters", {
+        **everywhere("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
+        "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
+                       "tf.reshape(tf.transpose(targets), [-1]) % 256"),
+    }),
     Sabotage("sum instead of mean", "loss", "mean", {
         "numpy": (".mean()", ".sum()"),
         "torch": ("entropy(logits, labels)", "entropy(logits, labels, reduction='sum')"),
@@ -62,33 +67,10 @@ SABOTAGES = [
     }),
     Sabotage("one worker's mean divided by two", "all_reduce", "one worker",
              everywhere("        return mean, grads\n", "        return mean / 2, grads\n")),
-    Sabotage("clip per parameter instead of over all", "clip", "result", {
-        "numpy": (
-            "{name: grad * scale for name, grad in grads.items()}",
-            "{name: grad * (theta / max(np.sqrt((grad * grad).sum()), theta))"
-            " for name, grad in grads.items()}",
-        ),
-        "torch": (
-            "{name: grad * scale for name, grad in grads.items()}",
-            "{name: grad * (theta / (grad * grad).sum().sqrt().clamp(min=theta))"
-            " for name, grad in grads.items()}",
-        ),
-        "tensorflow": (
-            "{name: grad * scale for name, grad in grads.items()}",
-            "{name: grad * (theta / tf.maximum(tf.sqrt(tf.reduce_sum(grad * grad)), theta))"
-            " for name, grad in grads.items()}",
-        ),
-        "mxnet": (
-            "{name: grad * scale for name, grad in grads.items()}",
-            "{name: grad * (theta / np.maximum(np.sqrt((grad * grad).sum()), theta))"
-            " for name, grad in grads.items()}",
-        ),
-        "jax": (
-            "{name: grad * scale for name, grad in grads.items()}",
-            "{name: grad * (theta / jnp.maximum(jnp.sqrt((grad * grad).sum()), theta))"
-            " for name, grad in grads.items()}",
-        ),
-    }),
+    Sabotage("clip by the norm of one parameter instead of all", "clip", "norm",
+             everywhere("for grad in grads.values())", "for grad in [*grads.values()][:1])")),
+    Sabotage("clip that scales up where θ is above 1", "clip", "θ",
+             everywhere("scale = theta /", "scale = theta / norm if theta > 1 else theta /")),
     Sabotage("clip by norm + 1e-6", "clip", "result", {
         "numpy": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
         "torch": ("theta / norm.clamp(min=theta)", "(theta / (norm + 1e-6)).clamp(max=1)"),
@@ -108,6 +90,8 @@ SABOTAGES = [
         "tensorflow": ("param.assign_sub(change)", "param.assign_sub(how.lr * change)"),
         "jax": ("param - change", "param - how.lr * change"),
     }),
+    Sabotage("learning rate cut at 1", "update", "above 1",
+             everywhere("change = how.lr *", "change = min(how.lr, 1.0) *")),
     Sabotage("gradients not clipped in training", "train_minibatch", "parameters",
              everywhere("grads, _ = clip(grads, how.theta)", "pass")),
     Sabotage("losses as tensors", "train_epoch", "not a list of floats", {
@@ -126,6 +110,9 @@ SABOTAGES = [
              everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
              everywhere("choose(array(logits)[0])", "choose(array(logits)[:, 0])")),
+    Sabotage("a state that is forgotten after 100 tokens", "predict", "", everywhere(
+        "        # Warm-up:",
+        "        state = state if t % 100 else model.state(1)\n        # Warm-up:")),
     Sabotage("W_hh transposed in the step", "step", "logits", {
         **everywhere('h @ params["W_hh"] + ', 'h @ params["W_hh"].T + '),
         "tensorflow": ('h @ params["W_hh"] + ', 'h @ tf.transpose(params["W_hh"]) + '),
@@ -245,20 +232,20 @@ SABOTAGES = [
         "tensorflow": ("h > 0,", "h >= 0,"),
         "mxnet": ("np.sign(h)", "(h >= 0)"),
         "jax": ("(h > 0)", "(h >= 0)"),
-    }, "gated.py", "fast", ("rnn", "relu", 0)),
-    Sabotage("weights of the gates in another order", "params", "values", everywhere(
-        "join_gates(arrays, options.gates)", "join_gates(arrays, options.gates[::-1])"),
-        "fast.py", "fast", ("lstm", "tanh", 0)),
+    }, "gated.py", "fast", PLAIN._replace(activation="relu")),
+    Sabotage("weights of the wrong gate", "params", "values", everywhere(
+        "join_gates(arrays, options)",
+        'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Sabotage("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
         "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
         "torch": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
         "tensorflow": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
         "mxnet": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
         "jax": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
-    }, "gated.py", "fast", ("lstm", "tanh", 0)),
+    }, "gated.py", "fast", LSTM),
     Sabotage("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
              everywhere("before * r * (1 - r)", "before * 0 * r * (1 - r)"),
-             "gated.py", "fast", ("gru", "tanh", 0)),
+             "gated.py", "fast", GRU),
     Sabotage("product left out of the reset gate's gradient in the optimized model", "gradients",
              "W_x", {
         "numpy": ("d_new * products[:, :, 2 * size :] * r", "d_new * r"),
@@ -266,8 +253,8 @@ SABOTAGES = [
         "tensorflow": ("to_new * products * r", "to_new * r"),
         "mxnet": ("to_new * products * r", "to_new * r"),
         "jax": ("to_new * products * r", "to_new * r"),
-    }, "gated.py", "fast", ("gru-after", "tanh", 0)),
-    Sabotage("rows of a large vocabulary not summed", "gradients", "with 131 characters", {
+    }, "gated.py", "fast", GRU_AFTER),
+    Sabotage("rows of a large vocabulary not summed", "gradients", "with 300 characters", {
         "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
     }, "fast.py", "fast"),
 
@@ -314,9 +301,6 @@ SABOTAGES = [
         "tensorflow": ("tf.config.run_functions_eagerly(eager)", "pass"),
         "jax": ('jax.config.update("jax_disable_jit", eager)', "pass"),
     }, "machine.py"),
-    Sabotage("set_eager does nothing for the graphs", "set_eager", "recurrence", {
-        "mxnet": ("graphs.eager = eager", "pass"),
-    }, "machine.py", "fast"),
 ]  # fmt: skip
 
 # A mistake that only a process in which nothing is computed yet can show.
