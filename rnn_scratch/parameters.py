@@ -3,7 +3,7 @@
 import numpy as np
 
 from .contract import Arrays, Options
-from .randomness import generator
+from .system.randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int) -> Arrays:

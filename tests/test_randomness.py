@@ -6,11 +6,11 @@ Without literals, a change of the core would go unnoticed, because all backends 
 import numpy as np
 import pytest
 
-from rnn_scratch import randomness
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import decoding
 from rnn_scratch.settings import Settings
+from rnn_scratch.system import randomness
 from rnn_scratch.text import minibatches
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..randomness import generator
+from ..system.randomness import generator
 
 Choice = Callable[[np.ndarray], int]
 

@@ -1,1 +1,1 @@
-"""The operating system: processes, the machine, and files that are replaced safely."""
+"""The machine: processes, files that are replaced safely, signals; and random numbers."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..contract import Batch, RNNScratchError
-from ..randomness import generator
 from ..settings import Settings
+from ..system.randomness import generator
 
 
 def carries(sampling: str) -> bool:
