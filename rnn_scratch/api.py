@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from .contract import RNNScratchError
+from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
 from .runs.arguments import checked
 from .runs.inference import Evaluation
+from .runs.place import Choice, Place
 from .runs.progress import LineReport
 from .runs.run import Run
-from .runs.setup import Place
 from .runs.training import Report
 from .settings import make
 from .text import corpus as corpora
@@ -111,14 +112,7 @@ def resume(
     """
     done = resume_as(
         None,
-        {
-            "backend": backend,
-            "model": model,
-            "device": device,
-            "threads": threads,
-            "eager": eager,
-            "workers": workers,
-        },
+        Choice(backend, model, device, threads, eager, workers),
         _folder(run),
         num_epochs,
         corpus=corpus,
@@ -132,7 +126,7 @@ def resume(
 
 def resume_as(
     launch: Launch | None,
-    place: dict[str, Any],
+    choice: Choice,
     folder: Path,
     num_epochs: int,
     *,
@@ -143,21 +137,17 @@ def resume_as(
 ) -> Run | None:
     """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere.
 
-    `place` has the fields of `Place`, and None for the defaults. The run's folder is needed only by
-    worker 0.
+    The run's folder is needed only by worker 0.
     """
     reporter = _reporter(report)
     same = None if corpus is None and text is None else find_text(corpus, text, reporter)
-    chosen = {key: value for key, value in place.items() if value is not None}
     if launch is not None and launch.rank:
-        supervisor.follow(launch, same, chosen, reporter)
+        supervisor.follow(launch, same, choice, reporter)
         return None
-    last = sessions.last_place(folder)
-    backend = chosen.get("backend", last["backend"])
-    where = Place(backend, last["model"])
-    if backend == last["backend"]:  # another number of threads may add in another order
-        where = Place(**last)
-    where = where._replace(**chosen)
+    last = run_folder.read(folder).sessions[-1].place
+    if choice.backend not in (None, last.backend):
+        last = Place(model=last.model)
+    where = choice.over(last)  # another number of threads may add in another order
     launch = launch or Launch(where.workers)
     done: Run | None
     if launch == Launch(1):
@@ -193,6 +183,7 @@ def predict(
     """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`."""
     return inference.predict(
         _folder(run),
+        Choice(backend, model, device, threads, eager),
         prefix,
         length,
         temperature=temperature,
@@ -201,11 +192,6 @@ def predict(
         min_p=min_p,
         seed=seed,
         unknown=unknown,
-        backend=backend,
-        model=model,
-        device=device,
-        threads=threads,
-        eager=eager,
     )
 
 
@@ -225,10 +211,8 @@ def evaluate(
 ) -> Evaluation:
     """Perplexity of a run's model on a text; see `rnn_scratch.runs.inference.evaluate`."""
     found = find_text(corpus, text, _reporter(report or Report()))
-    place = {"backend": backend, "model": model, "device": device}
-    return inference.evaluate(
-        _folder(run), found, unknown=unknown, **place, threads=threads, eager=eager
-    )
+    choice = Choice(backend, model, device, threads, eager)
+    return inference.evaluate(_folder(run), choice, found, unknown)
 
 
 def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:

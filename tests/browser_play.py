@@ -5,6 +5,7 @@ import html
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,9 +16,11 @@ from playwright.sync_api import expect
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.runs import checkpoint, inference
+from rnn_scratch.runs.place import Choice, Place
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
+from rnn_scratch.text.dataset import TextRecord
 
 CLONE = Path(__file__).parent.parent
 SHOTS = SITE.parent / "screenshots"
@@ -39,15 +42,16 @@ def network(request, tmp_path_factory):
     """The cell of one of the page's networks, and a checkpoint of it."""
     saved = NETWORKS[request.param]
     path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
-    settings, text = Settings(**saved["settings"]), saved["text"]
+    settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
     arrays, epochs = play.arrays(saved), settings.num_epochs
-    checkpoint.save(path, checkpoint.Checkpoint(arrays, saved["vocab"], settings, epochs, text, {}))
+    about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
+    checkpoint.save(path, checkpoint.Checkpoint(**about, place=Place("numpy"), arrays=arrays))
     return request.param, path
 
 
 def computed(path, text):
     """NumPy's logits (T, V), and the state after each character, for a text."""
-    setup, saved = inference.load(path, {"backend": "numpy"})
+    setup, saved = inference.load(path, Choice("numpy"))
     state, logits, states = setup.model.state(1), [], []
     for token in vocabulary.encode(text, saved.vocab):
         each, state = setup.model.forward(np.array([[token]]), state)

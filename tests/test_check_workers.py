@@ -8,7 +8,7 @@ from helpers import here, there
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, team
 from rnn_scratch.check.certificate import Evidence, Run
-from rnn_scratch.runs.setup import Place
+from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus
 

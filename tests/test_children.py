@@ -21,7 +21,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import exact_mode
 from rnn_scratch.check.certificate import Evidence
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs.setup import Place
+from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import make
 from rnn_scratch.system import processes
 from rnn_scratch.text import corpus

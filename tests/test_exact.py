@@ -19,7 +19,8 @@ from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, RNNScratchError, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
-from rnn_scratch.runs.setup import Place, set_up
+from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make, model_options
 from rnn_scratch.text import corpus, minibatches, vocabulary
 

@@ -95,13 +95,13 @@ def test_a_run_killed_at_any_moment_and_resumed(backend_name, undisturbed):
         assert epochs == list(range(1, len(epochs) + 1))
         assert saved.epoch in (len(epochs), len(epochs) - 1)
         killed.append(saved.epoch)
-        assert run_folder.read(Path("killed"))["sessions"][-1]["outcome"] == "running"
+        assert run_folder.read(Path("killed")).sessions[-1].outcome == "running"
         command = ("train", "--resume", "killed", "--epochs", EPOCHS, "--threads", "1")
         process = start(*command, program=("-c", SAVING))
     assert finish(process).code == 0
     assert 0 < killed[0] < killed[1] < killed[2] < EPOCHS
     record = run_folder.read(Path("killed"))
-    assert [session["from_epoch"] for session in record["sessions"]] == [0, *killed]
+    assert [session.from_epoch for session in record.sessions] == [0, *killed]
     assert_undisturbed("killed", undisturbed)
     assert hidden_files("killed") == []
 
@@ -122,8 +122,8 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_nam
         kept,
     )
     assert line == f"rnn-scratch train --resume 'with a space' --epochs {EPOCHS}"
-    (session,) = run_folder.read(Path("with a space"))["sessions"]
-    assert (session["outcome"], session["to_epoch"]) == ("interrupted", saved.epoch)
+    (session,) = run_folder.read(Path("with a space")).sessions
+    assert (session.outcome, session.to_epoch) == ("interrupted", saved.epoch)
     assert (Path("with a space") / "perplexity.png").exists()
 
     # The printed line, in a shell.
@@ -163,8 +163,8 @@ def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
         program=("-c", LIMITED),
     )
     epoch = assert_stopped(done, "limited", errno.EFBIG)
-    (session,) = run_folder.read(Path("limited"))["sessions"]
-    assert (session["outcome"], session["to_epoch"]) == ("failed", epoch)
+    (session,) = run_folder.read(Path("limited")).sessions
+    assert (session.outcome, session.to_epoch) == ("failed", epoch)
     text = Path("limited/history.jsonl").read_bytes()
     assert len(text) == limit
     assert text.count(b"\n") == epoch
@@ -186,7 +186,7 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     done.refused("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
     assert "--resume" not in done.out
-    assert run_folder.read(Path("r"))["sessions"][0]["outcome"] == "finished"
+    assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
 
 
 def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):

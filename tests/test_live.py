@@ -117,7 +117,7 @@ def test_the_card_of_a_run_depends_on_no_clock():
     settings = {"num_epochs": 3, "valid_tokens": 60, "threads": 1, **SMALL}
     one, two = (rnn_scratch.train("numpy", run=name, **settings) for name in ("one", "two"))
     assert one._repr_html_() == two._repr_html_().replace(">two<", ">one<")
-    for text in one.record["sessions"][0]["predictions"]:
+    for text in one.record.sessions[0].predictions:
         assert text in one._repr_html_()
 
 

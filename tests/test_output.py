@@ -106,7 +106,7 @@ def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
     done = here(capsys, *train)
     assert (done.code, done.err) == (0, "")
     assert "The built-in text tide-clock is used instead." in done.out.splitlines()[0]
-    assert run_folder.read(Path("r"))["text"]["corpus"] == "tide-clock"
+    assert run_folder.read(Path("r")).text.corpus == "tide-clock"
     done = here(capsys, "train", "--resume", "r", "--epochs", 2)
     assert (done.code, done.err) == (0, "")
     assert "instead" not in done.out, "the text of the run was the built-in one"

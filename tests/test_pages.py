@@ -80,13 +80,13 @@ def test_what_the_records_must_show():
         for path, record, history in run_folder.listing(CLONE / readme.RECORDS)
     }
     for name, (record, history) in runs.items():
-        settings, model = record["settings"], record["sessions"][-1]["model"]
+        settings, model = record.settings, record.sessions[-1].place.model
         assert history[-1].epoch == 500
-        assert record["text"]["corpus"] == "time-machine"
-        most = {"sequential": 1.1, "random": 1.8}[settings["sampling"]]
+        assert record.text.corpus == "time-machine"
+        most = {"sequential": 1.1, "random": 1.8}[settings.sampling]
         if model == "concise":
             most = 1.5
-        if settings.get("cell", "rnn") != "rnn":
+        if settings.cell != "rnn":
             most = 1.2
         assert history[-1].perplexity <= most, name
     assert len(runs) >= 11

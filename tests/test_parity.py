@@ -11,7 +11,7 @@ from rnn_scratch.check import epochs, functions, inputs, runner
 from rnn_scratch.check.inputs import Row, worst
 from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Options, Update
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs.setup import Place
+from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 

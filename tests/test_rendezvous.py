@@ -15,7 +15,7 @@ from helpers import parallel
 from msgspec.structs import replace
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs.setup import Place
+from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 
 import matplotlib.image
@@ -14,22 +13,19 @@ import numpy as np
 import pytest
 from helpers import (
     SMALL,
-    assert_same,
-    figures,
     here,
     history,
     lines,
     options,
-    parameters,
     start,
     wait_for_epochs,
 )
 
 import rnn_scratch
-from rnn_scratch import exact
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import corpus
 
 
@@ -70,11 +66,12 @@ def test_a_run_s_folder(run, backend_name, device):
         "valid_tokens": 50,
     }
     (session,) = record["sessions"]
-    assert (session["backend"], session["device"]) == (backend_name, device)
-    assert (session["model"], session["eager"]) == ("scratch", False)
+    place = session["place"]
+    assert (place["backend"], place["device"]) == (backend_name, device)
+    assert (place["model"], place["eager"], place["workers"]) == ("scratch", False, 1)
+    assert place["threads"] >= 1
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
-    assert session["threads"] >= 1
     assert session["machine"]["python"] == platform.python_version()
     assert session["machine"]["numpy"] == np.__version__
     assert session["machine"]["cores"] >= 1
@@ -87,7 +84,8 @@ def test_a_run_s_folder(run, backend_name, device):
     saved = checkpoint.load(run.folder / "checkpoint.safetensors")
     assert sorted(saved.arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
     assert saved.epoch == 11
-    assert saved.text["sha256"] == sha256
+    assert saved.text == run.record.text
+    assert saved.text.sha256 == sha256
     assert saved.vocab == run.vocab
 
 
@@ -126,12 +124,6 @@ def test_the_curve_is_a_picture(run):
     assert image.shape[0] > 300
     assert image.shape[1] > 600
     assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 10
-
-
-def test_a_history_without_held_out_text():
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    assert history(run.folder)[0]["valid_loss"] is None
-    assert history(run.folder)[0]["valid_perplexity"] is None
 
 
 def test_history_can_be_read_during_the_run():
@@ -178,7 +170,27 @@ def test_runs_is_a_file(tmp_path):
 
 
 def row(epoch, sample="x"):
-    return run_folder.Epoch(epoch, 1.0, np.e, None, None, 100, 0.1, "numpy", sample)
+    return run_folder.Epoch(
+        epoch=epoch,
+        loss=1.0,
+        perplexity=np.e,
+        valid_loss=None,
+        valid_perplexity=None,
+        tokens=100,
+        seconds=0.1,
+        backend="numpy",
+        sample=sample,
+    )
+
+
+def write_history(folder, *epochs):
+    for epoch in epochs:
+        run_folder.append(folder, row(epoch))
+    return folder / run_folder.HISTORY
+
+
+def numbers(folder, last=None):
+    return [epoch.epoch for epoch in run_folder.history(folder, last)]
 
 
 # Characters of several bytes, and those that end a line for Python but not in JSON.
@@ -192,64 +204,70 @@ def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     second = whole.rindex(b"\n", 0, -1) + 1
     for end in range(second, len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [1, 2]
-    assert run_folder.repair_history(tmp_path, 1) == []
-    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [1]
-    assert path.read_bytes() == whole[: len(whole) // 3]
+        assert numbers(tmp_path) == [1, 2]
+    run_folder.repair_history(tmp_path, 2)
+    assert path.read_bytes() == whole[:second]
 
 
-def test_a_line_damaged_in_the_middle_is_an_error(tmp_path):
-    for epoch in (1, 2, 3):
-        run_folder.append(tmp_path, row(epoch))
-    text = (tmp_path / run_folder.HISTORY).read_text().replace('"epoch": 2', '"epoch"  2')
-    (tmp_path / run_folder.HISTORY).write_text(text)
-    with pytest.raises(RNNScratchError, match=r"Line 2 of .*history.jsonl is damaged.\n.*--resume"):
-        run_folder.history(tmp_path)
+def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it(tmp_path):
+    path = write_history(tmp_path, 1, 2, 3)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for after in ([lines[2]], [b"\0" * 99, lines[2]], [b"\0\n", lines[2]], [lines[0]], [b"{"]):
+        path.write_bytes(b"".join([*lines[:2], *after]))
+        run_folder.repair_history(tmp_path, 2)
+        assert path.read_bytes() == b"".join(lines[:2])
+    path.unlink()
+    run_folder.repair_history(tmp_path, 2)
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize(
-    ("epochs", "lost"),
+    ("epochs", "damage", "words"),
     [
-        ((1, 2, 5, 6), [(3, 4)]),
-        ((2, 3, 6), [(1, 1), (4, 5)]),
-        ((1, 2, 3), [(4, 6)]),
-        ((1, 2, 3, 1, 2, 3, 4, 5, 6), []),
-        ((), [(1, 6)]),
+        ((1, 2, 3), (b'"epoch":2', b'"epoch"  2'), "JSON is malformed"),
+        ((1, 2, 3), (b'"epoch":2', b'"epoch":"2"'), "Expected `int`, got `str`"),
+        ((1, 2, 3), (b'"epoch":2,', b""), "missing required field `epoch`"),
+        ((1, 3, 3), (b"", b""), "epoch 3 after epoch 3"),
+        ((2, 1, 3), (b"", b""), "epoch 1 after epoch 2"),
     ],
 )
-def test_a_gap_in_a_history_is_an_error_until_the_history_says_so(tmp_path, epochs, lost):
-    for epoch in epochs:
-        run_folder.append(tmp_path, row(epoch))
-    if epochs not in ((), (1, 2, 3)):  # those that lack only the last epochs
-        with pytest.raises(RNNScratchError, match=r"is of epoch \d, where epoch \d is missing"):
-            run_folder.history(tmp_path)
-    assert run_folder.repair_history(tmp_path, 6) == lost
-    kept = sorted(set(epochs))
-    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == kept
-    before = (tmp_path / run_folder.HISTORY).read_bytes()
-    assert run_folder.repair_history(tmp_path, 6) == [], "what is lost is said once"
-    assert (tmp_path / run_folder.HISTORY).read_bytes() == before
-    run_folder.append(tmp_path, row(7))
-    assert [epoch.epoch for epoch in run_folder.history(tmp_path)] == [*kept, 7]
-
-
-def test_a_run_with_a_damaged_history_continues_from_its_checkpoint(capsys):
-    whole = rnn_scratch.train("numpy", num_epochs=8, **SMALL)
-    run = rnn_scratch.train("numpy", num_epochs=6, run="runs/r", **SMALL).folder
-    path = run / "history.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'{"epoch": 3,', b'{"epoch\x00: 3,'))
+def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, words):
+    path = write_history(tmp_path, *epochs)
+    path.write_bytes(path.read_bytes().replace(*damage))
+    number = 3 if words == "epoch 3 after epoch 3" else 2
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, lines[2].replace(b'"epoch":3', b'"epoch":4')]))
+    with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
+        run_folder.history(tmp_path)
+    assert "delete this line" in str(caught.value)
     damaged = path.read_bytes()
-    done = here(capsys, "train", "--resume", run, "--epochs", 8)
-    assert (done.code, done.err) == (0, "")
-    kept = "history.jsonl.damaged"
-    assert f"The history of {run} has lost epoch 3. The run continues from its" in done.out
-    assert f"The damaged file is kept as {run / kept}." in done.out
-    assert (run / kept).read_bytes() == damaged
-    assert_same(parameters(run), parameters(whole))
-    expected = [line for line in figures(whole.folder) if line["epoch"] != 3]
-    assert [line for line in figures(run) if "lost" not in line] == expected
-    assert [line for line in history(run) if "lost" in line] == [{"lost": [3, 3]}]
-    assert here(capsys, "runs").out.count("8/8") == 2
+    with pytest.raises(Damaged):
+        run_folder.repair_history(tmp_path, 4)
+    assert path.read_bytes() == damaged
+    # As the error says.
+    lines = damaged.splitlines(keepends=True)
+    del lines[number - 1]
+    path.write_bytes(b"".join(lines))
+    run_folder.repair_history(tmp_path, 4)
+    assert numbers(tmp_path) == [epoch for epoch in (*epochs[: number - 1], *epochs[number:], 4)]
+
+
+def test_a_run_with_a_damaged_file_says_so_and_keeps_its_checkpoint(capsys):
+    run = rnn_scratch.train("numpy", num_epochs=6, run="r", **SMALL).folder
+    text = here(capsys, "predict", run).out
+    for file, old, new in (
+        ("history.jsonl", b'{"epoch":3,', b'{"epoch\x00:3,'),
+        ("run.json", b'"lr": 1.0', b'"lr": 0.0'),
+    ):
+        whole = (run / file).read_bytes()
+        (run / file).write_bytes(whole.replace(old, new))
+        before = [(run / name).read_bytes() for name in sorted(os.listdir(run))]
+        done = here(capsys, "train", "--resume", run, "--epochs", 8)
+        done.refused(str(run / file), "damaged", "from a backup")
+        assert [(run / name).read_bytes() for name in sorted(os.listdir(run))] == before
+        assert here(capsys, "predict", run).out == text
+        (run / file).write_bytes(whole)
+    assert here(capsys, "train", "--resume", run, "--epochs", 8).code == 0
 
 
 UNREADABLE = {
@@ -276,24 +294,8 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file, damage):
     assert len(done.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("backend", ["numpy"]),
-        ("outcome", None),
-        ("threads", "2"),
-        ("started", "2024-05-02"),
-        ("x", 1),
-    ],
-)
-def test_sessions_of_other_types_are_reported(capsys, key, value):
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
-    record = json.loads((run / "run.json").read_text())
-    record["sessions"][-1][key] = value
-    (run / "run.json").write_text(json.dumps(record))
-    done = here(capsys, "runs")
-    assert done.code == 0
-    assert ("damaged" in done.err) == (key != "x")
+def changed(record, **session):
+    return json.dumps({**record, "sessions": [{**record["sessions"][0], **session}]})
 
 
 DAMAGE = {
@@ -301,16 +303,16 @@ DAMAGE = {
     "cut short": lambda record: json.dumps(record)[:-9],
     "not a record": lambda record: "[1, 2]",
     "no sessions": lambda record: json.dumps({**record, "sessions": []}),
-    "a missing setting": lambda record: json.dumps(
-        {**record, "settings": {k: v for k, v in record["settings"].items() if k != "num_epochs"}}
-    ),
     "half of a character": lambda record: json.dumps(
         {**record, "text": {**record["text"], "origin": "\ud800"}}
     ),
     "a bad setting": lambda record: json.dumps({**record, "settings": {"lr": 0}}),
-    "a bad time": lambda record: json.dumps(
-        {**record, "sessions": [{**record["sessions"][0], "started": "yesterday"}]}
-    ),
+    "a bad time": lambda record: changed(record, started="yesterday"),
+    "a time without its zone": lambda record: changed(record, started="2024-05-02T10:00:00"),
+    "a bad place": lambda record: changed(record, place={"backend": ["numpy"]}),
+    "bad threads": lambda record: changed(record, place={"threads": "2"}),
+    "a bad outcome": lambda record: changed(record, outcome="fine"),
+    "more": lambda record: changed(record, x=1),
 }
 
 
@@ -319,16 +321,10 @@ def test_a_damaged_record_is_reported_and_omitted_from_the_list(capsys, damage):
     good, bad = (rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder for _ in range(2))
     record = json.loads((bad / "run.json").read_text())
     (bad / "run.json").write_text(damage(record))
-    with pytest.raises(RNNScratchError, match=r"run.json could not be read or is damaged"):
+    with pytest.raises(Damaged, match=r"run.json could not be read or is damaged"):
         run_folder.read(bad)
     assert [folder for folder, _, _ in run_folder.listing(run_folder.PARENT)] == [good]
-    done = here(capsys, "train", "--resume", bad, "--epochs", 3)
-    assert (done.code, done.err) == (0, "")
-    assert "damaged" in done.out
-    assert f"It is kept as {bad / 'run.json.damaged'}. The run continues" in done.out
-    (session,) = run_folder.read(bad)["sessions"]
-    assert (session["from_epoch"], session["to_epoch"]) == (1, 3)
-    assert_same(parameters(bad), rnn_scratch.resume(good, 3).arrays)
+    assert "damaged" in here(capsys, "runs").err
 
 
 def test_the_list_is_newest_first(capsys):
@@ -355,43 +351,11 @@ def test_no_runs(capsys):
     assert here(capsys, "runs", "elsewhere").code == 0
 
 
-# A run folder of format 1, written by the version that knew only what is now the variant `fast`.
-FORMAT1 = Path(__file__).parent / "data" / "format1"
-
-
-@pytest.fixture
-def format1(tmp_path):
-    return Path(shutil.copytree(FORMAT1, tmp_path / "format1"))
-
-
-def test_a_run_of_format_1_is_resumed_exactly(format1):
-    assert exact.digest(parameters(format1)) == "b1c674331c0d9cbe"
-    done = rnn_scratch.resume(format1, 6)
-    # As the version that wrote it resumed it.
-    assert exact.digest(done.arrays) == "bdaca497ceb41c03"
-    record = json.loads((format1 / "run.json").read_text())
-    assert record["format"] == run_folder.FORMAT
-    assert [session["model"] for session in record["sessions"]] == ["fast", "fast"]
-    assert [row["epoch"] for row in history(format1)] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_run_of_format_1_is_used(format1, capsys):
-    expected = here(capsys, "predict", format1, "--prefix", "the ")
-    assert (expected.code, expected.err) == (0, "")
-    plain = here(capsys, "predict", format1, "--prefix", "the ", "--model", "scratch")
-    assert plain.out == expected.out
-    assert here(capsys, "evaluate", format1, "--corpus", "tide-clock").code == 0
-    assert "numpy (fast)" in here(capsys, "runs", ".").out
-
-
-def test_a_record_of_a_newer_format_is_refused(format1, capsys):
+def test_a_record_of_another_format_is_refused(capsys):
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
     # It may lack anything that this version expects.
-    (format1 / "run.json").write_text('{"format": 3, "settings": {"cells": 2}}')
-    for arguments in (
-        ("predict", format1, "--prefix", "the "),
-        ("evaluate", format1, "--corpus", "tide-clock"),
-        ("train", "--resume", format1, "--epochs", 6),
-    ):
-        words = "has format 3", "reads formats 1 and 2", "Use the version that wrote it"
-        here(capsys, *arguments).refused("run.json", *words)
-    assert (format1 / "history.jsonl").read_bytes() == (FORMAT1 / "history.jsonl").read_bytes()
+    (run / "run.json").write_text('{"format": 99, "settings": {"cells": 2}}')
+    done = here(capsys, "train", "--resume", run, "--epochs", 6)
+    done.refused("run.json has format 99", "Use the version that wrote it")
+    assert "has format 99" in here(capsys, "runs").err
+    assert len(history(run)) == 1

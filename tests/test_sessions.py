@@ -47,10 +47,10 @@ def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     process = training("runs/r")
     try:
         wait_for_epochs(process, "runs/r", 3)
-        session = run_folder.read(Path("runs/r"))["sessions"][-1]
+        session = run_folder.read(Path("runs/r")).sessions[-1]
         here(capsys, "train", "--resume", "runs/r", "--epochs", 10**6).refused(
             "The run in runs/r is being trained by another session",
-            f"process {process.pid}, since {session['started']}",
+            f"process {process.pid}, since {session.started}",
             "Wait until it ends, or stop it.",
         )
         assert process.poll() is None
@@ -117,9 +117,9 @@ def test_each_signal_ends_a_training_as_ctrl_c_does(name):
     done = finish(process)
     assert (done.code, done.err.strip()) == (128 + number, "")
     assert "Interrupted. The checkpoint of epoch" in done.out
-    (session,) = run_folder.read(Path("r"))["sessions"]
-    assert (session["outcome"], session["reason"]) == ("interrupted", f"Stopped('{name}')")
-    assert checkpoint.load(checkpoint.find("r")).epoch == session["to_epoch"] >= 3
+    (session,) = run_folder.read(Path("r")).sessions
+    assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
+    assert checkpoint.load(checkpoint.find("r")).epoch == session.to_epoch >= 3
 
 
 @posix

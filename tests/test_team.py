@@ -74,7 +74,7 @@ def name(backend_names):
 
 
 def last_session(run="r"):
-    return run_folder.read(Path(run))["sessions"][-1]
+    return run_folder.read(Path(run)).sessions[-1]
 
 
 def test_workers_train_what_one_worker_of_numpy_does(backend_name, backend_names):
@@ -95,15 +95,15 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name, backend_names
             one[name] for name in ("epoch", "tokens", "sample")
         )
         assert row["backend"] == backend_name
-    (session,) = run_folder.read(run.folder)["sessions"]
-    assert (session["workers"], session["outcome"], session["to_epoch"]) == (2, "finished", 10)
-    assert session["engine"].startswith(ENGINES[backend_name])
+    (session,) = run_folder.read(run.folder).sessions
+    assert (session.place.workers, session.outcome, session.to_epoch) == (2, "finished", 10)
+    assert session.engine.startswith(ENGINES[backend_name])
 
     # One worker goes on, and then two of another backend with another model.
     rnn_scratch.resume("two", 11, workers=1)
     rnn_scratch.resume("two", 12, backend=other, model=CASES[other][1], workers=2, threads=1)
     assert digest(parameters("two")) == digest(parameters(expected))
-    assert [each["workers"] for each in run_folder.read(run.folder)["sessions"]] == [2, 1, 2]
+    assert [each.place.workers for each in run_folder.read(run.folder).sessions] == [2, 1, 2]
 
 
 @pytest.mark.team(by_default=("numpy", "torch"))
@@ -141,7 +141,7 @@ def test_workers_that_are_started_by_hand(name):
     infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
     for done in both("--backend", name, *options(**SMALL), *infinite):
         assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
-    assert last_session("d")["outcome"] == "failed"
+    assert last_session("d").outcome == "failed"
 
 
 # A training that is long enough for a fault to strike in it, and ends if none does.
@@ -201,7 +201,7 @@ def failed(name, strike, workers):
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
     assert_ended(strike, workers)
     session = last_session()
-    assert (session["outcome"], session["reason"]) == ("failed", str(error.value))
+    assert (session.outcome, session.reason) == ("failed", str(error.value))
     return str(error.value)
 
 
@@ -272,7 +272,7 @@ def test_a_training_that_diverges(name, workers):
     words = str(error.value)
     assert words.startswith("The loss is not finite in epoch 1: training has diverged")
     assert words.endswith("The checkpoint of epoch 0 is kept.")
-    assert (last_session()["outcome"], last_session()["reason"]) == ("failed", words)
+    assert (last_session().outcome, last_session().reason) == ("failed", words)
 
 
 def stopped(name, strike, workers):
@@ -280,7 +280,7 @@ def stopped(name, strike, workers):
     with pytest.raises(signals.Stopped, match="SIGINT"):
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
     assert_ended(strike, workers)
-    assert last_session()["outcome"] == "interrupted"
+    assert last_session().outcome == "interrupted"
     assert_undisturbed()
 
 
@@ -349,6 +349,6 @@ def test_a_history_that_cannot_grow_stops_all_workers(name):
     done = there(10_000, *arguments, *small, program=("-c", LIMITED))
     done.refused("r/history.jsonl could not be written: File too large")
     assert "is kept. To resume from there:\nrnn-scratch train --resume r" in done.out
-    assert last_session()["outcome"] == "failed"
-    assert "could not be written" in last_session()["reason"]
+    assert last_session().outcome == "failed"
+    assert "could not be written" in last_session().reason
     assert_undisturbed(settings={**settings, "exact": True, "threads": 1})

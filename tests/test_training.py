@@ -41,7 +41,7 @@ def assert_same_run(run, expected, device):
         assert_same(parameters(run), parameters(expected))
         assert figures(run.folder) == figures(expected.folder)
     else:
-        dtype = run.record["settings"]["dtype"]
+        dtype = run.record.settings.dtype
         assert_same(parameters(run), parameters(expected), inputs.tolerance(1e-12, dtype, device))
 
 
@@ -67,9 +67,9 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
     assert_same_run(done, whole, device)
     assert_same(done.arrays, parameters(done))
     assert len(done.history) == 4
-    assert [s["to_epoch"] for s in done.record["sessions"]] == [2, 4]
-    assert [s["device"] for s in done.record["sessions"]] == [device, device]
-    predictions = [run.record["sessions"][-1]["predictions"] for run in (done, whole)]
+    assert [s.to_epoch for s in done.record.sessions] == [2, 4]
+    assert [s.place.device for s in done.record.sessions] == [device, device]
+    predictions = [run.record.sessions[-1].predictions for run in (done, whole)]
     assert predictions[0] == predictions[1] or device != "cpu"
     # Otherwise offsets and shuffles would not have been tested.
     assert len({row["loss"] for row in history(whole.folder)}) == 4
@@ -83,7 +83,7 @@ def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
         pytest.skip(str(error))
     half = train(backend_name, 2, model=model, device=device)
     done = rnn_scratch.resume(half, 4)
-    assert done.record["sessions"][-1]["model"] == model
+    assert done.record.sessions[-1].place.model == model
     assert_same_run(done, whole, device)
     # Its checkpoint is that of the contract, and can be used by any other backend.
     assert rnn_scratch.predict(done, "the ", 8, backend="numpy").startswith("the ")
@@ -99,7 +99,7 @@ def test_every_variant_can_run_uncompiled(backend_name, model):
         pytest.skip(str(error))
     eager = train(backend_name, 2, **small, eager=True)
     train(backend_name, 1)  # which sets it back, for the tests that follow
-    assert eager.record["sessions"][0]["eager"]
+    assert eager.record.sessions[0].place.eager
     assert_same(parameters(eager), parameters(compiled), 1e-12)
 
 
@@ -139,7 +139,7 @@ def test_a_run_moves_between_devices(backend, backend_name, device):
     for first, second in (("cpu", device), (device, "cpu")):
         run = train(backend_name, 3, device=first, **settings)
         done = rnn_scratch.resume(run, 6, device=second)
-        assert [s["device"] for s in done.record["sessions"]] == [first, second]
+        assert [s.place.device for s in done.record.sessions] == [first, second]
         assert_same(parameters(done), parameters(expected), 1e-12)
 
 
@@ -273,9 +273,9 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
     for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
         assert word in error
     assert checkpoint.load(checkpoint.find("r")).epoch == 0
-    session = run_folder.read(Path("r"))["sessions"][0]
-    assert session["outcome"] == "failed"
-    assert "not finite" in session["reason"]
+    session = run_folder.read(Path("r")).sessions[0]
+    assert session.outcome == "failed"
+    assert "not finite" in session.reason
 
 
 @without_warnings
@@ -331,7 +331,7 @@ def test_seeds_and_samplings_train_different_models(backend_name):
 
 def test_the_number_of_threads_is_recorded():
     run = train("numpy", 1, threads=1)
-    assert run_folder.read(run.folder)["sessions"][0]["threads"] == 1
+    assert run_folder.read(run.folder).sessions[0].place.threads == 1
     for threads in (0, -2):
         with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
             train("numpy", 1, threads=threads)

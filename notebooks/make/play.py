@@ -12,11 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
 from rnn_scratch.runs import inference
+from rnn_scratch.runs.place import Choice
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import corpus, dataset, vocabulary
 
@@ -52,7 +54,7 @@ def train(settings: Settings) -> dict[str, Any]:
             **dataclasses.asdict(settings),
         )
         text = rnn_scratch.predict(run, PREFIX, LENGTH)
-        setup, _ = inference.load(run.folder, {"backend": "numpy", "model": "scratch"})
+        setup, _ = inference.load(run.folder, Choice("numpy", "scratch"))
         tokens = vocabulary.encode(PREFIX, run.vocab)
         logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
     prepared = dataset.prepare(corpus.load(CORPUS, print), settings)
@@ -67,7 +69,7 @@ def train(settings: Settings) -> dict[str, Any]:
         "params": {name: encode(array) for name, array in run.arrays.items()},
         "passage": vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab),
         "settings": dataclasses.asdict(settings),
-        "text": run.record["text"],
+        "text": msgspec.to_builtins(run.record.text),
         "perplexity": run.perplexity,
         "valid_perplexity": run.history[-1].valid_perplexity,
         "expected": {"prefix": PREFIX, "logits": logits.tolist(), "greedy": text},

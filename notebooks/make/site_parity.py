@@ -68,20 +68,19 @@ def _differences(histories: Histories) -> dict[str, list[float]]:
 def _run(folder: Path) -> dict[str, Any]:
     # What the page says of a run; what it has generated, where it is one of the plain ones.
     record, last = run_folder.read(folder), run_folder.history(folder)[-1]
-    settings, session = record["settings"], record["sessions"][-1]
-    backend, model = session["backend"], session["model"]
-    cell = settings.get("cell", "rnn")  # which older records do not name
-    plain = model != "concise" and (settings["sampling"], cell) == ("sequential", "rnn")
+    settings, session = record.settings, record.sessions[-1]
+    backend, model = session.place.backend, session.place.model
+    plain = model != "concise" and (settings.sampling, settings.cell) == ("sequential", "rnn")
     return {
         "folder": folder,
         "backend": backend,
         "model": model,
-        "cell": cell,
-        "sampling": settings["sampling"],
+        "cell": settings.cell,
+        "sampling": settings.sampling,
         "epochs": last.epoch,
         "perplexity": last.perplexity,
-        "versions": f"{backend} {session['environment'][backend]}",
-        "sample": session["predictions"][0].strip() if plain else "",
+        "versions": f"{backend} {session.environment[backend]}",
+        "sample": session.predictions[0].strip() if plain else "",
     }
 
 

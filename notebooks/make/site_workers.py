@@ -15,7 +15,7 @@ from jinja2 import UndefinedError
 
 from rnn_scratch.compare import pictures
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs.setup import Place
+from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import Settings, option_of
 from rnn_scratch.text import corpus
 from rnn_scratch.workers import groups, launch, rendezvous, supervisor

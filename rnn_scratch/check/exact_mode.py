@@ -16,7 +16,8 @@ from msgspec import Meta
 from .. import exact, registry
 from ..contract import Arrays, Batch, Params, RNNScratchError, State, Team, Tensor
 from ..runs import training
-from ..runs.setup import Place, Setup, set_up
+from ..runs.place import Place
+from ..runs.setup import Setup, set_up
 from ..settings import Settings
 from ..system.records import Record
 from ..text import corpus, minibatches

@@ -8,7 +8,7 @@ from functools import partial
 
 from .. import registry
 from ..contract import RNNScratchError
-from ..runs.setup import Place
+from ..runs.place import Place
 from ..system import processes
 from . import functions, inputs, machine, team
 from .inputs import Row

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import TRIED, Arrays, RNNScratchError, State, Team, Update
-from ..runs.setup import Place
+from ..runs.place import Place
 from ..workers import exchange, groups
 from .epochs import clipping
 from .inputs import PLAIN, B, Case, Fact, Result, Row, in_each_dtype, make_case, not_offered

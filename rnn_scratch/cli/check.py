@@ -17,8 +17,8 @@ from ..check.certificate import Evidence, Result, Run
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
+from ..runs.place import Place
 from ..runs.progress import format_perplexity
-from ..runs.setup import Place
 from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import Settings, make, option_of
 from ..system import records

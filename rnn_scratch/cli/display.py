@@ -5,7 +5,6 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,7 +14,7 @@ from ..contract import VARIANTS, Batch
 from ..registry import Unusable, Usable
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
-from ..runs.folder import Epoch
+from ..runs.folder import Epoch, RunRecord, Session
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within
 from ..settings import Settings
 from ..system import locks
@@ -43,9 +42,10 @@ class ConsoleReport(LineReport):
 class BarReport(ConsoleReport):
     """The same lines, and a progress bar below them."""
 
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Show the bar."""
-        super().start(folder, settings, session, first)
+        super().start(folder, settings, session)
+        done = session.from_epoch
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             BarColumn(),
@@ -54,9 +54,7 @@ class BarReport(ConsoleReport):
             console=self.screen,
             transient=True,
         )
-        self.task = self.bar.add_task(
-            "", total=self.last, completed=first - 1, epoch=first - 1, numbers=""
-        )
+        self.task = self.bar.add_task("", total=self.last, completed=done, epoch=done, numbers="")
         self.bar.start()
 
     def progress(self, progress: training.Progress) -> None:
@@ -84,21 +82,21 @@ class BarReport(ConsoleReport):
             self.bar.stop()
 
 
-def ending(history: Sequence[Epoch], session: dict[str, Any]) -> list[str]:
+def ending(history: Sequence[Epoch], session: Session) -> list[str]:
     """The chapter's last lines: perplexity, tokens per second, device, and two continuations."""
-    epochs = [row for row in history if row.epoch > session["from_epoch"]]
+    epochs = [row for row in history if row.epoch > session.from_epoch]
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
     return [
-        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session['device']}",
-        *session["predictions"],
+        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.place.device}",
+        *session.predictions,
     ]
 
 
 def how_to_resume(folder: Path, interrupted: bool) -> str:
     """The checkpoint that a stopped run has kept, and the command that resumes it."""
     saved = checkpoint.load(checkpoint.find(folder))
-    last = run_folder.read(folder)["settings"]["num_epochs"]
+    last = run_folder.read(folder).settings.num_epochs
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
     if more := len(saved.incomplete.losses):
@@ -108,21 +106,21 @@ def how_to_resume(folder: Path, interrupted: bool) -> str:
     return f"{kept} is kept. To resume from there:\n{line}"
 
 
-def runs_table(runs: Sequence[tuple[Path, dict[str, Any], list[Epoch]]]) -> Table:
+def runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
     """The runs, a row each."""
     table = Table("run", "started", "backend", "text", "epochs", "perplexity", "state", box=None)
     for folder, record, history in runs:
-        session = record["sessions"][-1]
-        model, outcome = session["model"], session["outcome"]
+        session = record.sessions[-1]
+        place = session.place
         last = history[-1].epoch if history else 0
         table.add_row(
             str(folder),
-            session["started"][:16].replace("T", " "),
-            session["backend"] + ("" if model == VARIANTS[0] else f" ({model})"),
-            record["text"]["corpus"],
-            f"{last}/{record['settings']['num_epochs']}",
+            f"{session.started.astimezone():%Y-%m-%d %H:%M}",
+            place.backend + ("" if place.model == VARIANTS[0] else f" ({place.model})"),
+            record.text.corpus,
+            f"{last}/{record.settings.num_epochs}",
             format_perplexity(history[-1].perplexity) if history else "",
-            _state(folder, outcome),
+            _state(folder, session.outcome),
         )
     return table
 

@@ -8,7 +8,7 @@ import click
 
 from .. import api
 from ..contract import RNNScratchError
-from ..runs.setup import Place
+from ..runs.place import Choice, Place
 from ..runs.training import Diverged
 from ..workers import launch
 from ..workers.launch import Launch
@@ -18,7 +18,6 @@ from .options import (
     settings_from,
     settings_options,
     show_messages,
-    specified,
     text_options,
     workers_options,
 )
@@ -56,15 +55,15 @@ def train(
     threads and workers are by default.
     """
     show_messages(verbose)
-    place = {name: options.pop(name) for name in ("backend", "model", "device", "threads", "eager")}
+    place = ("backend", "model", "device", "threads", "eager")
+    choice = Choice(**{name: options.pop(name) for name in place})
     launching = launch.chosen(workers, rank, coordinator)
     settings = settings_from(options, no_clip)
     screen = display.console()
     report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)
     try:
         if resume is None:
-            where = Place(**specified(place))
-            texts = {"corpus": corpus, "text": text}
+            where, texts = choice.over(Place()), {"corpus": corpus, "text": text}
             done = api.train_as(
                 launching or Launch(1), where, **texts, run=run, report=report, **settings
             )
@@ -75,7 +74,7 @@ def train(
                 raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
             done = api.resume_as(
                 launching,
-                place,
+                choice,
                 Path(resume),
                 corpus=corpus,
                 text=text,
@@ -93,5 +92,5 @@ def train(
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
         return
-    for line in display.ending(done.history, done.record["sessions"][-1]):
+    for line in display.ending(done.history, done.record.sessions[-1]):
         report.say(line)

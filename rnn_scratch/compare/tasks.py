@@ -19,7 +19,8 @@ from ..contract import Arrays, Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
-from ..runs.setup import Place, Setup, set_up
+from ..runs.place import Place
+from ..runs.setup import Setup, set_up
 from ..settings import Settings, update_rule
 from ..system import host, processes
 from ..text import corpus, minibatches

@@ -9,10 +9,11 @@ import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from ..settings import Settings
 from . import progress
 from .folder import Epoch
+from .place import Place
 
 WIDTH, HEIGHT = 380, 220  # of the picture
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 24, 38  # its margins, for what is written beside the axes
@@ -20,11 +21,11 @@ COLOR = "#3987c9"  # stands out from white and from black
 POINTS = 400  # of a line, more of which could not be seen
 
 
-def title(settings: dict[str, Any], session: dict[str, Any]) -> str:
+def title(settings: Settings, place: Place) -> str:
     """What is trained, and where."""
     return (
-        f"{session['backend']} ({session['model']}) on {session['device']}: "
-        f"{settings['cell']}, {settings['num_hiddens']} hidden units"
+        f"{place.backend} ({place.model}) on {place.device}: "
+        f"{settings.cell}, {settings.num_hiddens} hidden units"
     )
 
 

@@ -5,28 +5,32 @@ and a digest of every byte, so that a file that has changed is never taken for t
 written.
 """
 
-import dataclasses
 import hashlib
 import json
+import re
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, model_options, shown
-from ..system import files
+from ..system import files, processes
 from ..system.files import Damaged
+from ..system.records import Record
+from ..text.dataset import TextRecord
 from ..text.vocabulary import UNKNOWN
+from .folder import LastEpoch
+from .place import Place
 
 FILE = "checkpoint.safetensors"
-FORMAT = "rnn-scratch 2"  # as written
-FORMATS = ("rnn-scratch 1", FORMAT)  # that can be read; the first has no digest
-# In the file's metadata. The digest is that of the file in which it is replaced by zeros.
-DIGEST, ZEROS = b'"sha256":"', b"0" * 64
-LARGEST_HEADER = 2**24  # bytes; a vocabulary of all the characters of Unicode needs a fifth of it
-LOSSES, STATE = "losses", "state."  # names of the tensors of an incomplete epoch
+FORMAT = "rnn-scratch 3"
+# In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
+# any other text of the metadata the quotation marks are escaped.
+DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
+LOSSES, SECONDS, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
 
 
 class Incomplete(NamedTuple):
@@ -37,16 +41,28 @@ class Incomplete(NamedTuple):
     seconds: float = 0.0
 
 
-class Checkpoint(NamedTuple):
+class Metadata(Record):
+    """What a checkpoint has besides tensors."""
+
+    vocab: list[str]
+    settings: Settings
+    epoch: LastEpoch
+    text: TextRecord
+    place: Place
+
+    def __post_init__(self) -> None:
+        """Verify the vocabulary."""
+        tokens = self.vocab[1:]
+        is_first = self.vocab[:1] == [UNKNOWN]
+        if not (is_first and set(map(len, tokens)) <= {1} and len(set(tokens)) == len(tokens)):
+            raise ValueError(f"the vocabulary is not a list of {UNKNOWN} and distinct characters")
+
+
+class Checkpoint(Metadata, eq=False):
     """A model during its training, with everything needed to use it and to resume the training."""
 
     arrays: Arrays
-    vocab: list[str]
-    settings: Settings
-    epoch: int  # the last complete one
-    text: dict[str, Any]  # as in the run's record; ``sha256`` is of the text before normalization
-    place: dict[str, Any]  # backend, model, device, threads, eager; empty in the first format
-    incomplete: Incomplete = Incomplete()  # of the epoch after it
+    incomplete: Incomplete = Incomplete()  # of the epoch after the last complete one
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -57,20 +73,17 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensors = dict(checkpoint.arrays)
     if incomplete.losses:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
+        tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
+    fields = {name: getattr(checkpoint, name) for name in Metadata.__struct_fields__}
     metadata = {
         "format": FORMAT,
-        "vocabulary": json.dumps(checkpoint.vocab),
-        "settings": json.dumps(dataclasses.asdict(checkpoint.settings)),
-        "epoch": str(checkpoint.epoch),
-        "seconds": repr(incomplete.seconds),
-        "text": json.dumps(checkpoint.text),
-        "place": json.dumps(checkpoint.place),
+        "checkpoint": processes.ENCODER.encode(Metadata(**fields)).decode(),
         "sha256": ZEROS.decode(),
     }
     data = to_bytes(tensors, metadata)
     digest = hashlib.sha256(data).hexdigest().encode()
-    files.replace(path, data.replace(DIGEST + ZEROS, DIGEST + digest, 1))
+    files.replace(path, data.replace(DIGEST % ZEROS, DIGEST % digest, 1))
 
 
 def find(run: str | Path) -> Path:
@@ -95,27 +108,20 @@ def load(path: Path) -> Checkpoint:
     from safetensors.numpy import load as to_arrays
 
     data = _read(path)
-    metadata = _metadata(path, data)
-    if metadata.get("format") not in FORMATS:
-        raise RNNScratchError(
-            f"{path} is a safetensors file, but not a checkpoint that this version of rnn-scratch "
-            f"can read: the format in its metadata is {shown(metadata.get('format'))} instead of "
-            f"{FORMAT!r}.\nUse the program that wrote it."
-        )
-    if metadata["format"] == FORMAT or "sha256" in metadata:
-        _verify_digest(path, data, metadata)
+    _verify_digest(path, data)
     try:
         tensors = to_arrays(data)
-    except Exception as error:  # of several types, such as one for numbers that NumPy lacks
-        raise _damaged(path, error) from error
-    try:
-        checkpoint = _checkpoint(tensors, metadata)
-    except Exception as error:  # what the metadata of another program may lead to
-        raise Damaged(f"The metadata of {path} is damaged: {shown(error)}.") from error
-    _verify(path, checkpoint)
-    # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
-    # in the order of ``Options.shapes``; another order could change the last bit of a resumed run.
-    return checkpoint._replace(arrays={name: tensors[name] for name in _shapes(checkpoint)})
+        # The file begins with the length of its header, which is JSON.
+        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+        metadata = json.loads(header)["__metadata__"]
+        if metadata["format"] == FORMAT:
+            return _checkpoint(tensors, metadata["checkpoint"])
+    except Exception as error:  # whatever another program may have written, with this digest
+        raise _damaged(path, shown(str(error), 2000)) from error
+    raise RNNScratchError(
+        f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
+        f"{FORMAT!r}.\nUse the version that wrote it."
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -127,92 +133,53 @@ def _read(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def _metadata(path: Path, data: bytes) -> dict[str, str]:
-    # A safetensors file begins with the length of its header, which is JSON.
-    length = int.from_bytes(data[:8], "little")
-    try:
-        if len(data) < 8 or length > len(data) - 8:
-            raise ValueError("its header is incomplete")
-        if length > LARGEST_HEADER:
-            raise ValueError(f"its header has more than {LARGEST_HEADER:,} bytes")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata are not texts")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise _damaged(path, error) from error
-    return metadata
-
-
-def _verify_digest(path: Path, data: bytes, metadata: dict[str, str]) -> None:
-    digest = metadata.get("sha256", "").encode()
-    field = DIGEST + digest + b'"'
-    before, _, after = data.partition(field)
-    hashed = hashlib.sha256(before)
-    for rest in (DIGEST, ZEROS, b'"', after):
-        hashed.update(rest)
-    if hashed.hexdigest().encode() != digest:
+def _verify_digest(path: Path, data: bytes) -> None:
+    # Before anything else in the file is believed.
+    found = re.search(DIGEST % b"([0-9a-f]{64})", data)
+    if found is None:
+        raise _damaged(path, "it has no SHA-256 of its own")
+    hashed = hashlib.sha256(memoryview(data)[: found.start(1)])
+    hashed.update(ZEROS)
+    hashed.update(memoryview(data)[found.end(1) :])
+    if hashed.hexdigest().encode() != found[1]:
         raise _damaged(path, "its SHA-256 is not the one in its metadata")
 
 
-def _checkpoint(tensors: Arrays, metadata: dict[str, str]) -> Checkpoint:
-    settings = Settings(**json.loads(metadata["settings"]))
-    vocab, epoch = json.loads(metadata["vocabulary"]), int(metadata["epoch"])
-    if metadata["format"] == FORMAT:
-        text, place = json.loads(metadata["text"]), json.loads(metadata["place"])
-        if not (isinstance(text["sha256"], str) and isinstance(place, dict)):
-            raise ValueError("the account of the text is incomplete")
-    else:
-        text, place = {"sha256": metadata["text_sha256"]}, {}
-    arrays, incomplete = dict(tensors), Incomplete()
-    if LOSSES in arrays:
-        losses = tuple(float(loss) for loss in arrays.pop(LOSSES))
-        count = model_options(settings, len(vocab)).num_states
-        names = [f"{STATE}{number}" for number in range(count)]
-        state = tuple(arrays.pop(name) for name in names if name in arrays)
-        if not losses or len(state) not in (0, count):
-            raise ValueError("the incomplete epoch has no losses, or not every tensor of the state")
-        incomplete = Incomplete(losses, state, float(metadata["seconds"]))
-    return Checkpoint(arrays, vocab, settings, epoch, text, place, incomplete)
-
-
-def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    return model_options(checkpoint.settings, len(checkpoint.vocab)).shapes()
-
-
-def _verify(path: Path, checkpoint: Checkpoint) -> None:
-    settings, vocab, arrays = checkpoint.settings, checkpoint.vocab, checkpoint.arrays
-    strings = isinstance(vocab, list) and all(isinstance(token, str) for token in vocab)
-    characters = strings and vocab[:1] == [UNKNOWN] and all(len(token) == 1 for token in vocab[1:])
-    if not characters or len(set(vocab)) != len(vocab):
-        raise Damaged(
-            f"The vocabulary in {path} is not a list of {UNKNOWN} and distinct characters."
-        )
-    if checkpoint.epoch < 0:
-        raise Damaged(f"The epoch in {path} is {checkpoint.epoch}, below 0.")
-    expected = _shapes(checkpoint)
-    state = {f"{STATE}{number}": array for number, array in enumerate(checkpoint.incomplete.state)}
-    expected |= {name: (settings.batch_size, settings.num_hiddens) for name in state}
-    arrays = arrays | state
-    actual = {name: array.shape for name, array in arrays.items()}
+def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
+    # Raises an error of some kind if tensors and metadata do not fit together.
+    about = msgspec.json.decode(metadata, type=Metadata)
+    settings = about.settings
+    options = model_options(settings, len(about.vocab))
+    expected = options.shapes()
+    incomplete = Incomplete()
+    if LOSSES in tensors:
+        losses, seconds = tensors.pop(LOSSES), tensors.pop(SECONDS)
+        if not losses.size or not np.isfinite([*losses, seconds]).all():
+            raise ValueError("an incomplete epoch has no losses, or they are not finite")
+        states = [f"{STATE}{number}" for number in range(options.num_states)]
+        if any(name in tensors for name in states):
+            shape = settings.batch_size, settings.num_hiddens
+            expected |= dict.fromkeys(states, shape)
+            incomplete = Incomplete(state=tuple(tensors[name] for name in states))
+        incomplete = incomplete._replace(losses=tuple(map(float, losses)), seconds=float(seconds))
+    actual = {name: array.shape for name, array in tensors.items()}
     if actual != expected:
-        raise Damaged(
-            f"The tensors in {path} don't fit its vocabulary of {len(vocab)} and its "
-            f"{settings.num_hiddens} hidden units.\nExpected: {expected}\n"
-            f"In the file: {shown(actual, 2000)}"
-        )
-    for name, array in arrays.items():
+        raise ValueError(f"its tensors are {actual} instead of {expected}")
+    for name, array in tensors.items():
         if array.dtype != np.dtype(settings.dtype):
-            raise Damaged(f"{name} in {path} is {array.dtype}; its settings say {settings.dtype}.")
+            raise ValueError(f"{name} is {array.dtype}; its settings say {settings.dtype}")
         if not np.isfinite(array).all():
-            raise Damaged(f"{name} in {path} has values that are not finite.")
-    if not np.isfinite([*checkpoint.incomplete.losses, checkpoint.incomplete.seconds]).all():
-        raise Damaged(f"The losses in {path} are not finite.")
+            raise ValueError(f"{name} has values that are not finite")
+    # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
+    # in the order of `shapes`; another order could change the last bit of a resumed run.
+    arrays = {name: tensors[name] for name in options.shapes()}
+    fields = {name: getattr(about, name) for name in Metadata.__struct_fields__}
+    return Checkpoint(**fields, arrays=arrays, incomplete=incomplete)
 
 
-def _damaged(path: Path, reason: object) -> Damaged:
-    reason = reason if isinstance(reason, str) else shown(reason)
+def _damaged(path: Path, reason: str) -> Damaged:
     return Damaged(
-        f"{path} is damaged, or not a safetensors file ({reason}).\n"
+        f"{path} is damaged, or not a checkpoint of rnn-scratch ({reason}).\n"
         "Use another copy of it, or train again."
     )
 

@@ -4,55 +4,75 @@
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
-
-The lines of the history are consecutive epochs. Where some were lost, a line says which.
 """
 
 import contextlib
-import dataclasses
 import datetime
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from ..contract import RNNScratchError
 from ..settings import Settings, shown
-from ..system import files
+from ..system import files, records
 from ..system.files import Damaged
+from ..system.host import Machine
+from ..system.records import Count, Line, Record
+from ..text.dataset import TextRecord
+from .place import Place
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-FORMAT = 2  # of the record, as written
-FORMATS = (1, FORMAT)  # that can be read
+FORMAT = 3  # of the record
 PARENT = Path("runs")
-DAMAGED = ".damaged"  # is added to the names of damaged files that have been replaced
+
+Seconds = Annotated[float, Meta(ge=0)]
+Perplexity = Annotated[float, Meta(gt=0)]
+Time = Annotated[datetime.datetime, Meta(tz=True)]
+LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # that is complete; 0: none
 
 
-class Epoch(NamedTuple):
-    """One epoch of training, as in the history; losses are means in nats per character."""
+class Epoch(Record):
+    """One epoch of training, a line of the history; losses are means in nats per character."""
 
-    epoch: int
+    epoch: Count
     loss: float
-    perplexity: float | None  # None where it is too large for a float
-    valid_loss: float | None
-    valid_perplexity: float | None
-    tokens: int
-    seconds: float
-    backend: str
+    perplexity: Perplexity | None  # None where it is too large for a float
+    valid_loss: float | None  # None without held-out text
+    valid_perplexity: Perplexity | None
+    tokens: Count
+    seconds: Seconds
+    backend: Line
     sample: str | None  # generated text, every tenth epoch
 
 
-class Lost(NamedTuple):
-    """Epochs that the history lacks, because the file was damaged: the first and the last."""
+class Session(Record):
+    """One session of training: where, when and with what result."""
 
-    first: int
-    last: int
+    started: Time
+    process: Count  # its number
+    from_epoch: LastEpoch
+    place: Place  # with the device and the number of threads in use
+    machine: Machine
+    environment: dict[str, Line]  # versions of the framework and its libraries
+    # It stays "running" if the process is killed.
+    outcome: Literal["running", "finished", "interrupted", "failed"]
+    engine: Line | None = None  # of several workers
+    reason: str | None = None  # why it was interrupted, or has failed
+    ended: Time | None = None
+    to_epoch: LastEpoch | None = None
+    predictions: list[str] = []  # continuations of two prefixes, at the end
 
-    def __str__(self) -> str:
-        """Such as "epoch 3" or "epochs 3 to 5"."""
-        one = self.first == self.last
-        return f"epoch {self.first}" if one else f"epochs {self.first} to {self.last}"
+
+class RunRecord(Record):
+    """The record of a run."""
+
+    format: int
+    settings: Settings
+    text: TextRecord
+    sessions: Annotated[list[Session], Meta(min_length=1)]
 
 
 def create(folder: Path | None, backend: str) -> Path:
@@ -90,135 +110,65 @@ def dated(label: str) -> Path:
         number += 1
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The record of a run; Damaged if it is damaged, RNNScratchError if there is none.
-
-    Format 1 knew no ``fast``: its ``scratch`` is the code that has this name now.
-    """
+def read(folder: Path) -> RunRecord:
+    """The record of a run; Damaged if it is damaged, RNNScratchError if there is none."""
     absence = (
         f"{folder} is not the folder of a run: it has no {RECORD}.\n"
         "`rnn-scratch runs` lists the runs."
     )
-    return files.read_record(folder / RECORD, FORMATS, _prepare, absence)
-
-
-def _prepare(record: dict[str, Any]) -> None:
-    # Raise an error of some kind if something is missing or impossible; convert format 1.
-    _json(record)  # raises an error for halves of characters, of which JSON has escapes
-    record["settings"]["num_epochs"]
-    record["settings"] = dataclasses.asdict(Settings(**record["settings"]))
-    for key in ("corpus", "origin", "sha256"):
-        _require(record["text"][key], str)
-    for session in record["sessions"]:
-        for key in ("backend", "model", "device", "outcome"):
-            _require(session[key], str)
-        _require(session["threads"], int)
-        _require(session["eager"], bool)
-        _require(session.setdefault("workers", 1), int)  # which older records lack
-        if started(session).tzinfo is None:
-            raise ValueError("a time without its time zone")
-    record["sessions"][-1]
-    if record["format"] == 1:
-        for session in record["sessions"]:
-            session["model"] = session["model"].replace("scratch", "fast")
-        record["format"] = FORMAT
-
-
-def _require(value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{shown(value)} is no {kind.__name__}")
-
-
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record; the old one is replaced only when the new one is complete."""
-    files.replace(folder / RECORD, _json(record))
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, to keep it while another takes its place; the new path."""
-    aside = path.with_name(path.name + DAMAGED)
     try:
-        path.replace(aside)
-    except OSError as error:
-        raise files.unwritable(aside, error) from error
-    return aside
-
-
-def history(folder: Path) -> list[Epoch]:
-    """The epochs recorded so far, without a last line that a kill has left incomplete.
-
-    Raises Damaged if a line is damaged, or epochs are missing and no line says so.
-    """
-    rows, problems = _rows(folder)
-    if problems:
+        return records.read(folder / RECORD, RunRecord, FORMAT, absence)
+    except Damaged as error:
         raise Damaged(
-            f"{problems[0]}\nResuming the run continues it from its checkpoint, without these "
-            f"lines: rnn-scratch train --resume {folder} --epochs N"
-        )
-    return [row for row in rows if isinstance(row, Epoch)]
+            f"{error}\nTake it from a backup, or train a new run. The checkpoint is another file: "
+            f"rnn-scratch predict {folder}"
+        ) from error
 
 
-def _rows(folder: Path) -> tuple[list[Epoch | Lost], list[str]]:
-    # The lines of the history that are readable, and what is wrong with it.
+def write(folder: Path, record: RunRecord) -> None:
+    """Write the record; the old one is replaced only when the new one is complete."""
+    records.write(folder / RECORD, record)
+
+
+def history(folder: Path, last: int | None = None) -> list[Epoch]:
+    """The epochs recorded so far, or those up to epoch `last`.
+
+    A last line that a kill has left incomplete is omitted. Raises Damaged if another one is no
+    epoch, or one that does not come after the epochs before it.
+    """
     path = folder / HISTORY
     try:
         # As bytes: a kill may split a character, and in text other characters than \n end lines.
-        *lines, last = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return [], []
+        return []
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
-    rows: list[Epoch | Lost] = []
-    problems: list[str] = []
-    following = 1  # the next epoch
+    epochs: list[Epoch] = []
+    before = 0
     for number, line in enumerate(lines, 1):
+        if before == last:
+            break
         try:
-            row = _parse(line)
-        except Exception:  # whatever a damaged line leads to
-            problems.append(f"Line {number} of {path} is damaged.")
-            continue
-        first = row.first if isinstance(row, Lost) else row.epoch
-        if first != following and not problems:
-            problems.append(
-                f"Line {number} of {path} is of epoch {first}, where epoch {following} is missing."
-            )
-        following = (row.last if isinstance(row, Lost) else row.epoch) + 1
-        rows.append(row)
-    with contextlib.suppress(Exception):
-        row = _parse(last)
-        if isinstance(row, Epoch) and row.epoch == following:
-            rows.append(row)
-    return rows, problems
-
-
-def _parse(line: bytes) -> Epoch | Lost:
-    values = json.loads(line)
-    if "lost" in values:
-        lost = Lost(*values["lost"])
-        _require(lost.first, int)
-        _require(lost.last, int)
-        return lost
-    epoch = Epoch(**values)
-    for name in ("epoch", "tokens"):
-        _require(getattr(epoch, name), int)
-    for name in ("loss", "perplexity", "valid_loss", "valid_perplexity", "seconds"):
-        value = getattr(epoch, name)
-        if value is not None and not math.isfinite(value):
-            raise ValueError(name)
-    for name in ("backend", "sample"):
-        _require(getattr(epoch, name) or "", str)
-    _line(epoch)  # raises an error for halves of characters, of which JSON has escapes
-    _require(epoch.loss, float)
-    return epoch
+            epoch = msgspec.json.decode(line, type=Epoch)
+            if epoch.epoch <= before:
+                raise ValueError(f"epoch {epoch.epoch} after epoch {before}")
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):  # empty, after the end of the last line, or incomplete
+                break
+            raise Damaged(
+                f"Line {number} of {path} is damaged: {shown(str(error), 200)}.\n"
+                "Take the file from a backup, or delete this line."
+            ) from error
+        before = epoch.epoch
+        if last is None or before <= last:
+            epochs.append(epoch)
+    return epochs
 
 
 def append(folder: Path, epoch: Epoch) -> None:
     """Add an epoch to the history; it is on the disk for certain after `sync_history`."""
-    files.append(folder / HISTORY, _line(epoch))
+    files.append(folder / HISTORY, records.line(epoch))
 
 
 def sync_history(folder: Path) -> None:
@@ -226,37 +176,19 @@ def sync_history(folder: Path) -> None:
     files.sync(folder / HISTORY)
 
 
-def repair_history(folder: Path, epoch: int) -> list[Lost]:
-    """Let the history end with this epoch, the checkpoint's; returns what it lacks before that.
+def repair_history(folder: Path, epoch: int) -> None:
+    """Let the history end with this epoch, the checkpoint's.
 
-    Lines of later epochs are removed, and a line is added for lost epochs. If lines were damaged,
-    the file is kept under another name. Incomplete files that a kill has left behind are deleted.
+    Later lines are removed, whatever they are, and incomplete files that a kill has left behind.
     """
     files.delete_temporary(folder)
-    rows, problems = _rows(folder)
-    if problems:
-        set_aside(folder / HISTORY)
-    epochs = {row.epoch: row for row in rows if isinstance(row, Epoch)}
-    lines: list[Epoch | Lost] = []
-    for number in range(1, epoch + 1):
-        if number in epochs:
-            lines.append(epochs[number])
-        elif lines and isinstance(lines[-1], Lost):
-            lines[-1] = Lost(lines[-1].first, number)
-        else:
-            lines.append(Lost(number, number))
-    files.replace(folder / HISTORY, b"".join(map(_line, lines)))
-    return [row for row in lines if isinstance(row, Lost) and row not in rows]
-
-
-def _line(row: Epoch | Lost) -> bytes:
-    values = row._asdict() if isinstance(row, Epoch) else {"lost": list(row)}
-    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    epochs = history(folder, epoch)
+    files.replace(folder / HISTORY, b"".join(map(records.line, epochs)))
 
 
 def listing(
     parent: Path, say: Callable[[str], None] = lambda line: None
-) -> list[tuple[Path, dict[str, Any], list[Epoch]]]:
+) -> list[tuple[Path, RunRecord, list[Epoch]]]:
     """The runs in a folder, newest first: folder, record, history.
 
     Damaged ones are omitted; `say` is called with a line about each.
@@ -267,11 +199,4 @@ def listing(
             runs.append((path.parent, read(path.parent), history(path.parent)))
         except RNNScratchError as error:
             say(str(error).splitlines()[0])
-    return sorted(
-        runs, key=lambda run: (started(run[1]["sessions"][-1]), str(run[0])), reverse=True
-    )
-
-
-def started(session: dict[str, Any]) -> datetime.datetime:
-    """When a session began."""
-    return datetime.datetime.fromisoformat(session["started"])
+    return sorted(runs, key=lambda run: (run[1].sessions[-1].started, str(run[0])), reverse=True)

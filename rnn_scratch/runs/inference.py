@@ -1,11 +1,9 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from ..contract import RNNScratchError
@@ -14,8 +12,8 @@ from ..text.corpus import Text
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
-from .sessions import last_place
-from .setup import Place, Setup, set_up
+from .place import Choice, Place
+from .setup import Setup, set_up
 from .training import beginning, perplexity
 
 PREFIX = "time traveller "
@@ -31,27 +29,26 @@ class Evaluation(NamedTuple):
     skipped: int  # characters omitted because the vocabulary lacks them
 
 
-def load(run: str | Path, place: dict[str, Any]) -> tuple[Setup, Checkpoint]:
+def load(run: str | Path, choice: Choice) -> tuple[Setup, Checkpoint]:
     """The model of a run's folder or of a checkpoint file, and the checkpoint.
 
-    `place` may have the fields of `Place`. By default backend, model and number of threads are
-    those of the run's last session; a checkpoint outside a run's folder is loaded with NumPy.
+    By default backend, model and number of threads are those that it was trained with; a checkpoint
+    outside a run's folder is loaded with NumPy.
     """
     path = checkpoint.find(run)
     saved = checkpoint.load(path)
-    default: dict[str, Any] = {"backend": "numpy"}
+    default, last = Place("numpy"), saved.place
     if (path.parent / run_folder.RECORD).exists():
-        session = last_place(path.parent)
-        default = {"backend": session["backend"]}
-        if place.get("backend") in (None, session["backend"]):
+        default = Place(last.backend)
+        if choice.backend in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.
-            default |= {"model": session["model"], "threads": session["threads"]}
-    chosen = {key: value for key, value in place.items() if value is not None}
-    return set_up(saved.settings, Place(**{**default, **chosen}), arrays=saved.arrays), saved
+            default = Place(last.backend, last.model, threads=last.threads)
+    return set_up(saved.settings, choice.over(default), arrays=saved.arrays), saved
 
 
 def predict(
     run: str | Path,
+    choice: Choice,
     prefix: str | None = None,
     length: int = 50,
     *,
@@ -61,7 +58,6 @@ def predict(
     min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
-    **place: Any,
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
 
@@ -69,23 +65,15 @@ def predict(
     beginning of the run's text. Without a temperature the most likely character is chosen; with
     one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
     is 1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
-    `decoding.likely`; with one of them the default temperature is 1. `place` may have backend,
-    model, device and threads. Raises RNNScratchError for an empty prefix, for characters that the
-    vocabulary lacks (unless `unknown` is ``skip``), and as `load` does.
+    `decoding.likely`; with one of them the default temperature is 1. Raises RNNScratchError for an
+    empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
+    `load` does.
     """
-    if length < 1:
-        raise RNNScratchError(f"--length is {length}; it must be a whole number, at least 1.")
-    if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
-        raise RNNScratchError(
-            f"--temperature is {temperature}; it must be a finite number above 0."
-        )
-    if not 0 <= seed < 2**32:
-        raise RNNScratchError(f"--seed is {seed}; it must be a whole number from 0 to 2**32 - 1.")
-    setup, saved = load(run, place)
+    setup, saved = load(run, choice)
     if prefix is None and set(PREFIX) <= set(saved.vocab):
         prefix = PREFIX
     if prefix is None:
-        tokens = _beginning(checkpoint.find(run).parent, saved)
+        tokens = _beginning(saved)
     else:
         tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
@@ -103,11 +91,10 @@ def predict(
     return vocabulary.decode(outputs, saved.vocab)
 
 
-def _beginning(folder: Path, saved: Checkpoint) -> list[int]:
+def _beginning(saved: Checkpoint) -> list[int]:
     # The beginning of the run's text, as a prefix.
     try:
-        record = msgspec.convert(run_folder.read(folder)["text"], dataset.TextRecord)
-        text = dataset.same_text(record, None, lambda line: None)
+        text = dataset.same_text(saved.text, None, lambda line: None)
     except RNNScratchError as error:
         raise RNNScratchError(
             f"The model's vocabulary lacks letters of the default prefix {PREFIX!r}, and the "
@@ -117,13 +104,12 @@ def _beginning(folder: Path, saved: Checkpoint) -> list[int]:
     return beginning(dataset.prepare(text, saved.settings))
 
 
-def evaluate(run: str | Path, text: Text, *, unknown: str = "error", **place: Any) -> Evaluation:
+def evaluate(run: str | Path, choice: Choice, text: Text, unknown: str = "error") -> Evaluation:
     """Perplexity of a run's model on a text, normalized as the run's own was, and baselines.
 
-    `place` may have backend, model, device and threads. Raises RNNScratchError for a text of fewer
-    than two characters, and as `predict` does.
+    Raises RNNScratchError for a text of fewer than two characters, and as `predict` does.
     """
-    setup, saved = load(run, place)
+    setup, saved = load(run, choice)
     normalized = vocabulary.normalize(text.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:

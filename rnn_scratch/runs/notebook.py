@@ -4,7 +4,6 @@ The last state of the card stays in the notebook, as one output. IPython is not 
 there is a notebook, it has been.
 """
 
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from ..settings import Settings
 from . import card
 from . import folder as run_folder
-from .folder import Epoch
+from .folder import Epoch, Session
 from .progress import TimeLeft, numbers, numbers_within
 from .training import Progress, Report
 
@@ -43,15 +42,15 @@ class Live(Report):
         """Print the message, which the card would not have room for."""
         print(line)
 
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Display the card."""
         self.folder, self.last = folder, settings.num_epochs
-        self.heading = card.title(dataclasses.asdict(settings), session)
+        self.heading = card.title(settings, session.place)
         self.history = run_folder.history(folder)
         self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
         self.time_left = TimeLeft(self.last)
-        self.when, self.numbers = f"epoch {first} of {self.last}", ""
-        self.done = first - 1.0  # epochs
+        self.when, self.numbers = f"epoch {session.from_epoch + 1} of {self.last}", ""
+        self.done = float(session.from_epoch)  # epochs
         self.handle = sys.modules["IPython"].display.display(
             self._data([self.when], self.done), raw=True, display_id=True
         )

@@ -4,11 +4,10 @@ import datetime
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..settings import Settings
 from . import training
-from .folder import Epoch
+from .folder import Epoch, Session
 from .training import SAMPLE_EVERY, Progress, Report
 
 QUIET = 30.0  # seconds after which a line is due, within an epoch too
@@ -47,16 +46,17 @@ class LineReport(Report):
         """Pass on the message."""
         self._say(line)
 
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Say what is trained, and where."""
         self.folder, self.last = folder, settings.num_epochs
         self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
         self.time_left = TimeLeft(self.last)
         self.said = time.monotonic()
-        workers = f"workers: {session['workers']}, " if session["workers"] > 1 else ""
+        place = session.place
+        workers = f"workers: {place.workers}, " if place.workers > 1 else ""
         self.say(
-            f"{session['backend']} ({session['model']}) on {session['device']}, {workers}threads: "
-            f"{session['threads']}, epochs {first} to {self.last}, run folder: {folder}"
+            f"{place.backend} ({place.model}) on {place.device}, {workers}threads: "
+            f"{place.threads}, epochs {session.from_epoch + 1} to {self.last}, run folder: {folder}"
         )
 
     def progress(self, progress: Progress) -> None:

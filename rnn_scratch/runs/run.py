@@ -1,11 +1,11 @@
 """A finished run, as Python's `train` and `resume` return it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..contract import Arrays
 from . import card, notebook
-from .folder import Epoch
+from .folder import Epoch, RunRecord
 
 
 class Run(NamedTuple):
@@ -13,7 +13,7 @@ class Run(NamedTuple):
 
     folder: Path
     history: list[Epoch]
-    record: dict[str, Any]
+    record: RunRecord
     vocab: list[str]
     arrays: Arrays
 
@@ -28,11 +28,11 @@ class Run(NamedTuple):
 
     def _repr_html_(self) -> str:
         # What a notebook shows of it.
-        session = self.record["sessions"][-1]
+        session = self.record.sessions[-1]
         return card.card(
-            card.title(self.record["settings"], session),
+            card.title(self.record.settings, session.place),
             [card.summary(self.history)],
-            session["predictions"],
+            session.predictions,
             self.folder,
             self.history,
             self.history[-1].epoch,

@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
-from ..system import files, host, locks, signals
+from ..system import host, locks, signals
 from ..text import corpus, dataset
 from . import checkpoint, curve, training
 from . import folder as run_folder
 from .checkpoint import Checkpoint
-from .folder import Epoch
+from .folder import Epoch, RunRecord, Session
+from .place import Place
 from .run import Run
-from .setup import Place, Setup, set_up
+from .setup import Setup, set_up
 from .training import Diverged, Report
 
 SHARE = 0.01  # of the time, for writing checkpoints
@@ -48,10 +49,16 @@ def train(
     """
     setup = set_up(settings, place, text, team=team)
     folder = run_folder.create(folder, place.backend)
-    origin = msgspec.to_builtins(dataset.describe(text, setup.text))
-    record = new_record(settings, origin)
-    arrays = setup.model.to_arrays(setup.model.params)
-    start = Checkpoint(arrays, setup.text.vocab, settings, 0, origin, setup.place._asdict())
+    about = dataset.describe(text, setup.text)
+    record = RunRecord(format=run_folder.FORMAT, settings=settings, text=about, sessions=[])
+    start = Checkpoint(
+        vocab=setup.text.vocab,
+        settings=settings,
+        epoch=0,
+        text=about,
+        place=setup.place,
+        arrays=setup.model.to_arrays(setup.model.params),
+    )
     with _lock(folder):
         try:
             run_folder.repair_history(folder, 0)
@@ -75,34 +82,24 @@ def resume(
     """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
     Only epochs, backend, model, device and threads may differ: RNNScratchError if the text (loaded
-    again if it is None) has changed, or one of these `settings` differs from the run's. A damaged
-    record or history is replaced by what the checkpoint has of it, and `report` says what is lost.
+    again if it is None) has changed, one of these `settings` differs from the run's, or its record
+    or history is damaged.
     """
     path = checkpoint.find(folder)
     with _lock(folder):
         before = checkpoint.load(path)
-        record = _record(folder, before, report)
+        record = run_folder.read(folder)
         settings = _resumed(folder, before, num_epochs, values)
-        text = dataset.same_text(_text(record), text, report.say)
+        text = dataset.same_text(record.text, text, report.say)
         setup = set_up(settings, place, text, before.arrays, team)
-        if (setup.text.vocab, text.sha256) != (before.vocab, before.text["sha256"]):
+        if (setup.text.vocab, text.sha256) != (before.vocab, before.text.sha256):
             raise RNNScratchError(
                 f"The checkpoint in {folder} was trained on another text than the run's record "
                 "says.\nRestore the checkpoint that belongs to the run, or train a new run."
             )
-        damaged = folder / (run_folder.HISTORY + run_folder.DAMAGED)
-        for lost in run_folder.repair_history(folder, before.epoch):
-            report.say(
-                f"The history of {folder} has lost {lost}. The run continues from its checkpoint, "
-                "which has all that is needed."
-                + (f" The damaged file is kept as {damaged}." if damaged.exists() else "")
-            )
-        record["settings"] = dataclasses.asdict(settings)
-        before = before._replace(
-            settings=settings,
-            text=msgspec.to_builtins(dataset.describe(text, setup.text)),
-            place=setup.place._asdict(),
-        )
+        run_folder.repair_history(folder, before.epoch)
+        record.settings = before.settings = settings
+        before.place = setup.place
         _begin(folder, record, before, setup)
         return _session(folder, record, before, setup, report)
 
@@ -117,15 +114,7 @@ def resumable(
     """Settings and text of a run that is to be resumed; the errors of `resume`, in advance."""
     before = checkpoint.load(checkpoint.find(folder))
     settings = _resumed(folder, before, num_epochs, values)
-    try:
-        record = run_folder.read(folder)
-    except files.Damaged:  # which `resume` replaces
-        record = {"text": before.text}
-    return settings, dataset.same_text(_text(record), text, say)
-
-
-def _text(record: dict[str, Any]) -> dataset.TextRecord:
-    return msgspec.convert(record["text"], dataset.TextRecord)
+    return settings, dataset.same_text(run_folder.read(folder).text, text, say)
 
 
 def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:
@@ -153,61 +142,22 @@ def follow(settings: Settings, text: corpus.Text, place: Place, report: Report, 
             pass  # the first worker keeps the results
 
 
-def last_place(folder: Path) -> dict[str, Any]:
-    """Backend, model, device, threads and `eager` of a run's last session.
-
-    If its record is damaged they are those of its checkpoint.
-    """
-    try:
-        session = run_folder.read(folder)["sessions"][-1]
-    except files.Damaged:
-        session = checkpoint.load(checkpoint.find(folder)).place
-        if not session:
-            raise
-    return {**Place._field_defaults, **{n: session[n] for n in Place._fields if n in session}}
-
-
 def conclude(folder: Path, outcome: str, reason: str) -> None:
     """Record why a session has ended that could not do so itself, or knows less of the reason."""
     with contextlib.suppress(RNNScratchError), _lock(folder):
         record = run_folder.read(folder)
-        if record["sessions"][-1]["outcome"] in ("running", "failed"):
+        if record.sessions[-1].outcome in ("running", "failed"):
             saved = checkpoint.load(folder / checkpoint.FILE)
-            _close(folder, record, saved.epoch, {"outcome": outcome, "reason": reason})
-
-
-def new_record(settings: Settings, text: dict[str, Any]) -> dict[str, Any]:
-    """The record of a run without a session; `text` is its account of the text."""
-    return {
-        "format": run_folder.FORMAT,
-        "settings": dataclasses.asdict(settings),
-        "text": text,
-        "sessions": [],
-    }
-
-
-def _record(folder: Path, before: Checkpoint, report: Report) -> dict[str, Any]:
-    # The record, or what the checkpoint has of one that is damaged.
-    try:
-        return run_folder.read(folder)
-    except files.Damaged as error:
-        if not before.place:  # a checkpoint of the first format lacks the origin of the text
-            raise
-        aside = run_folder.set_aside(folder / run_folder.RECORD)
-        report.say(
-            f"{error}\nIt is kept as {aside}. The run continues from its checkpoint, which has the "
-            "settings and the text; the account of earlier sessions is lost."
-        )
-        return new_record(before.settings, before.text)
+            _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
 
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     def holder() -> str:
         with contextlib.suppress(RNNScratchError):
-            session = run_folder.read(folder)["sessions"][-1]
-            if session["outcome"] == "running" and "process" in session:
-                return f", process {session['process']}, since {session['started']}"
+            session = run_folder.read(folder).sessions[-1]
+            if session.outcome == "running":
+                return f", process {session.process}, since {session.started}"
         return ""
 
     with locks.hold(
@@ -220,41 +170,38 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _begin(folder: Path, record: dict[str, Any], before: Checkpoint, setup: Setup) -> None:
+def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) -> None:
     # Add a session to the record.
-    session = {
-        "started": _now(),
-        "process": os.getpid(),
-        "from_epoch": before.epoch,
-        **setup.place._asdict(),
-        "machine": msgspec.to_builtins(host.describe()),
-        "environment": setup.backend.machine.environment(),
-        **({"engine": setup.backend.workers.engine()} if setup.team is not None else {}),
-        "outcome": "running",  # it stays so if the process is killed
-    }
-    record["sessions"].append(session)
+    session = Session(
+        started=_now(),
+        process=os.getpid(),
+        from_epoch=before.epoch,
+        place=setup.place,
+        machine=host.describe(),
+        environment=setup.backend.machine.environment(),
+        engine=setup.backend.workers.engine() if setup.team is not None else None,
+        outcome="running",
+    )
+    record.sessions.append(session)
     run_folder.write(folder, record)
 
 
 def _session(
-    folder: Path,
-    record: dict[str, Any],
-    before: Checkpoint,
-    setup: Setup,
-    report: Report,
+    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup, report: Report
 ) -> Run:
     # Train from a checkpoint to the last epoch; the record is completed even after an error.
     due = 0.0
     with signals.deferred() as request:
         latest = before
         try:
-            report.start(folder, before.settings, record["sessions"][-1], before.epoch + 1)
+            report.start(folder, before.settings, record.sessions[-1])
             for part in training.parts(setup, before.epoch, before.incomplete, report, request):
                 if part.epoch is None:
-                    latest = latest._replace(arrays=part.arrays, incomplete=part.incomplete)
+                    latest = replace(latest, arrays=part.arrays, incomplete=part.incomplete)
                 else:
                     run_folder.append(folder, part.epoch)
-                    latest = latest._replace(
+                    latest = replace(
+                        latest,
                         arrays=part.arrays,
                         epoch=part.epoch.epoch,
                         incomplete=checkpoint.Incomplete(),
@@ -266,12 +213,11 @@ def _session(
             if latest is not before:
                 _save(folder, latest)
                 before = latest
-            outcome = {"outcome": "finished", "predictions": training.predictions(setup)}
+            predictions = training.predictions(setup)
         except BaseException as error:
             report.stop()
-            interrupted = isinstance(error, KeyboardInterrupt)
+            outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
-            outcome = {"outcome": "interrupted" if interrupted else "failed", "reason": reason}
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):
@@ -279,13 +225,14 @@ def _session(
                     _save(folder, latest)
             with contextlib.suppress(RNNScratchError):
                 saved = checkpoint.load(folder / checkpoint.FILE)
-                _close(folder, record, saved.epoch, outcome)
+                _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
             if isinstance(error, Diverged):
                 kept = f"The checkpoint of epoch {latest.epoch} is kept."
                 raise Diverged(f"{error}\n{kept}") from error
             raise
         report.stop()
-        history = _close(folder, record, latest.epoch, outcome)
+        end = {"outcome": "finished", "predictions": predictions}
+        history = _close(folder, record, latest.epoch, **end)
     return Run(folder, history, record, setup.text.vocab, latest.arrays)
 
 
@@ -298,17 +245,16 @@ def _save(folder: Path, latest: Checkpoint) -> float:
     return end + min((end - start) / SHARE, LONGEST)
 
 
-def _close(
-    folder: Path, record: dict[str, Any], epoch: int, outcome: dict[str, Any]
-) -> list[Epoch]:
-    session = record["sessions"][-1]
-    session |= {"ended": _now(), "to_epoch": epoch, **outcome}
+def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoch]:
+    # Complete the record with these fields of its last session, and draw the curve.
+    session = replace(record.sessions[-1], ended=_now(), to_epoch=epoch, **end)
+    record.sessions[-1] = session
     run_folder.write(folder, record)
     history = run_folder.history(folder)
     if history:
-        curve.perplexity_curve(folder / run_folder.CURVE, {session["backend"]: history})
+        curve.perplexity_curve(folder / run_folder.CURVE, {session.place.backend: history})
     return history
 
 
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+def _now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone().replace(microsecond=0)

@@ -6,6 +6,8 @@ functions has fixed arrays and no text, and builds its models from these.)
 
 from typing import NamedTuple
 
+import msgspec
+
 from .. import registry
 from ..contract import Arrays, Backend, Model, RNNScratchError, Team
 from ..parameters import initial
@@ -14,17 +16,7 @@ from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
 from ..workers import exchange
-
-
-class Place(NamedTuple):
-    """Where and how a run computes: this may differ between the sessions of one run."""
-
-    backend: str = "torch"
-    model: str = "scratch"
-    device: str = "auto"
-    threads: int | None = None  # None: the framework's own choice
-    eager: bool = False  # True: run functions uncompiled, to debug them
-    workers: int = 1  # processes that share every minibatch
+from .place import Place
 
 
 class Setup(NamedTuple):
@@ -78,5 +70,5 @@ def set_up(
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
     model = registry.build(place.backend, backend, place.model, arrays, options)
-    place = place._replace(device=device, threads=threads)
+    place = msgspec.structs.replace(place, device=device, threads=threads)
     return Setup(settings, place, backend, model, prepared, team)

@@ -17,7 +17,7 @@ from ..text.dataset import Prepared
 from ..workers import exchange
 from . import decoding
 from .checkpoint import Incomplete
-from .folder import Epoch
+from .folder import Epoch, Session
 from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
@@ -48,8 +48,8 @@ class Report:
     def say(self, line: str) -> None:
         """Report a message, one line of text."""
 
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
-        """Training begins with epoch `first`."""
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
+        """A session of training begins."""
 
     def progress(self, progress: Progress) -> None:
         """Called before an epoch's first minibatch, and about every second within the epoch."""
@@ -67,7 +67,7 @@ class Report:
         """The run is complete: a `run.Run`. Called after `stop`, if there was no error."""
 
 
-class Trained(NamedTuple):
+class Part(NamedTuple):
     """The result of an epoch, or of a part of one."""
 
     epoch: Epoch | None  # None within an epoch
@@ -85,7 +85,7 @@ def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
 
 def parts(
     setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
-) -> Iterator[Trained]:
+) -> Iterator[Part]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
     Yields a result at the end of each epoch, about every second within a long one, and when a
@@ -106,7 +106,7 @@ def parts(
             if len(incomplete.losses) < total:
                 arrays = setup.model.to_arrays(setup.model.params)
                 _require_finite(number, settings, arrays, incomplete.losses[-1])
-                yield Trained(None, arrays, incomplete)
+                yield Part(None, arrays, incomplete)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
             seconds = incomplete.seconds - before.seconds
             if seconds < PART / 2:
@@ -178,7 +178,7 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 
-def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
+def _end(setup: Setup, number: int, incomplete: Incomplete) -> Part:
     # The result of a complete epoch, with its evaluation on the held-out text.
     settings, model, prepared = setup.settings, setup.model, setup.text
     losses, arrays = incomplete.losses, model.to_arrays(model.params)
@@ -203,7 +203,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Trained:
         backend=setup.place.backend,
         sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
     )
-    return Trained(epoch, arrays, incomplete)
+    return Part(epoch, arrays, incomplete)
 
 
 def predictions(setup: Setup) -> list[str]:

@@ -38,6 +38,11 @@ def encoded(record: Record) -> bytes:
     return msgspec.json.format(processes.ENCODER.encode(record), indent=1) + b"\n"
 
 
+def line(record: Record) -> bytes:
+    """The record as a line of JSON."""
+    return processes.ENCODER.encode(record) + b"\n"
+
+
 def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:
     """The record in a JSON file, which has a number of its format.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..runs.setup import Place
+from ..runs.place import Place
 from ..settings import Settings, shown
 from ..system.records import Record
 from ..text import corpus

@@ -4,11 +4,11 @@ Each is a JSON object, which has the name of its type, and is verified where it 
 """
 
 import signal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ..runs.folder import Epoch
+from ..runs.folder import Epoch, Session
 from ..runs.training import Progress
 from ..system.records import Count, Line, Record
 from .groups import MOST_WORKERS
@@ -44,8 +44,7 @@ class Start(Message):
     """Training begins."""
 
     folder: str  # of the run
-    session: dict[str, Any]
-    first: int  # epoch
+    session: Session
 
 
 class Advance(Message):

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from .. import registry
 from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
+from ..runs.place import Choice
 from ..runs.run import Run
 from ..runs.training import Diverged, Report
 from ..settings import option_of
@@ -63,18 +64,19 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
         return _Supervisor(work, [launch.rank], met, report).run()
 
 
-def follow(launch: Launch, text: corpus.Text | None, place: dict[str, Any], report: Report) -> None:
+def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Report) -> None:
     """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
     rank = launch.rank or 0
-    chosen = {option_of(name): place[name] for name in ("backend", "model") if place.get(name)}
-    own = {"--resume": "yes", **chosen, **_versions(place.get("backend"))}
+    chosen = {"--backend": choice.backend, "--model": choice.model}
+    own = {"--resume": "yes", **_versions(choice.backend)}
+    own |= {option: value for option, value in chosen.items() if value is not None}
     with _meet(launch, own, None, report.say) as met:
         try:
             text = dataset.same_text(met.work.text, text, report.say)
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.end(met, Problem(reason=_named(rank, str(error))))
             raise
-        where = met.work.place._replace(**{"threads": None, "device": "auto", **place})
+        where = choice.over(replace(met.work.place, threads=None, device="auto"))
         _Supervisor(replace(met.work, text=text, place=where), [rank], met, report).run()
 
 
@@ -157,9 +159,9 @@ class _Supervisor:
     def _call(self, rank: int) -> "partial[Iterator[Event]]":
         # What a worker's process does.
         addresses, place = self.met.addresses, self.work.place
-        place = place._replace(workers=len(addresses))
+        place = replace(place, workers=len(addresses))
         if place.threads is None and len(self.ranks) > 1:  # they share the cores
-            place = place._replace(threads=max(1, host.cores() // len(self.ranks)))
+            place = replace(place, threads=max(1, host.cores() // len(self.ranks)))
         return partial(worker.run, rank, addresses, replace(self.work, place=place))
 
     def _wait(self, request: signals.Request) -> None:
@@ -203,7 +205,7 @@ class _Supervisor:
                 self.report.say(event.line)
             case Start():
                 self.folder = Path(event.folder)
-                self.report.start(self.folder, self.work.settings, event.session, event.first)
+                self.report.start(self.folder, self.work.settings, event.session)
             case Advance():
                 self.report.progress(event.progress)
             case EpochEnd():

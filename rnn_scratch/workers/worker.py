@@ -11,12 +11,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from signal import Signals
-from typing import Any
 
 from .. import registry
 from ..contract import Batch, RNNScratchError, Team
 from ..runs import sessions
-from ..runs.folder import Epoch
+from ..runs.folder import Epoch, Session
 from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings
 from ..system import signals
@@ -42,9 +41,9 @@ class Events(Counted):
         """Send the message."""
         send(Notice(line=line))
 
-    def start(self, folder: Path, settings: Settings, session: dict[str, Any], first: int) -> None:
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Send where the training begins."""
-        send(Start(folder=str(folder), session=session, first=first))
+        send(Start(folder=str(folder), session=session))
 
     def progress(self, progress: Progress) -> None:
         """Send how far the epoch has come."""

@@ -28,7 +28,8 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Batch, RNNScratchError, Update
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs import training
-from rnn_scratch.runs.setup import Place, set_up
+from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make
 from rnn_scratch.system import host, processes
 from rnn_scratch.text import corpus, minibatches
@@ -83,9 +84,9 @@ def run(settings, book="tide-clock", other=None):
                 "unigrams of the other book": rounded(result.unigram),
             }
     return {
-        "settings": record["settings"],
+        "settings": dataclasses.asdict(record.settings),
         "model": MODEL,
-        "outcome": record["sessions"][-1]["outcome"],
+        "outcome": record.sessions[-1].outcome,
         "epochs": len(history),
         "perplexity": [rounded(row.perplexity) for row in history],
         "held out": [rounded(row.valid_perplexity) for row in history],

@@ -131,8 +131,9 @@ def cuts(share: float) -> Trials:
                 problem = difference(rnn_scratch.resume(folder, epochs).folder, whole)
             else:
                 run_folder.read(folder)
-                lost = run_folder.repair_history(folder, saved.epoch)
-                problem = f"lost {lost}" if lost else None
+                run_folder.repair_history(folder, saved.epoch)
+                if len(run_folder.history(folder)) != saved.epoch:
+                    problem = "epochs of the history are lost"
         except RNNScratchError as error:
             problem = str(error)
         yield f"power cut after call {number}", problem
