@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 SITE = Path(__file__).parent.parent / "build" / "site"
@@ -13,6 +14,16 @@ def executable():
     """The path of the machine's own Chromium, or None for Playwright's."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
+
+
+def assert_accessible(page):
+    """No serious violation is found by axe."""
+    # Without loading the style sheets, which a page in a folder may not read as text.
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
+    worst = [each for each in violations if each["impact"] in ("serious", "critical")]
+    assert not worst, [
+        (e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]]) for e in worst
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import SITE
+from browser import SITE, assert_accessible
 from make import play, site_play
 from playwright.sync_api import expect
 
@@ -294,11 +293,7 @@ def test_the_page_is_legible_and_accessible(visit, width, scheme):
         assert unit[size] >= (20 if width < 500 else 16)
         assert page.locator("#play-next button").first.bounding_box()[size] >= 24
     page.screenshot(path=SHOTS / f"play-{width}-{scheme}.png", full_page=True)
-    violations = Axe().run(page, options={"preload": False}).response["violations"]
-    worst = [each for each in violations if each["impact"] in ("serious", "critical")]
-    assert not worst, [
-        (e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]]) for e in worst
-    ]
+    assert_accessible(page)
 
 
 def test_without_a_script_the_page_says_so(visit):

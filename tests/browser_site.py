@@ -1,8 +1,7 @@
 """The site in a real browser, from a folder and without a network: `nox -s browser`."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import SITE
+from browser import SITE, assert_accessible
 
 from rnn_scratch import registry
 
@@ -204,12 +203,7 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
     if name == "chapter" and (width, scheme) not in ((390, "dark"), (1440, "light")):
         return  # axe takes long for so large a page
-    # Without loading the style sheets, which a page in a folder may not read as text.
-    violations = Axe().run(page, options={"preload": False}).response["violations"]
-    worst = [each for each in violations if each["impact"] in ("serious", "critical")]
-    assert not worst, [
-        (e["id"], e["help"], [n["html"][:200] for n in e["nodes"][:5]]) for e in worst
-    ]
+    assert_accessible(page)
 
 
 def test_the_theme_can_be_chosen(visit):
