@@ -43,6 +43,7 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
         ".lock",
@@ -89,6 +90,7 @@ def test_a_run_s_folder(run, backend_name, device):
     assert saved.vocab == run.vocab
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))

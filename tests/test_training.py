@@ -45,8 +45,7 @@ def assert_same_run(run, expected, device):
         assert_same(parameters(run), parameters(expected), inputs.tolerance(1e-12, dtype, device))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("sampling", ["sequential", "random"])
+@pytest.mark.parametrize(("sampling", "dtype"), [("sequential", "float32"), ("random", "float64")])
 def test_two_epochs_and_two_more_are_four(backend, backend_name, device, sampling, dtype):
     skip_without(backend, device, dtype)
     # Many gradients are clipped: their norm depends on the order of the parameters.
@@ -75,6 +74,7 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
     assert len({row["loss"] for row in history(whole.folder)}) == 4
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("model", VARIANTS[1:])
 def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
     try:
@@ -89,6 +89,7 @@ def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
     assert rnn_scratch.predict(done, "the ", 8, backend="numpy").startswith("the ")
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("model", VARIANTS)
 def test_every_variant_can_run_uncompiled(backend_name, model):
     # Few operations, each of which takes JAX a millisecond uncompiled.
@@ -114,6 +115,7 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
     assert flags == [True, True, False, False, False]
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("numpy_first", [True, False])
 def test_a_run_is_resumed_in_another_backend(backend, candidate, device, numpy_first):
     skip_without(backend, device, "float64")
@@ -132,6 +134,7 @@ def test_a_run_is_resumed_in_another_backend(backend, candidate, device, numpy_f
     assert len(texts) == 1
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_run_moves_between_devices(backend, backend_name, device):
     skip_without(backend, device, "float64")
     settings = {"dtype": "float64", "sigma": 0.1}
@@ -143,6 +146,7 @@ def test_a_run_moves_between_devices(backend, backend_name, device):
         assert_same(parameters(done), parameters(expected), 1e-12)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_epochs_after_the_checkpoint_are_removed(backend_name):
     whole, run = train(backend_name, 6), train(backend_name, 3)
     path = run.folder / "history.jsonl"
@@ -266,6 +270,7 @@ def error_of(capfd, backend_name, settings):
     return done.err
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
     error = error_of(capfd, backend_name, {**SMALL, **DIVERGING})
@@ -278,6 +283,7 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
     assert "not finite" in session.reason
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
 def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
     # The only minibatch of the epoch has a finite loss, and its update diverges.
@@ -286,6 +292,7 @@ def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
     assert history("r") == []
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
 def test_the_last_good_checkpoint_is_kept(backend_name):
     # Each epoch multiplies the parameters; a few are still finite.
@@ -312,6 +319,7 @@ def test_a_perplexity_too_large_for_a_number(capfd):
     assert "above 1e300" in listed.out
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_clipping_and_its_absence_both_count(backend_name):
     clipped, loosely, not_at_all = (
         parameters(train(backend_name, 2, theta=theta)) for theta in (0.01, 1e9, None)
@@ -320,6 +328,7 @@ def test_clipping_and_its_absence_both_count(backend_name):
     assert not np.array_equal(clipped["W_hq"], loosely["W_hq"])
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_seeds_and_samplings_train_different_models(backend_name):
     digests = {
         parameters(train(backend_name, 1, seed=seed, sampling=sampling))["W_hh"].tobytes()
