@@ -3,18 +3,16 @@
 import difflib
 import hashlib
 import importlib.resources
-import multiprocessing.pool
 import os
 import re
 import stat
-import sys
-import tempfile
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
+from ..system import files
 from . import encodings
 
 
@@ -53,7 +51,7 @@ BOOKS = {book.name: book for book in (TIME_MACHINE, WORLDS)}
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 
-CONNECT_TIMEOUT, READ_TIMEOUT, DEADLINE = 5.0, 30.0, 300.0  # seconds; the last one in total
+TIMEOUT, DEADLINE = 10.0, 120.0  # seconds without any byte, and in total
 LARGEST = 2**24  # bytes; a book has less than a thirtieth of that
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
@@ -111,16 +109,12 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         raise RNNScratchError(
             f"{path} could not be read: {why}. Choose a file that you may read."
         ) from error
-    if encoding := encodings.wide(data):
-        raise encodings.error(path, data, encoding)
-    if (offset := data.find(0)) >= 0:
-        raise RNNScratchError(
-            f"{path} is a binary file: it has a NUL byte at offset {offset}. Choose a text file."
-        )
     try:
+        if b"\0" in data:  # which UTF-8 allows, and texts don't have
+            raise RNNScratchError(f"{path} is not UTF-8.")
         content = _decode(data, str(path))
     except RNNScratchError as error:
-        raise encodings.error(path, data, encodings.likely(data), str(error)) from error
+        raise encodings.error(path, data, str(error)) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
@@ -179,11 +173,15 @@ def _book(book: Book) -> Text:
     path = data_folder() / book.filename
     exists = os.path.lexists(path)
     try:
-        data = _read(path, LARGEST) if exists else _download(book, path)
-        return _text(book.name, str(path), _verify(book, data, f"the file {path}"))
+        if not exists:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = _download(book)
+            _verify(book, data, "the downloaded file")
+            files.replace(path, data)
+        return _text(book.name, str(path), _verify(book, _read(path, LARGEST), f"the file {path}"))
     except (RNNScratchError, OSError) as error:
         reason = str(error)
-        if isinstance(error, OSError):  # of the disk; `_receive` converts those of the network
+        if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
             why = "its folder is a file" if os.path.isfile(path.parent) else error.strerror
             reason = f"the file {path} could not be {'read' if exists else 'written'}: {why}."
         remedy = "Delete the file, or replace it" if exists else "Try again, or add the file"
@@ -214,54 +212,26 @@ def _verify(book: Book, data: bytes, source: str) -> str:
     return text.strip("\n") + "\n"
 
 
-def _download(book: Book, path: Path) -> bytes:
-    """Download the book into the file `path`, and return its bytes; no other file remains."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
-        data = _receive(book)
-        _verify(book, data, "the downloaded file")
-        part = Path(folder) / path.name
-        part.write_bytes(data)
-        part.replace(path)
-    return data
-
-
-def _receive(book: Book) -> bytes:
-    """The server's response; RNNScratchError with a short reason if that fails."""
+def _download(book: Book) -> bytes:
+    """The server's response, which may be anything; RNNScratchError if there is none in time."""
     import requests
-    from rich import console, progress
 
-    bar = progress.Progress(console=console.Console(stderr=True))
-    task = bar.add_task(book.title, total=None)
-
-    def receive() -> tuple[bytes, int | None]:
-        body = bytearray()
-        timeouts = (CONNECT_TIMEOUT, READ_TIMEOUT)
-        plain = {"Accept-Encoding": "identity"}  # so that lengths can be compared
-        with requests.get(book.url, stream=True, timeout=timeouts, headers=plain) as response:
+    body = bytearray()
+    end = time.monotonic() + DEADLINE
+    try:
+        with requests.get(book.url, stream=True, timeout=TIMEOUT) as response:
             response.raise_for_status()
-            length = response.headers.get("Content-Length", "")
-            coded = "Content-Encoding" in response.headers
-            total = int(length) if length.isdecimal() and not coded else None
-            for piece in response.iter_content(2**14):
+            # Small pieces, as the time-out starts again with each byte that is received.
+            for piece in response.iter_content(1024):
                 body += piece
-                bar.update(task, completed=len(body), total=total)
-                if len(body) > LARGEST:
-                    break  # this is not the book; its verification will fail
-        return bytes(body), total
-
-    with bar if sys.stderr.isatty() else nullcontext(), multiprocessing.pool.ThreadPool(1) as pool:
-        try:
-            body, total = pool.apply_async(receive).get(DEADLINE)
-        # The reason for the thread: the time-outs of requests restart with each byte received.
-        except multiprocessing.TimeoutError:
-            raise RNNScratchError(f"the download took more than {DEADLINE:g} seconds.") from None
-        except Exception as error:
-            response = getattr(error, "response", None)  # the server's, if it refused
-            reason = type(error).__name__
-            if response is not None:
-                reason = f"{response.status_code} {response.reason}"
-            raise RNNScratchError(f"the download failed ({reason}).") from error
-    if total not in (None, len(body)):
-        raise RNNScratchError(f"the download ended after {len(body)} of {total} bytes.")
-    return body
+                if len(body) > LARGEST or time.monotonic() > end:
+                    break
+    except Exception as error:
+        refusal = getattr(error, "response", None)
+        reason = type(error).__name__
+        if refusal is not None:
+            reason = f"{refusal.status_code} {refusal.reason}"[:60]
+        raise RNNScratchError(f"the download failed ({reason}).") from error
+    if time.monotonic() > end:
+        raise RNNScratchError(f"the download took more than {DEADLINE:g} seconds.")
+    return bytes(body)
