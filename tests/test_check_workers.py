@@ -7,7 +7,7 @@ from helpers import here, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, team
-from rnn_scratch.check.certificate import Evidence, Run
+from rnn_scratch.check.certificate import Run
 from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus
@@ -105,11 +105,8 @@ def test_workers_are_part_of_a_training_in_exact_mode(backend_names):
         pytest.skip("it needs PyTorch")  # that engines exchange all bits is tested for each above
     settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
     text = corpus.load("tide-clock", print)
-    evidence = Evidence()
-    runs = [
-        exact_mode.train(place, settings, text, evidence, lambda *_: None)
-        for place in (Place("numpy", device="cpu"), Place("torch", device="cpu", workers=2))
-    ]
-    assert [run.outcome for run in runs] == ["trained", "trained"], runs[1].reason
-    assert evidence.divergence(runs) is None
-    assert len({run.digests[-1].digest for run in runs}) == 1
+    places = [Place("numpy", device="cpu"), Place("torch", device="cpu", workers=2)]
+    result = exact_mode.compare(places, settings, text, lambda *_: None)
+    assert result.equal
+    assert [run.outcome for run in result.runs] == ["trained", "trained"], result.runs[1].reason
+    assert len({run.digests[-1].digest for run in result.runs}) == 1

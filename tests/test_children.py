@@ -19,7 +19,6 @@ from helpers import SMALL, is_running, other_packages, start, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode
-from rnn_scratch.check.certificate import Evidence
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import make
@@ -316,7 +315,7 @@ def test_exact_mode_with_epochs_that_are_missing(monkeypatch):
         ([first], "it ended before the last epoch"),
     ):
         monkeypatch.setattr(processes, "ask", lambda *_, a=answers, **__: iter(a))
-        run = exact_mode.train(place, settings, text, Evidence(), lambda *_: None)
+        (run,) = exact_mode.compare([place], settings, text, lambda *_: None).runs
         assert (run.outcome, run.reason) == ("failed", reason)
 
 

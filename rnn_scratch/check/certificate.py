@@ -6,15 +6,16 @@ a step of the reference came to a midpoint, and by how much the models' steps di
 a safety factor.
 """
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..contract import VARIANTS, Arrays
+from ..contract import VARIANTS
 from ..settings import Settings
 from ..system.records import Record
-from ..text.corpus import Text
 
 Digests = dict[str, str]  # of each parameter
 
@@ -111,111 +112,80 @@ class Result(Record):
     certificate: Certificate
 
 
-class Evidence:
-    """What is observed of the updates of all models, for the certificate."""
+@dataclasses.dataclass
+class Training:
+    """A training with what its process sends of every update, for the certificate."""
 
-    def __init__(self) -> None:
-        """Start without a model."""
-        self.digests: dict[str, list[Digests]] = {}  # by title, from before the first update on
-        self.steps: dict[int, tuple[Arrays, Arrays]] = {}  # by epoch: smallest, and largest values
-        self.closest: Closest | None = None  # of the reference
-        self.clipped: int | None = None
-
-    def add_steps(self, folder: Path) -> None:
-        """Add the steps of a model, a file for each epoch of a sample."""
-        for path in folder.glob("*.npz"):
-            with np.load(path) as file:
-                steps = dict(file)
-            low, high = self.steps.get(int(path.stem), (steps, steps))
-            if _shapes(steps) == _shapes(low):  # or the models differ from the start
-                self.steps[int(path.stem)] = (
-                    {name: np.minimum(low[name], step) for name, step in steps.items()},
-                    {name: np.maximum(high[name], step) for name, step in steps.items()},
-                )
-
-    def divergence(self, runs: Sequence[Run]) -> Divergence | None:
-        """The first difference between the reference, or else the first model, and another one."""
-        started = sorted((run for run in runs if run.digests), key=lambda run: not run.is_reference)
-        found = []
-        for run in started[1:]:
-            pairs = zip(self.digests[started[0].title], self.digests[run.title])
-            for update, (expected, actual) in enumerate(pairs):
-                if expected != actual:
-                    names = [
-                        name
-                        for name in {**expected, **actual}
-                        if expected.get(name) != actual.get(name)
-                    ]
-                    found.append(Divergence([started[0].title, run.title], update, names))
-                    break
-        return min(found, key=lambda each: each.update, default=None)
-
-    def result(self, settings: Settings, text: Text, runs: list[Run]) -> Result:
-        """The result, where these are all runs."""
-        certificate = self.certificate(runs)
-        complete = any(run.digests for run in runs) and all(r.outcome != "failed" for r in runs)
-        equal = complete and certificate.divergence is None
-        return Result(settings, text.sha256, runs, equal, certificate)
-
-    def certificate(self, runs: Sequence[Run]) -> Certificate:
-        """What was observed of these models, and the sentence that says it.
-
-        After a divergence the models' steps are those of different parameters, and not compared.
-        """
-        trained = [run for run in runs if run.outcome == "trained"]
-        divergence, compared, factor = self.divergence(runs), None, None
-        if len(trained) > 1:
-            updates = {after.epoch + 1: after.updates for after in trained[0].digests}
-            epochs = sorted(self.steps)
-            if divergence is not None:
-                epochs = [epoch for epoch in epochs if updates[epoch] < divergence.update]
-            compared = self._largest(epochs) if epochs else None
-        if self.closest and compared and compared.difference and divergence is None:
-            factor = self.closest.distance / compared.difference
-        updates_observed = next((r.digests[-1].updates for r in trained if r.is_reference), None)
-        result = Certificate(
-            updates=updates_observed,
-            clipped=self.clipped,
-            closest=self.closest,
-            compared=compared,
-            factor=factor,
-            divergence=divergence,
-            sentence="",
-        )
-        result.sentence = sentence(result) if trained else ""
-        return result
-
-    def _largest(self, epochs: list[int]) -> Difference:
-        places = []
-        for epoch in epochs:
-            low, high = self.steps[epoch]
-            for name in low:
-                spread = high[name] - low[name]
-                place = np.unravel_index(np.argmax(spread), spread.shape)
-                index = [int(each) for each in place]
-                places.append(Difference(name, index, float(spread[place]), epoch, epochs))
-        return max(places, key=lambda each: each.difference)
+    run: Run
+    folder: Path  # of the steps in a sample of epochs, a file for each
+    digests: list[Digests] = dataclasses.field(default_factory=list)  # from before the first on
+    closest: Closest | None = None  # of the reference
+    clipped: int | None = None
 
 
-def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays.items()}
+def certificate(trainings: Sequence[Training]) -> Certificate:
+    """What was observed of these models, and the sentence that says it.
+
+    After a divergence the models' steps are those of different parameters, and not compared.
+    """
+    trained = [each for each in trainings if each.run.outcome == "trained"]
+    result = Certificate(None, None, None, None, None, _divergence(trainings), "")
+    for each in trained:
+        if each.closest:
+            result.updates = each.run.digests[-1].updates
+            result.closest, result.clipped = each.closest, each.clipped
+    if len(trained) > 1:
+        last = result.divergence.update if result.divergence else math.inf
+        starts = {after.epoch + 1: after.updates for after in trained[0].run.digests}
+        epochs = sorted(int(path.stem) for path in trained[0].folder.glob("*.npz"))
+        result.compared = _compared(trained, [each for each in epochs if starts[each] < last])
+    if result.closest and result.compared and not result.divergence:
+        difference = result.compared.difference
+        result.factor = result.closest.distance / difference if difference else None
+    result.sentence = sentence(result) if trained else ""
+    return result
+
+
+def _divergence(trainings: Sequence[Training]) -> Divergence | None:
+    # The first difference between the reference, or else the first model, and another one.
+    started = [each for each in trainings if each.digests]
+    started.sort(key=lambda each: not each.run.is_reference)
+    found = []
+    for other in started[1:]:
+        base = started[0]
+        for update, (expected, actual) in enumerate(zip(base.digests, other.digests)):
+            if expected != actual:
+                names = expected | actual
+                parameters = [name for name in names if expected.get(name) != actual.get(name)]
+                found.append(Divergence([base.run.title, other.run.title], update, parameters))
+                break
+    return min(found, key=lambda each: each.update, default=None)
+
+
+def _compared(trained: Sequence[Training], epochs: list[int]) -> Difference | None:
+    # The largest difference between two models' steps in these epochs.
+    found = []
+    for epoch in epochs:
+        files = [np.load(each.folder / f"{epoch}.npz") for each in trained]
+        for name in files[0]:
+            spread = np.ptp([file[name] for file in files], axis=0)
+            place = np.unravel_index(np.argmax(spread), spread.shape)
+            index = [int(each) for each in place]
+            found.append(Difference(name, index, float(spread[place]), epoch, epochs))
+        for file in files:
+            file.close()
+    return max(found, key=lambda each: each.difference, default=None)
 
 
 def sentence(certificate: Certificate) -> str:
     """What a certificate says: the safety factor or what it lacks, or where models diverged."""
-    closest, compared, divergence = (
-        certificate.closest,
-        certificate.compared,
-        certificate.divergence,
-    )
-    if divergence:
-        base, other = divergence.models
-        when = f"after update {divergence.update:,}" if divergence.update else "from the start"
-        text = f"{other} differs from {base} {when}, in {', '.join(divergence.parameters)}"
-        if not compared:
-            return f"{text}."
-        until = f"Until then the models differed by at most {compared.difference:.1e} in a step"
-        return f"{text}. {until}."
+    closest, factor, where = certificate.closest, certificate.factor, certificate.divergence
+    most = f"by at most {certificate.compared.difference:.1e}" if certificate.compared else ""
+    if where:
+        base, other = where.models
+        when = f"after update {where.update:,}" if where.update else "from the start"
+        text = f"{other} differs from {base} {when}, in {', '.join(where.parameters)}."
+        return f"{text} Until then the models differed {most} in a step." if most else text
     if not closest:
         return (
             "There is no certificate: how close a step came to a rounding boundary is observed in "
@@ -225,12 +195,11 @@ def sentence(certificate: Certificate) -> str:
         f"Closest step: {closest.distance:.1e} from a rounding boundary, in update "
         f"{closest.update:,} ({closest})"
     )
-    if not compared:
+    if not most:
         return f"{text}. For a safety factor, name another model to compare with."
-    if certificate.factor is None:
+    if factor is None:
         return f"{text}; where they were compared, the models do not differ in any step."
-    text += f"; the models differ by at most {compared.difference:.1e} in a step"
-    if certificate.factor < 1:
+    text += f"; the models differ {most} in a step"
+    if factor < 1:
         return f"{text}, which is more: they could have been rounded to different multiples."
-    factor = f"{certificate.factor:{',.0f' if certificate.factor >= 10 else '.1f'}}"
-    return f"{text}: a safety factor of {factor}."
+    return f"{text}: a safety factor of {factor:{',.0f' if factor >= 10 else '.1f'}}."

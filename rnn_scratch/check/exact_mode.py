@@ -6,7 +6,7 @@ and those of all models in a sample of epochs over the whole run.
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,12 +22,21 @@ from ..settings import Settings
 from ..system.records import Record
 from ..text import corpus, minibatches
 from ..workers import groups
-from .certificate import REFERENCE, AfterEpoch, Closest, Digests, Evidence, Run
+from .certificate import (
+    REFERENCE,
+    AfterEpoch,
+    Closest,
+    Digests,
+    Result,
+    Run,
+    Training,
+    certificate,
+)
 
 TIMEOUT = 24 * 3600.0  # seconds for one epoch
 SAMPLE = 10  # epochs
 
-Progress = Callable[[Run, int], None]  # called after each epoch
+Progress = Callable[[Run, int], None]  # called at the start and after each epoch
 
 
 class _NotOffered(Record, tag=True):
@@ -52,35 +61,46 @@ class _Steps(Record, tag=True):
 _Event = _NotOffered | _Epoch | _Steps
 
 
-def train(
-    place: Place, settings: Settings, text: corpus.Text, evidence: Evidence, progress: Progress
-) -> Run:
-    """Train a model in exact mode, and add what is observed of its updates to the evidence."""
-    run = Run(place.backend, place.model, place.workers, "trained", "", [], settings.cell)
-    digests = evidence.digests[run.title] = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            calls = groups.calls(place.workers, _train, place, settings, text, folder)
-            for event in groups.ask_all(calls, TIMEOUT):
-                if isinstance(event, _NotOffered):
-                    run.outcome, run.reason = "not offered", event.reason
-                elif isinstance(event, _Steps):
-                    evidence.closest, evidence.clipped = event.closest, event.clipped
-                else:
-                    if event.epoch != len(run.digests):
-                        raise RNNScratchError(
-                            f"it sent epoch {event.epoch} instead of {len(run.digests)}"
-                        )
-                    digests += event.digests
-                    after = (event.perplexity, len(digests) - 1, event.digest)
-                    run.digests.append(AfterEpoch(event.epoch, *after))
-                    progress(run, event.epoch)
-            if run.outcome == "trained" and len(run.digests) != settings.num_epochs + 1:
-                raise RNNScratchError("it ended before the last epoch")
-            evidence.add_steps(Path(folder))
-        except RNNScratchError as error:
-            run.outcome, run.reason = "failed", str(error)
-    return run
+def compare(
+    places: Sequence[Place], settings: Settings, text: corpus.Text, progress: Progress
+) -> Result:
+    """Train these models in exact mode, and compare their parameters after every update."""
+    with tempfile.TemporaryDirectory() as parent:
+        trainings = []
+        for number, place in enumerate(places):
+            run = Run(place.backend, place.model, place.workers, "trained", "", [], settings.cell)
+            trainings.append(Training(run, Path(parent, str(number))))
+            progress(run, 0)
+            try:
+                _receive(trainings[-1], place, settings, text, progress)
+            except RNNScratchError as error:
+                run.outcome, run.reason = "failed", str(error)
+        found = certificate(trainings)
+    runs = [each.run for each in trainings]
+    complete = any(run.digests for run in runs) and all(run.outcome != "failed" for run in runs)
+    return Result(settings, text.sha256, runs, complete and not found.divergence, found)
+
+
+def _receive(
+    training: Training, place: Place, settings: Settings, text: corpus.Text, progress: Progress
+) -> None:
+    run = training.run
+    training.folder.mkdir()
+    calls = groups.calls(place.workers, _train, place, settings, text, str(training.folder))
+    for event in groups.ask_all(calls, TIMEOUT):
+        if isinstance(event, _NotOffered):
+            run.outcome, run.reason = "not offered", event.reason
+        elif isinstance(event, _Steps):
+            training.closest, training.clipped = event.closest, event.clipped
+        else:
+            if event.epoch != len(run.digests):
+                raise RNNScratchError(f"it sent epoch {event.epoch} instead of {len(run.digests)}")
+            training.digests += event.digests
+            after = (event.perplexity, len(training.digests) - 1, event.digest)
+            run.digests.append(AfterEpoch(event.epoch, *after))
+            progress(run, event.epoch)
+    if run.outcome == "trained" and len(run.digests) != settings.num_epochs + 1:
+        raise RNNScratchError("it ended before the last epoch")
 
 
 def _train(

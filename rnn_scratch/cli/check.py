@@ -13,17 +13,16 @@ from rich.table import Table
 
 from .. import api, registry
 from ..check import exact_mode, runner
-from ..check.certificate import Evidence, Result, Run
+from ..check.certificate import Result, Run
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..runs.place import Place
 from ..runs.progress import format_perplexity
 from ..settings import EPOCHS as MOST_EPOCHS
-from ..settings import Settings, make, option_of
+from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
-from ..text.corpus import Text
 from ..workers import launch
 from . import display
 from .options import Numbers, settings_from, settings_options, text_options
@@ -106,8 +105,12 @@ def check(
     each = itertools.product(names, variants, workers)
     places = [Place(name, model, device, workers=number) for name, model, number in each]
     if exact:
-        result = compare_digests(places, made, content, screen)
-        equal = result.equal
+        with screen.status("") as status:
+
+            def progress(run: Run, epoch: int) -> None:
+                status.update(f"training {run.title}: epoch {epoch}/{made.num_epochs}")
+
+            result = exact_mode.compare(places, made, content, progress)
         epochs = sorted({*range(0, made.num_epochs, every), made.num_epochs})
         for run in result.runs:
             run.digests = [after for after in run.digests if after.epoch in epochs]
@@ -115,6 +118,7 @@ def check(
             echo(records.encoded(result).decode().rstrip())
         else:
             _show_digests(result, screen)
+        equal = result.equal
     else:
         answers = []
         for place in places:
@@ -139,23 +143,6 @@ def compare_pieces(
         screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
         screen.print(_summary(title, rows), soft_wrap=True)
     return rows
-
-
-def compare_digests(
-    places: Sequence[Place], settings: Settings, text: Text, screen: Console
-) -> Result:
-    """Train each backend's models in exact mode, and compare their parameters."""
-    runs: list[Run] = []
-    evidence = Evidence()
-    with screen.status("") as status:
-
-        def progress(run: Run, epoch: int) -> None:
-            status.update(f"training {run.title}: epoch {epoch}/{settings.num_epochs}")
-
-        for place in places:
-            status.update(f"training {place.backend}, {place.model} ...")
-            runs.append(exact_mode.train(place, settings, text, evidence, progress))
-    return evidence.result(settings, text, runs)
 
 
 def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
