@@ -152,7 +152,7 @@ def sabotages(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, power cuts, damaged files, bad commands, misbehaving workers; it counts failures."""
+    """Kills, power cuts, flipped bits, damaged records, bad commands; it counts failures."""
     run_tests(session, "all", "-m", "faults")
     session.run("python", "tests/tools/faults.py", *session.posargs, env=CAMPAIGN)
 

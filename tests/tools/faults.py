@@ -1,8 +1,8 @@
 """The campaign of faults: `nox -s faults`, or PYTHONPATH=tests python tests/tools/faults.py.
 
-Kills, power cuts, flipped bits, damaged records, bad command lines, misbehaving workers and hostile
-servers, drawn from a random seed (--seed). The last line is the number of trials and of failures;
-the exit code is 1 if there are any.
+Kills, power cuts, flipped bits, damaged records and bad command lines, drawn from a random seed
+(--seed). The last line is the number of trials and of failures; the exit code is 1 where there are
+any.
 """
 
 import argparse
@@ -20,9 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bad_commands
-import pytest
 from disk import recorded, remains
-from helpers import SAVING, SMALL, assert_same, figures, options, parameters, start, there
+from helpers import CLONE, SAVING, SMALL, assert_same, figures, options, parameters, start, there
 from mutations import mutations
 
 import rnn_scratch
@@ -32,7 +31,6 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint, sessions
 from rnn_scratch.runs import folder as run_folder
 
-TESTS = Path(__file__).parent.parent
 KILLS = 55  # of each backend
 FLIPS, MUTATIONS = 500, 1_000
 # Epochs of a few milliseconds, so that a kill may strike any moment of one.
@@ -41,13 +39,13 @@ KILLED = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8}
 Trials = Iterator[tuple[str, str | None]]  # of each, what was done, and what went wrong
 
 
-def kills(backend: str, seed: int) -> Trials:
+def kills(backend: str, seed: int, count: int) -> Trials:
     """Kill a training again and again, at any moment; at the end nothing is lost."""
     chance = random.Random(f"{seed} {backend}")
     run = f"killed-{backend}"
     first = ("train", "--backend", backend, "--threads", "1", *options(run=run, **KILLED))
     last = 0
-    for number in range(KILLS):
+    for number in range(count):
         has_begun = Path(run, "run.json").exists()
         arguments = ("train", "--resume", run, "--threads", "1") if has_begun else first
         # Half of the trainings save a checkpoint at every opportunity, half as users' do.
@@ -78,7 +76,7 @@ def kills(backend: str, seed: int) -> Trials:
         there(*first[:5], *settings, "--epochs", total),
     )
     problem = next((each.err or str(each.code) for each in done if each.code), None)
-    name = f"{backend} after {KILLS} kills, epoch {total}"
+    name = f"{backend} after {count} kills, epoch {total}"
     yield name, problem or difference(Path(run), Path(whole))
 
 
@@ -210,30 +208,12 @@ def commands() -> Trials:
         yield f"rnn-scratch {arguments!r:.200}", problem
 
 
-def tests(*arguments: str) -> Trials:
-    """Tests of the project as trials: of workers that misbehave, and servers."""
-    results: list[tuple[str, str | None]] = []
-
-    class Results:
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            if report.when == "call" or report.failed:
-                results.append((report.nodeid, "it failed" if report.failed else None))
-
-    here = Path.cwd()
-    options = ("-q", "--no-header", "-p", "no:cacheprovider", "--rootdir", str(TESTS.parent))
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        code = pytest.main([*options, *arguments], plugins=[Results()])
-    os.chdir(here)
-    if code and not any(problem for _, problem in results):
-        results.append((f"pytest {arguments}", output.getvalue()[-500:]))
-    yield from results
-
-
 def main() -> None:
     """Run the campaign, in a folder that is deleted afterwards."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--backends", default=",".join(registry.OURS))
+    parser.add_argument("--kills", type=int, default=KILLS, help="of each backend")
     arguments = parser.parse_args()
     seed, backends = arguments.seed, arguments.backends.split(",")
     print(f"seed: {seed}", flush=True)
@@ -255,7 +235,7 @@ def main() -> None:
         # Kills run in processes of their own, so those of two backends run at once.
         with ThreadPoolExecutor(2) as pool:
             for backend, trials in zip(
-                backends, pool.map(lambda name: list(kills(name, seed)), backends)
+                backends, pool.map(lambda name: list(kills(name, seed, arguments.kills)), backends)
             ):
                 report(f"kills, {backend}", iter(trials))
         for share in (sessions.SHARE, 1e9):
@@ -263,10 +243,7 @@ def main() -> None:
         report("flipped bits", flips(seed))
         report("damaged records of runs", damaged_records(seed))
         report("bad command lines", commands())
-        report("damaged comparisons", tests(str(TESTS / "test_damaged_comparisons.py")))
-        report("children", tests(str(TESTS / "test_children.py"), "--backends", "numpy"))
-        report("servers", tests(str(TESTS / "test_corpus.py"), "--backends", "numpy"))
-        os.chdir(TESTS)
+        os.chdir(CLONE)
     print(f"{count} trials, {failures} failures")
     sys.exit(1 if failures else 0)
 
