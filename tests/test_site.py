@@ -28,7 +28,6 @@ from make.site_code import Output
 
 from rnn_scratch import registry
 from rnn_scratch.compare import comparison, summary
-from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
@@ -298,12 +297,6 @@ def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
     assert "| 5% more time | 1 | torch | 0.952 | slower |" in text
     assert "Tries on one: 1, each" in text
     assert "took 150 to 170 seconds" in text
-
-
-def test_what_is_missing_to_write_pages_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "latex2mathml", None)
-    with pytest.raises(RNNScratchError, match=r"latex2mathml(.|\n)*pip install -e"):
-        prose.mathml("x", "inline")
 
 
 def test_the_tests_that_the_page_about_untrusted_files_names_exist(pages):

@@ -91,18 +91,13 @@ def execute(name: str) -> str:
 
     RNNScratchError where a cell fails, or an output is not fit for publication.
     """
-    try:
-        import nbformat
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError
-        from nbformat import v4
-    except ModuleNotFoundError as error:
-        raise RNNScratchError(
-            f"Making a notebook needs {error.name}, which is not installed.\n"
-            "Install it, in the folder of the clone: pip install -e '.[notebooks]'"
-        ) from error
+    import nbformat
+
     # The first import of this on a machine prints a message: better here than in a notebook.
     from matplotlib import font_manager  # noqa: F401
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from nbformat import v4
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     # Numbered: random ids would differ in every commit.

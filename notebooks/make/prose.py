@@ -15,7 +15,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
 
 SOURCES = Path("notebooks/site")  # pages, styles and scripts that are written by hand
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
@@ -62,13 +61,8 @@ TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 def mathml(latex: str, display: str) -> str:
     """A formula as MathML, which browsers display without a script."""
-    try:
-        from latex2mathml import converter
-    except ModuleNotFoundError as error:
-        raise RNNScratchError(
-            f"Writing the site's pages needs {error.name}, which is not installed.\n"
-            "Install it, in the folder of the clone: pip install -e '.[site]'"
-        ) from error
+    from latex2mathml import converter  # of the extra `site`
+
     return str(converter.convert(latex, display=display))
 
 
