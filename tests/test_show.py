@@ -149,24 +149,25 @@ def test_no_framework_and_no_backend_is_imported():
     assert "def train_epoch" in done.stdout
 
 
-def test_a_package_around_a_backend_is_not_imported_either(tmp_path):
-    # A backend beside a framework, in its package, with a file of helpers.
-    env = other_packages(tmp_path, {"nested": "raise RuntimeError('imported')"})
+def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
+    env = other_packages(tmp_path, {"nested": ""})
     (info,) = tmp_path.glob("*/entry_points.txt")
-    info.write_text("[rnn_scratch.backends]\nnested = nested_rnn.inner.backend\n")
-    folder = tmp_path / "nested_rnn" / "inner" / "backend"
-    folder.mkdir(parents=True)
-    for file in (folder.parent / "__init__.py", folder / "__init__.py"):
-        file.write_text("raise RuntimeError('imported')")
+    info.write_text("[rnn_scratch.backends]\nnested = nested_rnn.backend\n")
+    folder = tmp_path / "nested_rnn" / "backend"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
     (folder / "scratch.py").write_text(
         "from .cells import cell as own\n\n\ndef step(x):\n    return own(x), 'mine'\n"
     )
     (folder / "cells.py").write_text("def cell(x):\n    return x\n")
     out = there("show", "step", "--backends", "nested,numpy", env=env).out
-    place = Path("nested_rnn", "inner", "backend", "scratch.py")
-    assert out.startswith(f"# nested: {place}:4\ndef step(x):")
+    assert out.startswith(
+        f"# nested: {Path('nested_rnn', 'backend', 'scratch.py')}:4\ndef step(x):"
+    )
     assert "def cell(x):" in out
     assert "def cell(x):" in there("show", "cell", "--backends", "nested", env=env).out
+    (tmp_path / "nested_rnn" / "__init__.py").write_text("raise RuntimeError('broken')")
+    there("show", "step", "--backends", "nested", env=env).refused("the package nested_rnn.backend")
 
 
 @pytest.mark.parametrize(

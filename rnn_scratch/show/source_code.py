@@ -7,7 +7,6 @@ code for a framework can be read where the framework is not installed.
 import ast
 import functools
 import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +50,12 @@ def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
 def files(backend: str) -> list[Path]:
     """The source files of a backend's package."""
     package = registry.find(backend)
-    paths = sorted(path for each in _folders(package) for path in Path(each).glob("*.py"))
+    try:
+        spec = importlib.util.find_spec(package)  # which imports the packages around it
+    except Exception:  # as it executes them
+        spec = None
+    folders = spec.submodule_search_locations if spec else None
+    paths = sorted(path for folder in folders or [] for path in Path(folder).glob("*.py"))
     if not paths:
         raise RNNScratchError(
             f"The source of the {backend} backend is not on this machine: there is no folder with "
@@ -85,29 +89,14 @@ def imports(backend: str) -> str:
     """
     package = registry.find(backend)
     neighbours, others = [], []
-    (body,) = [_tree(path).body for path in files(backend) if path.stem == VARIANTS[0]] or [[]]
-    for node in body:
+    scratch = [path for path in files(backend) if path.stem == VARIANTS[0]]
+    for node in (node for path in scratch for node in _tree(path).body):
         if isinstance(node, ast.ImportFrom) and node.level:
             module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             neighbours.append(f"from {module} import {', '.join(map(ast.unparse, node.names))}")
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             others.append(ast.unparse(node))
     return "\n".join([*neighbours, *others])
-
-
-def _folders(package: str) -> list[str]:
-    # The folders of a package. Not by importlib.util.find_spec, which imports the packages around
-    # it: they may be a framework's.
-    folders: list[str] | None = None
-    parts = package.split(".")
-    for end in range(1, len(parts) + 1):
-        name = ".".join(parts[:end])
-        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-        spec = next(filter(None, (finder.find_spec(name, folders) for finder in finders)), None)
-        if spec is None or spec.submodule_search_locations is None:
-            return []  # there is none, or it is a module
-        folders = list(spec.submodule_search_locations)
-    return folders or []
 
 
 def _tree(path: Path) -> ast.Module:
