@@ -1,6 +1,5 @@
 """`compare --candidates`: a framework twice in one table, in environments of their own."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import pytest
 from helpers import here, other_packages, there
 
 from rnn_scratch.cli import compare
-from rnn_scratch.compare import comparison, pictures, summary
-from rnn_scratch.compare.plan import Spec, name
+from rnn_scratch.compare import metrics, pictures
+from rnn_scratch.compare.record import Candidate, read
 
 SHORT = (
     "--corpus=tide-clock",
@@ -23,16 +22,16 @@ SHORT = (
 
 
 @pytest.mark.parametrize(
-    ("text", "spec"),
+    ("text", "expected"),
     [
-        ("numpy", Spec("numpy")),
-        ("numpy:fast", Spec("numpy", "fast")),
-        ("numpy@new", Spec("numpy", "scratch", "new")),
-        ("numpy@1.26-old:fast", Spec("numpy", "fast", "1.26-old")),
+        ("numpy", Candidate("numpy")),
+        ("numpy:fast", Candidate("numpy", "fast")),
+        ("numpy@new", Candidate("numpy", "scratch", "new")),
+        ("numpy@1.26-old:fast", Candidate("numpy", "fast", "1.26-old")),
     ],
 )
-def test_a_candidate_is_a_backend_an_environment_and_a_variant(text, spec):
-    assert compare._spec(text) == spec
+def test_a_candidate_is_a_backend_an_environment_and_a_variant(text, expected):
+    assert compare._candidate(text) == expected
 
 
 def test_two_environments_of_a_backend_stand_in_one_table():
@@ -40,17 +39,17 @@ def test_two_environments_of_a_backend_stand_in_one_table():
     names = "numpy,numpy:fast,numpy@same:fast,numpy:fast"
     done = there("compare", "--candidates", names, python, *SHORT, "--output", "out")
     assert done.code == 0, (done.out, done.err)
-    record = comparison.read(Path("out"))
-    assert [each.candidate for each in summary.speeds(record)] == [
+    record = read(Path("out"))
+    assert [each.candidate for each in metrics.speeds(record)] == [
         "numpy",
         "numpy fast",
         "numpy@same fast",
     ]
-    assert record["plan"]["pythons"] == ["numpy@same"]  # a path is private
-    assert sys.executable not in json.dumps(record)
-    assert "--python=numpy@same=PATH" in record["command"]
+    assert record.plan.pythons == ["numpy@same"]  # a path is private
+    assert sys.executable not in Path("out/comparison.json").read_text(encoding="utf-8")
+    assert "--python=numpy@same=PATH" in record.command
     assert "numpy@same: numpy " in done.out
-    colors = [pictures._color(Spec("numpy", "fast", at), record) for at in ("", "same")]
+    colors = [pictures._color(Candidate("numpy", "fast", at), record) for at in ("", "same")]
     assert colors[0] != colors[1]
 
 
@@ -60,15 +59,12 @@ def test_an_environment_can_be_named_once_for_all_backends(tmp_path):
     names = "numpy@other,numpy@same,numpy@same:fast"
     done = there("compare", "--candidates", names, *python, *SHORT, "--output", "out")
     assert done.code == 1, (done.out, done.err)
-    record = comparison.read(Path("out"))
-    states = {name(each): each["state"] for each in record["candidates"]}
-    assert states == {
-        "numpy@other": "failed",
-        "numpy@same": "measured",
-        "numpy@same fast": "measured",
-    }
-    assert f"{bare} could not be started" in record["candidates"][0]["reason"]
-    assert "--python other=PATH --python same=PATH" in record["command"]
+    record = read(Path("out"))
+    other, *same = record.candidates
+    assert [each.name for each in same] == ["numpy@same", "numpy@same fast"]
+    assert not any(each.failure for each in same)
+    assert f"{bare} could not be started" in other.failure.reason
+    assert "--python other=PATH --python same=PATH" in record.command
 
 
 def test_the_order_of_candidates_does_not_matter_for_the_training_in_float64(tmp_path):
@@ -84,13 +80,11 @@ def test_the_order_of_candidates_does_not_matter_for_the_training_in_float64(tmp
         arguments = ("--candidates", ",".join(names), *SHORT, "--dtype", dtype)
         done = there("compare", *arguments, "--output", dtype, env=env)
         assert done.code == 0, (done.out, done.err)
-        record = comparison.read(Path(dtype))
-        assert [name(each) for each in record["candidates"]] == [
-            each.replace(":", " ") for each in names
-        ]
-        for candidate in record["candidates"]:
-            assert candidate["float64"]["differences"]
-            assert "losses" not in candidate["trainings"][0]
+        record = read(Path(dtype))
+        assert [each.name for each in record.candidates] == ["other", "numpy fast"]
+        for candidate in record.candidates:
+            assert candidate.differences
+            assert not candidate.trainings[0].epochs[0].losses
 
 
 @pytest.mark.parametrize(

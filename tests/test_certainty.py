@@ -2,10 +2,13 @@
 
 import itertools
 
+import msgspec
 import pytest
 from helpers import there
+from small_records import MACHINE, READY, candidate_of, record_of, round_of
 
-from rnn_scratch.compare import certainty, changes, comparison, results, words
+from rnn_scratch.compare import certainty, changes, sentences, tables
+from rnn_scratch.compare.record import EQUAL, FASTER, SLOWER, TOO_FEW, Conditions, read
 from rnn_scratch.system import host
 
 IDLE = {"seconds": 10.0, "waited": 0.0, "stolen": 0.0, "throttled": 0.0}
@@ -27,7 +30,7 @@ def test_coverage_is_that_of_counting():
         assert certainty.coverage(number) == len(between) / len(sides)
 
 
-def test_chance_is_that_of_counting():
+def test_p_value_is_that_of_counting():
     for n, m in ((2, 2), (3, 4), (5, 5)):
         places = [set(each) for each in itertools.combinations(range(n + m), n)]  # of the first
         for exceptions in range(3):
@@ -37,29 +40,29 @@ def test_chance_is_that_of_counting():
                 larger = sum(a > b for a in first for b in second)
                 extreme += (larger <= exceptions) + (n * m - larger <= exceptions)
             expected = min(1, extreme / len(places))
-            assert certainty.chance(n, m, exceptions) == pytest.approx(expected)
+            assert certainty.p_value(n, m, exceptions) == pytest.approx(expected)
 
 
-def test_chance_of_many_processes_is_approximated(monkeypatch):
-    exact = certainty.chance(20, 20, 120)
+def test_p_value_of_many_processes_is_approximated(monkeypatch):
+    exact = certainty.p_value(20, 20, 120)
     monkeypatch.setattr(certainty, "MANY", 19)
-    assert certainty.chance(20, 20, 120) == pytest.approx(exact, rel=0.05)
-    assert 0 < certainty.chance(1000, 1000, 450_000) < 1e-3
+    assert certainty.p_value(20, 20, 120) == pytest.approx(exact, rel=0.05)
+    assert 0 < certainty.p_value(1000, 1000, 450_000) < 1e-3
 
 
 @pytest.mark.parametrize(
     ("before", "now", "expected"),
     [
-        ([100, 101, 102, 103, 104], [110, 111, 112, 113, 114], certainty.FASTER),
-        ([110, 111, 112, 113, 114], [100, 101, 102, 103, 104], certainty.SLOWER),
-        ([100, 101, 102, 103, 108], [107, 111, 112, 113, 114], certainty.FASTER),  # 1 of 25 pairs
-        ([100, 101, 102, 109, 110], [108, 111, 112, 113, 114], certainty.EQUAL),  # 2 of them
-        ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], certainty.SLOWER),  # two equal
-        ([107, 107, 112, 113, 114], [100, 101, 102, 103, 107], certainty.EQUAL),  # twice
-        ([100.0, 100.1, 100.2, 100.3, 100.4], [102, 102.1, 102.2, 102.3, 102.4], certainty.EQUAL),
-        ([100, 101, 102], [110, 111, 112], certainty.TOO_FEW),
-        ([100], [200], certainty.TOO_FEW),
-        ([], [], certainty.TOO_FEW),
+        ([100, 101, 102, 103, 104], [110, 111, 112, 113, 114], FASTER),
+        ([110, 111, 112, 113, 114], [100, 101, 102, 103, 104], SLOWER),
+        ([100, 101, 102, 103, 108], [107, 111, 112, 113, 114], FASTER),  # 1 of 25 pairs
+        ([100, 101, 102, 109, 110], [108, 111, 112, 113, 114], EQUAL),  # 2 of them
+        ([107, 111, 112, 113, 114], [100, 101, 102, 103, 107], SLOWER),  # two equal
+        ([107, 107, 112, 113, 114], [100, 101, 102, 103, 107], EQUAL),  # twice
+        ([100.0, 100.1, 100.2, 100.3, 100.4], [102, 102.1, 102.2, 102.3, 102.4], EQUAL),
+        ([100, 101, 102], [110, 111, 112], TOO_FEW),
+        ([100], [200], TOO_FEW),
+        ([], [], TOO_FEW),
     ],
 )
 def test_verdicts(before, now, expected):
@@ -78,7 +81,9 @@ def test_verdicts(before, now, expected):
     ],
 )
 def test_the_likely_reason(observed, machine, word):
-    assert word in certainty.reason([{**IDLE, **observed}, {**IDLE, **observed}], machine)
+    conditions = Conditions(**{**IDLE, **observed})
+    machine = msgspec.structs.replace(MACHINE, **machine)
+    assert word in certainty.reason([conditions, conditions], machine)
 
 
 def test_what_the_system_reports_of_waiting_grows():
@@ -105,102 +110,53 @@ def test_a_candidate_that_is_much_slower_in_the_second_comparison(copy):
     file.write_text(slow, encoding="utf-8")
     done = there("compare", *SHORT, "--against", "before", "--output", "now", cwd=copy)
     assert done.code == 0, done.err
-    record = comparison.read(copy / "now")
-    rows = {row["candidate"]: row for row in record["against"]["speeds"]}
-    assert all(row["corrected"] for row in rows.values())
-    assert rows["numpy fast"]["verdict"] == certainty.SLOWER
-    heading, *cells = results.against_cells(record)
+    record = read(copy / "now")
+    rows = {row.now.candidate: row for row in record.against.speeds}
+    assert all(row.corrected for row in rows.values())
+    assert rows["numpy fast"].verdict == SLOWER
+    heading, *cells = tables.against_cells(record)
     assert {row[0]: row[heading.index("verdict")] for row in cells}["numpy fast"] == "slower"
-    conditions = [
-        measurement["conditions"]
-        for candidate in record["candidates"]
-        for measurement in candidate["speed"][0]["rounds"]
-    ]
-    assert len(conditions) == 10
-    assert all(each["seconds"] > 0 for each in conditions)
+    rounds = [each for candidate in record.candidates for each in candidate.timings[0].rounds]
+    assert len(rounds) == 10
+    assert all(each.conditions.seconds > 0 for each in rounds)
 
 
 def test_unstable_times_are_a_note_with_the_reason():
-    rounds = [
-        {"minibatches": [seconds], "conditions": {**IDLE, "waited": 1.0}}
-        for seconds in (1.0, 1.0, 1.5)
-    ]
-    record = {
-        "machine": {},
-        "plan": {"vary": None},
-        "candidates": [
-            {"backend": "numpy", "model": "fast", "speed": [{"value": None, "rounds": rounds}]}
-        ],
-    }
-    (note,) = words._about_unstable(record)
+    conditions = Conditions(**{**IDLE, "waited": 1.0})
+    rounds = [round_of(n, each, conditions=conditions) for n, each in enumerate((1.0, 1.0, 1.5))]
+    record = record_of(candidate_of("numpy", "fast", *rounds))
+    (note,) = sentences.notes(record)
     assert note.startswith("numpy fast is unstable: its times vary by 25% ")
     assert "waited for a core for 10% of the time" in note
-    rounds[-1]["minibatches"] = [1.1]
-    assert list(words._about_unstable(record)) == []
+    rounds[-1].minibatches = [1.1]
+    assert sentences.notes(record) == []
 
 
-TIMES, PRODUCTS = [2.0, 2.02, 2.04, 2.06, 2.08], [1.0, 1.01, 1.02, 1.03, 1.04]
+TIMES = [2.0, 2.02, 2.04, 2.06, 2.08]
 
 
-def speeds(**factors):
-    """A record of these backends: what their times and their products have been multiplied by."""
+def verdict(time, product, processor="one", numpy="1.26"):
+    """Of a candidate whose times and whose products have been multiplied by these factors."""
 
-    def rounds(time, product):
-        return [
-            {"round": number, "minibatches": [time * a], "products": [product * b]}
-            | {"generation": [1.0], "first": 1.0, "import": 1.0}
-            | {"memory": None, "device_memory": None}
-            for number, (a, b) in enumerate(zip(TIMES, PRODUCTS))
-        ]
+    def record(time, product):
+        rounds = [round_of(n, time * a, product * a / 2) for n, a in enumerate(TIMES)]
+        return record_of(candidate_of("numpy", "fast", *rounds))
 
-    return {
-        "machine": {"processor": "one"},
-        "settings": {"batch_size": 4, "num_steps": 5},
-        "plan": {"vary": None, "threads": 1, "device": "cpu", "tf32": False},
-        "text": {"vocabulary": 28},
-        "candidates": [
-            {"backend": backend, "model": "fast", "state": "measured", "trainings": []}
-            | {"speed": [{"value": None, "rounds": rounds(*both)}]}
-            for backend, both in factors.items()
-        ],
-    }
-
-
-def first_verdict(now, before):
-    row = changes.against(now, before)[0]
-    return row["verdict"], row["corrected"]
+    before, now = record(1, 1), record(time, product)
+    now.machine = msgspec.structs.replace(MACHINE, processor=processor)
+    now.candidates[0].ready = msgspec.structs.replace(READY, versions={"numpy": numpy})
+    (row,) = changes.against(now, before).speeds
+    return row.verdict, row.corrected
 
 
 def test_a_machine_that_is_slower_today_does_not_count():
-    before = speeds(numpy=(1, 1))
-    machine, candidate = speeds(numpy=(2, 2)), speeds(numpy=(1.1, 1))
-    assert first_verdict(machine, before) == (certainty.EQUAL, True)
-    assert first_verdict(candidate, before) == (certainty.SLOWER, True)
+    assert verdict(2, 2) == (EQUAL, True)
+    assert verdict(0.5, 0.5) == (EQUAL, True)
+    assert verdict(1.1, 1) == (SLOWER, True)
+    assert verdict(0.9, 1) == (FASTER, True)
     # What has changed for the yardstick alone is no change of the candidate.
-    assert first_verdict(speeds(numpy=(0.99, 0.9)), before) == (certainty.EQUAL, True)
+    assert verdict(0.99, 0.9) == (EQUAL, True)
+    assert verdict(1.01, 1.1) == (EQUAL, True)
     # On another processor, or with another version, there is no such yardstick.
-    machine["machine"] = {"processor": "another"}
-    assert first_verdict(machine, before) == (certainty.SLOWER, False)
-    candidate["candidates"][0]["environment"] = {"numpy": "3"}
-    assert first_verdict(candidate, before) == (certainty.SLOWER, False)
-
-
-@pytest.mark.parametrize(
-    ("numpy", "torch", "mxnet", "expected"),
-    [
-        ((0.97, 0.9), (0.92, 0.92), (0.91, 0.91), certainty.SLOWER),  # and the machine is faster
-        ((0.97, 0.9), (0.92, 0.92), (1, 1), certainty.EQUAL),  # only some yardsticks are
-        ((0.9, 0.8), (0.95, 0.95), (0.95, 0.95), certainty.EQUAL),  # the machine is, a little
-        ((1.03, 1.1), (1.08, 1.08), (1.09, 1.09), certainty.FASTER),  # and the machine is slower
-        ((1.03, 1.1), (1.08, 1.08), (1, 1), certainty.EQUAL),
-        ((1.1, 1.2), (1.05, 1.05), (1.05, 1.05), certainty.EQUAL),
-    ],
-)
-def test_the_other_backends_show_how_much_the_machine_has_changed(numpy, torch, mxnet, expected):
-    before = speeds(numpy=(1, 1), torch=(1, 1), mxnet=(1, 1))
-    now = speeds(numpy=numpy, torch=torch, mxnet=mxnet)
-    assert first_verdict(now, before) == (expected, True)
-    # Another version of a backend may have another limit on the same machine.
-    for candidate in now["candidates"][1:]:
-        candidate["environment"] = {"version": "3"}
-    assert first_verdict(now, before) == (certainty.EQUAL, True)
+    assert verdict(2, 2, processor="another") == (SLOWER, False)
+    assert verdict(0.5, 0.5, numpy="3") == (FASTER, False)

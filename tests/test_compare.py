@@ -1,9 +1,9 @@
 """`compare`: the same training in several processes, and the record when one of them fails."""
 
 import csv
-import json
 import os
 import re
+import shutil
 import signal
 import sys
 import textwrap
@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from helpers import options, other_packages, start, there
 
-from rnn_scratch.compare import comparison, plan, summary
+from rnn_scratch.compare import metrics
+from rnn_scratch.compare.record import Failure, read
 
 SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
 SHORT = (*SMALL, "--epochs", "2", "--repeats", "1")
 
-# Backends that are NumPy's but for a few functions. `after_check` is called between a worker's
+# Backends that are NumPy's but for a few functions. `after_check` is called between a child's
 # check and its work.
 BASE = """
 from types import SimpleNamespace
@@ -82,12 +83,18 @@ def failing(tmp_path):
     return packages(tmp_path / "site", FAILING)
 
 
-def record_of(folder):
-    return json.loads((Path(folder) / "comparison.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The folder of a comparison of NumPy's variants, and what was printed about it."""
+    folder = tmp_path_factory.mktemp("compared")
+    more = ("--models", "scratch,fast", "--seeds", "2", "--repeats", "2", "--output", "out")
+    done = there("compare", "--backends", "numpy", *SHORT, *more, cwd=folder)
+    assert done.code == 0, (done.out, done.err)
+    return folder / "out", done.out
 
 
 def candidates(folder):
-    return {plan.name(each): each for each in record_of(folder)["candidates"]}
+    return {each.name: each for each in read(Path(folder)).candidates}
 
 
 def wait_for(condition, process):
@@ -122,36 +129,34 @@ def test_what_a_comparison_writes(backend_names):
     ) as process:
         out, err = process.communicate(timeout=1800)  # of many processes
     assert process.returncode == 0, (out, err)
-    record = record_of("out")
-    assert (record["outcome"], record["format"]) == ("finished", 4)
-    assert "compare --backends" in record["command"]
-    measured = {n: each for n, each in candidates("out").items() if each["state"] != "not offered"}
+    record = read(Path("out"))
+    assert record.outcome == "finished"
+    assert "compare --backends" in record.command
+    measured = {each.name: each for each in record.offered}
     assert set(candidates("out")) == {n + more for n in backend_names for more in ("", " concise")}
     assert set(backend_names) <= set(measured)
     starts = {
-        (training["seed"], training["parameters"], training["minibatches seen"])
-        for each in measured.values()
-        for training in each["trainings"]
+        (each.seed, each.parameters, each.minibatches_seen)
+        for candidate in measured.values()
+        for each in candidate.trainings
     }
     assert len(starts) == 1  # every process starts with the same numbers
     for each in measured.values():
-        assert (each["state"], each["threads"], each["device"]) == ("measured", 1, "cpu")
-        assert each["environment"][each["backend"]]
-        assert each["check"]["comparisons"] > 30
-        assert each["check"]["failures"] == []
-        assert [len(t["perplexity"]) for t in each["trainings"]] == [2]
-        assert max(each["float64"]["differences"], default=0) < 1e-12
-        (times,) = each["speed"][0]["rounds"]
-        assert times["parameters"] == each["trainings"][0]["parameters"]
-        assert min(times["first"], *times["minibatches"], *times["products"]) > 0
-        assert times["memory"] > 0
+        assert (each.failures, each.ready.threads, each.ready.device) == ([], 1, "cpu")
+        assert each.ready.versions[each.backend]
+        (training,) = each.trainings
+        assert training.comparisons > 30
+        assert len(training.epochs) == 2
+        assert max(each.differences, default=0) < 1e-12
+        (times,) = each.timings[0].rounds
+        assert times.parameters == training.parameters
+        assert min(times.first, *times.minibatches, *times.products) > 0
+        assert times.memory > 0
         # In turns with the framework's own layer.
-        has_layer = each["model"] != "concise" and f"{each['backend']} concise" in measured
-        assert ("own_layer" in times) == has_layer
-        for pairs in times.get("own_layer", {}).values():
-            assert len(pairs) >= 3
-            assert all(min(pair["model"], pair["layer"]) > 0 for pair in pairs)
-    ends = [each["trainings"][0]["perplexity"][-1] for each in measured.values()]
+        has_layer = each.model != "concise" and f"{each.backend} concise" in measured
+        for turns in (times.own_layer, times.own_layer_generation):
+            assert len(turns) >= 3 if has_layer else not turns
+    ends = [each.trainings[0].epochs[-1].perplexity for each in measured.values()]
     assert max(ends) - min(ends) < 1e-3 * min(ends)
     with Path("out/comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -170,34 +175,33 @@ def test_the_optimized_model_is_timed_in_turns_with_the_layer_too(tmp_path):
     arguments = ("compare", "--backends", "layered", "--models", "fast,concise", *SHORT)
     done = there(*arguments, "--output", "out", env=env)
     assert done.code == 0, (done.out, done.err)
-    times = {name: each["speed"][0]["rounds"][0] for name, each in candidates("out").items()}
-    assert set(times) == {"layered fast", "layered concise"}
-    assert len(times["layered fast"]["own_layer"]["minibatches"]) >= 3
-    assert "own_layer" not in times["layered concise"]
+    rounds = {name: each.timings[0].rounds[0] for name, each in candidates("out").items()}
+    assert len(rounds["layered fast"].own_layer) >= 3
+    assert rounds["layered concise"].own_layer == []
 
 
-def test_several_seeds_and_rounds():
-    more = ("--seeds", "2", "--repeats", "2", "--output", "out")
-    done = there("compare", "--backends", "numpy", *SHORT, *more)
-    assert done.code == 0, (done.out, done.err)
-    (candidate,) = candidates("out").values()
-    trainings, (speed,) = candidate["trainings"], candidate["speed"]
-    assert [len(training["perplexity"]) for training in trainings] == [2, 2]
-    assert trainings[0]["parameters"] != trainings[1]["parameters"]
-    assert [times["round"] for times in speed["rounds"]] == [0, 1]
-    assert {times["parameters"] for times in speed["rounds"]} == {trainings[0]["parameters"]}
-    assert "(2 seeds)" in done.out
+def test_several_seeds_and_rounds(compared):
+    folder, out = compared
+    for candidate in read(folder).candidates:
+        trainings, (timing,) = candidate.trainings, candidate.timings
+        assert [len(training.epochs) for training in trainings] == [2, 2]
+        assert trainings[0].parameters != trainings[1].parameters
+        assert [each.number for each in timing.rounds] == [0, 1]
+        assert {each.parameters for each in timing.rounds} == {trainings[0].parameters}
+    assert "(2 seeds)" in out
 
 
-def test_the_report_is_made_from_the_record_alone_and_is_self_contained():
-    there("compare", "--backends", "numpy", *SHORT, "--output", "out")
-    page = Path("out/report.html").read_text(encoding="utf-8")
-    for path in Path("out").iterdir():
-        if path.name != "comparison.json":
-            path.unlink()
-    done = there("report", "out")
+def test_the_report_is_made_from_the_record_alone_and_is_self_contained(compared):
+    folder, _ = compared
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    Path("again").mkdir()
+    shutil.copy(folder / "comparison.json", "again")
+    done = there("report", "again")
     assert done.code == 0, done.err
-    assert Path("out/report.html").read_text(encoding="utf-8") == page
+    assert Path("again/report.html").read_text(encoding="utf-8") == page
+    assert {path.name for path in Path("again").iterdir()} == {
+        path.name for path in folder.iterdir()
+    } - {".lock"}
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)\w", page)
     assert "<script" not in page
 
@@ -219,15 +223,14 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     }
     for name, reason in reasons.items():
         candidate = candidates("out")[name]
-        assert candidate["state"] == "failed"
-        assert reason in candidate["reason"]
-        assert candidate["speed"][0]["rounds"] == []  # it was not timed
+        assert reason in candidate.failure.reason
+        assert candidate.timings[0].rounds == []  # it was not timed
         assert reason in done.out
         assert reason in Path("out/report.html").read_text(encoding="utf-8")
     for name in ("numpy", "slow"):
-        assert candidates("out")[name]["state"] == "measured"
-        assert len(candidates("out")[name]["speed"][0]["rounds"]) == 1
-    (slow,) = (row for row in summary.speeds(record_of("out")) if row.candidate == "slow")
+        assert candidates("out")[name].failures == []
+        assert len(candidates("out")[name].timings[0].rounds) == 1
+    (slow,) = (row for row in metrics.speeds(read(Path("out"))) if row.candidate == "slow")
     assert slow.ratio.high < 0.5  # it sleeps for most of the time
 
 
@@ -314,26 +317,26 @@ def test_devices_are_those_that_a_backend_reports(tmp_path):
     arguments = ("compare", "--backends", "numpy,double", *SHORT)
     done = there(*arguments, "--device", "auto", "--output", "auto", env=env)
     assert done.code == 0, (done.out, done.err)
-    devices = {name: each["device"] for name, each in candidates("auto").items()}
+    devices = {name: each.ready.device for name, each in candidates("auto").items()}
     assert devices == {"numpy": "cpu", "double": "accelerator"}
     assert "device: cpu (numpy), accelerator (double)" in done.out
     done = there(*arguments, "--device", "accelerator", "--output", "one", env=env)
     assert done.code == 1
-    assert candidates("one")["double"]["state"] == "measured"
+    assert candidates("one")["double"].failures == []
     assert "numpy: failed: --device is accelerator; " in done.out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_a_worker_killed_in_the_middle(failing):
+def test_a_child_killed_in_the_middle(failing):
     with start(
         "compare", "--backends", "sleeping,numpy", *SHORT, "--output", "out", env=failing
     ) as process:
         os.kill(sleeping_process(process), signal.SIGKILL)
         out, err = process.communicate(timeout=300)
     assert process.returncode == 1, (out, err)
-    assert "killed by SIGKILL" in candidates("out")["sleeping"]["reason"]
+    assert "killed by SIGKILL" in candidates("out")["sleeping"].failure.reason
     assert "killed by SIGKILL" in out
-    assert len(candidates("out")["numpy"]["speed"][0]["rounds"]) == 1
+    assert len(candidates("out")["numpy"].timings[0].rounds) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -355,23 +358,23 @@ def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_worker_outlives_its_comparison_and_what_was_measured_is_kept(failing, how):
+def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing, how):
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
     ) as process:
-        worker = sleeping_process(process)
+        child = sleeping_process(process)
         process.send_signal(how)
         out, err = process.communicate(timeout=300)
     is_killed = how == signal.SIGKILL
     assert process.returncode == (-how if is_killed else 128 + how), (out, err)
     assert "Traceback" not in err
     deadline = time.monotonic() + 60
-    while alive(worker):
+    while alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    record = record_of("out")
-    assert record["outcome"] == ("running" if is_killed else "interrupted")
-    assert len(record["candidates"][0]["trainings"][0]["perplexity"]) == 2
+    record = read(Path("out"))
+    assert record.outcome == ("running" if is_killed else "interrupted")
+    assert len(record.candidates[0].trainings[0].epochs) == 2
     if not is_killed:
         assert "Interrupted: this is what was measured until then." in out
     assert there("report", "out").code == 0
@@ -381,7 +384,7 @@ def test_a_backend_with_an_interpreter_of_its_own():
     done = there("compare", "--backends", "numpy", "--python", f"numpy={sys.executable}", *SHORT)
     assert done.code == 0, (done.out, done.err)
     (folder,) = Path("runs").glob("*-comparison")
-    assert record_of(folder)["plan"]["pythons"] == ["numpy"]
+    assert read(folder).plan.pythons == ["numpy"]
 
 
 def test_an_interpreter_that_does_not_exist_or_lacks_the_project(tmp_path):
@@ -403,7 +406,7 @@ def test_time_against_size():
         *("--output", "out"),
     )
     assert done.code == 0, (done.out, done.err)
-    rows = summary.speeds(record_of("out"))
+    rows = metrics.speeds(read(Path("out")))
     assert [row.value for row in rows] == [4, 8, 16]
     assert Path("out/scaling.svg").exists()
     assert not Path("out/speed.svg").exists()
@@ -425,9 +428,10 @@ def test_the_failure_of_one_value_leaves_the_others(tmp_path):
         env=env,
     )
     assert done.code == 1
-    states = [speed["state"] for speed in candidates("out")["narrow"]["speed"]]
-    assert states == ["measured", "failed", "measured"]
-    assert "narrow with num_hiddens 8 failed in timing" in done.out
+    timings = candidates("out")["narrow"].timings
+    assert [len(timing.rounds) for timing in timings] == [1, 0, 1]
+    assert [timing.failure is None for timing in timings] == [True, False, True]
+    assert "narrow, num_hiddens 8 failed in timing" in done.out
     assert "eight is too many" in done.out
 
 
@@ -451,9 +455,9 @@ def test_the_failure_of_a_layer_leaves_what_is_timed_in_turns_with_it(tmp_path):
     )
     assert done.code == 1
     for each in candidates("out").values():
-        (speed,) = each["speed"]
-        assert speed["state"] == "measured", done.out
-        assert [times["round"] for times in speed["rounds"]] == [0, 1]
+        (timing,) = each.timings
+        assert timing.failure is None, done.out
+        assert [times.number for times in timing.rounds] == [0, 1]
     assert "narrow: its own layer failed in timing: " in done.out
     assert "two are too many" in done.out
 
@@ -466,82 +470,25 @@ def test_a_variant_that_a_backend_lacks_is_not_offered(tmp_path):
         env=env,
     )
     assert done.code == 0, (done.out, done.err)
-    assert candidates("out")["plain fast"]["state"] == "not offered"
-    assert "plain fast: not offered: The plain backend has no fast model." in done.out
-    (row,) = summary.speeds(record_of("out"))
+    missing = Failure("The plain backend has no fast model.", "not offered")
+    assert candidates("out")["plain fast"].failure == missing
+    assert f"plain fast: not offered: {missing.reason}" in done.out
+    (row,) = metrics.speeds(read(Path("out")))
     assert (row.candidate, row.ratio.median) == ("plain", 1)  # ratios are taken to itself
 
 
-def test_a_new_comparison_beside_an_old_one():
-    assert there("compare", "--backends", "numpy", *SHORT, "--output", "old").code == 0
-    done = there(
-        *("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new"),
-        *("--against", "old"),
-    )
+def test_a_new_comparison_beside_an_old_one(compared):
+    folder, _ = compared
+    arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
+    done = there(*arguments, "--against", folder)
     assert done.code == 0, (done.out, done.err)
-    (row,) = record_of("new")["against"]["speeds"]
-    assert row["ratio"] == row["now"]["median"] / row["before"]["median"]
-    assert (row["corrected"], row["of_own_limit_now"]["median"] > 0) == (True, True)
+    (row,) = read(Path("new")).against.speeds
+    assert row.ratio == row.now.train.median / row.before.train.median
+    assert (row.corrected, row.now.of_own_limit.median > 0) == (True, True)
     assert "--cell" not in done.out  # both have the same
     assert "Compared with the comparison of" in done.out
     assert "--lr: 1.0 before, 0.5 now" in done.out
     assert "Compared with the comparison of" in there("report", "new").out
-
-
-def test_records_of_the_former_format_are_read_and_those_of_a_later_one_refused():
-    done = there("compare", "--backends", "numpy", *SHORT, "--models", "fast", "--output", "old")
-    assert done.code == 0, (done.out, done.err)
-    expected = comparison.read(Path("old"))
-    # As the previous version wrote it, in which what is now "fast" was "scratch".
-    record = record_of("old")
-    record["format"] = 1
-    record["plan"]["models"] = ["scratch"]
-    (candidate,) = record["candidates"]
-    candidate["model"] = "scratch"
-    candidate["check"]["off"] = candidate["check"].pop("failures")
-    named, positional = [{"model": 1.0, "layer": 2.0}], [[1.0, 2.0]]
-    for version, key, pairs in (
-        (expected, "own_layer", named),
-        (record, "beside", positional),
-    ):
-        (speed,) = version["candidates"][0]["speed"]
-        speed["rounds"][0][key] = {"minibatches": pairs, "generation": pairs}
-    Path("old/comparison.json").write_text(json.dumps(record))
-    assert comparison.read(Path("old")) == expected
-    assert " numpy fast " in there("report", "old").out
-    # Of format 2, which had no names for the times of a turn.
-    record = json.loads(json.dumps(expected)) | {"format": 2}
-    record["candidates"][0]["speed"][0]["rounds"][0]["own_layer"] = {
-        "minibatches": positional,
-        "generation": positional,
-    }
-    Path("old/comparison.json").write_text(json.dumps(record))
-    assert comparison.read(Path("old")) == expected
-    arguments = ("compare", "--backends", "numpy", *SHORT, "--models", "scratch,fast")
-    done = there(*arguments, "--output", "new", "--against", "old")
-    assert done.code == 0, (done.out, done.err)
-    (row,) = record_of("new")["against"]["speeds"]
-    assert row["candidate"] == "numpy fast"
-    # Of format 3, in which what is varied, and a median with its spread, were lists.
-    expected = comparison.read(Path("new"))
-    expected["plan"]["vary"] = {"name": "threads", "values": [1]}
-    for candidate in expected["candidates"]:
-        candidate["speed"][0]["value"] = 1
-    record = json.loads(json.dumps(expected)) | {"format": 3}
-    record["plan"]["vary"] = ["threads", [1]]
-    record["against"]["machine"] = record["machine"]
-    for version in (record, expected):
-        (row,) = version["against"]["speeds"]
-        row["value"] = 1
-        del row["of_own_limit_before"], row["of_own_limit_now"]
-    for key in ("before", "now", "ratio_to_first_before", "ratio_to_first_now"):
-        row = record["against"]["speeds"][0]
-        row[key] = list(row[key].values())
-    Path("old/comparison.json").write_text(json.dumps(record))
-    assert comparison.read(Path("old")) == expected
-    Path("old/comparison.json").write_text('{"format": 5, "something": "else"}')
-    done = there("report", "old")
-    done.refused("old/comparison.json has format 5", "reads formats 1, 2, 3 and 4")
 
 
 def test_what_is_checked_is_what_is_compared(tmp_path):
@@ -564,15 +511,16 @@ def test_float64_is_trained_once_and_compared():
     done = there("compare", "--backends", "numpy", *SHORT, "--dtype", "float64", "--output", "out")
     assert done.code == 0
     (candidate,) = candidates("out").values()
-    assert set(candidate["float64"]["differences"]) == {0}
-    assert "losses" not in candidate["trainings"][0]
+    assert set(candidate.differences) == {0}
+    assert not candidate.trainings[0].epochs[0].losses
+    assert "training in float64" not in done.out + done.err  # but once
 
 
 def test_a_training_that_diverges_is_a_failure_with_its_epoch():
     arguments = ("--lr", "1e30", "--no-clip", "--activation", "relu", "--output", "out")
     done = there("compare", "--backends", "numpy", *SHORT, *arguments)
     assert done.code == 1, (done.out, done.err)
-    reason = candidates("out")["numpy"]["reason"]
+    reason = candidates("out")["numpy"].failure.reason
     assert "in epoch 1" in reason
     assert "diverged" in reason
     assert "smaller --lr" in reason
@@ -607,14 +555,6 @@ def test_what_is_impossible_is_refused_before_anything_runs(arguments, words):
     done = there("compare", "--backends", "numpy", *SMALL, *arguments)
     done.refused(*words)
     assert not Path("runs").exists()
-
-
-def test_reports_of_no_record_and_of_damaged_ones():
-    there("report", "nowhere").refused("nowhere", "comparison.json")
-    Path("bad").mkdir()
-    for content in ("", "[]", "{}", '{"format": 1}', '{"format": 2, "settings": {}}', "{"):
-        Path("bad/comparison.json").write_text(content)
-        there("report", "bad").refused("bad/comparison.json", "damaged")
 
 
 def test_the_help_of_the_commands():

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from mutations import mutations
 
 from rnn_scratch.cli.comparison_display import spreadsheet
-from rnn_scratch.compare import changes, comparison, pictures, report, results, words
+from rnn_scratch.compare import changes, pictures, report, sentences, tables
+from rnn_scratch.compare.record import Failure, read
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.system import records
 
 # One of each kind: with curves, a target, and values of threads.
 FOLDERS = [CLONE / "notebooks" / "comparisons" / name for name in ("curves", "target-rnn", "speed")]
@@ -31,22 +33,23 @@ def write(text):
 
 
 def small_record(folder):
-    """A record of the present format with all parts that a record can have."""
-    write(json.dumps(shortened(json.loads((folder / "comparison.json").read_bytes()))))
-    record = comparison.read(Path("damaged"))
-    record["against"] = {
-        "started": record["started"],
-        "differences": ["--lr: 1.0 before, 0.5 now"],
-        "speeds": changes.against(record, record),
-    }
-    record["candidates"][1]["float64"] = {"state": "failed", "reason": "it was killed"}
-    record["candidates"][2] |= {"state": "failed", "reason": "it was killed"}
-    return record
+    """A record with all parts that a record can have, as values of JSON."""
+    value = shortened(json.loads((folder / "comparison.json").read_bytes()))
+    value["settings"]["num_epochs"] = 3
+    if value["plan"]["target"]:
+        value["plan"]["target"] = 1.0  # which is not reached
+    write(json.dumps(value))
+    record = read(Path("damaged"))
+    record.against = changes.against(record, record)
+    record.against.differences = ["--lr: 1.0 before, 0.5 now"]
+    record.candidates[1].float64_failure = Failure("it was killed")
+    record.candidates[2].failure = Failure("it was killed")
+    return json.loads(records.encoded(record))
 
 
 def show(record, with_pictures=True):
     """Make all of a report but the files of the pictures, which take long."""
-    words.setting_lines(record), results.tables(record), words.notes(record)
+    sentences.setting(record), tables.tables(record), sentences.notes(record)
     spreadsheet(record).encode()
     report.page(record, {"divergence.svg": b""}).encode()
     for picture in pictures.PICTURES.values() if with_pictures else ():
@@ -59,7 +62,7 @@ def test_mutated_records_are_refused_with_advice_or_shown(folder):
     for text in mutations(small_record(folder), seed=13, count=70):
         write(text)
         try:
-            record = comparison.read(Path("damaged"))
+            record = read(Path("damaged"))
         except RNNScratchError as error:
             refusals.append(str(error))
         else:
@@ -68,16 +71,16 @@ def test_mutated_records_are_refused_with_advice_or_shown(folder):
     path = str(Path("damaged", "comparison.json"))
     for message in refusals:
         assert path in message
-        assert "compare again: rnn-scratch compare" in message or "a newer one" in message
+        assert "compare again: rnn-scratch compare" in message or "reads format" in message
         assert len(message) < 600
     assert min(len(refusals), number_shown) > 5
 
 
 def test_the_command_refuses_a_damaged_record_and_names_the_place():
     record = small_record(FOLDERS[0])
-    record["candidates"][1]["speed"][0]["rounds"][0]["first"] = "soon"
+    record["candidates"][1]["timings"][0]["rounds"][0]["first"] = "soon"
     write(json.dumps(record))
-    place = "candidates[1].speed[0].rounds[0].first is 'soon', not a number"
+    place = "Expected `float`, got `str` - at `$.candidates[1].timings[0].rounds[0].first`"
     there("report", "damaged").refused("damaged/comparison.json", place, "compare again")
     done = there("compare", "--backends", "numpy", "--against", "damaged")
     done.refused("damaged/comparison.json", place, "compare again")
@@ -85,45 +88,56 @@ def test_the_command_refuses_a_damaged_record_and_names_the_place():
 
 
 def test_a_name_with_dollar_signs_is_no_formula():
-    write(json.dumps(small_record(FOLDERS[-1])).replace('"torch"', '"$x^{$"'))
-    images = pictures.draw(comparison.read(Path("damaged")))
+    write(json.dumps(small_record(FOLDERS[-1])).replace('"torch', '"$x^{$'))
+    images = pictures.draw(read(Path("damaged")))
     assert "speed.svg" in images
+
+
+def set_to(value, *place):
+    """A change of a record: the value at this place."""
+
+    def change(record):
+        for key in place[:-1]:
+            record = record[key]
+        record[place[-1]] = value
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        (lambda record: record["candidates"][0].update(backend="other"), "candidates[0] is not in"),
-        (lambda record: record["candidates"][1]["speed"].pop(), "candidates[1] has other values"),
-        (lambda record: record["candidates"][2].pop("reason"), "a failure without a reason"),
-        (lambda record: record["candidates"][0].pop("machine"), "candidates[0] lacks 'machine'"),
-        (
-            lambda record: record["candidates"][0]["trainings"][0].update(perplexity=[]),
-            "candidates[0] has a training run without epochs",
-        ),
-        (
-            lambda record: [
-                training.update(reached=True) or training.pop("seconds")
-                for training in record["candidates"][0]["trainings"]
-            ],
-            "candidates[0] has a run that reached its target, without seconds",
-        ),
-        (lambda record: record["plan"].update(vary=None), "has other values than the plan"),
-        (lambda record: record["settings"].pop("dtype"), "settings is"),
-        (lambda record: record["settings"].update(lr=-1.0), "--lr is -1.0"),
-        (lambda record: record.update(more=1), "it has 'more'"),
-        (lambda record: record["machine"].update(cores="2"), "`$.cores`"),
-        (lambda record: record["machine"].update(numa_nodes="2"), "`$.numa_nodes`"),
-        (
-            lambda record: record.update(baselines={"uniform": 0, "unigram": 3}),
-            "baselines.uniform is 0",
-        ),
+        (set_to([], "candidates", 1, "timings"), "candidates[1] has other values than the plan"),
+        (set_to([], "plan", "values"), "values that are varied need a name"),
+        (set_to(5, "plan", "values"), "at `$.plan.values`"),
+        (set_to("lr", "plan", "vary"), "at `$.plan.vary`"),
+        (set_to({"kind": "failed"}, "candidates", 2, "failure"), "missing required field `reason`"),
+        (set_to(2, "settings", "num_epochs"), "a training run of 3 epochs instead of 2"),
+        (set_to(-1.0, "settings", "lr"), "--lr is -1.0"),
+        (set_to(1, "more"), "unknown field `more`"),
+        (set_to("2", "machine", "cores"), "at `$.machine.cores`"),
+        (set_to(0, "unigram"), "Expected `float` >= 0.5 - at `$.unigram`"),
+        (set_to(3, "against", "speeds", 0, "now", "value"), "against has a speed that is not one"),
+        (set_to("slow", "candidates", 0, "model"), "at `$.candidates[0].model`"),
+        (set_to("a\nb", "started"), "at `$.started`"),
+        (set_to([], "candidates"), "at `$.candidates`"),
     ],
 )
-def test_parts_that_do_not_fit_each_other(change, place):
+def test_parts_that_do_not_fit(change, place):
     record = small_record(FOLDERS[-1])
     change(record)
     write(json.dumps(record))
     with pytest.raises(RNNScratchError) as error:
-        comparison.read(Path("damaged"))
+        read(Path("damaged"))
     assert place in str(error.value)
+    assert "compare again: rnn-scratch compare" in str(error.value)
+
+
+def test_records_that_are_none_or_of_another_format():
+    there("report", "nowhere").refused("nowhere", "comparison.json")
+    for content in ("", "[]", "{}", '{"format": 5}', '{"format": "5"}', "{"):
+        write(content)
+        with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
+            read(Path("damaged"))
+    write('{"format": 4, "something": "else"}')
+    there("report", "damaged").refused("damaged/comparison.json has format 4", "reads format 5")

@@ -11,7 +11,8 @@ from make import readme
 from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import COMMANDS
-from rnn_scratch.compare import comparison, pictures
+from rnn_scratch.compare import pictures
+from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
@@ -54,24 +55,23 @@ def test_the_pictures_of_the_readme_are_drawn_from_the_records(name):
     folder = CLONE / readme.COMPARISONS / name
     picture = (folder / readme.PICTURES[name]).read_bytes()
     stale = f"{name} is stale: python -m make.readme"
-    assert pictures.source(comparison.read(folder)).encode() in picture, stale
+    assert pictures.source(read(folder)).encode() in picture, stale
     assert f"notebooks/comparisons/{name}/{readme.PICTURES[name]}" in README
 
 
 def test_what_the_records_of_comparisons_must_show():
     for folder in sorted((CLONE / readme.COMPARISONS).iterdir()):
-        record = comparison.read(folder)
-        assert record["outcome"] == "finished"
-        assert record["text"]["corpus"] in ("time-machine", "tide-clock")
-        assert not comparison.failed(record)
-        measured = [each for each in record["candidates"] if each["state"] == "measured"]
-        assert {each["backend"] for each in measured} == set(registry.OURS)
-        if record["plan"]["target"]:
-            assert all(t["reached"] for each in measured for t in each["trainings"])
-    curves = comparison.read(CLONE / readme.COMPARISONS / "curves")
-    for candidate in curves["candidates"]:
-        assert candidate["trainings"][0]["perplexity"][-1] < 1.1
-        assert max(candidate["float64"]["differences"][:100]) < 1e-12
+        record = read(folder)
+        assert record.outcome == "finished"
+        assert record.text.corpus in ("time-machine", "tide-clock")
+        assert not record.has_failed
+        assert {each.backend for each in record.offered} == set(registry.OURS)
+        if record.plan.target:
+            last = [each.epochs[-1] for one in record.offered for each in one.trainings]
+            assert all(map(record.plan.is_reached, last))
+    for candidate in read(CLONE / readme.COMPARISONS / "curves").candidates:
+        assert candidate.trainings[0].epochs[-1].perplexity < 1.1
+        assert max(candidate.differences[:100]) < 1e-12
 
 
 def test_what_the_records_must_show():

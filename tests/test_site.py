@@ -27,7 +27,8 @@ from make.chapter import Code
 from make.site_code import Output
 
 from rnn_scratch import registry
-from rnn_scratch.compare import comparison, summary
+from rnn_scratch.compare import metrics
+from rnn_scratch.compare.record import read
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
@@ -191,8 +192,8 @@ def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
 
 def test_the_comparison_begins_with_three_sentences(pages):
     _, first, *_ = pages["comparison.md"].decode().split("\n\n")
-    speed = comparison.read(readme.COMPARISONS / "speed")
-    rows = [row for row in summary.speeds(speed) if row.value == 1]
+    speed = read(readme.COMPARISONS / "speed")
+    rows = [row for row in metrics.speeds(speed) if row.value == 1]
     fastest = max(rows, key=lambda row: row.train.median)
     assert f"{fastest.train.median:,.0f} characters per second" in first
     assert f"`{fastest.model}`" in first

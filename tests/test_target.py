@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import here, there
 
-from rnn_scratch.compare import comparison, results, summary, words
+from rnn_scratch.compare import metrics, sentences, tables
+from rnn_scratch.compare.record import read
 
 SMALL = (
     "--num-hiddens=16",
@@ -24,30 +25,29 @@ def test_a_training_ends_when_the_target_is_reached():
     arguments = ("--target", "15", "--seeds", "2", "--epochs", "60")
     done = there("compare", *SHORT, *arguments, "--output", "out")
     assert done.code == 0, (done.out, done.err)
-    record = comparison.read(Path("out"))
-    (candidate,) = record["candidates"]
-    assert "float64" not in candidate
-    for training in candidate["trainings"]:
-        *before, last = training["held_out"]
+    record = read(Path("out"))
+    (candidate,) = record.candidates
+    assert not candidate.differences
+    for training in candidate.trainings:
+        *before, last = [epoch.held_out for epoch in training.epochs]
         assert last <= 15 < min(before)
-        assert training["reached"]
-        assert len(training["seconds"]) == len(training["perplexity"]) == len(before) + 1 < 60
-    (row,) = summary.qualities(record)
-    ends = [training["held_out"][-1] for training in candidate["trainings"]]
-    assert row.held_out.median == pytest.approx(sum(ends) / 2)
+        assert len(training.epochs) < 60
+    (row,) = metrics.qualities(record)
+    ends = [training.epochs[-1].held_out for training in candidate.trainings]
+    assert row.held_out.mean == pytest.approx(sum(ends) / 2)
     assert row.bits == pytest.approx(sum(map(math.log2, ends)) / 2)
-    times = [sum(training["seconds"]) for training in candidate["trainings"]]
-    assert row.seconds.median == pytest.approx(sum(times) / 2)
+    times = [sum(epoch.seconds for epoch in each.epochs) for each in candidate.trainings]
+    assert row.seconds.mean == pytest.approx(sum(times) / 2)
     assert row.reached == 2
-    heading, cells = results.quality_cells(record)
+    heading, cells = tables.quality_cells(record)
     assert "seconds to 15" in heading
     assert "±" in cells[heading.index("seconds to 15")]
-    note = next(line for line in words.notes(record) if line.startswith("Held out are the 400"))
-    assert f"{record['baselines']['unigram']:.2f}" in note
-    assert 10 < record["baselines"]["unigram"] < 20
+    note = next(line for line in sentences.notes(record) if line.startswith("Held out are the 400"))
+    assert f"{record.unigram:.2f}" in note
+    assert 10 < record.unigram < 20
     with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
         (columns,) = csv.DictReader(file)
-    assert float(columns["target_seconds"]) == row.seconds.median
+    assert float(columns["target_seconds"]) == row.seconds.mean
     assert float(columns["target_epochs_high"]) == row.epochs.high
     assert (columns["target_reached"], columns["seeds"]) == ("2", "2")
     assert float(columns["held_out_low"]) == min(ends)
@@ -57,8 +57,8 @@ def test_a_target_that_is_not_reached():
     done = there("compare", *SHORT, "--target", "2", "--epochs", "2", "--output", "out")
     assert done.code == 0, (done.out, done.err)
     assert "not reached" in done.out
-    record = comparison.read(Path("out"))
-    assert [len(t["held_out"]) for t in record["candidates"][0]["trainings"]] == [2]
+    (training,) = read(Path("out")).candidates[0].trainings
+    assert len(training.epochs) == 2
 
 
 def test_targets_that_make_no_sense(capsys):
@@ -72,4 +72,4 @@ def test_the_record_of_a_comparison_on_a_book_can_be_read(book, capsys):
     arguments = ("--backends=numpy", "--corpus=time-machine", *SMALL, "--epochs=1")
     assert here(capsys, "compare", *arguments, "--output", "out").code == 0
     assert here(capsys, "report", "out").code == 0
-    assert comparison.read(Path("out"))["text"].get("verified", True)
+    assert read(Path("out")).text.verified

@@ -13,8 +13,8 @@ import msgspec
 
 from rnn_scratch import registry
 from rnn_scratch.check.certificate import Result
-from rnn_scratch.compare import comparison, conclusions, pictures, results, summary
-from rnn_scratch.compare.plan import name
+from rnn_scratch.compare import metrics, pictures, sentences, tables
+from rnn_scratch.compare import record as comparison
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system import files
@@ -35,37 +35,38 @@ CURVES = ("curves", "curves-story")
 def speed() -> dict[str, Any]:
     """The speeds of training with the fewest threads, and how they were measured."""
     record = comparison.read(COMPARISONS / "speed")
-    head, *rows = results.speed_cells(record)
+    head, *rows = tables.speed_cells(record)
     fewest = rows[0][1]
     # It names the kind of processor for which the library has chosen its kernels.
-    blas = record["candidates"][0]["environment"].get("blas", "unknown")
+    ready = record.candidates[0].ready
+    blas = ready.versions.get("blas", "unknown") if ready else "unknown"
     return {
         "cells": [[row[0], *row[2:]] for row in [head, *(row for row in rows if row[1] == fewest)]],
         "threads": "one thread" if fewest == "1" else f"{fewest} threads",
-        "processor": record["machine"]["processor"],
+        "processor": record.machine.processor,
         "blas": blas.replace(" for ", " with kernels for "),
-        "command": record["command"].split(" --output")[0],
-        "repeats": record["plan"]["repeats"],
+        "command": record.command.split(" --output")[0],
+        "repeats": record.plan.repeats,
     }
 
 
 def target() -> dict[str, Any]:
     """Seconds and epochs of training until the target of held-out perplexity."""
     read = [comparison.read(COMPARISONS / name) for name in TARGETS]
-    head, rows = [""], {name(each): [name(each)] for each in read[0]["candidates"]}
+    head, rows = [""], {each.name: [each.name] for each in read[0].candidates}
     for record in read:
-        cell = record["settings"]["cell"]
+        cell = record.settings.cell
         head += [f"{cell}: seconds", f"{cell}: epochs"]
-        for row in summary.qualities(record):
-            rows[row.candidate] += results.target_cells(row)
-    return {"cells": [head, *rows.values()], **read[0]}
+        for row in metrics.qualities(record):
+            rows[row.candidate.name] += tables.target_cells(row)
+    return {"cells": [head, *rows.values()], "record": read[0]}
 
 
 def divergence() -> str:
     """When training runs in float64 diverge, on each of the texts that have a record."""
     folders = [COMPARISONS / each for each in CURVES]
     records = [comparison.read(each) for each in folders if (each / comparison.RECORD).exists()]
-    return conclusions.divergence(records)
+    return sentences.divergence(records)
 
 
 def exact(folder: Path) -> dict[str, Any]:

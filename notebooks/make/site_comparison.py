@@ -5,17 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rnn_scratch.compare import certainty, comparison, conclusions, pictures, results, words
-from rnn_scratch.compare.plan import Record
+from rnn_scratch.compare import certainty, pictures, sentences, tables
+from rnn_scratch.compare import record as comparison
+from rnn_scratch.compare.record import Comparison
 from rnn_scratch.compare.report import CAPTIONS
 
 from . import figures, prose
 from .site_code import STATIC
 
 TABLES = {
-    "Speed of training": results.speed_cells,
-    "Start, generation, memory": results.other_cells,
-    "Quality": results.quality_cells,
+    "Speed of training": tables.speed_cells,
+    "Start, generation, memory": tables.other_cells,
+    "Quality": tables.quality_cells,
 }
 # The title of each comparison, and which of its pictures and tables the page includes.
 COMPARISONS = {
@@ -28,14 +29,14 @@ COMPARISONS = {
     "target-lstm": ("Time to it, with an LSTM", (), ("Quality",)),
 }
 # What the page begins with, in three sentences, and what other sections do.
-SENTENCES: dict[str, Callable[[Record], str]] = {
-    "speed": conclusions.fastest,
-    "curves": conclusions.results,
-    "target-rnn": conclusions.results,
+SENTENCES: dict[str, Callable[[Comparison], str]] = {
+    "speed": sentences.fastest,
+    "curves": sentences.results,
+    "target-rnn": sentences.results,
 }
-OPENINGS: dict[str, Callable[[Record], str]] = {
-    "sizes-32": conclusions.scaling,
-    "sizes-128": conclusions.scaling,
+OPENINGS: dict[str, Callable[[Comparison], str]] = {
+    "sizes-32": sentences.scaling,
+    "sizes-128": sentences.scaling,
 }
 VERDICTS = "verdicts.json"  # of `nox -s records -- verdicts`
 
@@ -48,7 +49,7 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
         if (folder / name / comparison.RECORD).exists()
     }
     # How all was measured, and below each comparison what is different there.
-    how = words.how_measured(next(iter(measured.values()))) if measured else []
+    how = sentences.method(next(iter(measured.values()))) if measured else []
     images: dict[str, bytes] = {}
     values = {
         "sentences": [SENTENCES[name](measured[name]) for name in SENTENCES if name in measured],
@@ -62,25 +63,25 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _section(
-    name: str, record: Record | None, how: list[str], images: dict[str, bytes]
+    name: str, record: Comparison | None, how: list[str], images: dict[str, bytes]
 ) -> dict[str, Any]:
-    title, drawn, tables = COMPARISONS[name]
+    title, drawn, captioned = COMPARISONS[name]
     section = {"name": name, "title": title, "measured": record is not None}
     if record is None:
         return section
     with figures.ink():
         drawings = pictures.draw(record)
-    captions, shown = {**CAPTIONS, "divergence": words.float64_sentence(record)}, {}
+    captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
     for each in (each for each in drawn if f"{each}.svg" in drawings):
         place = f"{STATIC}/figures/{name}-{each}.svg"
         images[place] = figures.svg(drawings[f"{each}.svg"])
         shown[place] = captions[each]
-    others = [line for line in words.how_measured(record) if line not in how]
+    others = [line for line in sentences.method(record) if line not in how]
     return section | {
         "opening": OPENINGS[name](record) if name in OPENINGS else "",
         "figures": shown,
-        "tables": {caption: TABLES[caption](record) for caption in tables},
-        "lines": [*words.setting_lines(record), *words.notes(record), *others],
+        "tables": {caption: TABLES[caption](record) for caption in captioned},
+        "lines": [*sentences.setting(record), *sentences.notes(record), *others],
     }
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from .. import api, registry
-from ..compare import comparison, words
-from ..compare.plan import VARIED, Plan, Spec
+from ..compare.record import VARIED, Candidate, Plan, read
+from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
 from ..settings import make
 from ..system.terminal import printable
@@ -28,7 +28,7 @@ from .options import (
 EPOCHS = 5
 HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
-MODELS = ", ".join(f"{model} ({words.DESCRIPTIONS[model]})" for model in VARIANTS)
+MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 
 
 def number_option(name: str, default: int, help: str, high: int = 1000) -> Decorator:
@@ -123,42 +123,43 @@ def compare(
     settings = make({**defaults, **settings_from(options, no_clip)})
     report = display.ConsoleReport(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    varied = _vary(vary)
+    varied, values = _vary(vary) if vary else (None, [])
     if candidates and (backends or models):
         raise RNNScratchError(
             "--candidates takes the place of --backends and --models: omit these, or it."
         )
     if candidates:
-        specs = list(dict.fromkeys(map(_spec, _words(candidates, "--candidates"))))
+        chosen = list(map(_candidate, _words(candidates, "--candidates")))
     else:
         variants = _names(models or VARIANTS[0], "--models", VARIANTS)
-        chosen = (
-            _names(backends, "--backends", registry.names())
-            if backends
-            else registry.usable(report.say, interpreters)
-        )
-        specs = [Spec(backend, model) for backend in chosen for model in variants]
-        if not specs:
+        if backends:
+            loading = _names(backends, "--backends", registry.names())
+        else:
+            loading = registry.usable(report.say, interpreters)
+        chosen = [Candidate(backend, model) for backend in loading for model in variants]
+        if not chosen:
             raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
-    plan = Plan(specs, vary=varied, pythons=interpreters, target=target, **common)
+    plan = Plan(vary=varied, values=values, pythons=sorted(interpreters), target=target, **common)
     record = comparison_display.compare(
+        list({candidate.name: candidate for candidate in chosen}.values()),
         plan,
         settings,
         api.find_text(corpus, text, report),
+        interpreters,
         Path(output) if output else None,
         Path(against) if against else None,
         _command(pythons),
     )
-    if record["outcome"] == "interrupted":
+    if record.outcome == "interrupted":
         raise KeyboardInterrupt
-    sys.exit(1 if comparison.failed(record) else 0)
+    sys.exit(1 if record.has_failed else 0)
 
 
 @click.command()
 @click.argument("folder")
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
-    comparison_display.show(Path(folder), comparison.read(Path(folder)), display.console())
+    comparison_display.show(Path(folder), read(Path(folder)), display.console())
 
 
 def _command(pythons: Sequence[str]) -> str:
@@ -169,9 +170,7 @@ def _command(pythons: Sequence[str]) -> str:
     return printable(shlex.join(["rnn-scratch", *arguments]))
 
 
-def _vary(text: str | None) -> tuple[str, list[int]] | None:
-    if text is None:
-        return None
+def _vary(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:
@@ -192,8 +191,8 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     return name, value
 
 
-def _spec(text: str) -> Spec:
-    # A candidate of the form backend@environment:variant.
+def _candidate(text: str) -> Candidate:
+    # One of the form backend@environment:variant.
     place, colon, model = text.partition(":")
     backend, at, environment = place.partition("@")
     if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
@@ -203,22 +202,21 @@ def _spec(text: str) -> Spec:
         )
     (backend,) = _names(backend, "--candidates", registry.names())
     (model,) = _names(model, "--candidates", VARIANTS) if colon else VARIANTS[:1]
-    return Spec(backend, model, environment)
+    return Candidate(backend, model, environment)
+
+
+def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:
+    names = _words(text, option)
+    if unknown := [name for name in names if name not in possible]:
+        raise RNNScratchError(
+            f"{option} {text}: there is no {', '.join(unknown)}.\n"
+            f"Choose from {', '.join(possible)}, separated by commas."
+        )
+    return names
 
 
 def _words(text: str, option: str) -> list[str]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise RNNScratchError(f"{option} {text}: no name is in it.")
+        raise RNNScratchError(f"{option} {text}: no name is in it. Separate names by commas.")
     return list(dict.fromkeys(words))
-
-
-def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in possible]
-    if unknown or not names:
-        problem = f"there is no {', '.join(unknown)}" if unknown else "no name is in it"
-        raise RNNScratchError(
-            f"{option} {text}: {problem}.\nChoose from {', '.join(possible)}, separated by commas."
-        )
-    return list(dict.fromkeys(names))

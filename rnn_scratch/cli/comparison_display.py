@@ -1,18 +1,20 @@
 """`compare` and `report` at the terminal: progress, tables, and the files that are written."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..compare import changes, comparison, conclusions, pictures, report, results, summary, words
-from ..compare.plan import Candidate, Plan, Progress, Record, name
-from ..compare.summary import Spread
+from ..compare import changes, metrics, phases, pictures, plan, report, sentences, tables
+from ..compare.metrics import Mean
+from ..compare.phases import Progress
+from ..compare.record import Candidate, Comparison, Plan, Spread, read, write
 from ..contract import RNNScratchError
 from ..runs import folder as run_folder
 from ..runs.progress import format_perplexity
@@ -20,17 +22,6 @@ from ..settings import Settings
 from ..system import files, locks
 from ..text.corpus import Text
 from . import display
-
-# What the CSV has of a candidate's training, and the names of its columns.
-QUALITY = {
-    "perplexity": "perplexity",
-    "held_out": "held_out",
-    "bits": "bits_per_character",
-    "seconds": "target_seconds",
-    "epochs": "target_epochs",
-    "reached": "target_reached",
-    "seeds": "seeds",
-}
 
 
 class Steps(Progress):
@@ -43,15 +34,15 @@ class Steps(Progress):
 
     def activity(self, candidate: Candidate, activity: str) -> None:
         """Report the activity, but not each of its epochs."""
-        key, kind = name(candidate), activity.split(":")[0]
-        if self.latest.get(key) != kind:
-            self.say(f"{key}: {kind}")
-        self.latest[key] = kind
+        kind = activity.split(":")[0]
+        if self.latest.get(candidate.name) != kind:
+            self.say(f"{candidate.name}: {kind}")
+        self.latest[candidate.name] = kind
 
     def end(self, candidate: Candidate) -> None:
         """Report a failure."""
-        if candidate["state"] == "failed":
-            self.say(f"{name(candidate)} failed: {candidate['reason']}")
+        if candidate.failure and candidate.is_offered:
+            self.say(f"{candidate.name} failed: {candidate.failure.reason}")
 
 
 class LiveTable(Progress):
@@ -63,22 +54,22 @@ class LiveTable(Progress):
         self.activities: dict[str, str] = {}
         self.ended = 0  # processes
 
-    def start(self, record: Record) -> None:
+    def start(self, record: Comparison) -> None:
         """Draw the table."""
-        self.record, plan = record, record["plan"]
-        times = plan["repeats"] * (len(plan["vary"]["values"]) if plan["vary"] else 1)
-        self.processes = len(record["candidates"]) * (plan["seeds"] + 1 + times)
+        self.record, plan = record, record.plan
+        times = plan.repeats * len(plan.points)
+        self.processes = len(record.candidates) * (plan.seeds + 1 + times)
         self.live.start()
         self._draw()
 
     def activity(self, candidate: Candidate, activity: str) -> None:
         """Write the activity in the candidate's row."""
-        self.activities[name(candidate)] = activity
+        self.activities[candidate.name] = activity
         self._draw()
 
     def end(self, candidate: Candidate) -> None:
         """Remove the activity from the candidate's row."""
-        self.activities.pop(name(candidate), None)
+        self.activities.pop(candidate.name, None)
         self.ended += 1
         self._draw()
 
@@ -98,14 +89,15 @@ class LiveTable(Progress):
             caption_justify="left",
             min_width=60,
         )
-        speeds = {row.candidate: row.train for row in summary.speeds(self.record) if row.train}
-        for candidate in self.record["candidates"]:
-            key, curve = name(candidate), (candidate["trainings"] or [{}])[-1].get("perplexity")
-            reason = candidate.get("reason", "") if candidate["state"] != "waiting" else ""
+        speeds = {row.candidate: row.train.median for row in metrics.speeds(self.record)}
+        for candidate in self.record.candidates:
+            key, runs = candidate.name, candidate.trainings
+            curve = runs[-1].epochs if runs else []
+            reason = candidate.failure.reason if candidate.failure else ""
             table.add_row(
                 key,
-                format_perplexity(curve[-1]) if curve else "",
-                f"{speeds[key].median:,.0f}" if key in speeds else "",
+                format_perplexity(curve[-1].perplexity) if curve else "",
+                f"{speeds[key]:,.0f}" if key in speeds else "",
                 self.activities.get(key, reason),
                 style="bold" if key in self.activities else None,
             )
@@ -113,35 +105,34 @@ class LiveTable(Progress):
 
 
 def compare(
-    plan: Plan,
+    candidates: Sequence[Candidate],
+    how: Plan,
     settings: Settings,
     text: Text,
+    pythons: Mapping[str, str],
     output: Path | None,
     older: Path | None,
     command: str,
-) -> Record:
+) -> Comparison:
     """Compare, print the result, and write it to a folder."""
-    comparison.validate(plan, settings, text)
-    before = None if older is None else comparison.read(older)
+    plan.validate(candidates, how, settings, text, pythons)
+    before = None if older is None else read(older)
     folder = _create(output)
     screen = display.console()
     progress = LiveTable(screen) if screen.is_terminal else Steps(display.ConsoleReport(screen).say)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
-        record = comparison.run(plan, settings, text, folder, command, progress)
+        record = plan.new_record(candidates, how, settings, text, command)
+        phases.run(record, text, pythons, folder, progress)
         if before is not None:
-            record["against"] = {
-                "started": before["started"],
-                "differences": changes.differences(record, before),
-                "speeds": changes.against(record, before),
-            }
-            comparison.write(folder, record)
+            record.against = changes.against(record, before)
+            write(folder, record)
         show(folder, record, screen)
     return record
 
 
-def show(folder: Path, record: Record, screen: Console) -> None:
+def show(folder: Path, record: Comparison, screen: Console) -> None:
     """Print the tables of a record, and make its files again: CSV, pictures, report."""
     images = pictures.draw(record)
     for file_name, content in images.items():
@@ -149,43 +140,48 @@ def show(folder: Path, record: Record, screen: Console) -> None:
     files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
     say = display.ConsoleReport(screen).say
-    for line in conclusions.sentences(record):
-        say(line.replace("`", ""))
-    say("")
-    for line in words.setting_lines(record):
+    conclusions = [line.replace("`", "") for line in sentences.conclusions(record)]
+    for line in (*conclusions, "", *sentences.setting(record)):
         say(line)
-    for title, cells in results.tables(record).items():
+    for title, cells in tables.tables(record).items():
         screen.print()
         screen.print(_table(title, cells))
-    say("")
-    for line in (*words.notes(record), *words.how_measured(record)):
+    for line in ("", *sentences.notes(record), *sentences.method(record)):
         say(line)
     say(f"\nThe report, for a browser: {folder / 'report.html'}")
 
 
-def spreadsheet(record: Record) -> str:
+def spreadsheet(record: Comparison) -> str:
     """All figures of a record as CSV: medians, or means of the seeds, with lowest and highest."""
-    results_of = {row.candidate: row for row in summary.qualities(record)}
+    results = {row.candidate.name: row for row in metrics.qualities(record)}
     rows = []
-    for row in summary.speeds(record):
-        flat: dict[str, Any] = {}
-        quality = results_of[row.candidate]._asdict()
-        more = {column: quality[key] for key, column in QUALITY.items()}
-        for key, value in {**row._asdict(), **more}.items():
-            if isinstance(value, Spread):
-                flat |= {key: value.median, f"{key}_low": value.low, f"{key}_high": value.high}
+    for row in metrics.speeds(record):
+        result, flat = results[row.candidate], dict[str, Any]()
+        quality = {
+            "perplexity": result.perplexity,
+            "held_out": result.held_out,
+            "bits_per_character": result.bits,
+            "target_seconds": result.seconds,
+            "target_epochs": result.epochs,
+            "target_reached": result.reached,
+            "seeds": result.seeds,
+        }
+        for key, value in {**msgspec.structs.asdict(row), **quality}.items():
+            if isinstance(value, (Spread, Mean)):
+                middle = value.mean if isinstance(value, Mean) else value.median
+                flat |= {key: middle, f"{key}_low": value.low, f"{key}_high": value.high}
             else:
                 flat[key] = value
         rows.append(flat)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     text = StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _table(title: str, cells: results.Cells) -> Table:
+def _table(title: str, cells: tables.Cells) -> Table:
     heading, *rows = cells
     numbers = title != "Quality"  # which are read from the right
     table = Table(title=title, title_justify="left", box=None)

@@ -5,29 +5,28 @@ import statistics
 from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
-from typing import Any
+
+from ..system.host import Machine
+from .record import EQUAL, FASTER, SLOWER, TOO_FEW, Conditions, Verdict
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 SHARE = 0.01  # of the time, above which something is the likely reason
 # Smaller changes are not called changes, however certain they are: two comparisons of unchanged
 # code, made minutes apart, have differed by 2 %.
 LEAST_CHANGE = 0.03
-MOST_CHANCE = 0.03  # with which equal candidates would be called different
+HIGHEST_P = 0.03  # with which equal candidates would be called different
 MANY = 20  # processes, above which an approximation is good enough
 SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 RULE = (
     "if a two-sided Mann-Whitney test of its processes in the two comparisons gives a p-value of "
-    f"{MOST_CHANCE:.0%} or less, and if the medians differ by {LEAST_CHANGE:.0%} or more"
+    f"{HIGHEST_P:.0%} or less, and if the medians differ by {LEAST_CHANGE:.0%} or more"
 )
 YARDSTICK = (
     "Where versions and processor are the same, the test compares a candidate's shares of its own "
     "limit instead of its times, so that a machine that is merely slower today does not count. The "
-    "candidate's times must not contradict the verdict, unless the limits of the other backends "
-    "show that the machine has changed."
+    "candidate's times must not contradict the verdict."
 )
-FASTER, SLOWER, EQUAL = "faster", "slower", "no measurable difference"
-TOO_FEW = "too few processes to tell"
 
 
 def coverage(number: int) -> float:
@@ -44,36 +43,34 @@ def deviation(times: Sequence[float]) -> float | None:
     return statistics.stdev(times) / statistics.fmean(times) if len(times) > 1 else None
 
 
-def reason(conditions: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str:
+def reason(conditions: Sequence[Conditions], machine: Machine) -> str:
     """The likely reason for unstable times, and what to do, from what was observed meanwhile."""
-    seconds = sum(each["seconds"] for each in conditions) or 1.0
-
-    def share(name: str) -> float:
-        known = [each[name] for each in conditions if each[name] is not None]
-        return sum(known) / seconds
-
-    if share("throttled") > SHARE:
+    seconds = sum(each.seconds for each in conditions) or 1.0
+    throttled, stolen, waited = (
+        sum(getattr(each, name) or 0.0 for each in conditions) / seconds
+        for name in ("throttled", "stolen", "waited")
+    )
+    if throttled > SHARE:
         return (
-            f"a limit on CPU time held it up for {share('throttled'):.0%} of the time. Raise the "
+            f"a limit on CPU time held it up for {throttled:.0%} of the time. Raise the "
             "limit of the container or the job."
         )
-    if share("stolen") > SHARE:
+    if stolen > SHARE:
         return (
-            f"the host of this virtual machine gave its cores to others for {share('stolen'):.0%} "
+            f"the host of this virtual machine gave its cores to others for {stolen:.0%} "
             "of the time. Use a machine of your own, or compare at another time."
         )
-    if share("waited") > SHARE:
+    if waited > SHARE:
         return (
-            f"it waited for a core for {share('waited'):.0%} of the time, because other processes "
+            f"it waited for a core for {waited:.0%} of the time, because other processes "
             "had them all. End these, or use fewer threads."
         )
-    governor = machine.get("governor")
-    if governor in SLOW_GOVERNORS:
+    if machine.governor in SLOW_GOVERNORS:
         return (
-            f"the processor changes its frequency with the load (governor {governor}). Set the "
-            "governor to performance."
+            f"the processor changes its frequency with the load (governor {machine.governor}). Set "
+            "the governor to performance."
         )
-    if machine.get("numa_nodes", 1) > 1:
+    if machine.numa_nodes > 1:
         return (
             "the memory of this machine has several nodes, and processes move between them. Bind "
             "the comparison to one, as `numactl --cpunodebind 0 --membind 0` does."
@@ -81,7 +78,7 @@ def reason(conditions: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str
     return "no cause was found. With more processes (--repeats) the median is more reliable."
 
 
-def chance(n: int, m: int, exceptions: int = 0) -> float:
+def p_value(n: int, m: int, exceptions: int = 0) -> float:
     """The probability that one of two equal candidates seems faster, with so few exceptions.
 
     They have n and m times, and of the n * m pairs at most `exceptions` are in the other order. All
@@ -106,21 +103,21 @@ def _orders(n: int, m: int) -> tuple[int, ...]:
     return tuple(map(sum, zip_longest(of_first, of_second, fillvalue=0)))
 
 
-def verdict(before: Sequence[float], now: Sequence[float]) -> str:
+def verdict(before: Sequence[float], now: Sequence[float]) -> Verdict:
     """Whether a speed has changed, from those of each process in two comparisons.
 
     It has if the processes of one comparison are faster than those of the other, with so few
-    exceptions that equal candidates would have a `chance` of 3 % at most, and if the medians differ
-    by 3 % at least. Of so few processes that no order of them is as unlikely, nothing can be said.
+    exceptions that the `p_value` is 3 % at most, and if the medians differ by 3 % at least. Of so
+    few processes that no order of them is as unlikely, nothing can be said.
     """
     n, m = len(before), len(now)
-    if not (n and m) or chance(n, m) > MOST_CHANCE:
+    if not (n and m) or p_value(n, m) > HIGHEST_P:
         return TOO_FEW
     change = statistics.median(now) / statistics.median(before)
     slower = sum(b >= a for b in before for a in now)  # pairs
     faster = sum(b <= a for b in before for a in now)
-    if change >= 1 + LEAST_CHANGE and chance(n, m, slower) <= MOST_CHANCE:
+    if change >= 1 + LEAST_CHANGE and p_value(n, m, slower) <= HIGHEST_P:
         return FASTER
-    if change <= 1 - LEAST_CHANGE and chance(n, m, faster) <= MOST_CHANCE:
+    if change <= 1 - LEAST_CHANGE and p_value(n, m, faster) <= HIGHEST_P:
         return SLOWER
     return EQUAL

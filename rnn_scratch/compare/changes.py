@@ -1,66 +1,33 @@
 """What has changed since an older comparison, computed from the two records alone."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-from ..settings import Settings, option_of
-from . import certainty, summary
-from .plan import Candidate, Record, name, spec_of
-from .summary import Speed, Spread, minibatch_seconds, products_share, speed_at
+from ..settings import option_of
+from . import certainty, metrics
+from .record import EQUAL, FASTER, SLOWER, Against, Change, Comparison, Speed
 
 # Settings that do not change what a minibatch costs.
 FREE = ("num_epochs", "lr", "sigma", "normalize", "max_tokens", "valid_tokens", "seed")
 
 
-def against(new: Record, old: Record) -> list[dict[str, Any]]:
-    """The speeds of a record that an older one has too, side by side, with their ratio.
+def against(new: Comparison, old: Comparison) -> Against:
+    """An older comparison beside a new one: what differs, and the speeds that both have.
 
     They are those of the same candidate and the same work.
     """
-    earlier = {_work(old, row): row for row in summary.speeds(old)}
-    pairs = [(row, earlier.get(_work(new, row))) for row in summary.speeds(new)]
-    limits = [  # with their changes
-        (now.backend, now.value, now.products.median / before.products.median)
-        for now, before in pairs
-        if now.products and before and before.products and _alike(new, old, now)
+    earlier = {_work(old, row): row for row in metrics.speeds(old)}
+    changes = [
+        _change(new, old, now, earlier[work])
+        for now in metrics.speeds(new)
+        if (work := _work(new, now)) in earlier
     ]
-    rows = []
-    for now, before in pairs:
-        if now.train is None or before is None or before.train is None:
-            continue
-        then, today = (
-            speed_at(_candidate(record, row), row.value)["rounds"]
-            for record, row in ((old, before), (new, now))
-        )
-        corrected = _alike(new, old, now)
-        ratio = now.train.median / before.train.median
-        drifts = [
-            change
-            for backend, value, change in limits
-            if value == now.value and backend != now.backend
-        ]
-        rows.append(
-            {
-                "candidate": now.candidate,
-                "value": now.value,
-                "before": _named(before.train),
-                "now": _named(now.train),
-                "ratio": ratio,
-                "verdict": _verdict(then, today, corrected, ratio, drifts),
-                "corrected": corrected,
-                "of_own_limit_before": _named(before.of_own_limit),
-                "of_own_limit_now": _named(now.of_own_limit),
-                "ratio_to_first_before": _named(before.ratio),
-                "ratio_to_first_now": _named(now.ratio),
-            }
-        )
-    return rows
+    return Against(old.started, differences(new, old), changes)
 
 
-def differences(new: Record, old: Record) -> list[str]:
+def differences(new: Comparison, old: Comparison) -> list[str]:
     """Lines that say in what two comparisons differ, so that no ratio is misread."""
-    now, before = (_conditions(record) for record in (new, old))
+    now, before = _conditions(new), _conditions(old)
     return [
         f"{what}: {before[what]} before, {now[what]} now"
         for what in now
@@ -68,72 +35,54 @@ def differences(new: Record, old: Record) -> list[str]:
     ]
 
 
-def _verdict(
-    before: list[Any], now: list[Any], corrected: bool, ratio: float, drifts: Sequence[float]
-) -> str:
-    # Whether the candidate's speed has changed. With the same versions on the same processor, its
-    # matrix products are a yardstick that was in the same process, in turns: what has changed for
-    # these as well is the machine and not the candidate. And what has changed for these alone is
-    # the yardstick: then the candidate's own times contradict the verdict. But on a machine that is
-    # faster now, a slower candidate may have shorter times. How much faster the machine is at
-    # least, the limits of the other backends show.
+def _change(new: Comparison, old: Comparison, now: Speed, before: Speed) -> Change:
+    # With the same versions on the same processor, a candidate's matrix products are a yardstick
+    # that was in the same process, in turns: what has changed for these as well is the machine and
+    # not the candidate. And what has changed for these alone is the yardstick: then the candidate's
+    # own times contradict the verdict.
+    places = [record.candidate(now.candidate).ready for record in (old, new)]
+    versions = [place and place.versions for place in places]
+    corrected = versions[0] == versions[1] and old.machine.processor == new.machine.processor
     figures = (
-        [products_share(each) if corrected else 1 / minibatch_seconds(each) for each in rounds]
-        for rounds in (before, now)
+        [
+            each.of_own_limit if corrected else 1 / each.seconds
+            for each in record.candidate(row.candidate).timing(row.value).rounds
+        ]
+        for record, row in ((old, before), (new, now))
     )
-    verdict = certainty.verdict(*figures)
-    if verdict == certainty.SLOWER and ratio > max(1.0, min(drifts, default=1.0)):
-        return certainty.EQUAL
-    if verdict == certainty.FASTER and ratio < min(1.0, max(drifts, default=1.0)):
-        return certainty.EQUAL
-    return verdict
+    change = Change(before, now, certainty.verdict(*figures), corrected)
+    if (change.verdict == SLOWER and change.ratio > 1) or (
+        change.verdict == FASTER and change.ratio < 1
+    ):
+        change.verdict = EQUAL
+    return change
 
 
-def _conditions(record: Record) -> dict[str, Any]:
+def _conditions(record: Comparison) -> dict[str, Any]:
     # What two comparisons may differ in, with the versions of each backend that was started.
-    plan, text, vary = record["plan"], record["text"], record["plan"]["vary"]
+    plan, text = record.plan, record.text
     conditions = {
-        "processor": record["machine"]["processor"],
-        **{"device": plan["device"], "threads": plan["threads"], "TF32": plan["tf32"]},
-        "vary": f"{vary['name']}={','.join(map(str, vary['values']))}" if vary else "nothing",
-        "text": f"{text['corpus']} ({text['sha256'][:8]})",
-        **{option_of(key): value for key, value in _settings(record).items()},
+        "processor": record.machine.processor,
+        **{"device": plan.device, "threads": plan.threads, "TF32": plan.tf32},
+        "vary": f"{plan.vary}={','.join(map(str, plan.values))}" if plan.vary else "nothing",
+        "text": f"{text.corpus} ({text.sha256[:8]})",
+        **{option_of(key): value for key, value in dataclasses.asdict(record.settings).items()},
     }
-    for candidate in record["candidates"]:
-        if "environment" in candidate:
-            place = spec_of(candidate).place
-            versions = {**candidate["environment"], "Python": candidate["machine"]["python"]}
-            conditions |= {f"{key} of {place}": value for key, value in versions.items()}
+    for candidate in record.candidates:
+        if candidate.ready:
+            versions = {**candidate.ready.versions, "Python": candidate.ready.machine.python}
+            conditions |= {f"{key} of {candidate.place}": each for key, each in versions.items()}
     return conditions
 
 
-def _work(record: Record, row: Speed) -> tuple[Any, ...]:
+def _work(record: Comparison, row: Speed) -> tuple[Any, ...]:
     # What identifies a speed in another record: the candidate, and all that a minibatch depends on,
     # whether it is varied there or not.
-    plan = record["plan"]
-    work = _settings(record)
-    work |= {"threads": plan["threads"], "workers": 1, "tf32": plan["tf32"]}
-    work["device"] = _candidate(record, row).get("device", plan["device"])
-    work["vocabulary"] = record["text"]["vocabulary"]
-    if plan["vary"]:
-        work[plan["vary"]["name"]] = row.value
+    plan, ready = record.plan, record.candidate(row.candidate).ready
+    work = dataclasses.asdict(record.settings)
+    work |= {"threads": plan.threads, "workers": 1, "tf32": plan.tf32}
+    work["device"] = ready.device if ready else plan.device
+    work["vocabulary"] = record.text.vocabulary
+    if plan.vary:
+        work[plan.vary] = row.value
     return row.candidate, *(work[key] for key in sorted(work.keys() - set(FREE)))
-
-
-def _settings(record: Record) -> dict[str, Any]:
-    # All of them: older records lack some that had the same value everywhere.
-    return dataclasses.asdict(Settings(**record["settings"]))
-
-
-def _candidate(record: Record, row: Speed) -> Candidate:
-    return next(each for each in record["candidates"] if name(each) == row.candidate)
-
-
-def _alike(new: Record, old: Record, row: Speed) -> bool:
-    # Whether the candidate has the same versions on the same processor in both.
-    now, before = (_candidate(record, row).get("environment") for record in (new, old))
-    return now == before and new["machine"]["processor"] == old["machine"]["processor"]
-
-
-def _named(values: Spread | None) -> dict[str, float] | None:
-    return None if values is None else values._asdict()

@@ -1,16 +1,15 @@
 """The pictures of a comparison, drawn from its record."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from ..registry import OURS
 from ..runs.curve import INK
-from . import summary
-from .plan import Candidate, Record, Spec, name, spec_of
-from .summary import Speed
+from ..system import records
+from . import metrics
+from .record import Candidate, Comparison, Speed
 
 FORMATS = ("svg", "png")
 # In mid-grey on nothing, so that they suit a light page and a dark one.
@@ -38,7 +37,7 @@ WORDS = {
 }
 
 
-def draw(record: Record) -> dict[str, bytes]:
+def draw(record: Comparison) -> dict[str, bytes]:
     """The pictures that the record has data for, by file name; each as SVG and as PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -61,25 +60,22 @@ def draw(record: Record) -> dict[str, bytes]:
     return images
 
 
-def source(record: Record) -> str:
+def source(record: Comparison) -> str:
     """What a picture contains about the record it was drawn from, to detect one that is stale."""
-    content = json.dumps(record, sort_keys=True).encode()
-    return f"Drawn from the record {hashlib.sha256(content).hexdigest()}"
+    return f"Drawn from the record {hashlib.sha256(records.encoded(record)).hexdigest()}"
 
 
-def speed(axes: Any, record: Record) -> bool:
+def speed(axes: Any, record: Comparison) -> bool:
     """Bars of the training's speed, with the spread and the limit of each."""
     rows = _bar_rows(record)
     if not rows:
         return False
     for number, (y, row) in enumerate(zip(_places(rows), rows)):
-        assert row.train
-        assert row.products
-        median, low, high = row.train
-        spec = Spec(row.backend, row.model, row.environment)
-        color, hatch = _color(spec, record), HATCHES.get(row.model)
-        axes.barh(y, median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
-        axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=INK, capsize=3)
+        train, color = row.train, _color(record.candidate(row.candidate), record)
+        hatch = HATCHES.get(row.model)
+        axes.barh(y, train.median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
+        spread = [[train.median - train.low], [train.high - train.median]]
+        axes.errorbar(train.median, y, xerr=spread, color=INK, capsize=3)
         axes.plot(
             [row.products.median] * 2,
             [y - 0.4, y + 0.4],
@@ -93,13 +89,13 @@ def speed(axes: Any, record: Record) -> bool:
     return True
 
 
-def start_up(axes: Any, record: Record) -> bool:
+def start_up(axes: Any, record: Comparison) -> bool:
     """Bars of the time before training is at full speed: the import, then the first minibatch."""
     rows = _bar_rows(record)
     if not rows:
         return False
-    imports = [row.importing.median if row.importing else 0 for row in rows]
-    firsts = [row.first.median if row.first else 0 for row in rows]
+    imports = [row.importing.median for row in rows]
+    firsts = [row.first.median for row in rows]
     places = _places(rows)
     axes.barh(places, imports, color="#888888", label="import")
     axes.barh(places, firsts, left=imports, color="#d08770", label="first minibatch")
@@ -108,12 +104,12 @@ def start_up(axes: Any, record: Record) -> bool:
     return True
 
 
-def memory(axes: Any, record: Record) -> bool:
+def memory(axes: Any, record: Comparison) -> bool:
     """Bars of the memory that each process has used at most."""
     rows = [row for row in _bar_rows(record) if row.memory is not None]
     if not rows:
         return False
-    colors = [_color(Spec(row.backend, row.model, row.environment), record) for row in rows]
+    colors = [_color(record.candidate(row.candidate), record) for row in rows]
     axes.barh(_places(rows), [row.memory for row in rows], color=colors)
     _label_rows(axes, record, rows, legend=False)
     axes.set_xlabel("MiB of memory at most")
@@ -121,15 +117,15 @@ def memory(axes: Any, record: Record) -> bool:
     return True
 
 
-def perplexity(axes: Any, record: Record) -> bool:
+def perplexity(axes: Any, record: Comparison) -> bool:
     """Curves of the perplexity, one for each run."""
-    for candidate in record["candidates"]:
-        for number, training in enumerate(candidate["trainings"]):
-            if curve := training["perplexity"]:
+    for candidate in record.candidates:
+        for number, training in enumerate(candidate.trainings):
+            if curve := [epoch.perplexity for epoch in training.epochs]:
                 axes.plot(
                     range(1, len(curve) + 1),
                     curve,
-                    label=_label(name(candidate)) if number == 0 else None,
+                    label=_label(candidate.name) if number == 0 else None,
                     marker="." if len(curve) < 3 else "",
                     **_line(candidate, record),
                 )
@@ -142,46 +138,44 @@ def perplexity(axes: Any, record: Record) -> bool:
     return _finish(axes)
 
 
-def divergence(axes: Any, record: Record) -> bool:
+def divergence(axes: Any, record: Comparison) -> bool:
     """Curves of the relative difference of the losses in float64 to NumPy's, by update."""
-    for candidate in record["candidates"]:
-        differences = candidate.get("float64", {}).get("differences", [])
+    for candidate in record.candidates:
         # On a logarithmic axis there is no place for losses that are equal.
-        points = [(n, value) for n, value in enumerate(differences, 1) if value > 0]
+        points = [(n, value) for n, value in enumerate(candidate.differences, 1) if value > 0]
         if points:
             style = {**_line(candidate, record), "linewidth": 1}
-            axes.plot(*zip(*points), label=_label(name(candidate)), **style)
+            axes.plot(*zip(*points), label=_label(candidate.name), **style)
     axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
     return _finish(axes)
 
 
-def scaling(axes: Any, record: Record) -> bool:
+def scaling(axes: Any, record: Comparison) -> bool:
     """Curves of the time for a character against what is varied."""
     if not _has_curve(record):
         return False
-    rows = [row for row in summary.speeds(record) if row.train]
-    for candidate in record["candidates"]:
-        own = [row for row in rows if row.candidate == name(candidate)]
+    rows, vary = metrics.speeds(record), record.plan.vary
+    for candidate in record.candidates:
+        own = [row for row in rows if row.candidate == candidate.name]
         values = [row.value for row in own]
         median, low, high = (
             [1e6 / getattr(row.train, item) for row in own] for item in ("median", "high", "low")
         )
         if own:
             style = _line(candidate, record)
-            axes.plot(values, median, marker="o", label=_label(name(candidate)), **style)
+            axes.plot(values, median, marker="o", label=_label(candidate.name), **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
-    vary = record["plan"]["vary"]
     axes.set(
-        xlabel=WORDS[vary["name"]], ylabel="microseconds per character", xscale="log", yscale="log"
+        xlabel=WORDS[vary or ""], ylabel="microseconds per character", xscale="log", yscale="log"
     )
-    axes.set_xticks(vary["values"])
+    axes.set_xticks(record.plan.values)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:g}")
     return _finish(axes)
 
 
-PICTURES: dict[str, Callable[[Any, Record], bool]] = {
+PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {
     "speed": speed,
     "scaling": scaling,
     "perplexity": perplexity,
@@ -191,16 +185,13 @@ PICTURES: dict[str, Callable[[Any, Record], bool]] = {
 }
 
 
-def _has_curve(record: Record) -> bool:
+def _has_curve(record: Comparison) -> bool:
     # Whether there are enough values for a curve to say more than bars.
-    vary = record["plan"]["vary"]
-    return vary is not None and len(vary["values"]) > 2
+    return len(record.plan.values) > 2
 
 
-def _bar_rows(record: Record) -> list[Speed]:
-    if _has_curve(record):
-        return []
-    return [row for row in summary.speeds(record) if row.train]
+def _bar_rows(record: Comparison) -> list[Speed]:
+    return [] if _has_curve(record) else metrics.speeds(record)
 
 
 def _places(rows: list[Speed]) -> list[float]:
@@ -214,14 +205,12 @@ def _places(rows: list[Speed]) -> list[float]:
     return places
 
 
-def _label_rows(axes: Any, record: Record, rows: list[Speed], legend: bool = True) -> None:
+def _label_rows(axes: Any, record: Comparison, rows: list[Speed], legend: bool = True) -> None:
     # From the top, and with room for all.
-    vary = record["plan"]["vary"]
-    labels = [
-        f"{row.candidate}, {vary['name']} {row.value}" if vary else row.candidate for row in rows
-    ]
     places = _places(rows)
-    axes.set_yticks(places, [*map(_label, labels)])
+    axes.set_yticks(
+        places, [_label(record.plan.labelled(row.candidate, row.value)) for row in rows]
+    )
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
     if legend:
@@ -244,22 +233,22 @@ def _finish(axes: Any) -> bool:
     return True
 
 
-def _color(spec: Spec, record: Record) -> Any:
+def _color(candidate: Candidate, record: Comparison) -> Any:
     # Backends of other packages, and those in environments of their own, get the next colors.
     from matplotlib.colors import to_rgb
 
-    places = dict.fromkeys(spec_of(candidate).place for candidate in record["candidates"])
+    places = dict.fromkeys(each.place for each in record.candidates)
     others = [place for place in places if place not in COLORS]
-    color = COLORS.get(spec.place) or f"C{len(COLORS) + others.index(spec.place)}"
-    other, share = SHADES[spec.model]
+    color = COLORS.get(candidate.place) or f"C{len(COLORS) + others.index(candidate.place)}"
+    other, share = SHADES[candidate.model]
     return [(1 - share) * a + share * b for a, b in zip(to_rgb(color), to_rgb(other))]
 
 
-def _line(candidate: Candidate, record: Record) -> dict[str, Any]:
+def _line(candidate: Candidate, record: Comparison) -> dict[str, Any]:
     # Later curves are thinner, so that all can be seen where they coincide.
-    position = record["candidates"].index(candidate) / len(record["candidates"])
+    position = record.candidates.index(candidate) / len(record.candidates)
     return {
         "linewidth": 5 - 4 * position,
-        "color": _color(spec_of(candidate), record),
-        "linestyle": LINES[candidate["model"]],
+        "color": _color(candidate, record),
+        "linestyle": LINES[candidate.model],
     }

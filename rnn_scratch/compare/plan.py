@@ -1,133 +1,137 @@
-"""What is to be compared, and the reports of a comparison's progress."""
+"""What is to be compared, verified before anything runs, and the record that begins with it."""
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import RNNScratchError
 from ..registry import MOST_THREADS
+from ..runs import inference
 from ..settings import Settings
+from ..system import host
+from ..text import corpus, dataset
 from ..workers.groups import MOST_WORKERS
 from ..workers.launch import require_shares
+from .record import (
+    FORMAT,
+    MOST_CANDIDATES,
+    MOST_VALUES,
+    VARIED,
+    Candidate,
+    Comparison,
+    Plan,
+    Timing,
+)
 
-VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
-MOST_CANDIDATES, MOST_VALUES = 200, 100
-
-Record = dict[str, Any]
-Candidate = dict[str, Any]  # the section of a record on one variant of one backend's model
+LONGEST = 1_000_000  # seconds to wait for a child
+HIGHEST = 1e300  # target, which is a perplexity
 
 
-class Spec(NamedTuple):
-    """A candidate: a variant of a backend's model, in an environment of its own if it has a name.
+def validate(
+    candidates: Sequence[Candidate],
+    plan: Plan,
+    settings: Settings,
+    text: corpus.Text,
+    pythons: Mapping[str, str],
+) -> None:
+    """Raise RNNScratchError for a plan that cannot be carried out.
 
-    Two versions of one framework are the same backend in two environments.
+    `pythons` are paths of interpreters by the name of an environment, or by `Candidate.place`.
     """
-
-    backend: str
-    model: str = VARIANTS[0]
-    environment: str = ""
-
-    @property
-    def place(self) -> str:
-        """The backend and its environment, as `--python` names their interpreter."""
-        return self.backend + (f"@{self.environment}" if self.environment else "")
-
-
-class Plan(NamedTuple):
-    """What is compared, and how."""
-
-    specs: Sequence[Spec]
-    device: str = "cpu"
-    threads: int = 1
-    tf32: bool = False
-    repeats: int = 5
-    seeds: int = 1
-    vary: tuple[str, Sequence[int]] | None = None
-    # Interpreters other than this one, by `Spec.place` or by the name of an environment.
-    pythons: Mapping[str, str] = MappingProxyType({})
-    target: float | None = None  # held-out perplexity at which training ends
-    timeout: float = 900.0  # seconds without a message after which a worker is stopped
-
-
-def record_of(plan: Plan) -> Record:
-    """The plan as a comparison's record has it, without the paths of interpreters."""
-    rest = {key: value for key, value in plan._asdict().items() if key != "specs"}
-    return {
-        "backends": list(dict.fromkeys(spec.backend for spec in plan.specs)),
-        "models": list(dict.fromkeys(spec.model for spec in plan.specs)),
-        **rest,
-        "pythons": sorted(plan.pythons),
-        "vary": {"name": plan.vary[0], "values": list(plan.vary[1])} if plan.vary else None,
-    }
-
-
-def python_of(plan: Plan, spec: Spec) -> str | None:
-    """The interpreter that the plan names for a candidate, if it names one."""
-    return plan.pythons.get(spec.place) or plan.pythons.get(spec.environment)
-
-
-class Progress:
-    """Receives the progress of a comparison; this one ignores it."""
-
-    def start(self, record: Record) -> None:
-        """The comparison begins."""
-
-    def activity(self, candidate: Candidate, activity: str) -> None:
-        """A candidate's worker is doing this; reported again as it advances."""
-
-    def end(self, candidate: Candidate) -> None:
-        """The candidate's worker has ended, and the record is written."""
-
-    def stop(self) -> None:
-        """The comparison has ended, whatever the reason."""
-
-
-def spec_of(candidate: Candidate) -> Spec:
-    """The candidate's specification; records have an environment only where it has a name."""
-    return Spec(candidate["backend"], candidate["model"], candidate.get("at", ""))
-
-
-def name(candidate: Candidate) -> str:
-    """The backend's name, its environment's, and the variant's unless it is the default one."""
-    spec = spec_of(candidate)
-    return spec.place + ("" if spec.model == VARIANTS[0] else f" {spec.model}")
-
-
-def values(plan: Plan) -> Sequence[int | None]:
-    """The values of what is varied; a single None where nothing is."""
-    return plan.vary[1] if plan.vary else [None]
-
-
-class Sized(NamedTuple):
-    """What is timed: the settings, and with how many threads of how many workers."""
-
-    settings: Settings
-    threads: int
-    workers: int = 1
-
-
-def at_value(plan: Plan, settings: Settings, value: int | None) -> Sized:
-    """What is timed at this value of what is varied."""
-    if plan.vary is None:
-        return Sized(settings, plan.threads)
-    varied = plan.vary[0]
-    if varied not in VARIED:
+    places = list(dict.fromkeys(candidate.place for candidate in candidates))
+    environments = {candidate.environment for candidate in candidates}
+    if unused := sorted(set(pythons) - set(places) - environments):
         raise RNNScratchError(
-            f"--vary {varied}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
+            f"--python names {', '.join(unused)}, which is not compared.\n"
+            f"The backends of this comparison are: {', '.join(places)}."
         )
-    if varied == "threads":
-        if value is None or not 1 <= value <= MOST_THREADS:
-            raise RNNScratchError(
-                f"--vary threads={value}: the number of threads is 1 to {MOST_THREADS:,}."
-            )
-        return Sized(settings, value)
-    if varied == "workers":
-        if value is None or not 1 <= value <= MOST_WORKERS:
-            raise RNNScratchError(
-                f"--vary workers={value}: the number of workers is 1 to {MOST_WORKERS}."
-            )
-        require_shares(settings.batch_size, value)
-        return Sized(settings, plan.threads, value)
-    changes: dict[str, Any] = {varied: value}
-    return Sized(dataclasses.replace(settings, **changes), plan.threads)
+    unknown = [each for each in candidates if each.environment and not python_of(each, pythons)]
+    if unknown:
+        first = min(candidate.place for candidate in unknown)
+        raise RNNScratchError(
+            f"The environment of {first} is unknown: which Python does it have?\n"
+            f"Name it: --python {first}=PATH"
+        )
+    if not 0 < plan.timeout <= LONGEST:
+        raise RNNScratchError(
+            f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
+            f"{LONGEST:,}."
+        )
+    if plan.target is not None and not (1 < plan.target < HIGHEST and settings.valid_tokens):
+        raise RNNScratchError(
+            f"--target is {plan.target:g}; it must be a perplexity above 1 and below {HIGHEST:g}, "
+            "of held-out text: --valid-tokens N holds out N characters."
+        )
+    for what, number, most in (
+        ("candidates", len(candidates), MOST_CANDIDATES),
+        ("values in --vary", len(plan.points), MOST_VALUES),
+    ):
+        if not 0 < number <= most:
+            raise RNNScratchError(f"There are {number} {what}; there must be 1 to {most}.")
+    dataclasses.replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
+    for value in plan.points:
+        dataset.prepare(text, sized(plan, settings, value)[0])
+
+
+def new_record(
+    candidates: Sequence[Candidate],
+    plan: Plan,
+    settings: Settings,
+    text: corpus.Text,
+    command: str,
+) -> Comparison:
+    """The record of a comparison of which nothing has been measured."""
+    prepared = dataset.prepare(text, settings)
+    unigram = (
+        inference.baselines(prepared.valid, prepared.vocab)[1] if len(prepared.valid) else None
+    )
+    for candidate in candidates:
+        candidate.timings = [Timing(value) for value in plan.points]
+    return Comparison(
+        format=FORMAT,
+        command=command,
+        started=now(),
+        machine=host.describe(),
+        load=host.load(),
+        plan=plan,
+        settings=settings,
+        text=dataset.describe(text, prepared),
+        unigram=unigram,
+        candidates=list(candidates),
+    )
+
+
+def python_of(candidate: Candidate, pythons: Mapping[str, str]) -> str | None:
+    """The interpreter that is named for a candidate, if one is."""
+    return pythons.get(candidate.place) or pythons.get(candidate.environment)
+
+
+def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int, int]:
+    """What is timed at this value of what is varied: settings, and numbers of threads and workers.
+
+    RNNScratchError if that is impossible.
+    """
+    if value is None:
+        return settings, plan.threads, 1
+    if plan.vary not in VARIED:
+        raise RNNScratchError(
+            f"--vary {plan.vary}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
+        )
+    most = {"threads": MOST_THREADS, "workers": MOST_WORKERS}.get(plan.vary)
+    if most is None:
+        changes: dict[str, Any] = {plan.vary: value}
+        return dataclasses.replace(settings, **changes), plan.threads, 1
+    if not 1 <= value <= most:
+        raise RNNScratchError(
+            f"--vary {plan.vary}={value}: the number of {plan.vary} is 1 to {most:,}."
+        )
+    if plan.vary == "threads":
+        return settings, value, 1
+    require_shares(settings.batch_size, value)
+    return settings, plan.threads, value
+
+
+def now() -> str:
+    """The time, with that of the time zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -77,9 +77,9 @@ class Plan(Record, omit_defaults=False):
         """The values of what is varied; a single None where nothing is."""
         return self.values or [None]
 
-    def label(self, value: int | None) -> str:
-        """A value with the name of what is varied, such as "threads 2"; empty for None."""
-        return "" if value is None else f"{self.vary} {value}"
+    def labelled(self, name: str, value: int | None) -> str:
+        """A candidate's name with a value of what is varied, such as "numpy, threads 2"."""
+        return name if value is None else f"{name}, {self.vary} {value}"
 
     def is_reached(self, epoch: "Epoch") -> bool:
         """Whether the target is reached after this epoch."""

@@ -1,15 +1,15 @@
 """A comparison's report: one page of HTML with its pictures in it, made from the record alone."""
 
 import base64
-import json
 from importlib.resources import files
 from itertools import zip_longest
 
+import msgspec
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from . import conclusions, results, words
-from .plan import Record
+from . import sentences, tables
+from .record import Comparison
 
 # The captions of the pictures; that of the divergence comes from the record.
 CAPTIONS = {
@@ -35,24 +35,25 @@ def _code(sentence: str) -> Markup:
     return Markup("").join(x for pair in zip_longest(parts[::2], names, fillvalue="") for x in pair)
 
 
-def page(record: Record, pictures: dict[str, bytes]) -> str:
+def page(record: Comparison, pictures: dict[str, bytes]) -> str:
     """The report as HTML, self-contained: it needs no network and no script."""
-    captions = {**CAPTIONS, "divergence": words.float64_sentence(record)}
+    captions = {**CAPTIONS, "divergence": sentences.float64(record)}
     figures = []
     for file_name, content in pictures.items():
         title, _, format = file_name.rpartition(".")
         if format == "svg":
             address = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
             figures.append({"title": title, "caption": captions[title], "source": address})
+    facts = {"settings": record.settings, "plan": record.plan, "machine": record.machine}
     source = files(__package__).joinpath("templates/report.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return template.from_string(source).render(
-        conclusions=[_code(line) for line in conclusions.sentences(record)],
-        lines=words.setting_lines(record),
-        tables=results.tables(record).items(),
+        conclusions=[_code(line) for line in sentences.conclusions(record)],
+        lines=sentences.setting(record),
+        tables=tables.tables(record).items(),
         pictures=figures,
         first=("speed", "scaling"),  # above the tables; the others are below them
-        notes=words.notes(record),
-        how=words.how_measured(record),
-        record=json.dumps({key: record[key] for key in ("settings", "plan", "machine")}, indent=2),
+        notes=sentences.notes(record),
+        how=sentences.method(record),
+        record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
     )

@@ -1,14 +1,15 @@
-"""What the workers of a comparison do, each in a process of its own: one trains, one measures.
+"""What the child processes of a comparison do: one trains a candidate, one measures its times.
 
 Both begin in the same way, so that what is timed is what was trained: the same starting values,
 the same minibatches, the same number of threads.
 """
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Literal, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -21,34 +22,32 @@ from ..registry import NotOffered
 from ..runs import decoding, training
 from ..runs.place import Place
 from ..runs.setup import Setup, set_up
-from ..settings import Settings, update_rule
+from ..settings import Settings, model_options, update_rule
 from ..system import host, processes
+from ..system.records import Record
 from ..text import corpus, minibatches
 from ..workers import exchange
-from . import events, limit
-from .events import Event
+from . import limit
+from .record import Conditions, Epoch, Failure, Ready, Round, Training
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
 GENERATED = 100  # characters
 
 
-class Task(NamedTuple):
-    """A worker's job; plain values, because it is sent as a JSON object with these names."""
+Part = TypeVar("Part")
 
-    backend: str
-    model: str
-    device: str
-    threads: int
-    tf32: bool
-    settings: dict[str, Any]
-    text: dict[str, str]
+
+class Task(Record):
+    """What a child does."""
+
+    settings: Settings
+    place: Place
+    text: corpus.Text
+    tf32: bool = False
     check: bool = False  # check the model before it is trained
-    own_layer: bool = False  # time it in turns with the framework's own layer, too
     target: float | None = None  # held-out perplexity at which training ends
-    workers: int = 1
-    rank: int = 0  # of this worker
-    addresses: Sequence[str] = ()  # of all, if there are several
+    own_layer: bool = False  # time it in turns with the framework's own layer, too
 
 
 class Digest(training.Report):
@@ -67,81 +66,104 @@ class Digest(training.Report):
         return self.sha256.hexdigest()[:16]
 
 
-def train(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Carry out a `Task` of training: ``ready``, ``checked``, an ``epoch`` each, ``trained``.
+def train(task: Task) -> Iterator[Ready | Epoch | Training | Failure | None]:
+    """Check and train a candidate: where it runs, then each epoch, then the training run.
 
-    These are its events. An epoch has the loss of every minibatch. Ends early with ``not offered``
-    where the backend lacks this variant, after ``checked`` where the check has failures, and with
-    ``failed``. A ``comparison`` during the check only shows that it advances.
+    A failure is the last answer. None only shows that the check advances.
     """
-    return _messages(_train, Task(**task))
+    return _or_failure(task, None, _train)
 
 
-def measure(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Carry out a `Task` of timing: ``ready``, ``turn`` repeatedly, ``timed``, ``own layer``.
+def measure(rank: int, addresses: list[str], task: Task) -> Iterator[Round | Failure | None]:
+    """Time a candidate: a round and, with the framework's own layer, once more the whole round.
 
-    These are its events. Seconds: ``first``, of the first minibatch with its compilation;
-    ``minibatches``, of one in the steady state, turn by turn; ``products``, of a minibatch's
-    matrix products and nothing else, between them; ``generation``, of one character. Of several
-    workers, these are the first one's, and ``without_exchange`` is the time of a minibatch in which
-    each goes on by itself. Bytes at most: ``memory`` of the process, ``device_memory`` on the
-    device. Digests, as in ``trained``: ``parameters`` at the start and ``minibatches seen``. ``own
-    layer`` has pairs of such times, of this model and of the one on the framework's own layer,
-    taken in turns: what slows the machine for a second slows both. Ends early with ``failed``.
+    Each of several workers does, with its rank and the addresses of all. A failure is the last
+    answer. None only shows that timing advances.
     """
-    return _messages(_measure, Task(**task))
+    return _or_failure(task, Team(rank, tuple(addresses)) if addresses else None, _measure)
 
 
-def _messages(worker: Callable[[Task], Iterator[Event]], task: Task) -> Iterator[dict[str, Any]]:
+def _or_failure(
+    task: Task, team: Team | None, work: Callable[[Task, Setup, float], Iterator[Part]]
+) -> Iterator[Part | Failure]:
+    # What the work answers, given the setup and the seconds of the import.
+    kind: Literal["failed", "not started"] = "not started"
     try:
-        yield from map(events.message, worker(task))
+        start = time.perf_counter()
+        registry.load(task.place.backend)
+        importing = time.perf_counter() - start
+        setup = set_up(task.settings, task.place, task.text, team=team)
+        kind = "failed"
+        yield from work(task, setup, importing)
+    except NotOffered as error:
+        yield Failure(processes.one_line(str(error).splitlines()[0]), "not offered")
     except RNNScratchError as error:
-        yield events.message(events.Failed(str(error)))
-    if not task.addresses:
+        yield Failure(processes.one_line(str(error)), kind)
+    if team is None:
         processes.end_at_once()
 
 
-def _train(task: Task) -> Iterator[Event]:
-    try:
-        setup, ready = _start(task)
-    except NotOffered as error:
-        yield events.NotOffered(str(error).splitlines()[0])
-        return
-    yield ready
-    if task.check:
-        V, H = inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
-        options = setup.model.options._replace(vocab_size=V, num_hiddens=H)
-        rows = []
-        for row in functions.check(
-            task.backend,
-            setup.backend,
-            task.model,
-            cases=[options],
-            short=True,
-            omit=[machine.set_eager],  # which no comparison uses
-        ):
-            rows.append(row)
-            yield events.Comparison(len(rows))
-        failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
-        yield events.Checked(len(rows), failures)
-        if failures:
-            return
+def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch | Training | None]:
+    assert setup.place.threads is not None  # now it is the number in use
+    yield Ready(
+        device=setup.place.device,
+        threads=setup.place.threads,
+        libraries={
+            pool["internal_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()
+        },
+        machine=host.describe(),
+        versions=setup.backend.machine.environment(),
+    )
+    comparisons = (yield from _check(task, setup)) if task.check else 0
     setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
-    reached = False
+    with_losses = task.settings.dtype == "float64" and task.target is None
     for epoch, losses in training.epochs(setup, batches_digest):
+        yield Epoch(
+            perplexity=math.exp(min(sum(losses) / len(losses), 700)),
+            held_out=epoch.valid_perplexity,
+            seconds=epoch.seconds,
+            losses=losses if with_losses else [],
+        )
         held_out = epoch.valid_perplexity
-        yield events.Epoch(epoch.epoch, losses, held_out, epoch.seconds)
-        reached = task.target is not None and held_out is not None and held_out <= task.target
-        if reached:
+        if task.target is not None and held_out is not None and held_out <= task.target:
             break
-    yield events.Trained(parameters, str(batches_digest), training.predictions(setup), reached)
+    yield Training(
+        seed=task.settings.seed,
+        comparisons=comparisons,
+        parameters=parameters,
+        minibatches_seen=str(batches_digest),
+        samples=training.predictions(setup),
+    )
 
 
-def _measure(task: Task) -> Iterator[Event]:
-    setup, ready = _start(task)
-    yield ready
+def _check(task: Task, setup: Setup) -> Generator[None, None, int]:
+    # The number of comparisons; RNNScratchError if one failed.
+    # Of the settings, because the model's own options may be what is wrong.
+    V, H = inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
+    options = model_options(task.settings, V, setup.place.device)._replace(num_hiddens=H)
+    rows = []
+    for row in functions.check(
+        task.place.backend,
+        setup.backend,
+        task.place.model,
+        cases=[options],
+        short=True,
+        omit=[machine.set_eager],  # which no comparison uses
+    ):
+        rows.append(row)
+        yield None
+    failures = [f"{row.piece} {row.result} in {row.case}" for row in rows if not row.passed]
+    if failures:
+        raise RNNScratchError(
+            f"its check failed in {len(failures)} of {len(rows)} comparisons; the first: "
+            f"{failures[0]}"
+        )
+    return len(rows)
+
+
+def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | None]:
     setup.backend.machine.set_tf32(task.tf32)
     arrays = setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
@@ -153,14 +175,23 @@ def _measure(task: Task) -> Iterator[Event]:
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
     with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        yield from _alone(setup, batches, arrays, str(batches_digest))
+        result = yield from _alone(setup, batches, importing, digest(arrays), str(batches_digest))
+        yield result
         if task.own_layer:
-            yield from _with_own_layer(setup, batches, arrays)
+            yield from _with_own_layer(setup, batches, arrays, result)
+            yield result
     if setup.team is not None:
         setup.backend.workers.leave()
 
 
-def _alone(setup: Setup, batches: list[Batch], arrays: Arrays, seen: str) -> Iterator[Event]:
+def _alone(
+    setup: Setup,
+    batches: list[Batch],
+    importing: float,
+    parameters: str,
+    minibatches_seen: str,
+) -> Generator[None, None, Round]:
+    # A round without the own layer.
     seconds, model = partial(_seconds, setup), setup.model
     updates = partial(_updates, setup, model, batches)
     generate = partial(_generate, setup, model)
@@ -176,32 +207,35 @@ def _alone(setup: Setup, batches: list[Batch], arrays: Arrays, seen: str) -> Ite
     times: list[float] = []
     parts: list[float] = []
     limits: list[float] = []
-    for turn in _turns(setup):
+    for _ in _turns(setup):
         times.append(seconds(updates) / len(batches))
         if setup.team is not None:
             parts.append(seconds(by_itself) / len(batches))
         limits.append(seconds(products))
-        yield events.Turn(turn)
-    yield events.Timed(
-        parameters=digest(arrays),
-        minibatches_seen=seen,
+        yield None
+    assert setup.place.threads is not None
+    return Round(
+        threads=setup.place.threads,
+        importing=importing,
+        parameters=parameters,
+        minibatches_seen=minibatches_seen,
         first=first,
         minibatches=times,
-        without_exchange=parts or None,
         products=limits,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
+        without_exchange=parts or None,
         memory=host.peak_memory(),
         device_memory=setup.backend.machine.memory(setup.place.device),
         conditions=_conditions(start, before),
     )
 
 
-def _conditions(start: float, before: dict[str, float | None]) -> events.Conditions:
+def _conditions(start: float, before: dict[str, float | None]) -> Conditions:
     def since(name: str) -> float | None:
         then, now = before[name], host.waiting()[name]
         return None if then is None or now is None else max(0.0, now - then)
 
-    return events.Conditions(
+    return Conditions(
         seconds=time.perf_counter() - start,
         waited=since("waited"),
         stolen=since("stolen"),
@@ -209,56 +243,31 @@ def _conditions(start: float, before: dict[str, float | None]) -> events.Conditi
     )
 
 
-def _with_own_layer(setup: Setup, batches: list[Batch], arrays: Arrays) -> Iterator[Event]:
+def _with_own_layer(
+    setup: Setup, batches: list[Batch], arrays: Arrays, result: Round
+) -> Iterator[None]:
+    # Adds what is timed in turns to the round.
     seconds = partial(_seconds, setup)
     layer = registry.build(
         setup.place.backend, setup.backend, "concise", arrays, setup.model.options
     )
-    updates = [partial(_updates, setup, model, batches) for model in (setup.model, layer)]
-    generations = [partial(_generate, setup, model) for model in (setup.model, layer)]
-    for work in (updates[1], generations[1]):  # to warm up
+    updates = [partial(_updates, setup, model, batches) for model in (layer, setup.model)]
+    generations = [partial(_generate, setup, model) for model in (layer, setup.model)]
+    for work in (updates[0], generations[0]):  # to warm up
         seconds(work)
-
-    def pair(works: Sequence[Callable[[], Sequence[Tensor]]], number: int) -> events.Pair:
-        of_model, of_layer = (seconds(work) / number for work in works)
-        return {"model": of_model, "layer": of_layer}
-
-    pairs: list[events.Pair] = []
-    for turn in _turns(setup):
-        pairs.append(pair(updates, len(batches)))
-        yield events.Turn(turn)
-    yield events.OwnLayer(pairs, [pair(generations, GENERATED) for _ in range(TURNS)])
+    for _ in _turns(setup):
+        result.own_layer.append(seconds(updates[0]) / seconds(updates[1]))
+        yield None
+    for _ in range(TURNS):
+        result.own_layer_generation.append(seconds(generations[0]) / seconds(generations[1]))
 
 
-def _start(task: Task) -> tuple[Setup, Event]:
-    start = time.perf_counter()
-    registry.load(task.backend)
-    imported = time.perf_counter() - start
-    setup = set_up(
-        Settings(**task.settings),
-        Place(task.backend, task.model, task.device, task.threads, workers=task.workers),
-        corpus.Text(**task.text),
-        team=Team(task.rank, tuple(task.addresses)) if task.addresses else None,
-    )
-    assert setup.place.threads is not None  # now it is the number in use
-    pools = threadpoolctl.threadpool_info()
-    return setup, events.Ready(
-        importing=imported,
-        device=setup.place.device,
-        threads=setup.place.threads,
-        libraries={pool["internal_api"]: pool["num_threads"] for pool in pools},
-        machine=host.describe(),
-        environment=setup.backend.machine.environment(),
-    )
-
-
-def _turns(setup: Setup) -> Iterator[int]:
-    # Numbers from 1, for TURNS turns and STEADY seconds at least; of several workers, the first
-    # has the clock.
+def _turns(setup: Setup) -> Iterator[None]:
+    # TURNS turns and STEADY seconds at least; of several workers, the first has the clock.
     start, turn, more = time.perf_counter(), 0, True
     while more:
+        yield None
         turn += 1
-        yield turn
         more = turn < TURNS or time.perf_counter() - start < STEADY
         if setup.team is not None:
             more = bool(exchange.agree(setup.backend, setup.model.options, int(more), None)[0])

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from rnn_scratch import registry
-from rnn_scratch.compare import comparison
+from rnn_scratch.compare.record import read
 from rnn_scratch.system import host
 
 SLOWER = 1.05  # times as long
@@ -60,13 +60,13 @@ def compare(
         command, check=True, env=environment, cwd=copy or folder.parent, stdout=subprocess.DEVNULL
     )
     result: dict[str, Any] = {"seconds": round(time.perf_counter() - start)}
-    record = comparison.read(folder)
-    result["load"] = record["load"]
+    record = read(folder)
+    result["load"] = record.load
     if against:
-        rows = record["against"]["speeds"]
+        assert record.against
         result["verdicts"] = {
-            row["candidate"]: {"verdict": row["verdict"], "ratio": round(row["ratio"], 3)}
-            for row in rows
+            row.now.candidate: {"verdict": row.verdict, "ratio": round(row.ratio, 3)}
+            for row in record.against.speeds
         }
     return result
 

@@ -1,0 +1,168 @@
+"""The figures of a comparison, computed from its record alone."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from .record import Candidate, Comparison, Round, Speed, Spread
+
+
+class Mean(NamedTuple):
+    """The mean over random seeds, with the standard deviation, the lowest and the highest."""
+
+    mean: float
+    deviation: float | None  # None of a single seed
+    low: float
+    high: float
+
+
+class Quality(NamedTuple):
+    """The result of a candidate's training runs, as far as they have ended."""
+
+    candidate: Candidate
+    comparisons: int  # with the reference, all passed
+    perplexity: Mean | None  # of the last epoch
+    held_out: Mean | None  # perplexity of the held-out text
+    bits: float | None  # for each of its characters
+    seeds: int
+    reached: int  # seeds that have reached the target
+    seconds: Mean | None  # of training until then
+    epochs: Mean | None  # likewise
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Median, lowest and highest."""
+    numbers = list(values)
+    return Spread(statistics.median(numbers), min(numbers), max(numbers))
+
+
+def spread_of_some(values: Iterable[float]) -> Spread | None:
+    """Median, lowest and highest; None of no values."""
+    numbers = list(values)
+    return spread(numbers) if numbers else None
+
+
+def mean(values: Sequence[float]) -> Mean | None:
+    """Mean, standard deviation, lowest and highest; None of no values."""
+    if not values:
+        return None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Mean(statistics.fmean(values), deviation, min(values), max(values))
+
+
+def speeds(record: Comparison) -> list[Speed]:
+    """The speed of each candidate at each value of what is varied, if it was timed."""
+    return [row for value in record.plan.points for row in _speeds_at(record, value)]
+
+
+def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
+    tokens = _tokens(record, value)
+    rounds = [(each, each.timing(value).rounds) for each in record.candidates]
+    rounds = [(candidate, own) for candidate, own in rounds if own]
+    baseline = record.baseline.timing(value).rounds
+
+    def per_second(own: list[Round], times: Callable[[Round], Iterable[float]]) -> Spread:
+        return spread(tokens / statistics.median(times(each)) for each in own)
+
+    limits = [per_second(own, lambda each: each.products) for _, own in rounds]
+    best = max((limit.median for limit in limits), default=math.nan)
+    rows = []
+    for (candidate, own), limit in zip(rounds, limits):
+        train = per_second(own, lambda each: each.minibatches)
+        speed_up, efficiency = _speed_ups(record, candidate, own, value)
+        rows.append(
+            Speed(
+                candidate=candidate.name,
+                backend=candidate.backend,
+                model=candidate.model,
+                environment=candidate.environment,
+                value=value,
+                threads=own[0].threads,
+                train=train,
+                ratio=_ratios(own, baseline),
+                own_layer=spread_of_some(
+                    statistics.median(n.own_layer) for n in own if n.own_layer
+                ),
+                products=limit,
+                of_own_limit=spread(each.of_own_limit for each in own),
+                of_best_limit=train.median / best,
+                generate=spread(1 / statistics.median(each.generation) for each in own),
+                generate_own_layer=spread_of_some(
+                    statistics.median(each.own_layer_generation)
+                    for each in own
+                    if each.own_layer_generation
+                ),
+                importing=spread(each.importing for each in own),
+                first=spread(each.first for each in own),
+                memory=_mebibytes(each.memory for each in own),
+                device_memory=_mebibytes(each.device_memory for each in own),
+                speed_up=speed_up,
+                efficiency=efficiency,
+                exchange=spread_of_some(
+                    1000 * max(0.0, each.seconds - statistics.median(each.without_exchange))
+                    for each in own
+                    if each.without_exchange
+                ),
+            )
+        )
+    return rows
+
+
+def qualities(record: Comparison) -> list[Quality]:
+    """The results of each candidate's training."""
+    rows = []
+    for candidate in record.candidates:
+        finished = candidate.finished
+        ends = [training.epochs[-1] for training in finished]
+        held_out = [end.held_out for end in ends if end.held_out is not None]
+        reached = [each for each in finished if record.plan.is_reached(each.epochs[-1])]
+        rows.append(
+            Quality(
+                candidate=candidate,
+                comparisons=finished[0].comparisons if finished else 0,
+                perplexity=mean([end.perplexity for end in ends]),
+                held_out=mean(held_out),
+                bits=statistics.fmean(map(math.log2, held_out)) if held_out else None,
+                seeds=len(finished),
+                reached=len(reached),
+                seconds=mean([training.seconds for training in reached]),
+                epochs=mean([len(training.epochs) for training in reached]),
+            )
+        )
+    return rows
+
+
+def _tokens(record: Comparison, value: int | None) -> int:
+    # The characters of a minibatch.
+    sizes = {"batch_size": record.settings.batch_size, "num_steps": record.settings.num_steps}
+    if value is not None and record.plan.vary in sizes:
+        sizes[record.plan.vary] = value
+    return math.prod(sizes.values())
+
+
+def _speed_ups(
+    record: Comparison, candidate: Candidate, own: Sequence[Round], value: int | None
+) -> tuple[Spread | None, Spread | None]:
+    # How many times as fast as with the fewest workers, and that for each time as many.
+    if value is None or record.plan.vary != "workers":
+        return None, None
+    fewest = record.plan.values[0]
+    ratios = _ratios(own, candidate.timing(fewest).rounds)
+    if ratios is None:
+        return None, None
+    share = fewest / value
+    return ratios, Spread(ratios.median * share, ratios.low * share, ratios.high * share)
+
+
+def _ratios(own: Sequence[Round], other: Sequence[Round]) -> Spread | None:
+    # How many times as fast, in each round that both have: what slows a round slows both.
+    seconds = {each.number: each.seconds for each in other}
+    return spread_of_some(
+        seconds[each.number] / each.seconds for each in own if each.number in seconds
+    )
+
+
+def _mebibytes(sizes: Iterable[int | None]) -> float | None:
+    known = [size for size in sizes if size is not None]
+    return max(known) / 2**20 if known else None

@@ -1,0 +1,230 @@
+"""The figures of a comparison, on a record small enough to compute by hand."""
+
+import msgspec
+import pytest
+from helpers import CLONE
+from small_records import MACHINE, READY, candidate_of, record_of, round_of, training_of
+
+from rnn_scratch.compare import changes, metrics, pictures, sentences, tables
+from rnn_scratch.compare.metrics import Mean
+from rnn_scratch.compare.record import Failure, Spread, read
+from rnn_scratch.contract import VARIANTS
+from rnn_scratch.registry import OURS
+
+
+def with_layer(number, times):
+    """A round in which the own layer takes so many times as long, but for the first turn."""
+    layer = {"own_layer": [9.0, times, times], "own_layer_generation": [times + 1]}
+    return round_of(number, 1.0, 0.25 if number else 0.5, **layer)
+
+
+def small_record():
+    return record_of(
+        candidate_of("numpy", "scratch", round_of(0, 2.0, 1.0), round_of(1, 4.0, 2.0)),
+        candidate_of(
+            "torch", "scratch", with_layer(0, 2.0), with_layer(1, 4.0), round_of(2, 1.0, 0.5)
+        ),
+        candidate_of("torch", "fast", round_of(0, 0.5, 0.5, own_layer=[6.0])),
+        candidate_of("torch", "concise", round_of(0, 2.0, 0.5), round_of(1, 4.0, 0.5)),
+    )
+
+
+def test_every_variant_and_backend_has_its_words_and_its_style():
+    for table in (sentences.DESCRIPTIONS, pictures.SHADES, pictures.LINES):
+        assert tuple(table) == VARIANTS
+    assert set(pictures.HATCHES) <= set(VARIANTS)
+    assert tuple(pictures.COLORS) == OURS
+
+
+def test_speeds():
+    numpy, torch, fast, concise = metrics.speeds(small_record())
+    names = [row.candidate for row in (numpy, torch, fast, concise)]
+    assert names == ["numpy", "torch", "torch fast", "torch concise"]
+    assert numpy.train == Spread(7.5, 5, 10)  # 20 characters in 2 and in 4 s
+    assert torch.train == Spread(20, 20, 20)
+    assert numpy.ratio == Spread(1, 1, 1)
+    assert torch.ratio == Spread(3, 2, 4)  # round by round; the baseline has no third
+    assert torch.own_layer == Spread(3, 2, 4)  # the median of each process's turns
+    assert fast.own_layer == Spread(6, 6, 6)
+    assert torch.generate_own_layer == Spread(4, 3, 5)
+    assert (numpy.own_layer, concise.own_layer) == (None, None)
+    assert torch.products == Spread(40, 40, 80)
+    assert numpy.of_own_limit == Spread(0.5, 0.5, 0.5)
+    assert torch.of_own_limit == Spread(0.5, 0.25, 0.5)
+    assert numpy.of_best_limit == 7.5 / 40
+    assert (torch.memory, torch.device_memory) == (1.0, None)
+
+
+def test_speed_ups_of_workers():
+    together = round_of(0, 2.5, without_exchange=[2.0])
+    record = record_of(
+        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [together]),
+        plan={"vary": "workers", "values": [1, 2]},
+    )
+    _, two = metrics.speeds(record)
+    assert (two.speed_up.median, two.efficiency.median, two.exchange.median) == (1.6, 0.8, 500)
+
+
+def test_a_varied_size_changes_the_characters_of_a_minibatch():
+    rounds = ([round_of(0, 2.0)], [round_of(0, 2.0)])
+    plan = {"vary": "batch_size", "values": [4, 8]}
+    speeds = metrics.speeds(record_of(candidate_of("numpy", "scratch", *rounds), plan=plan))
+    assert [row.train.median for row in speeds] == [10, 20]
+
+
+def test_a_candidate_without_a_round_has_a_row_with_the_reason():
+    failure = Failure("it was killed")
+    record = record_of(
+        candidate_of("numpy", "scratch", round_of()),
+        candidate_of("torch", "fast", failure=failure),
+    )
+    assert [row.candidate for row in metrics.speeds(record)] == ["numpy"]
+    assert tables.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
+    record.candidates = record.candidates[1:]  # and a table without rows is left out
+    assert list(tables.tables(record)) == ["Speed of training", "Quality"]
+
+
+def test_several_seeds():
+    ends = (1.0, 2.0, 3.0)
+    trainings = [training_of(9.0, end, seed=seed) for seed, end in enumerate(ends)]
+    trainings.append(training_of(9.0, 9.0, seed=3))
+    trainings[-1].samples = []  # it was interrupted, and does not count
+    record = record_of(candidate_of("numpy", "scratch", trainings=trainings), epochs=2)
+    (row,) = metrics.qualities(record)
+    assert row.perplexity == Mean(mean=2, deviation=1, low=1, high=3)
+    assert row.seeds == 3
+    assert tables.quality_cells(record)[1][2] == "2 ± 1 (3 seeds)"
+
+
+def against(new, old):
+    return changes.against(new, old).speeds
+
+
+def one_speed(**more):
+    return record_of(candidate_of("numpy", "scratch", round_of(0, 4.0)), **more)
+
+
+def test_against():
+    old = record_of(*(candidate_of(*each, round_of(0, 4.0)) for each in (("numpy", "scratch"),)))
+    old.candidates.append(candidate_of("torch", "fast", round_of(0, 4.0)))
+    ratios = {row.now.candidate: row.ratio for row in against(small_record(), old)}
+    assert ratios == {"numpy": 1.5, "torch fast": 8}
+
+
+@pytest.mark.parametrize(("vary", "values"), [("threads", [2, 1]), ("num_hiddens", [128, 64])])
+def test_one_value_is_found_among_several(vary, values):
+    several = record_of(
+        candidate_of("numpy", "scratch", [round_of(0, 2.0)], [round_of(0, 4.0)]),
+        plan={"vary": vary, "values": values},
+    )
+    one = one_speed()  # with one thread and 64 units
+    (row,) = against(one, several)
+    assert (row.now.value, row.ratio) == (None, 1)
+    (row,) = against(several, one)
+    assert (row.now.value, row.ratio) == (values[1], 1)
+
+    def other(value):
+        of_plan = {"plan": {vary: value}} if vary == "threads" else {"settings": {vary: value}}
+        return one_speed(**of_plan)
+
+    (row,) = against(other(values[0]), several)
+    assert row.ratio == 0.5
+    assert against(other(3), several) == []
+
+
+WORK = [
+    {"settings": {"activation": "relu"}},
+    {"settings": {"dtype": "float64"}},
+    {"settings": {"cell": "lstm"}},
+    {"plan": {"tf32": True}},
+    {"text": 60},
+    {"device": "cuda"},
+    {"plan": {"vary": "workers", "values": [2]}},
+]
+
+
+@pytest.mark.parametrize("work", WORK, ids=str)
+def test_speeds_of_other_work_are_not_compared(work):
+    old = one_speed(settings={"lr": 2.0})  # which costs the same
+    assert len(against(one_speed(), old)) == 1
+    new = one_speed(**{key: work[key] for key in work.keys() & {"settings", "plan"}})
+    new.text = msgspec.structs.replace(new.text, vocabulary=work.get("text", 28))
+    (candidate,) = new.candidates
+    candidate.ready = msgspec.structs.replace(READY, device=work.get("device", "cpu"))
+    assert against(new, old) == []
+
+
+def test_what_two_comparisons_differ_in():
+    def described(values, **more):
+        names, plan = (("numpy", "scratch"), ("torch", "fast")), more.pop("plan", {})
+        return record_of(
+            *(candidate_of(*each, *[[]] * len(values)) for each in names),
+            plan={"vary": "threads", "values": values, **plan},
+            **more,
+        )
+
+    old = described([1])
+    assert changes.differences(described([1]), old) == []
+    new = described([1, 2], settings={"cell": "lstm"}, plan={"tf32": True})
+    new.text = msgspec.structs.replace(new.text, sha256="9876543210")
+    machine = msgspec.structs.replace(MACHINE, python="3.13")
+    versions = {"numpy": "2.4", "blas": "OpenBLAS"}  # the last one the other lacks
+    new.candidates[1].ready = msgspec.structs.replace(READY, machine=machine, versions=versions)
+    assert changes.differences(new, old) == [
+        "TF32: False before, True now",
+        "vary: threads=1 before, threads=1,2 now",
+        "text: file (01234567) before, file (98765432) now",
+        "--cell: rnn before, lstm now",
+        "numpy of torch: 1.26 before, 2.4 now",
+        "Python of torch: 3.11 before, 3.13 now",
+    ]
+
+
+def test_the_record_of_speeds_has_those_of_the_default_comparison():
+    # The README shows how to put one's own figures beside these.
+    folder = CLONE / "notebooks" / "comparisons" / "speed"
+    default = read(folder)
+    default.plan.vary, default.plan.values = None, []
+    default.candidates = [each for each in default.candidates if each.model == "scratch"]
+    for candidate in default.candidates:
+        candidate.timings = [candidate.timing(1)]
+        candidate.timings[0].value = None
+    rows = against(default, read(folder))
+    assert [row.now.candidate for row in rows] == list(OURS)
+    assert {row.ratio for row in rows} == {1}
+    assert all(row.corrected for row in rows)
+
+
+def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
+    absent = candidate_of("numpy", "concise", failure=Failure("no layers", "not offered"))
+    record = record_of(absent, candidate_of("torch", "fast", round_of()))
+    assert record.baseline.name == "torch fast"
+    (row,) = metrics.speeds(record)
+    assert row.ratio == Spread(1, 1, 1)
+
+
+def test_another_number_of_threads_than_planned_is_a_note():
+    fewer, planned = (
+        candidate_of(name, "fast", round_of(threads=threads))
+        for name, threads in (("numpy", 1), ("torch", 2))
+    )
+    notes = sentences.notes(record_of(fewer, planned, plan={"threads": 2}))
+    assert notes == ["numpy fast: number of threads: 1, instead of 2."]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "processes", "interval"),
+    [
+        ((1,), "of one process,", "no spread"),
+        ((3,), "of 3 processes,", "with a confidence of 75%."),
+        ((5, 0), "of 5 processes,", "with a confidence of 94%."),
+        ((5, 2), "of 2 to 5 processes,", "with a confidence of 50% or more."),
+    ],
+)
+def test_the_number_of_processes(numbers, processes, interval):
+    candidates = [
+        candidate_of("numpy", "scratch", [round_of(n) for n in range(number)]) for number in numbers
+    ]
+    text = sentences.method(record_of(*candidates))[0]
+    assert processes in text
+    assert interval in text

@@ -1,0 +1,223 @@
+"""The sentences that say what a comparison has shown, computed from its record."""
+
+import itertools
+import re
+
+import msgspec
+import pytest
+from helpers import CLONE
+from small_records import candidate_of, record_of, round_of, training_of
+
+from rnn_scratch.compare import metrics, pictures, report, sentences
+from rnn_scratch.compare.record import (
+    EQUAL,
+    FASTER,
+    SLOWER,
+    TOO_FEW,
+    Against,
+    Candidate,
+    Change,
+    read,
+)
+
+RECORDS = CLONE / "notebooks" / "comparisons"
+
+
+def trained(backend, model, perplexity, *rounds, epochs=7, **more):
+    return candidate_of(
+        backend, model, *rounds, trainings=[training_of(*[perplexity] * epochs, **more)]
+    )
+
+
+def three(*perplexities, epochs=7):
+    layer = {"own_layer": [2.0], "own_layer_generation": [2.0]}
+    rounds = (round_of(0, 4.0), round_of(0, 1.0, **layer), round_of(0, 2.0))
+    names = (("numpy", "scratch"), ("torch", "fast"), ("torch", "concise"))
+    each = zip(names, perplexities, rounds)
+    return record_of(
+        *(trained(*name, end, own, epochs=epochs) for name, end, own in each), epochs=epochs
+    )
+
+
+def test_the_fastest_the_results_and_the_own_layers():
+    assert sentences.conclusions(three(2.001, 2.0, 2.0)) == [
+        "With one thread and 64 hidden units, PyTorch's `fast` has the highest median speed: 20 "
+        "characters per second, 4.0 times that of NumPy's `scratch`.",
+        "All end at about the same perplexity: after 7 epochs it is between 2.000 and 2.001.",
+        "Compared with the frameworks' own layers, `fast` is 2.00 times as fast.",
+    ]
+    other = sentences.results(three(3.0, 2.0, 2.0))
+    assert other == "After 7 epochs the perplexity is between 2.000 and 3.000."
+    assert sentences.results(three(2.0, 2.0, 2.0, epochs=1)).endswith(
+        ": after 1 epoch it is 2.000."
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (
+            [(4.0, 5.0), (1.0, 1.25), (1.2, 1.3)],
+            "PyTorch's `fast` and JAX's `fast` have the highest median speeds, with no measurable "
+            "difference between them: 16 to 18 characters per second, 3.6 to 4.0 times that of "
+            "NumPy's `fast`.",
+        ),
+        (
+            [(1.0, 2.0), (1.5, 1.6)],
+            "there is no measurable difference between NumPy's `fast` and PyTorch's `fast`: 13 to "
+            "15 characters per second.",
+        ),
+        (
+            [(1.0, 1.25), (1.2, 1.3), (4.0, 4.0)],
+            "NumPy's `fast` and PyTorch's `fast` have the highest median speeds, with no "
+            "measurable difference between them: 16 to 18 characters per second.",
+        ),
+        (
+            [(1.0, 1.2), (1.3, 1.4)],
+            "NumPy's `fast` has the highest median speed: 18 characters per second.",
+        ),
+    ],
+)
+def test_speeds_whose_ranges_overlap_are_not_ranked(times, expected):
+    candidates = [
+        candidate_of(name, "fast", *(round_of(n, each) for n, each in enumerate(seconds)))
+        for name, seconds in zip(("numpy", "torch", "jax"), times)
+    ]
+    where = "With one thread and 64 hidden units, "
+    assert sentences.fastest(record_of(*candidates)) == where + expected
+
+
+def test_sizes_and_workers():
+    sizes = record_of(
+        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [round_of(0, 8.0)]),
+        candidate_of("torch", "scratch", [round_of(0, 1.0)], [round_of(0, 4.0)]),
+        plan={"vary": "num_hiddens", "values": [64, 128]},
+    )
+    assert sentences.conclusions(sizes) == [
+        "The fastest candidate is 4.0 times as fast as the slowest with 64 hidden units, and 2.0 "
+        "times with 128."
+    ]
+    together = round_of(0, 2.5, without_exchange=[2.0])
+    workers = record_of(
+        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [together]),
+        plan={"vary": "workers", "values": [1, 2]},
+    )
+    assert sentences.conclusions(workers) == [
+        "2 workers train 1.60 times as fast as one; of a minibatch, the exchange takes 500.0 ms."
+    ]
+    assert any("take turns" in note for note in sentences.notes(workers)) is False  # two cores
+    workers.plan.threads = 2
+    assert any("take turns" in note for note in sentences.notes(workers))
+
+
+def test_the_time_to_a_target():
+    def ending(*runs, target=5.0):
+        # Candidates by backend, and of each training run its seconds, or None if it did not end.
+        candidates = []
+        for backend, *all_seconds in runs:
+            trainings = [
+                training_of(4.0, held_out=4.9 if seconds else 6.0, seconds=seconds or 9.0, seed=n)
+                for n, seconds in enumerate(all_seconds)
+            ]
+            candidates.append(candidate_of(backend, "fast", trainings=trainings))
+        return sentences.results(record_of(*candidates, epochs=1, plan={"target": target}))
+
+    reached = "A held-out perplexity of 5 is reached "
+    two = reached + "first by PyTorch's `fast` after 3.0 s, last by NumPy's `fast` after 9.0 s of "
+    assert ending(("numpy", 9.0), ("torch", 3.0)) == two + "training."
+    third = ending(("numpy", 9.0), ("torch", 3.0), ("jax", None))
+    assert third == two + "training, and not by JAX's `fast`."
+    assert ending(("numpy", None)) == "No candidate has reached a held-out perplexity of 5."
+    # Of several seeds, all have to reach it.
+    assert ending(("numpy", 8.0, 10.0), ("torch", 3.0, None)) == (
+        reached + "by NumPy's `fast` after 9.0 s of training, and not always by PyTorch's `fast`."
+    )
+    assert ending(("numpy", 9.0, None)).startswith("No candidate has always reached")
+
+
+def test_when_trainings_in_float64_diverge():
+    def of_text(corpus, *differences):  # of two updates an epoch
+        curves = zip(("numpy", "torch", "jax"), [[0.0] * 14, *differences])
+        record = record_of(*(candidate_of(n, "fast", differences=each) for n, each in curves))
+        record.text = msgspec.structs.replace(record.text, corpus=corpus)
+        return record
+
+    none, grown = [1e-16] * 14, [1e-16] * 7 + [2e-11, 1e-12, 1e-4, 0.2, *[1e-12] * 3]
+    texts = [of_text("a", none, grown), of_text("b", none, none), of_text("c", grown[:9] * 2)]
+    assert sentences.divergence(texts) == (
+        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
+        "differ by a relative 1e-11 on `a` in epoch 4 and by 1% in epoch 6; on `b` not within 7 "
+        "epochs; on `c` in epoch 3 and by 1% not within 7 epochs."
+    )
+    for words in ("it is 0.0001 at most", "it is 1e-12, and at most 0.2 in between", "chaotic"):
+        assert words in sentences.float64(texts[0])
+    assert "In the whole run it is 1e-16 at most." in sentences.float64(texts[1])
+
+
+def test_a_record_with_nothing_to_compare_has_no_sentences():
+    record = record_of(trained("numpy", "scratch", 2.0))
+    assert sentences.conclusions(record) == []
+    assert sentences.divergence([record]) == sentences.float64(record) == ""
+
+
+@pytest.mark.parametrize("folder", sorted(RECORDS.iterdir()), ids=lambda folder: folder.name)
+def test_the_report_begins_with_the_sentences(folder):
+    record = read(folder)
+    page = report.page(record, pictures.draw(record))
+    lines = sentences.conclusions(record)
+    assert 1 <= len(lines) <= 3
+    shown = re.findall(r'<p class="conclusion">(.*?)</p>', page)
+    assert [re.sub("<.*?>", "", line).replace("&#39;", "'") for line in shown] == [
+        line.replace("`", "") for line in lines
+    ]
+    assert page.index("conclusion") < page.index("<table")
+    # One table and one picture are open, and the rest is folded.
+    start = page.index("<details>")
+    assert page[:start].count("<table") == page[:start].count("<img") == 1
+
+
+def test_a_bar_chart_has_a_gap_between_frameworks():
+    rows = [
+        Candidate("numpy"),
+        Candidate("torch"),
+        Candidate("torch", "fast"),
+        Candidate("torch", "fast", "new"),
+    ]
+    places = pictures._places(rows)
+    assert [b - a for a, b in itertools.pairwise(places)] == [1.5, 1, 1.5]
+
+
+CHANGED = "Compared with the comparison of 12:00, "
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (
+            [FASTER, SLOWER, EQUAL],
+            CHANGED + "NumPy's `scratch` is faster, and PyTorch's `fast` is slower.",
+        ),
+        (
+            [SLOWER] * 3,
+            CHANGED + "NumPy's `scratch`, PyTorch's `fast` and PyTorch's `concise` are slower.",
+        ),
+        ([EQUAL, SLOWER, TOO_FEW], CHANGED + "PyTorch's `fast` is slower."),
+        (
+            [EQUAL] * 3,
+            "No candidate is measurably faster or slower than in the comparison of 12:00.",
+        ),
+        (
+            [TOO_FEW] * 3,
+            "There are too few processes to tell what has changed since the comparison of 12:00.",
+        ),
+    ],
+)
+def test_what_has_changed_comes_first(verdicts, expected):
+    record = three(2.0, 2.0, 2.0)
+    before = sentences.conclusions(record)
+    rows = [Change(row, row, each, True) for row, each in zip(metrics.speeds(record), verdicts)]
+    record.against = Against("12:00", [], rows)
+    assert sentences.conclusions(record) == [expected, *before[:2]]
+    record.plan.vary, record.plan.values = "threads", [2]
+    rows[1].now.value = 2
+    assert ("PyTorch's `fast` (threads 2)" in sentences.changes(record)) == ("PyTorch" in expected)
