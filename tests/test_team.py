@@ -144,6 +144,29 @@ def test_workers_that_are_started_by_hand(name):
     assert last_session("d").outcome == "failed"
 
 
+STORY = ("--corpus", "tide-clock")
+
+
+@pytest.mark.parametrize(
+    ("options_of_1", "words"),
+    [
+        ((*STORY, "--lr", 2), "--lr: 2.0 in worker 1, 1.0 in worker 0"),
+        (("--text", "text.txt"), "SHA-256 of the text: "),
+        (STORY, "version of the numpy backend: "),  # in the copy
+    ],
+)
+def test_workers_that_would_train_something_else(options_of_1, words, copy):
+    Path("text.txt").write_text("another text " * 300)
+    with (copy / "backends" / "numpy" / "scratch.py").open("a") as file:
+        file.write("# another line\n")
+    coordinator = ("--coordinator", network.free_address("127.0.0.1"))
+    command = ("train", "--backend", "numpy", "--workers", 2, *coordinator, *options(**SETTINGS))
+    first = start(*command, "--rank", 0, *STORY)
+    second = start(*command, "--rank", 1, *options_of_1, cwd=copy if options_of_1 == STORY else ".")
+    for process in (first, second):
+        finish(process).refused("Worker 1 (127.0.0.1) does not fit worker 0:", words)
+
+
 # A training that is long enough for a fault to strike in it, and ends if none does.
 LONG = {**EXACT, "num_epochs": 500}
 STRIKE = 5  # the epoch after which it does

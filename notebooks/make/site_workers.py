@@ -49,7 +49,6 @@ TRIED = {  # by their kind in that record
     "kill": "a process is killed",
     "resume": "the training is resumed after all kills",
     "machines": "two machines: training, a kill, a cut cable",
-    "mistake": "a mistake in a command line",
 }
 GRADIENTS = {"a": 0.1, "b": 0.2, "c": 0.9, "d": 0.6}  # of four workers, for one parameter
 H, B = Settings.num_hiddens, Settings.batch_size

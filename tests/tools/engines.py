@@ -8,8 +8,7 @@ names after FILE only these are made, and the rest of the file stays:
                    an exchange; in how many elements a sum differs from the one in rank order
 ``workers-exact``  digests of trainings in exact mode, with different numbers of workers
 
-With --small the sizes are those of a try, which takes some minutes. The times are those of one
-thread for each worker, and need a machine with nothing else to do.
+The times are those of one thread for each worker, and need a machine with nothing else to do.
 """
 
 import argparse
@@ -24,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,26 +44,11 @@ TIMEOUT = 600.0  # seconds for one answer
 DTYPE = "float32"
 
 
-class Plan(NamedTuple):
-    """The sizes that are measured."""
-
-    hiddens: tuple[int, ...] = (128, 512, 1024)  # of the cell rnn
-    batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256)
-    turns: int = 15  # of an exchange; a minibatch takes a third of them
-    epochs: tuple[tuple[str, int], ...] = (
-        ("numpy,torch,tensorflow,mxnet,jax", 20),
-        ("numpy,torch", 100),
-    )
-    options: str = "--corpus time-machine --workers 1,2,4"
-
-
-SMALL = Plan(
-    hiddens=(128, 512),
-    batch_sizes=(16, 32),
-    turns=6,
-    epochs=(("numpy,torch,tensorflow,mxnet,jax", 2), ("numpy,torch", 4)),
-    options="--corpus tide-clock --workers 1,2,4 --num-hiddens 32",
-)
+HIDDENS = (128, 512, 1024)  # of the cell rnn
+BATCH_SIZES = (16, 32, 64, 128, 256)
+TURNS = 15  # of an exchange; a minibatch takes a third of them
+# In exact mode, the backends, and the number of epochs.
+EXACT = (("numpy torch tensorflow mxnet jax", 20), ("numpy torch", 100))
 
 
 def numpy_sum(backend: Any, vector: Any) -> Callable[[], Any]:
@@ -266,15 +250,15 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in ends.items()}
 
 
-def engines(plan: Plan) -> dict[str, Any]:
+def engines() -> dict[str, Any]:
     """The part ``workers`` of the record."""
-    numbers = {H: parameters(H) + 1 for H in plan.hiddens}  # with the loss
+    numbers = {H: parameters(H) + 1 for H in HIDDENS}  # with the loss
     sizes, model = [1, *numbers.values()], "fast"
     answers: dict[str, Any] = {}
     for name in OWN_SUMS:
-        task = name, sizes, plan.turns
+        task = name, sizes, TURNS
         *times, about = groups.ask_all(groups.calls(WORKERS, exchange, *task), TIMEOUT)
-        task = name, model, plan.hiddens, plan.batch_sizes, -(-plan.turns // 3)
+        task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
         minibatches = list(processes.ask(partial(compute, *task), timeout=TIMEOUT))
         sums = [
             answer
@@ -295,12 +279,12 @@ def parameters(num_hiddens: int) -> int:
     return sum(int(np.prod(shape)) for shape in Options(VOCABULARY, num_hiddens).shapes().values())
 
 
-def exact(plan: Plan) -> dict[str, Any]:
+def exact() -> dict[str, Any]:
     """The part ``workers-exact`` of the record."""
     trainings = []
-    for backends, epochs in plan.epochs:
-        options = f"--exact {plan.options} --epochs {epochs} --every {epochs}"
-        command = f"check {options} --json {backends.replace(',', ' ')}"
+    for backends, epochs in EXACT:
+        options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs} --every {epochs}"
+        command = f"check --exact {options} --json {backends}"
         start = time.perf_counter()
         program = [sys.executable, "-m", "rnn_scratch.cli", *shlex.split(command)]
         # Where parameters differ, or a training fails, there is nothing to record.
@@ -322,20 +306,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
-    file, plan = options.file, SMALL if options.small else Plan()
+    file = options.file
     record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for name in options.parts or PARTS:
-        command = f"nox -s records -- {name}"
-        if options.small:
-            command = f"python tests/tools/engines.py {file.name} {name} --small"
         about = {
-            "command": command,
+            "command": f"nox -s records -- {name}",
             "machine": msgspec.to_builtins(host.describe()),
             "load": host.load(),
         }
-        record[name] = {**about, **PARTS[name](plan)}
+        record[name] = {**about, **PARTS[name]()}
         content = json.dumps(record, indent=1)
         # Objects of numbers only: each on one line.
         short = re.compile(r"\{[^{}\[\]]*\}")

@@ -2,8 +2,8 @@
 
 Or PYTHONPATH=tests python tests/tools/team_faults.py, on Linux. For each backend, workers are
 killed at random moments of a training in exact mode, which is resumed each time; and workers that
-are started by hand have a network between them, which is cut. Then command lines with mistakes. The
-last lines are a table; the exit code is 1 if anything has failed.
+are started by hand have a network between them, which is cut. The last lines are a table; the exit
+code is 1 if anything has failed.
 """
 
 import argparse
@@ -14,32 +14,29 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from helpers import CLONE, copy_of_the_clone, environment, is_running, options, parameters
+from helpers import CLONE, environment, is_running, options, parameters
 
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.workers import network, rendezvous
+from rnn_scratch.workers import rendezvous
 
 KILLS = 20  # of each backend
 HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
 # After a cut, likewise.
 CUT = rendezvous.MACHINE_SILENCE + HASTE
-LONGEST = 60.0  # seconds until a wrong command line is an error on all workers
 SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
 EXACT = {"corpus": "tide-clock", "exact": True, **SETTINGS}
 COMMAND = (sys.executable, "-m", "rnn_scratch.cli", "train")
@@ -291,110 +288,6 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
     yield Trial("machines", backend, "resumed", None, problem or disagreement(run))
 
 
-# Mistakes on command lines.
-
-# Its options, words of the error with which it must end, and the folder in which it runs.
-Worker = tuple[tuple[Any, ...], str, Path]
-Mistake = tuple[str, list[Worker]]
-
-
-def mistakes(backend: str, port: int) -> Iterator[Mistake]:
-    """Of each mistake a name, and for each worker its options, its error, and where it runs.
-
-    Another program listens on the port.
-    """
-    copy, here = Path("copy").resolve(), Path.cwd()
-    copy_of_the_clone(copy)
-    for number, text in enumerate(("one text, " * 300, "another " * 300)):
-        Path(f"text{number}.txt").write_text(text)
-    path = copy / "rnn_scratch" / "backends" / backend / "scratch.py"
-    source = path.read_text()
-    path.write_text(f"{source}\n# another line\n")
-
-    def worker(rank: int, *more: Any, workers: int = 2, batch: int = 4) -> tuple[Any, ...]:
-        text = () if "--text" in more else ("--corpus", "tide-clock")
-        small = options(**{**SETTINGS, "batch_size": batch}, num_epochs=2)
-        where = ("--run", f"run-{rank}") if rank == 0 else ()
-        rest = ("--backend", backend, "--workers", workers, "--rank", rank)
-        return (*rest, *text, *small, *where, *more)
-
-    def pair(first: Any, second: Any, words: str, other: str = "", **both: Any) -> list[Any]:
-        return [
-            ((*worker(0, *first, **both),), words, here),
-            ((*worker(1, *second, **both),), other or words, here),
-        ]
-
-    def at(host: str = "127.0.0.1", port: int | None = None) -> tuple[str, str]:
-        if port is None:
-            port = int(network.free_address("127.0.0.1").rpartition(":")[2])
-        return ("--coordinator", f"{host}:{port}")
-
-    place = at("10.255.255.1")
-    yield "unreachable host", pair(place, place, "does not have the address", "cannot be reached")
-    place = at("no-such-host.invalid")
-    yield "unknown host", pair(place, place, "is unknown")
-    place = at()
-    yield (
-        "rank N",
-        [
-            (worker(0, *place), "did not join", here),
-            (worker(2, *place), "ranks are from 0 to N-1", here),
-        ],
-    )
-    place = at()
-    yield "other settings", pair((*place, "--lr", 2), place, "--lr: 1.0 in worker 1, 2.0 in wor")
-    place = at()
-    texts = [(*place, "--text", f"text{number}.txt") for number in (0, 1)]
-    yield "other texts", pair(*texts, "SHA-256 of the text: ")
-    place = at()
-    first, second = pair(place, place, f"version of the {backend} backend: ")
-    yield "other versions", [first, (*second[:2], copy)]
-    place = at()
-    yield (
-        "one rank twice",
-        [
-            (worker(0, *place, workers=3, batch=6), "did not join", here),
-            *[(worker(1, *place, workers=3, batch=6), "join", here)] * 2,
-        ],
-    )
-    place = at()
-    yield (
-        "other numbers of workers",
-        [
-            (worker(0, *place), "--workers: 4 in worker 1, 2 in worker 0", here),
-            (worker(1, *place, workers=4), "--workers: 4 in worker 1, 2 in worker 0", here),
-        ],
-    )
-    place = at()
-    yield "batch size", pair(place, place, "cannot be divided equally among 2", batch=5)
-    yield "worker 0 is missing", [(worker(1, *at()), "cannot be reached", here)]
-    place = at(port=port)
-    yield "port in use", pair(place, place, "the port is in use", "is not worker 0")
-
-
-def wrong_commands(backend: str) -> Trials:
-    """Command lines with mistakes: every worker ends with a clear error, and in time."""
-
-    def attempt(name: str, workers: list[Worker]) -> Trial:
-        begin = time.monotonic()
-        started = [(start(*words, cwd=folder), error) for words, error, folder in workers]
-        problems = []
-        for process, error in started:
-            code, _, err = finish(process)
-            if code != 2 or "Traceback" in err or error not in err:
-                problems.append(f"exit code {code}: {err}")
-        seconds = time.monotonic() - begin
-        if seconds > LONGEST:
-            problems.append(f"it took {seconds:.0f} s")
-        return Trial("mistake", backend, name, seconds, "; ".join(problems) or None)
-
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(4) as pool:
-        port = server.getsockname()[1]
-        attempts = [pool.submit(attempt, *each) for each in mistakes(backend, port)]
-        for each in attempts:
-            yield each.result()
-
-
 def table(trials: list[Trial]) -> list[str]:
     """The trials in lines: how many failed, and how long the others took to end."""
     rows = []
@@ -413,7 +306,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--backends", default=",".join(registry.OURS))
     parser.add_argument("--kills", type=int, default=KILLS, help="of each backend")
-    parser.add_argument("--parts", default="kills,machines,mistakes")
+    parser.add_argument("--parts", default="kills,machines")
     parser.add_argument("--output", type=Path, help="file for all trials, as JSON")
     arguments = parser.parse_args()
     output = arguments.output and arguments.output.resolve()
@@ -441,8 +334,6 @@ def main() -> None:
                 keep(kills(backend, arguments.kills, chance))
             if "machines" in parts and prefixes:
                 keep(machines(backend, prefixes))
-        if "mistakes" in parts:
-            keep(wrong_commands(backends[0]))
         os.chdir(CLONE)
     print("\n".join(table(trials)))
     failures = sum(trial.problem is not None for trial in trials)
