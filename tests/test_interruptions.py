@@ -29,6 +29,7 @@ from helpers import (
     start,
     there,
     wait_for_epochs,
+    wait_until,
 )
 
 import rnn_scratch
@@ -135,10 +136,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_nam
 def test_ctrl_c_before_the_first_epoch_has_ended():
     settings = {**SMALL, "num_hiddens": 1500, "max_tokens": 0, "num_epochs": 2}
     process = start("train", "--backend", "numpy", *options(run="r", **settings))
-    deadline = time.monotonic() + 300  # against a hang, on however busy a machine
-    while not Path("r/run.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(Path("r/run.json").exists, process)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     done = finish(process)

@@ -159,7 +159,9 @@ def test_a_cell_without_a_layer_is_not_offered(backend, candidate, monkeypatch):
         registry.build(candidate, backend, "concise", drawn("plainest"), Options(V, H, "plainest"))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.frameworks)]
+)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
     backend, model = built(candidate, Options(V, H, cell, embedding=N, dtype=dtype))
@@ -185,6 +187,7 @@ def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
     np.testing.assert_allclose(logits, expected, atol={"float64": 1e-13, "float32": 1e-4}[dtype])
 
 
+@pytest.mark.frameworks(by_default=("torch",))
 @pytest.mark.parametrize("cell", CELLS)
 def test_exact_mode_and_checkpoints_from_layers_to_scratch_and_back(candidate, cell):
     built(candidate, Options(V, H, cell))

@@ -54,14 +54,12 @@ def test_names_of_files_that_are_not_utf_8():
 def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
     env = {"PYTHONIOENCODING": encoding}
     train = ["train", "--backend", "numpy", *options(text=text, run="r", num_epochs=40, **SETTINGS)]
-    with start(*train, env=env) as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in out
-    with start("train", "--help", env=env) as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert "standard deviation" in out.lower()
+    done = there(*train, env=env)
+    assert (done.code, done.err) == (0, "")
+    assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in done.out
+    done = there("train", "--help", env=env)
+    assert (done.code, done.err) == (0, "")
+    assert "standard deviation" in done.out.lower()
 
 
 @pytest.fixture
@@ -78,9 +76,9 @@ def run(capsys):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
 @pytest.mark.parametrize("arguments", [("runs",), ("predict", "runs/r")])
 def test_no_room_for_the_output(run, arguments):
-    with open("/dev/full", "w") as full, start(*arguments, stdout=full) as process:
-        _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (2, "Error: The output: No space left on device.\n")
+    with open("/dev/full", "w") as full:
+        done = there(*arguments, stdout=full)
+    assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
 
 
 def test_the_reader_of_a_list_exits(run):

@@ -12,14 +12,15 @@ import pytest
 from helpers import (
     SAVING,
     SMALL,
-    Done,
     assert_same,
+    finish,
     here,
     history,
     options,
     parameters,
     start,
     wait_for_epochs,
+    wait_until,
 )
 
 import rnn_scratch
@@ -35,12 +36,6 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such 
 def training(run, *more, epochs=10**6, **how):
     settings = options(run=run, num_epochs=epochs, **SMALL)
     return start("train", "--backend", "numpy", *settings, *more, program=("-c", SAVING), **how)
-
-
-def finish(process):
-    with process:
-        out, err = process.communicate(timeout=300)
-        return Done(process.returncode, out, err)
 
 
 def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
@@ -209,13 +204,8 @@ def test_a_second_comparison_into_the_same_folder_is_refused(capsys):
     compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
     settings = options(**SMALL)
     first = start(*compare, *settings)
-    deadline = time.monotonic() + 300
-    while not Path("c", locks.FILE).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    while not locks.is_held(Path("c")):  # or this would be the one that has the lock
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(Path("c", locks.FILE).exists, first)
+    wait_until(lambda: locks.is_held(Path("c")), first)  # or this would have the lock
     here(capsys, *compare, *settings).refused("Another comparison writes to c", "--output")
     assert finish(first).code == 0
     here(capsys, *compare, *settings).refused("The folder c is not empty")
