@@ -13,7 +13,6 @@ import pytest
 from helpers import CLONE, copy_of_the_clone, environment, other_packages
 from make import (
     chapter,
-    figures,
     optimizations,
     prose,
     readme,
@@ -29,6 +28,7 @@ from make.site_code import Output
 from rnn_scratch import registry
 from rnn_scratch.compare import metrics
 from rnn_scratch.compare.record import read
+from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
@@ -207,7 +207,7 @@ def test_pictures_suit_a_light_page_and_a_dark_one(pages):
     for name, text in drawn.items():
         assert b"#000000" not in text, name
         assert b"<dc:date>" not in text, name  # the same records make the same pages
-        assert figures.INK.encode() in text, name
+        assert curve.INK.encode() in text, name
         ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
         assert b"fill: none" in ground[1], name
 

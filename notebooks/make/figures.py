@@ -6,19 +6,8 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
-from rnn_scratch.runs.curve import INK  # of the notebooks' figures
-
-
-@contextmanager
-def ink() -> Iterator[None]:
-    """Within it, Matplotlib draws in mid-grey on nothing, and the same data makes the same file."""
-    from matplotlib import rc_context
-
-    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    settings: dict[Any, Any] = {key: INK for key in (*inks, "grid.color")}
-    settings |= {"savefig.transparent": True, "svg.hashsalt": "rnn-scratch", "svg.fonttype": "path"}
-    with rc_context(settings):
-        yield
+from rnn_scratch.compare.pictures import STYLE
+from rnn_scratch.runs.curve import INK
 
 
 def svg(drawn: bytes) -> bytes:
@@ -29,9 +18,10 @@ def svg(drawn: bytes) -> bytes:
 @contextmanager
 def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     """Axes to draw on; afterwards the picture is among `pictures`, under its place."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with ink():
+    with rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         yield axes

@@ -69,8 +69,7 @@ def _section(
     section = {"name": name, "title": title, "measured": record is not None}
     if record is None:
         return section
-    with figures.ink():
-        drawings = pictures.draw(record)
+    drawings = pictures.draw(record)
     captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
     for each in (each for each in drawn if f"{each}.svg" in drawings):
         place = f"{STATIC}/figures/{name}-{each}.svg"

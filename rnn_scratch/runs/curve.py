@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from ..system import files
 from .folder import Epoch
@@ -10,17 +11,11 @@ from .folder import Epoch
 INK = "#767676"  # of figures: a contrast of 4.5 to white, and of about 4 to the usual dark pages
 
 
-def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
+def draw(axes: Any, histories: Mapping[str, list[Epoch]]) -> None:
     """Draw perplexity against epochs: a line per name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is too large for a float are omitted. The suffix of `path` determines
-    the format, PNG or SVG.
+    Epochs whose perplexity is too large for a float are omitted.
     """
-    # Not pyplot, which would look for a window system and keep every figure in memory.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
     for number, (name, history) in enumerate(histories.items()):
         color = f"C{number}"
         trained = [(row.epoch, row.perplexity) for row in history if row.perplexity is not None]
@@ -39,6 +34,16 @@ def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(frameon=False)
+
+
+def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
+    """A picture of it; the suffix of `path` determines the format, PNG or SVG."""
+    # Not pyplot, which would look for a window system and keep every figure in memory.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes, histories)
     image = BytesIO()
     figure.savefig(image, format=path.suffix.lstrip("."))
     files.replace(path, image.getvalue())
