@@ -30,7 +30,6 @@ from typing import IO, Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from ..contract import RNNScratchError
-from . import schema
 from .terminal import printable
 
 # Bytes of an answer. The longest is that of an epoch: 16 MiB have the losses of 700,000
@@ -96,14 +95,6 @@ def one_line(text: str, length: int = EXCERPT) -> str:
     """A message of another process as a line that can be shown: escaped, and shortened."""
     line = printable(" ".join(text[: 10 * length].split()))
     return line if len(line) <= length else f"{line[: length - 4]} ..."
-
-
-def verified(kind: Any, answer: Any, what: str = "a wrong answer") -> Any:
-    """The answer as this type, as `schema.verify` has it; RNNScratchError for another one."""
-    try:
-        return schema.verify(kind, answer)
-    except ValueError as error:
-        raise RNNScratchError(f"it sent {what}: {one_line(str(error))}") from error
 
 
 class _Child:
