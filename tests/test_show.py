@@ -170,26 +170,19 @@ def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
     there("show", "step", "--backends", "nested", env=env).refused("the package nested_rnn.backend")
 
 
-@pytest.mark.parametrize(
-    ("file", "source"), [(None, ""), ("broken_rnn.py", "def step(x):\n    return x\n")]
-)
-def test_a_backend_without_files_is_skipped_unless_it_is_named(file, source, tmp_path):
-    env = other_packages(tmp_path / "site", {"broken": ""})
-    (tmp_path / "site" / "broken_rnn" / "__init__.py").unlink()
-    (tmp_path / "site" / "broken_rnn").rmdir()
-    if file:  # one file in the place of a package
-        (tmp_path / "site" / file).write_text(source)
+def test_a_backend_without_source_is_skipped_unless_it_is_named(tmp_path):
+    env = other_packages(tmp_path / "site", {"broken": "def step(:\n"})
+    command = ("show", "step", "--backends", "broken")
+    there(*command, env=env).refused("__init__.py, line 1", "not Python")
+    package = tmp_path / "site" / "broken_rnn"
+    (package / "__init__.py").rename(tmp_path / "site" / "broken_rnn.py")
+    package.rmdir()
+    there(*command, env=env).refused("the package broken_rnn")  # one file in the place of a package
+    (tmp_path / "site" / "broken_rnn.py").unlink()
+    there(*command, env=env).refused("the package broken_rnn")
     done = there("show", "step", env=env)
     assert "def step" in done.out
     assert "skipping broken: The source of the broken backend" in done.err
-    there("show", "step", "--backends", "broken", env=env).refused("the package broken_rnn")
-
-
-def test_a_file_that_is_not_python_is_named(tmp_path):
-    env = other_packages(tmp_path / "site", {"broken": "def step(:\n"})
-    there("show", "step", "--backends", "broken", env=env).refused(
-        "__init__.py, line 1", "not Python"
-    )
 
 
 def test_piped_it_is_plain_text_one_after_another(capsys):
@@ -209,21 +202,18 @@ def test_all_is_every_function_of_scratch_in_the_order_of_the_contract(capsys):
     assert done.err == ""
 
 
-@pytest.mark.parametrize(("width", "beside"), [(60, 1), (118, 1), (120, 2), (200, 3), (400, 5)])
-def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, beside):
+@pytest.mark.parametrize(
+    ("width", "rows"),
+    [(60, [1, 1, 1, 1, 1]), (118, [1, 1, 1, 1, 1]), (120, [2, 2, 1]), (200, [3, 2]), (400, [5])],
+)
+def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, rows):
     monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
     terminal(width)
-    out = plain(here(capsys, "show", "step").out)
-    heads = [line for line in out.splitlines() if "scratch.py:" in line]
-    assert [line.count("scratch.py:") for line in heads] == {
-        1: [1, 1, 1, 1, 1],
-        2: [2, 2, 1],
-        3: [3, 2],
-        5: [5],
-    }[beside]
-    assert max(map(len, out.splitlines())) <= width
-    for name in registry.OURS:
-        assert any(line.find(name) >= 0 for line in heads)
+    lines = plain(here(capsys, "show", "step").out).splitlines()
+    heads = [line for line in lines if "scratch.py:" in line]
+    assert [line.count("scratch.py:") for line in heads] == rows
+    assert max(map(len, lines)) <= width
+    assert all(name in " ".join(heads) for name in registry.OURS)
 
 
 def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(capsys, terminal):
@@ -282,18 +272,12 @@ def paged(monkeypatch, tmp_path):
     return run
 
 
-def test_a_long_output_goes_through_the_pager_with_its_colours(paged):
-    for arguments, word in (
-        (("step",), "def step("),
-        (("step", "--diff", "torch", "mxnet"), " | "),
-    ):
-        code, printed, text = paged(*arguments)
+def test_a_long_output_goes_through_the_pager_with_its_colours_and_a_short_one_does_not(paged):
+    for arguments, word in (((), "def step("), (("--diff", "torch", "mxnet"), " | ")):
+        code, printed, text = paged("step", *arguments)
         assert (code, printed) == (0, "")
         assert "\x1b[" in text
         assert word in plain(text)
-
-
-def test_a_short_output_is_printed(paged):
     code, printed, text = paged("clip", "--backends", "numpy,torch")
     assert (code, text) == (0, None)
     assert plain(printed).count("def clip(") == 2
