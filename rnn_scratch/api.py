@@ -1,26 +1,70 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions."""
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .contract import RNNScratchError
 from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
-from .runs.arguments import checked
 from .runs.inference import Evaluation
 from .runs.place import Choice, Place
 from .runs.progress import LineReport
-from .runs.run import Run
+from .runs.run import Run, folder_of
 from .runs.training import Report
-from .settings import make
+from .settings import PATH, Kind, checked, make
 from .text import corpus as corpora
 from .workers import supervisor
 from .workers.launch import Launch, Work, require_shares
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-@checked
+
+# What is an argument in Python, and no option of the command line.
+ARGUMENTS = {
+    "run": Kind(PATH.words, lambda run: isinstance(run, Run) or PATH.fits(run), folder_of),
+    "report": Kind(
+        "a function that takes a line of text, such as print, or a "
+        "rnn_scratch.runs.training.Report",
+        lambda each: isinstance(each, Report) or (callable(each) and not isinstance(each, type)),
+        lambda each: each,
+    ),
+}
+
+
+def _checked(function: Function) -> Function:
+    """The function, with its arguments checked and converted before it is called.
+
+    None is allowed where it is the default. A function may take ``**place``, the fields of `Choice`,
+    or ``**settings``, which are checked when they become `Settings`.
+    """
+    signature = inspect.signature(function)
+    named = [name for name in signature.parameters if name not in ("place", "settings")]
+    if "place" in signature.parameters:
+        named += [name for name in Choice._fields if name != "workers"]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        others = sorted(set(kwargs) - set(named))
+        if others and "settings" not in signature.parameters:
+            raise RNNScratchError(
+                f"Unknown argument: {', '.join(others)}.\nThe arguments are: {', '.join(named)}."
+            )
+        arguments = signature.bind(*args, **kwargs).arguments
+        settings, place = arguments.pop("settings", {}), arguments.pop("place", {})
+        for name, value in {**arguments, **place}.items():
+            if value is not None or (name in arguments and signature.parameters[name].default):
+                value = checked(name, value, ARGUMENTS.get(name))
+            arguments[name] = value
+        return function(**arguments, **settings)
+
+    return call  # type: ignore[return-value]
+
+
+@_checked
 def train(
     backend: str = "torch",
     *,
@@ -53,7 +97,7 @@ def train(
         Place(backend, model, device, threads, eager),
         corpus=corpus,
         text=text,
-        run=run,
+        run=None if run is None else Path(run),
         report=report,
         **settings,
     )
@@ -67,7 +111,7 @@ def train_as(
     *,
     corpus: str | None,
     text: str | Path | None,
-    run: str | Path | None,
+    run: Path | None,
     report: Report | Callable[[str], object] | None,
     **settings: Any,
 ) -> Run | None:
@@ -76,9 +120,8 @@ def train_as(
     made = make(settings)
     require_shares(made.batch_size, launch.workers)
     content = find_text(corpus, text, reporter)
-    folder = None if run is None else Path(run)
     if launch == Launch(1):
-        done: Run | None = sessions.train(made, content, place, folder, reporter)
+        done: Run | None = sessions.train(made, content, place, run, reporter)
     else:
         path = None if run is None else str(run)
         work = Work(settings=made, text=content, place=place, folder=path)
@@ -88,7 +131,7 @@ def train_as(
     return done
 
 
-@checked
+@_checked
 def resume(
     run: Run | str | Path,
     num_epochs: int,
@@ -113,7 +156,7 @@ def resume(
     done = resume_as(
         None,
         Choice(backend, model, device, threads, eager, workers),
-        _folder(run),
+        folder_of(run),
         num_epochs,
         corpus=corpus,
         text=text,
@@ -162,7 +205,7 @@ def resume_as(
     return done
 
 
-@checked
+@_checked
 def predict(
     run: Run | str | Path,
     prefix: str | None = None,
@@ -174,16 +217,15 @@ def predict(
     min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
-    backend: str | None = None,
-    model: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    eager: bool | None = None,
+    **place: Any,
 ) -> str:
-    """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`."""
+    """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`.
+
+    `place` may have backend, model, device, threads and eager, which `resume` explains.
+    """
     return inference.predict(
-        _folder(run),
-        Choice(backend, model, device, threads, eager),
+        folder_of(run),
+        Choice(**place),
         prefix,
         length,
         temperature=temperature,
@@ -195,24 +237,19 @@ def predict(
     )
 
 
-@checked
+@_checked
 def evaluate(
     run: Run | str | Path,
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
     unknown: str = "error",
-    backend: str | None = None,
-    model: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    eager: bool | None = None,
     report: Report | Callable[[str], object] | None = None,
+    **place: Any,
 ) -> Evaluation:
     """Perplexity of a run's model on a text; see `rnn_scratch.runs.inference.evaluate`."""
     found = find_text(corpus, text, _reporter(report or Report()))
-    choice = Choice(backend, model, device, threads, eager)
-    return inference.evaluate(_folder(run), choice, found, unknown)
+    return inference.evaluate(folder_of(run), Choice(**place), found, unknown)
 
 
 def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:
@@ -234,7 +271,3 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if notebook.shell() is not None:
         return notebook.Live()
     return LineReport(print) if hasattr(sys, "ps1") else Report()
-
-
-def _folder(run: Run | str | Path) -> Path:
-    return run.folder if isinstance(run, Run) else Path(run)

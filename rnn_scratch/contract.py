@@ -429,9 +429,4 @@ MACHINE = (
     tensor,
     array,
 )
-WORKERS = (
-    join,
-    gather,
-    leave,
-    engine,
-)
+WORKERS = (join, gather, leave, engine)

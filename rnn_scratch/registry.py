@@ -27,14 +27,11 @@ from .contract import (
     Options,
     RNNScratchError,
 )
-from .settings import shown
+from .settings import checked, shown
 from .system import host, processes
 from .system.records import Count, Line, Record
 
 GROUP = "rnn_scratch.backends"
-# More than a machine has cores, with which each framework still starts. With a hundred thousand
-# PyTorch and MXNet crash, and TensorFlow does not return.
-MOST_THREADS = 1024
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
@@ -136,19 +133,12 @@ def available(name: str) -> bool:
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load the backend and set its number of threads: the backend, and the number in use."""
-    check_threads(threads)
+    if threads is not None:
+        checked("threads", threads)
     host.keep_memory()
     backend = load(name)
     # Before anything is computed: TensorFlow fixes the number when it first looks for devices.
     return backend, backend.machine.set_threads(threads)
-
-
-def check_threads(threads: int | None) -> None:
-    """Raise RNNScratchError unless a backend can start with this number of threads."""
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise RNNScratchError(
-            f"--threads is {shown(threads)}; it must be a whole number from 1 to {MOST_THREADS:,}."
-        )
 
 
 def check_device(names: Sequence[str], device: str) -> None:
@@ -179,8 +169,7 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
 
 def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
     """Build a variant of the model with these parameters; NotOffered if the backend has none."""
-    if model not in VARIANTS:
-        raise RNNScratchError(f"--model is {model!r}; it must be one of {', '.join(VARIANTS)}.")
+    checked("model", model)
     module = getattr(backend, model, None)
     if module is None:
         raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")

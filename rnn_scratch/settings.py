@@ -1,14 +1,21 @@
-"""The hyperparameters. Together with the text they determine every number of a run."""
+"""The settings, which are the hyperparameters, and all other arguments: what each may be.
+
+Together with the text, the settings determine every number of a run. Each range stands here, once:
+`Settings`, the Python interface and the command line check their values by the same table, KINDS.
+"""
 
 import dataclasses
 import numbers
+import os
 import sys
-from dataclasses import Field, dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .contract import CELLS, Options, RNNScratchError, Update
+from .contract import CELLS, VARIANTS, Options, RNNScratchError, Update
 from .exact import GRID
 
 SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
@@ -16,96 +23,172 @@ SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
 # every time step of a minibatch, and the history has a line for every epoch.
 UNITS, STEPS, ROWS, EPOCHS = 2**15, 2**12, 2**20, 10**6
+# More than a machine has cores, with which each framework still starts. With a hundred thousand
+# PyTorch and MXNet crash, and TensorFlow does not return.
+MOST_THREADS = 1024
+MOST_WORKERS = 256  # of a team
+LONGEST = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted
 
 
-def _setting(
-    default: Any,
-    help: str,
-    choices: tuple[str, ...] = (),
-    low: int | None = None,
-    high: int = SEED,
-) -> Any:
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
-    return field(default=default, metadata=metadata)
+class Kind(NamedTuple):
+    """What a value must be: in words, whether it is that, and its conversion to Python's own type.
+
+    Numbers may be NumPy's, and True is none. What converts a value also converts its text.
+    """
+
+    words: str
+    fits: Callable[[Any], bool]
+    convert: Callable[[Any], Any]
+    choices: tuple[str, ...] = ()
+
+
+def _whole(low: int, high: int = SEED) -> Kind:
+    def fits(value: Any) -> bool:
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_whole and low <= value <= high
+
+    highest = "2**32 - 1" if high == SEED else f"{high:,}"
+    return Kind(f"a whole number from {low} to {highest}", fits, int)
+
+
+def _real(words: str, high: float = sys.float_info.max) -> Kind:
+    def fits(value: Any) -> bool:
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return is_real and bool(0 < value <= high)
+
+    return Kind(words, fits, float)
+
+
+def _choice(*choices: str) -> Kind:
+    words = "one of " + ", ".join(choices)
+    return Kind(words, lambda value: isinstance(value, str) and value in choices, str, choices)
+
+
+def _or_none(kind: Kind) -> Kind:
+    def is_none(value: Any) -> bool:
+        return value is None or (isinstance(value, str) and value == "none")
+
+    return Kind(
+        f"{kind.words}, or none",
+        lambda value: is_none(value) or kind.fits(value),
+        lambda value: None if is_none(value) else kind.convert(value),
+    )
+
+
+def _is_path(value: Any) -> bool:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return isinstance(path, str) and "\0" not in path
+
+
+POSITIVE = _real("a finite number above 0")
+SHARE = _real("a number above 0, at most 1", 1)
+TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
+STRING = Kind("a string", lambda value: isinstance(value, str), str)
+PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
+
+
+def _setting(default: Any, kind: Kind, help: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": help})
 
 
 @dataclass(frozen=True)
 class Settings:
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: int = _setting(32, "Number of subsequences in a minibatch.", low=1, high=ROWS)
-    num_steps: int = _setting(35, "Number of time steps in a subsequence.", low=1, high=STEPS)
-    num_hiddens: int = _setting(512, "Number of hidden units.", low=1, high=UNITS)
-    cell: str = _setting("rnn", "Recurrent cell.", tuple(CELLS))
+    batch_size: int = _setting(32, _whole(1, ROWS), "Number of subsequences in a minibatch.")
+    num_steps: int = _setting(35, _whole(1, STEPS), "Number of time steps in a subsequence.")
+    num_hiddens: int = _setting(512, _whole(1, UNITS), "Number of hidden units.")
+    cell: str = _setting("rnn", _choice(*CELLS), "Recurrent cell.")
     embedding: int = _setting(
         0,
+        _whole(0, UNITS),
         "Size of a learnable embedding of the characters; 0: one-hot vectors.",
-        low=0,
-        high=UNITS,
     )
-    num_epochs: int = _setting(500, "Number of epochs.", low=1, high=EPOCHS)
-    lr: float = _setting(1.0, "Learning rate.")
-    sigma: float = _setting(0.01, "Standard deviation σ of the initial weights.")
-    theta: float | None = _setting(1.0, "Largest norm θ of the gradients; larger ones are clipped.")
-    activation: str = _setting("tanh", "Activation function of the hidden units.", ("tanh", "relu"))
+    num_epochs: int = _setting(500, _whole(1, EPOCHS), "Number of epochs.")
+    lr: float = _setting(1.0, POSITIVE, "Learning rate.")
+    sigma: float = _setting(0.01, POSITIVE, "Standard deviation σ of the initial weights.")
+    theta: float | None = _setting(
+        1.0,
+        _or_none(POSITIVE),
+        "Largest norm θ of the gradients; larger ones are clipped; none: no clipping.",
+    )
+    activation: str = _setting(
+        "tanh", _choice("tanh", "relu"), "Activation function of the hidden units."
+    )
     sampling: str = _setting(
         "sequential",
+        _choice("sequential", "random"),
         "Sequential partitioning or random sampling of the minibatches.",
-        ("sequential", "random"),
     )
     normalize: str = _setting(
         "chapter",
+        _choice("chapter", "spaced", "none"),
         "Normalization of the text. chapter: lower-case letters and spaces, as in the chapter; "
         "spaced: the same with a space between lines; none: the text unchanged.",
-        ("chapter", "spaced", "none"),
     )
     max_tokens: int = _setting(
-        10_000, "Number of characters to train on, from the start of the text; 0: all.", low=0
+        10_000,
+        _whole(0),
+        "Number of characters to train on, from the start of the text; 0: all.",
     )
     valid_tokens: int = _setting(
-        0, "Number of held-out characters after those, for evaluation.", low=0
+        0, _whole(0), "Number of held-out characters after those, for evaluation."
     )
-    dtype: str = _setting("float32", "Floating-point type.", ("float32", "float64"))
+    dtype: str = _setting("float32", _choice("float32", "float64"), "Floating-point type.")
     exact: bool = _setting(
-        False, "Exact mode: the same parameters in every backend to the last bit, in float64."
+        False,
+        TRUTH,
+        "Exact mode: the same parameters in every backend to the last bit, in float64.",
     )
-    seed: int = _setting(0, "Random seed.", low=0)
+    seed: int = _setting(0, _whole(0), "Random seed.")
 
     def __post_init__(self) -> None:
         """Check every value; numbers of other types, such as NumPy's, become Python's."""
-        for item in dataclasses.fields(self):
-            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        for name in SETTINGS:
+            object.__setattr__(self, name, checked(name, getattr(self, name)))
         if self.exact and self.dtype != "float64":
-            raise _invalid("dtype", self.dtype, "float64 in exact mode")
+            raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
 
 
-def _checked(item: Field, value: Any) -> Any:
-    # The value of a setting as the type of its default, or an error.
-    choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
-    if item.name == "theta" and value is None:
-        return None
-    if isinstance(item.default, bool):
-        if not isinstance(value, (bool, np.bool_)):
-            raise _invalid(item.name, value, "True or False")
-        return bool(value)
-    if choices:
-        if not (isinstance(value, str) and value in choices):
-            raise _invalid(item.name, value, "one of " + ", ".join(choices))
-        return str(value)
-    kind = numbers.Real if low is None else numbers.Integral
-    is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if low is None:
-        if not (is_number and 0 < value <= sys.float_info.max):
-            raise _invalid(item.name, value, "a finite number above 0")
-        return float(value)
-    if not (is_number and low <= value <= high):
-        highest = "2**32 - 1" if high == SEED else f"{high:,}"
-        raise _invalid(item.name, value, f"a whole number from {low} to {highest}")
-    return int(value)
+SETTINGS = {item.name: item for item in dataclasses.fields(Settings)}
+KINDS: dict[str, Kind] = {
+    # Where and how to compute.
+    **dict.fromkeys(("backend", "device"), STRING),
+    "model": _choice(*VARIANTS),
+    "threads": _whole(1, MOST_THREADS),
+    "eager": TRUTH,
+    "workers": _whole(1, MOST_WORKERS),
+    "rank": _whole(0, MOST_WORKERS - 1),
+    # Texts, and what is generated.
+    "corpus": STRING,
+    "text": PATH,
+    "unknown": _choice("error", "skip"),
+    "prefix": STRING,
+    "length": _whole(1, LONGEST),
+    "temperature": POSITIVE,
+    "top_k": _whole(1),
+    **dict.fromkeys(("top_p", "min_p"), SHARE),
+    # Check and comparison.
+    "every": _whole(1, EPOCHS),
+    **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
+    "target": POSITIVE,
+    "timeout": _real("a number of seconds above 0, at most 1,000,000", 10**6),
+    **{name: item.metadata["kind"] for name, item in SETTINGS.items()},
+}
 
 
-def _invalid(name: str, value: object, expected: str) -> RNNScratchError:
-    return RNNScratchError(f"{option_of(name)} is {shown(value)}; it must be {expected}.")
+def checked(name: str, value: Any, kind: Kind | None = None) -> Any:
+    """The value as Python's own type; RNNScratchError, with the name, where it does not fit.
+
+    The kind is that of KINDS; an argument that has another one is not an option.
+    """
+    label, kind = (option_of(name), KINDS[name]) if kind is None else (name, kind)
+    try:
+        if kind.fits(value):
+            return kind.convert(value)
+    except Exception:  # of a type with an error of its own, such as an array compared with a number
+        pass
+    raise RNNScratchError(f"{label} is {shown(value)}; it must be {kind.words}.")
 
 
 def shown(value: object, length: int = 500) -> str:
@@ -125,9 +208,9 @@ def option_of(name: str) -> str:
 def differences(old: Settings, new: Settings) -> list[str]:
     """A line for each setting that differs between two, except for the number of epochs."""
     return [
-        f"{option_of(item.name)}: {getattr(old, item.name)} before, {getattr(new, item.name)} now"
-        for item in dataclasses.fields(Settings)
-        if item.name != "num_epochs" and getattr(old, item.name) != getattr(new, item.name)
+        f"{option_of(name)}: {getattr(old, name)} before, {getattr(new, name)} now"
+        for name in SETTINGS
+        if name != "num_epochs" and getattr(old, name) != getattr(new, name)
     ]
 
 
@@ -136,10 +219,9 @@ def make(values: dict[str, Any]) -> Settings:
 
     Exact mode implies float64.
     """
-    known = [item.name for item in dataclasses.fields(Settings)]
-    if unknown := sorted(set(values) - set(known)):
+    if unknown := sorted(set(values) - set(SETTINGS)):
         raise RNNScratchError(
-            f"Unknown setting: {', '.join(unknown)}.\nThe settings are: {', '.join(known)}."
+            f"Unknown setting: {', '.join(unknown)}.\nThe settings are: {', '.join(SETTINGS)}."
         )
     if values.get("exact"):
         values = {"dtype": "float64", **values}

@@ -25,7 +25,7 @@ def test_a_device_that_is_not_the_cpu_is_checked(two_devices, device):
 def test_whatever_assumes_the_cpu_fails(two_devices, tmp_path):
     file = tmp_path / "two_rnn" / "scratch.py"
     text = file.read_text()
-    changed = text.replace("tensor(X, model.options.device)", 'tensor(X, "cpu")')
+    changed = text.replace("batch.map(tensor, model.options.device)", 'batch.map(tensor, "cpu")')
     changed = changed.replace("options.dtype), options.device),)", 'options.dtype), "cpu"),)')
     assert changed != text
     file.write_text(changed)

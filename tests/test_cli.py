@@ -157,7 +157,6 @@ def test_an_unknown_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--theta", "1", "--no-clip"], ["--theta and --no-clip"]),
         (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
         (["--model", "concise"], ["NumPy has no recurrent layer", "--model scratch"]),
         (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),

@@ -19,13 +19,12 @@ from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..runs.place import Place
 from ..runs.progress import format_perplexity
-from ..settings import EPOCHS as MOST_EPOCHS
 from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..workers import launch
 from . import display
-from .options import Numbers, settings_from, settings_options, text_options
+from .options import option, settings_options, specified, text_options
 
 EPOCHS = 50  # in exact mode
 MOST_COLUMNS = 5  # of digests, side by side
@@ -43,26 +42,19 @@ MOST_COLUMNS = 5  # of digests, side by side
 @click.option(
     "--device", default="cpu", show_default=True, help="cpu, cuda, mps; auto: the best one."
 )
-@click.option(
-    "--workers",
+@option(
     "workers",
-    type=Numbers(),
+    "Number of workers, or several numbers to try in turn, such as 1,2,4.",
     default="1",
     metavar="N,...",
-    help="Number of workers, or several numbers to try in turn, such as 1,2,4.  [default: 1]",
+    several=True,
 )
 @click.option(
     "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
-@click.option(
-    "--every",
-    type=click.IntRange(1, MOST_EPOCHS),
-    default=10,
-    show_default=True,
-    help="With --exact: epochs between two digests.",
-)
+@option("every", "With --exact: epochs between two digests.", default=10)
 @settings_options(num_epochs=EPOCHS, cell="all; with --exact: rnn")
 def check(
     backends: Sequence[str],
@@ -74,7 +66,6 @@ def check(
     corpus: str | None,
     text: str | None,
     every: int,
-    no_clip: bool,
     **options: Any,
 ) -> None:
     """Compare backends with the NumPy reference, piece by piece; NumPy itself with recorded values.
@@ -84,12 +75,11 @@ def check(
     close they came to diverging, or it names the first update and parameters that differ. The exit
     code is 1 if anything differs.
     """
-    settings = settings_from(options, no_clip)
+    settings = specified(options)
     exact = settings.pop("exact", False)
     cells = [settings.pop("cell")] if "cell" in settings and not exact else []
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
-        stray = stray.replace("--theta", "--no-clip") if no_clip else stray
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
     made = make({"num_epochs": EPOCHS, **settings, "exact": True})
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.

@@ -17,10 +17,11 @@ from ..settings import make
 from ..system.terminal import printable
 from . import comparison_display, display
 from .options import (
-    Decorator,
-    settings_from,
+    option,
+    separated,
     settings_options,
     show_messages,
+    specified,
     text_options,
     verbose_option,
 )
@@ -29,14 +30,6 @@ EPOCHS = 5
 HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
-
-
-def number_option(name: str, default: int, help: str, high: int = 1000) -> Decorator:
-    """An option that takes a number, from 1 to `high`."""
-    number = click.IntRange(1, high)
-    return click.option(
-        name, type=number, metavar="N", default=default, show_default=True, help=help
-    )
 
 
 @click.command()
@@ -52,23 +45,21 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     help="Candidates to compare, instead of --backends and --models: each as backend:variant, or "
     "as backend@environment:variant with the environment that --python names.",
 )
-@click.option(
-    "--device",
-    metavar="NAME",
-    default="cpu",
-    show_default=True,
-    help="Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
+@option(
+    "device",
+    "Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
+    "cpu",
+    "NAME",
 )
-@number_option("--threads", 1, "Number of threads, the same for all.", registry.MOST_THREADS)
-@number_option("--repeats", 5, "Number of processes in which each is timed.")
-@number_option("--seeds", 1, "Number of random seeds to train with, for mean and deviation.")
-@click.option(
-    "--target",
-    type=float,
-    metavar="P",
-    help="Train until the perplexity of held-out text is P or below, and report seconds and "
+@option("threads", "Number of threads, the same for all.", 1, "N")
+@option("repeats", "Number of processes in which each is timed.", 5, "N")
+@option("seeds", "Number of random seeds to train with, for mean and deviation.", 1, "N")
+@option(
+    "target",
+    "Train until the perplexity of held-out text is P or below, and report seconds and "
     "epochs. By default this trains on all but the last "
     f"{HELD_OUT:,} characters, for {LIMIT} epochs at most.",
+    metavar="P",
 )
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
@@ -81,14 +72,7 @@ def number_option(name: str, default: int, help: str, high: int = 1000) -> Decor
     help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or of "
     "an environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    default=900,
-    show_default=True,
-    help="Time without progress after which a process is stopped.",
-)
+@option("timeout", "Time without progress after which a process is stopped.", 900, "SECONDS")
 @click.option("--tf32", is_flag=True, help="Let a GPU multiply in TF32.")
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
@@ -107,7 +91,6 @@ def compare(
     verbose: bool,
     corpus: str | None,
     text: str | None,
-    no_clip: bool,
     **options: Any,
 ) -> None:
     """Run the same training in several backends, and report speed and results.
@@ -120,7 +103,7 @@ def compare(
     defaults: dict[str, Any] = {"num_epochs": EPOCHS}
     if target is not None:
         defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
-    settings = make({**defaults, **settings_from(options, no_clip)})
+    settings = make({**defaults, **specified(options)})
     report = display.ConsoleReport(display.console())
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied, values = _vary(vary) if vary else (None, [])
@@ -174,7 +157,7 @@ def _vary(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:
-        numbers = sorted({int(value) for value in values.split(",")})
+        numbers = sorted(map(int, separated(values)))
     except ValueError:
         raise RNNScratchError(
             f"--vary {text}: the values must be whole numbers, such as --vary {example}"
@@ -216,7 +199,7 @@ def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:
 
 
 def _words(text: str, option: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = separated(text)
     if not words:
         raise RNNScratchError(f"{option} {text}: no name is in it. Separate names by commas.")
-    return list(dict.fromkeys(words))
+    return words

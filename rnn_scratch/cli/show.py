@@ -13,6 +13,7 @@ from ..show import columns, source_code
 from ..show.columns import Code, Pieces, place
 from ..system.terminal import echo
 from . import display
+from .options import separated
 from .pager import paged
 
 ALL = tuple(function.__name__ for function in SCRATCH)
@@ -48,7 +49,7 @@ def show(
             f"--backends {backends} and --diff {' '.join(diff)} exclude each other: "
             "--diff names the two to show.\nLeave one of them out."
         )
-    names = backends.split(",") if backends is not None else diff or ()
+    names = separated(backends) if backends is not None else diff or ()
     codes = _choose(names, model or VARIANTS[0])
     if diff is not None and len(codes) == 1:
         raise RNNScratchError(

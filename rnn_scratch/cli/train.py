@@ -11,21 +11,38 @@ from ..contract import RNNScratchError
 from ..runs.place import Choice, Place
 from ..runs.training import Diverged
 from ..workers import launch
-from ..workers.launch import Launch
+from ..workers.launch import COORDINATOR, Launch
 from . import display
 from .options import (
+    option,
     place_options,
-    settings_from,
     settings_options,
     show_messages,
+    specified,
     text_options,
-    workers_options,
 )
 
 
 @click.command()
 @place_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
-@workers_options
+@option(
+    "workers",
+    "Number of processes that each train on a share of every minibatch; on this machine, unless "
+    "--rank is given.  [default: 1]",
+    metavar="N",
+)
+@option(
+    "rank",
+    "Start only worker K, from 0 to N-1; the same command with the other ranks starts the others, "
+    "here or on other machines.",
+    metavar="K",
+)
+@click.option(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
+    f"encrypted: private networks only.  [default: {COORDINATOR}]",
+)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -33,14 +50,11 @@ from .options import (
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @text_options
-@click.option(
-    "--eager", is_flag=True, default=None, help="Run compiled functions uncompiled, to debug them."
-)
+@option("eager", "Run compiled functions uncompiled, to debug them.")
 @settings_options()
 def train(
     resume: str | None,
     run: str | None,
-    no_clip: bool,
     verbose: bool,
     corpus: str | None,
     text: str | None,
@@ -58,14 +72,19 @@ def train(
     place = ("backend", "model", "device", "threads", "eager")
     choice = Choice(**{name: options.pop(name) for name in place})
     launching = launch.chosen(workers, rank, coordinator)
-    settings = settings_from(options, no_clip)
+    settings = specified(options)
     screen = display.console()
     report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)
     try:
         if resume is None:
             where, texts = choice.over(Place()), {"corpus": corpus, "text": text}
             done = api.train_as(
-                launching or Launch(1), where, **texts, run=run, report=report, **settings
+                launching or Launch(1),
+                where,
+                **texts,
+                run=None if run is None else Path(run),
+                report=report,
+                **settings,
             )
         else:
             if run is not None:

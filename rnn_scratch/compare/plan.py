@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..contract import RNNScratchError
-from ..registry import MOST_THREADS
 from ..runs import inference
-from ..settings import Settings
+from ..settings import Settings, checked
 from ..system import host
 from ..text import corpus, dataset
-from ..workers.groups import MOST_WORKERS
 from ..workers.launch import require_shares
 from .record import (
     FORMAT,
@@ -24,7 +22,6 @@ from .record import (
     Timing,
 )
 
-LONGEST = 1_000_000  # seconds to wait for a child
 HIGHEST = 1e300  # target, which is a perplexity
 
 
@@ -52,11 +49,6 @@ def validate(
         raise RNNScratchError(
             f"The environment of {first} is unknown: which Python does it have?\n"
             f"Name it: --python {first}=PATH"
-        )
-    if not 0 < plan.timeout <= LONGEST:
-        raise RNNScratchError(
-            f"--timeout is {plan.timeout:g}; it must be a number of seconds above 0, and at most "
-            f"{LONGEST:,}."
         )
     if plan.target is not None and not (1 < plan.target < HIGHEST and settings.valid_tokens):
         raise RNNScratchError(
@@ -118,18 +110,14 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
         raise RNNScratchError(
             f"--vary {plan.vary}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
         )
-    most = {"threads": MOST_THREADS, "workers": MOST_WORKERS}.get(plan.vary)
-    if most is None:
-        changes: dict[str, Any] = {plan.vary: value}
-        return dataclasses.replace(settings, **changes), plan.threads, 1
-    if not 1 <= value <= most:
-        raise RNNScratchError(
-            f"--vary {plan.vary}={value}: the number of {plan.vary} is 1 to {most:,}."
-        )
+    value = checked(plan.vary, value)
     if plan.vary == "threads":
         return settings, value, 1
-    require_shares(settings.batch_size, value)
-    return settings, plan.threads, value
+    if plan.vary == "workers":
+        require_shares(settings.batch_size, value)
+        return settings, plan.threads, value
+    changes: dict[str, Any] = {plan.vary: value}
+    return dataclasses.replace(settings, **changes), plan.threads, 1
 
 
 def now() -> str:

@@ -42,3 +42,8 @@ class Run(NamedTuple):
         # Not a second time below the training. The error lets IPython go on to the other forms.
         if not notebook.is_shown(self.folder):
             raise NotImplementedError
+
+
+def folder_of(run: Run | str | Path) -> Path:
+    """The folder of a run, or its path or that of a checkpoint."""
+    return run.folder if isinstance(run, Run) else Path(run)

@@ -11,7 +11,6 @@ from ..contract import RNNScratchError
 from ..system import processes
 from . import network
 
-MOST_WORKERS = 256  # of a team
 LOOPBACK = "127.0.0.1"
 
 Answer = TypeVar("Answer")

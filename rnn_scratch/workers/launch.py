@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from ..contract import RNNScratchError
 from ..runs.place import Place
-from ..settings import Settings, shown
+from ..settings import MOST_WORKERS, Settings, shown
 from ..system.records import Record
 from ..text import corpus
 from . import network
-from .groups import LOOPBACK, MOST_WORKERS
+from .groups import LOOPBACK
 
 COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from ..runs.folder import Epoch, Session
 from ..runs.training import Progress
+from ..settings import MOST_WORKERS
 from ..system.records import Count, Line, Record
-from .groups import MOST_WORKERS
 from .launch import Work
 
 BEAT = 1.0  # seconds between signs of life, of a worker or a machine
