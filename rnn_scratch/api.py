@@ -38,7 +38,7 @@ ARGUMENTS = {
 def _checked(function: Function) -> Function:
     """The function, with its arguments checked and converted before it is called.
 
-    None is allowed where it is the default. A function may take ``**place``, the fields of `Choice`,
+    None is allowed where it is the default. A function may take ``**place``, which is a `Choice`,
     or ``**settings``, which are checked when they become `Settings`.
     """
     signature = inspect.signature(function)
@@ -56,7 +56,8 @@ def _checked(function: Function) -> Function:
         arguments = signature.bind(*args, **kwargs).arguments
         settings, place = arguments.pop("settings", {}), arguments.pop("place", {})
         for name, value in {**arguments, **place}.items():
-            if value is not None or (name in arguments and signature.parameters[name].default):
+            optional = name in place or signature.parameters[name].default is None
+            if not (optional and value is None):
                 value = checked(name, value, ARGUMENTS.get(name))
             arguments[name] = value
         return function(**arguments, **settings)
