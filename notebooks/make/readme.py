@@ -118,5 +118,5 @@ if __name__ == "__main__":
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     figure(FIGURE)
     for folder, picture in PICTURES.items():
-        images = pictures.draw(comparison.read(COMPARISONS / folder))
+        images = pictures.draw(comparison.read(COMPARISONS / folder), [picture])
         files.replace(COMPARISONS / folder / picture, images[picture])

@@ -50,6 +50,7 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
     }
     # How all was measured, and below each comparison what is different there.
     how = sentences.method(next(iter(measured.values()))) if measured else []
+    verdicts = records_folder / VERDICTS  # where nothing has changed, and of slower code
     images: dict[str, bytes] = {}
     values = {
         "sentences": [SENTENCES[name](measured[name]) for name in SENTENCES if name in measured],
@@ -57,7 +58,7 @@ def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
         "rule": certainty.RULE,
         "yardstick": certainty.YARDSTICK,
         "how": how,
-        **_verdicts(records_folder / VERDICTS),
+        "verdicts": json.loads(verdicts.read_bytes()) if verdicts.exists() else None,
     }
     return prose.page("comparison.md", values), images
 
@@ -69,29 +70,16 @@ def _section(
     section = {"name": name, "title": title, "measured": record is not None}
     if record is None:
         return section
-    drawings = pictures.draw(record)
+    drawings = pictures.draw(record, [f"{each}.svg" for each in drawn])
     captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
-    for each in (each for each in drawn if f"{each}.svg" in drawings):
-        place = f"{STATIC}/figures/{name}-{each}.svg"
-        images[place] = figures.svg(drawings[f"{each}.svg"])
-        shown[place] = captions[each]
+    for file, image in drawings.items():
+        place = f"{STATIC}/figures/{name}-{file}"
+        images[place] = figures.svg(image)
+        shown[place] = captions[Path(file).stem]
     others = [line for line in sentences.method(record) if line not in how]
     return section | {
         "opening": OPENINGS[name](record) if name in OPENINGS else "",
         "figures": shown,
         "tables": {caption: TABLES[caption](record) for caption in captioned},
         "lines": [*sentences.setting(record), *sentences.notes(record), *others],
-    }
-
-
-def _verdicts(path: Path) -> dict[str, Any]:
-    # What `compare --against` says where nothing has changed, and of code that is made slower.
-    if not path.exists():
-        return {"verdicts": None}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    runs = [run for pair in record["unchanged"] for run in (pair["first"], pair)]
-    return {
-        "verdicts": record,
-        "more": f"{record['slower'] - 1:.0%}",
-        "seconds": [run["seconds"] for run in runs],
     }
