@@ -22,6 +22,7 @@ from rnn_scratch.cli.main import main
 from rnn_scratch.contract import VARIANTS, Options, RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs.folder import Epoch
 from rnn_scratch.system import locks
 
 CLONE = Path(__file__).parent.parent
@@ -241,3 +242,10 @@ def hidden_files(folder):
     """Temporary files that an incomplete write has left behind."""
     names = (path.name for path in Path(folder).iterdir())
     return [name for name in names if name.startswith(".") and name != locks.FILE]
+
+
+def epoch_row(number, **fields):
+    """A row of a history."""
+    row = {"loss": 1.0, "perplexity": np.e, "valid_loss": None, "valid_perplexity": None}
+    row |= {"tokens": 100, "seconds": 0.1, "backend": "numpy", "sample": None}
+    return Epoch(epoch=number, **{**row, **fields})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import (
     SMALL,
+    epoch_row,
     here,
     history,
     lines,
@@ -171,23 +172,9 @@ def test_runs_is_a_file(tmp_path):
         rnn_scratch.train("numpy", num_epochs=1, **SMALL)
 
 
-def row(epoch, sample="x"):
-    return run_folder.Epoch(
-        epoch=epoch,
-        loss=1.0,
-        perplexity=np.e,
-        valid_loss=None,
-        valid_perplexity=None,
-        tokens=100,
-        seconds=0.1,
-        backend="numpy",
-        sample=sample,
-    )
-
-
 def write_history(folder, *epochs):
     for epoch in epochs:
-        run_folder.append(folder, row(epoch))
+        run_folder.append(folder, epoch_row(epoch))
     return folder / run_folder.HISTORY
 
 
@@ -200,7 +187,7 @@ def numbers(folder, last=None):
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     path = tmp_path / run_folder.HISTORY
     for epoch in (1, 2, 3):
-        run_folder.append(tmp_path, row(epoch, sample))
+        run_folder.append(tmp_path, epoch_row(epoch, sample=sample))
     whole = path.read_bytes()
     assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
     second = whole.rindex(b"\n", 0, -1) + 1

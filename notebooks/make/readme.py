@@ -88,7 +88,7 @@ def figure(path: Path) -> None:
         if (folder := RECORDS / f"{backend}-scratch-sequential").exists():
             curves[backend] = run_folder.history(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    curve.perplexity_curve(path, curves)
+    path.write_bytes(curve.picture(curves))
 
 
 def readme(text: str) -> str:

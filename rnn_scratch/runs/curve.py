@@ -1,49 +1,60 @@
 """The curve of a run: perplexity against epochs, as a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from ..system import files
 from .folder import Epoch
 
 INK = "#767676"  # of figures: a contrast of 4.5 to white, and of about 4 to the usual dark pages
+INKS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+# Matplotlib's settings for figures that suit a light page and a dark one.
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys((*INKS, "grid.color"), INK),
+    **dict.fromkeys(GROUNDS, "none"),
+    "legend.frameon": False,
+}
+LARGEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
 
-def draw(axes: Any, histories: Mapping[str, list[Epoch]]) -> None:
+def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -> None:
     """Draw perplexity against epochs: a line per name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is too large for a float are omitted.
+    Epochs whose perplexity is above LARGEST are omitted. There is room up to epoch `last`, by
+    default up to the last one that there is.
     """
+    from matplotlib.ticker import LogFormatter
+
     for number, (name, history) in enumerate(histories.items()):
-        color = f"C{number}"
-        trained = [(row.epoch, row.perplexity) for row in history if row.perplexity is not None]
-        held_out = [
-            (row.epoch, row.valid_perplexity) for row in history if row.valid_perplexity is not None
-        ]
+        trained = [(row.epoch, row.perplexity) for row in history]
+        held_out = [(row.epoch, row.valid_perplexity) for row in history]
         marker = "." if len(history) < 3 else ""
-        if trained:
-            axes.plot(*zip(*trained), color=color, marker=marker, label=name)
-        if held_out:
-            label = f"{name}, held out"
-            axes.plot(*zip(*held_out), color=color, marker=marker, linestyle="--", label=label)
+        lines = ((trained, name, "-"), (held_out, f"{name}, held out", "--"))
+        for points, label, style in lines:
+            known = [point for point in points if (point[1] or LARGEST) < LARGEST]
+            if known:
+                axes.plot(*zip(*known), style, color=f"C{number}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    if last is not None:
+        axes.set_xlim(0, last)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(frameon=False)
 
 
-def perplexity_curve(path: Path, histories: Mapping[str, list[Epoch]]) -> None:
-    """A picture of it; the suffix of `path` determines the format, PNG or SVG."""
+def picture(histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -> bytes:
+    """A picture of it in PNG."""
     # Not pyplot, which would look for a window system and keep every figure in memory.
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    draw(axes, histories)
-    image = BytesIO()
-    figure.savefig(image, format=path.suffix.lstrip("."))
-    files.replace(path, image.getvalue())
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
+        draw(figure.add_subplot(), histories, last)
+        image = BytesIO()
+        figure.savefig(image, format="png")
+    return image.getvalue()

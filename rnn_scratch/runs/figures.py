@@ -10,20 +10,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from ..contract import Batch
-from .curve import INK
+from .curve import INK, STYLE
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
 
 def style() -> None:
     """Set matplotlib's defaults for all figures that follow."""
-    plt.rc("text", color=INK)
-    plt.rc("axes", edgecolor=INK, labelcolor=INK, facecolor="none")
-    plt.rc("xtick", color=INK)
-    plt.rc("ytick", color=INK)
-    plt.rc("savefig", facecolor="none")
-    plt.rc("figure", facecolor="none", figsize=(5, 3), dpi=80)
-    plt.rc("legend", frameon=False)
+    plt.rcParams.update(STYLE)
+    plt.rc("figure", figsize=(5, 3), dpi=80)
 
 
 def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:

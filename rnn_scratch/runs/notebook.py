@@ -1,22 +1,38 @@
-"""Training in a notebook: a card with a growing curve, the latest sample and the time left.
+"""A run in a notebook: a card with its curve, its numbers and its text, which grows in training.
 
-The last state of the card stays in the notebook, as one output. IPython is not imported: where
-there is a notebook, it has been.
+The last state of the card stays in the notebook, as one output. It takes its colors from the page,
+light or dark, and after the training nothing in it depends on a clock. IPython is not imported:
+where there is a notebook, it has been.
 """
 
+import base64
+import html
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..settings import Settings
-from . import card
+from . import curve
 from . import folder as run_folder
 from .folder import Epoch, Session
-from .progress import TimeLeft, numbers, numbers_within
+from .place import Place
+from .progress import TimeLeft, numbers, numbers_within, perplexities
 from .training import Progress, Report
 
-EVERY = 1.0  # seconds, at least, between two states of the card
+EVERY = 2.0  # seconds, at least, between two states of the card: to draw one takes about 0.1
+
+CARD = """\
+<div style="display: flex; flex-wrap: wrap; gap: 0.5em 1.5em; max-width: 60em; padding: 0.7em;
+ border: 1px solid rgba(128, 128, 128, 0.5); border-radius: 6px">
+<img alt="perplexity against epochs" style="flex: 0 1 28em; min-width: 0; max-width: 100%"
+ src="data:image/png;base64,{picture}"/>
+<div style="flex: 1 1 18em"><div><b>{heading}</b></div>
+<div style="white-space: pre-wrap">{words}</div>{bar}
+<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.5em 0">{texts}</pre>
+<div>run folder: <code>{folder}</code></div></div></div>"""
+BAR = '<progress aria-label="training" value="{:.3f}" style="width: 100%"></progress>'
 
 # The runs whose cards training has left in the notebook: folder, and number of the cell.
 shown: dict[Path, int] = {}
@@ -35,6 +51,41 @@ def is_shown(folder: Path) -> bool:
     return here is not None and shown.get(folder) == here.execution_count
 
 
+def title(settings: Settings, place: Place) -> str:
+    """What is trained, and where."""
+    where = f"{place.backend} ({place.model}) on {place.device}"
+    return f"{where}: {settings.cell}, {settings.num_hiddens} hidden units"
+
+
+def summary(history: Sequence[Epoch]) -> str:
+    """How many epochs there are, and the last one's perplexities."""
+    last = history[-1]
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"
+
+
+def card(
+    heading: str,
+    words: Sequence[str],
+    texts: Sequence[str],
+    folder: Path,
+    picture: bytes,
+    share: float | None = None,
+) -> str:
+    """The card in HTML, with a picture in PNG.
+
+    `words` are lines about the training, `texts` are by the model. `share` is the part of the
+    training that is done, while it is under way.
+    """
+    return CARD.format(
+        picture=base64.b64encode(picture).decode(),
+        heading=html.escape(heading),
+        words=html.escape("\n".join(words)),
+        bar="" if share is None else BAR.format(share),
+        texts=html.escape("\n\n".join(texts)),
+        folder=html.escape(str(folder)),
+    )
+
+
 class Live(Report):
     """The card of a run that is under way."""
 
@@ -44,8 +95,8 @@ class Live(Report):
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Display the card."""
-        self.folder, self.last = folder, settings.num_epochs
-        self.heading = card.title(settings, session.place)
+        self.folder, self.last, self.backend = folder, settings.num_epochs, session.place.backend
+        self.heading = title(settings, session.place)
         self.history = run_folder.history(folder)
         self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
         self.time_left = TimeLeft(self.last)
@@ -78,14 +129,14 @@ class Live(Report):
         """Leave the last state in the notebook, and how to go on after an interruption."""
         if not hasattr(self, "handle"):
             return
-        words = [card.summary(self.history)] if self.history else []
+        words = [summary(self.history)] if self.history else []
         error = sys.exc_info()[1]  # which is being handled
         if error is not None:
             present = min(int(self.done) + 1, self.last)
             words.append(f"stopped in epoch {present} of {self.last}")
         if isinstance(error, KeyboardInterrupt):
             words.append(f"to go on: rnn_scratch.resume({str(self.folder)!r}, {self.last})")
-        self._update(words)
+        self.handle.update(self._data(words), raw=True)
 
     def finish(self, run: Any) -> None:
         """Replace the card by the run's own."""
@@ -94,15 +145,13 @@ class Live(Report):
 
     def _update_if_due(self) -> None:
         if time.monotonic() - self.drawn >= EVERY:
-            self._update([self.when, self.numbers], self.done)
-
-    def _update(self, words: list[str], done: float | None = None) -> None:
-        self.handle.update(self._data(words, done), raw=True)
-        self.drawn = time.monotonic()
+            self.handle.update(self._data([self.when, self.numbers], self.done), raw=True)
+            self.drawn = time.monotonic()
 
     def _data(self, words: list[str], done: float | None = None) -> dict[str, str]:
         # The card, and one line for programs that show no pictures.
         samples = [epoch.sample for epoch in self.history if epoch.sample is not None][-1:]
         share = None if done is None else done / self.last
-        content = (self.heading, words, samples, self.folder, self.history, self.last, share)
-        return {"text/html": card.card(*content), "text/plain": "  ".join(words)}
+        picture = curve.picture({self.backend: self.history}, last=self.last)
+        content = card(self.heading, words, samples, self.folder, picture, share)
+        return {"text/html": content, "text/plain": "  ".join(words)}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import Arrays
-from . import card, notebook
+from . import curve, notebook
 from .folder import Epoch, RunRecord
 
 
@@ -24,19 +24,15 @@ class Run(NamedTuple):
 
     def __repr__(self) -> str:
         """One line, without the parameters and the history."""
-        return f"<Run {self.folder}: {card.summary(self.history)}>"
+        return f"<Run {self.folder}: {notebook.summary(self.history)}>"
 
     def _repr_html_(self) -> str:
         # What a notebook shows of it.
-        session = self.record.sessions[-1]
-        return card.card(
-            card.title(self.record.settings, session.place),
-            [card.summary(self.history)],
-            session.predictions,
-            self.folder,
-            self.history,
-            self.history[-1].epoch,
-        )
+        session, last = self.record.sessions[-1], self.history[-1].epoch
+        picture = curve.picture({session.place.backend: self.history}, last=last)
+        heading = notebook.title(self.record.settings, session.place)
+        words = [notebook.summary(self.history)]
+        return notebook.card(heading, words, session.predictions, self.folder, picture)
 
     def _ipython_display_(self) -> None:
         # Not a second time below the training. The error lets IPython go on to the other forms.

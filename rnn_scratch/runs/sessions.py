@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
-from ..system import host, locks, signals
+from ..system import files, host, locks, signals
 from ..text import corpus, dataset
 from . import checkpoint, curve, training
 from . import folder as run_folder
@@ -252,7 +252,8 @@ def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoc
     run_folder.write(folder, record)
     history = run_folder.history(folder)
     if history:
-        curve.perplexity_curve(folder / run_folder.CURVE, {session.place.backend: history})
+        picture = curve.picture({session.place.backend: history})
+        files.replace(folder / run_folder.CURVE, picture)
     return history
 
 
