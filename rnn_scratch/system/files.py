@@ -1,22 +1,17 @@
-"""Replaces files safely, and reads records.
+"""Replaces files safely.
 
 A kill or a power cut at any moment leaves either the old file or the new one: data reach the disk
 before the name that refers to them does. Every file of a run is written by these functions.
 """
 
 import contextlib
-import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..contract import RNNScratchError
-from ..settings import shown
 
 TEMPORARY = ".part"
-LARGEST = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
 # Windows translates line ends in files that are not opened as binary.
 BINARY = getattr(os, "O_BINARY", 0)
 
@@ -86,35 +81,6 @@ def _write(path: Path, data: bytes, flags: int, sync: bool = True) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_record(
-    path: Path, formats: Sequence[int], prepare: Callable[[dict[str, Any]], None], absence: str
-) -> dict[str, Any]:
-    """The record in a JSON file, of one of these formats.
-
-    `prepare` verifies the record, and converts one of an older format; any error that it raises
-    means that the record is damaged. Raises Damaged if it is, and RNNScratchError if the record is
-    of another format, or absent; then `absence` is the message.
-    """
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        format = record["format"]
-        if format in formats:
-            prepare(record)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(absence) from error
-    except Exception as error:  # whatever a damaged record leads to, such as a RecursionError
-        raise Damaged(f"{path} could not be read or is damaged: {shown(error, 200)}.") from error
-    if format not in formats:
-        *others, last = map(str, formats)
-        raise RNNScratchError(
-            f"{path} has format {shown(format, 99)}, and this version of rnn-scratch reads formats "
-            f"{', '.join(others)} and {last}.\nUse the version that wrote it, or a newer one."
-        )
-    return record
 
 
 def delete_temporary(folder: Path) -> None:
