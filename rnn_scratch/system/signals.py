@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-# Windows has no SIGHUP.
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
 # Seconds in which a signal is taken for a repetition of the one before: some programs send one to
 # the process and to its group, and an impatient person presses Ctrl-C several times.
 REPETITION = 1.0
