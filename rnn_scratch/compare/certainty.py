@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 
-from ..system.host import Machine
 from .record import EQUAL, FASTER, SLOWER, TOO_FEW, Conditions, Verdict
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
@@ -16,7 +15,6 @@ SHARE = 0.01  # of the time, above which something is the likely reason
 LEAST_CHANGE = 0.03
 HIGHEST_P = 0.03  # with which equal candidates would be called different
 MANY = 20  # processes, above which an approximation is good enough
-SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 RULE = (
     "if a two-sided Mann-Whitney test of its processes in the two comparisons gives a p-value of "
@@ -43,39 +41,13 @@ def deviation(times: Sequence[float]) -> float | None:
     return statistics.stdev(times) / statistics.fmean(times) if len(times) > 1 else None
 
 
-def reason(conditions: Sequence[Conditions], machine: Machine) -> str:
-    """The likely reason for unstable times, and what to do, from what was observed meanwhile."""
+def shares(conditions: Sequence[Conditions]) -> dict[str, float]:
+    """The shares of the time that processes were held up for, by cause."""
     seconds = sum(each.seconds for each in conditions) or 1.0
-    throttled, stolen, waited = (
-        sum(getattr(each, name) or 0.0 for each in conditions) / seconds
+    return {
+        name: sum(getattr(each, name) or 0.0 for each in conditions) / seconds
         for name in ("throttled", "stolen", "waited")
-    )
-    if throttled > SHARE:
-        return (
-            f"a limit on CPU time held it up for {throttled:.0%} of the time. Raise the "
-            "limit of the container or the job."
-        )
-    if stolen > SHARE:
-        return (
-            f"the host of this virtual machine gave its cores to others for {stolen:.0%} "
-            "of the time. Use a machine of your own, or compare at another time."
-        )
-    if waited > SHARE:
-        return (
-            f"it waited for a core for {waited:.0%} of the time, because other processes "
-            "had them all. End these, or use fewer threads."
-        )
-    if machine.governor in SLOW_GOVERNORS:
-        return (
-            f"the processor changes its frequency with the load (governor {machine.governor}). Set "
-            "the governor to performance."
-        )
-    if machine.numa_nodes > 1:
-        return (
-            "the memory of this machine has several nodes, and processes move between them. Bind "
-            "the comparison to one, as `numactl --cpunodebind 0 --membind 0` does."
-        )
-    return "no cause was found. With more processes (--repeats) the median is more reliable."
+    }
 
 
 def p_value(n: int, m: int, exceptions: int = 0) -> float:

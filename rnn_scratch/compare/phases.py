@@ -73,15 +73,6 @@ class Job(NamedTuple):
     losses: dict[str, list[float]]  # in float64, by the name of the candidate
 
 
-class ChildError(RNNScratchError):
-    """A child has ended with this failure."""
-
-    def __init__(self, failure: Failure) -> None:
-        """The message is the reason."""
-        super().__init__(failure.reason)
-        self.failure = failure
-
-
 def run(
     record: Comparison,
     text: corpus.Text,
@@ -123,14 +114,9 @@ def trainings(job: Job) -> Iterator[Candidate]:
             activity = f"training, seed {seed}" if plan.seeds > 1 else "training"
             task = _task(job, candidate, dataclasses.replace(settings, seed=seed))
             task.check, task.target = seed == settings.seed, plan.target
-            try:
-                losses = _train(job, candidate, task, activity, digests, candidate.trainings)
-                if losses and seed == settings.seed:
-                    job.losses[candidate.name] = losses
-            except RNNScratchError as error:
-                candidate.failure = _failure(error)
-                if candidate.failure.kind == "not offered":
-                    candidate.trainings = []
+            candidate.failure = _train(job, candidate, task, activity, digests, candidate.trainings)
+            if not candidate.is_offered:
+                candidate.trainings = []
             yield candidate
 
 
@@ -149,18 +135,12 @@ def float64(job: Job) -> Iterator[Candidate]:
         if candidate.failure or not (reference or candidate.backend == "numpy"):
             continue
         task, activity = _task(job, candidate, doubled), "training in float64"
-        try:
-            losses = job.losses.get(candidate.name) or _train(
-                job, candidate, task, activity, digests, []
-            )
-            reference = reference or losses
-            if not losses or len(losses) != len(reference):
-                raise RNNScratchError(f"it sent {len(losses)} losses instead of {len(reference)}")
-        except RNNScratchError as error:
-            candidate.float64_failure = _failure(error)
-        else:
-            relative = (_relative(a, b) for a, b in zip(losses, reference))
-            candidate.differences = [float(f"{value:.2e}") for value in relative]
+        if candidate.name not in job.losses:
+            candidate.float64_failure = _train(job, candidate, task, activity, digests, [])
+        losses = job.losses.get(candidate.name, [])
+        reference = reference or losses
+        relative = (_relative(a, b) for a, b in zip(losses, reference))
+        candidate.differences = [float(f"{value:.2e}") for value in relative]
         yield candidate
 
 
@@ -198,9 +178,8 @@ def _train(
     activity: str,
     digests: Digests,
     trainings: list[Training],
-) -> list[float]:
-    # Adds a training run to these, and returns its losses, if they are sent. What there is of the
-    # run is added from the beginning, so that it outlasts a Ctrl-C.
+) -> Failure | None:
+    # Adds a training run to these, from its beginning, so that it outlasts a Ctrl-C.
     progress, plan, total = job.progress, job.record.plan, task.settings.num_epochs
     progress.activity(candidate, "starting" if task.check else activity)
     training = Training(task.settings.seed)
@@ -209,6 +188,8 @@ def _train(
     result = None
     with _ask(job, candidate, task, [partial(tasks.train, task)]) as answers:
         for answer in answers:
+            if isinstance(answer, Failure):
+                return answer
             if isinstance(answer, Ready) and task.check:
                 candidate.ready = answer
                 progress.activity(candidate, "checking")
@@ -223,53 +204,54 @@ def _train(
             elif isinstance(answer, Training):
                 result = answer
     if result is None or candidate.ready is None or (task.check and not result.comparisons):
-        raise RNNScratchError("it ended without the result of its check or of its training")
+        return Failure("it ended without the result of its check or of its training")
     expected = plan.expected(training.epochs, total)
     if len(training.epochs) != expected:
-        raise RNNScratchError(f"it trained {len(training.epochs)} epochs instead of {expected}")
-    if plan.target is None:  # with one, each trains as long as it needs
-        _require_same(candidate, result, digests, task.settings.seed)
+        return Failure(f"it trained {len(training.epochs)} epochs instead of {expected}")
+    # With a target, each trains as long as it needs, and sees as many minibatches.
+    if plan.target is None and (reason := _difference(candidate, result, digests, training.seed)):
+        return Failure(reason)
     result.seed, result.epochs = training.seed, training.epochs
     trainings[-1] = result
-    return losses
+    if losses:
+        job.losses.setdefault(candidate.name, losses)  # those of the first seed
+    return None
 
 
 def _time(
     job: Job, candidate: Candidate, timing: Timing, task: Task, number: int, digests: Digests
 ) -> None:
-    result = None
-    try:
-        calls = groups.calls(task.place.workers, tasks.measure, task)
-        with _ask(job, candidate, task, calls) as answers:
-            for answer in answers:
-                _require_same(candidate, answer, digests, timing.value)
-                answer.number = number
-                timing.rounds = [*(each for each in timing.rounds if each is not result), answer]
-                result = answer
-        if result is None or bool(result.own_layer) != task.own_layer:
-            raise RNNScratchError("it ended without all of its times")
-    except RNNScratchError as error:
-        if task.own_layer and result is not None:
-            timing.layer_failure = _failure(error)  # what was timed before it remains valid
-        else:
-            timing.failure = _failure(error)
+    calls = groups.calls(task.place.workers, tasks.measure, task)
+    result, failure = None, None
+    with _ask(job, candidate, task, calls) as answers:
+        for answer in answers:
+            if isinstance(answer, Failure):
+                failure = answer
+                break
+            if reason := _difference(candidate, answer, digests, timing.value):
+                failure = Failure(reason)
+                break
+            answer.number = number
+            timing.rounds = [*(each for each in timing.rounds if each is not result), answer]
+            result = answer
+    if failure is None and (result is None or bool(result.own_layer) != task.own_layer):
+        failure = Failure("it ended without all of its times")
+    if task.own_layer and result is not None:
+        timing.layer_failure = failure  # what was timed before it remains valid
+    else:
+        timing.failure = failure
 
 
-def _failure(error: RNNScratchError) -> Failure:
-    if isinstance(error, ChildError):
-        return error.failure
-    return Failure(processes.one_line(str(error)))
-
-
-def _require_same(
+def _difference(
     candidate: Candidate, result: Training | Round, digests: Digests, key: int | None
-) -> None:
+) -> str:
     # Results are comparable only if they began with the same numbers and the same text.
     found = (candidate.name, result.parameters, result.minibatches_seen)
     first, *expected = digests.setdefault(key, found)
     for what, digest, other in zip(("starting parameters", "minibatches"), found[1:], expected):
         if digest != other:
-            raise RNNScratchError(f"its {what} differ from those of {first}")
+            return f"its {what} differ from those of {first}"
+    return ""
 
 
 def _relative(loss: float, expected: float) -> float:
@@ -294,13 +276,8 @@ def _task(
     job: Job, candidate: Candidate, settings: Settings, threads: int = 0, workers: int = 1
 ) -> Task:
     plan = job.record.plan
-    place = Place(
-        candidate.backend,
-        candidate.model,
-        plan.device,
-        threads or plan.threads,
-        workers=workers,
-    )
+    threads = threads or plan.threads
+    place = Place(candidate.backend, candidate.model, plan.device, threads, workers=workers)
     return Task(settings, place, job.text, plan.tf32)
 
 
@@ -308,18 +285,17 @@ def _task(
 def _ask(
     job: Job, candidate: Candidate, task: Task, calls: Sequence[partial[Iterator[Any]]]
 ) -> Generator[Iterator[Any]]:
-    # A child's answers but None; RNNScratchError if it fails. It has ended when the context is
-    # left: were it left to a destructor to end it, a Ctrl-C meanwhile would be lost.
+    # A child's answers but None, and a failure if it fails. It has ended when the context is left:
+    # were it left to a destructor to end it, a Ctrl-C meanwhile would be lost.
     python = plans.python_of(candidate, job.pythons) or sys.executable
     environment = dict.fromkeys(THREADS, str(task.place.threads))
     timeout = job.record.plan.timeout
     with contextlib.closing(groups.ask_all(calls, timeout, environment, python)) as answers:
-        yield _unless_failed(answers)
+        yield _with_failure(answers)
 
 
-def _unless_failed(answers: Iterator[Any]) -> Iterator[Any]:
-    for answer in answers:
-        if isinstance(answer, Failure):
-            raise ChildError(answer)
-        if answer is not None:
-            yield answer
+def _with_failure(answers: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from (answer for answer in answers if answer is not None)
+    except RNNScratchError as error:
+        yield Failure(processes.one_line(str(error)))

@@ -1,10 +1,13 @@
 """The tables of a comparison, as cells of text."""
 
+from collections.abc import Callable
+
 from . import metrics
 from .metrics import Mean, Quality
-from .record import Comparison, Plan, Spread
+from .record import Comparison, Speed, Spread
 
 Cells = list[list[str]]  # a heading, then rows
+Columns = dict[str, Callable[[Speed], str]]
 
 
 def tables(record: Comparison) -> dict[str, Cells]:
@@ -22,62 +25,47 @@ def tables(record: Comparison) -> dict[str, Cells]:
 
 def speed_cells(record: Comparison) -> Cells:
     """The speed of training, and how close it is to what is possible; or why there is none."""
-    heading = [
-        "characters/s",
-        f"× {record.baseline.name}",
-        "× own layer",
-        "of own limit",
-        "of best limit",
-        "speed-up",
-        "efficiency",
-        "exchange ms",
-    ]
-    measured = {(row.candidate, row.value): row for row in metrics.speeds(record)}
-    rows = []
-    for value in record.plan.points:
-        for candidate in record.offered:
-            row = measured.get((candidate.name, value))
-            failure = candidate.timing(value).failure or candidate.failure
-            cells = [failure.reason if failure else "", *[""] * 7]
-            if row is not None:
-                cells = [
-                    _number(row.train),
-                    _ratio(row.ratio),
-                    _ratio(row.own_layer),
-                    _percent(row.of_own_limit),
-                    f"{row.of_best_limit:.0%}",
-                    _ratio(row.speed_up),
-                    _percent(row.efficiency),
-                    _spread(row.exchange, ".2f"),
-                ]
-            rows.append([candidate.name, *_value(record.plan, value), *cells])
-    return _used([["", *_value_heading(record.plan), *heading], *rows])
+    columns: Columns = {
+        "characters/s": lambda row: _figure(row.train, ",.0f"),
+        f"× {record.baseline.name}": lambda row: _figure(row.ratio, ".2f"),
+        "× own layer": lambda row: _figure(row.own_layer, ".2f"),
+        "of own limit": lambda row: _figure(row.of_own_limit, ".0%"),
+        "of best limit": lambda row: _figure(row.of_best_limit, ".0%"),
+        "speed-up": lambda row: _figure(row.speed_up, ".2f"),
+        "efficiency": lambda row: _figure(row.efficiency, ".0%"),
+        "exchange ms": lambda row: _figure(row.exchange, ".2f"),
+    }
+    return _cells(record, columns, with_failures=True)
 
 
 def other_cells(record: Comparison) -> Cells:
     """What is measured apart from training: start, generation, memory."""
-    heading = [
-        "import s",
-        "first minibatch s",
-        "generated characters/s",
-        "× own layer",
-        "memory MiB",
-        "device memory MiB",
-    ]
-    rows = [
-        [
-            row.candidate,
-            *_value(record.plan, row.value),
-            f"{row.importing.median:.2f}",
-            f"{row.first.median:.2f}",
-            _number(row.generate),
-            _ratio(row.generate_own_layer),
-            _mebibytes(row.memory),
-            _mebibytes(row.device_memory),
-        ]
-        for row in metrics.speeds(record)
-    ]
-    return _used([["", *_value_heading(record.plan), *heading], *rows])
+    columns: Columns = {
+        "import s": lambda row: f"{row.importing.median:.2f}",
+        "first minibatch s": lambda row: f"{row.first.median:.2f}",
+        "generated characters/s": lambda row: _figure(row.generate, ",.0f"),
+        "× own layer": lambda row: _figure(row.generate_own_layer, ".2f"),
+        "memory MiB": lambda row: _figure(row.memory, ",.0f"),
+        "device memory MiB": lambda row: _figure(row.device_memory, ",.0f"),
+    }
+    return _cells(record, columns, with_failures=False)
+
+
+def _cells(record: Comparison, columns: Columns, with_failures: bool) -> Cells:
+    # A row for each candidate and value that were timed or, if it is wished, have failed.
+    measured = {(row.candidate, row.value): row for row in metrics.speeds(record)}
+    vary = record.plan.vary
+    rows = []
+    for value in record.plan.points:
+        for candidate in record.offered:
+            labels = [candidate.name, *([str(value)] if vary else [])]
+            failure = candidate.timing(value).failure or candidate.failure
+            if row := measured.get((candidate.name, value)):
+                rows.append([*labels, *(cell(row) for cell in columns.values())])
+            elif with_failures:
+                reason = failure.reason if failure else ""
+                rows.append([*labels, reason, *[""] * (len(columns) - 1)])
+    return _used([["", *([vary] if vary else []), *columns], *rows])
 
 
 def quality_cells(record: Comparison) -> Cells:
@@ -141,22 +129,14 @@ def against_cells(record: Comparison) -> Cells:
             [
                 record.plan.labelled(now.candidate, now.value),
                 change.verdict,
-                _number(before.train),
-                _number(now.train),
+                _figure(before.train, ",.0f"),
+                _figure(now.train, ",.0f"),
                 f"{change.ratio:.2f}",
-                *(_percent(each.of_own_limit) for each in (before, now)),
-                *(_ratio(each.ratio) for each in (before, now)),
+                *(_figure(each.of_own_limit, ".0%") for each in (before, now)),
+                *(_figure(each.ratio, ".2f") for each in (before, now)),
             ]
         )
     return [heading, *rows]
-
-
-def _value_heading(plan: Plan) -> list[str]:
-    return [plan.vary] if plan.vary else []
-
-
-def _value(plan: Plan, value: int | None) -> list[str]:
-    return [str(value)] if plan.vary else []
 
 
 def _used(cells: Cells) -> Cells:
@@ -165,28 +145,14 @@ def _used(cells: Cells) -> Cells:
     return [[row[n] for n in used] for row in cells]
 
 
-def _spread(values: Spread | None, form: str) -> str:
-    if values is None:
+def _figure(value: Spread | float | None, form: str) -> str:
+    if value is None:
         return ""
-    return f"{values.median:{form}} ({values.low:{form}}–{values.high:{form}})"
+    if isinstance(value, Spread):
+        return f"{value.median:{form}} ({value.low:{form}}–{value.high:{form}})"
+    return format(value, form)
 
 
 def _mean(values: Mean, form: str, form_of_deviation: str) -> str:
     deviation = "" if values.deviation is None else f" ± {values.deviation:{form_of_deviation}}"
     return f"{values.mean:{form}}{deviation}"
-
-
-def _number(values: Spread | None) -> str:
-    return _spread(values, ",.0f")
-
-
-def _ratio(values: Spread | None) -> str:
-    return _spread(values, ".2f")
-
-
-def _percent(values: Spread | None) -> str:
-    return _spread(values, ".0%")
-
-
-def _mebibytes(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
