@@ -19,7 +19,7 @@ from rnn_scratch.runs.place import Place
 from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
-from rnn_scratch.workers.launch import Work
+from rnn_scratch.workers.launch import Launch, Work
 from rnn_scratch.workers.messages import Done, Interruption, Problem
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
@@ -44,12 +44,14 @@ def short(monkeypatch):
 
 
 def host(coordinator, workers=2, terms=TERMS, then=lambda met: met):
-    with rendezvous.host(coordinator, workers, terms, WORK, lambda line: None) as met:
+    launch = Launch(workers, 0, coordinator)
+    with rendezvous.host(launch, terms, WORK, lambda line: None) as met:
         return then(met)
 
 
 def visit(coordinator, rank=1, workers=2, terms=TERMS, then=lambda met: met):
-    with rendezvous.visit(coordinator, rank, workers, terms, lambda line: None) as met:
+    launch = Launch(workers, rank, coordinator)
+    with rendezvous.visit(launch, terms, lambda line: None) as met:
         return then(met)
 
 

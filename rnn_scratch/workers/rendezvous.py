@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from ..contract import RNNScratchError
 from ..system import processes
 from . import network
-from .launch import Work
+from .launch import Launch, Work
 from .messages import BEAT, Beat, Done, Hello, Interruption, Message, Problem, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
@@ -77,13 +77,10 @@ class Meeting(NamedTuple):
 
 @contextlib.contextmanager
 def host(
-    coordinator: str,
-    workers: int,
-    terms: Mapping[str, str],
-    work: Work,
-    say: Callable[[str], None],
+    launch: Launch, terms: Mapping[str, str], work: Work, say: Callable[[str], None]
 ) -> Iterator[Meeting]:
     """Wait, as the process of worker 0, for all others; RNNScratchError if they do not fit."""
+    workers, coordinator = launch.workers, launch.coordinator
     peers: dict[int, Peer] = {}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(coordinator))
@@ -139,9 +136,11 @@ def host(
 
 @contextlib.contextmanager
 def visit(
-    coordinator: str, rank: int, workers: int, terms: Mapping[str, str], say: Callable[[str], None]
+    launch: Launch, terms: Mapping[str, str], say: Callable[[str], None]
 ) -> Iterator[Meeting]:
     """Join worker 0, as the process of another; RNNScratchError if it is not there or refuses."""
+    workers, rank, coordinator = launch
+    assert rank is not None
     deadline = time.monotonic() + WAIT
     with contextlib.closing(Peer(_connect(coordinator, deadline), 0)) as peer:
         address = network.free_address(peer.connection.getsockname()[0])

@@ -19,11 +19,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from msgspec.structs import replace
 
@@ -57,11 +56,16 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
     Raises RNNScratchError with the worker that has failed and the reason, and Stopped if a signal
     has stopped one of them.
     """
+    met: AbstractContextManager[Meeting]
     if launch.rank is None:
-        met = Meeting(groups.addresses(launch.workers), work, [])
-        return _Supervisor(work, range(launch.workers), met, report).run()
-    with _meet(launch, terms(work), work, report.say) as met:
-        return _Supervisor(work, [launch.rank], met, report).run()
+        met = nullcontext(Meeting(groups.addresses(launch.workers), work, []))
+    elif launch.rank == 0:
+        met = rendezvous.host(launch, terms(work), work, report.say)
+    else:
+        met = rendezvous.visit(launch, terms(work), report.say)
+    ranks = range(launch.workers) if launch.rank is None else [launch.rank]
+    with met as meeting:
+        return _Supervisor(work, ranks, meeting, report).run()
 
 
 def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Report) -> None:
@@ -70,7 +74,7 @@ def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Rep
     chosen = {"--backend": choice.backend, "--model": choice.model}
     own = {"--resume": "yes", **_versions(choice.backend)}
     own |= {option: value for option, value in chosen.items() if value is not None}
-    with _meet(launch, own, None, report.say) as met:
+    with rendezvous.visit(launch, own, report.say) as met:
         try:
             text = dataset.same_text(met.work.text, text, report.say)
         except RNNScratchError as error:  # which only this machine has met
@@ -100,15 +104,6 @@ def _versions(backend: str | None) -> dict[str, str]:
         module = registry.find(backend)
         versions[f"version of the {backend} backend"] = host.source_version(module)
     return versions
-
-
-def _meet(
-    launch: Launch, own: dict[str, str], work: Work | None, say: Callable[[str], None]
-) -> AbstractContextManager[Meeting]:
-    # The other workers' processes.
-    if work is not None and launch.rank == 0:
-        return rendezvous.host(launch.coordinator, launch.workers, own, work, say)
-    return rendezvous.visit(launch.coordinator, launch.rank or 0, launch.workers, own, say)
 
 
 def _named(rank: int, reason: str) -> str:
@@ -145,7 +140,8 @@ class _Supervisor:
             except BaseException:
                 self.end.set()
                 for thread in threads:
-                    thread.join()
+                    if thread.is_alive():  # a signal may come before it is started
+                        thread.join()
                 self.report.stop()
                 raise
         self.report.stop()
@@ -213,9 +209,12 @@ class _Supervisor:
 
     def _gone(self, rank: int, reason: str) -> None:
         # An engine may abort its worker because another one has ended, before that is noticed here.
-        aborted = "SIGABRT" in reason
-        kind: Literal["exception", "gone"] = "exception" if aborted else "gone"
-        self._fail(rank, Problem(reason=_named(rank, reason), kind=kind))
+        self._fail(
+            rank,
+            Problem(
+                reason=_named(rank, reason), kind="exception" if "SIGABRT" in reason else "gone"
+            ),
+        )
 
     def _fail(self, rank: int, failure: Problem) -> None:
         # A worker has failed: the others are to end, on this machine and elsewhere.
