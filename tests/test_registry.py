@@ -13,7 +13,8 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options, RNNScratchError
 
 # Each is a package of its own, installed as pip would: an entry point in a .dist-info folder.
-# Modules of a backend may be any objects: here NumPy's, with some functions replaced or missing.
+# Objects take the place of modules, of which only the attributes count: NumPy's, with some
+# functions replaced or missing.
 FOREIGN = {
     "healthy": """
         from types import SimpleNamespace
