@@ -533,7 +533,7 @@ def refusals():
     yield ("--vary", "num_hiddens"), ("--vary num_hiddens=64,128,256",)
     yield ("--vary", "num_hiddens=a,b"), ("whole numbers",)
     yield ("--vary", "num_hiddens=0,4"), ("--num-hiddens is 0",)
-    yield ("--vary", "threads=0"), ("threads=0",)
+    yield ("--vary", "threads=0"), ("--threads is 0",)
     yield ("--vary", "lr=1,2"), ("lr", "num_hiddens, batch_size, num_steps, threads")
     yield ("--vary", "batch_size=4,4000"), ("4000", "characters")
     yield ("--python", "torch"), ("--python mxnet=PATH",)

@@ -1,6 +1,7 @@
 """A comparison whose children send what is not right, and go on after what is wrong."""
 
 import copy
+import dataclasses
 
 import pytest
 from small_records import READY, round_of
@@ -48,7 +49,7 @@ def compared(monkeypatch, tmp_path):
         monkeypatch.setattr(groups, "ask_all", ask_all)
         candidates = [Candidate(*backend.split()) for backend in backends]
         plan = Plan(repeats=1, **plan)
-        record = plans.new_record(candidates, plan, settings, LETTERS, "")
+        record = plans.new_record(candidates, plan, settings, LETTERS, {}, "")
         phases.run(record, LETTERS, {}, tmp_path, Progress())
         assert next(left, None) is None  # all have been asked
         assert read(tmp_path) == record
@@ -100,7 +101,8 @@ def test_a_training_run_that_is_not_complete_is_a_failure(compared, answers, rea
 def test_a_training_run_ends_when_the_target_is_reached_and_not_before(compared, held_out, reason):
     answers = [READY, *epochs(*held_out), ended()]
     timing = [] if reason else [[round_of()]]
-    (candidate,) = compared(answers, *timing, target=6.0).candidates
+    settings = dataclasses.replace(SETTINGS, valid_tokens=20)
+    (candidate,) = compared(answers, *timing, settings=settings, target=6.0).candidates
     assert (candidate.failure and candidate.failure.reason) == reason
 
 

@@ -3,17 +3,21 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import api, registry
-from ..compare.record import VARIED, Candidate, Plan, read
+from ..compare import changes, phases
+from ..compare.plan import new_record
+from ..compare.record import VARIED, Candidate, Plan, read, write
 from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
+from ..runs import folder as run_folder
 from ..settings import make
+from ..system import locks
 from ..system.terminal import printable
 from . import comparison_display, display
 from .options import (
@@ -104,35 +108,24 @@ def compare(
     if target is not None:
         defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
     settings = make({**defaults, **specified(options)})
-    report = display.ConsoleReport(display.console())
+    screen = display.console()
+    report = display.ConsoleReport(screen)
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied, values = _vary(vary) if vary else (None, [])
-    if candidates and (backends or models):
-        raise RNNScratchError(
-            "--candidates takes the place of --backends and --models: omit these, or it."
-        )
-    if candidates:
-        chosen = list(map(_candidate, _words(candidates, "--candidates")))
-    else:
-        variants = _names(models or VARIANTS[0], "--models", VARIANTS)
-        if backends:
-            loading = _names(backends, "--backends", registry.names())
-        else:
-            loading = registry.usable(report.say, interpreters)
-        chosen = [Candidate(backend, model) for backend in loading for model in variants]
-        if not chosen:
-            raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
+    chosen = _chosen(candidates, backends, models, interpreters, report.say)
     plan = Plan(vary=varied, values=values, pythons=sorted(interpreters), target=target, **common)
-    record = comparison_display.compare(
-        list({candidate.name: candidate for candidate in chosen}.values()),
-        plan,
-        settings,
-        api.find_text(corpus, text, report),
-        interpreters,
-        Path(output) if output else None,
-        Path(against) if against else None,
-        _command(pythons),
-    )
+    content, command = api.find_text(corpus, text, report), _command(pythons)
+    record = new_record(chosen, plan, settings, content, interpreters, command)
+    before = read(Path(against)) if against else None
+    folder = _create(Path(output) if output else None)
+    refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
+    with locks.hold(folder, lambda: refusal):
+        _require_empty(folder)
+        phases.run(record, content, interpreters, folder, comparison_display.progress(screen))
+        if before is not None:
+            record.against = changes.against(record, before)
+            write(folder, record)
+        comparison_display.show(folder, record, screen)
     if record.outcome == "interrupted":
         raise KeyboardInterrupt
     sys.exit(1 if record.has_failed else 0)
@@ -143,6 +136,51 @@ def compare(
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
     comparison_display.show(Path(folder), read(Path(folder)), display.console())
+
+
+def _chosen(
+    candidates: str | None,
+    backends: str | None,
+    models: str | None,
+    pythons: Mapping[str, str],
+    say: Callable[[str], None],
+) -> list[Candidate]:
+    if candidates and (backends or models):
+        raise RNNScratchError(
+            "--candidates takes the place of --backends and --models: omit these, or it."
+        )
+    if candidates:
+        chosen = map(_candidate, _words(candidates, "--candidates"))
+        return list({candidate.name: candidate for candidate in chosen}.values())
+    variants = _names(models or VARIANTS[0], "--models", VARIANTS)
+    if backends:
+        loading = _names(backends, "--backends", registry.names())
+    else:
+        loading = registry.usable(say, pythons)
+    if not loading:
+        raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
+    return [Candidate(backend, model) for backend in loading for model in variants]
+
+
+def _create(output: Path | None) -> Path:
+    try:
+        if output is None:
+            return run_folder.dated("comparison")
+        output.mkdir(parents=True, exist_ok=True)
+        _require_empty(output)
+    except OSError as error:
+        raise RNNScratchError(
+            f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
+        ) from error
+    return output
+
+
+def _require_empty(folder: Path) -> None:
+    if {path.name for path in folder.iterdir()} - {locks.FILE}:
+        raise RNNScratchError(
+            f"The folder {folder} is not empty, and would mix two results.\n"
+            "Choose another one with --output."
+        )
 
 
 def _command(pythons: Sequence[str]) -> str:
@@ -157,7 +195,7 @@ def _vary(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:
-        numbers = sorted(map(int, separated(values)))
+        numbers = sorted({int(value) for value in separated(values)})
     except ValueError:
         raise RNNScratchError(
             f"--vary {text}: the values must be whole numbers, such as --vary {example}"

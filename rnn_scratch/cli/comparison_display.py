@@ -1,7 +1,7 @@
 """`compare` and `report` at the terminal: progress, tables, and the files that are written."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..compare import changes, metrics, phases, pictures, plan, report, sentences, tables
+from ..compare import metrics, pictures, report, sentences, tables
 from ..compare.metrics import Mean
 from ..compare.phases import Progress
-from ..compare.record import Candidate, Comparison, Plan, Spread, read, write
-from ..contract import RNNScratchError
-from ..runs import folder as run_folder
+from ..compare.record import Candidate, Comparison, Spread
 from ..runs.progress import format_perplexity
-from ..settings import Settings
-from ..system import files, locks
-from ..text.corpus import Text
+from ..system import files
 from . import display
 
 
@@ -104,32 +100,9 @@ class LiveTable(Progress):
         self.live.update(table)
 
 
-def compare(
-    candidates: Sequence[Candidate],
-    how: Plan,
-    settings: Settings,
-    text: Text,
-    pythons: Mapping[str, str],
-    output: Path | None,
-    older: Path | None,
-    command: str,
-) -> Comparison:
-    """Compare, print the result, and write it to a folder."""
-    plan.validate(candidates, how, settings, text, pythons)
-    before = None if older is None else read(older)
-    folder = _create(output)
-    screen = display.console()
-    progress = LiveTable(screen) if screen.is_terminal else Steps(display.ConsoleReport(screen).say)
-    refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
-    with locks.hold(folder, lambda: refusal):
-        _require_empty(folder)
-        record = plan.new_record(candidates, how, settings, text, command)
-        phases.run(record, text, pythons, folder, progress)
-        if before is not None:
-            record.against = changes.against(record, before)
-            write(folder, record)
-        show(folder, record, screen)
-    return record
+def progress(screen: Console) -> Progress:
+    """The progress of a comparison, as suits the console."""
+    return LiveTable(screen) if screen.is_terminal else Steps(display.ConsoleReport(screen).say)
 
 
 def show(folder: Path, record: Comparison, screen: Console) -> None:
@@ -190,24 +163,3 @@ def _table(title: str, cells: tables.Cells) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def _create(output: Path | None) -> Path:
-    try:
-        if output is None:
-            return run_folder.dated("comparison")
-        output.mkdir(parents=True, exist_ok=True)
-        _require_empty(output)
-    except OSError as error:
-        raise RNNScratchError(
-            f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
-        ) from error
-    return output
-
-
-def _require_empty(folder: Path) -> None:
-    if {path.name for path in folder.iterdir()} - {locks.FILE}:
-        raise RNNScratchError(
-            f"The folder {folder} is not empty, and would mix two results.\n"
-            "Choose another one with --output."
-        )

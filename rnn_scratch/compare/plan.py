@@ -1,4 +1,4 @@
-"""What is to be compared, verified before anything runs, and the record that begins with it."""
+"""What is to be compared: verified before anything runs, and the beginning of its record."""
 
 import dataclasses
 import datetime
@@ -25,31 +25,19 @@ from .record import (
 HIGHEST = 1e300  # target, which is a perplexity
 
 
-def validate(
+def new_record(
     candidates: Sequence[Candidate],
     plan: Plan,
     settings: Settings,
     text: corpus.Text,
     pythons: Mapping[str, str],
-) -> None:
-    """Raise RNNScratchError for a plan that cannot be carried out.
+    command: str,
+) -> Comparison:
+    """The record of a comparison that is to be made; RNNScratchError if that is impossible.
 
     `pythons` are paths of interpreters by the name of an environment, or by `Candidate.place`.
     """
-    places = list(dict.fromkeys(candidate.place for candidate in candidates))
-    environments = {candidate.environment for candidate in candidates}
-    if unused := sorted(set(pythons) - set(places) - environments):
-        raise RNNScratchError(
-            f"--python names {', '.join(unused)}, which is not compared.\n"
-            f"The backends of this comparison are: {', '.join(places)}."
-        )
-    unknown = [each for each in candidates if each.environment and not python_of(each, pythons)]
-    if unknown:
-        first = min(candidate.place for candidate in unknown)
-        raise RNNScratchError(
-            f"The environment of {first} is unknown: which Python does it have?\n"
-            f"Name it: --python {first}=PATH"
-        )
+    _require_pythons(candidates, pythons)
     if plan.target is not None and not (1 < plan.target < HIGHEST and settings.valid_tokens):
         raise RNNScratchError(
             f"--target is {plan.target:g}; it must be a perplexity above 1 and below {HIGHEST:g}, "
@@ -64,20 +52,8 @@ def validate(
     dataclasses.replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
         dataset.prepare(text, sized(plan, settings, value)[0])
-
-
-def new_record(
-    candidates: Sequence[Candidate],
-    plan: Plan,
-    settings: Settings,
-    text: corpus.Text,
-    command: str,
-) -> Comparison:
-    """The record of a comparison of which nothing has been measured."""
     prepared = dataset.prepare(text, settings)
-    unigram = (
-        inference.baselines(prepared.valid, prepared.vocab)[1] if len(prepared.valid) else None
-    )
+    valid, vocab = prepared.valid, prepared.vocab
     for candidate in candidates:
         candidate.timings = [Timing(value) for value in plan.points]
     return Comparison(
@@ -89,9 +65,27 @@ def new_record(
         plan=plan,
         settings=settings,
         text=dataset.describe(text, prepared),
-        unigram=unigram,
+        unigram=inference.baselines(valid, vocab)[1] if len(valid) else None,
         candidates=list(candidates),
     )
+
+
+def _require_pythons(candidates: Sequence[Candidate], pythons: Mapping[str, str]) -> None:
+    # Each that is named is one of a candidate, and each candidate's environment has one.
+    places = list(dict.fromkeys(candidate.place for candidate in candidates))
+    environments = {candidate.environment for candidate in candidates}
+    if unused := sorted(set(pythons) - set(places) - environments):
+        raise RNNScratchError(
+            f"--python names {', '.join(unused)}, which is not compared.\n"
+            f"The backends of this comparison are: {', '.join(places)}."
+        )
+    unknown = [each for each in candidates if each.environment and not python_of(each, pythons)]
+    if unknown:
+        first = min(candidate.place for candidate in unknown)
+        raise RNNScratchError(
+            f"The environment of {first} is unknown: which Python does it have?\n"
+            f"Name it: --python {first}=PATH"
+        )
 
 
 def python_of(candidate: Candidate, pythons: Mapping[str, str]) -> str | None:

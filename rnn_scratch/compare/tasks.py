@@ -174,8 +174,16 @@ def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | Non
     if setup.team is not None:
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
+    assert setup.place.threads is not None
+    about = partial(
+        Round,
+        threads=setup.place.threads,
+        importing=importing,
+        parameters=digest(arrays),
+        minibatches_seen=str(batches_digest),
+    )
     with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        result = yield from _alone(setup, batches, importing, digest(arrays), str(batches_digest))
+        result = yield from _alone(setup, batches, about)
         yield result
         if task.own_layer:
             yield from _with_own_layer(setup, batches, arrays, result)
@@ -185,45 +193,32 @@ def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | Non
 
 
 def _alone(
-    setup: Setup,
-    batches: list[Batch],
-    importing: float,
-    parameters: str,
-    minibatches_seen: str,
+    setup: Setup, batches: list[Batch], about: Callable[..., Round]
 ) -> Generator[None, None, Round]:
     # A round without the own layer.
     seconds, model = partial(_seconds, setup), setup.model
-    updates = partial(_updates, setup, model, batches)
-    generate = partial(_generate, setup, model)
-    by_itself = partial(_updates, setup, model, batches, workers=1)
-    products = limit.products(setup)
-    first = seconds(partial(_updates, setup, model, batches[:1]))
-    works: list[Callable[[], Sequence[Tensor]]] = [updates, products, generate]
+    works: dict[str, Callable[[], Sequence[Tensor]]] = {
+        "minibatches": partial(_updates, setup, model, batches),
+        "products": limit.products(setup),
+        "generation": partial(_generate, setup, model),
+    }
     if setup.team is not None:
-        works.append(by_itself)
-    for work in works:  # to warm up
+        works["without_exchange"] = partial(_updates, setup, model, batches, workers=1)
+    first = seconds(partial(_updates, setup, model, batches[:1]))
+    for work in works.values():  # to warm up
         seconds(work)
+    generate = works.pop("generation")
     start, before = time.perf_counter(), host.waiting()
-    times: list[float] = []
-    parts: list[float] = []
-    limits: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in _turns(setup):
-        times.append(seconds(updates) / len(batches))
-        if setup.team is not None:
-            parts.append(seconds(by_itself) / len(batches))
-        limits.append(seconds(products))
+        for name, work in works.items():
+            number = 1 if name == "products" else len(batches)
+            times[name].append(seconds(work) / number)
         yield None
-    assert setup.place.threads is not None
-    return Round(
-        threads=setup.place.threads,
-        importing=importing,
-        parameters=parameters,
-        minibatches_seen=minibatches_seen,
+    return about(
         first=first,
-        minibatches=times,
-        products=limits,
+        **times,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
-        without_exchange=parts or None,
         memory=host.peak_memory(),
         device_memory=setup.backend.machine.memory(setup.place.device),
         conditions=_conditions(start, before),
