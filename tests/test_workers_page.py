@@ -5,8 +5,8 @@ import re
 
 import pytest
 from helpers import CLONE
-from make import readme, site_workers
-from make.site_workers import Exchange
+from make import exchange, readme, site_workers
+from make.exchange import Exchange
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -125,37 +125,37 @@ def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
 
 def test_the_number_of_parameters():
     # W_xh (3, 2), W_hh (2, 2), b_h (2,), W_hq (2, 3), b_q (3,); three more gates in an LSTM.
-    assert site_workers.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
-    assert site_workers.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
+    assert exchange.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
+    assert exchange.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
 
 
 def test_the_bytes_of_an_exchange():
-    assert site_workers.received(10, 2, "float32") == 40
-    assert site_workers.received(10, 4, "float64") == 3 * 80
+    assert exchange.received(10, 2, "float32") == 40
+    assert exchange.received(10, 4, "float64") == 3 * 80
     # 32 bits are two integers of at most 22 bits, and 64 are three; each is a float32.
-    assert site_workers.received_from_server(10, 2, "float32") == 2 * 2 * 40
-    assert site_workers.received_from_server(10, 4, "float64") == 4 * 3 * 40
+    assert exchange.received_from_server(10, 2, "float32") == 2 * 2 * 40
+    assert exchange.received_from_server(10, 4, "float64") == 4 * 3 * 40
     # Vectors travel in both directions at once; a server needs all before it sends the sum.
-    assert site_workers.transferred_in_turn("torch", 10) == 40
-    assert site_workers.transferred_in_turn("mxnet", 10) == 2 * 160
+    assert exchange.transferred_in_turn("torch", 10) == 40
+    assert exchange.transferred_in_turn("mxnet", 10) == 2 * 160
 
 
 def test_a_line_through_exchanges():
-    exact = site_workers.fit([(4, 2.004), (1000, 3), (100_000, 102)])  # 2 ms, and 1 for 1000 bytes
+    exact = exchange.fit([(4, 2.004), (1000, 3), (100_000, 102)])  # 2 ms, and 1 for 1000 bytes
     assert exact.latency == pytest.approx(2)
     assert exact.per_byte == pytest.approx(1e-3)
     assert exact.of(5000) == pytest.approx(7)
     # Errors are relative: a large exchange that is a tenth off hardly changes the latency.
-    rough = site_workers.fit([(4, 2.004), (50_000, 52), (100_000, 92)])
+    rough = exchange.fit([(4, 2.004), (50_000, 52), (100_000, 92)])
     assert rough.latency == pytest.approx(2, rel=0.05)
 
 
 def test_the_gain_of_two_workers():
-    assert site_workers.gain(10, 6, 2) == 1.25
-    assert site_workers.gain(10, 5, 5) == 1
+    assert exchange.gain(10, 6, 2) == 1.25
+    assert exchange.gain(10, 5, 5) == 1
     # A row takes 1 ms and an exchange 5: with 10 rows two workers are as fast as one.
-    assert site_workers.smallest(1, 5) == 12
-    assert site_workers.smallest(1, 4.9) == 10
+    assert exchange.smallest(1, 5) == 12
+    assert exchange.smallest(1, 4.9) == 10
 
 
 def test_the_gains_are_those_of_the_measured_sizes():
@@ -169,4 +169,4 @@ def test_the_gains_are_those_of_the_measured_sizes():
     }
     # 22 float32, the loss among them, are 88 bytes: 3 + 88 / 44 ms.
     fits = {"torch": Exchange(3, 1 / 44)}
-    assert site_workers.payoff(measured, fits) == {("torch", 2, 32): pytest.approx(11 / (6 + 5))}
+    assert exchange.payoff(measured, fits) == {("torch", 2, 32): pytest.approx(11 / (6 + 5))}

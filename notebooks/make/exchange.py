@@ -78,12 +78,12 @@ def transferred_in_turn(backend: str, numbers: int) -> int:
     return received(numbers, 2, "float32")
 
 
-def exchanges_of(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
+def points(engine: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Bytes and milliseconds of an exchange with its addition, of float32."""
     return [(4 * each["numbers"], each["all_reduce"]["median"]) for each in engine["exchanges"]]
 
 
-def minibatches_of(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
+def minibatches(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
     """Milliseconds of a minibatch, by hidden units and batch size."""
     return {
         (each["num_hiddens"], each["batch_size"]): each["median"] for each in engine["minibatches"]
@@ -99,9 +99,9 @@ def payoff(
     """
     result = {}
     for name, exchange in fits.items():
-        minibatches = minibatches_of(measured["engines"][name])
-        for (H, B), whole in minibatches.items():
-            if (H, B // 2) in minibatches:
+        times = minibatches(measured["engines"][name])
+        for (H, B), whole in times.items():
+            if (H, B // 2) in times:
                 size = 4 * (parameters(H, measured["settings"]["vocabulary"]) + 1)
-                result[name, H, B] = gain(whole, minibatches[H, B // 2], exchange.of(size))
+                result[name, H, B] = gain(whole, times[H, B // 2], exchange.of(size))
     return result

@@ -29,16 +29,11 @@ BEFORE, AFTER = '"use strict";\nconst NETWORKS = ', ";\n"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
 HELD_OUT = 2000  # characters, of which the page shows a part: the networks have never seen them
 PASSAGE = 1500
-COMMON: dict[str, Any] = {
-    "num_hiddens": 128,
-    "batch_size": 16,
-    "max_tokens": 0,
-    "valid_tokens": HELD_OUT,
-}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "rnn": {"num_epochs": 200, "lr": 1.0, "sigma": 0.01},
-    "lstm": {"num_epochs": 40, "lr": 2.0, "sigma": 0.05},
-}
+COMMON = Settings(num_hiddens=128, batch_size=16, max_tokens=0, valid_tokens=HELD_OUT)
+SETTINGS = (
+    dataclasses.replace(COMMON, num_epochs=200),
+    dataclasses.replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
+)
 Networks = dict[str, dict[str, Any]]  # by cell
 
 
@@ -102,10 +97,9 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 def main() -> None:
     """Train both networks, and write the script."""
     networks = {}
-    for cell, own in SETTINGS.items():
-        networks[cell] = train(Settings(cell=cell, **COMMON, **own))
-        saved = networks[cell]
-        print(f"{cell}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
+    for settings in SETTINGS:
+        saved = networks[settings.cell] = train(settings)
+        print(f"{settings.cell}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
         print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
     SCRIPT.write_text(f"{BEFORE}{json.dumps(networks)}{AFTER}", encoding="utf-8")
     print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")

@@ -64,9 +64,7 @@ def target() -> dict[str, Any]:
 
 def divergence() -> str:
     """When training runs in float64 diverge, on each of the texts that have a record."""
-    folders = [COMPARISONS / each for each in CURVES]
-    records = [comparison.read(each) for each in folders if (each / comparison.RECORD).exists()]
-    return sentences.divergence(records)
+    return sentences.divergence([comparison.read(COMPARISONS / name) for name in CURVES])
 
 
 def exact(folder: Path) -> dict[str, Any]:
@@ -83,10 +81,8 @@ def exact(folder: Path) -> dict[str, Any]:
 
 def figure(path: Path) -> None:
     """Draw the perplexity curves of the runs with sequential partitioning as one picture."""
-    curves = {}
-    for backend in registry.OURS:
-        if (folder := RECORDS / f"{backend}-scratch-sequential").exists():
-            curves[backend] = run_folder.history(folder)
+    folders = {name: RECORDS / f"{name}-scratch-sequential" for name in registry.OURS}
+    curves = {name: run_folder.history(folder) for name, folder in folders.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(curve.picture(curves))
 

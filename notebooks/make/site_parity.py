@@ -26,8 +26,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     backends = list(dict.fromkeys(run.backend for run in exact.runs))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
-    own = {name: folder / f"{name}-scratch-sequential" for name in backends}
-    float32 = {name: run_folder.history(each) for name, each in own.items() if each.exists()}
+    float32 = {name: run_folder.history(folder / f"{name}-scratch-sequential") for name in backends}
     size = exact.settings
     exponent = str(round(np.log2(GRID)))
     values |= {

@@ -6,7 +6,7 @@ an exchange from the shapes of the parameters, and when two workers are faster t
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +20,16 @@ from rnn_scratch.settings import Settings, option_of
 from rnn_scratch.text import corpus
 from rnn_scratch.workers import groups, launch, rendezvous, supervisor
 
-from . import figures, prose, site_code
-from .exchange import (
-    Exchange,
-    exchanges_of,
-    fit,
-    gain,
-    minibatches_of,
-    parameters,
-    payoff,
-    received,
-    received_from_server,
-    smallest,
-    transferred_in_turn,
-)
+from . import exchange, figures, prose, site_code
+from .exchange import Exchange
 from .prose import framework
 from .site_code import STATIC
 
 RECORD = "workers.json"
 FAULTS = "team.json"  # of `nox -s team -- --output notebooks/records/team.json`
 EXCHANGE = f"{STATIC}/figures/exchange.svg"
-CELLS = ("rnn", "gru", "lstm")
-DTYPES = ("float32", "float64")
-NUMBERS = (2, 4)  # of workers, whose bytes are computed
 LARGE = 100  # how many times as many parameters as the chapter's model the page looks at
 NETWORKS = (1, 10)  # Gbit/s, assumed
-TRIED = {  # by their kind in that record
-    "kill": "a process is killed",
-    "resume": "the training is resumed after all kills",
-    "machines": "two machines: training, a kill, a cut cable",
-}
-GRADIENTS = {"a": 0.1, "b": 0.2, "c": 0.9, "d": 0.6}  # of four workers, for one parameter
 H, B = Settings.num_hiddens, Settings.batch_size
 
 
@@ -64,7 +43,7 @@ def render(
         measured, exact = record["workers"], record["workers-exact"]
         engines = {n: each for n, each in measured["engines"].items() if n in backends}
         vocabulary = measured["settings"]["vocabulary"]
-        fits = {name: fit(exchanges_of(engine)) for name, engine in engines.items()}
+        fits = {name: exchange.fit(exchange.points(engine)) for name, engine in engines.items()}
         values = {
             "gather": site_code.group(site_code.of(backends, "gather"), backends),
             "launch": launch,
@@ -75,19 +54,16 @@ def render(
             "measured": measured,
             "units": H,
             "rows": B,
-            "numbers": NUMBERS,
-            "bytes": list(bytes_of(vocabulary)),
-            "vector": parameters(H, vocabulary) + 1,
+            "exchange": exchange,
+            "vocabulary": vocabulary,
             "costs": {name: _costs(each, vocabulary) for name, each in engines.items()},
-            "exchange": EXCHANGE,
+            "picture": EXCHANGE,
             **_gains(measured, fits),
             "times": LARGE,
             "networks": NETWORKS,
             "large": _large(measured, fits),
-            **GRADIENTS,
             "engines": engines,
             "trainings": [_digests(training) for training in exact["trainings"]],
-            "tried": TRIED,
             "trials": _trials(folder / FAULTS),
         }
         page = prose.page("workers.md", values, backends, typeset)
@@ -98,12 +74,12 @@ def render(
         ) from error
     images: dict[str, bytes] = {}
     with figures.chart(images, EXCHANGE) as axes:
-        for name, exchange in fits.items():
-            points = exchanges_of(engines[name])
+        for name, line in fits.items():
+            points = exchange.points(engines[name])
             sizes = np.geomspace(points[0][0], points[-1][0], 100)
             color = pictures.COLORS[name]
             axes.plot(*zip(*points), "o", markersize=4, color=color)
-            axes.plot(sizes, [exchange.of(s) for s in sizes], color=color, label=framework(name))
+            axes.plot(sizes, [line.of(s) for s in sizes], color=color, label=framework(name))
         axes.set(xlabel="bytes of a vector", ylabel="milliseconds", xscale="log", yscale="log")
     return page, images
 
@@ -119,25 +95,12 @@ def _equal() -> list[str]:
     return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]
 
 
-def bytes_of(vocabulary: int) -> Iterator[tuple[str, str, int, list[int]]]:
-    """The bytes of an exchange, with the chapter's number of hidden units.
-
-    Type, cell, number of parameters, bytes for each number of workers, and those in MXNet.
-    """
-    for dtype in DTYPES:
-        for cell in CELLS:
-            count = parameters(H, vocabulary, cell)
-            sizes = [
-                function(count + 1, workers, dtype)  # with the loss
-                for function in (received, received_from_server)
-                for workers in NUMBERS
-            ]
-            yield dtype, cell, count, sizes
-
-
 def _costs(engine: Mapping[str, Any], vocabulary: int) -> list[str]:
     exchanges = {each["numbers"]: each for each in engine["exchanges"]}
-    large, minibatches = exchanges[parameters(H, vocabulary) + 1], minibatches_of(engine)
+    large, minibatches = (
+        exchanges[exchange.parameters(H, vocabulary) + 1],
+        exchange.minibatches(engine),
+    )
     values = [
         exchanges[1]["gather"]["median"],
         *(large[what]["median"] for what in ("gather", "all_reduce", "own")),
@@ -148,7 +111,7 @@ def _costs(engine: Mapping[str, Any], vocabulary: int) -> list[str]:
 
 
 def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> dict[str, Any]:
-    gains = payoff(measured, fits)
+    gains = exchange.payoff(measured, fits)
     sizes = sorted({rows for _, _, rows in gains})
     name, units, rows = best = max(gains, key=lambda key: gains[key])
     return {
@@ -169,17 +132,17 @@ def _large(
 ) -> list[tuple[str, float, list[int]]]:
     # Of a larger model: the gain, and from how many rows on there is one, with and without a line.
     V = measured["settings"]["vocabulary"]
-    count = LARGE * parameters(H, V)
+    count = LARGE * exchange.parameters(H, V)
     rows = []
-    for name, exchange in fits.items():
-        minibatches = minibatches_of(measured["engines"][name])
+    for name, line in fits.items():
+        minibatches = exchange.minibatches(measured["engines"][name])
         largest = max(minibatches)  # the most hidden units, and of them the most rows
-        per_row = minibatches[largest] / largest[1] * count / parameters(largest[0], V)
-        here = exchange.of(4 * count)
-        wire = transferred_in_turn(name, count)
+        per_row = minibatches[largest] / largest[1] * count / exchange.parameters(largest[0], V)
+        here = line.of(4 * count)
+        wire = exchange.transferred_in_turn(name, count)
         times = [here, *(here + wire * 8e-6 / each for each in NETWORKS)]
-        factor = gain(B * per_row, B / 2 * per_row, here)
-        rows.append((name, factor, [smallest(per_row, each) for each in times]))
+        factor = exchange.gain(B * per_row, B / 2 * per_row, here)
+        rows.append((name, factor, [exchange.smallest(per_row, each) for each in times]))
     return rows
 
 
