@@ -71,6 +71,7 @@ COMMANDS = [
     ((*TRAIN, "--valid-tokens", "4000000000"), "--valid-tokens"),
     *(((*TRAIN, option, value), option) for option in REAL for value in ("0", "nan", "inf")),
     ((*TRAIN, "--lr", "1e999"), "--lr"),
+    ((*PREDICT, "--seed", "-1"), "--seed"),
     ((*TRAIN, "--threads", "0"), "--threads"),
     ((*TRAIN, "--threads", "1025"), "1,024"),
     ((*TRAIN, "--threads", "100000"), "1,024"),

@@ -53,37 +53,35 @@ def test_numbers_of_numpy_and_every_kind_of_path():
         )
 
 
+# Of each argument one value; `test_settings` has all that they must not be.
 WRONG = {
-    "backend": [None, 3, b"numpy"],
-    "corpus": [3, ["tide-clock"]],
-    "text": [3, b"story.txt", "nul\0.txt", ["story.txt"]],
-    "model": [None, 3, True],
-    "device": [None, 0],
-    "threads": ["two", "2", 2.0, True, 0, -1, 1025, 10**5000, [2], np.array([1, 2])],
-    "eager": [None, 1, "yes"],
+    "backend": [None],
+    "corpus": [["tide-clock"]],
+    "text": [b"story.txt"],
+    "model": [None],
+    "device": [0],
+    "threads": ["2"],
+    "eager": [None],
+    "workers": [0],
     "run": [3, b"r", True, "nul\0"],
     "report": [3, "print", Report],
-    "num_hiddens": ["64", 64.0, None, [64], np.array([64, 64]), 10**5000],
-    "lr": ["1", None, 1j, np.array([1.0, 2.0])],
-    "cell": [3, ["rnn"], np.array(["rnn", "gru"]), np],
-    "exact": [1, "yes"],
+    "num_hiddens": ["64"],
+    "exact": [1],
 }
 WRONG_TO_PREDICT = {
     "run": [3, None, b"r"],
-    "prefix": [3, b"the"],
-    "length": ["5", 5.0, None, True, 0, 10**6 + 1],
-    "temperature": ["1", 0, -1, float("nan"), float("inf"), True, 1j, np.array([1.0, 2.0])],
-    "seed": ["1", -1, 2**32, 1.0],
-    "unknown": ["leave", 3],
+    "prefix": [b"the"],
+    "length": [None, 0],
+    "temperature": [float("nan")],
+    "top_k": [0],
+    "top_p": [1.5],
+    "seed": [-1],
+    "unknown": ["leave"],
     "backend": [3],
-    "threads": ["two", 0, 100_000],
+    "threads": [100_000],
+    "workers": [2],
     "colour": ["red"],
 }
-
-
-def pairs(table):
-    rows = [(name, value) for name, values in table.items() for value in values]
-    return [pytest.param(*row, id=f"{row[0]}-{number}") for number, row in enumerate(rows)]
 
 
 def names(name, error):
@@ -92,23 +90,25 @@ def names(name, error):
     return str(error).startswith(words)
 
 
-@pytest.mark.parametrize(("name", "value"), pairs(WRONG))
-def test_arguments_of_train(name, value, monkeypatch):
+def refused(function, arguments, name):
+    """Check that the function refuses these arguments because of the one with this name."""
+    with pytest.raises(RNNScratchError) as raised:
+        function(**arguments)
+    assert names(name, raised.value), raised.value
+
+
+def test_wrong_arguments(monkeypatch):
     monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
-    arguments = {"backend": "numpy", "corpus": "tide-clock", name: value}
-    if name == "text":
-        del arguments["corpus"]
-    with pytest.raises(RNNScratchError) as raised:
-        rnn_scratch.train(**arguments)
-    assert names(name, raised.value), raised.value
+    for name, values in WRONG.items():
+        for value in values:
+            arguments = {"backend": "numpy", "corpus": "tide-clock", name: value}
+            if name == "text":
+                del arguments["corpus"]
+            refused(rnn_scratch.train, arguments, name)
     assert not Path("runs").exists()
-
-
-@pytest.mark.parametrize(("name", "value"), pairs(WRONG_TO_PREDICT))
-def test_arguments_of_predict(name, value):
-    with pytest.raises(RNNScratchError) as raised:
-        rnn_scratch.predict(**{"run": "no-run", name: value})
-    assert names(name, raised.value), raised.value
+    for name, values in WRONG_TO_PREDICT.items():
+        for value in values:
+            refused(rnn_scratch.predict, {"run": "no-run", name: value}, name)
 
 
 def test_the_package_lists_its_functions():
@@ -164,15 +164,11 @@ def test_a_run_in_one_line():
 
 def test_arguments_of_resume_and_evaluate():
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    for name in ("text", "corpus", "threads", "report", "backend", "device", "eager"):
-        for function in (rnn_scratch.resume, rnn_scratch.evaluate):
-            more = {"num_epochs": 2} if function is rnn_scratch.resume else {}
-            with pytest.raises(RNNScratchError) as raised:
-                function(run, **more, **{name: 3.5})
-            assert names(name, raised.value), raised.value
-    for value in ("2", 2.0, None):
-        with pytest.raises(RNNScratchError, match=r"^--epochs is "):
-            rnn_scratch.resume(run, value)
+    for name in ("text", "threads", "report", "backend", "eager"):
+        refused(rnn_scratch.resume, {"run": run, "num_epochs": 2, name: 3.5}, name)
+        refused(rnn_scratch.evaluate, {"run": run, name: 3.5}, name)
+    with pytest.raises(RNNScratchError, match=r"^--epochs is "):
+        rnn_scratch.resume(run, None)
 
 
 def test_more_than_the_machine_s_memory(monkeypatch):

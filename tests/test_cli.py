@@ -101,69 +101,27 @@ def test_evaluate(capsys, run):
     assert unigram.startswith("unigram    16.60  ")
 
 
-BAD_OPTIONS = [
-    ("--backend", "nmpy", "no backend 'nmpy'. Did you mean numpy?"),
-    ("--corpus", "tide", "There is no text 'tide'. Did you mean tide-clock?"),
-    (
-        "--device",
-        "tpu",
-        "--device is tpu; on this machine the numpy backend computes float32 on: cpu",
-    ),
-    ("--lr", "0", "--lr is 0.0; it must be a finite number above 0"),
-    ("--lr", "-1", "--lr is -1.0;"),
-    ("--lr", "nan", "--lr is nan;"),
-    ("--sigma", "inf", "--sigma is inf;"),
-    ("--theta", "-0.5", "--theta is -0.5;"),
-    ("--batch-size", "0", "--batch-size is 0; it must be a whole number from 1 "),
-    ("--num-steps", "0", "--num-steps is 0;"),
-    ("--epochs", "0", "--epochs is 0;"),
-    ("--num-hiddens", "-3", "--num-hiddens is -3;"),
-    ("--num-hiddens", str(10**19), "--num-hiddens is 10000000000000000000;"),
-    ("--seed", "-1", "--seed is -1; it must be a whole number from 0 to 2**32 - 1"),
-    ("--seed", str(2**32), "--seed is 4294967296;"),
-    ("--max-tokens", "-1", "--max-tokens is -1;"),
-    ("--valid-tokens", "1000000", "--valid-tokens 1000000 leaves nothing to train on"),
-    ("--valid-tokens", "1", "--valid-tokens is 1; it must be 0, or at least 2"),
-]
-
-
-@pytest.mark.parametrize(("option", "value", "words"), BAD_OPTIONS)
+# `bad_commands` has every option with values out of range; these are the messages in full.
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--backend", "nmpy", "no backend 'nmpy'. Did you mean numpy?"),
+        ("--corpus", "tide", "There is no text 'tide'. Did you mean tide-clock?"),
+        ("--device", "tpu", "--device is tpu; on this machine the numpy backend computes float32"),
+        ("--lr", "0", "--lr is 0.0; it must be a finite number above 0."),
+        ("--lr", "fast", "--lr is 'fast'; it must be a finite number above 0."),
+        ("--theta", "-1", "--theta is -1.0; it must be a finite number above 0, or none."),
+        ("--epochs", "2.5", "--epochs is '2.5'; it must be a whole number from 1 to 1,000,000."),
+        ("--threads", "0", "--threads is 0; it must be a whole number from 1 to 1,024."),
+        ("--valid-tokens", "1000000", "--valid-tokens 1000000 leaves nothing to train on"),
+        ("--valid-tokens", "1", "--valid-tokens is 1; it must be 0, or at least 2"),
+        ("--model", "concise", "NumPy has no recurrent layer"),
+        ("--text", "t.txt", "--corpus tide-clock and --text t.txt exclude each other"),
+    ],
+)
 def test_impossible_values(capsys, option, value, words):
     here(capsys, *TRAIN, *options(**SMALL), option, value).refused(words)
     assert not Path("runs").exists(), "errors are reported before a folder is created"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--num-hidens", "3"),
-        ("--lr", "fast"),
-        ("--epochs", "2.5"),
-        ("--activation", "sigmoid"),
-        ("--threads", "0"),
-        ("--dtype", "float16"),
-        ("--normalize", "all"),
-        ("more",),
-    ],
-)
-def test_options_that_click_rejects(capsys, arguments):
-    here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(arguments[0])
-
-
-def test_an_unknown_command(capsys):
-    here(capsys, "trian").refused("trian")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--text", "t.txt"], ["--corpus tide-clock", "--text t.txt"]),
-        (["--model", "concise"], ["NumPy has no recurrent layer", "--model scratch"]),
-        (["--exact", "--dtype", "float32"], ["--dtype", "float64"]),
-    ],
-)
-def test_options_that_exclude_each_other(capsys, arguments, words):
-    here(capsys, *TRAIN, *options(**SMALL), *arguments).refused(*words)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +132,7 @@ def test_options_that_exclude_each_other(capsys, arguments, words):
         (["--epochs", "2"], "2 epochs already"),
         (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
         (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
+        (["--epochs", "3", "--theta", "none"], "--theta: 1.0 before, None now"),
     ],
 )
 def test_impossible_ways_to_resume(capsys, run, arguments, word):
@@ -250,8 +209,8 @@ def test_files_that_are_not_models(capsys, run, command):
     for content, word in (
         (whole[:-1], "damaged"),
         (b"", "damaged"),
-        (b"text\n" * 9, "not a safetensors file"),
-        (struct.pack("<Q", 2) + b"{}", "not a checkpoint that this version"),
+        (b"text\n" * 9, "not a checkpoint of rnn-scratch"),
+        (struct.pack("<Q", 2) + b"{}", "not a checkpoint of rnn-scratch"),
         (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "SHA-256"),
     ):
         assert content != whole
@@ -273,13 +232,6 @@ def test_files_that_are_not_models(capsys, run, command):
             ["--prefix", "Time, ü"],
             ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"],
         ),
-        (["--length", "0"], ["--length is 0"]),
-        (["--temperature", "0"], ["--temperature is 0.0"]),
-        (["--temperature", "nan"], ["--temperature is nan"]),
-        (["--top-k", "0"], ["--top-k is 0"]),
-        (["--top-p", "1.5"], ["--top-p is 1.5"]),
-        (["--min-p", "0"], ["--min-p is 0.0"]),
-        (["--temperature", "1", "--seed", "-1"], ["--seed is -1"]),
         (["--device", "tpu"], ["--device is tpu"]),
         (["--backend", "trch"], ["Did you mean torch?"]),
     ],
