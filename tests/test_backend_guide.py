@@ -12,7 +12,6 @@ from tools.sabotages import load
 
 from rnn_scratch.check import functions
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
-from rnn_scratch.contract import MACHINE, SCRATCH
 
 CASES = in_each_dtype(PLAIN)
 NUMBERS = itertools.count()
@@ -106,12 +105,3 @@ def test_quoted_code_is_that_of_the_project():
     assert quoted
     for block in quoted:
         assert block.text in (CLONE / block.title).read_text(encoding="utf-8")
-
-
-def test_functions_come_in_the_contract_s_order(package):
-    site, _ = package
-    for module, specifications in (("scratch", SCRATCH), ("machine", MACHINE)):
-        source = (site / "toy_rnn" / f"{module}.py").read_text(encoding="utf-8")
-        defined = re.findall(r"^def (\w+)\(", source, re.MULTILINE)
-        names = [function.__name__ for function in specifications]
-        assert [name for name in defined if name in names] == names

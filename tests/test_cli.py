@@ -211,7 +211,7 @@ def test_files_that_are_not_models(capsys, run, command):
         (b"", "damaged"),
         (b"text\n" * 9, "not a checkpoint of rnn-scratch"),
         (struct.pack("<Q", 2) + b"{}", "not a checkpoint of rnn-scratch"),
-        (whole.replace(b'num_hiddens\\": 12', b'num_hiddens\\": 13'), "SHA-256"),
+        (whole.replace(b'num_hiddens\\":12', b'num_hiddens\\":13'), "SHA-256"),
     ):
         assert content != whole
         Path("m.safetensors").write_bytes(content)

@@ -143,15 +143,6 @@ def test_a_backend_imports_only_what_the_core_offers_to_backends(own, backend_na
         assert core <= {f"rnn_scratch.{name}" for name in offered}, path
 
 
-def test_only_backends_import_a_framework():
-    backends = CORE / "backends"  # where they are in an installation that is not editable
-    paths = [path for path in CORE.rglob("*.py") if backends not in path.parents]
-    assert len(paths) > 30
-    for path in paths:
-        packages = {name.split(".")[0] for name in imports(path)}
-        assert not packages & FRAMEWORKS, path
-
-
 @pytest.mark.parametrize(
     "program",
     ["import rnn_scratch", "from rnn_scratch.cli.main import main; main(['--help'])"],

@@ -32,15 +32,6 @@ def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, build):
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-14)
 
 
-def test_encode_returns_rows_of_the_embedding(backend, backend_name):
-    options = Options(V, H, embedding=N, dtype="float64")
-    arrays = initial(options, 0.5, 0)
-    params = backend.scratch.params(arrays, options)
-    tokens = np.array([[3, 1], [0, 3], [10, 2]])
-    rows = backend.scratch.encode(backend.machine.tensor(tokens, "cpu"), params)
-    np.testing.assert_array_equal(backend.machine.array(rows), arrays["W_e"][tokens])
-
-
 def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_name):
     run = rnn_scratch.train(backend_name, num_epochs=3, run="ours", **EMBEDDED)
     numpy = rnn_scratch.train("numpy", num_epochs=3, run="numpy", **EMBEDDED)

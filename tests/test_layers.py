@@ -6,7 +6,7 @@ from helpers import SMALL, assert_same, parameters, variants
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.contract import CELLS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, Options
 
 B, T, H, V, N = 3, 6, 7, 11, 4
 GRUS = {"gru", "gru-after"}
@@ -159,36 +159,7 @@ def test_a_cell_without_a_layer_is_not_offered(backend, candidate, monkeypatch):
         registry.build(candidate, backend, "concise", drawn("plainest"), Options(V, H, "plainest"))
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.frameworks)]
-)
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_second_bias_stays_zero_and_is_no_parameter(candidate, cell, dtype):
-    backend, model = built(candidate, Options(V, H, cell, embedding=N, dtype=dtype))
-    start, chance = model.to_arrays(model.params), np.random.RandomState(2)
-    assert list(start) == list(drawn(cell, N))
-    sizes = [backend.machine.array(param).size for param in model.params.values()]
-    assert sum(sizes) == sum(array.size for array in start.values())
-    tokens = chance.randint(0, V, (5, B, T + 1))
-    batches = [Batch(each[:, :-1], each[:, 1:]) for each in tokens]
-    plain = backend.scratch.build(start, model.options)
-    # The norm of the gradients is over all parameters, and most of these updates are clipped.
-    for each in (model, plain):
-        backend.scratch.train_epoch(each, batches, Update(lr=1.0, theta=0.2), True)
-    end, expected = (each.to_arrays(each.params) for each in (model, plain))
-    assert_same(end, expected, {"float64": 1e-13, "float32": 1e-4}[dtype])
-    assert all(np.abs(end[name] - start[name]).max() > 1e-3 for name in start)
-    # A second bias that had changed would show beside a model without one.
-    plain = backend.scratch.build(end, model.options)
-    X = backend.machine.tensor(batches[0].X, "cpu")
-    logits, expected = (
-        backend.machine.array(each.forward(X, each.state(B))[0]) for each in (model, plain)
-    )
-    np.testing.assert_allclose(logits, expected, atol={"float64": 1e-13, "float32": 1e-4}[dtype])
-
-
-@pytest.mark.frameworks(by_default=("torch",))
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["gru-after", "lstm"])  # whose gates a layer may reorder
 def test_exact_mode_and_checkpoints_from_layers_to_scratch_and_back(candidate, cell):
     built(candidate, Options(V, H, cell))
     settings = {**RUN, "cell": cell}

@@ -131,21 +131,6 @@ def test_offsets_are_from_0_to_one_less_than_the_number_of_steps():
     assert {minibatches.draw_offset(1, 0, epoch) for epoch in range(1, 20)} == {0}
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_seed_and_epoch_alone_choose_the_minibatches(sampling):
-    def starts(seed, epoch):
-        batches = of_epoch(np.arange(500), 3, 35, sampling, seed, epoch)
-        return [X[:, 0].tolist() for X, _ in batches]
-
-    epochs = range(1, 9)
-    np.random.seed(1)
-    once = [starts(0, epoch) for epoch in epochs]
-    np.random.seed(2)
-    assert [starts(0, epoch) for epoch in reversed(epochs)] == once[::-1]
-    assert len({str(minibatches) for minibatches in once}) == len(epochs)
-    assert [starts(1, epoch) for epoch in epochs] != once
-
-
 @given(st.integers(2, 120), sizes, sizes)
 def test_whole_counts_all_tokens_but_at_most_a_few_at_the_end(num_tokens, B, T):
     batches = whole(num_tokens, B, T)

@@ -65,29 +65,6 @@ def test_initial_values():
         np.testing.assert_allclose(actual[name], values, rtol=0, atol=1e-12)
 
 
-def test_initial_weights_are_normal_and_biases_zero():
-    arrays = initial(Options(28, 200), 0.5, 3)
-    assert {name: values.shape for name, values in arrays.items()} == Options(28, 200).shapes()
-    for name in ("W_xh", "W_hh", "W_hq"):
-        values = arrays[name] / 0.5
-        tolerance = 4 / np.sqrt(values.size)
-        assert abs(values.mean()) < tolerance
-        assert abs(values.std() - 1) < tolerance
-        assert abs((np.abs(values) < 1).mean() - 0.6827) < tolerance
-    assert not arrays["b_h"].any()
-    assert not arrays["b_q"].any()
-
-
-def test_only_the_seed_changes_the_initial_values():
-    np.random.seed(5)
-    once = initial(Options(3, 2), 0.01, 1)
-    np.random.seed(6)
-    again = initial(Options(3, 2), 0.01, 1)
-    for name, values in once.items():
-        assert again[name].tobytes() == values.tobytes()
-    assert not np.array_equal(initial(Options(3, 2), 0.01, 2)["W_hh"], once["W_hh"])
-
-
 def test_decoding():
     choose = decoding.sampler(1.0, 0)
     logits = np.array([0.0, 1.0, 2.0, 3.0])
