@@ -129,7 +129,7 @@ def test_an_interpreter_that_does_not_exist():
 
 
 def test_an_answer_of_the_greatest_length(interpreter):
-    number = processes.LONGEST_ANSWER - processes.CHUNK
+    number = processes.LONGEST_ANSWER - len('""\n')
     python = interpreter(
         f"printf '\"'; head -c {number} /dev/zero | tr '\\0' x; echo '\"'; echo end"
     )

@@ -37,9 +37,8 @@ from .terminal import printable
 LONGEST_ANSWER = 2**24
 MOST_MESSAGES = 2**28  # bytes on stderr, which are in a file until the child has ended
 LAST_MESSAGES = 2**16  # bytes of these, among which is the reason of a failure
-CHUNK = 2**16  # bytes that are read at a time
 EXCERPT = 500  # characters of a message
-END = b"end"  # the last line, which is no JSON
+END = b"end\n"  # the last line, which is no JSON
 NOTICE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
 REST = 1.0  # seconds to wait for what is left of the output after that
 
@@ -103,7 +102,8 @@ class _Child:
     def __init__(
         self, command: list[str], arguments: bytes, environment: Mapping[str, str] | None
     ) -> None:
-        self.chunks: queue.Queue[bytes] = queue.Queue(8)  # of stdout; an empty one is the last
+        # Lines of stdout, and an empty one when that is closed and the process has ended.
+        self.output: queue.Queue[bytes] = queue.Queue(2)
         self.is_done = False  # whether it has sent all answers
         self.is_killed = False
         self.is_closed = False
@@ -115,7 +115,6 @@ class _Child:
                 stdin.seek(0)
                 self.process = subprocess.Popen(
                     command,
-                    bufsize=0,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=self.messages,
@@ -130,9 +129,8 @@ class _Child:
 
     def lines(self, timeout: float, end: threading.Event | None) -> Iterator[bytes]:
         """The lines of its stdout up to END; it has ended when they have."""
-        incomplete, is_open = bytearray(), True
         deadline = time.monotonic() + timeout
-        while is_open or self.process.poll() is None:
+        while True:
             if end is not None and end.is_set():
                 raise RNNScratchError("it was ended")
             if time.monotonic() > deadline:
@@ -142,31 +140,22 @@ class _Child:
                 raise RNNScratchError(f"{what} within {timeout:g} s")
             if os.fstat(self.messages.fileno()).st_size > MOST_MESSAGES:
                 raise RNNScratchError(f"it sent messages of more than {MOST_MESSAGES:,} bytes")
-            if not is_open:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(NOTICE)
-                continue
             try:
-                chunk = self.chunks.get(timeout=NOTICE)
+                line = self.output.get(timeout=NOTICE)
             except queue.Empty:
                 if not self.is_killed and self.process.poll() is not None:
-                    # It has ended, but a process that it started has its output open.
-                    self.kill()
+                    self.kill()  # what it has started, and what has its output open
                     timeout = REST
                     deadline = time.monotonic() + timeout
                 continue
-            is_open = bool(chunk)
-            *complete, rest = chunk.split(b"\n")
-            for part in complete:
-                line = bytes(incomplete + part)
-                incomplete.clear()
-                self.is_done = self.is_done or line == END
-                if not self.is_done:
-                    yield line
-                deadline = time.monotonic() + timeout
-            incomplete += rest
-            if len(incomplete) > LONGEST_ANSWER:
+            if not line:
+                return
+            if len(line) > LONGEST_ANSWER:
                 raise RNNScratchError(f"it sent a line of more than {LONGEST_ANSWER:,} bytes")
+            self.is_done = self.is_done or line == END
+            if line.endswith(b"\n") and not self.is_done:  # one that has not ended is no answer
+                yield line
+            deadline = time.monotonic() + timeout
 
     def kill(self) -> None:
         """Kill it with all processes of its group, and wait for its end."""
@@ -186,7 +175,7 @@ class _Child:
         self.is_closed = True
         with contextlib.suppress(queue.Empty):
             while True:  # the reader may wait for room
-                self.chunks.get_nowait()
+                self.output.get_nowait()
         self.messages.close()
 
     def require_success(self) -> None:
@@ -207,9 +196,10 @@ class _Child:
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream, contextlib.suppress(OSError):
-            while not self.is_closed and (chunk := stream.read(CHUNK)):
-                self.chunks.put(chunk)
-        self.chunks.put(b"")
+            while not self.is_closed and (line := stream.readline(LONGEST_ANSWER + 1)):
+                self.output.put(line)
+        self.process.wait()
+        self.output.put(b"")
 
 
 def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -279,7 +269,7 @@ def main() -> None:
         for answer in _call(function, sys.stdin.buffer.read()):
             send(answer)
         with sending:
-            answers.write(END + b"\n")
+            answers.write(END)
     except RNNScratchError as error:
         sys.exit(str(error).replace("\n", " "))
     except KeyboardInterrupt:  # sent to it alone
