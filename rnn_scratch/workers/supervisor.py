@@ -202,7 +202,7 @@ class _Supervisor:
             case Start():
                 self.folder = Path(event.folder)
                 self.report.start(self.folder, self.work.settings, event.session)
-            case Advance():
+            case Advance() if rank == 0:
                 self.report.progress(event.progress)
             case EpochEnd():
                 self.report.epoch(event.epoch)

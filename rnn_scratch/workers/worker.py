@@ -24,18 +24,14 @@ from .launch import Work
 from .messages import BEAT, Advance, Alive, EpochEnd, Event, Interruption, Notice, Problem, Start
 
 
-class Counted(Report):
-    """Counts the minibatches, which is all that is reported of a worker after the first."""
+class Events(Report):
+    """Sends the progress of the training, and counts the minibatches."""
 
     count = 0
 
     def minibatch(self, batch: Batch) -> None:
         """Count it."""
         self.count += 1
-
-
-class Events(Counted):
-    """Sends the progress of the training."""
 
     def say(self, line: str) -> None:
         """Send the message."""
@@ -56,7 +52,7 @@ class Events(Counted):
 
 def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
     """Train as the worker of this rank; an error is an event as well, the last one."""
-    report = Counted() if rank else Events()
+    report = Events()
     team = Team(rank, tuple(addresses))
     folder = None if work.folder is None else Path(work.folder)
     try:
@@ -83,7 +79,7 @@ def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
         yield Problem(reason=words, kind="exception")
 
 
-def _beat(report: Counted) -> None:
+def _beat(report: Events) -> None:
     process = os.getpid()
     with contextlib.suppress(OSError, ValueError):  # when the parent is gone, or all is said
         while True:
