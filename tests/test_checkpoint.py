@@ -92,7 +92,7 @@ def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
     }
     assert all(array.dtype == dtype for array in after.arrays.values())
     assert list(after.arrays) == list(OPTIONS.shapes())
-    for name in checkpoint.Metadata.__struct_fields__:
+    for name in ("vocab", "settings", "epoch", "text", "place"):
         assert getattr(after, name) == getattr(before, name)
 
 
@@ -111,11 +111,11 @@ def test_others_can_read_it(saved):
 def test_find_by_folder_or_by_file(saved):
     assert checkpoint.find(saved.parent) == checkpoint.find(str(saved)) == saved
     with pytest.raises(RNNScratchError, match=r"no checkpoint at .*nowhere"):
-        checkpoint.find("nowhere")
+        checkpoint.load("nowhere")
     empty = saved.parent / "empty"
     empty.mkdir()
     with pytest.raises(RNNScratchError, match="no checkpoint at"):
-        checkpoint.find(empty)
+        checkpoint.load(empty)
 
 
 def test_truncated_anywhere(saved):

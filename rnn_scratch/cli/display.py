@@ -95,7 +95,7 @@ def ending(history: Sequence[Epoch], session: Session) -> list[str]:
 
 def how_to_resume(folder: Path, interrupted: bool) -> str:
     """The checkpoint that a stopped run has kept, and the command that resumes it."""
-    saved = checkpoint.load(checkpoint.find(folder))
+    saved = checkpoint.load(folder)
     last = run_folder.read(folder).settings.num_epochs
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"

@@ -7,6 +7,7 @@ written.
 
 import hashlib
 import json
+import os
 import re
 import stat
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, model_options, shown
@@ -41,14 +43,20 @@ class Incomplete(NamedTuple):
     seconds: float = 0.0
 
 
-class Metadata(Record):
-    """What a checkpoint has besides tensors."""
+NOTHING = Incomplete()
+
+
+class Checkpoint(Record, eq=False):
+    """A model during its training, with everything needed to use it and to resume the training."""
 
     vocab: list[str]
     settings: Settings
     epoch: LastEpoch
     text: TextRecord
     place: Place
+    # In the file these are tensors, and what is above is metadata.
+    arrays: Arrays = {}
+    incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
 
     def __post_init__(self) -> None:
         """Verify the vocabulary."""
@@ -56,13 +64,6 @@ class Metadata(Record):
         is_first = self.vocab[:1] == [UNKNOWN]
         if not (is_first and set(map(len, tokens)) <= {1} and len(set(tokens)) == len(tokens)):
             raise ValueError(f"the vocabulary is not a list of {UNKNOWN} and distinct characters")
-
-
-class Checkpoint(Metadata, eq=False):
-    """A model during its training, with everything needed to use it and to resume the training."""
-
-    arrays: Arrays
-    incomplete: Incomplete = Incomplete()  # of the epoch after the last complete one
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -75,10 +76,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
-    fields = {name: getattr(checkpoint, name) for name in Metadata.__struct_fields__}
+    about = replace(checkpoint, arrays={}, incomplete=NOTHING)
     metadata = {
         "format": FORMAT,
-        "checkpoint": processes.ENCODER.encode(Metadata(**fields)).decode(),
+        "checkpoint": processes.ENCODER.encode(about).decode(),
         "sha256": ZEROS.decode(),
     }
     data = to_bytes(tensors, metadata)
@@ -88,25 +89,17 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 def find(run: str | Path) -> Path:
     """The path of a run's checkpoint, from the run's folder or the file itself."""
-    path = Path(run)
-    try:
-        if path.is_dir():
-            path = path / FILE
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"There is no checkpoint at {path}.\n"
-            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    return path
+    return Path(run, FILE) if os.path.isdir(run) else Path(run)
 
 
-def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint; Damaged if it is damaged or not a checkpoint."""
+def load(run: str | Path) -> Checkpoint:
+    """Read and verify the checkpoint of a run's folder, or a file.
+
+    Raises Damaged if it is damaged or not a checkpoint, and RNNScratchError if there is none.
+    """
     from safetensors.numpy import load as to_arrays
 
+    path = find(run)
     data = _read(path)
     _verify_digest(path, data)
     try:
@@ -129,8 +122,14 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise RNNScratchError(f"{path} is not a file: a checkpoint is one.")
         return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RNNScratchError(
+            f"There is no checkpoint at {path}.\n"
+            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RNNScratchError(f"{path} could not be read: {reason}.") from error
 
 
 def _verify_digest(path: Path, data: bytes) -> None:
@@ -147,21 +146,20 @@ def _verify_digest(path: Path, data: bytes) -> None:
 
 def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
     # Raises an error of some kind if tensors and metadata do not fit together.
-    about = msgspec.json.decode(metadata, type=Metadata)
-    settings = about.settings
-    options = model_options(settings, len(about.vocab))
+    checkpoint = msgspec.json.decode(metadata, type=Checkpoint)
+    settings = checkpoint.settings
+    options = model_options(settings, len(checkpoint.vocab))
     expected = options.shapes()
-    incomplete = Incomplete()
     if LOSSES in tensors:
         losses, seconds = tensors.pop(LOSSES), tensors.pop(SECONDS)
         if not losses.size or not np.isfinite([*losses, seconds]).all():
             raise ValueError("an incomplete epoch has no losses, or they are not finite")
         states = [f"{STATE}{number}" for number in range(options.num_states)]
-        if any(name in tensors for name in states):
-            shape = settings.batch_size, settings.num_hiddens
-            expected |= dict.fromkeys(states, shape)
-            incomplete = Incomplete(state=tuple(tensors[name] for name in states))
-        incomplete = incomplete._replace(losses=tuple(map(float, losses)), seconds=float(seconds))
+        if states[0] not in tensors:  # each minibatch starts without
+            states = []
+        expected |= dict.fromkeys(states, (settings.batch_size, settings.num_hiddens))
+        state = tuple(tensors[name] for name in states)
+        checkpoint.incomplete = Incomplete(tuple(map(float, losses)), state, float(seconds))
     actual = {name: array.shape for name, array in tensors.items()}
     if actual != expected:
         raise ValueError(f"its tensors are {actual} instead of {expected}")
@@ -172,9 +170,8 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
             raise ValueError(f"{name} has values that are not finite")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
-    arrays = {name: tensors[name] for name in options.shapes()}
-    fields = {name: getattr(about, name) for name in Metadata.__struct_fields__}
-    return Checkpoint(**fields, arrays=arrays, incomplete=incomplete)
+    checkpoint.arrays = {name: tensors[name] for name in options.shapes()}
+    return checkpoint
 
 
 def _damaged(path: Path, reason: str) -> Damaged:

@@ -24,7 +24,7 @@ from ..system import files, host, locks, signals
 from ..text import corpus, dataset
 from . import checkpoint, curve, training
 from . import folder as run_folder
-from .checkpoint import Checkpoint
+from .checkpoint import NOTHING, Checkpoint
 from .folder import Epoch, RunRecord, Session
 from .place import Place
 from .run import Run
@@ -85,9 +85,8 @@ def resume(
     again if it is None) has changed, one of these `settings` differs from the run's, or its record
     or history is damaged.
     """
-    path = checkpoint.find(folder)
     with _lock(folder):
-        before = checkpoint.load(path)
+        before = checkpoint.load(folder)
         record = run_folder.read(folder)
         settings = _resumed(folder, before, num_epochs, values)
         text = dataset.same_text(record.text, text, report.say)
@@ -112,7 +111,7 @@ def resumable(
     say: Callable[[str], None],
 ) -> tuple[Settings, corpus.Text]:
     """Settings and text of a run that is to be resumed; the errors of `resume`, in advance."""
-    before = checkpoint.load(checkpoint.find(folder))
+    before = checkpoint.load(folder)
     settings = _resumed(folder, before, num_epochs, values)
     return settings, dataset.same_text(run_folder.read(folder).text, text, say)
 
@@ -138,7 +137,7 @@ def follow(settings: Settings, text: corpus.Text, place: Place, report: Report, 
     """Train as one of a team's workers after the first, whose session it is."""
     setup = set_up(settings, place, text, team=team)
     with signals.deferred() as request:
-        for _ in training.parts(setup, 0, checkpoint.Incomplete(), report, request):
+        for _ in training.parts(setup, 0, NOTHING, report, request):
             pass  # the first worker keeps the results
 
 
@@ -147,7 +146,7 @@ def conclude(folder: Path, outcome: str, reason: str) -> None:
     with contextlib.suppress(RNNScratchError), _lock(folder):
         record = run_folder.read(folder)
         if record.sessions[-1].outcome in ("running", "failed"):
-            saved = checkpoint.load(folder / checkpoint.FILE)
+            saved = checkpoint.load(folder)
             _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
 
 
@@ -196,16 +195,10 @@ def _session(
         try:
             report.start(folder, before.settings, record.sessions[-1])
             for part in training.parts(setup, before.epoch, before.incomplete, report, request):
-                if part.epoch is None:
-                    latest = replace(latest, arrays=part.arrays, incomplete=part.incomplete)
-                else:
+                latest = replace(latest, arrays=part.arrays, incomplete=part.incomplete)
+                if part.epoch is not None:
                     run_folder.append(folder, part.epoch)
-                    latest = replace(
-                        latest,
-                        arrays=part.arrays,
-                        epoch=part.epoch.epoch,
-                        incomplete=checkpoint.Incomplete(),
-                    )
+                    latest.epoch, latest.incomplete = part.epoch.epoch, NOTHING
                 if time.perf_counter() >= due:
                     due, before = _save(folder, latest), latest
                 if part.epoch is not None:
@@ -223,9 +216,9 @@ def _session(
             with contextlib.suppress(RNNScratchError):
                 if latest is not before:
                     _save(folder, latest)
+                    before = latest
             with contextlib.suppress(RNNScratchError):
-                saved = checkpoint.load(folder / checkpoint.FILE)
-                _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
+                _close(folder, record, before.epoch, outcome=outcome, reason=reason)
             if isinstance(error, Diverged):
                 kept = f"The checkpoint of epoch {latest.epoch} is kept."
                 raise Diverged(f"{error}\n{kept}") from error

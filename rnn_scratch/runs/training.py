@@ -16,7 +16,7 @@ from ..text import minibatches, vocabulary
 from ..text.dataset import Prepared
 from ..workers import exchange
 from . import decoding
-from .checkpoint import Incomplete
+from .checkpoint import NOTHING, Incomplete
 from .folder import Epoch, Session
 from .setup import Setup
 
@@ -78,7 +78,7 @@ class Part(NamedTuple):
 def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
     """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
     with signals.deferred() as request:
-        for part in parts(setup, 0, Incomplete(), report, request):
+        for part in parts(setup, 0, NOTHING, report, request):
             if part.epoch is not None:
                 yield part.epoch, list(part.incomplete.losses)
 
@@ -116,7 +116,7 @@ def parts(
             size = _stop_or_go_on(setup, size, request)
         yield _end(setup, number, incomplete)
         _stop_or_go_on(setup, size, request)
-        incomplete = Incomplete()
+        incomplete = NOTHING
 
 
 def _same_start(
