@@ -81,7 +81,7 @@ def code_of(page):
 
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_the_pages_have_all_code_of_the_notebook_to_run_and_to_read(pages, backend):
-    whole = "".join(pages[f"{name}.md"].decode() for name in site_chapter.PAGES)
+    whole = "".join(pages[f"{name}.md"].decode() for name in site_chapter.PAGES.values())
     everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
     code = "\n".join(code_of(whole)[backend])
     for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
@@ -275,14 +275,7 @@ def test_formulas_and_names_in_prose():
     assert prose.render("in {framework}", ["theirs"], plain) == "in theirs"
 
 
-def test_missing_records_are_reported_on_the_page(tmp_path):
-    text, pictures = site_comparison.render(tmp_path, tmp_path)
-    missing = [*site_comparison.COMPARISONS, "verdicts"]
-    assert re.findall("has not been measured yet.*records -- ([a-z0-9-]+)", text) == missing
-    assert pictures == {}
-
-
-def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
+def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path, monkeypatch):
     def compared(verdict, ratio):
         return {"seconds": 150, "verdicts": {"torch": {"verdict": verdict, "ratio": ratio}}}
 
@@ -293,7 +286,10 @@ def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path):
         "slowed": [compared("slower", 0.952)],
     }
     (tmp_path / site_comparison.VERDICTS).write_text(json.dumps(record))
-    text, _ = site_comparison.render(tmp_path, tmp_path)
+    one = {"target-rnn": site_comparison.COMPARISONS["target-rnn"]}  # without pictures
+    monkeypatch.setattr(site_comparison, "COMPARISONS", one)
+    monkeypatch.setattr(site_comparison, "SENTENCES", {})
+    text, _ = site_comparison.render(readme.COMPARISONS, tmp_path)
     assert "| nothing changed | 1 | torch | 1.010 | no measurable difference |" in text
     assert "| 5% more time | 1 | torch | 0.952 | slower |" in text
     assert "Tries on one: 1, each" in text

@@ -46,9 +46,6 @@ LINES = ("piece", "source", "core", "imports", "bug", "fix", "gains")  # directi
 # Those that end with a line ":::".
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
-NOT_MEASURED = (
-    "(Their gains have not been measured yet: `nox -s records -- optimizations` measures them.)"
-)
 
 
 class Part(NamedTuple):
@@ -57,7 +54,7 @@ class Part(NamedTuple):
     kind: str  # "text", "code", or the directive's name
     argument: str
     line: int
-    content: list[Any]  # lines of prose or code; parts, in a block
+    content: list[Any]  # lines of prose, from a heading of the first rank, or code; or parts
 
 
 class Code(NamedTuple):
@@ -103,7 +100,7 @@ def parse(path: Path) -> list[Part]:
                 stack.append(stack[-1].content[-1])
         else:
             last = stack[-1].content[-1:]
-            if not last or last[0].kind != "text":
+            if not last or last[0].kind != "text" or line.startswith("# "):
                 stack[-1].content.append(Part("text", "", number, []))
             stack[-1].content[-1].content.append(line)
     if code is not None:
@@ -247,8 +244,7 @@ def _cells(
         if kind == "text":
             yield "markdown", prose.fill("\n".join(content), backend)
         elif kind == "gains":
-            table = optimizations.gains(backend)
-            yield "markdown", prose.table(table) if table else NOT_MEASURED
+            yield "markdown", prose.table(optimizations.gains(backend))
         elif kind == "solution" and to_write is not None:
             if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
                 yield "code", CODE

@@ -91,11 +91,11 @@ def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
     return "\n\n".join(diffs)
 
 
-def gains(backend: str, path: Path = RECORD) -> Cells | None:
-    """The measured gains of a backend's optimizations as a table; None where there are none."""
+def gains(backend: str, path: Path = RECORD) -> Cells:
+    """The measured gains of a backend's optimizations as a table; empty where there are none."""
     own = read(path).backends.get(backend)
     if not own:
-        return None
+        return []
     sizes = sorted({size for each in own for size in each.num_hiddens})
     head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
     rows = (

@@ -14,8 +14,12 @@ from .chapter import TEXTS, Code, Part
 from .prose import Typeset
 from .site_code import Output
 
-# The text is one notebook, and three pages: the headings with which the second and third begin.
-PAGES = {"chapter": "", "exercises": "# Exercises", "bugs": "# Spot the bug"}
+# The text is one notebook, and three pages, each with its first line.
+PAGES = {
+    "# A recurrent language model from scratch, in {framework}": "chapter",
+    "# Exercises": "exercises",
+    "# Spot the bug": "bugs",
+}
 Results = Mapping[str, Mapping[str, Sequence[Output]]]  # by backend and source
 
 
@@ -38,16 +42,12 @@ class Context(NamedTuple):
 def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
     """The chapter's pages by name, for these backends, as Markdown with HTML in it."""
     context = Context(read_results(backends), typeset, {backend: set() for backend in backends})
-    pages = iter(PAGES)
-    split: dict[str, list[Part]] = {next(pages): []}
-    begins = {first: name for name, first in PAGES.items() if first}
+    pages: dict[str, list[Part]] = {}
+    name = ""
     for part in chapter.parse(TEXTS / "chapter.md"):
-        for section in _split(part):
-            heading = section.content[0] if section.kind == "text" and section.content else ""
-            if heading in begins:
-                split[begins[heading]] = []
-            split[list(split)[-1]].append(section)
-    return {name: _page(parts, backends, context) for name, parts in split.items()}
+        name = PAGES.get(part.content[0], name) if part.kind == "text" else name
+        pages.setdefault(name, []).append(part)
+    return {name: _page(parts, backends, context) for name, parts in pages.items()}
 
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
@@ -69,17 +69,6 @@ def _output(output: Mapping[str, Any]) -> Output:
     if "image/png" in data:
         return Output(picture=base64.b64decode("".join(data["image/png"])))
     return Output("".join(output.get("text") or data.get("text/plain", "")))
-
-
-def _split(part: Part) -> Iterator[Part]:
-    # A text is divided at its headings of the first rank.
-    if part.kind != "text":
-        yield part
-        return
-    starts = [n for n, line in enumerate(part.content) if line.startswith("# ")]
-    for start, end in zip([0, *starts], [*starts, len(part.content)]):
-        if end > start:
-            yield part._replace(content=part.content[start:end])
 
 
 def _page(parts: Sequence[Part], backends: Sequence[str], context: Context) -> str:
@@ -120,10 +109,8 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             )
         elif part.kind == "gains":
             tables = {name: optimizations.gains(name) for name in own}
-            notes: dict[tuple[str, ...], str] = {
-                (name,): prose.table(table) for name, table in tables.items() if table
-            }
-            yield Item(notes=notes) if notes else Item(chapter.NOT_MEASURED)
+            notes = {name: prose.table(table) for name, table in tables.items() if table}
+            yield Item(notes={(name,): table for name, table in notes.items()})
         elif part.kind in chapter.BLOCKS:
             content = _page(part.content, own, context)
             yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})

@@ -43,33 +43,26 @@ VERDICTS = "verdicts.json"  # of `nox -s records -- verdicts`
 
 def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
-    measured = {
-        name: comparison.read(folder / name)
-        for name in COMPARISONS
-        if (folder / name / comparison.RECORD).exists()
-    }
+    measured = {name: comparison.read(folder / name) for name in COMPARISONS}
     # How all was measured, and below each comparison what is different there.
-    how = sentences.method(next(iter(measured.values()))) if measured else []
-    verdicts = records_folder / VERDICTS  # where nothing has changed, and of slower code
+    how = sentences.method(next(iter(measured.values())))
     images: dict[str, bytes] = {}
     values = {
-        "sentences": [SENTENCES[name](measured[name]) for name in SENTENCES if name in measured],
-        "sections": [_section(name, measured.get(name), how, images) for name in COMPARISONS],
+        "sentences": [say(measured[name]) for name, say in SENTENCES.items()],
+        "sections": [_section(name, record, how, images) for name, record in measured.items()],
         "rule": certainty.RULE,
         "yardstick": certainty.YARDSTICK,
         "how": how,
-        "verdicts": json.loads(verdicts.read_bytes()) if verdicts.exists() else None,
+        # What is said where nothing has changed, and of code that is made slower.
+        "verdicts": json.loads((records_folder / VERDICTS).read_bytes()),
     }
     return prose.page("comparison.md", values), images
 
 
 def _section(
-    name: str, record: Comparison | None, how: list[str], images: dict[str, bytes]
+    name: str, record: Comparison, how: list[str], images: dict[str, bytes]
 ) -> dict[str, Any]:
     title, drawn, captioned = COMPARISONS[name]
-    section = {"name": name, "title": title, "measured": record is not None}
-    if record is None:
-        return section
     drawings = pictures.draw(record, [f"{each}.svg" for each in drawn])
     captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
     for file, image in drawings.items():
@@ -77,7 +70,8 @@ def _section(
         images[place] = figures.svg(image)
         shown[place] = captions[Path(file).stem]
     others = [line for line in sentences.method(record) if line not in how]
-    return section | {
+    return {
+        "title": title,
         "opening": OPENINGS[name](record) if name in OPENINGS else "",
         "figures": shown,
         "tables": {caption: TABLES[caption](record) for caption in captioned},
