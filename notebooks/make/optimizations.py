@@ -31,7 +31,6 @@ class Optimization(NamedTuple):
     """One comment that names an optimization, with the code under it."""
 
     name: str
-    file: Path
     function: str  # the function or class that contains it, or that follows it
     source: str
 
@@ -118,8 +117,9 @@ def _measured(gain: Gain) -> str:
 
 
 def _of_file(path: Path) -> list[Optimization]:
-    text = path.read_text(encoding="utf-8")
-    lines, definitions = text.splitlines(), ast.parse(text).body
+    lines = path.read_text(encoding="utf-8").splitlines()
+    matches = ((n, re.match(r"(?:def|class) (\w+)", line)) for n, line in enumerate(lines))
+    definitions = [(number, match[1]) for number, match in matches if match]
     optimizations = []
     for number, line in enumerate(lines):
         match = NAME.match(line)
@@ -127,16 +127,9 @@ def _of_file(path: Path) -> list[Optimization]:
             continue
         end = _end(lines, number, len(match[1]))
         source = "\n".join(each[len(match[1]) :] for each in lines[number:end]).rstrip()
-        function = next(
-            (
-                node.name
-                for node in definitions
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                and (node.end_lineno or 0) > number
-            ),
-            "",
-        )
-        optimizations.append(Optimization(match[2], path, function, source))
+        inside = [name for start, name in definitions if start < number][-1:] if match[1] else []
+        after = [name for start, name in definitions if start > number]
+        optimizations.append(Optimization(match[2], (*inside, *after, "")[0], source))
     return optimizations
 
 

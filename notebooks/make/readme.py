@@ -79,12 +79,11 @@ def exact(folder: Path) -> dict[str, Any]:
     return {"exact": result, "models": models, "end": ends[0], "digests": digests}
 
 
-def figure(path: Path) -> None:
-    """Draw the perplexity curves of the runs with sequential partitioning as one picture."""
-    folders = {name: RECORDS / f"{name}-scratch-sequential" for name in registry.OURS}
-    curves = {name: run_folder.history(folder) for name, folder in folders.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(curve.picture(curves))
+def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
+    """The epochs of ordinary training, with sequential partitioning, by backend."""
+    return {
+        name: run_folder.history(folder / f"{name}-scratch-sequential") for name in registry.OURS
+    }
 
 
 def readme(text: str) -> str:
@@ -112,7 +111,7 @@ def replace(text: str, mark: str, content: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
-    figure(FIGURE)
+    FIGURE.write_bytes(curve.picture(histories(RECORDS)))
     for folder, picture in PICTURES.items():
         images = pictures.draw(comparison.read(COMPARISONS / folder), [picture])
         files.replace(COMPARISONS / folder / picture, images[picture])

@@ -46,10 +46,15 @@ def pages(
     """All pages and pictures, by their places; RNNScratchError where a text makes no sense."""
     texts = {f"{name}.md": text for name, text in site_chapter.render(backends, typeset).items()}
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
-    texts["parity.md"], parity_pictures = site_parity.render(RECORDS)
-    texts["comparison.md"], comparison_pictures = site_comparison.render(COMPARISONS, RECORDS)
-    texts["workers.md"], workers_pictures = site_workers.render(RECORDS, backends, typeset)
-    texts["play.md"], play_files = site_play.render(backends)
+    files: dict[str, bytes] = {}
+    for name, (text, pictures) in {
+        "parity": site_parity.render(RECORDS),
+        "comparison": site_comparison.render(COMPARISONS, RECORDS),
+        "workers": site_workers.render(RECORDS, backends, typeset),
+        "play": site_play.render(backends),
+    }.items():
+        texts[f"{name}.md"] = text
+        files |= pictures
     values = {"settings": dataclasses.fields(Settings), **_start(backends)}
     for path in sorted(SOURCES.glob("*.md")):
         if path.name not in texts:
@@ -57,8 +62,7 @@ def pages(
     script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: prose.framework(backend) for backend in backends}
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
-    files = {name: text.encode() for name, text in texts.items()}
-    files |= parity_pictures | comparison_pictures | workers_pictures | play_files
+    files |= {name: text.encode() for name, text in texts.items()}
     for sources in site_chapter.read_results(backends).values():
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture

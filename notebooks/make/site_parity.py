@@ -26,7 +26,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     backends = list(dict.fromkeys(run.backend for run in exact.runs))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
-    float32 = {name: run_folder.history(folder / f"{name}-scratch-sequential") for name in backends}
+    float32 = readme.histories(folder)
     size = exact.settings
     exponent = str(round(np.log2(GRID)))
     values |= {

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from . import play, prose, site_code
 from .chapter import Code
@@ -25,7 +24,7 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
         "networks": networks,
         "functions": functions,
         "prefix": next(iter(networks.values()))["expected"]["prefix"].strip(),
-        "parameters": {cell: _size(saved) for cell, saved in networks.items()},
+        "arrays": play.arrays,
     }
     return prose.page("play.md", values), {
         f"{site_code.STATIC}/play/{name}": (SOURCES / name).read_bytes() for name in FILES
@@ -36,7 +35,3 @@ def function(name: str, script: str) -> str:
     """The source of a function of a script, which ends at the first line that is only a brace."""
     (source,) = re.findall(rf"^function {name}\(.*?^\}}$", script, re.MULTILINE | re.DOTALL)
     return source
-
-
-def _size(saved: dict[str, Any]) -> int:
-    return sum(each.size for each in play.arrays(saved).values())
