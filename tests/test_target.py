@@ -35,10 +35,10 @@ def test_a_training_ends_when_the_target_is_reached():
     (row,) = metrics.qualities(record)
     ends = [training.epochs[-1].held_out for training in candidate.trainings]
     assert row.held_out.mean == pytest.approx(sum(ends) / 2)
-    assert row.bits == pytest.approx(sum(map(math.log2, ends)) / 2)
+    assert row.bits_per_character == pytest.approx(sum(map(math.log2, ends)) / 2)
     times = [sum(epoch.seconds for epoch in each.epochs) for each in candidate.trainings]
-    assert row.seconds.mean == pytest.approx(sum(times) / 2)
-    assert row.reached == 2
+    assert row.target_seconds.mean == pytest.approx(sum(times) / 2)
+    assert row.target_reached == 2
     heading, cells = tables.quality_cells(record)
     assert "seconds to 15" in heading
     assert "±" in cells[heading.index("seconds to 15")]
@@ -47,8 +47,8 @@ def test_a_training_ends_when_the_target_is_reached():
     assert 10 < record.unigram < 20
     with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
         (columns,) = csv.DictReader(file)
-    assert float(columns["target_seconds"]) == row.seconds.mean
-    assert float(columns["target_epochs_high"]) == row.epochs.high
+    assert float(columns["target_seconds"]) == row.target_seconds.mean
+    assert float(columns["target_epochs_high"]) == row.target_epochs.high
     assert (columns["target_reached"], columns["seeds"]) == ("2", "2")
     assert float(columns["held_out_low"]) == min(ends)
 

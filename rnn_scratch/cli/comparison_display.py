@@ -119,9 +119,9 @@ def show(folder: Path, record: Comparison, screen: Console) -> None:
     for title, cells in tables.tables(record).items():
         screen.print()
         screen.print(_table(title, cells))
-    for line in ("", *sentences.notes(record), *sentences.method(record)):
+    for line in ("", *sentences.notes(record)):
         say(line)
-    say(f"\nThe report, for a browser: {folder / 'report.html'}")
+    say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 
 
 def spreadsheet(record: Comparison) -> str:
@@ -129,16 +129,8 @@ def spreadsheet(record: Comparison) -> str:
     results = {row.candidate.name: row for row in metrics.qualities(record)}
     rows = []
     for row in metrics.speeds(record):
-        result, flat = results[row.candidate], dict[str, Any]()
-        quality = {
-            "perplexity": result.perplexity,
-            "held_out": result.held_out,
-            "bits_per_character": result.bits,
-            "target_seconds": result.seconds,
-            "target_epochs": result.epochs,
-            "target_reached": result.reached,
-            "seeds": result.seeds,
-        }
+        flat: dict[str, Any] = {}
+        quality = {**results[row.candidate]._asdict(), "candidate": row.candidate}
         for key, value in {**msgspec.structs.asdict(row), **quality}.items():
             if isinstance(value, (Spread, Mean)):
                 middle = value.mean if isinstance(value, Mean) else value.median

@@ -24,11 +24,11 @@ class Quality(NamedTuple):
     comparisons: int  # with the reference, all passed
     perplexity: Mean | None  # of the last epoch
     held_out: Mean | None  # perplexity of the held-out text
-    bits: float | None  # for each of its characters
+    bits_per_character: float | None  # of that text
     seeds: int
-    reached: int  # seeds that have reached the target
-    seconds: Mean | None  # of training until then
-    epochs: Mean | None  # likewise
+    target_reached: int  # by this number of seeds
+    target_seconds: Mean | None  # of training until then
+    target_epochs: Mean | None  # likewise
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -123,11 +123,11 @@ def qualities(record: Comparison) -> list[Quality]:
                 comparisons=finished[0].comparisons if finished else 0,
                 perplexity=mean([end.perplexity for end in ends]),
                 held_out=mean(held_out),
-                bits=statistics.fmean(map(math.log2, held_out)) if held_out else None,
+                bits_per_character=statistics.fmean(map(math.log2, held_out)) if held_out else None,
                 seeds=len(finished),
-                reached=len(reached),
-                seconds=mean([training.seconds for training in reached]),
-                epochs=mean([len(training.epochs) for training in reached]),
+                target_reached=len(reached),
+                target_seconds=mean([training.seconds for training in reached]),
+                target_epochs=mean([len(training.epochs) for training in reached]),
             )
         )
     return rows

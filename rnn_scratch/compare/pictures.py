@@ -9,7 +9,7 @@ from ..registry import OURS
 from ..runs.curve import INK
 from ..system import records
 from . import metrics
-from .record import Candidate, Comparison, Speed
+from .record import VARIED, Candidate, Comparison, Speed
 
 FORMATS = ("svg", "png")
 # In mid-grey on nothing, so that they suit a light page and a dark one.
@@ -28,13 +28,6 @@ COLORS = {backend: f"C{number}" for number, backend in enumerate(OURS)}
 SHADES = {"scratch": ("white", 0), "fast": ("white", 0.45), "concise": ("black", 0.35)}
 HATCHES = {"concise": "//"}
 LINES = {"scratch": "-", "fast": "--", "concise": ":"}
-WORDS = {
-    "num_hiddens": "hidden units",
-    "batch_size": "subsequences in a minibatch",
-    "num_steps": "time steps",
-    "threads": "threads",
-    "workers": "workers",
-}
 
 
 def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, bytes]:
@@ -101,26 +94,12 @@ def start_up(axes: Any, record: Comparison) -> bool:
     rows = _bar_rows(record)
     if not rows:
         return False
-    imports = [row.importing.median for row in rows]
-    firsts = [row.first.median for row in rows]
-    places = _places(rows)
+    places, imports = _places(rows), [row.importing.median for row in rows]
     axes.barh(places, imports, color="#888888", label="import")
+    firsts = [row.first.median for row in rows]
     axes.barh(places, firsts, left=imports, color="#d08770", label="first minibatch")
     _label_rows(axes, record, rows)
     axes.set_xlabel("seconds before training is at full speed")
-    return True
-
-
-def memory(axes: Any, record: Comparison) -> bool:
-    """Bars of the memory that each process has used at most."""
-    rows = [row for row in _bar_rows(record) if row.memory is not None]
-    if not rows:
-        return False
-    colors = [_color(record.candidate(row.candidate), record) for row in rows]
-    axes.barh(_places(rows), [row.memory for row in rows], color=colors)
-    _label_rows(axes, record, rows, legend=False)
-    axes.set_xlabel("MiB of memory at most")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
     return True
 
 
@@ -172,9 +151,8 @@ def scaling(axes: Any, record: Comparison) -> bool:
             style = _line(candidate, record)
             axes.plot(values, median, marker="o", label=_label(candidate.name), **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
-    axes.set(
-        xlabel=WORDS[vary or ""], ylabel="microseconds per character", xscale="log", yscale="log"
-    )
+    axes.set(xlabel=VARIED[vary or ""], ylabel="microseconds per character")
+    axes.set(xscale="log", yscale="log")
     axes.set_xticks(record.plan.values)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
@@ -188,7 +166,6 @@ PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {
     "perplexity": perplexity,
     "divergence": divergence,
     "start-up": start_up,
-    "memory": memory,
 }
 
 
@@ -212,16 +189,14 @@ def _places(rows: list[Speed]) -> list[float]:
     return places
 
 
-def _label_rows(axes: Any, record: Comparison, rows: list[Speed], legend: bool = True) -> None:
+def _label_rows(axes: Any, record: Comparison, rows: list[Speed]) -> None:
     # From the top, and with room for all.
     places = _places(rows)
-    axes.set_yticks(
-        places, [_label(record.plan.labelled(row.candidate, row.value)) for row in rows]
-    )
+    labels = [record.plan.labelled(row.candidate, row.value) for row in rows]
+    axes.set_yticks(places, [*map(_label, labels)])
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
-    if legend:
-        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes.figure.set_size_inches(7, 1.9 + 0.3 * places[-1])
 
 

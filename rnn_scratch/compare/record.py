@@ -5,7 +5,7 @@ What a child process of a comparison sends is a part of the record too: `Ready`,
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -21,7 +21,13 @@ from ..text.dataset import TextRecord
 
 RECORD = "comparison.json"
 FORMAT = 5
-VARIED = ("num_hiddens", "batch_size", "num_steps", "threads", "workers")
+VARIED = {  # and of what its values are numbers
+    "num_hiddens": "hidden units",
+    "batch_size": "rows of a minibatch",
+    "num_steps": "time steps",
+    "threads": "threads",
+    "workers": "workers",
+}
 MOST_CANDIDATES, MOST_VALUES = 200, 100
 Verdict = Literal["faster", "slower", "no measurable difference", "too few processes to tell"]
 FASTER: Final = "faster"
@@ -30,7 +36,7 @@ EQUAL: Final = "no measurable difference"
 TOO_FEW: Final = "too few processes to tell"
 
 
-def _one_of(names: Sequence[str]) -> Meta:
+def _one_of(names: Iterable[str]) -> Meta:
     return Meta(pattern=rf"^({'|'.join(names)})\Z")
 
 

@@ -1,8 +1,8 @@
 """A comparison's report: one page of HTML with its pictures in it, made from the record alone."""
 
 import base64
+import re
 from importlib.resources import files
-from itertools import zip_longest
 
 import msgspec
 from jinja2 import Environment
@@ -22,17 +22,13 @@ CAPTIONS = {
     "(concise).",
     "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
     "point: it is the same training in each framework.",
-    "memory": "The most memory that the process had at once: interpreter, libraries, text and "
-    "model.",
     "start-up": "The time before training is at full speed. No other figure includes it.",
 }
 
 
 def _code(sentence: str) -> Markup:
     # A sentence in which names between backticks are code.
-    parts = [escape(part) for part in sentence.split("`")]
-    names = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
-    return Markup("").join(x for pair in zip_longest(parts[::2], names, fillvalue="") for x in pair)
+    return Markup(re.sub("`(.*?)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def page(record: Comparison, pictures: dict[str, bytes]) -> str:

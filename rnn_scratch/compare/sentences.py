@@ -8,14 +8,13 @@ from jinja2 import Environment, StrictUndefined
 
 from ..contract import VARIANTS
 from . import certainty, metrics
-from .record import FASTER, SLOWER, TOO_FEW, Change, Comparison, Speed, Spread
+from .record import FASTER, SLOWER, TOO_FEW, VARIED, Change, Comparison, Speed, Spread
 
 DESCRIPTIONS = {
     "scratch": "plain code",
     "fast": "optimized by hand",
     "concise": "the framework's own layers",
 }
-UNITS = {"num_hiddens": "hidden units", "batch_size": "rows", "num_steps": "time steps"}
 ALIKE = 1.05  # ratio of perplexities up to which they are called about the same
 GROWN, PERCENT = 1e-11, 1e-2  # relative differences: larger than rounding, and visible
 
@@ -91,7 +90,7 @@ def scaling(record: Comparison) -> str:
 
     return (
         f"The fastest candidate is {distance(sizes[0]):.1f} times as fast as the slowest with "
-        f"{sizes[0]} {UNITS[record.plan.vary or '']}, and {distance(sizes[-1]):.1f} times with "
+        f"{sizes[0]} {VARIED[record.plan.vary or '']}, and {distance(sizes[-1]):.1f} times with "
         f"{sizes[-1]}."
     )
 
@@ -133,16 +132,16 @@ def _times_to_target(record: Comparison, target: float) -> str:
         return ""
     always = "always " if max(row.seeds for row in rows) > 1 else ""
     reached = sorted(
-        (row.seconds.mean, row.candidate.title)
+        (row.target_seconds.mean, row.candidate.title)
         for row in rows
-        if row.seconds and row.reached == row.seeds
+        if row.target_seconds and row.target_reached == row.seeds
     )
     if not reached:
         return f"No candidate has {always}reached a held-out perplexity of {target:g}."
     ends = (reached[0], reached[-1])
     first, last = (f"by {title} after {seconds:.1f} s" for seconds, title in ends)
     words = f"first {first}, last {last}" if len(reached) > 1 else first
-    others = [row.candidate.title for row in rows if row.reached < row.seeds]
+    others = [row.candidate.title for row in rows if row.target_reached < row.seeds]
     without = f", and not {always}by {_listed(others)}" if others else ""
     return f"A held-out perplexity of {target:g} is reached {words} of training{without}."
 

@@ -97,7 +97,7 @@ def quality_cells(record: Comparison) -> Cells:
                 f"{row.comparisons} passed",
                 _mean(row.perplexity, ".4g", ".2g") + seeds,
                 f"{row.held_out.mean:.4g}" if row.held_out else "",
-                f"{row.bits:.3f}" if row.bits is not None else "",
+                f"{row.bits_per_character:.3f}" if row.bits_per_character is not None else "",
                 *(target_cells(row) if target else ("", "")),
                 first.parameters[:8],
                 first.minibatches_seen[:8],
@@ -109,12 +109,14 @@ def quality_cells(record: Comparison) -> Cells:
 
 def target_cells(row: Quality) -> tuple[str, str]:
     """Seconds and epochs of training until the target was reached."""
-    if row.seconds is None or row.epochs is None:
+    if row.target_seconds is None or row.target_epochs is None:
         return "not reached", ""
-    seconds = _mean(row.seconds, ".1f", ".1f")
-    if row.reached < row.seeds:
-        seconds += f" (reached by {row.reached} of {row.seeds} seeds)"
-    return seconds, _mean(row.epochs, ".1f", ".1f") if row.reached > 1 else f"{row.epochs.mean:g}"
+    seconds = _mean(row.target_seconds, ".1f", ".1f")
+    if row.target_reached < row.seeds:
+        seconds += f" (reached by {row.target_reached} of {row.seeds} seeds)"
+    return seconds, _mean(
+        row.target_epochs, ".1f", ".1f"
+    ) if row.target_reached > 1 else f"{row.target_epochs.mean:g}"
 
 
 def against_cells(record: Comparison) -> Cells:
