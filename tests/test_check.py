@@ -14,12 +14,15 @@ def check(*arguments, **more):
     return done.code, json.loads(done.out)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cpu", "auto"])
-def test_a_device_that_is_not_the_cpu_is_checked(two_devices, device):
-    code, rows = check("two", "--model", "scratch", "--device", device, env=two_devices)
+@pytest.mark.parametrize(
+    ("device", "cells", "least"),
+    [("gpu", (), 300), ("cpu", ("--cell", "lstm"), 50), ("auto", ("--cell", "rnn"), 50)],
+)
+def test_a_device_that_is_not_the_cpu_is_checked(two_devices, device, cells, least):
+    code, rows = check("two", "--model", "scratch", "--device", device, *cells, env=two_devices)
     failures = [row for row in rows if not row["passed"]]
     assert (code, failures) == (0, [])
-    assert len(rows) > 300
+    assert len(rows) > least
 
 
 def test_whatever_assumes_the_cpu_fails(two_devices, tmp_path):
@@ -74,33 +77,26 @@ def test_a_run_moves_between_devices(two_devices):
     assert_same(parameters("moved"), parameters("whole"))
 
 
-def test_all_variants_are_checked_by_default(capsys):
-    code, rows = check("numpy")
+def test_all_variants_are_checked_by_default_and_one_cell_on_request():
+    code, rows = check("numpy", "--cell", "lstm")
     assert code == 0
+    cases = {row["case"] for row in rows if row["piece"] == "forward" and row["offered"]}
+    assert cases
+    assert all("lstm" in case.split() for case in cases)
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
     assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["offered"] for row in rows if row["model"] != "concise")
 
 
 def test_the_table_says_what_is_not_offered():
-    done = there("check", "numpy", "--model", "fast", "--model", "concise")
+    models = ("--model", "fast", "--model", "concise")
+    done = there("check", "numpy", *models, "--cell", "rnn")
     assert done.code == 0
-    assert "numpy, fast" in done.out
+    assert "numpy, fast, rnn: " in done.out
     assert "within the tolerance" in done.out
     assert "not offered" in done.out
     assert "no recurrent layer of its own" in done.out
     assert "numpy, scratch" not in done.out
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_one_cell_is_checked_on_request(cell):
-    code, rows = check("numpy", "--model", "scratch", "--cell", cell)
-    assert code == 0
-    cases = {row["case"] for row in rows if row["piece"] == "forward"}
-    assert cases
-    assert all(cell in case.split() for case in cases)
-    done = there("check", "numpy", "--model", "scratch", "--cell", cell)
-    assert f"numpy, scratch, {cell}: " in done.out
 
 
 def test_a_cell_is_the_only_setting_without_exact_mode():
