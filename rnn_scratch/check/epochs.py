@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Batch, Options, Params, State, Tensor, Update
+from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Update
 from ..exact import GRID
 from ..parameters import initial
 from ..runs import decoding
@@ -25,6 +25,7 @@ SEQUENTIAL = Settings(batch_size=B, num_steps=T)
 RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
 UPDATES = (1, 10, 100)
 AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
+FEW = 3  # updates
 GENERATED = 120  # tokens
 
 
@@ -32,6 +33,15 @@ def clipping(case: Case) -> Update:
     """An update in which the gradients of the case's minibatch are clipped to half their norm."""
     _, norm = case.reference.scratch.clip(case.reference.gradients()[1], None)
     return Update(LR, float(norm) / 2)
+
+
+def updated(case: Case, how: Update, model: Model | None = None) -> tuple[Arrays, Tensor, State]:
+    """Parameters, losses and state after a few updates with the case's minibatch."""
+    model, (batch, state), losses = model or case.model(), case.minibatch(), []
+    for _ in range(FEW):
+        mean, state = case.scratch.train_minibatch(model, batch, state, how)
+        losses.append(float(mean))
+    return model.to_arrays(model.params), np.array(losses), state
 
 
 def train_minibatch(case: Case) -> Iterator[Result | Fact]:

@@ -55,7 +55,8 @@ class _Epoch(Record, tag=True):
 class _Steps(Record, tag=True):
     # The result of the observation; sent after the last epoch.
     closest: Closest
-    clipped: int
+    updates: int = 0
+    clipped: int = 0  # of them
 
 
 _Event = _NotOffered | _Epoch | _Steps
@@ -118,7 +119,7 @@ def _train(
         yield _NotOffered(str(error).splitlines()[0])
         return
     is_reference = (place.backend, place.model, place.workers) == REFERENCE
-    observed = _Observed(setup) if is_reference else None
+    steps = _Steps(Closest("", [], exact.GRID, 0))
     sample = set(np.linspace(1, settings.num_epochs, SAMPLE).round())
     digests: list[Digests] = []
 
@@ -131,17 +132,18 @@ def _train(
     def before(epoch: int) -> None:
         digests.clear()
         if epoch in sample and rank == 0:
-            steps: dict[str, Any] = dict(_last_steps(setup, epoch))  # a bool, NumPy 2 expects
-            np.savez(Path(folder, f"{epoch}.npz"), **steps)
+            last: dict[str, Any] = dict(_last_steps(setup, epoch))  # a bool, NumPy 2 expects
+            np.savez(Path(folder, f"{epoch}.npz"), **last)
 
     keep_digests()
     yield _Epoch(0, None, exact.digest(arrays()), digests)
     before(1)
-    for epoch, _ in training.epochs(observed.setup if observed else setup, _Report(keep_digests)):
+    observed = _observed(setup, steps) if is_reference else setup
+    for epoch, _ in training.epochs(observed, _Report(keep_digests)):
         yield _Epoch(epoch.epoch, epoch.perplexity, exact.digest(arrays()), digests)
         before(epoch.epoch + 1)
-    if observed:
-        yield _Steps(observed.closest, observed.clipped)
+    if is_reference:
+        yield steps
     if team is not None:
         setup.backend.workers.leave()
 
@@ -155,26 +157,22 @@ class _Report(training.Report):
         self.function()
 
 
-class _Observed:
-    # A setup of the reference whose backward pass keeps an account of the steps.
-    def __init__(self, setup: Setup) -> None:
-        self.inner = setup
-        self.setup = setup._replace(model=dataclasses.replace(setup.model, backward=self.backward))
-        self.closest = Closest("", [], exact.GRID, 0)
-        self.updates = self.clipped = 0
-
-    def backward(self, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-        assert self.inner.model.backward is not None
-        loss, grads, state = self.inner.model.backward(batch, state)
-        steps, is_clipped = _steps(self.inner, grads)
-        self.updates, self.clipped = self.updates + 1, self.clipped + is_clipped
+def _observed(setup: Setup, found: _Steps) -> Setup:
+    # The setup with a backward pass that keeps an account of the steps.
+    def backward(batch: Batch, state: State) -> tuple[Tensor, Params, State]:
+        assert setup.model.backward is not None
+        loss, grads, state = setup.model.backward(batch, state)
+        steps, is_clipped = _steps(setup, grads)
+        found.updates, found.clipped = found.updates + 1, found.clipped + is_clipped
         for name, step in steps.items():
             distances = exact.distances(step)
             place = np.unravel_index(np.argmin(distances), distances.shape)
-            if distances[place] < self.closest.distance:
+            if distances[place] < found.closest.distance:
                 index = [int(each) for each in place]
-                self.closest = Closest(name, index, float(distances[place]), self.updates)
+                found.closest = Closest(name, index, float(distances[place]), found.updates)
         return loss, grads, state
+
+    return setup._replace(model=dataclasses.replace(setup.model, backward=backward))
 
 
 def _steps(setup: Setup, grads: Params) -> tuple[Arrays, bool]:

@@ -7,7 +7,6 @@ other functions to write is the project's.
 import functools
 import importlib.util
 import inspect
-import linecache
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -107,9 +106,8 @@ def _watched(function: Callable) -> Callable:
         except Exception as error:
             if isinstance(error, NotImplementedError) and error.args == (TO_WRITE,):
                 raise _UnusableError("is not written yet") from error
-            raise _UnusableError(
-                f"raises {functions.described(error)}{_line(error, function)}"
-            ) from error
+            reason = f"{functions.described(error)}{_line(error, function)}"
+            raise _UnusableError(f"raises {reason}") from error
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None: is there a `return` at its end?")
         return result
@@ -160,12 +158,9 @@ def _what(row: Row) -> str:
 
 def _line(error: Exception, function: Callable) -> str:
     # The line of the function in which it happened, if it is known.
-    code = _code(function)
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is code:
-            text = linecache.getline(code.co_filename, number).strip()
-            return f", in `{text}`" if text else f", in its line {number - code.co_firstlineno + 1}"
-    return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.line for frame in frames if frame.name == function.__name__]
+    return f", in `{lines[0]}`" if lines and lines[0] else ""
 
 
 def _code(function: Callable) -> types.CodeType:

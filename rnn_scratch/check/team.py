@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import registry
-from ..contract import TRIED, Arrays, RNNScratchError, State, Team, Update
+from ..contract import TRIED, RNNScratchError, Team
 from ..runs.place import Place
 from ..workers import exchange, groups
-from .epochs import clipping
+from .epochs import FEW, clipping, updated
 from .inputs import PLAIN, B, Case, Fact, Result, Row, in_each_dtype, make_case, not_offered
 
 TIMEOUT = 600.0  # seconds for one model
-UPDATES = 3
 CASES = tuple(
     case
     for options in (PLAIN, PLAIN._replace(cell="lstm", embedding=TRIED["embedding"]))
@@ -91,25 +90,17 @@ def _all_reduce(case: Case, team: Team) -> Iterator[Row]:
 def _train(case: Case, team: Team) -> Iterator[Row]:
     # Some updates.
     how = clipping(case)
-    expected, losses, states = _updates(case.reference, how)
+    expected, losses, states = updated(case.reference, how)
     own = case.of_rows(exchange.share(B, team))
-    arrays, own_losses, state = _updates(own, how._replace(workers=len(team.addresses)))
+    arrays, own_losses, state = updated(own, how._replace(workers=len(team.addresses)))
     whole = exchange.join_rows(case.backend, case.options.device, own.as_arrays(state))
     for result in (
         Result("parameters", arrays, expected),
         Result("losses", own_losses, losses),
         Result("state", whole, states),
     ):
-        name = f"{result.name} after {UPDATES} updates"
+        name = f"{result.name} after {FEW} updates"
         yield case.row("train_minibatch", result._replace(name=name))
     digests = exchange.digests(case.backend, case.options, arrays)
     fact = Fact("same in all workers", len(set(digests)) == 1, str(digests))
     yield fact.row("train_minibatch", case.label)
-
-
-def _updates(case: Case, how: Update) -> tuple[Arrays, np.ndarray, State]:
-    model, (batch, state), losses = case.model(), case.minibatch(), []
-    for _ in range(UPDATES):
-        mean, state = case.scratch.train_minibatch(model, batch, state, how)
-        losses.append(float(mean))
-    return model.to_arrays(model.params), np.array(losses), state

@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -27,7 +27,6 @@ from . import display
 from .options import option, settings_options, specified, text_options
 
 EPOCHS = 50  # in exact mode
-MOST_COLUMNS = 5  # of digests, side by side
 
 
 @click.command()
@@ -180,8 +179,7 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
 
 def _show_digests(result: Result, screen: Console) -> None:
     runs = [run for run in result.runs if run.digests]
-    table = _digest_columns(runs) if len(runs) <= MOST_COLUMNS else _digest_rows(runs)
-    screen.print(table)
+    screen.print(_digest_table(runs))
     for run in result.runs:
         if run.reason:
             screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
@@ -190,33 +188,19 @@ def _show_digests(result: Result, screen: Console) -> None:
         screen.print(result.certificate.sentence, soft_wrap=True)
 
 
-def _by_epoch(runs: Sequence[Run]) -> Iterator[tuple[str, str, dict[str, str]]]:
-    # The epoch, the perplexity after it, and the digest of each run that has come so far.
+def _digest_table(runs: Sequence[Run]) -> Table:
+    # A row for each digest: where all are equal, one for each epoch.
+    table = Table("epoch", "perplexity", "digest", "models", box=None)
     for epoch in dict.fromkeys(after.epoch for run in runs for after in run.digests):
         found = {run.title: a for run in runs for a in run.digests if a.epoch == epoch}
-        first = next(iter(found.values()))
-        perplexity = format_perplexity(first.perplexity) if epoch else ""
-        yield str(epoch), perplexity, {title: after.digest for title, after in found.items()}
-
-
-def _digest_columns(runs: Sequence[Run]) -> Table:
-    table = Table("epoch", "perplexity", *(run.title for run in runs), "", box=None)
-    for epoch, perplexity, digests in _by_epoch(runs):
-        row = [digests.get(run.title, "") for run in runs]
-        same = "equal" if len(set(row)) == 1 else "DIFFERENT"
-        table.add_row(epoch, perplexity, *row, same)
-    return table
-
-
-def _digest_rows(runs: Sequence[Run]) -> Table:
-    # A row for each digest, where the runs would be too many columns.
-    table = Table("epoch", "perplexity", "digest", "models", box=None)
-    for epoch, perplexity, digests in _by_epoch(runs):
-        for digest in dict.fromkeys(digests.values()):
-            titles = [title for title, each in digests.items() if each == digest]
-            every = len(titles) == len(digests)
-            models = f"all {len(titles)} equal" if every else ", ".join(titles)
-            table.add_row(epoch, perplexity, digest, models)
+        titles: dict[str, list[str]] = {}
+        for title, after in found.items():
+            titles.setdefault(after.digest, []).append(title)
+        perplexity = format_perplexity(next(iter(found.values())).perplexity) if epoch else ""
+        for digest, equal in titles.items():
+            every = len(equal) == len(found) > 1
+            models = f"all {len(equal)} equal" if every else ", ".join(equal)
+            table.add_row(str(epoch), perplexity, digest, models)
     return table
 
 
