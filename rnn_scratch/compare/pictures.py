@@ -6,18 +6,16 @@ from io import BytesIO
 from typing import Any
 
 from ..registry import OURS
+from ..runs import curve
 from ..runs.curve import INK
 from ..system import records
 from . import metrics
 from .record import VARIED, Candidate, Comparison, Speed
 
 FORMATS = ("svg", "png")
-# In mid-grey on nothing, so that they suit a light page and a dark one.
-INKS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+# The same record gives the same file: ids from a salt, letters as outlines.
 STYLE: dict[Any, Any] = {
-    **dict.fromkeys((*INKS, "grid.color"), INK),
-    "axes.facecolor": "none",
-    "savefig.transparent": True,
+    **curve.STYLE,
     "svg.hashsalt": "rnn-scratch",
     "svg.fonttype": "path",
     "font.size": 11,
@@ -39,7 +37,6 @@ def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, 
     from matplotlib.figure import Figure
 
     images, description = {}, source(record)
-    # The same record gives the same file: ids from a salt, no date, letters as outlines.
     with rc_context(STYLE):
         for title, picture in PICTURES.items():
             files = {f"{title}.{format}": format for format in FORMATS}
