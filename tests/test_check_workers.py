@@ -36,6 +36,7 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
 
 
+@pytest.mark.team
 def test_a_wrong_mean_is_detected_and_named(backend_names, copy):
     if "torch" not in backend_names:
         pytest.skip("it needs PyTorch")

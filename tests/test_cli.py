@@ -20,6 +20,7 @@ def run(capsys):
     return "r"
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_the_output_of_a_training(capsys, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
     done = here(capsys, "train", *options(run="r", **settings))

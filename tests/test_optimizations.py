@@ -35,6 +35,7 @@ def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     return {"loss": backend.machine.array(loss), **model.to_arrays(grads)}
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("vocabulary", [11, 150])
 def test_without_any_of_them_the_gradients_are_the_same(
     backend, backend_name, vocabulary, tmp_path

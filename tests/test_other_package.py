@@ -37,9 +37,9 @@ def test_it_trains_resumes_and_predicts(toy):
 
 
 def test_it_is_checked_and_has_only_the_variants_that_it_has(toy):
-    done = there("check", "toy", env={**toy, "COLUMNS": "200"})
+    done = there("check", "toy", "--cell", "rnn", env={**toy, "COLUMNS": "200"})
     assert done.code == 0, (done.out, done.err)
-    assert "toy, scratch:" in done.out
+    assert "toy, scratch, rnn:" in done.out
     for variant in ("fast", "concise"):
         assert f"The toy backend has no {variant} model" in done.out
         refused = there("train", "--backend", "toy", "--model", variant, env=toy)

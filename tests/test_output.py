@@ -115,7 +115,7 @@ def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "how",
-    [("--model", "scratch"), ("--exact", *options(num_epochs=1, **SMALL))],
+    [("--model", "scratch", "--cell", "rnn"), ("--exact", *options(num_epochs=1, **SMALL))],
     ids=["pieces", "exact"],
 )
 def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
