@@ -49,7 +49,7 @@ def show(
             f"--backends {backends} and --diff {' '.join(diff)} exclude each other: "
             "--diff names the two to show.\nLeave one of them out."
         )
-    names = separated(backends) if backends is not None else diff or ()
+    names = diff or () if backends is None else separated(backends) or [backends]
     codes = _choose(names, model or VARIANTS[0])
     if diff is not None and len(codes) == 1:
         raise RNNScratchError(
