@@ -185,7 +185,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
         runs = part.kind == "piece"
         return Code(source_code.join(sources), place=place(found[0]), runs=runs) if found else None
     if part.kind == "core":
-        return Code(_core(part.argument), runs=False)
+        function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
+        return Code(inspect.getsource(function).rstrip("\n"), runs=False)
     if part.kind == "optimization":
         difference = optimizations.difference(backend, *optimization(part))
         return Code(difference, "diff", runs=False)
@@ -224,11 +225,6 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Pie
     fresh = [piece for piece in found if piece.name not in left_out | used]
     used |= {piece.name for piece in fresh}
     return fresh
-
-
-def _core(name: str) -> str:
-    # The source of a function of the package, by its module and name.
-    return inspect.getsource(pkgutil.resolve_name(f"rnn_scratch.{name}")).rstrip("\n")
 
 
 def _cells(

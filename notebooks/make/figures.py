@@ -1,18 +1,11 @@
 """The pictures of the site: drawn so that they suit a light page and a dark one."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 from rnn_scratch.compare.pictures import STYLE
-from rnn_scratch.runs.curve import INK
-
-
-def svg(drawn: bytes) -> bytes:
-    """A picture in which what was drawn in black is in that grey too, and without a date."""
-    return re.sub(rb"<dc:date>.*?</dc:date>", b"", drawn).replace(b"#000000", INK.encode())
 
 
 @contextmanager
@@ -29,4 +22,4 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
         axes.legend(frameon=False)
         image = BytesIO()
         figure.savefig(image, format="svg", metadata={"Date": None})
-    pictures[place] = svg(image.getvalue())
+    pictures[place] = image.getvalue()

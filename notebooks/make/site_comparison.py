@@ -10,7 +10,7 @@ from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare.record import Comparison
 from rnn_scratch.compare.report import CAPTIONS
 
-from . import figures, prose
+from . import prose
 from .site_code import STATIC
 
 TABLES = {
@@ -67,7 +67,7 @@ def _section(
     captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
     for file, image in drawings.items():
         place = f"{STATIC}/figures/{name}-{file}"
-        images[place] = figures.svg(image)
+        images[place] = image
         shown[place] = captions[Path(file).stem]
     others = [line for line in sentences.method(record) if line not in how]
     return {
