@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnn_scratch import registry
+from rnn_scratch.compare.sentences import listed
 
 SOURCES = Path("notebooks/site")  # pages, styles and scripts that are written by hand
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
@@ -36,12 +37,6 @@ def fill(text: str, backend: str) -> str:
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
-
-
-def listed(words: Sequence[str]) -> str:
-    """ "A, B and C"."""
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def table(cells: Cells) -> str:

@@ -45,7 +45,7 @@ def changes(record: Comparison) -> str:
     parts = []
     for verdict in (FASTER, SLOWER):
         if names := [name(row) for row in rows if row.verdict == verdict]:
-            parts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {verdict}")
+            parts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {verdict}")
     if not parts:
         return f"No candidate is measurably faster or slower than in {before}."
     return f"Compared with {before}, {', and '.join(parts)}."
@@ -59,7 +59,7 @@ def fastest(record: Comparison) -> str:
     best = max(rows, key=lambda row: row.train.median)
     # Those whose processes are not all slower than all of the best.
     equal = [row for row in rows if row.train.high >= best.train.low]
-    titles = _listed([record.candidate(row.candidate).title for row in equal])
+    titles = listed([record.candidate(row.candidate).title for row in equal])
     threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
     where = f"With {threads} and {record.settings.num_hiddens} hidden units"
     speed = f"{_interval([row.train.median for row in equal], ',.0f')} characters per second"
@@ -142,7 +142,7 @@ def _times_to_target(record: Comparison, target: float) -> str:
     first, last = (f"by {title} after {seconds:.1f} s" for seconds, title in ends)
     words = f"first {first}, last {last}" if len(reached) > 1 else first
     others = [row.candidate.title for row in rows if row.target_reached < row.seeds]
-    without = f", and not {always}by {_listed(others)}" if others else ""
+    without = f", and not {always}by {listed(others)}" if others else ""
     return f"A held-out perplexity of {target:g} is reached {words} of training{without}."
 
 
@@ -249,7 +249,8 @@ def _medians(rows: Sequence[Speed], what: str) -> list[float]:
     return [spread.median for spread in spreads if spread]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """ "A, B and C"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
