@@ -231,13 +231,13 @@ def make(values: dict[str, Any]) -> Settings:
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """What a backend needs of the settings to build a model."""
     return Options(
-        vocab_size,
-        settings.num_hiddens,
-        settings.cell,
-        settings.activation,
-        settings.embedding,
-        settings.dtype,
-        device,
+        vocab_size=vocab_size,
+        num_hiddens=settings.num_hiddens,
+        cell=settings.cell,
+        activation=settings.activation,
+        embedding=settings.embedding,
+        dtype=settings.dtype,
+        device=device,
     )
 
 
