@@ -90,42 +90,26 @@ def test_memory_of_a_device(backend, backend_name, device):
         assert memory > 0
 
 
-def tf32_of_torch():
-    import torch
-
-    return torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
-
-
-def tf32_of_tensorflow():
-    import tensorflow
-
-    return tensorflow.config.experimental.tensor_float_32_execution_enabled()
-
-
-def tf32_of_mxnet():
-    return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
-
-
-def tf32_of_jax():
-    import jax
-
-    return jax.config.jax_default_matmul_precision != "float32"
+def allows_tf32(framework):
+    """Whether a framework that is imported multiplies in TF32."""
+    module = sys.modules[framework]
+    if framework == "torch":
+        return module.backends.cuda.matmul.allow_tf32 or module.backends.cudnn.allow_tf32
+    if framework == "tensorflow":
+        return module.config.experimental.tensor_float_32_execution_enabled()
+    if framework == "mxnet":
+        return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
+    return module.config.jax_default_matmul_precision != "float32"
 
 
 def test_tf32_is_off_by_default(backend, backend_name):
-    allowed = {
-        "torch": tf32_of_torch,
-        "tensorflow": tf32_of_tensorflow,
-        "mxnet": tf32_of_mxnet,
-        "jax": tf32_of_jax,
-    }.get(backend_name)
-    if allowed is None:
+    if backend_name not in registry.FRAMEWORKS:
         return  # NumPy has no GPU
-    assert not allowed()
+    assert not allows_tf32(backend_name)
     backend.machine.set_tf32(True)
-    assert allowed()
+    assert allows_tf32(backend_name)
     backend.machine.set_tf32(False)
-    assert not allowed()
+    assert not allows_tf32(backend_name)
 
 
 def test_peak_memory_is_the_maximum():
