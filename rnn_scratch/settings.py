@@ -27,7 +27,7 @@ UNITS, STEPS, ROWS, EPOCHS = 2**15, 2**12, 2**20, 10**6
 # PyTorch and MXNet crash, and TensorFlow does not return.
 MOST_THREADS = 1024
 MOST_WORKERS = 256  # of a team
-LONGEST = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted
+CHARACTERS = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted
 
 
 class Kind(NamedTuple):
@@ -164,7 +164,7 @@ KINDS: dict[str, Kind] = {
     "text": PATH,
     "unknown": _choice("error", "skip"),
     "prefix": STRING,
-    "length": _whole(1, LONGEST),
+    "length": _whole(1, CHARACTERS),
     "temperature": POSITIVE,
     "top_k": _whole(1),
     **dict.fromkeys(("top_p", "min_p"), SHARE),

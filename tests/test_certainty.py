@@ -45,7 +45,7 @@ def test_p_value_is_that_of_counting():
 
 def test_p_value_of_many_processes_is_approximated(monkeypatch):
     exact = certainty.p_value(20, 20, 120)
-    monkeypatch.setattr(certainty, "MANY", 19)
+    monkeypatch.setattr(certainty, "MANY_TIMES", 19)
     assert certainty.p_value(20, 20, 120) == pytest.approx(exact, rel=0.05)
     assert 0 < certainty.p_value(1000, 1000, 450_000) < 1e-3
 

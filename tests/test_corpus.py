@@ -253,7 +253,7 @@ FAILURES = {
     "silent": (is_silent, "download failed (ReadTimeout)", {"TIMEOUT": 0.1}),
     "silent in between": (stalls(BODY), "download failed", {"TIMEOUT": 0.1}),
     "dripping": (drips, "more than 0.2 seconds", {"DEADLINE": 0.2}),
-    "endless": (drips, "the downloaded file is not that text", {"LARGEST": 2**15}),
+    "endless": (drips, "the downloaded file is not that text", {"MOST_BYTES": 2**15}),
     "another text": (sends(STORY.replace("told", "tell").encode()), "is not that text", {}),
 }
 

@@ -149,7 +149,7 @@ def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
     # The first minibatch is a part of its own, after which a checkpoint is written; then every
     # eight seconds, 64 times what that takes; and at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
-    monkeypatch.setattr(sessions, "LONGEST", 4.0)
+    monkeypatch.setattr(sessions, "LEAST_OFTEN", 4.0)
     rnn_scratch.resume("r", 43, report=clock)
     assert clock.saved[6:] == [40, 43]
 

@@ -33,7 +33,7 @@ from . import inputs, machine
 from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
 from .inputs import SIGMA, B, Case, Fact, H, Piece, Result, Row, T, V, make_case, not_offered
 
-MANY = 512  # hidden units: some frameworks share the memory of large arrays only
+MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
 
@@ -119,7 +119,7 @@ def params(case: Case) -> Iterator[Result | Fact]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     model = case.model()
     yield Result("values", model.to_arrays(model.params), allowed=0)
-    many = case.options._replace(num_hiddens=MANY)
+    many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
         parameter: _aligned(array.astype(case.options.dtype))
         for parameter, array in initial(many, SIGMA, 0).items()

@@ -14,7 +14,7 @@ SHARE = 0.01  # of the time, above which something is the likely reason
 # code, made minutes apart, have differed by 2 %.
 LEAST_CHANGE = 0.03
 HIGHEST_P = 0.03  # with which equal candidates would be called different
-MANY = 20  # processes, above which an approximation is good enough
+MANY_TIMES = 20  # processes, above which an approximation is good enough
 
 RULE = (
     "if a two-sided Mann-Whitney test of its processes in the two comparisons gives a p-value of "
@@ -57,7 +57,7 @@ def p_value(n: int, m: int, exceptions: int = 0) -> float:
     orders of the times are equally likely then: the test of Mann and Whitney (1947), two-sided and
     exact; of many times its normal approximation.
     """
-    if max(n, m) > MANY:
+    if max(n, m) > MANY_TIMES:
         deviation = math.sqrt(n * m * (n + m + 1) / 12)
         one_side = statistics.NormalDist(n * m / 2, deviation).cdf(exceptions + 0.5)
     else:

@@ -15,13 +15,13 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(GROUNDS, "none"),
     "legend.frameon": False,
 }
-LARGEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
+HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
 
 def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -> None:
     """Draw perplexity against epochs: a line per name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is above LARGEST are omitted. There is room up to epoch `last`, by
+    Epochs whose perplexity is above HIGHEST are omitted. There is room up to epoch `last`, by
     default up to the last one that there is.
     """
     from matplotlib.ticker import LogFormatter
@@ -32,7 +32,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None =
         marker = "." if len(history) < 3 else ""
         lines = ((trained, name, "-"), (held_out, f"{name}, held out", "--"))
         for points, label, style in lines:
-            known = [point for point in points if (point[1] or LARGEST) < LARGEST]
+            known = [point for point in points if (point[1] or HIGHEST) < HIGHEST]
             if known:
                 axes.plot(*zip(*known), style, color=f"C{number}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")

@@ -32,7 +32,7 @@ from .setup import Setup, set_up
 from .training import Diverged, Report
 
 SHARE = 0.01  # of the time, for writing checkpoints
-LONGEST = 300.0  # seconds between two checkpoints, however long it takes to write one
+LEAST_OFTEN = 300.0  # seconds between two checkpoints, however long it takes to write one
 
 
 def train(
@@ -235,7 +235,7 @@ def _save(folder: Path, latest: Checkpoint) -> float:
     run_folder.sync_history(folder)
     checkpoint.save(folder / checkpoint.FILE, latest)
     end = time.perf_counter()
-    return end + min((end - start) / SHARE, LONGEST)
+    return end + min((end - start) / SHARE, LEAST_OFTEN)
 
 
 def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoch]:

@@ -52,7 +52,7 @@ BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 
 TIMEOUT, DEADLINE = 10.0, 120.0  # seconds without any byte, and in total
-LARGEST = 2**24  # bytes; a book has less than a thirtieth of that
+MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
 
@@ -178,7 +178,9 @@ def _book(book: Book) -> Text:
             data = _download(book)
             _verify(book, data, "the downloaded file")
             files.replace(path, data)
-        return _text(book.name, str(path), _verify(book, _read(path, LARGEST), f"the file {path}"))
+        return _text(
+            book.name, str(path), _verify(book, _read(path, MOST_BYTES), f"the file {path}")
+        )
     except (RNNScratchError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
@@ -224,7 +226,7 @@ def _download(book: Book) -> bytes:
             # Small pieces, as the time-out starts again with each byte that is received.
             for piece in response.iter_content(1024):
                 body += piece
-                if len(body) > LARGEST or time.monotonic() > end:
+                if len(body) > MOST_BYTES or time.monotonic() > end:
                     break
     except Exception as error:
         refusal = getattr(error, "response", None)
