@@ -12,7 +12,6 @@ from tools import optimizations
 
 from rnn_scratch import parameters
 from rnn_scratch.contract import Batch, Options
-from rnn_scratch.system import records
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
@@ -90,39 +89,21 @@ def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
     assert place(cell="lstm", threads=2) == "# Gain (lstm) with 2 threads"
 
 
-def test_the_record_keeps_what_is_not_measured_again(tmp_path, monkeypatch):
-    def ask(call, **others):
-        name, _, chosen = call.args
+def test_the_record_has_the_gains_in_the_order_of_the_cases(tmp_path, monkeypatch):
+    def ask(call, environment, **others):
+        name, threads = call.args
+        assert set(environment.values()) == {str(threads)}
         yield {name: "2"}
-        for one in chosen:
-            yield Gain(name=one, num_hiddens=dict.fromkeys(optimizations.SIZES, 2.0))
+        for case in optimizations.CASES[name]:
+            if case.threads == threads:
+                yield Gain(name=case.name, num_hiddens={64: 2, 512: 1}, threads=threads)
 
-    def some(*names):
-        return tuple(optimizations.Case(name, ()) for name in names)
-
+    cases = tuple(optimizations.Case(name, (), threads=n) for name, n in (("a", 2), ("b", 1)))
     monkeypatch.setattr(optimizations.processes, "ask", ask)
     monkeypatch.setattr(optimizations, "annotate", lambda folder, gains: None)
-    monkeypatch.setattr(optimizations, "CASES", {"numpy": some("a", "b"), "torch": some("c")})
-    path = tmp_path / "record.json"
-
-    def measure(*what):
-        monkeypatch.setattr("sys.argv", ["", str(path), *what])
-        optimizations.main()
-        record = read(path)
-        gains = {
-            name: {each.name: each.num_hiddens[64] for each in own}
-            for name, own in record.backends.items()
-        }
-        return record, gains
-
-    record, gains = measure()
-    assert gains == {"numpy": {"a": 2, "b": 2}, "torch": {"c": 2}}
-    for own in record.backends.values():
-        for each in own:
-            each.num_hiddens[64] = 1
-    records.write(path, record)
-    assert measure("numpy:b")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 1}}
-    assert measure("torch")[1] == {"numpy": {"a": 1, "b": 2}, "torch": {"c": 2}}
-    # A row without an optimization goes.
-    monkeypatch.setattr(optimizations, "CASES", {"numpy": some("b"), "torch": some("c")})
-    assert measure("numpy")[1] == {"numpy": {"b": 2}, "torch": {"c": 2}}
+    monkeypatch.setattr(optimizations, "CASES", {"numpy": cases})
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "record.json")])
+    optimizations.main()
+    record = read(tmp_path / "record.json")
+    assert [each.name for each in record.backends["numpy"]] == ["a", "b"]
+    assert record.versions == {"numpy": {"numpy": "2"}}

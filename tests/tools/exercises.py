@@ -1,9 +1,8 @@
-"""Measurements for the chapter's exercises: `python tests/tools/exercises.py FILE [NAME ...]`.
+"""Measurements for the chapter's exercises: `python tests/tools/exercises.py FILE`.
 
 All values in the worked solutions come from the file that this writes. The runs train on the
 built-in text, so that they can be repeated anywhere, and two on books that are downloaded; with the
-NumPy backend, on one thread. Without names everything is measured, which takes about twenty
-minutes; with names, only these, and the rest of the file stays as it is.
+NumPy backend, on one thread. It takes about twenty minutes.
 """
 
 import dataclasses
@@ -152,29 +151,26 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
 
 
 def main():
-    """Measure what the command line names, or everything."""
-    file, names = Path(sys.argv[1]), sys.argv[2:]
-    record = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
-    record["machine"] = msgspec.to_builtins(host.describe())
-    record.setdefault("runs", {})
-    record.setdefault("not detached", {})
-    for name in [name for name in RUNS if not names or name in names]:
-        record["runs"][name] = run(RUNS[name])
+    """Measure everything, and write the record."""
+    record = {"machine": msgspec.to_builtins(host.describe()), "runs": {}, "not detached": {}}
+    for name, settings in RUNS.items():
+        record["runs"][name] = run(settings)
         print(name, record["runs"][name]["outcome"], record["runs"][name]["perplexity"][-1:])
-    for book, other in (BOOKS, BOOKS[::-1]):
-        if not names or "books" in names:
-            record.setdefault("books", {})[book] = run(READING, book, other)
-            print(book, record["books"][book])
-    for name in [name for name in registry.OURS[1:] if not names or name in names]:
+    record["books"] = {book: run(READING, book, other) for book, other in (BOOKS, BOOKS[::-1])}
+    for name in registry.OURS[1:]:
         record["not detached"][name] = {}
         for reach in REACHES:
             (result,) = processes.ask(partial(not_detached, name, reach), timeout=3600)
             record["not detached"][name][str(reach)] = result
             print(name, reach, result)
-    record["runs"] = {name: record["runs"][name] for name in RUNS if name in record["runs"]}
-    lists = re.compile(r"\[[^\[\]{}]*\]")  # of numbers: each on one line
+    write(Path(sys.argv[1]), record)
+
+
+def write(path, record):
+    """Write a record as JSON, each list of numbers on one line."""
+    lists = re.compile(r"\[[^\[\]{}]*\]")
     text = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
-    file.write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

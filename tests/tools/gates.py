@@ -1,13 +1,10 @@
-"""How far back gradients reach in each cell: `python tests/tools/gates.py FILE [NAME ...]`.
+"""How far back gradients reach in each cell: `python tests/tools/gates.py FILE`.
 
 The chapter's part on gates quotes the file that this writes. The networks train on the built-in
 text, with PyTorch, on one thread. After some epochs NumPy's backward passes, which take one step
-each, compute the gradients in float64, from a copy of the parameters. Without names everything is
-measured, which takes about ten minutes; with names, only these, and the rest of the file stays.
+each, compute the gradients in float64, from a copy of the parameters. It takes about ten minutes.
 """
 
-import json
-import re
 import sys
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from rnn_scratch.runs import training
 from rnn_scratch.settings import make, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import corpus, dataset, minibatches
+from tools.exercises import rounded, write
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
 SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
@@ -106,31 +104,21 @@ def reach(arrays, cell, tokens):
     return norms
 
 
-def rounded(value):
-    """A value with the digits that a page could print."""
-    return float(f"{value:.4g}")
-
-
 def main():
-    """Measure what the command line names, or everything."""
-    file, names = Path(sys.argv[1]), sys.argv[2:]
-    record = json.loads(file.read_text(encoding="utf-8")) if names and file.exists() else {}
+    """Measure everything, and write the record."""
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(corpus.load("tide-clock", print), SETTINGS)
-    record |= {
+    record = {
         "machine": msgspec.to_builtins(host.describe()),
         "environment": backend.machine.environment(),
         "settings": {n: v for n, v in vars(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",
+        "runs": {},
     }
-    runs = record.setdefault("runs", {})
-    for name in [name for name in RUNS if not names or name in names]:
-        runs[name] = run(*RUNS[name], backend, text)
-        print(name, runs[name]["perplexity"], runs[name]["norms"]["500"][::10], flush=True)
-    record["runs"] = {name: runs[name] for name in RUNS if name in runs}
-    lists = re.compile(r"\[[^\[\]{}]*\]")  # of numbers: each on one line
-    content = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
-    file.write_text(content + "\n", encoding="utf-8")
+    for name, how in RUNS.items():
+        record["runs"][name] = result = run(*how, backend, text)
+        print(name, result["perplexity"], result["norms"]["500"][::10], flush=True)
+    write(Path(sys.argv[1]), record)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE [WHAT ...]`.
+"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE`.
 
 Each is undone by itself, in a copy of the backend. The copy and the original take turns in one
 process; the gain is the median, over the turns, of the time without the optimization relative to
 the time with it. The cell rnn, one thread, float32, the chapter's sizes, unless a Case says
-otherwise. The gains go into the record FILE and into the comments of the backends. WHAT is the name
-of a backend, or BACKEND:OPTIMIZATION: only these are measured, and the record keeps the others.
+otherwise. The gains go into the record FILE and into the comments of the backends.
 """
 
 import importlib
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from make.optimizations import Gain, V, read
+from make.optimizations import Gain, Gains, V
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
@@ -509,50 +508,43 @@ def annotate(folder, gains):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name: str, threads: int, chosen: list[str]) -> Iterator[dict[str, str] | Gain]:
-    """Yield the versions, then the gain of each of these optimizations of a backend."""
+def measure(name: str, threads: int) -> Iterator[dict[str, str] | Gain]:
+    """Yield the versions, then the gain of each optimization of a backend with so many threads."""
     backend, _ = registry.start(name, threads)
     yield backend.machine.environment()
     for case in CASES[name]:
-        if case.name in chosen and case.threads == threads:
+        if case.threads == threads:
             gains = {size: gain(backend, case, size) for size in SIZES}
             what = {"what": case.what, "cell": case.cell, "vocabulary": case.vocabulary}
             yield Gain(name=case.name, num_hiddens=gains, threads=threads, **what)
 
 
-def measured(name, chosen):
-    """The versions, and the gain of each of these optimizations of a backend, by its name.
+def measured(name):
+    """The versions, and the gain of each optimization of a backend.
 
     Each number of threads is measured in a process of its own.
     """
     versions, gains = {}, {}
-    for threads in sorted({case.threads for case in CASES[name] if case.name in chosen}):
+    for threads in sorted({case.threads for case in CASES[name]}):
         environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        call = partial(measure, name, threads, chosen)
+        call = partial(measure, name, threads)
         for answer in processes.ask(call, timeout=600, environment=environment):
             print(name, answer, file=sys.stderr, flush=True)
             if isinstance(answer, Gain):
                 gains[answer.name] = answer
             else:
                 versions |= answer
-    return versions, gains
+    return versions, [gains[case.name] for case in CASES[name]]
 
 
 def main():
-    """Measure all optimizations or those that are named; write the record and the comments."""
-    path, choices = Path(sys.argv[1]), sys.argv[2:]
-    record = read(path)
-    for choice in choices or CASES:
-        name, _, one = choice.partition(":")
-        chosen = [case.name for case in CASES[name] if one in ("", case.name)]
-        assert chosen, f"there is no optimization {choice}"
-        versions, gains = measured(name, chosen)
-        gains = {each.name: each for each in record.backends.get(name, [])} | gains
-        record.backends[name] = [gains[case.name] for case in CASES[name] if case.name in gains]
-        record.versions[name] = versions
+    """Measure all optimizations; write the record and the comments."""
+    record = Gains()
+    for name in CASES:
         record.machines[name] = host.describe()
-        records.write(path, record)
+        record.versions[name], record.backends[name] = measured(name)
         annotate(source_code.files(name)[0].parent, record.backends[name])
+    records.write(Path(sys.argv[1]), record)
 
 
 if __name__ == "__main__":
