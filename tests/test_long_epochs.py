@@ -53,7 +53,7 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, mo
             backend_name, num_epochs=3, run="r", threads=1, report=Stop(patch, 20), **settings
         )
     for minibatches_more in (1, 3, 1000):
-        saved = checkpoint.load(checkpoint.find("r"))
+        saved = checkpoint.load("r")
         where.append((saved.epoch, len(saved.incomplete.losses)))
         assert len(saved.incomplete.state) == (2 if sampling == "sequential" else 0)
         with monkeypatch.context() as patch:
@@ -81,30 +81,6 @@ def test_it_is_resumed_in_another_backend(monkeypatch, backend_names):
             rnn_scratch.resume("r", 2, backend=name, report=Stop(patch, 2))
     rnn_scratch.resume("r", 2, backend="numpy")
     assert_same(parameters("r"), parameters(whole))
-
-
-def test_parts_of_an_epoch_compute_the_same(monkeypatch, backend_name):
-    whole = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **LONG)
-    monkeypatch.setattr(training, "PART", 0.0)  # so that no part has more than one minibatch
-    monkeypatch.setattr(sessions, "SHARE", 1e9)
-    calls = []
-    save = checkpoint.save
-    monkeypatch.setattr(
-        checkpoint,
-        "save",
-        lambda path, saved: (
-            calls.append((saved.epoch, len(saved.incomplete.losses))) or save(path, saved)
-        ),
-    )
-    rnn_scratch.train(backend_name, num_epochs=2, run="r", **LONG)
-    total = sum(minibatches.count(SMALL["max_tokens"], whole_settings(), epoch) for epoch in (1, 2))
-    assert len(calls) == total + 1
-    assert_same(parameters("r"), parameters(whole))
-    assert figures("r") == figures(whole.folder)
-
-
-def whole_settings():
-    return Settings(**{name: value for name, value in LONG.items() if name != "corpus"})
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])

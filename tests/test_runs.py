@@ -139,7 +139,7 @@ def test_history_can_be_read_during_the_run():
                 assert [row["epoch"] for row in history("r")][:number] == list(range(1, number + 1))
             record = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
             assert record["sessions"][0]["outcome"] == "running"
-            assert checkpoint.load(checkpoint.find("r")).epoch <= len(lines("r"))
+            assert checkpoint.load("r").epoch <= len(lines("r"))
         finally:
             process.kill()
 

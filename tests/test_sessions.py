@@ -114,7 +114,7 @@ def test_each_signal_ends_a_training_as_ctrl_c_does(name):
     assert "Interrupted. The checkpoint of epoch" in done.out
     (session,) = run_folder.read(Path("r")).sessions
     assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
-    assert checkpoint.load(checkpoint.find("r")).epoch == session.to_epoch >= 3
+    assert checkpoint.load("r").epoch == session.to_epoch >= 3
 
 
 @posix

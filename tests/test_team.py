@@ -211,7 +211,7 @@ def assert_ended(strike, workers):
 
 def assert_undisturbed(run="r", workers=1, settings=EXACT):
     """Check that a run can be resumed, and ends as one does that nothing has disturbed."""
-    epochs = checkpoint.load(checkpoint.find(run)).epoch + 2
+    epochs = checkpoint.load(run).epoch + 2
     rnn_scratch.resume(run, epochs, workers=workers)
     whole = rnn_scratch.train("numpy", run="whole", **{**settings, "num_epochs": epochs})
     assert digest(parameters(run)) == digest(parameters(whole))

@@ -160,32 +160,33 @@ def test_epochs_after_the_checkpoint_are_removed(backend_name):
     assert hidden_files(done.folder) == []
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("lr", 0.5),
-        ("theta", None),
-        ("theta", 2.0),
-        ("seed", 1),
-        ("num_hiddens", 13),
-        ("sampling", "random"),
-        ("dtype", "float64"),
-        ("normalize", "none"),
-        ("max_tokens", 0),
-        ("valid_tokens", 5),
-        ("batch_size", 5),
-        ("num_steps", 5),
-        ("sigma", 0.1),
-        ("activation", "relu"),
-    ],
-)
-def test_other_settings_are_refused(run_of_two, setting, value):
+OTHERS = {
+    "lr": 0.5,
+    "theta": None,
+    "seed": 1,
+    "num_hiddens": 13,
+    "cell": "lstm",
+    "embedding": 3,
+    "sampling": "random",
+    "dtype": "float64",
+    "normalize": "none",
+    "max_tokens": 0,
+    "valid_tokens": 5,
+    "batch_size": 5,
+    "num_steps": 5,
+    "sigma": 0.1,
+    "activation": "relu",
+}
+
+
+def test_other_settings_are_refused(run_of_two):
     before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
     with pytest.raises(RNNScratchError) as caught:
-        rnn_scratch.resume(run_of_two, 4, **{setting: value})
-    was = getattr(checkpoint.load(checkpoint.find(run_of_two)).settings, setting)
-    option = f"--{setting.replace('_', '-')}"
-    assert f"{option}: {was} before, {value} now" in str(caught.value)
+        rnn_scratch.resume(run_of_two, 4, **OTHERS)
+    settings = checkpoint.load(run_of_two).settings
+    for name, value in OTHERS.items():
+        line = f"--{name.replace('_', '-')}: {getattr(settings, name)} before, {value} now"
+        assert line in str(caught.value)
     assert {path.name: path.read_bytes() for path in run_of_two.iterdir()} == before
 
 
@@ -204,12 +205,6 @@ def test_no_more_epochs_than_before(run_of_two, num_epochs):
         rnn_scratch.resume(run_of_two, num_epochs)
 
 
-@pytest.mark.parametrize("num_epochs", [0, -1, 2.5, None])
-def test_an_impossible_number_of_epochs(run_of_two, num_epochs):
-    with pytest.raises(RNNScratchError, match=f"--epochs is {num_epochs}"):
-        rnn_scratch.resume(run_of_two, num_epochs)
-
-
 def test_an_unknown_setting(run_of_two):
     with pytest.raises(RNNScratchError, match="Unknown setting: speed"):
         rnn_scratch.resume(run_of_two, 4, speed=1)
@@ -217,21 +212,13 @@ def test_an_unknown_setting(run_of_two):
         rnn_scratch.train("numpy", speed=1)
 
 
-def test_a_text_that_moved(tmp_path):
-    text, moved = tmp_path / "text.txt", tmp_path / "moved.txt"
-    text.write_text(STORY)
-    half = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
-    whole = rnn_scratch.train("numpy", text=text, num_epochs=4, **SETTINGS)
-    shutil.move(text, moved)
-    with pytest.raises(RNNScratchError, match=r"text.txt could not be read: No such file"):
-        rnn_scratch.resume(half, 4)
-    assert_same(parameters(rnn_scratch.resume(half, 4, text=moved)), parameters(whole))
-
-
-def test_a_text_that_changed(tmp_path):
+def test_a_text_that_moved_or_changed(tmp_path):
     text, other = tmp_path / "text.txt", tmp_path / "other.txt"
     text.write_text(STORY)
     run = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
+    shutil.move(text, other)
+    with pytest.raises(RNNScratchError, match=r"text.txt could not be read: No such file"):
+        rnn_scratch.resume(run, 4)
     text.write_text(STORY + "!")  # which normalization removes
     other.write_text(STORY.lower())
     for arguments in ({}, {"text": text}, {"text": other}):
@@ -241,14 +228,14 @@ def test_a_text_that_changed(tmp_path):
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
-@pytest.mark.parametrize("content", [STORY.replace("e", "x"), STORY + "!"])
-def test_a_checkpoint_of_another_text(run_of_two, tmp_path, content):
+def test_a_checkpoint_of_another_text(run_of_two, tmp_path):
     text = tmp_path / "text.txt"
-    text.write_text(content)  # with another vocabulary; with the same one
-    other = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
-    shutil.copy(checkpoint.find(other.folder), checkpoint.find(run_of_two))
-    with pytest.raises(RNNScratchError, match="was trained on another text"):
-        rnn_scratch.resume(run_of_two, 4)
+    for content in (STORY.replace("e", "x"), STORY + "!"):  # another vocabulary; the same one
+        text.write_text(content)
+        other = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
+        shutil.copy(checkpoint.find(other.folder), checkpoint.find(run_of_two))
+        with pytest.raises(RNNScratchError, match="was trained on another text"):
+            rnn_scratch.resume(run_of_two, 4)
 
 
 def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
@@ -277,7 +264,7 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name):
     assert error.startswith("Error: The loss is not finite in epoch 1")
     for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
         assert word in error
-    assert checkpoint.load(checkpoint.find("r")).epoch == 0
+    assert checkpoint.load("r").epoch == 0
     session = run_folder.read(Path("r")).sessions[0]
     assert session.outcome == "failed"
     assert "not finite" in session.reason
@@ -302,7 +289,7 @@ def test_the_last_good_checkpoint_is_kept(backend_name):
     epoch = int(re.search(r"checkpoint of epoch (\d+) is kept", str(caught.value))[1])
     assert caught.value.exit_code == 1
     assert epoch >= 1
-    saved = checkpoint.load(checkpoint.find("r"))
+    saved = checkpoint.load("r")
     assert saved.epoch == epoch == history("r")[-1]["epoch"]
     assert all(np.isfinite(array).all() for array in saved.arrays.values())
 
@@ -341,8 +328,3 @@ def test_seeds_and_samplings_train_different_models(backend_name):
 def test_the_number_of_threads_is_recorded():
     run = train("numpy", 1, threads=1)
     assert run_folder.read(run.folder).sessions[0].place.threads == 1
-    for threads in (0, -2):
-        with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
-            train("numpy", 1, threads=threads)
-        with pytest.raises(RNNScratchError, match=f"--threads is {threads}"):
-            rnn_scratch.resume(run, 2, threads=threads)

@@ -60,7 +60,7 @@ def kills(backend: str, seed: int, count: int) -> Trials:
         problem = None
         if Path(run, "run.json").exists():
             try:
-                saved = checkpoint.load(checkpoint.find(run))
+                saved = checkpoint.load(run)
                 run_folder.read(Path(run))
                 epochs = [row.epoch for row in run_folder.history(Path(run))]
                 if not last <= saved.epoch <= len(epochs):

@@ -122,7 +122,7 @@ def size(path: Path) -> int:
 
 def disagreement(run: Path) -> str | None:
     """What differs between a run and one of NumPy with one worker that nothing has disturbed."""
-    epochs = checkpoint.load(checkpoint.find(run)).epoch
+    epochs = checkpoint.load(run).epoch
     folder = tempfile.mkdtemp(dir=".")
     whole = rnn_scratch.train("numpy", num_epochs=epochs, run=f"{folder}/run", **EXACT)
     numbers = [row.epoch for row in run_folder.history(run)]
@@ -161,7 +161,7 @@ def kills(backend: str, count: int, chance: random.Random) -> Trials:
         seconds = time.monotonic() - begin
         label = f"{victim} of {workers}{', at the start' if early else ''}"
         yield Trial("kill", backend, label, seconds, _judge(code, err, victim, seconds, processes))
-    epochs = checkpoint.load(checkpoint.find(run)).epoch + 3
+    epochs = checkpoint.load(run).epoch + 3
     code, _, err = finish(start("--resume", run, "--workers", 2, "--epochs", epochs))
     problem = f"it cannot be resumed: {err}" if code else disagreement(run)
     yield Trial("resume", backend, f"after {count} kills, epoch {epochs}", None, problem)
@@ -282,7 +282,7 @@ def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
         "the cable is cut", lambda _: ip("-n", name, "link", "set", "cable", "down"), CUT
     )
     ip("-n", name, "link", "set", "cable", "up")
-    epochs = checkpoint.load(checkpoint.find(run)).epoch + 2
+    epochs = checkpoint.load(run).epoch + 2
     done = [finish(process) for process in both("--resume", run, "--epochs", epochs)]
     problem = f"{done}" if any(each[0] for each in done) else None
     yield Trial("machines", backend, "resumed", None, problem or disagreement(run))
