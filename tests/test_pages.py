@@ -116,11 +116,12 @@ def test_the_record_of_float64_agrees_for_a_hundred_epochs():
         np.testing.assert_allclose(np.exp(losses[name]), np.exp(losses["numpy"]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("page", ["errata.md"])
-def test_tests_that_a_page_names_exist(page):
+@pytest.mark.parametrize(("page", "least"), [("errata.md", 1), ("site/security.md", 20)])
+def test_the_tests_that_a_page_names_exist(page, least):
     text = (CLONE / "notebooks" / page).read_text(encoding="utf-8")
-    named = set(re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text))
-    assert named
+    sources = {path.name: path.read_text(encoding="utf-8") for path in HERE.glob("test_*.py")}
+    named = re.findall(r"`(test_\w+\.py)?:{0,2}(test_\w+)?`", text)
+    assert len(named) >= least
     for file, function in named:
-        source = (HERE / file).read_text(encoding="utf-8")
-        assert f"def {function}" in source
+        source = sources[file] if file else "".join(sources.values())
+        assert f"def {function}" in source, function

@@ -159,8 +159,10 @@ def main() -> None:
     """Make the notebooks named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m make.notebooks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
+    chosen = parser.parse_args().names
+    usable = set() if chosen else set(registry.usable(print))
     try:
-        for name in parser.parse_args().names or filter(_possible, ALL):
+        for name in chosen or (each for each in ALL if usable.issuperset(backends_of(each))):
             make(name)
             print(f"made {_path(name)}")
     except RNNScratchError as error:
@@ -174,12 +176,6 @@ def _with_a_palette(figure: str) -> str:
     image, smaller = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()
     image.quantize(64, Image.Quantize.FASTOCTREE).save(smaller, "png", optimize=True)
     return base64.b64encode(smaller.getvalue()).decode()
-
-
-def _possible(name: str) -> bool:
-    return all(
-        isinstance(registry.probe(backend), registry.Usable) for backend in backends_of(name)
-    )
 
 
 def _path(name: str) -> Path:
