@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import SETTINGS, SMALL, environment, here, history, options, there
 
+from rnn_scratch.runs import folder as run_folder
+
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
 
@@ -36,6 +38,21 @@ def test_the_output_of_a_training(capsys, backend_name):
     assert re.fullmatch(r"perplexity \d+\.\d, [\d.]+ tokens/sec on \w+", summary)
     assert f"perplexity {history('r')[-1]['perplexity']:.1f}, " in summary
     assert [text[:9] for text in texts] == ["time trav", "traveller"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "theta"),
+    [
+        ((), 1.0),
+        (("--theta", "2"), 2.0),
+        (("--theta", "none"), None),
+        (("--no-clip",), None),
+        (("--no-clip", "--theta", "3"), 3.0),  # the last one counts
+    ],
+)
+def test_clipping(capsys, arguments, theta):
+    assert here(capsys, *TRAIN, *options(run="r", **SMALL), *arguments).code == 0
+    assert run_folder.read(Path("r")).settings.theta == theta
 
 
 def test_plain_lines_without_a_terminal():

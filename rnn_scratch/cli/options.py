@@ -81,7 +81,13 @@ def settings_options(**defaults: Any) -> Decorator:
 
     The help names the defaults of the settings, or those that the command has instead.
     """
-    no_clip = click.option("--no-clip", "theta", flag_value="none", help="Like --theta none.")
+    no_clip = click.option(
+        "--no-clip",
+        "theta",
+        flag_value="none",
+        type=Value(KINDS["theta"]),  # as of --theta, whose value it also gets
+        help="Like --theta none.",
+    )
     added: list[Decorator] = [no_clip]
     for name, item in SETTINGS.items():
         default = defaults.get(name, item.default)
