@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import SMALL, assert_same, options, parameters, there
+from helpers import SMALL, here, options, there
 
 from rnn_scratch.contract import VARIANTS
 
@@ -37,45 +37,6 @@ def test_whatever_assumes_the_cpu_fails(two_devices, tmp_path):
     assert "tensors on different devices: ['cpu', 'gpu']" in first["where"]
 
 
-def allow_only(device, folder):
-    """Let the backend build models on one device only."""
-    name = f"build_on_{device}"
-    with open(folder / "two_rnn" / "scratch.py", "a", encoding="utf-8") as file:
-        file.write(
-            f"\n\n{name} = build\n\n\ndef build(arrays, options):\n"
-            f"    assert options.device == {device!r}\n"
-            f"    return {name}(arrays, options)\n"
-        )
-
-
-def test_exact_mode_on_another_device_has_the_same_digest(two_devices, tmp_path):
-    settings = options(**{k: v for k, v in SMALL.items() if k != "corpus"}, num_epochs=2)
-    text = ("--corpus", "tide-clock", "--every", 1)
-    arguments = ("two", "--exact", *text, *settings, "--device")
-    digests = []
-    for device in ("cpu", "gpu"):
-        if device == "gpu":
-            allow_only(device, tmp_path)
-        code, answer = check(*arguments, device, env=two_devices)
-        assert (code, answer["equal"]) == (0, True)
-        (run,) = answer["runs"]
-        digests.append([row["digest"] for row in run["digests"]])
-    assert digests[0] == digests[1]
-
-
-def test_a_run_moves_between_devices(two_devices):
-    run = ("train", "--backend", "two", *options(**SMALL, dtype="float64"), "--device")
-    for name, devices in (("moved", ("gpu", "cpu")), ("whole", ("cpu", "cpu"))):
-        done = there(*run, devices[0], "--epochs", 2, "--run", name, env=two_devices)
-        assert done.code == 0, done.err
-        assert f"on {devices[0]}" in done.out
-        done = there(
-            "train", "--resume", name, "--epochs", 4, "--device", devices[1], env=two_devices
-        )
-        assert done.code == 0, done.err
-    assert_same(parameters("moved"), parameters("whole"))
-
-
 def test_all_variants_are_checked_by_default_and_one_cell_on_request():
     code, rows = check("numpy", "--cell", "lstm")
     assert code == 0
@@ -98,8 +59,17 @@ def test_the_table_says_what_is_not_offered():
     assert "numpy, scratch" not in done.out
 
 
-def test_a_cell_is_the_only_setting_without_exact_mode():
-    there("check", "numpy", "--cell", "lstm", "--sigma", "1").refused("--sigma requires --exact")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--cell", "lstm", "--sigma", "1"], "--sigma"),
+        (["--lr", "0.5"], "--lr"),
+        (["--no-clip"], "--theta"),
+        (["--text", "x.txt"], "A text"),
+    ],
+)
+def test_settings_other_than_the_cell_require_exact_mode(capsys, arguments, named):
+    here(capsys, "check", "numpy", *arguments).refused(f"{named} requires --exact")
 
 
 def test_exact_mode_names_the_cell_that_is_not_the_default():

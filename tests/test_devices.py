@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, options, there
+from helpers import SMALL, assert_same, options, parameters, there
 
 TESTS = Path(__file__).parent
 TRAIN = ("train", "--backend", "two", *options(**SMALL))
@@ -52,6 +52,8 @@ def test_training_on_each_device(run):
     ):
         output = run(device, "train", "--resume", "r", "--epochs", epochs, *arguments)
         assert f"two (scratch) on {device}" in output
+    run("cpu", *TRAIN, *options(num_epochs=6, run="whole", device="cpu"))
+    assert_same(parameters("r"), parameters("whole"))
 
 
 def test_inference_on_each_device(run):
@@ -78,23 +80,30 @@ def test_compare_on_each_device(run, device):
     assert record["outcome"] == "finished"
 
 
+def test_exact_mode_on_each_device(run):
+    settings = options(**SMALL, num_epochs=2, every=1)
+    first, second = (
+        json.loads(run(device, "check", "two", "--exact", "--json", *settings, "--device", device))
+        for device in ("gpu", "cpu")
+    )
+    assert first["equal"]
+    digests = [
+        [after["digest"] for after in each["runs"][0]["digests"]] for each in (first, second)
+    ]
+    assert digests[0] == digests[1]
+
+
+def tests(two_devices, *arguments):
+    """The project's own tests of this backend."""
+    command = ("-p", "no:cacheprovider", "--backends", "two", *arguments)
+    return there(*command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
+
+
 @pytest.mark.student
 def test_the_devices_of_a_backend_are_tested(two_devices):
     """The project's own tests pass on a device that is not the CPU."""
     names = ("training", "inference", "runs", "host", "exact", "parity")
-    files = [TESTS / f"test_{name}.py" for name in names]
-    done = there(
-        "--backends",
-        "two",
-        "-k",
-        "two-gpu",
-        "-p",
-        "no:cacheprovider",
-        *files,
-        program=("-m", "pytest"),
-        env=two_devices,
-        cwd=TESTS.parent,
-    )
+    done = tests(two_devices, "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
     assert done.code == 0, done.out
     passed = int(done.out.rpartition(" passed")[0].split()[-1])
     assert passed >= 15
@@ -102,15 +111,6 @@ def test_the_devices_of_a_backend_are_tested(two_devices):
 
 @pytest.mark.student
 def test_a_device_that_no_backend_reports(two_devices):
-    done = there(
-        "--backends",
-        "two",
-        "--devices",
-        "tpu",
-        TESTS / "test_host.py",
-        program=("-m", "pytest"),
-        env=two_devices,
-        cwd=TESTS.parent,
-    )
+    done = tests(two_devices, "--devices", "tpu", TESTS / "test_host.py")
     assert done.code != 0
     assert "--devices: no backend reports tpu" in done.out + done.err

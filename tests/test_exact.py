@@ -13,16 +13,16 @@ from helpers import options, other_packages, skip_without, there, variants
 from make import readme
 
 from rnn_scratch import api, exact, registry
+from rnn_scratch.check import exact_mode
 from rnn_scratch.check.certificate import Certificate, Closest, Difference, Result, sentence
-from rnn_scratch.check.epochs import built_in_text
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, RNNScratchError, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.place import Place
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, model_options
-from rnn_scratch.text import corpus, minibatches, vocabulary
+from rnn_scratch.settings import make
+from rnn_scratch.text import corpus, minibatches
 
 # Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
 LONG = 6
@@ -64,43 +64,33 @@ def references(tmp_path_factory):
     return reference
 
 
-def test_random_sampling_ends_with_the_same_bits(backend_name, device, tmp_path, references):
-    skip_without(registry.load(backend_name), device, "float64")
-    digest = trained(backend_name, tmp_path / "run", LONG, sampling="random", device=device)
-    assert digest == references(LONG, sampling="random")
-
-
-@pytest.mark.parametrize("model", VARIANTS)
 @pytest.mark.parametrize(
-    "cell", ["rnn", "lstm", *(pytest.param(each, marks=OTHERS) for each in GRUS)]
+    ("model", "changes"),
+    [
+        ("scratch", {"sampling": "random"}),
+        *((model, {"cell": cell}) for cell in ("rnn", "lstm") for model in VARIANTS),
+        *(pytest.param(model, {"cell": cell}, marks=OTHERS) for cell in GRUS for model in VARIANTS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
-def test_every_variant_of_every_cell_ends_with_the_same_bits(
-    backend_name, device, tmp_path, model, cell, references
+def test_every_model_ends_with_the_same_bits(
+    backend_name, device, tmp_path, model, changes, references
 ):
     skip_without(registry.load(backend_name), device, "float64")
     try:
-        digest = trained(backend_name, tmp_path / "run", 4, model=model, device=device, cell=cell)
+        digest = trained(
+            backend_name, tmp_path / "run", LONG, model=model, device=device, **changes
+        )
     except registry.NotOffered:
-        pytest.skip(f"{backend_name} has no {model} model of the cell {cell}")
-    assert digest == references(4, cell=cell)
+        pytest.skip(f"{backend_name} has no {model} model of this cell")
+    assert digest == references(LONG, **changes)
 
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
-    settings = make({name: value for name, value in SETTINGS.items() if name != "corpus"})
-    options = model_options(settings, 28)
-    tokens, _ = built_in_text(options)
-    scratch = registry.load("numpy").scratch
-    model = scratch.build(initial(options, settings.sigma, 0), options)
-    clipped = []
-    for epoch in range(1, LONG + 1):
-        state = None
-        for batch in minibatches.of_epoch(tokens[: settings.max_tokens], settings, epoch):
-            state = state or model.state(len(batch.X))
-            _, grads, state = scratch.gradients(model, batch, state)
-            grads, norm = scratch.clip(grads, settings.theta)
-            scratch.update(model.params, grads, Update(grid=exact.GRID))
-            clipped.append(norm > settings.theta)
-    assert 0.1 < np.mean(clipped) < 0.9
+    settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG})
+    text, place = corpus.load("tide-clock", print), Place("numpy", device="cpu")
+    found = exact_mode.compare([place], settings, text, lambda *_: None).certificate
+    assert 0.1 < found.clipped / found.updates < 0.9
 
 
 @pytest.mark.parametrize("cell", ["rnn", pytest.param("lstm", marks=pytest.mark.frameworks)])
@@ -146,11 +136,6 @@ def test_a_digest_depends_on_every_bit():
     arrays["b_q"][2] = 0
     assert exact.digest(arrays) == before
     assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != before
-
-
-def test_vocabulary_of_the_built_in_text_is_what_this_file_assumes():
-    tokens, _ = built_in_text(Options(28, 3))
-    assert len(vocabulary.build("".join(map(chr, tokens)))) == 28
 
 
 def check_exact(capsys, *arguments):
