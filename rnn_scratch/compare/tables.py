@@ -114,9 +114,8 @@ def target_cells(row: Quality) -> tuple[str, str]:
     seconds = _mean(row.target_seconds, ".1f", ".1f")
     if row.target_reached < row.seeds:
         seconds += f" (reached by {row.target_reached} of {row.seeds} seeds)"
-    return seconds, _mean(
-        row.target_epochs, ".1f", ".1f"
-    ) if row.target_reached > 1 else f"{row.target_epochs.mean:g}"
+    form = "g" if row.target_epochs.deviation is None else ".1f"
+    return seconds, _mean(row.target_epochs, form, ".1f")
 
 
 def against_cells(record: Comparison) -> Cells:
