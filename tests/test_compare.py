@@ -457,15 +457,6 @@ def test_what_is_checked_is_what_is_compared(tmp_path):
     assert "its check failed in" in done.out
 
 
-def test_float64_is_trained_once_and_compared():
-    done = there("compare", "--backends", "numpy", *SHORT, "--dtype", "float64", "--output", "out")
-    assert done.code == 0
-    (candidate,) = candidates("out").values()
-    assert set(candidate.differences) == {0}
-    assert not candidate.trainings[0].epochs[0].losses
-    assert "training in float64" not in done.out + done.err  # but once
-
-
 def test_a_training_that_diverges_is_a_failure_with_its_epoch():
     arguments = ("--lr", "1e30", "--no-clip", "--activation", "relu", "--output", "out")
     done = there("compare", "--backends", "numpy", *SHORT, *arguments)

@@ -96,6 +96,25 @@ def test_several_seeds():
     assert tables.quality_cells(record)[1][2] == "2 ± 1 (3 seeds)"
 
 
+@pytest.mark.parametrize(
+    ("held_out", "cells"),
+    [
+        ((4.0,), ("3.0", "1")),
+        ((4.0, 5.0), ("3.0 ± 0.0", "1.0 ± 0.0")),
+        ((4.0, 6.0), ("3.0 (reached by 1 of 2 seeds)", "1")),
+        ((6.0,), ("not reached", "")),
+    ],
+)
+def test_seconds_and_epochs_to_a_target(held_out, cells):
+    trainings = [training_of(9.0, held_out=each, seconds=3.0) for each in held_out]
+    candidate = candidate_of("numpy", "scratch", trainings=trainings)
+    record = record_of(candidate, epochs=1, plan={"target": 5.0})
+    (row,) = metrics.qualities(record)
+    assert tables.target_cells(row) == cells
+    heading, values = tables.quality_cells(record)
+    assert values[heading.index("seconds to 5")] == cells[0]
+
+
 def against(new, old):
     return changes.against(new, old).speeds
 

@@ -132,6 +132,18 @@ def test_a_failure_in_float64_alone(compared, answers, kind, reason):
     assert candidate.timings[0].rounds
 
 
+def test_losses_in_float64_are_compared_with_those_of_numpy_wherever_it_stands(compared):
+    other = [READY, *epochs(None, None, losses=[1.5]), ended()]
+    both = {"backends": ("torch", "numpy")}
+    record = compared(GOOD, GOOD, IN_FLOAT64, other, [round_of()], [round_of()], **both)
+    assert [each.differences for each in record.candidates] == [[0.5, 0.5], [0.0, 0.0]]
+    # A comparison in float64 has these losses already.
+    settings = dataclasses.replace(SETTINGS, dtype="float64")
+    record = compared(other, IN_FLOAT64, [round_of()], [round_of()], settings=settings, **both)
+    assert [each.differences for each in record.candidates] == [[0.5, 0.5], [0.0, 0.0]]
+    assert not record.candidates[0].trainings[0].epochs[0].losses
+
+
 def test_times_are_complete_or_a_failure(compared):
     (candidate,) = compared(GOOD, IN_FLOAT64, [None]).candidates
     assert candidate.timings[0].failure.reason == "it ended without all of its times"

@@ -53,23 +53,8 @@ def test_a_training_ends_when_the_target_is_reached():
     assert float(columns["held_out_low"]) == min(ends)
 
 
-def test_a_target_that_is_not_reached():
-    done = there("compare", *SHORT, "--target", "2", "--epochs", "2", "--output", "out")
-    assert done.code == 0, (done.out, done.err)
-    assert "not reached" in done.out
-    (training,) = read(Path("out")).candidates[0].trainings
-    assert len(training.epochs) == 2
-
-
 def test_targets_that_make_no_sense(capsys):
     here(capsys, "compare", *SHORT, "--target", "1").refused("--target is 1", "above 1")
     here(capsys, "compare", *SHORT, "--target", "nan").refused("--target is nan")
     without = ("--target", "5", "--valid-tokens", "0")
     here(capsys, "compare", *SHORT, *without).refused("--target is 5", "--valid-tokens N")
-
-
-def test_the_record_of_a_comparison_on_a_book_can_be_read(book, capsys):
-    arguments = ("--backends=numpy", "--corpus=time-machine", *SMALL, "--epochs=1")
-    assert here(capsys, "compare", *arguments, "--output", "out").code == 0
-    assert here(capsys, "report", "out").code == 0
-    assert read(Path("out")).text.verified

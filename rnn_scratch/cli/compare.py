@@ -76,7 +76,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or of "
     "an environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
 )
-@option("timeout", "Time without progress after which a process is stopped.", 900, "SECONDS")
+@option("timeout", "Time without progress after which a process is stopped.", 900.0, "SECONDS")
 @click.option("--tf32", is_flag=True, help="Let a GPU multiply in TF32.")
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
