@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load
+from tools.sabotages import SABOTAGES, THREADS_IGNORED, changed, copy, load
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -153,42 +153,21 @@ def test_each_piece_has_a_mistake():
 
 
 # Mistakes in the core, which reference and candidate share: values pinned in tests detect them.
+MINIBATCHES = ("text/minibatches.py", "test_minibatches.py")
+DECODING = ("runs/decoding.py", "test_decoding.py")
 CORE_MISTAKES = {
-    "offset one too far": (
-        "text/minibatches.py",
-        'generator(seed, "offset", epoch).randint(num_steps)',
-        'generator(seed, "offset", epoch).randint(num_steps + 1)',
-        "test_minibatches.py",
-    ),
-    "offset ignored": (
-        "text/minibatches.py",
-        "X_rows = tokens[offset : offset + batch_size * length]",
-        "X_rows = tokens[0 : batch_size * length]",
-        "test_minibatches.py",
-    ),
+    "offset one too far": (*MINIBATCHES, ".randint(num_steps)", ".randint(num_steps + 1)"),
+    "offset ignored": (*MINIBATCHES, "X_rows = tokens[offset :", "X_rows = tokens[0 :"),
     "the least likely token chosen": (
-        "runs/decoding.py",
+        *DECODING,
         "int(np.argmax(logits))",
         "int(np.argmin(logits))",
-        "test_decoding.py",
     ),
-    "temperature multiplied": (
-        "runs/decoding.py",
-        "logits.max()) / temperature",
-        "logits.max()) * temperature",
-        "test_decoding.py",
-    ),
-    "the token with which top-p reaches its probability left out": (
-        "runs/decoding.py",
-        "sums[-1])) + 1)",
-        "sums[-1])))",
-        "test_decoding.py",
-    ),
+    "temperature multiplied": (*DECODING, "logits.max()) / temp", "logits.max()) * temp"),
+    "the last token of top-p left out": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
     "weights drawn with the variance for the standard deviation": (
-        "parameters.py",
-        "chance.normal(0, sigma, shape)",
-        "chance.normal(0, sigma**2, shape)",
-        "test_randomness.py",
+        *("parameters.py", "test_randomness.py"),
+        *("chance.normal(0, sigma,", "chance.normal(0, sigma**2,"),
     ),
 }
 
@@ -196,30 +175,19 @@ CORE_MISTAKES = {
 @pytest.mark.sabotages
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
 def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
-    file, old, new, tests = CORE_MISTAKES[mistake]
+    file, tests, *change = CORE_MISTAKES[mistake]
     folder = Path(__file__).parent
     shutil.copytree(CORE, tmp_path / "rnn_scratch", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "rnn_scratch" / file
-    text = path.read_text(encoding="utf-8")
-    assert old in text, f"{old!r} is not in {file}: make the sabotage follow the code"
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "--backends",
-        "numpy",
-        "--devices",
-        "cpu",
-        str(folder / tests),
-    ]
+    path.write_text(changed(path, change), encoding="utf-8")
+    command = ["-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy", tests]
     # The copy comes first on the path; the backends, which it lacks, are still those of the clone.
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 1, done.stdout
     assert "FAILED" in done.stdout, done.stdout

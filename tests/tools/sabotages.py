@@ -7,6 +7,7 @@ does not have that text fails the test, so that the sabotages follow the code.
 import importlib
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -319,13 +320,18 @@ def copy(backend, sabotage: Sabotage, change: tuple[str, ...], folder: Path) -> 
     package = folder / name
     package.mkdir()
     for path in Path(backend.__file__).parent.glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        if path.name == sabotage.file:
-            for old, new in zip(change[::2], change[1::2]):
-                assert old in text, f"{old!r} is not in {path}: make the sabotage follow the code"
-                text = text.replace(old, new, 1)
+        text = changed(path, change if path.name == sabotage.file else ())
         (package / path.name).write_text(text, encoding="utf-8")
     return name
+
+
+def changed(path: Path, change: Sequence[str]) -> str:
+    """The text of a file with a change: what is there and what takes its place; and so on."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in zip(change[::2], change[1::2]):
+        assert old in text, f"{old!r} is not in {path}: make the sabotage follow the code"
+        text = text.replace(old, new, 1)
+    return text
 
 
 def load(name: str, folder: Path):
