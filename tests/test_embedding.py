@@ -20,6 +20,7 @@ def build(request, backend, backend_name):
     return getattr(backend, request.param).build
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, build):
     options = Options(V, H, dtype="float64")
     arrays = initial(options, 0.5, 0)
@@ -32,6 +33,7 @@ def test_one_hot_vectors_are_an_embedding_that_is_the_identity(backend, build):
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-14)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_name):
     run = rnn_scratch.train(backend_name, num_epochs=3, run="ours", **EMBEDDED)
     numpy = rnn_scratch.train("numpy", num_epochs=3, run="numpy", **EMBEDDED)
@@ -51,6 +53,7 @@ def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_nam
     assert len(texts) == 1
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_exact_mode_with_an_embedding(backend_name):
     settings = {**EMBEDDED, "exact": True, "num_epochs": 3}
     expected = rnn_scratch.train("numpy", run="expected", **settings).arrays

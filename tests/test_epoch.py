@@ -38,6 +38,7 @@ def loss_by_hand(vocab, sampling, carry):
     return np.mean(losses)
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 def test_the_state_is_carried_in_sequential_partitioning_only(train, sampling):
     run = train(num_epochs=1, lr=1e-15, sampling=sampling)

@@ -67,6 +67,7 @@ def test_the_statements_of_the_solutions_are_true():
         assert min(perplexity) > perplexity[0] - 0.05
 
 
+@pytest.mark.frameworks(by_default=("torch",))
 @pytest.mark.parametrize("model", ["scratch", "fast"])
 def test_gradients_that_are_not_detached(backend, candidate, model):
     if candidate not in registry.OURS:

@@ -63,6 +63,7 @@ def test_tensorflow_divides_the_matrix_for_the_device_of_the_tensors(monkeypatch
     assert calls == list(devices)
 
 
+@pytest.mark.frameworks
 def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
     if "tensorflow" not in backend_names:
         pytest.skip("TensorFlow is not tested")
