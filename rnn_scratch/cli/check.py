@@ -67,7 +67,9 @@ def check(
     every: int,
     **options: Any,
 ) -> None:
-    """Compare backends with the NumPy reference, piece by piece; NumPy itself with recorded values.
+    """Compare backends with the NumPy reference, piece by piece.
+
+    NumPy itself is compared with recorded values, and its gradients with finite differences.
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
     epochs), and compare their parameters to the last bit: either they are equal, and it says how
