@@ -239,19 +239,16 @@ def _watched(
             return
 
 
-def _require_finite(number: int, settings: Settings, arrays: Arrays, *losses: float) -> None:
+def _require_finite(epoch: int, settings: Settings, arrays: Arrays, *losses: float) -> None:
     values: list[Any] = [*losses, *arrays.values()]
-    if not all(np.isfinite(x).all() for x in values):
-        raise _diverged(number, settings)
-
-
-def _diverged(epoch: int, settings: Settings) -> Diverged:
+    if all(np.isfinite(x).all() for x in values):
+        return
     clipping = (
         "clip the gradients (omit --no-clip)"
         if settings.theta is None
         else f"a smaller --theta than {settings.theta:g}"
     )
-    return Diverged(
+    raise Diverged(
         f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
         f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller --sigma than "
         f"{settings.sigma:g}."
