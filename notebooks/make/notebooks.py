@@ -109,7 +109,7 @@ def execute(name: str) -> str:
             "rnn_scratch": {"made_from": fingerprint(name)},
         },
     )
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT, PYTHONPATH=str(TEXTS.absolute()))  # with the drawings
     try:
         with tempfile.TemporaryDirectory() as folder:  # a notebook runs in any folder
             NotebookClient(

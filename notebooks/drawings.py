@@ -1,6 +1,6 @@
-"""Figures of a network and its data, for notebooks: they are drawn from the arrays at hand.
+"""Drawings of a network and its data, for the notebooks: they are drawn from the arrays at hand.
 
-Backgrounds are transparent and the ink is a grey, so that a figure suits light and dark pages.
+Backgrounds are transparent and the ink is a grey, so that a drawing suits light and dark pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from ..contract import Batch
-from .curve import INK, STYLE
+from rnn_scratch.contract import Batch
+from rnn_scratch.runs.curve import INK, STYLE
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
