@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from .contract import RNNScratchError
 from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
-from .runs.inference import Evaluation
 from .runs.place import Choice, Place
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
@@ -120,7 +119,7 @@ def train_as(
     reporter = _reporter(report)
     made = make(settings)
     require_shares(made.batch_size, launch.workers)
-    content = find_text(corpus, text, reporter)
+    content = corpora.find(corpus, text, reporter.say)
     if launch == Launch(1):
         done: Run | None = sessions.train(made, content, place, run, reporter)
     else:
@@ -184,7 +183,7 @@ def resume_as(
     The run's folder is needed only by worker 0.
     """
     reporter = _reporter(report)
-    same = None if corpus is None and text is None else find_text(corpus, text, reporter)
+    same = None if corpus is None and text is None else corpora.find(corpus, text, reporter.say)
     if launch is not None and launch.rank:
         supervisor.follow(launch, same, choice, reporter)
         return None
@@ -197,7 +196,7 @@ def resume_as(
     if launch == Launch(1):
         done = sessions.resume(folder, num_epochs, same, where, settings, reporter)
     else:
-        made, content = sessions.resumable(folder, num_epochs, same, settings, reporter.say)
+        made, content = sessions.resumable(folder, num_epochs, same, settings)
         require_shares(made.batch_size, launch.workers)
         work = Work(settings=made, text=content, place=where, folder=str(folder), resumes=True)
         done = supervisor.train(work, launch, reporter)
@@ -206,62 +205,8 @@ def resume_as(
     return done
 
 
-@_checked
-def predict(
-    run: Run | str | Path,
-    prefix: str | None = None,
-    length: int = 50,
-    *,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 0,
-    unknown: str = "error",
-    **place: Any,
-) -> str:
-    """The prefix and `length` characters after it; see `rnn_scratch.runs.inference.predict`.
-
-    `place` may have backend, model, device, threads and eager, which `resume` explains.
-    """
-    return inference.predict(
-        folder_of(run),
-        Choice(**place),
-        prefix,
-        length,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed,
-        unknown=unknown,
-    )
-
-
-@_checked
-def evaluate(
-    run: Run | str | Path,
-    *,
-    corpus: str | None = None,
-    text: str | Path | None = None,
-    unknown: str = "error",
-    report: Report | Callable[[str], object] | None = None,
-    **place: Any,
-) -> Evaluation:
-    """Perplexity of a run's model on a text; see `rnn_scratch.runs.inference.evaluate`."""
-    found = find_text(corpus, text, _reporter(report or Report()))
-    return inference.evaluate(folder_of(run), Choice(**place), found, unknown)
-
-
-def find_text(corpus: str | None, text: str | Path | None, report: Report) -> corpora.Text:
-    """Load the corpus with this name, or this text file; RNNScratchError for both."""
-    if text is None:
-        return corpora.load(corpus, report.say)
-    if corpus is not None:
-        raise RNNScratchError(
-            f"--corpus {corpus} and --text {text} exclude each other: choose one text."
-        )
-    return corpora.read_file(Path(text))
+predict = _checked(inference.predict)
+evaluate = _checked(inference.evaluate)
 
 
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:

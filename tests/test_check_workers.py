@@ -105,7 +105,7 @@ def test_workers_are_part_of_a_training_in_exact_mode(backend_names):
     if "torch" not in backend_names:
         pytest.skip("it needs PyTorch")  # that engines exchange all bits is tested for each above
     settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
-    text = corpus.load("tide-clock", print)
+    text = corpus.load("tide-clock")
     places = [Place("numpy", device="cpu"), Place("torch", device="cpu", workers=2)]
     result = exact_mode.compare(places, settings, text, lambda *_: None)
     assert result.equal

@@ -88,7 +88,7 @@ def test_every_model_ends_with_the_same_bits(
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
     settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG})
-    text, place = corpus.load("tide-clock", print), Place("numpy", device="cpu")
+    text, place = corpus.load("tide-clock"), Place("numpy", device="cpu")
     found = exact_mode.compare([place], settings, text, lambda *_: None).certificate
     assert 0.1 < found.clipped / found.updates < 0.9
 
@@ -212,7 +212,7 @@ def distance(step):
 def by_hand():
     """The same training as a loop: every step, and how the optimized model's differ from them."""
     settings = make({**TINY, "num_epochs": EPOCHS, "exact": True})
-    text = corpus.load("tide-clock", print)
+    text = corpus.load("tide-clock")
     plain = set_up(settings, Place("numpy", "scratch", "cpu"), text)
     steps, norms, differences = [], [], []
     for epoch in range(1, EPOCHS + 1):

@@ -16,7 +16,7 @@ from rnn_scratch.runs import checkpoint
 from rnn_scratch.text import corpus, vocabulary
 
 TEXT = "abcd " * 60
-BEGINNING = corpus.load("tide-clock", print).content[:1000]
+BEGINNING = corpus.load("tide-clock").content[:1000]
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_text_too_short_to_evaluate(small, tmp_path):
 def test_the_time_machine_by_default(book, small):
     result = rnn_scratch.evaluate(small)
     assert result.tokens == 170_579 - 170_579 % 4
-    text = vocabulary.normalize(corpus.load("time-machine", print).content, "chapter")
+    text = vocabulary.normalize(corpus.load("time-machine").content, "chapter")
     assert result.unigram == pytest.approx(unigram(text))
 
 

@@ -58,7 +58,7 @@ def test_a_run_s_folder(run, backend_name, device):
     record = strict((run.folder / "run.json").read_text(encoding="utf-8"))
     assert record["settings"]["num_hiddens"] == SMALL["num_hiddens"]
     assert record["settings"]["lr"] == 1.0
-    sha256 = hashlib.sha256(corpus.load("tide-clock", print).content.encode()).hexdigest()
+    sha256 = hashlib.sha256(corpus.load("tide-clock").content.encode()).hexdigest()
     assert record["text"] == {
         "corpus": "tide-clock",
         "origin": "built in",

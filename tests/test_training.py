@@ -28,7 +28,7 @@ from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.text import corpus
 
-STORY = corpus.load("tide-clock", print).content
+STORY = corpus.load("tide-clock").content
 
 
 def train(backend_name, num_epochs, **more):

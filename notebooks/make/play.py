@@ -52,7 +52,7 @@ def train(settings: Settings) -> dict[str, Any]:
         setup, _ = inference.load(run.folder, Choice("numpy", "scratch"))
         tokens = vocabulary.encode(PREFIX, run.vocab)
         logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
-    prepared = dataset.prepare(corpus.load(CORPUS, print), settings)
+    prepared = dataset.prepare(corpus.load(CORPUS), settings)
     options = setup.model.options
     return {
         "options": {

@@ -151,7 +151,7 @@ def predict(case: Case) -> Iterator[Result | Fact]:
 @functools.cache
 def built_in_text(options: Options) -> tuple[np.ndarray, Arrays]:
     """Tokens of the built-in text, and starting values for its vocabulary."""
-    text = vocabulary.normalize(corpus.load(corpus.BUILT_IN, print).content, "chapter")
+    text = vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
     vocab = vocabulary.build(text)
     arrays = initial(options._replace(vocab_size=len(vocab)), SIGMA, 0)
     return vocabulary.encode(text, vocab), arrays

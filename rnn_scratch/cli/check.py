@@ -11,7 +11,7 @@ from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 
-from .. import api, registry
+from .. import registry
 from ..check import exact_mode, runner
 from ..check.certificate import Result, Run
 from ..check.inputs import Row
@@ -22,6 +22,7 @@ from ..runs.progress import format_perplexity
 from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
+from ..text import corpus as corpora
 from ..workers import launch
 from . import display
 from .options import option, settings_options, specified, text_options
@@ -89,7 +90,7 @@ def check(
         for number in workers:
             launch.require_shares(made.batch_size, number)
         report = training.Report() if as_json else display.ConsoleReport(screen)
-        content = api.find_text(corpus, text, report)
+        content = corpora.find(corpus, text, report.say)
     names = _backends(backends, screen, as_json)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)

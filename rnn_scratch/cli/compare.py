@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .. import api, registry
+from .. import registry
 from ..compare import changes, phases
 from ..compare.plan import new_record
 from ..compare.record import VARIED, Candidate, Plan, read, write
@@ -19,6 +19,7 @@ from ..runs import folder as run_folder
 from ..settings import make
 from ..system import locks
 from ..system.terminal import printable
+from ..text import corpus as corpora
 from . import comparison_display, display
 from .options import (
     option,
@@ -114,7 +115,7 @@ def compare(
     varied, values = _vary(vary) if vary else (None, [])
     chosen = _chosen(candidates, backends, models, interpreters, report.say)
     plan = Plan(vary=varied, values=values, pythons=sorted(interpreters), target=target, **common)
-    content, command = api.find_text(corpus, text, report), _command(pythons)
+    content, command = corpora.find(corpus, text, report.say), _command(pythons)
     record = new_record(chosen, plan, settings, content, interpreters, command)
     before = read(Path(against)) if against else None
     folder = _create(Path(output) if output else None)

@@ -1,20 +1,21 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..contract import RNNScratchError
+from ..text import corpus as corpora
 from ..text import dataset, minibatches, vocabulary
-from ..text.corpus import Text
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .place import Choice, Place
+from .run import Run, folder_of
 from .setup import Setup, set_up
-from .training import beginning, perplexity
+from .training import Report, beginning, perplexity
 
 PREFIX = "time traveller "
 
@@ -47,8 +48,7 @@ def load(run: str | Path, choice: Choice) -> tuple[Setup, Checkpoint]:
 
 
 def predict(
-    run: str | Path,
-    choice: Choice,
+    run: Run | str | Path,
     prefix: str | None = None,
     length: int = 50,
     *,
@@ -58,6 +58,7 @@ def predict(
     min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
+    **place: Any,
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
 
@@ -65,11 +66,12 @@ def predict(
     beginning of the run's text. Without a temperature the most likely character is chosen; with
     one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
     is 1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
-    `decoding.likely`; with one of them the default temperature is 1. Raises RNNScratchError for an
+    `decoding.likely`; with one of them the default temperature is 1. `place` may have backend,
+    model, device, threads and eager, with the defaults of `load`. Raises RNNScratchError for an
     empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
     `load` does.
     """
-    setup, saved = load(run, choice)
+    setup, saved = load(folder_of(run), Choice(**place))
     if prefix is None and set(PREFIX) <= set(saved.vocab):
         prefix = PREFIX
     if prefix is None:
@@ -94,7 +96,7 @@ def predict(
 def _beginning(saved: Checkpoint) -> list[int]:
     # The beginning of the run's text, as a prefix.
     try:
-        text = dataset.same_text(saved.text, None, lambda line: None)
+        text = dataset.same_text(saved.text, None)
     except RNNScratchError as error:
         raise RNNScratchError(
             f"The model's vocabulary lacks letters of the default prefix {PREFIX!r}, and the "
@@ -104,17 +106,29 @@ def _beginning(saved: Checkpoint) -> list[int]:
     return beginning(dataset.prepare(text, saved.settings))
 
 
-def evaluate(run: str | Path, choice: Choice, text: Text, unknown: str = "error") -> Evaluation:
+def evaluate(
+    run: Run | str | Path,
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    unknown: str = "error",
+    report: Report | Callable[[str], object] | None = None,
+    **place: Any,
+) -> Evaluation:
     """Perplexity of a run's model on a text, normalized as the run's own was, and baselines.
 
-    Raises RNNScratchError for a text of fewer than two characters, and as `predict` does.
+    The text is chosen as in `train`; if another one is used instead, `report` is told. `place` is
+    that of `predict`. Raises RNNScratchError for a text of fewer than two characters, and as
+    `predict` does.
     """
-    setup, saved = load(run, choice)
-    normalized = vocabulary.normalize(text.content, saved.settings.normalize)
+    say = report.say if isinstance(report, Report) else report or (lambda line: None)
+    found = corpora.find(corpus, text, say)
+    setup, saved = load(folder_of(run), Choice(**place))
+    normalized = vocabulary.normalize(found.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
         raise RNNScratchError(
-            f"The text ({text.origin}) has {len(tokens)} characters of the model's vocabulary, "
+            f"The text ({found.origin}) has {len(tokens)} characters of the model's vocabulary, "
             f"after --normalize {saved.settings.normalize}; evaluation needs at least 2."
         )
     batches = minibatches.whole(tokens, saved.settings)

@@ -12,7 +12,7 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def resume(
         before = checkpoint.load(folder)
         record = run_folder.read(folder)
         settings = _resumed(folder, before, num_epochs, values)
-        text = dataset.same_text(record.text, text, report.say)
+        text = dataset.same_text(record.text, text)
         setup = set_up(settings, place, text, before.arrays, team)
         if (setup.text.vocab, text.sha256) != (before.vocab, before.text.sha256):
             raise RNNScratchError(
@@ -104,16 +104,12 @@ def resume(
 
 
 def resumable(
-    folder: Path,
-    num_epochs: int,
-    text: corpus.Text | None,
-    values: dict[str, Any],
-    say: Callable[[str], None],
+    folder: Path, num_epochs: int, text: corpus.Text | None, values: dict[str, Any]
 ) -> tuple[Settings, corpus.Text]:
     """Settings and text of a run that is to be resumed; the errors of `resume`, in advance."""
     before = checkpoint.load(folder)
     settings = _resumed(folder, before, num_epochs, values)
-    return settings, dataset.same_text(run_folder.read(folder).text, text, say)
+    return settings, dataset.same_text(run_folder.read(folder).text, text)
 
 
 def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:

@@ -1,8 +1,6 @@
 """Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -33,7 +31,6 @@ class TextRecord(Record):
     vocabulary: Count  # number of tokens
     train_tokens: Count
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
-    verified: bool = True  # whether a book is an edition that is known
 
 
 def prepare(text: corpus.Text, settings: Settings) -> Prepared:
@@ -61,19 +58,12 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
     return Prepared(vocab, tokens[:end], valid)
 
 
-def same_text(
-    original: TextRecord | corpus.Text, text: corpus.Text | None, say: Callable[[str], None]
-) -> corpus.Text:
-    """The text of a run, loaded again from its origin if `text` is None.
-
-    Of the `original` only corpus, origin and SHA-256 are needed.
-
-    Raises RNNScratchError if it has changed.
-    """
+def same_text(original: TextRecord | corpus.Text, text: corpus.Text | None) -> corpus.Text:
+    """The text of a run, loaded again if `text` is None; RNNScratchError if it has changed."""
     if text is None and original.corpus == "file":
-        text = corpus.read_file(Path(original.origin))
+        text = corpus.read_file(original.origin)
     elif text is None:
-        text = corpus.load(original.corpus, say)
+        text = corpus.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
@@ -92,7 +82,6 @@ def describe(text: corpus.Text, prepared: Prepared) -> TextRecord:
         vocabulary=len(prepared.vocab),
         train_tokens=len(prepared.train),
         valid_tokens=len(prepared.valid),
-        verified=corpus.is_verified(text),
     )
 
 

@@ -76,7 +76,7 @@ def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Rep
     own |= {option: value for option, value in chosen.items() if value is not None}
     with rendezvous.visit(launch, own, report.say) as met:
         try:
-            text = dataset.same_text(met.work.text, text, report.say)
+            text = dataset.same_text(met.work.text, text)
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.end(met, Problem(reason=_named(rank, str(error))))
             raise

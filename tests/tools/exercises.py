@@ -107,7 +107,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     present parameters.
     """
     settings = make({"num_hiddens": 128, "num_epochs": 60, "num_steps": 10})
-    text = corpus.load("tide-clock", print)
+    text = corpus.load("tide-clock")
     setup = set_up(settings, Place(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):

@@ -107,7 +107,7 @@ def reach(arrays, cell, tokens):
 def main():
     """Measure everything, and write the record."""
     backend, _ = registry.start(BACKEND, threads=1)
-    text = dataset.prepare(corpus.load("tide-clock", print), SETTINGS)
+    text = dataset.prepare(corpus.load("tide-clock"), SETTINGS)
     record = {
         "machine": msgspec.to_builtins(host.describe()),
         "environment": backend.machine.environment(),
