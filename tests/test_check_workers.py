@@ -61,6 +61,7 @@ def test_a_wrong_mean_is_detected_and_named(backend_names, copy):
     assert divergence["parameters"]
 
 
+@pytest.mark.team
 def test_a_worker_that_fails_is_a_row(backend_names, copy):
     if "torch" not in backend_names:
         pytest.skip("it needs PyTorch")

@@ -320,6 +320,7 @@ def test_devices_are_those_that_a_backend_reports(tmp_path):
     assert "numpy: failed: --device is accelerator; " in done.out
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):
     source = """
@@ -338,7 +339,14 @@ def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.faults),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.faults),
+    ],
+)
 def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing, how):
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing

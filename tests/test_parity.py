@@ -96,7 +96,9 @@ def test_sizes_cannot_hide_a_mistake():
     assert inputs.B * inputs.T < functions.LARGE_V
 
 
-@pytest.mark.parametrize("sampling", ["sequential", "random"])
+@pytest.mark.parametrize(
+    "sampling", ["sequential", pytest.param("random", marks=pytest.mark.frameworks)]
+)
 def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machine, sampling):
     skip_without(registry.load(candidate), device, "float64")
     tokens, vocab = time_machine
@@ -123,6 +125,7 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machi
             assert difference <= allowed, (model, where)
 
 
+@pytest.mark.frameworks(by_default=("torch",))
 def test_perplexities_of_many_epochs_agree(candidate, device, time_machine):
     # Ten of the hundred epochs for which this holds, because of the time.
     skip_without(registry.load(candidate), device, "float64")
