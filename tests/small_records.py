@@ -4,7 +4,6 @@ from rnn_scratch.compare.record import (
     FORMAT,
     Candidate,
     Comparison,
-    Conditions,
     Epoch,
     Plan,
     Ready,
@@ -35,7 +34,6 @@ def round_of(number=0, seconds=2.0, products=1.0, **more):
         "first": 2.0,
         "generation": [0.5],
         "memory": 2**20,
-        "conditions": Conditions(seconds=10.0, waited=0.0, stolen=0.0, throttled=0.0),
     }
     times = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
     return Round(number=number, **{**common, **times, **more})

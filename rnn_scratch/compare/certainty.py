@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 
-from .record import EQUAL, FASTER, SLOWER, TOO_FEW, Conditions, Verdict
+from .record import EQUAL, FASTER, SLOWER, TOO_FEW, Verdict
 
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
-SHARE = 0.01  # of the time, above which something is the likely reason
 # Smaller changes are not called changes, however certain they are: two comparisons of unchanged
 # code, made minutes apart, have differed by 2 %.
 LEAST_CHANGE = 0.03
@@ -39,15 +38,6 @@ def coverage(number: int) -> float:
 def deviation(times: Sequence[float]) -> float | None:
     """The standard deviation of these times relative to their mean, None of fewer than two."""
     return statistics.stdev(times) / statistics.fmean(times) if len(times) > 1 else None
-
-
-def shares(conditions: Sequence[Conditions]) -> dict[str, float]:
-    """The shares of the time that processes were held up for, by cause."""
-    seconds = sum(each.seconds for each in conditions) or 1.0
-    return {
-        name: sum(getattr(each, name) or 0.0 for each in conditions) / seconds
-        for name in ("throttled", "stolen", "waited")
-    }
 
 
 def p_value(n: int, m: int, exceptions: int = 0) -> float:

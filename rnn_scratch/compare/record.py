@@ -139,15 +139,6 @@ class Training(Record, tag=True):
         return sum(epoch.seconds for epoch in self.epochs)
 
 
-class Conditions(Record):
-    """What held up a process while it was timed, as in `host.waiting`; all in seconds."""
-
-    seconds: Seconds
-    waited: Seconds | None = None
-    stolen: Seconds | None = None
-    throttled: Seconds | None = None
-
-
 class Round(Record, tag=True, kw_only=True):
     """The times of one process. Of several workers, they are the first one's."""
 
@@ -167,7 +158,6 @@ class Round(Record, tag=True, kw_only=True):
     own_layer_generation: list[Steady] = []
     memory: Whole | None = None  # bytes of the process at most
     device_memory: Whole | None = None  # on the device
-    conditions: Conditions
 
     @property
     def seconds(self) -> float:

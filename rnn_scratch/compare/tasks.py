@@ -28,7 +28,7 @@ from ..system.records import Record
 from ..text import corpus, minibatches
 from ..workers import exchange
 from . import limit
-from .record import Conditions, Epoch, Failure, Ready, Round, Training
+from .record import Epoch, Failure, Ready, Round, Training
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
@@ -208,7 +208,6 @@ def _alone(
     for work in works.values():  # to warm up
         seconds(work)
     generate = works.pop("generation")
-    start, before = time.perf_counter(), host.waiting()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in _turns(setup):
         for name, work in works.items():
@@ -221,20 +220,6 @@ def _alone(
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
         memory=host.peak_memory(),
         device_memory=setup.backend.machine.memory(setup.place.device),
-        conditions=_conditions(start, before),
-    )
-
-
-def _conditions(start: float, before: dict[str, float | None]) -> Conditions:
-    def since(name: str) -> float | None:
-        then, now = before[name], host.waiting()[name]
-        return None if then is None or now is None else max(0.0, now - then)
-
-    return Conditions(
-        seconds=time.perf_counter() - start,
-        waited=since("waited"),
-        stolen=since("stolen"),
-        throttled=since("throttled"),
     )
 
 

@@ -29,13 +29,10 @@ class Machine(Record):
     platform: Line
     processor: Line
     cores: Count
-    governor: Line | None = None  # of the processor's frequency, where the system has one
-    numa_nodes: Count = 1  # of the memory
 
 
 def describe() -> Machine:
     """This machine."""
-    nodes = list(Path("/sys/devices/system/node").glob("node[0-9]*"))
     return Machine(
         rnn_scratch=version("rnn-scratch"),
         python=platform.python_version(),
@@ -43,33 +40,7 @@ def describe() -> Machine:
         platform=platform.platform(),
         processor=processor(),
         cores=cores(),
-        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
-        numa_nodes=max(1, len(nodes)),
     )
-
-
-def waiting() -> dict[str, float | None]:
-    """Seconds that this process could not compute, so far; None for what the system does not tell.
-
-    ``waited`` for a core, by the main thread; ``stolen`` by the host of a virtual machine, from a
-    core on average; ``throttled`` by a limit on CPU time.
-    """
-    schedule = _read("/proc/self/schedstat").split()
-    steal = re.match(r"cpu +" + r"\d+ +" * 7 + r"(\d+)", _read("/proc/stat"))
-    ticks = os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1) if steal else 1
-    throttled = re.search(r"throttled_usec (\d+)", _read("/sys/fs/cgroup/cpu.stat"))
-    return {
-        "waited": int(schedule[1]) / 1e9 if len(schedule) > 1 else None,
-        "stolen": int(steal[1]) / ticks if steal else None,
-        "throttled": int(throttled[1]) / 1e6 if throttled else None,
-    }
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # another system
-        return ""
 
 
 @functools.cache
@@ -115,11 +86,8 @@ def load() -> float | None:
 
 def peak_memory() -> int | None:
     """The most bytes of memory that this process has used at a time; None where unknown."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0])
-    except (OSError, IndexError):
-        pass  # not Linux
+    if kilobytes := re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status")):
+        return 1024 * int(kilobytes[1])
     if resource is None:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on a Mac
@@ -127,10 +95,12 @@ def peak_memory() -> int | None:
 
 def processor() -> str:
     """The processor's name, or its architecture where the system does not report the name."""
+    name = re.search(r"model name\s*: *(.+)", _read("/proc/cpuinfo"))
+    return name[1].strip() if name else platform.processor() or platform.machine()
+
+
+def _read(path: str) -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return ""
