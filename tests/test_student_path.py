@@ -52,9 +52,9 @@ backend = registry.load(sys.argv[1])
 answers = {"perplexity": run.perplexity, "file": backend.scratch.__file__}
 """
 CHECK = """
-from rnn_scratch.check import pieces
+from rnn_scratch.check import functions
 
-rows = pieces.check(sys.argv[1], backend)  # up to the first that fails
+rows = functions.check(sys.argv[1], backend)  # up to the first that fails
 answers["first"] = next((row.piece for row in rows if not row.passed), None)
 """
 DIFFERENTIATE = """
