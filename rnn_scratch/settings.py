@@ -4,16 +4,16 @@ Together with the text, the settings determine every number of a run. Each range
 `Settings`, the Python interface and the command line check their values by the same table, KINDS.
 """
 
-import dataclasses
 import numbers
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import structs
 
 from .contract import CELLS, VARIANTS, Options, RNNScratchError, Update
 from .exact import GRID
@@ -87,70 +87,73 @@ STRING = Kind("a string", lambda value: isinstance(value, str), str)
 PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
 
 
-def _setting(default: Any, kind: Kind, help: str) -> Any:
-    return field(default=default, metadata={"kind": kind, "help": help})
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: int = _setting(32, _whole(1, ROWS), "Number of subsequences in a minibatch.")
-    num_steps: int = _setting(35, _whole(1, STEPS), "Number of time steps in a subsequence.")
-    num_hiddens: int = _setting(512, _whole(1, UNITS), "Number of hidden units.")
-    cell: str = _setting("rnn", _choice(*CELLS), "Recurrent cell.")
-    embedding: int = _setting(
-        0,
+    batch_size: Annotated[int, _whole(1, ROWS), "Number of subsequences in a minibatch."] = 32
+    num_steps: Annotated[int, _whole(1, STEPS), "Number of time steps in a subsequence."] = 35
+    num_hiddens: Annotated[int, _whole(1, UNITS), "Number of hidden units."] = 512
+    cell: Annotated[str, _choice(*CELLS), "Recurrent cell."] = "rnn"
+    embedding: Annotated[
+        int,
         _whole(0, UNITS),
         "Size of a learnable embedding of the characters; 0: one-hot vectors.",
-    )
-    num_epochs: int = _setting(500, _whole(1, EPOCHS), "Number of epochs.")
-    lr: float = _setting(1.0, POSITIVE, "Learning rate.")
-    sigma: float = _setting(0.01, POSITIVE, "Standard deviation σ of the initial weights.")
-    theta: float | None = _setting(
-        1.0,
+    ] = 0
+    num_epochs: Annotated[int, _whole(1, EPOCHS), "Number of epochs."] = 500
+    lr: Annotated[float, POSITIVE, "Learning rate."] = 1.0
+    sigma: Annotated[float, POSITIVE, "Standard deviation σ of the initial weights."] = 0.01
+    theta: Annotated[
+        float | None,
         _or_none(POSITIVE),
         "Largest norm θ of the gradients; larger ones are clipped; none: no clipping.",
-    )
-    activation: str = _setting(
-        "tanh", _choice("tanh", "relu"), "Activation function of the hidden units."
-    )
-    sampling: str = _setting(
-        "sequential",
+    ] = 1.0
+    activation: Annotated[
+        str, _choice("tanh", "relu"), "Activation function of the hidden units."
+    ] = "tanh"
+    sampling: Annotated[
+        str,
         _choice("sequential", "random"),
         "Sequential partitioning or random sampling of the minibatches.",
-    )
-    normalize: str = _setting(
-        "chapter",
+    ] = "sequential"
+    normalize: Annotated[
+        str,
         _choice("chapter", "spaced", "none"),
         "Normalization of the text. chapter: lower-case letters and spaces, as in the chapter; "
         "spaced: the same with a space between lines; none: the text unchanged.",
-    )
-    max_tokens: int = _setting(
-        10_000,
-        _whole(0),
-        "Number of characters to train on, from the start of the text; 0: all.",
-    )
-    valid_tokens: int = _setting(
-        0, _whole(0), "Number of held-out characters after those, for evaluation."
-    )
-    dtype: str = _setting("float32", _choice("float32", "float64"), "Floating-point type.")
-    exact: bool = _setting(
-        False,
+    ] = "chapter"
+    max_tokens: Annotated[
+        int, _whole(0), "Number of characters to train on, from the start of the text; 0: all."
+    ] = 10_000
+    valid_tokens: Annotated[
+        int, _whole(0), "Number of held-out characters after those, for evaluation."
+    ] = 0
+    dtype: Annotated[str, _choice("float32", "float64"), "Floating-point type."] = "float32"
+    exact: Annotated[
+        bool,
         TRUTH,
         "Exact mode: the same parameters in every backend to the last bit, in float64.",
-    )
-    seed: int = _setting(0, _whole(0), "Random seed.")
+    ] = False
+    seed: Annotated[int, _whole(0), "Random seed."] = 0
 
     def __post_init__(self) -> None:
         """Check every value; numbers of other types, such as NumPy's, become Python's."""
         for name in SETTINGS:
-            object.__setattr__(self, name, checked(name, getattr(self, name)))
+            structs.force_setattr(self, name, checked(name, getattr(self, name)))
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
 
 
-SETTINGS = {item.name: item for item in dataclasses.fields(Settings)}
+class Setting(NamedTuple):
+    """What the annotation of a setting says."""
+
+    default: Any
+    kind: Kind
+    help: str
+
+
+SETTINGS = {
+    item.name: Setting(item.default, *item.type.__metadata__) for item in structs.fields(Settings)
+}
 KINDS: dict[str, Kind] = {
     # Where and how to compute.
     **dict.fromkeys(("backend", "device"), STRING),
@@ -173,7 +176,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
     "target": POSITIVE,
     "timeout": _real("a number of seconds above 0, at most 1,000,000", 10**6),
-    **{name: item.metadata["kind"] for name, item in SETTINGS.items()},
+    **{name: item.kind for name, item in SETTINGS.items()},
 }
 
 

@@ -186,6 +186,7 @@ def test_tensors_that_do_not_fit(saved, name, change):
 
 BAD = [
     ({"settings": []}, "settings"),
+    ({"settings": {"clipping": 1}}, "clipping"),
     ({"settings": {"lr": -1}}, "--lr is -1"),
     ({"settings": {"lr": 10**400}}, "out of range"),
     ({"settings": {"num_hiddens": 6}}, "its tensors are"),

@@ -1,12 +1,12 @@
 """Every setting and argument is checked by one table; an error names the option and the value."""
 
-import dataclasses
 import math
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 
 from rnn_scratch.contract import CELLS, VARIANTS, RNNScratchError
 from rnn_scratch.settings import KINDS, SETTINGS, Settings, checked, differences, make, option_of
@@ -66,7 +66,7 @@ def refused(name, value):
 
 
 def test_defaults_are_the_chapter_s():
-    assert dataclasses.asdict(Settings()) == {
+    assert asdict(Settings()) == {
         "batch_size": 32,
         "num_steps": 35,
         "num_hiddens": 512,
@@ -173,7 +173,7 @@ def test_an_unknown_setting_is_named_with_the_known_ones():
 
 
 def test_settings_cannot_be_changed():
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Settings().lr = 0.0
 
 

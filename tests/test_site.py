@@ -30,10 +30,8 @@ from rnn_scratch.compare import metrics
 from rnn_scratch.compare.record import read
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.settings import Settings
+from rnn_scratch.settings import SETTINGS
 from rnn_scratch.show import source_code
-
-FIELDS = Settings.__dataclass_fields__
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +116,7 @@ def test_outputs_are_there_once_where_they_are_the_same(pages):
 
 def test_the_reference_has_every_setting(pages):
     page = pages["reference.md"].decode()
-    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in FIELDS.items())
+    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in SETTINGS.items())
 
 
 def render(folder, backends="registry.OURS", path="notebooks"):

@@ -6,7 +6,6 @@ but no data.
 """
 
 import base64
-import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
@@ -31,8 +31,8 @@ HELD_OUT = 2000  # characters, of which the page shows a part: the networks have
 PASSAGE = 1500
 COMMON = Settings(num_hiddens=128, batch_size=16, max_tokens=0, valid_tokens=HELD_OUT)
 SETTINGS = (
-    dataclasses.replace(COMMON, num_epochs=200),
-    dataclasses.replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
+    replace(COMMON, num_epochs=200),
+    replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
 Networks = dict[str, dict[str, Any]]  # by cell
 
@@ -46,7 +46,7 @@ def train(settings: Settings) -> dict[str, Any]:
             model="fast",
             threads=1,
             run=Path(folder, "run"),
-            **dataclasses.asdict(settings),
+            **asdict(settings),
         )
         text = rnn_scratch.predict(run, PREFIX, LENGTH)
         setup, _ = inference.load(run.folder, Choice("numpy", "scratch"))
@@ -63,7 +63,7 @@ def train(settings: Settings) -> dict[str, Any]:
         "vocab": run.vocab,
         "params": {name: encode(array) for name, array in run.arrays.items()},
         "passage": vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab),
-        "settings": dataclasses.asdict(settings),
+        "settings": asdict(settings),
         "text": msgspec.to_builtins(run.record.text),
         "perplexity": run.perplexity,
         "valid_perplexity": run.history[-1].valid_perplexity,

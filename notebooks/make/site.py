@@ -7,7 +7,6 @@ packages.
 """
 
 import argparse
-import dataclasses
 import json
 import shutil
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.settings import Settings
+from rnn_scratch.settings import SETTINGS
 
 from . import (
     prose,
@@ -55,7 +54,7 @@ def pages(
     }.items():
         texts[f"{name}.md"] = text
         files |= pictures
-    values = {"settings": dataclasses.fields(Settings), **_start(backends)}
+    values = {"settings": SETTINGS, **_start(backends)}
     for path in sorted(SOURCES.glob("*.md")):
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values, backends, typeset)

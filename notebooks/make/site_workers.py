@@ -16,7 +16,7 @@ from jinja2 import UndefinedError
 from rnn_scratch.compare import pictures
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.place import Place
-from rnn_scratch.settings import Settings, option_of
+from rnn_scratch.settings import SETTINGS, Settings, option_of
 from rnn_scratch.text import corpus
 from rnn_scratch.workers import groups, launch, rendezvous, supervisor
 
@@ -30,7 +30,7 @@ FAULTS = "team.json"  # of `nox -s team -- --output notebooks/records/team.json`
 EXCHANGE = f"{STATIC}/figures/exchange.svg"
 LARGE = 100  # how many times as many parameters as the chapter's model the page looks at
 NETWORKS = (1, 10)  # Gbit/s, assumed
-H, B = Settings.num_hiddens, Settings.batch_size
+H, B = Settings().num_hiddens, Settings().batch_size
 
 
 def render(
@@ -88,7 +88,7 @@ def _equal() -> list[str]:
     # What all workers must have in common: what the supervisor compares, the settings last.
     text, place = corpus.Text("", "", "", ""), Place("numpy", "scratch")
     work = launch.Work(settings=Settings(), text=text, place=place, folder=None)
-    settings = [option_of(name) for name in Settings.__dataclass_fields__]
+    settings = [option_of(name) for name in SETTINGS]
     names = [name for name in supervisor.terms(work) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]

@@ -40,13 +40,13 @@ class Run(Record):
     outcome: str  # "trained", "failed" or "not offered"
     reason: str
     digests: list[AfterEpoch]  # from epoch 0 on
-    cell: str = Settings.cell
+    cell: str = Settings().cell
 
     @property
     def title(self) -> str:
         """The backend, with variant, cell and workers if they are not the default ones."""
         workers = f"{self.workers} workers" if self.workers > 1 else ""
-        defaults = {self.model: VARIANTS[0], self.cell: Settings.cell, workers: ""}
+        defaults = {self.model: VARIANTS[0], self.cell: Settings().cell, workers: ""}
         more = ", ".join(name for name, default in defaults.items() if name != default)
         return f"{self.backend} ({more})" if more else self.backend
 

@@ -93,7 +93,7 @@ def settings_options(**defaults: Any) -> Decorator:
         default = defaults.get(name, item.default)
         number = f"{default:g}" if isinstance(default, float) else str(default)
         told = "" if isinstance(default, bool) else f"  [default: {number}]"
-        added.append(option(name, f"{item.metadata['help']}{told}"))
+        added.append(option(name, f"{item.help}{told}"))
     return options(*added)
 
 

@@ -1,7 +1,8 @@
 """What has changed since an older comparison, computed from the two records alone."""
 
-import dataclasses
 from typing import Any
+
+from msgspec.structs import asdict
 
 from ..settings import option_of
 from . import certainty, metrics
@@ -66,7 +67,7 @@ def _conditions(record: Comparison) -> dict[str, Any]:
         **{"device": plan.device, "threads": plan.threads, "TF32": plan.tf32},
         "vary": f"{plan.vary}={','.join(map(str, plan.values))}" if plan.vary else "nothing",
         "text": f"{text.corpus} ({text.sha256[:8]})",
-        **{option_of(key): value for key, value in dataclasses.asdict(record.settings).items()},
+        **{option_of(key): value for key, value in asdict(record.settings).items()},
     }
     for candidate in record.candidates:
         if candidate.ready:
@@ -79,7 +80,7 @@ def _work(record: Comparison, row: Speed) -> tuple[Any, ...]:
     # What identifies a speed in another record: the candidate, and all that a minibatch depends on,
     # whether it is varied there or not.
     plan, ready = record.plan, record.candidate(row.candidate).ready
-    work = dataclasses.asdict(record.settings)
+    work = asdict(record.settings)
     work |= {"threads": plan.threads, "workers": 1, "tf32": plan.tf32}
     work["device"] = ready.device if ready else plan.device
     work["vocabulary"] = record.text.vocabulary

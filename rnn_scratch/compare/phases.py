@@ -6,12 +6,13 @@ failure is recorded with its reason, and the others continue.
 """
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from ..contract import RNNScratchError
 from ..runs.place import Place
@@ -112,7 +113,7 @@ def trainings(job: Job) -> Iterator[Candidate]:
             if candidate.failure is not None:
                 break
             activity = f"training, seed {seed}" if plan.seeds > 1 else "training"
-            task = _task(job, candidate, dataclasses.replace(settings, seed=seed))
+            task = _task(job, candidate, replace(settings, seed=seed))
             task.check, task.target = seed == settings.seed, plan.target
             candidate.failure = _train(job, candidate, task, activity, digests, candidate.trainings)
             if not candidate.is_offered:
@@ -128,7 +129,7 @@ def float64(job: Job) -> Iterator[Candidate]:
     """
     if job.record.plan.target is not None:
         return
-    doubled = dataclasses.replace(job.record.settings, dtype="float64")
+    doubled = replace(job.record.settings, dtype="float64")
     reference: list[float] = []
     digests: Digests = {}
     for candidate in sorted(job.record.candidates, key=lambda each: each.backend != "numpy"):

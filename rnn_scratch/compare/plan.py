@@ -1,9 +1,10 @@
 """What is to be compared: verified before anything runs, and the beginning of its record."""
 
-import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..contract import RNNScratchError
 from ..runs import inference
@@ -49,7 +50,7 @@ def new_record(
     ):
         if not 0 < number <= most:
             raise RNNScratchError(f"There are {number} {what}; there must be 1 to {most}.")
-    dataclasses.replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
+    replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
         dataset.prepare(text, sized(plan, settings, value)[0])
     prepared = dataset.prepare(text, settings)
@@ -111,7 +112,7 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
         require_shares(settings.batch_size, value)
         return settings, plan.threads, value
     changes: dict[str, Any] = {plan.vary: value}
-    return dataclasses.replace(settings, **changes), plan.threads, 1
+    return replace(settings, **changes), plan.threads, 1
 
 
 def now() -> str:

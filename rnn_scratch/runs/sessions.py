@@ -7,7 +7,6 @@ continues from the checkpoint, and lines of later epochs are removed from the hi
 """
 
 import contextlib
-import dataclasses
 import datetime
 import os
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
@@ -114,8 +113,8 @@ def resumable(
 
 def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:
     # The settings of a resumed run: its own, to this epoch.
-    settings = dataclasses.replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(settings, make({**dataclasses.asdict(settings), **values})):
+    settings = replace(before.settings, num_epochs=num_epochs)
+    if changed := differences(settings, make({**asdict(settings), **values})):
         raise RNNScratchError(
             f"The run in {folder} can only be resumed with its own settings; these differ:\n"
             + "\n".join(changed)

@@ -13,7 +13,6 @@ killed after that.
 """
 
 import contextlib
-import dataclasses
 import os
 import queue
 import signal
@@ -24,7 +23,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from .. import registry
 from ..contract import RNNScratchError
@@ -86,7 +85,7 @@ def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Rep
 
 def terms(work: Work) -> dict[str, str]:
     """What must be equal in all workers, by name."""
-    values = {option_of(name): str(v) for name, v in dataclasses.asdict(work.settings).items()}
+    values = {option_of(name): str(v) for name, v in asdict(work.settings).items()}
     return {
         **_versions(work.place.backend),
         "--resume": "yes" if work.resumes else "no",

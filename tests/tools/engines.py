@@ -38,7 +38,7 @@ from rnn_scratch.workers import groups
 WORKERS = 2  # that exchange something when it is timed
 SUMMED = (2, 4)  # numbers of workers whose sums are compared, bit by bit
 ELEMENTS = 1000  # of these sums
-VOCABULARY, STEPS = 28, Settings.num_steps
+VOCABULARY, STEPS = 28, Settings().num_steps
 LR = 1e-4  # at which no training diverges: some numbers would take longer than others
 TIMEOUT = 600.0  # seconds for one answer
 DTYPE = "float32"
@@ -224,7 +224,7 @@ def compute(
     chance = np.random.RandomState(0)
     for num_hiddens in hiddens:
         options = Options(VOCABULARY, num_hiddens, dtype=DTYPE)
-        arrays = initial(options, Settings.sigma, 0)
+        arrays = initial(options, Settings().sigma, 0)
         model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
             batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS)))

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -83,7 +84,7 @@ def run(settings, book="tide-clock", other=None):
                 "unigrams of the other book": rounded(result.unigram),
             }
     return {
-        "settings": dataclasses.asdict(record.settings),
+        "settings": asdict(record.settings),
         "model": MODEL,
         "outcome": record.sessions[-1].outcome,
         "epochs": len(history),
