@@ -10,7 +10,7 @@ from make.optimizations import names as names_in_code
 from msgspec.structs import replace
 from tools import optimizations
 
-from rnn_scratch import parameters
+from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
@@ -19,9 +19,9 @@ GAIN = Gain(name="Bias in the table", num_hiddens={64: 1.234, 512: 1.0})
 
 
 def cases(backend_name):
-    if backend_name not in optimizations.CASES:
+    if backend_name not in registry.OURS:
         pytest.skip(f"{backend_name} is a backend of another package")
-    return optimizations.CASES[backend_name]
+    return optimizations.cases(backend_name)
 
 
 def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
@@ -78,15 +78,16 @@ def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
     assert file.read_text() == 2 * text.format("1.23 with 64 hidden units, 1.00 with 512")
 
 
-def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place():
-    def place(**other):
-        return optimizations.comment(replace(GAIN, **other)).split(":")[0]
-
-    assert place() == "# Gain"
-    assert place(what="generation") == "# Gain in generation"
-    assert place(threads=2) == "# Gain with 2 threads"
-    assert place(vocabulary=5000) == "# Gain with 5,000 characters"
-    assert place(cell="lstm", threads=2) == "# Gain (lstm) with 2 threads"
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({}, "# Gain"),
+        ({"what": "generation", "threads": 2}, "# Gain in generation with 2 threads"),
+        ({"cell": "lstm", "vocabulary": 5000}, "# Gain (lstm) with 5,000 characters"),
+    ],
+)
+def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place(other, words):
+    assert optimizations.comment(replace(GAIN, **other)).split(":")[0] == words
 
 
 def test_the_record_has_the_gains_in_the_order_of_the_cases(tmp_path, monkeypatch):
@@ -94,16 +95,16 @@ def test_the_record_has_the_gains_in_the_order_of_the_cases(tmp_path, monkeypatc
         name, threads = call.args
         assert set(environment.values()) == {str(threads)}
         yield {name: "2"}
-        for case in optimizations.CASES[name]:
+        for case in optimizations.cases(name):
             if case.threads == threads:
-                yield Gain(name=case.name, num_hiddens={64: 2, 512: 1}, threads=threads)
+                yield replace(GAIN, name=case.name)
 
-    cases = tuple(optimizations.Case(name, (), threads=n) for name, n in (("a", 2), ("b", 1)))
+    cases = [optimizations.Case(name="a", threads=2), optimizations.Case(name="b")]
     monkeypatch.setattr(optimizations.processes, "ask", ask)
     monkeypatch.setattr(optimizations, "annotate", lambda folder, gains: None)
-    monkeypatch.setattr(optimizations, "CASES", {"numpy": cases})
+    monkeypatch.setattr(optimizations, "cases", lambda name: cases)
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "record.json")])
     optimizations.main()
     record = read(tmp_path / "record.json")
     assert [each.name for each in record.backends["numpy"]] == ["a", "b"]
-    assert record.versions == {"numpy": {"numpy": "2"}}
+    assert record.versions["numpy"] == {"numpy": "2"}
