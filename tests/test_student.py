@@ -29,7 +29,7 @@ MISTAKES = {
     "loss": ("targets not transposed", "mean"),
     "loss_back": ((" / len(labels)", ""), "W_xh"),
     "backward": ("a character that occurs twice counted once", "W_e"),
-    "predict": ("argmax over the wrong axis", "greedy tokens"),
+    "predict": ("a state that is forgotten after 100 tokens", "logits"),
     "clip": ("clip by the norm of one parameter instead of all", "norm, θ half the norm"),
     "update": ("learning rate applied twice", "plain"),
 }

@@ -11,14 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import registry
 from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Update
-from ..exact import GRID
 from ..parameters import initial
-from ..runs import decoding
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import PLAIN, ROUNDING, SIGMA, B, Case, Fact, Result, T
+from .inputs import ROUNDING, SIGMA, B, Case, Fact, Result, T
 
 LR = 0.5
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
@@ -26,7 +23,7 @@ RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
 UPDATES = (1, 10, 100)
 AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
 FEW = 3  # updates
-GENERATED = 120  # tokens
+CHOSEN = 120  # tokens
 
 
 def clipping(case: Case) -> Update:
@@ -128,23 +125,16 @@ def evaluate(case: Case) -> Iterator[Result | Fact]:
 
 
 def predict(case: Case) -> Iterator[Result | Fact]:
-    """Greedy text of a trained model in float64, its logits in float32."""
-    if not case.plain:
-        return  # the trained model is another one
-    tokens, arrays = trained_model(case.options.cell)
-    model, prefix = case.model(arrays), tokens[:15].tolist()
-    if case.options.dtype == "float64":
-        text = case.scratch.predict(model, prefix, GENERATED, decoding.greedy)
-        yield Result("greedy tokens", np.array(text), allowed=0)
-        return
-    # In float32 two logits may be too close for the same choice: compare the logits of one text.
+    """A text that is chosen in advance, and the logits for each choice."""
+    tokens, arrays = built_in_text(case.options)
     following, logits = iter(tokens[15:].tolist()), list[np.ndarray]()
 
     def choose(each: np.ndarray) -> int:
         logits.append(np.array(each))
         return next(following)
 
-    case.scratch.predict(model, prefix, GENERATED, choose)
+    text = case.scratch.predict(case.model(arrays), tokens[:15].tolist(), CHOSEN, choose)
+    yield Result("tokens", np.array(text), allowed=0)
     yield Result("logits", np.stack(logits), allowed=10 * ROUNDING)
 
 
@@ -155,18 +145,3 @@ def built_in_text(options: Options) -> tuple[np.ndarray, Arrays]:
     vocab = vocabulary.build(text)
     arrays = initial(options._replace(vocab_size=len(vocab)), SIGMA, 0)
     return vocabulary.encode(text, vocab), arrays
-
-
-@functools.cache
-def trained_model(cell: str) -> tuple[np.ndarray, Arrays]:
-    """The same tokens, and a model that has learned to write words."""
-    tokens, _ = built_in_text(PLAIN)
-    scratch = registry.load("numpy").scratch
-    options = Options(int(tokens.max()) + 1, 48, cell, dtype="float64")
-    model = scratch.build(initial(options, 0.05, 0), options)
-    settings = Settings(batch_size=B, num_steps=2 * T)
-    for epoch in range(1, 16):
-        batches = minibatches.of_epoch(tokens[:2000], settings, epoch)
-        # In exact mode: rounding differences, which grow, would make another model on each machine.
-        scratch.train_epoch(model, batches, Update(grid=GRID), True)
-    return tokens, model.to_arrays(model.params)

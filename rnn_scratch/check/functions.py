@@ -6,9 +6,8 @@ the piece that is wrong. A piece is a function of the contract, or `to_arrays` o
 
 import dataclasses
 import inspect
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,29 +53,26 @@ def check(
         yield from signatures(backend, model)
     if model == "scratch":
         yield from machine.devices(name, backend)
-    every = inputs.cases() if cases is None else cases
-    for (dtype, device), group in itertools.groupby(every, lambda each: (each.dtype, each.device)):
-        if device not in backend.machine.devices(dtype):
-            yield not_offered(model, dtype, f"There is no {dtype} on the device {device}.")
+    seen = set[str]()  # dtypes
+    for options in inputs.cases() if cases is None else cases:
+        case = make_case(name, backend, model, options, short)
+        if options.device not in backend.machine.devices(options.dtype):
+            reason = f"There is no {options.dtype} on the device {options.device}."
+            yield not_offered(model, case.label, reason)
             continue
-        once = ONCE[model]
-        for options in group:
-            case = make_case(name, backend, model, options, short)
+        once = () if options.dtype in seen else ONCE[model]
+        for piece in (*PIECES[model], *once):
+            if piece in omit:
+                continue
             try:
-                case.model()
+                yield from case.rows(piece)
             except registry.NotOffered as error:
                 yield not_offered(model, case.label, str(error))
-                continue
-            except Exception:
-                pass  # the piece that is wrong will show it
-            for piece in (*PIECES[model], *once):
-                if piece in omit:
-                    continue
-                try:
-                    yield from case.rows(piece)
-                except Exception as error:
-                    yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
-            once = ()
+                break
+            except Exception as error:
+                yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
+        else:
+            seen.add(options.dtype)
 
 
 def described(error: Exception) -> str:
@@ -87,7 +83,7 @@ def described(error: Exception) -> str:
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
     """Whether functions take the contract's arguments: all, or the `build` of a variant."""
-    functions: dict[str, Sequence[Callable[..., Any]]] = {"scratch": SCRATCH, "machine": MACHINE}
+    functions: dict[str, Sequence[Any]] = {"scratch": SCRATCH, "machine": MACHINE}
     if hasattr(backend, "workers"):  # which may be absent
         functions["workers"] = WORKERS
     if model != "scratch":
@@ -95,21 +91,19 @@ def signatures(backend: Backend, model: str) -> Iterator[Row]:
     for module, specifications in functions.items():
         for specification in specifications:
             name = specification.__name__
-            try:
-                expected = _parameters(specification)
-                actual = _parameters(getattr(getattr(backend, module), name))
-                otherwise = f"{name}{actual} instead of {name}{expected}"
-                fact = Fact(f"{module}.{name}", actual == expected, otherwise)
-            except (TypeError, ValueError) as error:  # it is no function, or not Python's
-                fact = Fact(f"{module}.{name}", False, str(error))
-            yield fact.row("signature")
+            expected = _parameters(specification)
+            actual = _parameters(getattr(getattr(backend, module), name, None))
+            otherwise = f"{name}{actual} instead of {name}{expected}"
+            yield Fact(f"{module}.{name}", actual == expected, otherwise).row("signature")
 
 
-def _parameters(function: Callable[..., Any]) -> inspect.Signature:
-    # The signature without annotations, which a backend need not have.
-    signature = inspect.signature(inspect.unwrap(function))
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
-    return inspect.Signature(bare)
+def _parameters(function: Any) -> str:
+    # The arguments without annotations, which a backend need not have.
+    try:
+        parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
+    except (TypeError, ValueError) as error:  # it is no function, or not Python's
+        return f": {error}"
+    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
 
 
 # The functions of the contract, one by one.
@@ -255,8 +249,7 @@ def gradients(case: Case) -> Iterator[Result | Fact]:
     """Loss, each gradient, and the state for the next minibatch."""
     loss, grads, state = case.gradients()
     if case.is_reference and case.options.dtype == "float64":
-        for name, slope, difference in _finite_differences(case, grads):
-            yield Result(f"{name}, by finite differences", slope, difference, 1e-9)
+        yield from finite_differences(case, grads)
     yield Result("loss", loss)
     for name in case.arrays:
         yield Result(name, {name: grads[name]})
@@ -273,19 +266,20 @@ def gradients(case: Case) -> Iterator[Result | Fact]:
         yield Result("slope of ReLU at 0", case.gradients(zeros)[1])
 
 
-def _finite_differences(case: Case, grads: Arrays) -> Iterator[tuple[str, float, float]]:
-    # Of each parameter: the slope of the loss in some direction, and the central difference.
+def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
+    """Of each parameter: the slope of the loss in some direction, and the central difference."""
     chance = np.random.RandomState(0)
+    batch, state = case.minibatch()
     for name, array in case.arrays.items():
         direction = chance.normal(size=array.shape)
         direction /= np.linalg.norm(direction)
         losses = []
         for distance in (1e-5, -1e-5):
             model = case.model({**case.arrays, name: array + distance * direction})
-            logits, _ = model.forward(case.batch.X, case.states)
-            losses.append(float(case.scratch.loss(logits, case.batch.Y)))
-        difference = (losses[0] - losses[1]) / 2e-5
-        yield name, float((grads[name] * direction).sum()), difference
+            logits, _ = model.forward(batch.X, state)
+            losses.append(float(case.scratch.loss(logits, batch.Y)))
+        slope, difference = float((grads[name] * direction).sum()), (losses[0] - losses[1]) / 2e-5
+        yield Result(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
 def all_reduce(case: Case) -> Iterator[Result | Fact]:

@@ -25,19 +25,9 @@ def number(result: Any) -> float:
     return float(values @ np.cos(np.arange(1, len(values) + 1)))
 
 
-def difference(case: str, piece: str, result: str, actual: Any) -> float:
-    """The difference of a result from the recorded one; infinite if none was recorded."""
-    recorded = _numbers()[case].get(f"{piece}: {result}")
-    return np.inf if recorded is None else abs(number(actual) - recorded)
-
-
-def covers(case: str) -> bool:
-    """Whether there are recorded results for this case."""
-    return case in _numbers()
-
-
 @functools.cache
-def _numbers() -> dict[str, dict[str, float]]:
+def numbers() -> dict[str, dict[str, float]]:
+    """What is recorded, by case and by piece and result."""
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
-    numbers: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-    return numbers
+    recorded: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+    return recorded
