@@ -1,6 +1,5 @@
-"""Child processes that misbehave: the parent has a reason, in bounded time and memory."""
+"""Child processes that misbehave: the parent has a reason, in bounded time."""
 
-import atexit
 import json
 import os
 import shlex
@@ -8,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -37,13 +35,8 @@ def ask(function, *arguments, timeout=60, **more):
     return processes.ask(call, timeout=timeout, environment=HERE, **more)
 
 
-def anything() -> Iterator[Any]:
-    """What a child is asked to call whose interpreter does something else."""
-    yield from ()
-
-
 def numbers() -> Iterator[list[int]]:
-    """The same with answers of this type."""
+    """What a child is asked to call whose interpreter does something else."""
     yield from ()
 
 
@@ -83,8 +76,8 @@ def is_gone(pid, seconds=10):
         ("echo hello", "it sent a line that is not JSON: 'hello'"),
         (r"printf '\377\376\n'", r"it sent a line that is not JSON: '\\xff\\xfe'"),
         ("head -c 100000 /dev/zero | tr '\\0' '['; echo", "it sent a line that is not JSON: '[["),
-        ("cat /dev/zero", "it sent a line of more than 16,777,216 bytes"),
-        ("cat /dev/zero >&2", "it sent messages of more than 268,435,456 bytes"),
+        (sending(None), "it sent a wrong answer: Expected `array`, got `null`"),
+        (sending([1], ["2"]), "it sent a wrong answer: Expected `int`, got `str` - at `$[0]`"),
         ("kill -40 $$", "killed by signal 40"),
         ("kill -SEGV $$", "killed by SIGSEGV"),
         ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)"),
@@ -100,41 +93,14 @@ def is_gone(pid, seconds=10):
     ],
 )
 def test_each_misbehaving_child_is_an_error_with_its_reason(interpreter, script, reason):
-    tracemalloc.start()
-    try:
-        with pytest.raises(RNNScratchError) as error:
-            list(ask(anything, python=interpreter(script)))
-        assert str(error.value).startswith(reason)
-        assert tracemalloc.get_traced_memory()[1] < 5 * processes.LONGEST_ANSWER
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ([None], "Expected `array`, got `null`"),
-        ([[1], ["2"]], "Expected `int`, got `str` - at `$[0]`"),
-    ],
-)
-def test_an_answer_of_another_type(interpreter, answers, reason):
     with pytest.raises(RNNScratchError) as error:
-        list(ask(numbers, python=interpreter(sending(*answers))))
-    assert str(error.value) == f"it sent a wrong answer: {reason}"
+        list(ask(numbers, python=interpreter(script)))
+    assert str(error.value).startswith(reason)
 
 
 def test_an_interpreter_that_does_not_exist():
     with pytest.raises(RNNScratchError, match="/nowhere could not be started: No such file"):
         list(ask(numbers, python="/nowhere"))
-
-
-def test_an_answer_of_the_greatest_length(interpreter):
-    number = processes.LONGEST_ANSWER - len('""\n')
-    python = interpreter(
-        f"printf '\"'; head -c {number} /dev/zero | tr '\\0' x; echo '\"'; echo end"
-    )
-    (answer,) = ask(anything, python=python)
-    assert len(answer) == number
 
 
 @pytest.mark.parametrize(
@@ -203,33 +169,12 @@ def answer(threads: int, pause: float) -> Iterator[Any]:
     yield "last"
 
 
-def end(log: str) -> Iterator[Any]:
-    """Leave a trace of Python's finalization."""
-    atexit.register(Path(log).touch)
-    yield list(range(100_000))
-    yield "last"
-
-
-def end_early(log: str) -> Iterator[Any]:
-    """The same without it."""
-    yield from end(log)
-    processes.end_at_once()
-
-
 def test_answers_of_several_threads_are_not_mixed():
     *sent, last = ask(answer, 3, 0)
     assert last == "last"
     assert len(sent) == 600
     for name in range(3):
         assert [number for each, number, _ in sent if each == name] == list(range(200))
-
-
-def test_a_child_that_ends_at_once_is_not_finalized_but_sends_all(tmp_path):
-    for function, finalized in ((end, True), (end_early, False)):
-        log = tmp_path / function.__name__
-        answers = list(ask(function, str(log)))
-        assert answers == [list(range(100_000)), "last"]
-        assert log.exists() == finalized
 
 
 def test_a_child_can_be_ended(interpreter):
@@ -284,13 +229,8 @@ USABLE = {"type": "Usable", "environment": {}, "devices": ["cpu"], "threads": 1}
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (sending(None), "it sent a wrong answer: Expected `object`, got `null`"),
-        (sending({}), "it sent a wrong answer: Object missing required field `type`"),
         (sending({"type": "Usable"}), "it sent a wrong answer: Object missing required field"),
-        (sending({**USABLE, "threads": "1"}), "Expected `int`, got `str` - at `$.threads`"),
         (sending({**USABLE, "devices": []}), "Expected `array` of length >= 1"),
-        (sending(USABLE, USABLE), "it sent more than one answer"),
-        ("exit 0", "it ended without an answer"),
         ("sleep 1000", "no answer within 1 s"),
     ],
 )

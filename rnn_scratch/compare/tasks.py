@@ -99,8 +99,6 @@ def _or_failure(
         yield Failure(processes.one_line(str(error).splitlines()[0]), "not offered")
     except RNNScratchError as error:
         yield Failure(processes.one_line(str(error)), kind)
-    if team is None:
-        processes.end_at_once()
 
 
 def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch | Training | None]:

@@ -4,11 +4,11 @@ The parent calls `ask` with a generator function of a module and its arguments, 
 child calls that function, and sends each value that it yields as a line of JSON, and a last line
 that says that there are no more. The function's annotations are the protocol: arguments become the
 types of its parameters, and answers are verified against the type that it yields. Within the
-function, `send` sends further values of that type, and `end_at_once` makes the process end sooner.
+function, `send` sends further values of that type.
 
 The child may be any program, because its interpreter can be named. Whatever it does, the parent
-gets either answers or an error with the reason, in bounded time and memory. The child leads a
-session and a group of processes of its own, so that all that it starts can be killed with it.
+gets either answers or an error with the reason, in bounded time. The child leads a session and a
+group of processes of its own, so that all that it starts can be killed with it.
 """
 
 import contextlib
@@ -32,15 +32,11 @@ import msgspec
 from ..contract import RNNScratchError
 from .terminal import printable
 
-# Bytes of an answer. The longest is that of an epoch: 16 MiB have the losses of 700,000
-# minibatches, which by default are those of 780 million characters.
-LONGEST_ANSWER = 2**24
-MOST_MESSAGES = 2**28  # bytes on stderr, which are in a file until the child has ended
-LAST_MESSAGES = 2**16  # bytes of these, among which is the reason of a failure
+LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
 EXCERPT = 500  # characters of a message
 END = b"end\n"  # the last line, which is no JSON
-NOTICE = 0.1  # seconds until it is noticed that a child has ended while its output is still open
-REST = 1.0  # seconds to wait for what is left of the output after that
+LOOK = 0.1  # seconds between looks at the wish to end the child
+REST = 1.0  # seconds to wait for what is left of the output of a child that has ended
 
 Answer = TypeVar("Answer")
 
@@ -71,21 +67,29 @@ def ask(
     starts, except for those that leave its group.
     """
     function = call.func
-    name = f"{function.__module__}:{function.__qualname__}"
     hints = get_type_hints(function, include_extras=True)
     decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
-    arguments = ENCODER.encode([call.args, call.keywords])
-    child = _Child([python, "-m", __name__, name], arguments, environment)
-    number = 0  # of answers
-    with contextlib.closing(child):
-        for line in child.lines(timeout, end):
-            yield _value(line, decoder)
-            number += 1
-        child.require_success()
-    if not child.is_done:
+    command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
+    lines: queue.Queue[bytes] = queue.Queue()  # of its output; an empty one when it has ended
+    last = b""
+    with tempfile.TemporaryFile() as messages:  # those on stderr: a pipe could fill up
+        arguments = ENCODER.encode([call.args, call.keywords])
+        process = _start(command, arguments, messages, {**os.environ, **(environment or {})})
+        follower = threading.Thread(target=_follow, args=(process, lines.put), daemon=True)
+        follower.start()
+        try:
+            while line := _next(lines, "end" if last == END else "answer", timeout, end):
+                if line.endswith(b"\n") and line != END:  # one that is cut off is no answer
+                    yield _value(line, decoder)
+                last = line
+        finally:
+            process.kill()
+            follower.join()
+        _require_success(process.returncode, messages)
+    if last != END:
         raise RNNScratchError(
             "it ended before its last answer"
-            if number
+            if last.endswith(b"\n")
             else f"it ended without an answer; is {python} a Python that has rnn-scratch?"
         )
 
@@ -96,110 +100,69 @@ def one_line(text: str, length: int = EXCERPT) -> str:
     return line if len(line) <= length else f"{line[: length - 4]} ..."
 
 
-class _Child:
-    """A running process, and a thread that reads what it writes, whether anybody waits or not."""
+def _start(
+    command: list[str], arguments: bytes, messages: IO[bytes], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    try:
+        # Arguments in a file: a command line is too short for a text, and a pipe could block.
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(arguments)
+            stdin.seek(0)
+            return subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                env=environment,
+                start_new_session=True,  # ignored by Windows
+            )
+    except OSError as error:
+        reason = error.strerror or error
+        raise RNNScratchError(f"{command[0]} could not be started: {reason}") from error
 
-    def __init__(
-        self, command: list[str], arguments: bytes, environment: Mapping[str, str] | None
-    ) -> None:
-        # Lines of stdout, and an empty one when that is closed and the process has ended.
-        self.output: queue.Queue[bytes] = queue.Queue(2)
-        self.is_done = False  # whether it has sent all answers
-        self.is_killed = False
-        self.is_closed = False
-        try:
-            self.messages = tempfile.TemporaryFile()  # noqa: SIM115 - stderr, closed in `close`
-            # Arguments in a file: a command line is too short for a text, and a pipe could block.
-            with tempfile.TemporaryFile() as stdin:
-                stdin.write(arguments)
-                stdin.seek(0)
-                self.process = subprocess.Popen(
-                    command,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=self.messages,
-                    env={**os.environ, **(environment or {})},
-                    start_new_session=True,  # ignored by Windows
-                )
-        except OSError as error:
-            raise RNNScratchError(
-                f"{command[0]} could not be started: {error.strerror or error}"
-            ) from error
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
-    def lines(self, timeout: float, end: threading.Event | None) -> Iterator[bytes]:
-        """The lines of its stdout up to END; it has ended when they have."""
-        deadline = time.monotonic() + timeout
-        while True:
-            if end is not None and end.is_set():
-                raise RNNScratchError("it was ended")
-            if time.monotonic() > deadline:
-                if self.is_killed:
-                    return  # a process that has left the group has its output open
-                what = "it did not end" if self.is_done else "no answer"
-                raise RNNScratchError(f"{what} within {timeout:g} s")
-            if os.fstat(self.messages.fileno()).st_size > MOST_MESSAGES:
-                raise RNNScratchError(f"it sent messages of more than {MOST_MESSAGES:,} bytes")
-            try:
-                line = self.output.get(timeout=NOTICE)
-            except queue.Empty:
-                if not self.is_killed and self.process.poll() is not None:
-                    self.kill()  # what it has started, and what has its output open
-                    timeout = REST
-                    deadline = time.monotonic() + timeout
-                continue
-            if not line:
-                return
-            if len(line) > LONGEST_ANSWER:
-                raise RNNScratchError(f"it sent a line of more than {LONGEST_ANSWER:,} bytes")
-            self.is_done = self.is_done or line == END
-            if line.endswith(b"\n") and not self.is_done:  # one that has not ended is no answer
-                yield line
-            deadline = time.monotonic() + timeout
+def _follow(process: "subprocess.Popen[bytes]", put: Callable[[bytes], object]) -> None:
+    # Pass on a child's output until it has ended, and end what it has started.
+    def read(stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                put(line)
 
-    def kill(self) -> None:
-        """Kill it with all processes of its group, and wait for its end."""
-        if self.is_killed:  # its number may be that of another process by now
-            return
-        if hasattr(os, "killpg"):  # not on Windows
-            # Some systems do not permit it where only a process that has ended is left.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.wait()
-        self.is_killed = True
+    reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+    reader.start()
+    process.wait()
+    if hasattr(os, "killpg"):  # not on Windows
+        # Some systems do not permit it where only a process that has ended is left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    reader.join(REST)  # a process that has left the group may have the output open
+    put(b"")
 
-    def close(self) -> None:
-        """Kill it, and read nothing more."""
-        self.kill()
-        self.is_closed = True
+
+def _next(
+    lines: "queue.Queue[bytes]", what: str, timeout: float, end: threading.Event | None
+) -> bytes:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if end is not None and end.is_set():
+            raise RNNScratchError("it was ended")
         with contextlib.suppress(queue.Empty):
-            while True:  # the reader may wait for room
-                self.output.get_nowait()
-        self.messages.close()
+            return lines.get(timeout=LOOK)
+    raise RNNScratchError(f"no {what} within {timeout:g} s")
 
-    def require_success(self) -> None:
-        """Raise an error that says how it ended, if it was not with exit code 0."""
-        code = self.process.returncode
-        if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:  # a system may have more than Python has names for
-                name = f"signal {-code}"
-            hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-            raise RNNScratchError(f"killed by {name}{hint}")
-        if code:
-            self.messages.seek(max(0, self.messages.seek(0, os.SEEK_END) - LAST_MESSAGES))
-            lines = self.messages.read(LAST_MESSAGES).decode("utf-8", "replace").splitlines()
-            last = next(filter(None, map(one_line, reversed(lines))), "no message")
-            raise RNNScratchError(f"failed with exit code {code}: {last}")
 
-    def _read(self, stream: IO[bytes]) -> None:
-        with stream, contextlib.suppress(OSError):
-            while not self.is_closed and (line := stream.readline(LONGEST_ANSWER + 1)):
-                self.output.put(line)
-        self.process.wait()
-        self.output.put(b"")
+def _require_success(code: int, messages: IO[bytes]) -> None:
+    # Raise an error that says how a child ended, if it was not with exit code 0.
+    if code < 0:
+        names = {each.value: each.name for each in signal.Signals}  # a system may have others
+        name = names.get(-code, f"signal {-code}")
+        hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
+        raise RNNScratchError(f"killed by {name}{hint}")
+    if code:
+        messages.seek(max(0, messages.seek(0, os.SEEK_END) - LAST_MESSAGES))
+        lines = messages.read().decode("utf-8", "replace").splitlines()
+        last = next(filter(None, map(one_line, reversed(lines))), "no message")
+        raise RNNScratchError(f"failed with exit code {code}: {last}")
 
 
 def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -226,7 +189,6 @@ def _end_with_parent(answers: int) -> None:
 
 answers: IO[bytes]  # of the child
 sending = threading.Lock()
-finalize = True
 
 
 def send(answer: Any) -> None:
@@ -235,15 +197,6 @@ def send(answer: Any) -> None:
     with sending:
         answers.write(line)
         answers.flush()
-
-
-def end_at_once() -> None:
-    """In the child: end right after the last answer, without Python's finalization.
-
-    That of a framework takes up to a second. Not for one that has to leave a team of workers.
-    """
-    global finalize
-    finalize = False
 
 
 def _call(function: Callable[..., Iterator[Any]], data: bytes) -> Iterator[Any]:
@@ -277,8 +230,6 @@ def main() -> None:
     finally:
         with contextlib.suppress(BrokenPipeError):
             answers.close()
-    if not finalize:
-        os._exit(0)
 
 
 if __name__ == "__main__":
