@@ -5,7 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .contract import RNNScratchError
 from .runs import folder as run_folder
@@ -14,7 +14,7 @@ from .runs.place import Choice, Place
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
 from .runs.training import Report
-from .settings import PATH, Kind, checked, make
+from .settings import KINDS, PATH, Kind, checked, make
 from .text import corpus as corpora
 from .workers import supervisor
 from .workers.launch import Launch, Work, require_shares
@@ -22,9 +22,15 @@ from .workers.launch import Launch, Work, require_shares
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-# What is an argument in Python, and no option of the command line.
+# What may be another value in Python than on the command line.
+WORKERS = KINDS["workers"]
 ARGUMENTS = {
     "run": Kind(PATH.words, lambda run: isinstance(run, Run) or PATH.fits(run), folder_of),
+    "workers": Kind(
+        WORKERS.words,
+        lambda each: isinstance(each, Launch) or WORKERS.fits(each),
+        lambda each: each if isinstance(each, Launch) else int(each),
+    ),
     "report": Kind(
         "a function that takes a line of text, such as print, or a "
         "rnn_scratch.runs.training.Report",
@@ -43,7 +49,7 @@ def _checked(function: Function) -> Function:
     signature = inspect.signature(function)
     named = [name for name in signature.parameters if name not in ("place", "settings")]
     if "place" in signature.parameters:
-        named += [name for name in Choice._fields if name != "workers"]
+        named += Choice._fields
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -74,7 +80,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     eager: bool = False,
-    workers: int = 1,
+    workers: int | Launch = 1,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -83,52 +89,28 @@ def train(
 
     `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
     own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. With
-    several `workers`, each is a process that trains on its share of every minibatch. `run` is the
-    folder (default: a new dated one under ``runs/``). `settings` are fields of
-    `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises RNNScratchError.
+    several `workers`, each is a process that trains on its share of every minibatch; a
+    `rnn_scratch.workers.launch.Launch` starts only one of them, and nothing is returned where that
+    is not worker 0. `run` is the folder (default: a new dated one under ``runs/``). `settings` are
+    fields of `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises
+    RNNScratchError.
 
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
     the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
     `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.training.Report` receives every event.
     """
-    done = train_as(
-        Launch(workers),
-        Place(backend, model, device, threads, eager),
-        corpus=corpus,
-        text=text,
-        run=None if run is None else Path(run),
-        report=report,
-        **settings,
-    )
-    assert done is not None  # as worker 0 is a process on this machine
-    return done
-
-
-def train_as(
-    launch: Launch,
-    place: Place,
-    *,
-    corpus: str | None,
-    text: str | Path | None,
-    run: Path | None,
-    report: Report | Callable[[str], object] | None,
-    **settings: Any,
-) -> Run | None:
-    """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere."""
     reporter = _reporter(report)
-    made = make(settings)
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    made, place = make(settings), Place(backend, model, device, threads, eager)
     require_shares(made.batch_size, launch.workers)
     content = corpora.find(corpus, text, reporter.say)
     if launch == Launch(1):
-        done: Run | None = sessions.train(made, content, place, run, reporter)
-    else:
-        path = None if run is None else str(run)
-        work = Work(settings=made, text=content, place=place, folder=path)
-        done = supervisor.train(work, launch, reporter)
-    if done is not None:
-        reporter.finish(done)
-    return done
+        folder = None if run is None else Path(run)
+        return _finished(sessions.train(made, content, place, folder, reporter), reporter)
+    path = None if run is None else str(run)
+    work = Work(settings=made, text=content, place=place, folder=path)
+    return _finished(supervisor.train(work, launch, reporter), reporter)
 
 
 @_checked
@@ -143,7 +125,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    workers: int | None = None,
+    workers: int | Launch | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
@@ -151,58 +133,27 @@ def resume(
 
     Backend, model, device, threads, `eager` and workers default to those of the last session; in
     another backend only the model does. Text and `settings` are the run's, and must be the same if
-    they are passed again. Raises RNNScratchError.
+    they are passed again. Only worker 0 needs the run's folder. Raises RNNScratchError.
     """
-    done = resume_as(
-        None,
-        Choice(backend, model, device, threads, eager, workers),
-        folder_of(run),
-        num_epochs,
-        corpus=corpus,
-        text=text,
-        report=report,
-        **settings,
-    )
-    assert done is not None
-    return done
-
-
-def resume_as(
-    launch: Launch | None,
-    choice: Choice,
-    folder: Path,
-    num_epochs: int,
-    *,
-    corpus: str | None,
-    text: str | Path | None,
-    report: Report | Callable[[str], object] | None,
-    **settings: Any,
-) -> Run | None:
-    """The same with workers that are launched here or elsewhere: None if worker 0 is elsewhere.
-
-    The run's folder is needed only by worker 0.
-    """
-    reporter = _reporter(report)
-    same = None if corpus is None and text is None else corpora.find(corpus, text, reporter.say)
-    if launch is not None and launch.rank:
-        supervisor.follow(launch, same, choice, reporter)
-        return None
+    reporter, folder = _reporter(report), folder_of(run)
+    given = corpus is not None or text is not None
+    same = corpora.find(corpus, text, reporter.say) if given else None
+    choice = Choice(backend, model, device, threads, eager)
+    if isinstance(workers, Launch) and workers.rank:
+        supervisor.follow(workers, same, choice, reporter)
+        return _finished(None, reporter)
     last = run_folder.read(folder).sessions[-1].place
-    if choice.backend not in (None, last.backend):
+    if backend not in (None, last.backend):
         last = Place(model=last.model)
-    where = choice.over(last)  # another number of threads may add in another order
-    launch = launch or Launch(where.workers)
-    done: Run | None
+    place = choice.over(last)  # another number of threads may add in another order
+    launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     if launch == Launch(1):
-        done = sessions.resume(folder, num_epochs, same, where, settings, reporter)
-    else:
-        made, content = sessions.resumable(folder, num_epochs, same, settings)
-        require_shares(made.batch_size, launch.workers)
-        work = Work(settings=made, text=content, place=where, folder=str(folder), resumes=True)
-        done = supervisor.train(work, launch, reporter)
-    if done is not None:
-        reporter.finish(done)
-    return done
+        done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
+        return _finished(done, reporter)
+    made, content = sessions.resumable(folder, num_epochs, same, settings)
+    require_shares(made.batch_size, launch.workers)
+    work = Work(settings=made, text=content, place=place, folder=str(folder), resumes=True)
+    return _finished(supervisor.train(work, launch, reporter), reporter)
 
 
 predict = _checked(inference.predict)
@@ -217,3 +168,10 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if notebook.shell() is not None:
         return notebook.Live()
     return LineReport(print) if hasattr(sys, "ps1") else Report()
+
+
+def _finished(run: Run | None, report: Report) -> Run:
+    # None is for a `Launch` alone, so that everybody else has a run.
+    if run is not None:
+        report.finish(run)
+    return cast(Run, run)

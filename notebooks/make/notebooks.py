@@ -30,7 +30,7 @@ STUDENT = "-student"
 ALL = (*registry.OURS, *(name + STUDENT for name in registry.OURS), *OWN)
 # One thread, so that sums are taken in the same order on every machine.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
-ENVIRONMENT = dict.fromkeys(VARIABLES, "1")
+ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute())}  # drawings
 
 
 def backends_of(name: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def execute(name: str) -> str:
             "rnn_scratch": {"made_from": fingerprint(name)},
         },
     )
-    os.environ.update(ENVIRONMENT, PYTHONPATH=str(TEXTS.absolute()))  # with the drawings
+    os.environ.update(ENVIRONMENT)
     try:
         with tempfile.TemporaryDirectory() as folder:  # a notebook runs in any folder
             NotebookClient(

@@ -9,11 +9,12 @@ from rich.console import Console
 
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
+from ..settings import checked
 from ..show import columns, source_code
 from ..show.columns import Code, Pieces, place
 from ..system.terminal import echo
 from . import display
-from .options import separated
+from .options import option, separated
 from .pager import paged
 
 ALL = tuple(function.__name__ for function in SCRATCH)
@@ -22,13 +23,13 @@ ALL = tuple(function.__name__ for function in SCRATCH)
 @click.command()
 @click.argument("piece")
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
-@click.option("--model", type=click.Choice(VARIANTS), help="The variant.  [default: scratch]")
+@option("model", "The variant.", default=VARIANTS[0])
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
 @click.option("--no-pager", is_flag=True, help="Print a long output all at once.")
 def show(
     piece: str,
     backends: str | None,
-    model: str | None,
+    model: str,
     diff: tuple[str, str] | None,
     no_pager: bool,
 ) -> None:
@@ -44,53 +45,44 @@ def show(
     In a terminal, output that is longer than the screen is shown by the pager that PAGER names, or
     by less; PAGER=cat turns this off, as --no-pager does.
     """
-    if backends is not None and diff is not None:
+    if backends is not None and diff:
         raise RNNScratchError(
-            f"--backends {backends} and --diff {' '.join(diff)} exclude each other: "
-            "--diff names the two to show.\nLeave one of them out."
+            f"--backends {backends} and --diff exclude each other: --diff names the two to show."
         )
     names = diff or () if backends is None else separated(backends) or [backends]
-    codes = _choose(names, model or VARIANTS[0])
-    if diff is not None and len(codes) == 1:
+    codes = _choose(names, model)
+    if diff and len(codes) == 1:
         raise RNNScratchError(
             f"--diff {diff[0]} {diff[1]} is one code twice; it takes two different ones, "
             f"such as: --diff {codes[0].backend} {codes[0].backend}:fast"
         )
     screen = display.console()
-    absent = ""
     with contextlib.nullcontext() if no_pager else paged(screen):
-        for number, name in enumerate(ALL if piece == "all" else [piece]):
+        for name in ALL if piece == "all" else [piece]:
             pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
-            present = {code: each for code, each in pieces.items() if each}
-            if not present and piece != "all":
+            absent = [code for code in codes if not pieces[code]]
+            if absent == codes and piece != "all":
                 raise _unknown(name, codes)
-            if number and present:
-                screen.print()
-            if diff and present:
+            if absent == codes:
+                continue
+            if diff:
                 _differences(screen, name, pieces)
-            elif present and screen.is_terminal:
-                columns.print_rows(screen, name, present)
-            elif present:
-                _one_after_another(screen, present)
-            if piece != "all" and len(present) < len(codes):
-                absent = _absence(name, [code for code in codes if code not in present])
-    if absent:
-        echo(absent, err=True)
+            else:
+                _together(screen, name, {code: each for code, each in pieces.items() if each})
+            if piece == "all":
+                screen.print()
+    if absent and piece != "all":
+        echo(_absence(piece, absent), err=True)
 
 
 def _choose(names: Sequence[str], model: str) -> list[Code]:
     # Those with these names, each once; or all whose source is on this machine.
     codes = []
     for name in names or registry.names():
-        backend, _, variant = name.strip().partition(":")
-        if variant and variant not in VARIANTS:
-            raise RNNScratchError(
-                f"{name.strip()}: there is no variant {variant!r}.\n"
-                f"The variants are: {', '.join(VARIANTS)}."
-            )
+        backend, _, variant = name.partition(":")
         try:
             source_code.files(backend)
-            codes.append(Code(backend, variant or model))
+            codes.append(Code(backend, checked("model", variant or model)))
         except RNNScratchError as error:
             if names:
                 raise
@@ -112,28 +104,27 @@ def _unknown(name: str, codes: Sequence[Code]) -> RNNScratchError:
         return RNNScratchError(_absence(name, codes))
     close = difflib.get_close_matches(name, [*names, "all"], 1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    helpers = [each for each in names if each not in ALL]
     return RNNScratchError(
         f"There is no function {name!r} in {', '.join(map(str, codes))}.{hint}\n"
-        f"The functions of the contract are: {', '.join(ALL)}; or all of these.\n"
-        f"There are also: {', '.join(helpers)}."
+        f"There are: {', '.join(names)}; or all, for those of scratch."
     )
 
 
-def _one_after_another(screen: Console, pieces: Pieces) -> None:
-    texts = [
-        f"# {code}: {place(each[0])}\n{source_code.join(each)}" for code, each in pieces.items()
-    ]
-    screen.print("\n\n\n".join(texts))
+def _together(screen: Console, name: str, pieces: Pieces) -> None:
+    if screen.is_terminal:
+        columns.show(screen, name, pieces)
+    else:
+        texts = [f"# {code}: {place(p[0])}\n{source_code.join(p)}" for code, p in pieces.items()]
+        screen.print("\n\n\n".join(texts))
 
 
 def _differences(screen: Console, name: str, pieces: Pieces) -> None:
-    titles = [f"{code}: {place(each[0]) if each else ''}" for code, each in pieces.items()]
-    sources = [source_code.join(each).splitlines() for each in pieces.values()]
-    if sources[0] == sources[1]:
+    left, right = (source_code.join(each).splitlines() for each in pieces.values())
+    if left == right:
         screen.print(f"{name} is the same in {' and '.join(map(str, pieces))}.")
     elif screen.is_terminal:
-        columns.print_differences(screen, name, pieces)
+        columns.show(screen, name, pieces, marked=True)
     else:
-        difference = difflib.unified_diff(sources[0], sources[1], titles[0], titles[1], lineterm="")
-        screen.print("\n".join(difference))
+        titles = [f"{code}: {place(each[0]) if each else ''}" for code, each in pieces.items()]
+        lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
+        screen.print("\n".join(lines))

@@ -1,17 +1,15 @@
 """The command `train`."""
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import api
 from ..contract import RNNScratchError
-from ..runs.place import Choice, Place
 from ..runs.training import Diverged
 from ..workers import launch
-from ..workers.launch import COORDINATOR, Launch
+from ..workers.launch import COORDINATOR
 from . import display
 from .options import (
     option,
@@ -56,8 +54,6 @@ def train(
     resume: str | None,
     run: str | None,
     verbose: bool,
-    corpus: str | None,
-    text: str | None,
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
@@ -69,37 +65,19 @@ def train(
     threads and workers are by default.
     """
     show_messages(verbose)
-    place = ("backend", "model", "device", "threads", "eager")
-    choice = Choice(**{name: options.pop(name) for name in place})
-    launching = launch.chosen(workers, rank, coordinator)
-    settings = specified(options)
     screen = display.console()
     report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)
+    launching = launch.chosen(workers, rank, coordinator)
+    arguments = specified({"run": run, "workers": launching, **options})
     try:
         if resume is None:
-            where, texts = choice.over(Place()), {"corpus": corpus, "text": text}
-            done = api.train_as(
-                launching or Launch(1),
-                where,
-                **texts,
-                run=None if run is None else Path(run),
-                report=report,
-                **settings,
-            )
+            done = api.train(report=report, **arguments)
+        elif run is not None:
+            raise RNNScratchError("--resume continues in the run's folder: omit --run.")
+        elif "num_epochs" not in arguments:
+            raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
         else:
-            if run is not None:
-                raise RNNScratchError("--resume continues in the run's folder: omit --run.")
-            if "num_epochs" not in settings:
-                raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
-            done = api.resume_as(
-                launching,
-                choice,
-                Path(resume),
-                corpus=corpus,
-                text=text,
-                report=report,
-                **settings,
-            )
+            done = api.resume(resume, report=report, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):

@@ -26,7 +26,6 @@ class Choice(NamedTuple):
     device: str | None = None
     threads: int | None = None
     eager: bool | None = None
-    workers: int | None = None
 
     def over(self, default: Place) -> Place:
         """The place, which is the default one in all that is not chosen."""

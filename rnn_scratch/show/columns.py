@@ -1,8 +1,5 @@
 """Code in columns on a terminal: corresponding lines beside each other, long ones folded."""
 
-import difflib
-import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,21 +32,17 @@ class Code(NamedTuple):
 Pieces = dict[Code, list[Piece]]  # a function and its helpers, of each
 
 
-def print_rows(screen: Console, name: str, pieces: Pieces) -> None:
-    """Print the pieces in rows of as many columns as the terminal has room for."""
-    number = max(1, (screen.width + BETWEEN) // (NARROWEST + BETWEEN))
+def show(screen: Console, name: str, pieces: Pieces, marked: bool = False) -> None:
+    """Print the pieces in rows of as many columns as the terminal has room for.
+
+    Two pieces may be marked where they differ, as sdiff does.
+    """
     screen.rule(Text(name, "bold"))
+    number = 2 if marked else max(1, (screen.width + BETWEEN) // (NARROWEST + BETWEEN))
     codes = list(pieces)
     for start in range(0, len(codes), number):
-        if start:
-            screen.print()
-        screen.print(_table(screen, {code: pieces[code] for code in codes[start : start + number]}))
-
-
-def print_differences(screen: Console, name: str, pieces: Pieces) -> None:
-    """Print two pieces beside each other with marks where they differ, as sdiff does."""
-    screen.rule(Text(name, "bold"))
-    screen.print(_table(screen, pieces, marked=True))
+        columns = {code: pieces[code] for code in codes[start : start + number]}
+        screen.print(_table(screen, columns, marked))
 
 
 def place(piece: Piece) -> str:
@@ -59,31 +52,25 @@ def place(piece: Piece) -> str:
     return f"{file}:{piece.line}"
 
 
-def _table(screen: Console, pieces: Pieces, marked: bool = False) -> Table:
+def _table(screen: Console, pieces: Pieces, marked: bool) -> Table:
     # Corresponding lines beside each other.
     rows = alignment.beside(list(pieces.values()))
     longest = max(len(line) for row in rows for line in row if line is not None)
     width = min(longest, (screen.width - BETWEEN * (len(pieces) - 1)) // len(pieces))
-    table = Table.grid()
-    for number in range(2 * len(pieces) - 1):
-        table.add_column(width=BETWEEN if number % 2 else width)
-    cells = [_title(code, each) for code, each in pieces.items()]
-    table.add_row(*_joined(cells, Text()))
+    table = Table(box=None, padding=0, pad_edge=False)
+    for code, each in pieces.items():
+        if table.columns:
+            table.add_column(width=BETWEEN)
+        table.add_column(f"{code}  {place(each[0]) if each else ''}", width=width)
     columns = [_python([line for line in column if line is not None]) for column in zip(*rows)]
     for row in rows:
-        cells = [Text() if line is None else next(each) for line, each in zip(row, columns)]
-        mark = _mark(row, cells) if marked else Text()
-        table.add_row(*_joined([_folded(screen, text, width) for text in cells], mark))
+        mark = _mark(*row) if marked else ""
+        cells: list[Text | str] = []
+        for line, column in zip(row, columns):
+            cell = Text() if line is None else _folded(screen, next(column), width)
+            cells += [mark, cell] if cells else [cell]
+        table.add_row(*cells)
     return table
-
-
-def _joined(cells: list[Text], mark: Text) -> list[Text]:
-    return [part for cell in cells for part in (mark, cell)][1:]
-
-
-def _title(code: Code, pieces: list[Piece]) -> Text:
-    where = place(pieces[0]) if pieces else ""
-    return Text.assemble((str(code), "bold"), "  ", (where, "dim"))
 
 
 def _python(lines: list[str]) -> Iterator[Text]:
@@ -102,19 +89,7 @@ def _folded(screen: Console, line: Text, width: int) -> Text:
     return Text(" " * min(indent, hang)).append_text(Text("\n" + " " * hang).join(parts))
 
 
-def _mark(row: tuple[str | None, ...], texts: list[Text]) -> Text:
-    # The mark of two lines, in which what differs is made to stand out.
-    a, b = row
-    if a == b:
-        return Text()
-    if a is None or b is None:
-        texts[a is None].stylize("bold")
-        return Text(" > " if a is None else " < ", "bold")
-    words = [re.findall(r"\w+|\s+|.", line) for line in (a, b)]
-    ends = [[0, *itertools.accumulate(map(len, each))] for each in words]
-    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
-    for tag, a1, a2, b1, b2 in matcher.get_opcodes():
-        if tag != "equal":
-            texts[0].stylize("reverse", ends[0][a1], ends[0][a2])
-            texts[1].stylize("reverse", ends[1][b1], ends[1][b2])
-    return Text(" | ", "bold")
+def _mark(left: str | None, right: str | None) -> str:
+    if left == right:
+        return ""
+    return " > " if left is None else " < " if right is None else " | "
