@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
 from .contract import RNNScratchError
 from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
@@ -145,8 +147,9 @@ def resume(
     last = run_folder.read(folder).sessions[-1].place
     if backend not in (None, last.backend):
         last = Place(model=last.model)
-    place = choice.over(last)  # another number of threads may add in another order
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
+    # Another number of threads may add in another order.
+    place = replace(choice.over(last), workers=launch.workers)
     if launch == Launch(1):
         done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
         return _finished(done, reporter)

@@ -64,7 +64,7 @@ def test_the_table_says_what_is_not_offered():
     [
         (["--cell", "lstm", "--sigma", "1"], "--sigma"),
         (["--lr", "0.5"], "--lr"),
-        (["--no-clip"], "--theta"),
+        (["--theta", "none"], "--theta"),
         (["--text", "x.txt"], "A text"),
     ],
 )

@@ -46,8 +46,6 @@ def test_the_output_of_a_training(capsys, backend_name):
         ((), 1.0),
         (("--theta", "2"), 2.0),
         (("--theta", "none"), None),
-        (("--no-clip",), None),
-        (("--no-clip", "--theta", "3"), 3.0),  # the last one counts
     ],
 )
 def test_clipping(capsys, arguments, theta):
@@ -149,7 +147,6 @@ def test_impossible_values(capsys, option, value, words):
         (["--epochs", "3", "--run", "s"], "omit --run"),
         (["--epochs", "2"], "2 epochs already"),
         (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
-        (["--epochs", "3", "--no-clip"], "--theta: 1.0 before, None now"),
         (["--epochs", "3", "--theta", "none"], "--theta: 1.0 before, None now"),
     ],
 )

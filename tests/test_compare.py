@@ -461,7 +461,7 @@ def test_what_is_checked_is_what_is_compared(tmp_path):
 
 
 def test_a_training_that_diverges_is_a_failure_with_its_epoch():
-    arguments = ("--lr", "1e30", "--no-clip", "--activation", "relu", "--output", "out")
+    arguments = ("--lr", "1e30", "--theta", "none", "--activation", "relu", "--output", "out")
     done = there("compare", "--backends", "numpy", *SHORT, *arguments)
     assert done.code == 1, (done.out, done.err)
     reason = candidates("out")["numpy"].failure.reason

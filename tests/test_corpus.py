@@ -30,7 +30,6 @@ FRAMED = (
 )
 BODY = STORY.encode()
 BODIES = {"time-machine": BODY, "war-of-the-worlds": FRAMED.encode()}
-NAMES = sorted(BODIES)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -68,17 +67,6 @@ def sends(body, status=200, length=None, **headers):
             handler.send_header(key.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(body)
-
-    return answer
-
-
-def sends_chunks(body, whole):
-    """Send two chunks and the last, empty one; if not whole, close during the second."""
-
-    def answer(handler):
-        start = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (len(body) - 9)
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + start + body[:-9] + b"\r\n9\r\n")
-        handler.wfile.write(body[-9:] + b"\r\n0\r\n\r\n" if whole else b"x")
 
     return answer
 
@@ -157,7 +145,7 @@ def settle(name, server, folder, monkeypatch):
     return Place(name, body, server, folder, folder / book.filename, url)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=BODIES)
 def place(request, server, folder, monkeypatch):
     return settle(request.param, server, folder, monkeypatch)
 
@@ -165,11 +153,6 @@ def place(request, server, folder, monkeypatch):
 @pytest.fixture
 def time_machine(server, folder, monkeypatch):
     return settle("time-machine", server, folder, monkeypatch)
-
-
-@pytest.fixture
-def worlds(server, folder, monkeypatch):
-    return settle("war-of-the-worlds", server, folder, monkeypatch)
 
 
 def error_of(action, *arguments):
@@ -205,33 +188,14 @@ def test_a_book_is_downloaded_once(place):
     assert text.sha256 == hashlib.sha256(STORY.encode()).hexdigest()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
-def test_others_may_read_what_was_downloaded(time_machine):
-    time_machine.load()
-    other = time_machine.folder / "other"
-    other.write_bytes(b"")
-    assert time_machine.file.stat().st_mode == other.stat().st_mode
-
-
-def test_a_redirect_is_followed(time_machine):
-    moved = sends(b"gone elsewhere", 302, Location="/elsewhere")
-    whole = time_machine.server.answer
-    time_machine.server.answer = lambda handler: (
-        whole(handler) if "elsewhere" in handler.path else moved(handler)
-    )
-    assert time_machine.load().content == STORY
-    assert time_machine.server.requests == [f"/{time_machine.file.name}", "/elsewhere"]
-
-
 @pytest.mark.parametrize(
     "answer",
     [
-        sends_chunks(BODY, whole=True),
         sends(gzip.compress(BODY), Content_Encoding="gzip"),
         sends(BODY.replace(b"a clock.", b"a\nclock -")),
         sends(FRAMED.replace("OF THE PROJECT", "OF THIS PROJECT").encode()),
     ],
-    ids=["in chunks", "compressed", "other lines", "other words of the frame"],
+    ids=["compressed", "other lines", "other words of the frame"],
 )
 def test_other_answers_that_have_the_words_of_the_book(time_machine, answer):
     time_machine.server.answer = answer
@@ -246,7 +210,6 @@ FAILURES = {
     "refused": (sends(BODY, 404), "download failed (404 Not Found)", {}),
     "an error": (sends(BODY, 500), "download failed (500 Internal Server Error)", {}),
     "broken off": (sends(BODY[:-9], length=len(BODY)), "", {}),  # which library says so varies
-    "broken off within a chunk": (sends_chunks(BODY, whole=False), "download failed", {}),
     "silent": (is_silent, "download failed (ReadTimeout)", {"TIMEOUT": 0.1}),
     "silent in between": (stalls(BODY), "download failed", {"TIMEOUT": 0.1}),
     "dripping": (drips, "more than 0.2 seconds", {"DEADLINE": 0.2}),
@@ -285,12 +248,12 @@ def test_no_server(time_machine, monkeypatch):
     ],
     ids=["page", "empty", "no end", "no start", "nothing between", "another word", "not UTF-8"],
 )
-def test_a_file_that_is_not_the_book(worlds, body):
-    worlds.server.answer = sends(body)
-    assert_fails(worlds, "the downloaded file is not")
-    worlds.file.write_bytes(body)  # as if somebody had
-    assert f"the file {worlds.file} is not" in error_of(worlds.load)
-    assert worlds.file.read_bytes() == body
+def test_a_file_that_is_not_the_book(time_machine, body):
+    time_machine.server.answer = sends(body)
+    assert_fails(time_machine, "the downloaded file is not")
+    time_machine.file.write_bytes(body)  # as if somebody had
+    assert f"the file {time_machine.file} is not" in error_of(time_machine.load)
+    assert time_machine.file.read_bytes() == body
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
@@ -313,19 +276,6 @@ def test_the_folder_is_a_file(time_machine):
     assert_fails(time_machine, "folder is a file")
     assert time_machine.server.requests == []
     assert time_machine.folder.read_text() == "in the way"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
-@pytest.mark.skipif(
-    getattr(os, "geteuid", lambda: 1)() == 0, reason="root may write into any folder"
-)
-def test_the_folder_may_not_be_written(time_machine):
-    time_machine.folder.mkdir(parents=True)
-    time_machine.folder.chmod(0o500)
-    try:
-        assert_fails(time_machine, os.strerror(errno.EACCES))
-    finally:
-        time_machine.folder.chmod(0o700)
 
 
 def test_the_disk_is_full(time_machine):
@@ -392,44 +342,34 @@ def test_the_real_war_of_the_worlds(folder):
 # Names
 
 
-def test_the_default_is_the_time_machine(time_machine):
-    assert corpus.find(None, None, pytest.fail).corpus == "time-machine"
-
-
-@pytest.mark.parametrize("trouble", ["404", "folder", "not that text"])
-def test_the_default_falls_back_with_one_line(time_machine, trouble):
-    time_machine.server.answer = sends(b"no story", 404 if trouble == "404" else 200)
+@pytest.mark.parametrize("trouble", ["", "404", "folder", "not that text"])
+def test_the_default_is_the_time_machine_or_else_the_built_in_text(time_machine, trouble):
+    said = []
     time_machine.folder.parent.mkdir()
     if trouble == "folder":
         time_machine.folder.write_text("in the way")
-    said = []
+    elif trouble:
+        time_machine.server.answer = sends(b"no story", 404 if trouble == "404" else 200)
     text = corpus.find(None, None, said.append)
-    assert text == corpus.load(corpus.BUILT_IN)
-    (line,) = said
-    assert len(line.splitlines()) == 1
-    for word in ("The Time Machine", corpus.BUILT_IN, trouble):
-        assert word in line
+    assert text.corpus == ("tide-clock" if trouble else "time-machine")
+    assert len(said) == bool(trouble)
+    for line in said:
+        assert len(line.splitlines()) == 1
+        assert "The Time Machine" in line
+        assert trouble in line
+        assert "tide-clock" in line
 
 
 def test_the_built_in_text_needs_nothing(time_machine):
     text = corpus.load("tide-clock")
     assert (text.corpus, text.origin) == ("tide-clock", "built in")
     assert len(text.content) > 1000
-    assert "\r" not in text.content
     assert time_machine.server.requests == []
-    assert not time_machine.folder.exists()
 
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [
-        ("time-machin", "time-machine"),
-        ("TIME-MACHINE", "time-machine"),
-        ("the time machine", "time-machine"),
-        ("tide", "tide-clock"),
-        ("", ""),
-        ("?", ""),
-    ],
+    [("TIME-MACHIN", "time-machine"), ("tide", "tide-clock"), ("", ""), ("?", "")],
 )
 def test_an_unknown_name(name, meant):
     error = error_of(corpus.load, name)
@@ -438,8 +378,6 @@ def test_an_unknown_name(name, meant):
 
 
 def test_the_data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("RNN_SCRATCH_DATA", str(tmp_path))
-    assert corpus.data_folder() == tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RNN_SCRATCH_DATA", "below")
     assert corpus.data_folder() == tmp_path / "below"
@@ -466,13 +404,11 @@ def test_the_import_leaves_the_slow_modules_for_later():
 @pytest.mark.parametrize(
     ("data", "content"),
     [
-        (b"one\ntwo", "one\ntwo"),
         (b"one\r\ntwo\rthree\n\r\n", "one\ntwo\nthree\n\n"),
         (b"\xef\xbb\xbfone", "one"),
         ("sch\u00f6n \U0001d54f\n".encode(), "sch\u00f6n \U0001d54f\n"),
-        (b" x ", " x "),
     ],
-    ids=["plain", "line ends", "byte-order mark", "beyond ASCII", "a character"],
+    ids=["line ends", "byte-order mark", "beyond ASCII"],
 )
 def test_a_file(data, content, tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_bytes(data)
@@ -488,12 +424,10 @@ def test_a_file(data, content, tmp_path, monkeypatch):
     [
         (b"", ["is empty"]),
         (b" \r\n\t\n", ["only white space"]),
-        (b"\xef\xbb\xbf\n", ["only white space"]),
         (b"GIF89a\x01\x00\x01", ["binary", "offset 7"]),
         (b"caf\xe9 \n", ["not UTF-8", "0xe9", "offset 3 ", "python -c"]),
         (b"\xef\xbb\xbfcaf\xe9 \n", ["not UTF-8", "0xe9", "offset 6 "]),
         (b"cut short \xe2\x82", ["not UTF-8", "0xe2", "offset 10 "]),
-        (b"half a pair \xed\xa0\x80", ["not UTF-8", "0xed", "offset 12 "]),
     ],
 )
 def test_a_file_without_text(data, reasons, tmp_path):
@@ -535,14 +469,3 @@ def test_a_file_that_is_missing_or_a_folder(tmp_path):
         (tmp_path / "file" / "below", ""),  # the reasons vary
     ):
         assert f"{path} could not be read: {reason}" in error_of(corpus.read_file, path)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="root may read any file")
-def test_a_file_that_may_not_be_read(tmp_path):
-    path = tmp_path / "mine.txt"
-    path.write_text("text")
-    path.chmod(0)
-    assert f"{path} could not be read: {os.strerror(errno.EACCES)}" in error_of(
-        corpus.read_file, path
-    )

@@ -251,7 +251,7 @@ DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
 
 def error_of(capfd, backend_name, settings):
     """The message with which a training that is not clipped ends; its folder is r."""
-    command = ("train", "--backend", backend_name, "--no-clip", "--epochs", 3, "--run", "r")
+    command = ("train", "--backend", backend_name, "--theta", "none", "--epochs", 3, "--run", "r")
     done = here(capfd, *command, *options(**settings))
     assert done.code == 1
     return done.err
@@ -262,7 +262,7 @@ def error_of(capfd, backend_name, settings):
 def test_divergence_stops_with_what_to_try(capfd, backend_name):
     error = error_of(capfd, backend_name, {**SMALL, **DIVERGING})
     assert error.startswith("Error: The loss is not finite in epoch 1")
-    for word in ("--lr than 1e+06", "omit --no-clip", "--sigma than 10", "epoch 0 is kept"):
+    for word in ("--lr than 1e+06", "omit --theta none", "--sigma than 10", "epoch 0 is kept"):
         assert word in error
     assert checkpoint.load("r").epoch == 0
     session = run_folder.read(Path("r")).sessions[0]

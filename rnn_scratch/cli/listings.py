@@ -1,5 +1,6 @@
 """The commands `runs` and `backends`: lists of both."""
 
+import functools
 from pathlib import Path
 
 import click
@@ -14,12 +15,7 @@ from . import display
 @click.argument("folder", default="runs")
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first."""
-    problems: list[str] = []
-    entries = run_folder.listing(Path(folder), problems.append)
-    if problems:
-        screen = display.console(stderr=True)
-        for line in problems:
-            screen.print(line, soft_wrap=True)
+    entries = run_folder.listing(Path(folder), functools.partial(echo, err=True))
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return

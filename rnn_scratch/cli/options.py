@@ -81,14 +81,7 @@ def settings_options(**defaults: Any) -> Decorator:
 
     The help names the defaults of the settings, or those that the command has instead.
     """
-    no_clip = click.option(
-        "--no-clip",
-        "theta",
-        flag_value="none",
-        type=Value(KINDS["theta"]),  # as of --theta, whose value it also gets
-        help="Like --theta none.",
-    )
-    added: list[Decorator] = [no_clip]
+    added = []
     for name, item in SETTINGS.items():
         default = defaults.get(name, item.default)
         number = f"{default:g}" if isinstance(default, float) else str(default)

@@ -6,8 +6,6 @@ import numpy as np
 
 from ..system.randomness import generator
 
-Choice = Callable[[np.ndarray], int]
-
 
 def greedy(logits: np.ndarray) -> int:
     """The most likely token; the first one if several are equally likely."""
@@ -20,7 +18,7 @@ def sampler(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
-) -> Choice:
+) -> Callable[[np.ndarray], int]:
     """A function that samples a token from softmax(logits / temperature).
 
     The chapter's exercise samples from P(x)^α, normalized: its α is 1 / temperature. With `top_k`,

@@ -244,7 +244,7 @@ def _require_finite(epoch: int, settings: Settings, arrays: Arrays, *losses: flo
     if all(np.isfinite(x).all() for x in values):
         return
     clipping = (
-        "clip the gradients (omit --no-clip)"
+        "clip the gradients (omit --theta none)"
         if settings.theta is None
         else f"a smaller --theta than {settings.theta:g}"
     )

@@ -65,9 +65,8 @@ def _excerpt(data: bytes, encoding: str) -> str:
 
 def _command(path: Path, how: str) -> str:
     # For the shells of Unix and Windows alike: PowerShell's ">" would write UTF-16.
-    old = str(path)
-    if re.search(r"""["'$`!%\\\x00-\x1f]""", old.replace("\\", "/")):
+    old = path.as_posix()
+    if not re.fullmatch(r"[\w ()./:+,-]+", old):  # which a shell may change
         old = "FILE"
-    old = old.replace("\\", "/")
     new = re.sub(r"(\.\w+)?$", r".utf-8\1", old, count=1)
     return f"python -c \"open('{new}', 'w', encoding='utf-8').write(open('{old}', {how}).read())\""

@@ -12,18 +12,6 @@ from ..settings import shown
 UNKNOWN = "<unk>"
 
 
-def _lines(text: str) -> list[str]:
-    return [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
-
-
-NORMALIZATIONS = {
-    # The chapter's: "us" at the end of a line and "his" at the start of the next become "ushis".
-    "chapter": lambda text: "".join(_lines(text)),
-    "spaced": lambda text: " ".join(line for line in _lines(text) if line),
-    "none": lambda text: text,
-}
-
-
 def normalize(text: str, how: str) -> str:
     """Normalize a text before it is tokenized.
 
@@ -31,7 +19,13 @@ def normalize(text: str, how: str) -> str:
     separator. ``spaced``: the same with a space between lines. ``none``: unchanged, for other
     scripts, capitals, punctuation and newlines.
     """
-    return NORMALIZATIONS[how](text)
+    if how == "none":
+        return text
+    lines = [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
+    if how == "spaced":
+        return " ".join(line for line in lines if line)
+    # The chapter's: "us" at the end of a line and "his" at the start of the next become "ushis".
+    return "".join(lines)
 
 
 def build(text: str) -> list[str]:
