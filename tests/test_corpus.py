@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import http.server
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -71,12 +70,11 @@ def sends(body, status=200, length=None, **headers):
     return answer
 
 
-def stalls(body, then=lambda: None):
+def stalls(body):
     """Send half of the body, and then nothing until the test ends."""
 
     def answer(handler):
         sends(body[: len(body) // 2], length=len(body))(handler)
-        then()
         handler.server.over.wait(10)
 
     return answer
@@ -256,49 +254,11 @@ def test_a_file_that_is_not_the_book(time_machine, body):
     assert time_machine.file.read_bytes() == body
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_an_interruption_leaves_nothing_behind(time_machine):
-    def interrupt():
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    time_machine.server.answer = stalls(time_machine.body, then=interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        time_machine.load()
-    assert time_machine.left() == []
-
-
-# Disks that fail
-
-
 def test_the_folder_is_a_file(time_machine):
     time_machine.folder.parent.mkdir()
     time_machine.folder.write_text("in the way")
     assert_fails(time_machine, "folder is a file")
     assert time_machine.server.requests == []
-    assert time_machine.folder.read_text() == "in the way"
-
-
-def test_the_disk_is_full(time_machine):
-    """A limit on the size of files simulates it, in a process of its own."""
-    pytest.importorskip("resource", reason="needs a limit on the size of files")
-    program = f"""if True:
-        import resource
-        from rnn_scratch.text import corpus
-        book, words = corpus.BOOKS["time-machine"], {corpus.digest_of_words(STORY)!r}
-        corpus.BOOKS["time-machine"] = book._replace(url={time_machine.url!r}, words=words)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        try:
-            corpus.load("time-machine")
-        except corpus.RNNScratchError as error:
-            print(error)
-    """
-    command = [sys.executable, "-c", program]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    first = ran.stdout.splitlines()[0]
-    assert f"{time_machine.file} could not be written: {os.strerror(errno.EFBIG)}" in first
-    assert str(time_machine.url) in ran.stdout
-    assert len(time_machine.server.requests) == 1
-    assert time_machine.left() == []
 
 
 # Files that are in the data folder already

@@ -64,12 +64,8 @@ def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
 
 @pytest.fixture
 def run(capsys):
-    assert (
-        here(
-            capsys, "train", "--backend", "numpy", *options(run="runs/r", num_epochs=1, **SMALL)
-        ).code
-        == 0
-    )
+    settings = options(run="runs/r", num_epochs=1, **SMALL)
+    assert here(capsys, "train", "--backend", "numpy", *settings).code == 0
     return "runs/r"
 
 
@@ -91,9 +87,8 @@ def test_the_reader_of_a_list_exits(run):
 
 
 def test_help_says_the_defaults(capsys):
-    text = " ".join(here(capsys, "train", "--help").out.split())
-    for default in ("[default: 32]", "[default: 0.01]", "[default: sequential]", "[default: 512]"):
-        assert default in text
+    text = here(capsys, "train", "--help").out
+    assert all(f"[default: {value}]" in text for value in ("32", "0.01", "sequential"))
 
 
 def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
@@ -149,15 +144,8 @@ def with_little_memory(backend_name, megabytes, num_hiddens):
         "num_hiddens": num_hiddens,
         "num_epochs": 1,
     }
-    return there(
-        backend_name,
-        megabytes,
-        "train",
-        "--backend",
-        backend_name,
-        *options(**settings),
-        program=("-c", POOR),
-    )
+    train = ("train", "--backend", backend_name, *options(**settings))
+    return there(backend_name, megabytes, *train, program=("-c", POOR))
 
 
 @pytest.mark.faults(by_default=("numpy", "torch"))

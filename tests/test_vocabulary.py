@@ -38,12 +38,6 @@ def test_chapter_and_spaced_have_the_same_lower_case_letters_and_single_spaces(t
     assert chapter == chapter.strip()
 
 
-@given(texts, st.sampled_from(sorted(vocabulary.NORMALIZATIONS)))
-def test_normalizing_again_changes_nothing(text, how):
-    once = vocabulary.normalize(text, how)
-    assert vocabulary.normalize(once, how) == once
-
-
 def test_the_time_machine_has_the_chapter_s_numbers(book):
     text = vocabulary.normalize(book.content, "chapter")
     assert len(text) == 170_580
