@@ -37,11 +37,6 @@ def cut(tokens, batch_size, num_steps, sampling, offset):
     return list(minibatches.random(tokens, batch_size, num_steps, offset, chance))
 
 
-def of_epoch(tokens, batch_size, num_steps, sampling, seed, epoch):
-    settings = Settings(batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
-    return minibatches.of_epoch(tokens, settings, epoch)
-
-
 def whole(num_tokens, batch_size, num_steps):
     settings = Settings(batch_size=batch_size, num_steps=num_steps)
     return list(minibatches.whole(np.arange(num_tokens), settings))
@@ -53,8 +48,9 @@ def whole(num_tokens, batch_size, num_steps):
 @given(sizes, sizes, st.integers(0, 60), st.sampled_from(SAMPLINGS), seeds, st.integers(1, 9))
 def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, epoch):
     tokens = np.arange(needed(B, T) + more)
-    batches = list(of_epoch(tokens, B, T, sampling, seed, epoch))
-    assert batches
+    settings = Settings(batch_size=B, num_steps=T, sampling=sampling, seed=seed)
+    batches = list(minibatches.of_epoch(tokens, settings, epoch))
+    assert len(batches) == minibatches.count(len(tokens), settings, epoch) > 0
     for X, Y in batches:
         assert X.shape == Y.shape == (B, T)
         assert X.dtype == Y.dtype == tokens.dtype

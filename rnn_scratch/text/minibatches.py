@@ -57,11 +57,9 @@ def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Bat
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
-    """The number of minibatches in an epoch."""
+    """The number of minibatches in an epoch, with either way of sampling."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
-    if settings.sampling == "sequential":
-        return (num_tokens - offset - 1) // settings.batch_size // settings.num_steps
-    return (num_tokens - offset - 1) // settings.num_steps // settings.batch_size
+    return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 
 
 def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
