@@ -187,7 +187,7 @@ def test_files_that_are_not_text(capsys, run, command, content, word):
 def test_files_that_cannot_be_read(capsys, run):
     for first in (TRAIN, ("evaluate", run)):
         here(capsys, *first, "--text", "nowhere.txt").refused("nowhere.txt", "No such file")
-        here(capsys, *first, "--text", ".").refused("it is a folder")
+        here(capsys, *first, "--text", ".").refused("could not be read")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
