@@ -8,12 +8,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 SITE = Path(__file__).parent.parent / "build" / "site"
-
-
-def executable():
-    """The path of the machine's own Chromium, or None for Playwright's."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None)
+SHOTS = SITE.parent / "screenshots"
+# Every width and both schemes, but not each with each: colours do not depend on the width.
+LOOKS = pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "light")]
+)
 
 
 def assert_accessible(page):
@@ -28,15 +27,17 @@ def assert_accessible(page):
 
 @pytest.fixture(scope="module")
 def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    own = next(filter(None, map(shutil.which, names)), None)  # or else Playwright's
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable())
+        browser = playwright.chromium.launch(executable_path=own)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def visit(browser):
-    """Open a page; at the end, there were no network requests, errors or warnings."""
+    """Open a page, of the site or at a path; at the end, all was there, without a warning."""
     messages, requests, contexts = [], [], []
 
     def visit(name, width=1280, **more):
@@ -47,7 +48,7 @@ def visit(browser):
         page.on("console", lambda message: message.type == "log" or messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto((SITE / f"{name}.html").as_uri() + query)
+        page.goto((SITE / f"{name}.html" if isinstance(name, str) else name).as_uri() + query)
         return page
 
     yield visit

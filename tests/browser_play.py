@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from browser import SITE, assert_accessible
+from browser import LOOKS, SHOTS, SITE, assert_accessible
 from make import play, site_play
 from playwright.sync_api import expect
 
@@ -22,7 +22,6 @@ from rnn_scratch.text import vocabulary
 from rnn_scratch.text.dataset import TextRecord
 
 CLONE = Path(__file__).parent.parent
-SHOTS = SITE.parent / "screenshots"
 NETWORKS = play.read(CLONE / play.SCRIPT)
 PREFIX = "she looked at the dial and "
 LENGTH = 100
@@ -84,21 +83,6 @@ def shades(text):
 
 def text_of(page):
     return page.locator("#play-text").text_content()
-
-
-def test_the_logits_are_those_of_numpy(visit, network):
-    cell, path = network
-    logits = visit().evaluate(
-        """([cell, text]) => {
-            const model = load(NETWORKS[cell]);
-            return read(tokenize(text, model.vocab), model).map((each) => [...each.logits]);
-        }""",
-        [cell, PREFIX],
-    )
-    expected, _ = computed(path, PREFIX)
-    assert expected.shape == (len(PREFIX), len(NETWORKS[cell]["vocab"]))
-    assert np.ptp(expected) > 5  # of a network that has been trained
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
 
 def test_the_weights_are_those_that_were_trained(network):
@@ -269,14 +253,7 @@ def test_the_code_on_the_page_is_the_code_that_runs(visit):
         assert f"{saved['valid_perplexity']:.2f}" in row.text_content()
 
 
-def test_the_page_is_small():
-    sizes = [path.stat().st_size for path in (SITE / "_static" / "play").iterdir()]
-    assert len(sizes) == len(site_play.FILES)
-    assert sum(sizes) < 1e6
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1024, 1440])
+@LOOKS
 def test_the_page_is_legible_and_accessible(visit, width, scheme):
     page = visit(width, color_scheme=scheme, has_touch=width < 500)
     use(page, "lstm", temperature=0)  # which has all that the other has, and more

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -93,18 +92,6 @@ def other_packages(folder, sources):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-
-def copy_of_the_clone(folder):
-    """Copy the code, and what notebooks and pages are made from, so that it can be changed."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    for source, copy in {
-        "rnn_scratch": "rnn_scratch",
-        "backends": "rnn_scratch/backends",
-        "notebooks": "notebooks",
-        "tests/tools": "tests/tools",
-    }.items():
-        shutil.copytree(CLONE / source, folder / copy, ignore=ignored)
 
 
 def skip_without(backend, device, dtype):

@@ -3,12 +3,12 @@
 import functools
 import json
 import re
-import subprocess
+import shutil
 import sys
 import tempfile
 
 import pytest
-from helpers import CLONE, copy_of_the_clone, environment
+from helpers import CLONE
 from make import chapter, notebooks, optimizations, prose
 from make.optimizations import Gain
 from tools.student import GRADING, written
@@ -158,31 +158,25 @@ def test_not_detaching_fails_where_it_should(backend):
     assert graph[0] == loop[0] != graph[1]
 
 
-def test_a_changed_line_of_a_backend_reaches_show_and_makes_its_notebooks_stale(tmp_path):
-    copy_of_the_clone(tmp_path)
-
-    def python(*arguments):
-        command = [sys.executable, *arguments]  # which looks for modules here first
-        env = environment(PYTHONPATH="notebooks")
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env).stdout
+def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
+    before = {name: notebooks.fingerprint(name) for name in notebooks.ALL}
 
     def changed():
-        """The notebooks that have another fingerprint than in the clone."""
-        program = "print(*map(notebooks.fingerprint, notebooks.ALL))"
-        prints = python("-c", f"from make import notebooks; {program}").split()
-        return {n for n, new in zip(notebooks.ALL, prints) if notebooks.fingerprint(n) != new}
+        return {name for name in before if notebooks.fingerprint(name) != before[name]}
 
-    file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
-    text = file.read_text(encoding="utf-8")
-    assert "(h,) = state\n" in text
-    file.write_text(text.replace("(h,) = state\n", "(h,) = state  # changed\n", 1))
-    output = python("-m", "rnn_scratch.cli", "show", "step", "--backends", "torch,numpy")
-    assert output.count("# changed") == 1
-    assert changed() == {"torch", "torch-student", "side_by_side", "comparison"}
+    own, copy = source_code.files, tmp_path / "scratch.py"
+    (scratch,) = (path for path in own("torch") if path.name == copy.name)
+    copy.write_text(scratch.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with monkeypatch.context() as change:
+        change.setattr(
+            source_code, "files", lambda name: [copy if p == scratch else p for p in own(name)]
+        )
+        assert changed() == {"torch", "torch-student", "side_by_side", "comparison"}
     assert notebooks.remedy("torch-student") == "nox -s 'notebooks(torch)'"
-    file.write_text(text, encoding="utf-8")
-    with (tmp_path / "notebooks" / "records" / "exercises.json").open("a") as record:
+    records_here = shutil.copytree(notebooks.RECORDS, tmp_path / "records")
+    with (records_here / "exercises.json").open("a") as record:
         record.write("\n")
+    monkeypatch.setattr(notebooks, "RECORDS", records_here)
     assert changed() == {*notebooks.ALL} - {*notebooks.OWN}
 
 
@@ -217,10 +211,7 @@ def test_notebooks_that_do_not_exist(monkeypatch):
         ("::: only trch\n:::\n", "Line 1 names trch"),
         ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
         ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
-        (
-            "::: write stp\n:::\n",
-            "Line 1 names stp, which rnn_scratch.check.grading does not grade",
-        ),
+        ("::: write stp\n:::\n", "names stp, which rnn_scratch.check.grading does not grade"),
         ("::: bug no such\n", "has no mistake 'no such' for torch"),
         ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
     ],
@@ -242,23 +233,15 @@ def test_text_and_code_for_some_backends_only(tmp_path):
     )
     parts = chapter.parse(path)
     end = ("markdown", "end\n```text\n```")
-    assert [tuple(cell) for cell in chapter.cells(parts, "mxnet")] == [
-        ("markdown", "For MXNet."),
-        ("code", "mxnet"),
-        ("code", "mx"),
-        end,
-    ]
-    assert [tuple(cell) for cell in chapter.cells(parts, "torch")] == [
-        ("markdown", "For PyTorch."),
-        ("code", "torch"),
-        ("markdown", "T\n\nS"),
-        ("code", "s"),
-        end,
-    ]
-    assert [cell.source for cell in chapter.cells(parts, "torch", student=True)][2:4] == [
-        "T",
-        chapter.CODE,
-    ]
+
+    def cells(backend, **more):
+        return [tuple(cell) for cell in chapter.cells(parts, backend, **more)]
+
+    mxnet = [("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end]
+    torch = [("markdown", "For PyTorch."), ("code", "torch")]
+    assert cells("mxnet") == mxnet
+    assert cells("torch") == [*torch, ("markdown", "T\n\nS"), ("code", "s"), end]
+    assert cells("torch", student=True)[:4] == [*torch, ("markdown", "T"), ("code", chapter.CODE)]
 
 
 def test_outputs_that_are_not_fit_for_publication():

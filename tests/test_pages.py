@@ -31,12 +31,9 @@ def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
     assert lines[1].startswith("the clock ")
 
 
-def test_the_page_on_using_it_names_every_command():
+def test_the_page_on_using_it_names_every_command_and_options_that_exist():
     for command in COMMANDS:
         assert f"`rnn-scratch {command}" in USAGE, command
-
-
-def test_the_comparisons_on_the_page_on_using_it_have_options_that_exist():
     lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
     assert len(lines) >= 7
     for line in lines:
@@ -83,11 +80,8 @@ def test_what_the_records_must_show():
         settings, model = record.settings, record.sessions[-1].place.model
         assert history[-1].epoch == 500
         assert record.text.corpus == "time-machine"
-        most = {"sequential": 1.1, "random": 1.8}[settings.sampling]
-        if model == "concise":
-            most = 1.5
-        if settings.cell != "rnn":
-            most = 1.2
+        most = {"random": 1.8}.get(settings.sampling, 1.1 if settings.cell == "rnn" else 1.2)
+        most = 1.5 if model == "concise" else most
         assert history[-1].perplexity <= most, name
     assert len(runs) >= 11
 

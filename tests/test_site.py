@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, copy_of_the_clone, environment, other_packages
+from helpers import CLONE, environment, other_packages
 from make import (
     chapter,
-    optimizations,
     prose,
     readme,
     site,
@@ -54,8 +53,10 @@ def pages():
         os.chdir(before)
 
 
-def test_what_the_reference_describes_exists(pages):
-    names = re.findall(r"^\.\. auto\w+:: (\S+)$", pages["reference.md"].decode(), re.MULTILINE)
+def test_what_the_reference_describes_exists_and_it_has_every_setting(pages):
+    page = pages["reference.md"].decode()
+    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in SETTINGS.items())
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
     assert len(names) > 10
     for name in names:
         pkgutil.resolve_name(name)
@@ -114,40 +115,6 @@ def test_outputs_are_there_once_where_they_are_the_same(pages):
     assert "perplexity against epoch" in page
 
 
-def test_the_reference_has_every_setting(pages):
-    page = pages["reference.md"].decode()
-    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in SETTINGS.items())
-
-
-def render(folder, backends="registry.OURS", path="notebooks"):
-    """The chapter's pages, rendered by a process in a copy of the clone."""
-    program = (
-        "from make import site_chapter; from rnn_scratch import registry\n"
-        f"print('\\n'.join(site_chapter.render({backends}, lambda latex, display: latex).values()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=folder,
-        env=environment(PYTHONPATH=f"{path}{os.pathsep}{folder}", PYTHONIOENCODING="utf-8"),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_changed_line_of_a_backend_changes_the_page(tmp_path):
-    copy_of_the_clone(tmp_path)
-    file = tmp_path / "rnn_scratch" / "backends" / "torch" / "scratch.py"
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("(h,) = state\n", "(h,) = state  # changed\n", 1))
-    # The cell, a bug that is made from it, and its lines in the diffs of optimizations.
-    replaced = {"Bias in the table", "Weights by columns", "In place"}
-    number = 2 + len(replaced.intersection(optimizations.names("torch")))
-    assert render(tmp_path).count("# changed") == number
-
-
 THEIRS = """import a_framework_that_is_not_installed
 
 
@@ -157,10 +124,16 @@ def step(x, state, params, options):
 
 
 def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
-    path = other_packages(tmp_path / "packages", {"theirs": ""})["PYTHONPATH"]
-    (tmp_path / "packages" / "theirs_rnn" / "scratch.py").write_text(THEIRS)
-    copy_of_the_clone(tmp_path / "clone")
-    page = render(tmp_path / "clone", "('numpy', 'theirs')", f"{path}{os.pathsep}notebooks")
+    path = other_packages(tmp_path, {"theirs": ""})["PYTHONPATH"]
+    (tmp_path / "theirs_rnn" / "scratch.py").write_text(THEIRS)
+    program = (
+        "from make import site_chapter\n"
+        "pages = site_chapter.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
+        "print('\\n'.join(pages.values()))"
+    )
+    env = environment(PYTHONPATH=f"{path}{os.pathsep}notebooks", PYTHONIOENCODING="utf-8")
+    command = [sys.executable, "-c", program]
+    page = subprocess.check_output(command, encoding="utf-8", env=env, cwd=CLONE)
     assert set(code_of(page)) == {"numpy", "theirs"}
     code = "\n".join(code_of(page)["theirs"])
     assert 'return "<theirs>", state' in code
@@ -210,23 +183,26 @@ def test_pictures_suit_a_light_page_and_a_dark_one(pages):
         assert b"fill: none" in ground[1], name
 
 
-def test_corresponding_lines_are_in_the_same_row():
-    assert site_code.rows(["a = 1\nb = 2"]) == [[0, 1]]
-    rows = site_code.rows(
-        [
-            "def f(x):\n    return x + 1",
-            "@compiled\ndef f(x):\n    return x + 1.0",
-            "def f(x):\n    # why\n    return x + 1",
-        ]
-    )
-    assert rows == [[1, 3], [0, 1, 3], [1, 2, 3]]
-
-
-def test_no_line_is_aligned_with_one_of_another_function():
-    rows = site_code.rows(
-        ["def f(x):\n    return x", "def g(x):\n    return x\n\n\ndef f(x):\n    return x"]
-    )
-    assert rows == [[4, 5], [0, 1, 2, 3, 4, 5]]
+@pytest.mark.parametrize(
+    ("sources", "rows"),
+    [
+        (["a = 1\nb = 2"], [[0, 1]]),
+        (
+            [
+                "def f(x):\n    return x + 1",
+                "@compiled\ndef f(x):\n    return x + 1.0",
+                "def f(x):\n    # why\n    return x + 1",
+            ],
+            [[1, 3], [0, 1, 3], [1, 2, 3]],
+        ),
+        (  # no line is aligned with one of another function
+            ["def f(x):\n    return x", "def g(x):\n    return x\n\n\ndef f(x):\n    return x"],
+            [[4, 5], [0, 1, 2, 3, 4, 5]],
+        ),
+    ],
+)
+def test_corresponding_lines_are_in_the_same_row(sources, rows):
+    assert site_code.rows(sources) == rows
 
 
 def test_every_line_of_every_framework_has_its_own_row(pages):
@@ -242,12 +218,8 @@ def test_code_is_escaped_and_no_line_is_lost():
     assert re.sub(r"<[^>]*>", "", block).count("&#10;") == 4
     assert "&lt;" in block
     assert "&amp;y" in block
-
-
-def test_every_line_of_a_diff_is_highlighted():
     block = site_code.block(Code("-a\n+b\n+c", "diff"))
-    assert block.count('<span class="gd">') == 1
-    assert block.count('<span class="gi">') == 2
+    assert [block.count(f'<span class="{each}">') for each in ("gd", "gi")] == [1, 2]
 
 
 def test_equal_outputs_are_grouped():

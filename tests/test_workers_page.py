@@ -19,12 +19,8 @@ def _in_the_clone(monkeypatch):
     monkeypatch.chdir(CLONE)
 
 
-def plain(latex, display):
-    return f"[{latex}]"
-
-
 def render(folder):
-    page, pictures = site_workers.render(folder, registry.OURS, plain)
+    page, pictures = site_workers.render(folder, registry.OURS, lambda latex, display: latex)
     assert set(pictures) == {site_workers.EXCHANGE}
     return page
 
@@ -92,6 +88,8 @@ def test_digests_that_differ_are_counted(tmp_path):
     ],
 )
 def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, place):
+    with pytest.raises(RNNScratchError, match=site_workers.RECORD):  # without any
+        render(tmp_path)
     content = part = record()
     *outer, last = place
     for each in outer:
@@ -102,16 +100,11 @@ def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, place):
         render(tmp_path)
 
 
-def test_a_record_that_is_missing_is_named(tmp_path):
-    with pytest.raises(RNNScratchError, match=site_workers.RECORD):
-        render(tmp_path)
-
-
-def trial(kind, backend, seconds, problem=None):
-    return {"kind": kind, "backend": backend, "name": "", "seconds": seconds, "problem": problem}
-
-
 def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
+    def trial(kind, backend, seconds, problem=None):
+        fields = {"kind": kind, "backend": backend, "name": "", "seconds": seconds}
+        return {**fields, "problem": problem}
+
     write(tmp_path, record())
     assert "nox -s team" not in render(tmp_path)
     trials = [trial("kill", "mxnet", seconds) for seconds in (1.0, 6.0, 2.0)]
@@ -123,13 +116,10 @@ def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
     assert "| JAX | 1 | 0 |  |  |" in page
 
 
-def test_the_number_of_parameters():
+def test_the_numbers_and_the_bytes_of_an_exchange():
     # W_xh (3, 2), W_hh (2, 2), b_h (2,), W_hq (2, 3), b_q (3,); three more gates in an LSTM.
     assert exchange.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
     assert exchange.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
-
-
-def test_the_bytes_of_an_exchange():
     assert exchange.received(10, 2, "float32") == 40
     assert exchange.received(10, 4, "float64") == 3 * 80
     # 32 bits are two integers of at most 22 bits, and 64 are three; each is a float32.
@@ -151,22 +141,16 @@ def test_a_line_through_exchanges():
 
 
 def test_the_gain_of_two_workers():
-    assert exchange.gain(10, 6, 2) == 1.25
-    assert exchange.gain(10, 5, 5) == 1
     # A row takes 1 ms and an exchange 5: with 10 rows two workers are as fast as one.
+    assert exchange.gain(10, 5, 5) == 1
     assert exchange.smallest(1, 5) == 12
     assert exchange.smallest(1, 4.9) == 10
-
-
-def test_the_gains_are_those_of_the_measured_sizes():
     minibatches = [
         {"num_hiddens": 2, "batch_size": rows, "median": milliseconds}
         for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # of 64 rows nothing is known
     ]
-    measured = {
-        "settings": {"vocabulary": 3},
-        "engines": {"torch": {"minibatches": minibatches}},
-    }
+    engines = {"torch": {"minibatches": minibatches}}
+    measured = {"settings": {"vocabulary": 3}, "engines": engines}
     # 22 float32, the loss among them, are 88 bytes: 3 + 88 / 44 ms.
     fits = {"torch": Exchange(3, 1 / 44)}
     assert exchange.payoff(measured, fits) == {("torch", 2, 32): pytest.approx(11 / (6 + 5))}
