@@ -208,7 +208,7 @@ def site(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
-    session.install("-e", ".[torch,site,test]", "playwright", "axe-playwright-python")
+    session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
     pages = ("tests/browser_report.py", "tests/browser_site.py", "tests/browser_play.py")
     session.run("python", "-m", "pytest", *pages, *session.posargs)
