@@ -153,7 +153,8 @@ def resume(
     if launch == Launch(1):
         done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
         return _finished(done, reporter)
-    made, content = sessions.resumable(folder, num_epochs, same, settings)
+    before, _, content = sessions.resumable(folder, num_epochs, same, settings)
+    made = before.settings
     require_shares(made.batch_size, launch.workers)
     work = Work(settings=made, text=content, place=place, folder=str(folder), resumes=True)
     return _finished(supervisor.train(work, launch, reporter), reporter)

@@ -2,6 +2,7 @@
 
 import base64
 import sys
+import time
 import types
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from helpers import SMALL, epoch_row
 
 import rnn_scratch
-from rnn_scratch.runs import curve, notebook, progress
+from rnn_scratch.runs import curve, notebook, progress, training
 
 
 @pytest.fixture
@@ -43,11 +44,13 @@ class Clock(notebook.Live):
 
     def __init__(self, monkeypatch):
         self.time = 100.0
-        for module in (notebook, progress):
+        for module in (notebook, training):
             monkeypatch.setattr(module, "time", self)
 
     def monotonic(self):
         return self.time
+
+    perf_counter = staticmethod(time.perf_counter)
 
     def epoch(self, epoch):
         self.time += 1 / 2

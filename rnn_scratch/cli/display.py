@@ -5,17 +5,18 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from ..contract import VARIANTS, Batch
+from ..contract import VARIANTS
 from ..registry import Unusable, Usable
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, RunRecord, Session
-from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within
+from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..settings import Settings
 from ..system import locks
 from .screen import Screen
@@ -45,31 +46,23 @@ class BarReport(ConsoleReport):
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Show the bar."""
         super().start(folder, settings, session)
-        done = session.from_epoch
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             BarColumn(),
-            TextColumn("{task.fields[numbers]}time left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
             console=self.screen,
             transient=True,
         )
-        self.task = self.bar.add_task("", total=self.last, completed=done, epoch=done, numbers="")
+        fields: dict[str, Any] = {"epoch": session.from_epoch, "numbers": "", "left": ""}
+        self.task = self.bar.add_task("", total=self.last, **fields)
         self.bar.start()
 
     def progress(self, progress: training.Progress) -> None:
         """Show how far the epoch has come; its number counts as soon as it begins."""
-        self.done, self.total = progress.done, progress.total
-        self.before = progress.epoch - 1  # epochs
-        if self.total > 1 and self.done:
-            so_far = numbers_within(progress, self.tokens)
-            self.bar.update(self.task, numbers=so_far)
-        self.bar.update(self.task, epoch=progress.epoch)
-
-    def minibatch(self, batch: Batch) -> None:
-        """Move the bar within an epoch."""
-        self.done += 1
-        self.bar.update(self.task, completed=self.before + self.done / self.total)
+        fields: dict[str, Any] = {"epoch": progress.epoch, "left": time_left(progress)}
+        if progress.loss is not None:
+            fields["numbers"] = numbers_within(progress)
+        self.bar.update(self.task, completed=progress.position, **fields)
 
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar to the end of an epoch."""

@@ -150,24 +150,20 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
     settings = checkpoint.settings
     options = model_options(settings, len(checkpoint.vocab))
     expected = options.shapes()
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has values that are not finite")
     if LOSSES in tensors:
         losses, seconds = tensors.pop(LOSSES), tensors.pop(SECONDS)
-        if not losses.size or not np.isfinite([*losses, seconds]).all():
-            raise ValueError("an incomplete epoch has no losses, or they are not finite")
         states = [f"{STATE}{number}" for number in range(options.num_states)]
         if states[0] not in tensors:  # each minibatch starts without
             states = []
         expected |= dict.fromkeys(states, (settings.batch_size, settings.num_hiddens))
         state = tuple(tensors[name] for name in states)
-        checkpoint.incomplete = Incomplete(tuple(map(float, losses)), state, float(seconds))
-    actual = {name: array.shape for name, array in tensors.items()}
-    if actual != expected:
-        raise ValueError(f"its tensors are {actual} instead of {expected}")
-    for name, array in tensors.items():
-        if array.dtype != np.dtype(settings.dtype):
-            raise ValueError(f"{name} is {array.dtype}; its settings say {settings.dtype}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} has values that are not finite")
+        checkpoint.incomplete = Incomplete(tuple(losses.tolist()), state, float(seconds))
+    actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
+    if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
+        raise ValueError(f"its tensors are {actual} instead of {wanted}")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
     checkpoint.arrays = {name: tensors[name] for name in options.shapes()}
@@ -179,8 +175,3 @@ def _damaged(path: Path, reason: str) -> Damaged:
         f"{path} is damaged, or not a checkpoint of rnn-scratch ({reason}).\n"
         "Use another copy of it, or train again."
     )
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> RNNScratchError:
-    reason = getattr(error, "strerror", None) or error
-    return RNNScratchError(f"{path} could not be read: {reason}.")

@@ -18,7 +18,7 @@ from . import curve
 from . import folder as run_folder
 from .folder import Epoch, Session
 from .place import Place
-from .progress import TimeLeft, numbers, numbers_within, perplexities
+from .progress import numbers, numbers_within, perplexities, time_left
 from .training import Progress, Report
 
 EVERY = 2.0  # seconds, at least, between two states of the card: to draw one takes about 0.1
@@ -98,8 +98,6 @@ class Live(Report):
         self.folder, self.last, self.backend = folder, settings.num_epochs, session.place.backend
         self.heading = title(settings, session.place)
         self.history = run_folder.history(folder)
-        self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
-        self.time_left = TimeLeft(self.last)
         self.when, self.numbers = f"epoch {session.from_epoch + 1} of {self.last}", ""
         self.done = float(session.from_epoch)  # epochs
         self.handle = sys.modules["IPython"].display.display(
@@ -110,13 +108,10 @@ class Live(Report):
 
     def progress(self, progress: Progress) -> None:
         """Show how far the epoch has come, and the time left."""
-        left = self.time_left.after(progress)
-        self.when = f"epoch {progress.epoch} of {self.last}"
-        if left is not None:
-            self.when += f", time left {left}"
-        if progress.loss is not None:
-            self.numbers = numbers_within(progress, self.tokens).rstrip()
-        self.done = progress.epoch - 1 + progress.done / progress.total
+        when = (f"epoch {progress.epoch} of {self.last}", time_left(progress))
+        self.when = ", ".join(filter(None, when))
+        self.numbers = numbers_within(progress).rstrip() or self.numbers
+        self.done = progress.position
         self._update_if_due()
 
     def epoch(self, epoch: Epoch) -> None:

@@ -13,27 +13,6 @@ from .training import SAMPLE_EVERY, Progress, Report
 QUIET = 30.0  # seconds after which a line is due, within an epoch too
 
 
-class TimeLeft:
-    """Estimates the time to the end of training from the time since its first progress."""
-
-    def __init__(self, last: int) -> None:
-        """The number of the last epoch."""
-        self.last = last
-        self.began: tuple[float, float] | None = None  # the first progress in epochs, and its time
-
-    def after(self, progress: Progress) -> datetime.timedelta | None:
-        """The time left, in whole seconds; None before there is anything to judge by."""
-        now, done = time.monotonic(), progress.epoch - 1 + progress.done / progress.total
-        if self.began is None:
-            self.began = done, now
-        first, start = self.began
-        if done <= first:
-            return None
-        return datetime.timedelta(
-            seconds=round((self.last - done) * (now - start) / (done - first))
-        )
-
-
 class LineReport(Report):
     """Passes on lines: every tenth epoch, with a sample of the model's text, and the last."""
 
@@ -49,8 +28,6 @@ class LineReport(Report):
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Say what is trained, and where."""
         self.folder, self.last = folder, settings.num_epochs
-        self.tokens = settings.batch_size * settings.num_steps  # of a minibatch
-        self.time_left = TimeLeft(self.last)
         self.said = time.monotonic()
         place = session.place
         workers = f"workers: {place.workers}, " if place.workers > 1 else ""
@@ -61,11 +38,10 @@ class LineReport(Report):
 
     def progress(self, progress: Progress) -> None:
         """Say how far the epoch has come if there has been no line for a while."""
-        left = self.time_left.after(progress)
-        if left is not None and time.monotonic() - self.said >= QUIET:
+        if progress.left is not None and time.monotonic() - self.said >= QUIET:
             self.say(
                 f"epoch {progress.epoch}: {progress.done:,} of {progress.total:,} minibatches  "
-                f"{numbers_within(progress, self.tokens)}time left {left}"
+                f"{numbers_within(progress)}{time_left(progress)}"
             )
             self.said = time.monotonic()
 
@@ -77,15 +53,19 @@ class LineReport(Report):
             self.said = time.monotonic()
 
 
-def numbers_within(progress: Progress, tokens: int) -> str:
-    """Perplexity and speed so far, with a space after them, in an epoch that has begun.
+def time_left(progress: Progress) -> str:
+    """The time to the end of the training, once it can be estimated."""
+    if progress.left is None:
+        return ""
+    return f"time left {datetime.timedelta(seconds=round(progress.left))}"
 
-    A minibatch has this many tokens.
-    """
+
+def numbers_within(progress: Progress) -> str:
+    """Perplexity and speed so far, with a space after them, in an epoch that has begun."""
     if progress.loss is None:
         return ""
-    speed = progress.done * tokens / progress.seconds
     so_far = format_perplexity(training.perplexity(progress.loss))
+    speed = progress.tokens / progress.seconds
     return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
 
 

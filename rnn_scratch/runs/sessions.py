@@ -11,7 +11,6 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,39 +79,27 @@ def resume(
 ) -> Run:
     """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
-    Only epochs, backend, model, device and threads may differ: RNNScratchError if the text (loaded
-    again if it is None) has changed, one of these `settings` differs from the run's, or its record
-    or history is damaged.
+    Only epochs, backend, model, device and threads may differ; `resumable` says what else is an
+    error.
     """
     with _lock(folder):
-        before = checkpoint.load(folder)
-        record = run_folder.read(folder)
-        settings = _resumed(folder, before, num_epochs, values)
-        text = dataset.same_text(record.text, text)
-        setup = set_up(settings, place, text, before.arrays, team)
-        if (setup.text.vocab, text.sha256) != (before.vocab, before.text.sha256):
-            raise RNNScratchError(
-                f"The checkpoint in {folder} was trained on another text than the run's record "
-                "says.\nRestore the checkpoint that belongs to the run, or train a new run."
-            )
-        run_folder.repair_history(folder, before.epoch)
-        record.settings = before.settings = settings
+        before, record, text = resumable(folder, num_epochs, text, values)
+        setup = set_up(before.settings, place, text, before.arrays, team)
         before.place = setup.place
+        run_folder.repair_history(folder, before.epoch)
         _begin(folder, record, before, setup)
         return _session(folder, record, before, setup, report)
 
 
 def resumable(
     folder: Path, num_epochs: int, text: corpus.Text | None, values: dict[str, Any]
-) -> tuple[Settings, corpus.Text]:
-    """Settings and text of a run that is to be resumed; the errors of `resume`, in advance."""
-    before = checkpoint.load(folder)
-    settings = _resumed(folder, before, num_epochs, values)
-    return settings, dataset.same_text(run_folder.read(folder).text, text)
+) -> tuple[Checkpoint, RunRecord, corpus.Text]:
+    """Checkpoint and record of a run that is to be resumed, with its new settings, and its text.
 
-
-def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str, Any]) -> Settings:
-    # The settings of a resumed run: its own, to this epoch.
+    RNNScratchError if the text (loaded again if it is None) has changed, one of the settings in
+    `values` differs from the run's, nothing is left to train, or a file is damaged.
+    """
+    before, record = checkpoint.load(folder), run_folder.read(folder)
     settings = replace(before.settings, num_epochs=num_epochs)
     if changed := differences(settings, make({**asdict(settings), **values})):
         raise RNNScratchError(
@@ -125,7 +112,14 @@ def _resumed(folder: Path, before: Checkpoint, num_epochs: int, values: dict[str
             f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
             f"{num_epochs}: there is nothing left to train. Choose a larger number."
         )
-    return settings
+    text = dataset.same_text(record.text, text)
+    if text.sha256 != before.text.sha256:
+        raise RNNScratchError(
+            f"The checkpoint in {folder} was trained on another text than the run's record "
+            "says.\nRestore the checkpoint that belongs to the run, or train a new run."
+        )
+    record.settings = before.settings = settings
+    return before, record, text
 
 
 def follow(settings: Settings, text: corpus.Text, place: Place, report: Report, team: Team) -> None:
@@ -145,23 +139,19 @@ def conclude(folder: Path, outcome: str, reason: str) -> None:
             _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    def holder() -> str:
+def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+    def refusal() -> str:
+        holder = ""
         with contextlib.suppress(RNNScratchError):
             session = run_folder.read(folder).sessions[-1]
             if session.outcome == "running":
-                return f", process {session.process}, since {session.started}"
-        return ""
-
-    with locks.hold(
-        folder,
-        lambda: (
-            f"The run in {folder} is being trained by another session{holder()}.\n"
+                holder = f", process {session.process}, since {session.started}"
+        return (
+            f"The run in {folder} is being trained by another session{holder}.\n"
             "Wait until it ends, or stop it."
-        ),
-    ):
-        yield
+        )
+
+    return locks.hold(folder, refusal)
 
 
 def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, RNNScratchError, Team
+from ..contract import Arrays, Backend, Model, Team
 from ..parameters import initial
 from ..settings import Settings, model_options
 from ..text import dataset
@@ -58,10 +58,9 @@ def set_up(
     device = registry.choose_device(place.backend, backend, place.device, settings.dtype)
     if prepared is not None:
         vocab_size = len(prepared.vocab)
-    elif arrays is not None:
-        vocab_size = len(arrays["b_q"])
     else:
-        raise RNNScratchError("A model needs a text to train on, or parameters to start from.")
+        assert arrays is not None
+        vocab_size = len(arrays["b_q"])
     options = model_options(settings, vocab_size, device)
     if arrays is None:
         arrays = initial(options, settings.sigma, settings.seed)

@@ -39,7 +39,14 @@ class Progress(NamedTuple):
     total: int  # minibatches
     done: int  # of them
     loss: float | None  # their mean, in nats; None before there is one
-    seconds: float  # of training
+    tokens: int  # in them
+    seconds: float  # of training on them
+    left: float | None  # seconds to the end of the last epoch; None before it can be estimated
+
+    @property
+    def position(self) -> float:
+        """How far the training has come, in epochs."""
+        return self.epoch - 1 + self.done / self.total
 
 
 class Report:
@@ -92,6 +99,7 @@ def parts(
     signal asks for a stop. Raises Stopped then; and Diverged, with what to try instead.
     """
     settings, size = setup.settings, 1
+    begin: tuple[float, float] | None = None  # the first progress, in epochs, and its time
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
@@ -100,7 +108,9 @@ def parts(
             minibatches.of_epoch(setup.text.train, settings, number), len(incomplete.losses), None
         )
         while len(incomplete.losses) < total:
-            report.progress(_progress(number, total, incomplete))
+            progress = _progress(settings, number, total, incomplete)
+            begin = begin or (progress.position, time.monotonic())
+            report.progress(progress._replace(left=_left(settings, progress.position, *begin)))
             some = _watched(itertools.islice(batches, size), report, setup, request)
             before, incomplete = incomplete, _train(setup, some, incomplete)
             if len(incomplete.losses) < total:
@@ -137,10 +147,19 @@ def _same_start(
     return last, incomplete
 
 
-def _progress(epoch: int, total: int, incomplete: Incomplete) -> Progress:
-    losses = incomplete.losses
-    mean = sum(losses) / len(losses) if losses else None
-    return Progress(epoch, total, len(losses), mean, incomplete.seconds)
+def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete) -> Progress:
+    done = len(incomplete.losses)
+    mean = sum(incomplete.losses) / done if done else None
+    tokens = done * settings.batch_size * settings.num_steps
+    return Progress(epoch, total, done, mean, tokens, incomplete.seconds, left=None)
+
+
+def _left(settings: Settings, position: float, first: float, start: float) -> float | None:
+    # Seconds to the end, estimated from those since the training was at its first position.
+    if position <= first:
+        return None
+    seconds = time.monotonic() - start
+    return (settings.num_epochs - position) * seconds / (position - first)
 
 
 def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
