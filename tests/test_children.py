@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SMALL, is_running, other_packages, start, there
+from helpers import is_running, other_packages, start, there
 
 from rnn_scratch import registry
-from rnn_scratch.check import exact_mode
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs.place import Place
-from rnn_scratch.settings import make
 from rnn_scratch.system import processes
-from rnn_scratch.text import corpus
 from rnn_scratch.workers import groups
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children are shell scripts")
@@ -244,19 +240,6 @@ def test_backends_that_cannot_be_probed_are_skipped(interpreter):
     pythons = {name: interpreter("echo null", name) for name in registry.names()}
     assert registry.usable(lines.append, pythons) == []
     assert [line.partition(":")[0] for line in lines] == [f"skipping {n}" for n in registry.names()]
-
-
-def test_exact_mode_with_epochs_that_are_missing(monkeypatch):
-    first = exact_mode._Epoch(0, None, "a", [{"b_q": "a"}])
-    settings = make({**{k: v for k, v in SMALL.items() if k != "corpus"}, "exact": True})
-    text, place = corpus.Text("file", "origin", "text", "sha256"), Place("numpy", device="cpu")
-    for answers, reason in (
-        ([first, first], "it sent epoch 0 instead of 1"),
-        ([first], "it ended before the last epoch"),
-    ):
-        monkeypatch.setattr(processes, "ask", lambda *_, a=answers, **__: iter(a))
-        (run,) = exact_mode.compare([place], settings, text, lambda *_: None).runs
-        assert (run.outcome, run.reason) == ("failed", reason)
 
 
 def test_a_check_that_ends_early_has_failed(tmp_path):

@@ -80,19 +80,6 @@ def test_compare_on_each_device(run, device):
     assert record["outcome"] == "finished"
 
 
-def test_exact_mode_on_each_device(run):
-    settings = options(**SMALL, num_epochs=2, every=1)
-    first, second = (
-        json.loads(run(device, "check", "two", "--exact", "--json", *settings, "--device", device))
-        for device in ("gpu", "cpu")
-    )
-    assert first["equal"]
-    digests = [
-        [after["digest"] for after in each["runs"][0]["digests"]] for each in (first, second)
-    ]
-    assert digests[0] == digests[1]
-
-
 def tests(two_devices, *arguments):
     """The project's own tests of this backend."""
     command = ("-p", "no:cacheprovider", "--backends", "two", *arguments)

@@ -31,13 +31,6 @@ def test_a_model_equals_the_reference(backend, backend_name, device, model):
         assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
 
 
-def test_numpy_says_that_it_has_no_layers():
-    rows = list(functions.check("numpy", registry.load("numpy"), "concise"))
-    reasons = {row.note for row in rows if not row.offered}
-    assert len(reasons) == 1
-    assert "no recurrent layer" in reasons.pop()
-
-
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
@@ -123,26 +116,6 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machi
                 continue
             difference, where = worst(expected, actual)
             assert difference <= allowed, (model, where)
-
-
-@pytest.mark.frameworks(by_default=("torch",))
-def test_perplexities_of_many_epochs_agree(candidate, device, time_machine):
-    # Ten of the hundred epochs for which this holds, because of the time.
-    skip_without(registry.load(candidate), device, "float64")
-    tokens, vocab = time_machine
-    options = Options(len(vocab), 128, dtype="float64")
-    arrays = initial(options, 0.01, 0)
-
-    def losses(name, device):
-        scratch = registry.load(name).scratch
-        model = scratch.build(arrays, options._replace(device=device))
-        epochs = (minibatches.of_epoch(tokens, Settings(), epoch) for epoch in range(1, 11))
-        return [
-            np.mean(scratch.train_epoch(model, batches, Update(), True)[0]) for batches in epochs
-        ]
-
-    expected, actual = losses("numpy", "cpu"), losses(candidate, device)
-    np.testing.assert_allclose(np.exp(actual), np.exp(expected), rtol=1e-9)
 
 
 ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}

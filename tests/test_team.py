@@ -12,7 +12,6 @@ from helpers import (
     LIMITED,
     SETTINGS,
     SMALL,
-    assert_same,
     finish,
     history,
     is_running,
@@ -111,17 +110,6 @@ def test_workers_go_on_with_another_model_of_another_backend(backend_name):
     model = CASES[backend_name][1]
     rnn_scratch.resume(run, 4, backend=backend_name, model=model, workers=2, threads=1)
     assert digest(parameters("two")) == digest(parameters(expected))
-
-
-@pytest.mark.team(by_default=("numpy", "torch"))
-def test_the_first_update_of_two_workers_is_that_of_one(backend_name):
-    require_engine(backend_name)
-    settings = {"corpus": "tide-clock", "max_tokens": 1200, "num_epochs": 1, "threads": 1}
-    settings |= {"dtype": "float64", "sampling": "random", "num_hiddens": 64}
-    one = rnn_scratch.train(backend_name, run="one", **settings)
-    two = rnn_scratch.train(backend_name, run="two", workers=2, **settings)
-    assert one.history[0].tokens == two.history[0].tokens == 32 * 35, "one minibatch"
-    assert_same(parameters(two), parameters(one), tolerance=1e-15)
 
 
 def test_workers_that_are_started_by_hand(name):

@@ -94,14 +94,10 @@ def _receive(
         elif isinstance(event, _Steps):
             training.closest, training.clipped = event.closest, event.clipped
         else:
-            if event.epoch != len(run.digests):
-                raise RNNScratchError(f"it sent epoch {event.epoch} instead of {len(run.digests)}")
             training.digests += event.digests
             after = (event.perplexity, len(training.digests) - 1, event.digest)
             run.digests.append(AfterEpoch(event.epoch, *after))
             progress(run, event.epoch)
-    if run.outcome == "trained" and len(run.digests) != settings.num_epochs + 1:
-        raise RNNScratchError("it ended before the last epoch")
 
 
 def _train(

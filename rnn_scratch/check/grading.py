@@ -7,6 +7,7 @@ other functions to write is the project's.
 import functools
 import importlib.util
 import inspect
+import itertools
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -50,10 +51,8 @@ def graded(installed: Backend, function: Callable) -> Callable:
     if _code(function) is _code(own):  # it has taken the place of yours
         print(OWN.format(name))
         return function
-    rows: list[Row] = []
     try:
-        for row in _rows(installed, function):
-            rows.append(row)
+        rows = list(_rows(installed, function))
         failures = [row for row in rows if not row.passed]
         numbers = not failures or failures[0].difference is not None
         result = _sentence(name, failures, len(rows))
@@ -90,11 +89,10 @@ def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
     alone = _watched(_calling(function, {**inspect.unwrap(function).__globals__, **others}))
     candidate = _with(installed, {name: alone})
     piece, cases = GRADED_BY[name]
-    for dtype in DTYPES:
-        for options in cases:
-            own = options._replace(dtype=dtype)
-            case = make_case(_name(installed), candidate, "scratch", own, short=True)
-            yield from case.rows(piece)
+    for dtype, options in itertools.product(DTYPES, cases):
+        own = options._replace(dtype=dtype)
+        case = make_case(_name(installed), candidate, "scratch", own, short=True)
+        yield from case.rows(piece)
 
 
 def _watched(function: Callable) -> Callable:

@@ -172,14 +172,14 @@ class Case(NamedTuple):
         """Whether it is a case of nothing but a cell and a dtype."""
         return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
 
-    def rows(self, piece: "Piece") -> Iterator[Row]:
+    def rows(self, piece: "Callable[..., Iterator[Result | Fact]]", *more: Any) -> Iterator[Row]:
         """Compare what a piece computes with this model with what it computes with the reference.
 
         The reference's own results are compared with recorded ones, as compared with itself it
         would agree, whatever mistake is made in it.
         """
         of_reference: dict[str, Any] = {}
-        for result in piece(self):
+        for result in piece(self, *more):
             if isinstance(result, Fact):
                 yield result.row(piece.__name__, self.label)
             elif result.expected is not None:

@@ -51,19 +51,15 @@ def _rows(rank: int, addresses: list[str], place: Place) -> Iterator[Row]:
     for options in CASES:
         case = make_case(name, backend, place.model, options._replace(device=device))
         try:
-            case.model()
+            for piece in PIECES if place.model == "scratch" else (train_minibatch,):
+                yield from case.rows(piece, team)
         except registry.NotOffered as error:
             yield not_offered(place.model, case.label, str(error))
-            continue
-        if place.model == "scratch":
-            yield from _gather(case, team)
-            yield from _all_reduce(case, team)
-        yield from _train(case, team)
     engine.leave()
 
 
-def _gather(case: Case, team: Team) -> Iterator[Row]:
-    # Whether every bit arrives, of every worker and in the order of their ranks.
+def gather(case: Case, team: Team) -> Iterator[Result | Fact]:
+    """Every bit arrives, of every worker and in the order of their ranks."""
     dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
         special = np.array(SPECIAL).astype(dtype)
@@ -71,36 +67,33 @@ def _gather(case: Case, team: Team) -> Iterator[Row]:
     more = np.full((2, 3), team.rank, dtype)
     received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
     wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
-    fact = Fact("bits", not wrong, f"those of worker {wrong[:1]}")
-    yield fact.row("gather", case.label)
+    yield Fact("bits", not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
-    yield case.row("gather", Result("a second tensor", tuple(others), expected, 0))
+    yield Result("a second tensor", tuple(others), expected, 0)
 
 
-def _all_reduce(case: Case, team: Team) -> Iterator[Row]:
-    # The means of what each worker has for its rows are those for all rows.
+def all_reduce(case: Case, team: Team) -> Iterator[Result | Fact]:
+    """The means of what each worker has for its rows are those for all rows."""
     own, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
     mean, means = own.scratch.all_reduce(loss, grads, len(team.addresses))
     expected, of_all, _ = case.reference.gradients()
-    yield case.row("all_reduce", Result("loss", mean, expected))
-    yield case.row("all_reduce", Result("gradients", model.to_arrays(means), of_all))
+    yield Result("loss", mean, expected)
+    yield Result("gradients", model.to_arrays(means), of_all)
 
 
-def _train(case: Case, team: Team) -> Iterator[Row]:
-    # Some updates.
+def train_minibatch(case: Case, team: Team) -> Iterator[Result | Fact]:
+    """Some updates lead to the same as those of all rows, and all workers to the same."""
     how = clipping(case)
     expected, losses, states = updated(case.reference, how)
     own = case.of_rows(exchange.share(B, team))
     arrays, own_losses, state = updated(own, how._replace(workers=len(team.addresses)))
     whole = exchange.join_rows(case.backend, case.options.device, own.as_arrays(state))
-    for result in (
-        Result("parameters", arrays, expected),
-        Result("losses", own_losses, losses),
-        Result("state", whole, states),
-    ):
-        name = f"{result.name} after {FEW} updates"
-        yield case.row("train_minibatch", result._replace(name=name))
+    yield Result(f"parameters after {FEW} updates", arrays, expected)
+    yield Result(f"losses after {FEW} updates", own_losses, losses)
+    yield Result(f"state after {FEW} updates", whole, states)
     digests = exchange.digests(case.backend, case.options, arrays)
-    fact = Fact("same in all workers", len(set(digests)) == 1, str(digests))
-    yield fact.row("train_minibatch", case.label)
+    yield Fact("same in all workers", len(set(digests)) == 1, str(digests))
+
+
+PIECES = (gather, all_reduce, train_minibatch)

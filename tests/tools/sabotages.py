@@ -36,6 +36,15 @@ def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(OURS, change)
 
 
+def products(some: str) -> dict[str, tuple[str, ...]]:
+    """Some of the products of `multiply` only."""
+    compiled = ("for i in order:", f"for i in order{some}:")
+    return {
+        **everywhere("for W in matrices:", f"for W in matrices{some}:"),
+        **dict.fromkeys(("tensorflow", "mxnet", "jax"), compiled),
+    }
+
+
 CARRY = "if state is None or not carry:"  # first in train_epoch, then in evaluate
 
 SABOTAGES = [
@@ -238,11 +247,9 @@ SABOTAGES = [
         "join_gates(arrays, options)",
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Sabotage("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
-        "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
-        "torch": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
-        "tensorflow": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
-        "mxnet": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
-        "jax": ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)"),
+        **dict.fromkeys(("numpy", "torch"), ("cells[:-1])) * f", "cells[:-1])) * 0 * f")),
+        **dict.fromkeys(("tensorflow", "mxnet", "jax"),
+                        ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)")),
     }, "gated.py", "fast", LSTM),
     Sabotage("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
              everywhere("before * r * (1 - r)", "before * 0 * r * (1 - r)"),
@@ -251,9 +258,8 @@ SABOTAGES = [
              "W_x", {
         "numpy": ("d_new * products[:, :, 2 * size :] * r", "d_new * r"),
         "torch": ("to_new * products[:, :, 2 * size :] * r", "to_new * r"),
-        "tensorflow": ("to_new * products * r", "to_new * r"),
-        "mxnet": ("to_new * products * r", "to_new * r"),
-        "jax": ("to_new * products * r", "to_new * r"),
+        **dict.fromkeys(("tensorflow", "mxnet", "jax"),
+                        ("to_new * products * r", "to_new * r")),
     }, "gated.py", "fast", GRU_AFTER),
     Sabotage("rows of a large vocabulary not summed", "gradients", "with 300 characters", {
         "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
@@ -280,18 +286,10 @@ SABOTAGES = [
     Sabotage("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
     }, "machine.py"),
-    Sabotage("the first product returned", "multiply", "products: 3", {
-        **everywhere("for W in matrices:", "for W in matrices[:1]:"),
-        "tensorflow": ("for i in order:", "for i in order[:1]:"),
-        "mxnet": ("for i in order:", "for i in order[:1]:"),
-        "jax": ("for i in order:", "for i in order[:1]:"),
-    }, "machine.py"),
-    Sabotage("one product too few", "multiply", "products: 1", {
-        **everywhere("for W in matrices:", "for W in matrices[:-1]:"),
-        "tensorflow": ("for i in order:", "for i in order[:-1]:"),
-        "mxnet": ("for i in order:", "for i in order[:-1]:"),
-        "jax": ("for i in order:", "for i in order[:-1]:"),
-    }, "machine.py"),
+    Sabotage("the first product returned", "multiply", "products: 3",
+             products("[:1]"), "machine.py"),
+    Sabotage("one product too few", "multiply", "products: 1",
+             products("[:-1]"), "machine.py"),
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Sabotage("synchronize returns at once", "synchronize", "before the tensors are computed", {

@@ -58,9 +58,11 @@ class Tensor(np.ndarray):
 
     def __array_function__(self, function, types, arguments, kwargs):
         """Likewise."""
-        device = _device(_flat(arguments))
-        arguments = [_plain_all(argument) for argument in arguments]
-        return _placed_all(function(*arguments, **kwargs), device)
+        values = []
+        _each(values.append, arguments)
+        device = _device(values)
+        result = function(*_each(_plain, arguments), **kwargs)
+        return _each(lambda value: _placed(value, device), result)
 
 
 def _device(values):
@@ -71,20 +73,15 @@ def _device(values):
     return next(iter(devices), None)
 
 
-def _flat(values):
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from _flat(value)
-        else:
-            yield value
+def _each(function, value):
+    # Of a list or tuple, of all that is in it.
+    if isinstance(value, list | tuple):
+        return type(value)(_each(function, each) for each in value)
+    return function(value)
 
 
 def _plain(value):
     return value.view(np.ndarray) if isinstance(value, Tensor) else value
-
-
-def _plain_all(value):
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else _plain(value)
 
 
 def _placed(value, device):
@@ -93,12 +90,6 @@ def _placed(value, device):
     tensor = value.view(Tensor)
     tensor.device = device
     return tensor
-
-
-def _placed_all(value, device):
-    if isinstance(value, list):
-        return [_placed(each, device) for each in value]
-    return _placed(value, device)
 
 
 def source_files():
