@@ -1,8 +1,6 @@
 """Backends by name: load one, start it, and say what to do where that fails."""
 
-import difflib
 import importlib
-import itertools
 import os
 import sys
 import threading
@@ -11,22 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from types import MappingProxyType, ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 from packaging.requirements import Requirement
 
-from .contract import (
-    MACHINE,
-    SCRATCH,
-    VARIANTS,
-    WORKERS,
-    Arrays,
-    Backend,
-    Model,
-    Options,
-    RNNScratchError,
-)
+from . import contract
+from .contract import VARIANTS, Arrays, Backend, Model, Options, RNNScratchError
 from .settings import checked, shown
 from .system import host, processes
 from .system.records import Count, Line, Record
@@ -62,14 +51,9 @@ def names() -> list[str]:
 
 def find(name: str) -> str:
     """The module of the backend with this name; RNNScratchError if there is none."""
-    if name in (registered := _found(*sys.path)):
-        return registered[name].module
-    registered = _entry_points()  # with what has been installed since
-    if name not in registered:
-        close = difflib.get_close_matches(name, registered, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+    if name not in (registered := _entry_points()):
         raise RNNScratchError(
-            f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
+            f"There is no backend {name!r}.\nThe backends are: {', '.join(names())}."
         )
     return registered[name].module
 
@@ -170,11 +154,10 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
 def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
     """Build a variant of the model with these parameters; NotOffered if the backend has none."""
     checked("model", model)
-    module = getattr(backend, model, None)
-    if module is None:
+    if not hasattr(backend, model):
         raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")
     try:
-        return module.build(arrays, options)
+        return getattr(backend, model).build(arrays, options)
     except RNNScratchError as error:
         if model == "scratch":
             raise
@@ -183,10 +166,9 @@ def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Opti
 
 def workers(name: str, backend: Backend) -> ModuleType:
     """The module of its engine for several workers; NotOffered if the backend has none."""
-    module = getattr(backend, "workers", None)
-    if module is None:
+    if not hasattr(backend, "workers"):
         raise NotOffered(f"The {name} backend cannot train with several workers.\nUse --workers 1.")
-    return module
+    return backend.workers
 
 
 def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
@@ -194,13 +176,11 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
 
     `pythons` names the interpreter of a backend that has an environment of its own.
     """
-    names_of_usable = []
-    for name, answer in probes(names(), pythons or {}).items():
-        if isinstance(answer, Usable):
-            names_of_usable.append(name)
-        else:
+    answers = probes(names(), pythons or {})
+    for name, answer in answers.items():
+        if isinstance(answer, Unusable):
             say(f"skipping {name}: {answer.reason}")
-    return names_of_usable
+    return [name for name, answer in answers.items() if isinstance(answer, Usable)]
 
 
 def probes(
@@ -232,11 +212,9 @@ def probe(
     """
     call = partial(_describe, name)
     try:
-        answers = processes.ask(call, timeout=timeout, python=python, end=end)
-        answer, *more = itertools.islice(answers, 2)
+        return list(processes.ask(call, timeout=timeout, python=python, end=end))[-1]
     except RNNScratchError as error:
         return Unusable(reason=str(error))
-    return Unusable(reason="it sent more than one answer") if more else answer
 
 
 def _describe(name: str) -> Iterator[Usable | Unusable]:
@@ -251,26 +229,22 @@ def _describe(name: str) -> Iterator[Usable | Unusable]:
 
 
 @cache
-def _found(*path: str) -> dict[str, EntryPoint]:
-    # Python reads a file of every installed package to find them, which takes long.
-    return _entry_points()
-
-
 def _entry_points() -> dict[str, EntryPoint]:
+    # Python reads a file of every installed package to find them, which takes long.
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _missing(backend: Backend) -> list[str]:
     # Names such as "scratch.step"; variants other than scratch are optional.
-    expected = {
-        "scratch": [function.__name__ for function in SCRATCH],
-        "machine": [function.__name__ for function in MACHINE],
-        **{model: ["build"] for model in VARIANTS[1:] if hasattr(backend, model)},
-        **({"workers": [f.__name__ for f in WORKERS]} if hasattr(backend, "workers") else {}),
+    expected: dict[str, Sequence[Callable[..., Any]]] = {
+        "scratch": contract.SCRATCH,
+        "machine": contract.MACHINE,
+        **{model: [contract.build] for model in VARIANTS[1:] if hasattr(backend, model)},
+        **({"workers": contract.WORKERS} if hasattr(backend, "workers") else {}),
     }
     return [
-        f"{module}.{function}"
+        f"{module}.{function.__name__}"
         for module, functions in expected.items()
         for function in functions
-        if not hasattr(getattr(backend, module, None), function)
+        if not hasattr(getattr(backend, module, None), function.__name__)
     ]

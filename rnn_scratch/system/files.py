@@ -50,20 +50,19 @@ def append(path: Path, data: bytes) -> None:
 def sync(path: Path) -> None:
     """Return when the contents of a file are on the disk."""
     try:
-        handle = os.open(path, os.O_RDWR | BINARY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(path, os.O_RDWR | BINARY)
     except OSError as error:
         raise unwritable(path, error) from error
 
 
 def sync_folder(folder: Path) -> None:
     """Return when the names of the files in a folder are on the disk."""
-    if os.name == "nt":  # which does not open folders
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":  # which does not open folders
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

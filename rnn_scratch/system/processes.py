@@ -170,7 +170,7 @@ def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         return decoder.decode(line)
     except msgspec.ValidationError as error:
         raise RNNScratchError(f"it sent a wrong answer: {one_line(str(error))}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         text = one_line(line.decode("utf-8", "backslashreplace"), 80)
         raise RNNScratchError(f"it sent a line that is not JSON: {text!r}") from error
 

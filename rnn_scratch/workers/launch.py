@@ -6,7 +6,6 @@ MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all worker
 
 import json
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
@@ -74,17 +73,11 @@ def require_shares(batch_size: int, workers: int) -> None:
     if batch_size % workers == 0:
         return
     divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= MOST_WORKERS]
-    sizes = [size for size in (batch_size // workers * workers,) if size]
-    sizes.append((batch_size // workers + 1) * workers)
     raise RNNScratchError(
         f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
-        f"Use --workers {_alternatives(divisors)}, or --batch-size {_alternatives(sizes)}."
+        f"Use --batch-size {(batch_size // workers + 1) * workers}, or one of these numbers of "
+        f"--workers: {', '.join(map(str, divisors))}."
     )
-
-
-def _alternatives(numbers: Sequence[int]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _from_environment() -> Launch | None:

@@ -57,10 +57,7 @@ class Peer:
                 raise ConnectionResetError(errno.ECONNRESET, "connection closed")
             self.incoming += chunk
         line, self.incoming = self.incoming.split(b"\n", 1)
-        try:
-            return msgspec.json.decode(line, type=kinds)
-        except RecursionError as error:
-            raise ValueError("a message that is nested too deeply") from error
+        return msgspec.json.decode(line, type=kinds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -128,9 +125,7 @@ def host(
         ordered = [addresses[rank] for rank in range(workers)]
         its = replace(work, text=work.text._replace(content=""), folder=None)
         _tell(peers.values(), Welcome(addresses=ordered, work=its))
-        late = f"All {workers} workers of the training at {coordinator} have joined already."
-        server.settimeout(BEAT)
-        threading.Thread(target=_refuse, args=(server, late), daemon=True).start()
+        server.close()
         yield Meeting(ordered, work, list(peers.values()))
 
 
@@ -234,14 +229,6 @@ def _greet(peer: Peer) -> Hello | None:
     except (OSError, ValueError):
         peer.close()
         return None
-
-
-def _refuse(server: socket.socket, reason: str) -> None:
-    # Answer workers that come too late, until the server is closed.
-    while server.fileno() >= 0:
-        with contextlib.suppress(OSError), contextlib.closing(Peer(server.accept()[0], 0)) as peer:
-            if _greet(peer):
-                peer.send(Problem(reason=reason))
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:

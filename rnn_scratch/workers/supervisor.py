@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from msgspec.structs import asdict, replace
 
@@ -208,12 +209,8 @@ class _Supervisor:
 
     def _gone(self, rank: int, reason: str) -> None:
         # An engine may abort its worker because another one has ended, before that is noticed here.
-        self._fail(
-            rank,
-            Problem(
-                reason=_named(rank, reason), kind="exception" if "SIGABRT" in reason else "gone"
-            ),
-        )
+        kind: Literal["exception", "gone"] = "exception" if "SIGABRT" in reason else "gone"
+        self._fail(rank, Problem(reason=_named(rank, reason), kind=kind))
 
     def _fail(self, rank: int, failure: Problem) -> None:
         # A worker has failed: the others are to end, on this machine and elsewhere.
