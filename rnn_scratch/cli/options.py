@@ -8,38 +8,28 @@ from typing import Any
 import click
 
 from ..contract import VERBOSE
-from ..settings import KINDS, SETTINGS, TRUTH, Kind, checked, option_of
+from ..settings import KINDS, SETTINGS, TRUTH, checked, option_of
 from ..text.corpus import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+METAVARS: dict[Any, str | None] = {int: "INTEGER", str: None}  # None: click's own
 
 
-class Value(click.ParamType):
-    """The text of an option, converted and checked by the table of `settings`."""
-
-    def __init__(self, kind: Kind) -> None:
-        """Convert a text to this kind of value."""
-        self.kind = kind
-        self.name = {"int": "integer", "str": "text"}.get(kind.convert.__name__, "number")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
-        """The value; what is no number remains a text, which is refused."""
-        assert param is not None
-        assert param.name is not None
-        if isinstance(value, str) and not self.kind.fits(value):
-            with contextlib.suppress(ValueError):
-                value = self.kind.convert(value)
-        checked(param.name, value)
-        return value
+def _converted(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    # The value of an option, checked by the table of `settings`; what is no number remains a text,
+    # which is refused.
+    kind = KINDS[param.name or ""]
+    if isinstance(value, str) and not kind.fits(value):
+        with contextlib.suppress(ValueError):
+            value = kind.convert(value)
+    if value is not None:
+        checked(param.name or "", value)
+    return value
 
 
-class Numbers(Value):
-    """Several numbers, separated by commas."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
-        """The numbers, each once."""
-        words = separated(value) if isinstance(value, str) else value
-        return [super(Numbers, self).convert(word, param, ctx) for word in words or [value]]
+def _several(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
+    # Several values, separated by commas.
+    return [_converted(ctx, param, word) for word in separated(value) or [value]]
 
 
 def separated(text: str) -> list[str]:
@@ -57,8 +47,9 @@ def option(
     return click.option(
         option_of(name),
         name,
-        type=click.Choice(kind.choices) if kind.choices else (Numbers if several else Value)(kind),
-        metavar=metavar,
+        type=click.Choice(kind.choices) if kind.choices else str,
+        callback=_several if several else _converted,
+        metavar=metavar or METAVARS.get(kind.convert, "NUMBER"),
         default=default,
         show_default=default is not None,
         help=help,

@@ -7,6 +7,7 @@ code for a framework can be read where the framework is not installed.
 import ast
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -87,16 +88,13 @@ def imports(backend: str) -> str:
     They come first because a backend's ``machine`` sets what must be set before its framework is
     imported.
     """
-    package = registry.find(backend)
-    neighbours, others = [], []
     scratch = [path for path in files(backend) if path.stem == VARIANTS[0]]
-    for node in (node for path in scratch for node in _tree(path).body):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            neighbours.append(f"from {module} import {', '.join(map(ast.unparse, node.names))}")
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            others.append(ast.unparse(node))
-    return "\n".join([*neighbours, *others])
+    nodes = [node for path in scratch for node in _tree(path).body]
+    lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    lines.sort(key=lambda line: not line.startswith("from ."))
+    package = registry.find(backend)
+    whole = [re.sub(r"^from \.(?=\w)", f"from {package}.", line) for line in lines]
+    return "\n".join(re.sub(r"^from \. ", f"from {package} ", line) for line in whole)
 
 
 def _tree(path: Path) -> ast.Module:
