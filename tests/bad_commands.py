@@ -115,7 +115,7 @@ COMMANDS = [
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "exclude each other"),
     # Files and folders that are not there, or are something else.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
-    (("train", "--backend", "numpy", "--text", "."), "it is a folder"),
+    (("train", "--backend", "numpy", "--text", "."), "could not be read"),
     (PREDICT, "no-run"),
     (("evaluate", "no-run", "--corpus", "tide-clock"), "no-run"),
     (("train", "--resume", "no-run", "--epochs", "2"), "no-run"),
