@@ -18,7 +18,7 @@ from rnn_scratch.text.dataset import TextRecord
 MACHINE = Machine(
     rnn_scratch="0.1.0", python="3.11", numpy="1.26", platform="Linux", processor="one", cores=2
 )
-READY = Ready(device="cpu", threads=1, libraries={}, machine=MACHINE, versions={"numpy": "1.26"})
+READY = Ready(device="cpu", threads=1, machine=MACHINE, versions={"numpy": "1.26"})
 TEXT = TextRecord(
     corpus="file", origin="", sha256="0123456789", vocabulary=28, train_tokens=500, valid_tokens=0
 )

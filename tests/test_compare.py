@@ -153,17 +153,16 @@ def test_what_a_comparison_writes(chosen, backend_names):
         assert times.memory > 0
         # In turns with the framework's own layer.
         has_layer = each.model != "concise" and f"{each.backend} concise" in measured
-        for turns in (times.own_layer, times.own_layer_generation):
-            assert len(turns) >= 3 if has_layer else not turns
+        assert len(times.own_layer) >= 3 if has_layer else not times.own_layer
     ends = [each.trainings[0].epochs[-1].perplexity for each in measured.values()]
     assert max(ends) - min(ends) < 1e-3 * min(ends)
     with Path("out/comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["candidate"] for row in rows] == list(measured)
-    assert all(float(row["train_low"]) <= float(row["train"]) for row in rows)
+    assert all(float(row["train_low"]) <= float(row["train_median"]) for row in rows)
     for name in measured:
         assert re.search(rf"^ {name} ", out, re.MULTILINE)
-    for picture in ("speed", "perplexity", "start-up"):
+    for picture in ("speed", "perplexity"):
         assert Path(f"out/{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"out/{picture}.svg").read_text().startswith("<?xml")
     assert str(Path.cwd()) not in Path("out/comparison.json").read_text(encoding="utf-8")
@@ -484,8 +483,7 @@ def refusals():
     yield ("--output", "full"), ("full", "not empty", "--output")
     yield ("--output", "full/file/more"), ("full/file/more",)
     yield ("--seed", "4294967295", "--seeds", "2"), ("--seed is 4294967296",)
-    values = ",".join(map(str, range(1, 102)))
-    yield ("--vary", f"num_hiddens={values}"), ("101 values in --vary",)
+    yield ("--vary", "num_hiddens=,"), ("--vary ,",)
     yield ("--target", "1e305", "--valid-tokens", "50"), ("--target is 1e+305",)
 
 

@@ -112,7 +112,6 @@ def set_to(value, *place):
         (set_to(5, "plan", "values"), "at `$.plan.values`"),
         (set_to("lr", "plan", "vary"), "at `$.plan.vary`"),
         (set_to({"kind": "failed"}, "candidates", 2, "failure"), "missing required field `reason`"),
-        (set_to(2, "settings", "num_epochs"), "a training run of 3 epochs instead of 2"),
         (set_to(-1.0, "settings", "lr"), "--lr is -1.0"),
         (set_to(1, "more"), "unknown field `more`"),
         (set_to("2", "machine", "cores"), "at `$.machine.cores`"),

@@ -63,8 +63,23 @@ def target() -> dict[str, Any]:
 
 
 def divergence() -> str:
-    """When training runs in float64 diverge, on each of the texts that have a record."""
-    return sentences.divergence([comparison.read(COMPARISONS / name) for name in CURVES])
+    """When losses in float64 begin to differ, and when by a percent, on each of the texts."""
+    parts = []
+    for name in CURVES:
+        record = comparison.read(COMPARISONS / name)
+        curves = [each.differences for each in record.candidates if each.differences]
+        worst = [max(updates) for updates in zip(*curves)]
+        epochs = record.settings.num_epochs
+        begins, percent = (
+            1 + next(n for n, value in enumerate(worst) if value > bound) * epochs // len(worst)
+            for bound in (sentences.GROWN, 0.01)
+        )
+        where = f"in epoch {begins} and by 1% in epoch {percent}"
+        parts.append(f"on `{record.text.corpus}` {where}")
+    return (
+        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
+        f"differ by a relative {sentences.GROWN:g} {'; '.join(parts)}."
+    )
 
 
 def exact(folder: Path) -> dict[str, Any]:

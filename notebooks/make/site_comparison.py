@@ -20,7 +20,7 @@ TABLES = {
 }
 # The title of each comparison, and which of its pictures and tables the page includes.
 COMPARISONS = {
-    "speed": ("Speed", ("speed", "start-up"), ("Speed of training", "Start, generation, memory")),
+    "speed": ("Speed", ("speed",), ("Speed of training", "Start, generation, memory")),
     "curves": ("The same curves", ("perplexity", "divergence"), ("Quality",)),
     "curves-story": ("The same curves on another text", ("divergence",), ("Quality",)),
     "sizes-32": ("Three sizes, 32 rows", ("scaling",), ("Speed of training",)),

@@ -122,7 +122,8 @@ def compare(
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
-        phases.run(record, content, interpreters, folder, comparison_display.progress(screen))
+        with comparison_display.progress(screen) as tell:
+            phases.run(record, content, interpreters, folder, tell)
         if before is not None:
             record.against = changes.against(record, before)
             write(folder, record)
@@ -196,7 +197,7 @@ def _vary(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:
-        numbers = sorted({int(value) for value in separated(values)})
+        numbers = sorted({int(value) for value in _words(values, "--vary")})
     except ValueError:
         raise RNNScratchError(
             f"--vary {text}: the values must be whole numbers, such as --vary {example}"

@@ -1,108 +1,37 @@
 """`compare` and `report` at the terminal: progress, tables, and the files that are written."""
 
+import contextlib
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import asdict
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from ..compare import metrics, pictures, report, sentences, tables
 from ..compare.metrics import Mean
-from ..compare.phases import Progress
-from ..compare.record import Candidate, Comparison, Spread
-from ..runs.progress import format_perplexity
+from ..compare.record import Comparison, Spread
 from ..system import files
 from . import display
 
 
-class Steps(Progress):
-    """Progress as lines, one whenever a candidate begins another activity."""
+@contextlib.contextmanager
+def progress(screen: Console) -> Iterator[Callable[[str, str], None]]:
+    """A function that shows a step of a comparison as a line and, on a terminal, how far it is."""
+    say, last = display.ConsoleReport(screen).say, ""
+    with screen.status("", spinner="line") as status:
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Report each line by `say`."""
-        self.say = say
-        self.latest: dict[str, str] = {}
+        def tell(step: str, how_far: str) -> None:
+            nonlocal last
+            if step != last:
+                say(step)
+            last = step
+            status.update(f"{how_far}; Ctrl-C keeps what has been measured")
 
-    def activity(self, candidate: Candidate, activity: str) -> None:
-        """Report the activity, but not each of its epochs."""
-        kind = activity.split(":")[0]
-        if self.latest.get(candidate.name) != kind:
-            self.say(f"{candidate.name}: {kind}")
-        self.latest[candidate.name] = kind
-
-    def end(self, candidate: Candidate) -> None:
-        """Report a failure."""
-        if candidate.failure and candidate.is_offered:
-            self.say(f"{candidate.name} failed: {candidate.failure.reason}")
-
-
-class LiveTable(Progress):
-    """Progress as a table that is updated, a row for each candidate."""
-
-    def __init__(self, screen: Console) -> None:
-        """Draw on this console."""
-        self.live = Live(console=screen, transient=True, refresh_per_second=8)
-        self.activities: dict[str, str] = {}
-        self.ended = 0  # processes
-
-    def start(self, record: Comparison) -> None:
-        """Draw the table."""
-        self.record, plan = record, record.plan
-        times = plan.repeats * len(plan.points)
-        self.processes = len(record.candidates) * (plan.seeds + 1 + times)
-        self.live.start()
-        self._draw()
-
-    def activity(self, candidate: Candidate, activity: str) -> None:
-        """Write the activity in the candidate's row."""
-        self.activities[candidate.name] = activity
-        self._draw()
-
-    def end(self, candidate: Candidate) -> None:
-        """Remove the activity from the candidate's row."""
-        self.activities.pop(candidate.name, None)
-        self.ended += 1
-        self._draw()
-
-    def stop(self) -> None:
-        """Remove the table."""
-        self.live.stop()
-
-    def _draw(self) -> None:
-        table = Table(
-            "",
-            "perplexity",
-            "characters/s",
-            "",
-            box=None,
-            caption=f"{self.ended} of at most {self.processes} processes have ended; "
-            "Ctrl-C keeps what has been measured",
-            caption_justify="left",
-            min_width=60,
-        )
-        speeds = {row.candidate: row.train.median for row in metrics.speeds(self.record)}
-        for candidate in self.record.candidates:
-            key, runs = candidate.name, candidate.trainings
-            curve = runs[-1].epochs if runs else []
-            reason = candidate.failure.reason if candidate.failure else ""
-            table.add_row(
-                key,
-                format_perplexity(curve[-1].perplexity) if curve else "",
-                f"{speeds[key]:,.0f}" if key in speeds else "",
-                self.activities.get(key, reason),
-                style="bold" if key in self.activities else None,
-            )
-        self.live.update(table)
-
-
-def progress(screen: Console) -> Progress:
-    """The progress of a comparison, as suits the console."""
-    return LiveTable(screen) if screen.is_terminal else Steps(display.ConsoleReport(screen).say)
+        yield tell
 
 
 def show(folder: Path, record: Comparison, screen: Console) -> None:
@@ -125,16 +54,15 @@ def show(folder: Path, record: Comparison, screen: Console) -> None:
 
 
 def spreadsheet(record: Comparison) -> str:
-    """All figures of a record as CSV: medians, or means of the seeds, with lowest and highest."""
+    """All figures of a record as CSV, with a column for each part of a spread or mean."""
     results = {row.candidate.name: row for row in metrics.qualities(record)}
     rows = []
     for row in metrics.speeds(record):
         flat: dict[str, Any] = {}
         quality = {**results[row.candidate]._asdict(), "candidate": row.candidate}
-        for key, value in {**msgspec.structs.asdict(row), **quality}.items():
+        for key, value in {**asdict(row), **quality}.items():
             if isinstance(value, (Spread, Mean)):
-                middle = value.mean if isinstance(value, Mean) else value.median
-                flat |= {key: middle, f"{key}_low": value.low, f"{key}_high": value.high}
+                flat |= {f"{key}_{part}": number for part, number in asdict(value).items()}
             else:
                 flat[key] = value
         rows.append(flat)

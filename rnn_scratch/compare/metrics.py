@@ -5,16 +5,15 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from ..system.records import Record
 from .record import Candidate, Comparison, Round, Speed, Spread
 
 
-class Mean(NamedTuple):
-    """The mean over random seeds, with the standard deviation, the lowest and the highest."""
+class Mean(Record):
+    """The mean over random seeds, with the standard deviation."""
 
     mean: float
     deviation: float | None  # None of a single seed
-    low: float
-    high: float
 
 
 class Quality(NamedTuple):
@@ -44,11 +43,11 @@ def spread_of_some(values: Iterable[float]) -> Spread | None:
 
 
 def mean(values: Sequence[float]) -> Mean | None:
-    """Mean, standard deviation, lowest and highest; None of no values."""
+    """Mean and standard deviation; None of no values."""
     if not values:
         return None
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Mean(statistics.fmean(values), deviation, min(values), max(values))
+    return Mean(statistics.fmean(values), deviation)
 
 
 def speeds(record: Comparison) -> list[Speed]:
@@ -88,11 +87,6 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
                 of_own_limit=spread(each.of_own_limit for each in own),
                 of_best_limit=train.median / best,
                 generate=spread(1 / statistics.median(each.generation) for each in own),
-                generate_own_layer=spread_of_some(
-                    statistics.median(each.own_layer_generation)
-                    for each in own
-                    if each.own_layer_generation
-                ),
                 importing=spread(each.importing for each in own),
                 first=spread(each.first for each in own),
                 memory=_mebibytes(each.memory for each in own),
@@ -100,7 +94,7 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
                 speed_up=speed_up,
                 efficiency=efficiency,
                 exchange=spread_of_some(
-                    1000 * max(0.0, each.seconds - statistics.median(each.without_exchange))
+                    1000 * max(1e-12, each.seconds - statistics.median(each.without_exchange))
                     for each in own
                     if each.without_exchange
                 ),

@@ -10,7 +10,7 @@ from ..runs import curve
 from ..runs.curve import INK
 from ..system import records
 from . import metrics
-from .record import VARIED, Candidate, Comparison, Speed
+from .record import VARIED, Candidate, Comparison
 
 FORMATS = ("svg", "png")
 # The same record gives the same file: ids from a salt, letters as outlines.
@@ -20,7 +20,6 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "font.size": 11,
 }
-GAP = 0.5  # between the bars of two frameworks
 # A color for each backend, the same on all pictures; a shade and a style for each variant.
 COLORS = {backend: f"C{number}" for number, backend in enumerate(OURS)}
 SHADES = {"scratch": ("white", 0), "fast": ("white", 0.45), "concise": ("black", 0.35)}
@@ -64,10 +63,8 @@ def source(record: Comparison) -> str:
 
 def speed(axes: Any, record: Comparison) -> bool:
     """Bars of the training's speed, with the spread and the limit of each."""
-    rows = _bar_rows(record)
-    if not rows:
-        return False
-    for number, (y, row) in enumerate(zip(_places(rows), rows)):
+    rows = [] if _has_curve(record) else metrics.speeds(record)
+    for y, row in enumerate(rows):
         train, color = row.train, _color(record.candidate(row.candidate), record)
         hatch = HATCHES.get(row.model)
         axes.barh(y, train.median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
@@ -78,26 +75,18 @@ def speed(axes: Any, record: Comparison) -> bool:
             [y - 0.4, y + 0.4],
             color=INK,
             linestyle=":",
-            label="limit: its matrix products alone" if number == 0 else None,
+            label="limit: its matrix products alone" if y == 0 else None,
         )
-    _label_rows(axes, record, rows)
+    labels = [record.plan.labelled(row.candidate, row.value) for row in rows]
+    axes.set_yticks(range(len(rows)), [*map(_label, labels)])
+    axes.invert_yaxis()
+    axes.locator_params(axis="x", nbins=5)
+    if rows:
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.figure.set_size_inches(7, 1.9 + 0.3 * len(rows))
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    return True
-
-
-def start_up(axes: Any, record: Comparison) -> bool:
-    """Bars of the time before training is at full speed: the import, then the first minibatch."""
-    rows = _bar_rows(record)
-    if not rows:
-        return False
-    places, imports = _places(rows), [row.importing.median for row in rows]
-    axes.barh(places, imports, color="#888888", label="import")
-    firsts = [row.first.median for row in rows]
-    axes.barh(places, firsts, left=imports, color="#d08770", label="first minibatch")
-    _label_rows(axes, record, rows)
-    axes.set_xlabel("seconds before training is at full speed")
-    return True
+    return bool(rows)
 
 
 def perplexity(axes: Any, record: Comparison) -> bool:
@@ -162,39 +151,12 @@ PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {
     "scaling": scaling,
     "perplexity": perplexity,
     "divergence": divergence,
-    "start-up": start_up,
 }
 
 
 def _has_curve(record: Comparison) -> bool:
     # Whether there are enough values for a curve to say more than bars.
     return len(record.plan.values) > 2
-
-
-def _bar_rows(record: Comparison) -> list[Speed]:
-    return [] if _has_curve(record) else metrics.speeds(record)
-
-
-def _places(rows: list[Speed]) -> list[float]:
-    # Where the bars are: those of one framework side by side, with a gap before the next one.
-    places, y = [], 0.0
-    for before, row in zip([None, *rows], rows):
-        if before is not None:
-            same = (before.backend, before.environment) == (row.backend, row.environment)
-            y += 1 if same else 1 + GAP
-        places.append(y)
-    return places
-
-
-def _label_rows(axes: Any, record: Comparison, rows: list[Speed]) -> None:
-    # From the top, and with room for all.
-    places = _places(rows)
-    labels = [record.plan.labelled(row.candidate, row.value) for row in rows]
-    axes.set_yticks(places, [*map(_label, labels)])
-    axes.invert_yaxis()
-    axes.locator_params(axis="x", nbins=5)
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    axes.figure.set_size_inches(7, 1.9 + 0.3 * places[-1])
 
 
 def _label(text: str) -> str:

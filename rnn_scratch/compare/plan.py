@@ -12,16 +12,7 @@ from ..settings import Settings, checked
 from ..system import host
 from ..text import corpus, dataset
 from ..workers.launch import require_shares
-from .record import (
-    FORMAT,
-    MOST_CANDIDATES,
-    MOST_VALUES,
-    VARIED,
-    Candidate,
-    Comparison,
-    Plan,
-    Timing,
-)
+from .record import FORMAT, VARIED, Candidate, Comparison, Plan, Timing
 
 HIGHEST = 1e300  # target, which is a perplexity
 
@@ -44,12 +35,6 @@ def new_record(
             f"--target is {plan.target:g}; it must be a perplexity above 1 and below {HIGHEST:g}, "
             "of held-out text: --valid-tokens N holds out N characters."
         )
-    for what, number, most in (
-        ("candidates", len(candidates), MOST_CANDIDATES),
-        ("values in --vary", len(plan.points), MOST_VALUES),
-    ):
-        if not 0 < number <= most:
-            raise RNNScratchError(f"There are {number} {what}; there must be 1 to {most}.")
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
         dataset.prepare(text, sized(plan, settings, value)[0])
@@ -60,7 +45,7 @@ def new_record(
     return Comparison(
         format=FORMAT,
         command=command,
-        started=now(),
+        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=host.describe(),
         load=host.load(),
         plan=plan,
@@ -99,22 +84,13 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
 
     RNNScratchError if that is impossible.
     """
-    if value is None:
+    if plan.vary is None or value is None:
         return settings, plan.threads, 1
     if plan.vary not in VARIED:
         raise RNNScratchError(
             f"--vary {plan.vary}=... is not possible.\nWhat can be varied: {', '.join(VARIED)}."
         )
-    value = checked(plan.vary, value)
-    if plan.vary == "threads":
-        return settings, value, 1
-    if plan.vary == "workers":
-        require_shares(settings.batch_size, value)
-        return settings, plan.threads, value
-    changes: dict[str, Any] = {plan.vary: value}
-    return replace(settings, **changes), plan.threads, 1
-
-
-def now() -> str:
-    """The time, with that of the time zone."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    changes: dict[str, Any] = {plan.vary: checked(plan.vary, value)}
+    threads, workers = changes.pop("threads", plan.threads), changes.pop("workers", 1)
+    require_shares(settings.batch_size, workers)
+    return replace(settings, **changes), threads, workers

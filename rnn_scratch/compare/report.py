@@ -22,7 +22,6 @@ CAPTIONS = {
     "(concise).",
     "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
     "point: it is the same training in each framework.",
-    "start-up": "The time before training is at full speed. No other figure includes it.",
 }
 
 

@@ -16,7 +16,7 @@ DESCRIPTIONS = {
     "concise": "the framework's own layers",
 }
 ALIKE = 1.05  # ratio of perplexities up to which they are called about the same
-GROWN, PERCENT = 1e-11, 1e-2  # relative differences: larger than rounding, and visible
+GROWN = 1e-11  # relative difference that is more than rounding
 
 
 def conclusions(record: Comparison) -> list[str]:
@@ -158,29 +158,6 @@ def own_layers(record: Comparison) -> str:
     return f"Compared with the frameworks' own layers, {' and '.join(parts)}." if parts else ""
 
 
-def divergence(records: Sequence[Comparison]) -> str:
-    """When the losses in float64 begin to differ, and when by a percent, on each record's text."""
-    parts = []
-    for record in records:
-        curves = _curves(record)
-        if not curves:
-            continue
-        epochs = record.settings.num_epochs
-        worst = [max(updates) for updates in zip(*curves)]
-        begins, visible = (_epoch_above(bound, worst, epochs) for bound in (GROWN, PERCENT))
-        never = f"not within {epochs} epochs"
-        where = f"in epoch {begins}" if begins else never
-        if begins:
-            where += f" and by 1% {f'in epoch {visible}' if visible else never}"
-        parts.append(f"on `{record.text.corpus}` {where}")
-    if not parts:
-        return ""
-    return (
-        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
-        f"differ by a relative {GROWN:g} {'; '.join(parts)}."
-    )
-
-
 def setting(record: Comparison) -> list[str]:
     """What was compared, and where: a few lines."""
     started = {each.place: each.ready for each in record.candidates if each.ready}
@@ -236,12 +213,6 @@ def _lines(template: str, record: Comparison, **more: object) -> list[str]:
 def _curves(record: Comparison) -> list[list[float]]:
     # The differences to NumPy, update by update, of each candidate that has any.
     return [each.differences for each in record.candidates if any(each.differences)]
-
-
-def _epoch_above(bound: float, differences: Sequence[float], epochs: int) -> int | None:
-    # The first epoch in which an update's difference is above the bound.
-    first = next((n for n, value in enumerate(differences) if value > bound), None)
-    return None if first is None else 1 + first * epochs // len(differences)
 
 
 def _medians(rows: Sequence[Speed], what: str) -> list[float]:

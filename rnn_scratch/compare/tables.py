@@ -44,7 +44,6 @@ def other_cells(record: Comparison) -> Cells:
         "import s": lambda row: f"{row.importing.median:.2f}",
         "first minibatch s": lambda row: f"{row.first.median:.2f}",
         "generated characters/s": lambda row: _figure(row.generate, ",.0f"),
-        "× own layer": lambda row: _figure(row.generate_own_layer, ".2f"),
         "memory MiB": lambda row: _figure(row.memory, ",.0f"),
         "device memory MiB": lambda row: _figure(row.device_memory, ",.0f"),
     }

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
-import threadpoolctl
 
 from .. import registry
 from ..check import functions, inputs, machine
@@ -28,7 +27,7 @@ from ..system.records import Record
 from ..text import corpus, minibatches
 from ..workers import exchange
 from . import limit
-from .record import Epoch, Failure, Ready, Round, Training
+from .record import Epoch, Failure, Plan, Ready, Round, Training
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
@@ -44,9 +43,8 @@ class Task(Record):
     settings: Settings
     place: Place
     text: corpus.Text
-    tf32: bool = False
+    plan: Plan
     check: bool = False  # check the model before it is trained
-    target: float | None = None  # held-out perplexity at which training ends
     own_layer: bool = False  # time it in turns with the framework's own layer, too
 
 
@@ -106,26 +104,22 @@ def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch
     yield Ready(
         device=setup.place.device,
         threads=setup.place.threads,
-        libraries={
-            pool["internal_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()
-        },
         machine=host.describe(),
         versions=setup.backend.machine.environment(),
     )
     comparisons = (yield from _check(task, setup)) if task.check else 0
-    setup.backend.machine.set_tf32(task.tf32)  # after the check, which is of exact arithmetic
+    setup.backend.machine.set_tf32(task.plan.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
-    with_losses = task.settings.dtype == "float64" and task.target is None
-    for epoch, losses in training.epochs(setup, batches_digest):
-        yield Epoch(
+    for trained, losses in training.epochs(setup, batches_digest):
+        epoch = Epoch(
             perplexity=math.exp(min(sum(losses) / len(losses), 700)),
-            held_out=epoch.valid_perplexity,
-            seconds=epoch.seconds,
-            losses=losses if with_losses else [],
+            held_out=trained.valid_perplexity,
+            seconds=trained.seconds,
+            losses=losses if task.settings.dtype == "float64" else [],
         )
-        held_out = epoch.valid_perplexity
-        if task.target is not None and held_out is not None and held_out <= task.target:
+        yield epoch
+        if task.plan.is_reached(epoch):
             break
     yield Training(
         seed=task.settings.seed,
@@ -162,7 +156,7 @@ def _check(task: Task, setup: Setup) -> Generator[None, None, int]:
 
 
 def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | None]:
-    setup.backend.machine.set_tf32(task.tf32)
+    setup.backend.machine.set_tf32(task.plan.tf32)
     arrays = setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
     batches_digest = Digest()
@@ -229,15 +223,13 @@ def _with_own_layer(
     layer = registry.build(
         setup.place.backend, setup.backend, "concise", arrays, setup.model.options
     )
-    updates = [partial(_updates, setup, model, batches) for model in (layer, setup.model)]
-    generations = [partial(_generate, setup, model) for model in (layer, setup.model)]
-    for work in (updates[0], generations[0]):  # to warm up
-        seconds(work)
+    of_layer, of_model = (
+        partial(_updates, setup, model, batches) for model in (layer, setup.model)
+    )
+    seconds(of_layer)  # to warm up
     for _ in _turns(setup):
-        result.own_layer.append(seconds(updates[0]) / seconds(updates[1]))
+        result.own_layer.append(seconds(of_layer) / seconds(of_model))
         yield None
-    for _ in range(TURNS):
-        result.own_layer_generation.append(seconds(generations[0]) / seconds(generations[1]))
 
 
 def _turns(setup: Setup) -> Iterator[None]:
