@@ -25,10 +25,10 @@ class Command(NamedTuple):
     shown: list[str]
 
 
-def blocks(text=TEXT):
+def blocks():
     """All blocks, in order."""
     pattern = r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$'
-    return [Block(*found) for found in re.findall(pattern, text, re.DOTALL | re.MULTILINE)]
+    return [Block(*found) for found in re.findall(pattern, TEXT, re.DOTALL | re.MULTILINE)]
 
 
 def commands(block):
@@ -57,38 +57,33 @@ def write(site, title, text):
     file.write_text(before + text + "\n\n", encoding="utf-8")
 
 
-def follow(site, env, text=TEXT):
+def follow(site, env, only_files=False):
     """Write the files and run the commands, in order: each command and how it ended.
 
-    What the guide takes from another backend is only appended, and not yielded.
+    With `only_files` those that only show something are left out.
     """
-    for block in blocks(text):
+    for block in blocks():
         if block.language == "python" and block.title.startswith("toy_rnn/"):
             write(site, block.title, block.text)
         elif block.language == "console":
             for command in commands(block):
-                done = there(*command.arguments, env=env)
-                if command.file:
-                    assert done.code == 0, done.err
-                    write(site, command.file, done.out)
-                yield command, done
+                if command.file or not only_files:
+                    done = there(*command.arguments, env=env)
+                    if command.file:
+                        assert done.code == 0, done.err
+                        write(site, command.file, done.out)
+                    yield command, done
 
 
-def files(site, text=TEXT):
-    """Write all files at once, without the commands that only show something."""
+def files(site):
+    """Write all files; the environment that has the package."""
     env = install(site)
-    for block in blocks(text):
-        if block.language == "python" and block.title.startswith("toy_rnn/"):
-            write(site, block.title, block.text)
-        elif block.language == "console":
-            for command in commands(block):
-                if command.file:
-                    write(site, command.file, there(*command.arguments, env=env).out)
+    list(follow(site, env, only_files=True))
     return env
 
 
-def mistakes(text=TEXT):
+def mistakes():
     """The rows of the guide's table: what is in a file, what takes its place, and what is named."""
-    rows = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
     assert rows
     return rows

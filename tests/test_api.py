@@ -67,6 +67,7 @@ WRONG = {
 }
 WRONG_TO_PREDICT = {
     "run": [3, None, b"r"],
+    "model": ["plain"],
     "prefix": [b"the"],
     "length": [None, 0],
     "temperature": [float("nan")],

@@ -2,13 +2,12 @@
 
 import os
 import re
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import SETTINGS, SMALL, environment, here, history, options, there
+from helpers import SMALL, environment, here, history, options, there
 
 from rnn_scratch.runs import folder as run_folder
 
@@ -93,17 +92,10 @@ def test_predict(capsys, run):
     done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12")
     assert (done.code, done.err) == (0, "")
     assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
-    assert (
-        here(
-            capsys, "predict", f"{run}/checkpoint.safetensors", "--prefix", "the ", "--length", 12
-        ).out
-        == done.out
-    )
-    hot = [
-        here(capsys, "predict", run, "--temperature", 9, "--seed", seed).out for seed in (1, 1, 2)
-    ]
-    assert hot[0] == hot[1] != hot[2]
-    assert hot[0].startswith("time traveller ")
+    hot = ("predict", f"{run}/checkpoint.safetensors", "--temperature", 9, "--seed")
+    first, again, other = (here(capsys, *hot, seed).out for seed in (1, 1, 2))
+    assert first == again != other
+    assert first.startswith("time traveller ")
     skipped = here(capsys, "predict", run, "--prefix", "The ", "--unknown", "skip", "--length", 1)
     assert re.fullmatch("he .\n", skipped.out)
 
@@ -117,22 +109,12 @@ def test_evaluate(capsys, run):
     assert unigram.startswith("unigram    16.60  ")
 
 
-# `bad_commands` has every option with values out of range; these are the messages in full.
+# `bad_commands` has what is refused before the backend is loaded.
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--backend", "nmpy", "no backend 'nmpy'. Did you mean numpy?"),
-        ("--corpus", "tide", "There is no text 'tide'. Did you mean tide-clock?"),
         ("--device", "tpu", "--device is tpu; on this machine the numpy backend computes float32"),
-        ("--lr", "0", "--lr is 0.0; it must be a finite number above 0."),
-        ("--lr", "fast", "--lr is 'fast'; it must be a finite number above 0."),
-        ("--theta", "-1", "--theta is -1.0; it must be a finite number above 0, or none."),
-        ("--epochs", "2.5", "--epochs is '2.5'; it must be a whole number from 1 to 1,000,000."),
-        ("--threads", "0", "--threads is 0; it must be a whole number from 1 to 1,024."),
-        ("--valid-tokens", "1000000", "--valid-tokens 1000000 leaves nothing to train on"),
-        ("--valid-tokens", "1", "--valid-tokens is 1; it must be 0, or at least 2"),
         ("--model", "concise", "NumPy has no recurrent layer"),
-        ("--text", "t.txt", "--corpus tide-clock and --text t.txt exclude each other"),
     ],
 )
 def test_impossible_values(capsys, option, value, words):
@@ -143,8 +125,6 @@ def test_impossible_values(capsys, option, value, words):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "--resume requires --epochs"),
-        (["--epochs", "3", "--run", "s"], "omit --run"),
         (["--epochs", "2"], "2 epochs already"),
         (["--epochs", "3", "--lr", "2"], "--lr: 1.0 before"),
         (["--epochs", "3", "--theta", "none"], "--theta: 1.0 before, None now"),
@@ -165,49 +145,23 @@ def test_a_folder_that_exists(capsys, run):
     here(capsys, *TRAIN, *options(run=run, **SMALL)).refused("r exists already", "--resume r")
 
 
-FILES = {
-    "empty": (b"", "is empty"),
-    "blank": (b" \n\t\n", "contains only white space"),
-    "binary": (b"text\0text", "binary"),
-    "latin-1": ("caf\xe9 ".encode("latin-1") * 99, "not UTF-8"),
-    "other letters": ("猫の時計 ".encode() * 99, "--normalize none"),
-}
-
-
-@pytest.mark.parametrize(("content", "word"), FILES.values(), ids=FILES)
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_files_that_are_not_text(capsys, run, command, content, word):
-    Path("t.txt").write_bytes(content)
-    first = TRAIN if command == "train" else ("evaluate", run)
-    if (command, word) == ("evaluate", "--normalize none"):
-        word = "has 0 characters of the model's vocabulary"
-    here(capsys, *first, "--text", "t.txt").refused("t.txt", word)
-
-
-def test_files_that_cannot_be_read(capsys, run):
+def test_files_that_are_not_text(capsys, run):
     for first in (TRAIN, ("evaluate", run)):
         here(capsys, *first, "--text", "nowhere.txt").refused("nowhere.txt", "No such file")
-        here(capsys, *first, "--text", ".").refused("could not be read")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-def test_a_file_without_permission(capsys):
-    Path("t.txt").write_text("secret " * 99)
-    Path("t.txt").chmod(0)
-    here(capsys, *TRAIN, "--text", "t.txt").refused("t.txt", "Permission denied")
+        Path("t.txt").write_bytes("caf\xe9 ".encode("latin-1") * 99)
+        here(capsys, *first, "--text", "t.txt").refused("t.txt", "not UTF-8")
+        Path("t.txt").write_text("猫の時計 " * 99, encoding="utf-8")
+        other = here(capsys, *first, "--text", "t.txt")
+        other.refused("has 0 characters of the model's" if run in first else "--normalize none")
 
 
 def test_a_text_too_short_is_reported_with_sizes_that_fit(capsys):
     Path("t.txt").write_text("abcdefghij" * 5)
-    settings = {name: SETTINGS[name] for name in ("num_hiddens", "num_steps")}
-    short = (*TRAIN, "--text", "t.txt", *options(**settings))
+    short = (*TRAIN, "--text", "t.txt", *options(num_hiddens=12, num_steps=6))
     done = here(capsys, *short, "--batch-size", 9)
-    done.refused("has 50 characters", "--batch-size 9 and --num-steps 6 it needs 60")
-    assert "Use a longer text, or --batch-size 7 or --num-steps 5." in done.err
+    done.refused("Use a longer text, or --batch-size 7 or --num-steps 5.")
     assert here(capsys, *short, "--batch-size", 7).code == 0
     assert here(capsys, *short, "--batch-size", 9, "--num-steps", 5).code == 0
-    Path("t.txt").write_text("a")
-    here(capsys, *short).refused("has 1 characters", "Use a longer text.")
 
 
 @pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
@@ -220,22 +174,13 @@ def test_check_on_a_device_that_no_backend_has(capsys, more):
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_files_that_are_not_models(capsys, run, command):
     more = ("--corpus", "tide-clock") if command == "evaluate" else ()
-    whole = Path("r/checkpoint.safetensors").read_bytes()
-    for content, word in (
-        (whole[:-1], "damaged"),
-        (b"", "damaged"),
-        (b"text\n" * 9, "not a checkpoint of rnn-scratch"),
-        (struct.pack("<Q", 2) + b"{}", "not a checkpoint of rnn-scratch"),
-        (whole.replace(b'num_hiddens\\":12', b'num_hiddens\\":13'), "SHA-256"),
-    ):
-        assert content != whole
-        Path("m.safetensors").write_bytes(content)
-        here(capsys, command, "m.safetensors", *more).refused("m.safetensors", word)
+    file = Path("r/checkpoint.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    here(capsys, command, file, *more).refused(file.name, "damaged")
     here(capsys, command, "nowhere", *more).refused("no checkpoint at nowhere")
     here(capsys, command, ".", *more).refused("no checkpoint at")
     here(capsys, command, "x" * 5000, *more).refused("File name too long")
     # The checkpoint is also verified when a run is resumed.
-    Path("r/checkpoint.safetensors").write_bytes(whole[:-1])
     here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")
 
 

@@ -1,4 +1,4 @@
-"""Every backend has the contract's functions, with its signatures; only backends have frameworks.
+"""Every backend has the contract's functions, with its signatures.
 
 The form of the source is that of this project's backends: one of another package may look
 different.
@@ -6,8 +6,6 @@ different.
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,6 @@ from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Bat
 from rnn_scratch.parameters import initial
 
 CORE = Path(rnn_scratch.__file__).parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 # NumPy's scratch.py has more lines because NumPy does not differentiate: it has the backward pass.
 LINES = {"numpy": 290}
 CELL_NAMES = {cell.replace("-", "_") for cell in CELLS}
@@ -141,19 +138,3 @@ def test_a_backend_imports_only_what_the_core_offers_to_backends(own, backend_na
         core = {name for name in imports(path) if name.split(".")[0] == "rnn_scratch"}
         offered = {"contract", "parameters", "system", "workers"}
         assert core <= {f"rnn_scratch.{name}" for name in offered}, path
-
-
-@pytest.mark.parametrize(
-    "program",
-    ["import rnn_scratch", "from rnn_scratch.cli.main import main; main(['--help'])"],
-    ids=["import", "--help"],
-)
-def test_no_framework_is_loaded_before_it_is_needed(program):
-    watch = (
-        "import atexit, sys\n"
-        f"atexit.register(lambda: print(sorted({FRAMEWORKS!r} & set(sys.modules))))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", watch + program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"

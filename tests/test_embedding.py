@@ -51,10 +51,3 @@ def test_a_run_with_an_embedding_learns_changes_backend_and_predicts(backend_nam
     models = variants(backend_name)
     texts = {rnn_scratch.predict(run, "time ", 20, model=model) for model in models}
     assert len(texts) == 1
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_exact_mode_with_an_embedding(backend_name):
-    settings = {**EMBEDDED, "exact": True, "num_epochs": 3}
-    expected = rnn_scratch.train("numpy", run="expected", **settings).arrays
-    assert_same(rnn_scratch.train(backend_name, run="actual", **settings).arrays, expected)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import SMALL, history, options, there
+from helpers import SMALL, history, options, skip_without, there
 
 from rnn_scratch import registry
 
@@ -16,28 +16,19 @@ WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_two_threads_give_the_same_numbers(backend_name):
+    losses = []
     for name, threads in (("numpy", 1), (backend_name, 2)):
-        done = there(
-            "train",
-            "--backend",
-            name,
-            "--threads",
-            threads,
-            "--run",
-            f"{name}{threads}",
-            *options(**WIDE),
-        )
+        settings = options(**WIDE, backend=name, threads=threads, run=f"{name}{threads}")
+        done = there("train", *settings)
         assert done.code == 0, done.err
-    actual, expected = (
-        [row["loss"] for row in history(run)] for run in (f"{backend_name}2", "numpy1")
-    )
+        losses.append([row["loss"] for row in history(f"{name}{threads}")])
+    expected, actual = losses
     assert actual == pytest.approx(expected, rel=1e-12)
 
 
 def test_multiply_returns_the_last_product(backend, backend_name, device):
     machine = backend.machine
-    if device not in machine.devices("float64"):
-        pytest.skip(f"{device} has no float64")
+    skip_without(backend, device, "float64")
     random = np.random.RandomState(0)
     h, W, back = (random.normal(size=shape) for shape in ((3, 5), (5, 7), (7, 5)))
     left, *matrices = (machine.tensor(array, device) for array in (h, W, back))

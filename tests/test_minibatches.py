@@ -86,11 +86,6 @@ def test_random_takes_each_subsequence_at_most_once(B, T, more, data):
     assert available - B < len(starts) <= available
 
 
-def test_only_sequential_partitioning_carries_the_state():
-    assert minibatches.carries("sequential") is True
-    assert minibatches.carries("random") is False
-
-
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @given(B=sizes, T=sizes)
 def test_needed_is_exactly_what_every_offset_needs(sampling, B, T):

@@ -1,6 +1,5 @@
 """A backend of another package is an equal: the guide's, used by its name."""
 
-import json
 import re
 import textwrap
 from pathlib import Path
@@ -9,17 +8,13 @@ import pytest
 from backend_guide import blocks, files
 from helpers import CLONE, SMALL, assert_same, options, parameters, there
 
+from rnn_scratch.compare import record
+
 
 @pytest.fixture
 def toy(tmp_path):
     """Install the guide's backend; returns the environment that has it."""
     return files(tmp_path / "site")
-
-
-@pytest.fixture
-def scratch(toy, tmp_path):
-    """The file with its model."""
-    return tmp_path / "site" / "toy_rnn" / "scratch.py"
 
 
 def test_it_trains_resumes_and_predicts(toy):
@@ -37,22 +32,8 @@ def test_it_trains_resumes_and_predicts(toy):
 
 
 @pytest.mark.student
-def test_it_is_checked(toy):
-    done = there("check", "toy", env=toy)
-    assert done.code == 0, (done.out, done.err)
-    assert "toy, scratch:" in done.out
-
-
-def test_it_has_only_the_variants_that_it_has(toy):
-    for variant in ("fast", "concise"):
-        done = there("check", "toy", "--model", variant, env={**toy, "COLUMNS": "200"})
-        assert f"The toy backend has no {variant} model" in done.out
-        refused = there("train", "--backend", "toy", "--model", variant, env=toy)
-        refused.refused(f"The toy backend has no {variant} model", "--model scratch")
-
-
-@pytest.mark.student
-def test_a_mistake_in_it_is_named(toy, scratch):
+def test_a_mistake_in_it_is_named(toy, tmp_path):
+    scratch = tmp_path / "site" / "toy_rnn" / "scratch.py"
     source = scratch.read_text()
     broken = source.replace('h @ params["W_hh"] +', 'h @ params["W_hh"].T +')
     assert broken != source
@@ -69,21 +50,8 @@ def test_it_is_compared(toy):
     settings = options(**SMALL, num_epochs=1, repeats=1, output="out", models="scratch,fast")
     done = there("compare", "--backends", "numpy,toy", *settings, env=toy)
     assert done.code == 0, (done.out, done.err)
-    record = json.loads(Path("out/comparison.json").read_text(encoding="utf-8"))
-    states = {(each["backend"], each["model"]): each["state"] for each in record["candidates"]}
-    assert states == {
-        ("numpy", "scratch"): "measured",
-        ("numpy", "fast"): "measured",
-        ("toy", "scratch"): "measured",
-        ("toy", "fast"): "not offered",
-    }
-
-
-def test_its_source_is_shown(toy, scratch):
-    done = there("show", "step", "--backends", "numpy,toy", env=toy)
-    assert (done.code, done.err) == (0, "")
-    assert f"# toy: {Path('site', 'toy_rnn', 'scratch.py')}:" in done.out
-    assert re.search(r"def step\(.*?\n\n", scratch.read_text(), re.DOTALL)[0].strip() in done.out
+    measured = [each.name for each in record.read(Path("out")).candidates if each.finished]
+    assert measured == ["numpy", "numpy fast", "toy", "toy fast"]
 
 
 @pytest.mark.student
@@ -98,42 +66,6 @@ def test_the_pages_include_it_on_request(toy):
     assert done.code == 0, done.err
     assert "toy_rnn/scratch.py, line" in done.out
     assert "backends/torch" not in done.out
-
-
-def test_messages_have_its_registered_name(install, one_file):
-    env = install("other", one_file)  # whose `environment` calls itself toy
-    settings = options(**SMALL, num_epochs=1)
-    done = there("train", "--backend", "other", *settings, "--device", "cuda", env=env)
-    done.refused("--device is cuda", "the other backend computes float32 on: cpu")
-
-
-OWN_ERROR = """
-from rnn_scratch.contract import RNNScratchError
-
-try:
-    import framework
-except ModuleNotFoundError as error:
-    raise RNNScratchError(
-        "The toy backend needs framework.\\nInstall it: pip install 'toy-rnn[framework]'"
-    ) from error
-"""
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        (
-            "import a_module_that_nobody_has",
-            ["The toy backend needs the Python module a_module_that_nobody_has"],
-        ),
-        (OWN_ERROR, ["The toy backend needs framework", "pip install 'toy-rnn[framework]'"]),
-    ],
-    ids=["the missing module", "an error of its own"],
-)
-def test_what_is_missing_is_named(install, source, words):
-    done = there("train", "--backend", "toy", *options(**SMALL), env=install("toy", source))
-    done.refused(*words)
-    assert f"\nError: {words[0]}" in f"\n{done.err}"  # and nothing before it
 
 
 @pytest.mark.student

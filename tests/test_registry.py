@@ -2,15 +2,14 @@
 
 import importlib.util
 import platform
-import subprocess
 import sys
 import textwrap
 
 import pytest
-from helpers import SMALL, environment, here, options, other_packages, there
+from helpers import SMALL, here, options, other_packages, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, RNNScratchError
+from rnn_scratch.contract import RNNScratchError
 
 # Each is a package of its own, installed as pip would: an entry point in a .dist-info folder.
 # Objects take the place of modules, of which only the attributes count: NumPy's, with some
@@ -23,7 +22,7 @@ FOREIGN = {
             return ["npu", "cpu"]
         def environment():
             print("noise on stdout")
-            return {"healthy": "1.2.3"}
+            return {"library": "1.2.3"}
         own = {"devices": devices, "environment": environment}
         machine = SimpleNamespace(**{**vars(machine), **own})
     """,
@@ -84,7 +83,7 @@ def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     assert list(rows)[:2] == ["numpy", "torch"]
     assert set(rows) >= {*registry.names(), *FOREIGN}
     assert rows["numpy"].startswith("numpy yes cpu numpy ")
-    assert rows["healthy"] == "healthy yes npu, cpu healthy 1.2.3"
+    assert rows["healthy"] == "healthy yes npu, cpu library 1.2.3"
     for name, reason in {
         "lacking": "lacks scratch.clip, scratch.predict, machine.tensor",
         "no_machine": "machine.devices, machine.set_threads",
@@ -104,26 +103,10 @@ def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     done.refused("The raises backend did not load: RuntimeError: no such driver")
 
 
-def test_a_backend_of_another_package_is_used_by_its_name(foreign):
-    settings = {**SMALL, "num_epochs": 2, "run": "r"}
-    done = there("train", "--backend", "healthy", *options(**settings), env=foreign)
-    assert (done.code, done.err) == (0, "")
-    assert "healthy (scratch) on npu" in done.out
-    own = there("predict", "r", "--prefix", "the ", env=foreign)
-    same = there("predict", "r", "--prefix", "the ", "--backend", "numpy", env=foreign)
-    assert own.out == same.out != ""
-    there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
-    # Variants that it does not have, and a device.
-    for variant in ("fast", "concise"):
-        refused = there("train", "--backend", "healthy", "--model", variant, env=foreign)
-        refused.refused(f"The healthy backend has no {variant} model", "--model scratch")
-    refused = there("train", "--backend", "healthy", "--device", "cuda", env=foreign)
-    refused.refused("--device is cuda", "the healthy backend computes float32 on: npu, cpu")
-
-
 def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
     settings = {**SMALL, "num_epochs": 1, "run": "r", "backend": "healthy", "device": "cpu"}
     assert there("train", *options(**settings), env=foreign).code == 0
+    there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
     for epochs, more, where in (
         (2, [], "healthy (scratch) on cpu"),
         (3, ["--device", "auto"], "healthy (scratch) on npu"),
@@ -133,6 +116,15 @@ def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
         done = there("train", "--resume", "r", "--epochs", epochs, *more, env=foreign)
         assert (done.code, done.err) == (0, "")
         assert where in done.out
+
+
+def test_what_a_backend_of_another_package_does_not_have(foreign):
+    train = ("train", "--backend", "healthy")
+    for variant in ("fast", "concise"):
+        refused = there(*train, "--model", variant, env=foreign)
+        refused.refused(f"The healthy backend has no {variant} model", "--model scratch")
+    refused = there(*train, "--device", "cuda", env=foreign)
+    refused.refused("--device is cuda", "the healthy backend computes float32 on: npu, cpu")
 
 
 WITHOUT = """
@@ -184,11 +176,6 @@ def test_choose_device(backend, backend_name):
         registry.choose_device(backend_name, backend, "tpu", "float32")
 
 
-def test_an_unknown_variant(backend, backend_name):
-    with pytest.raises(RNNScratchError, match=r"--model is 'plain'; .*scratch, fast, concise"):
-        registry.build(backend_name, backend, "plain", {}, Options(5, 3))
-
-
 def test_the_core_imports_no_framework():
     program = textwrap.dedent("""
         import sys, io
@@ -201,11 +188,9 @@ def test_the_core_imports_no_framework():
         frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"} & set(sys.modules)
         assert not frameworks, frameworks
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment()
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--num-hiddens" in done.stdout
+    done = there(program=("-c", program))
+    assert done.code == 0, done.err
+    assert "--num-hiddens" in done.out
 
 
 def test_check_without_names_omits_missing_backends(capsys):
@@ -218,10 +203,3 @@ def test_check_without_names_omits_missing_backends(capsys):
     assert done.code == 0, done
     for name in lacking:
         assert f"skipping {name}" in done.out
-
-
-@pytest.mark.parametrize("threads", [0, -1, 1025, 100_000])
-def test_a_number_of_threads_that_would_crash(threads, monkeypatch):
-    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
-    with pytest.raises(RNNScratchError, match=rf"--threads is {threads}; .* from 1 to 1,024"):
-        registry.start("numpy", threads)

@@ -134,7 +134,7 @@ CORE_MISTAKES = {
     "temperature multiplied": (*DECODING, "logits.max()) / temp", "logits.max()) * temp"),
     "the last token of top-p left out": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
     "weights drawn with the variance for the standard deviation": (
-        *("parameters.py", "test_randomness.py"),
+        *("parameters.py", "test_epoch.py"),
         *("chance.normal(0, sigma,", "chance.normal(0, sigma**2,"),
     ),
 }

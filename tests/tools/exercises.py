@@ -156,14 +156,12 @@ def main():
     record = {"machine": msgspec.to_builtins(host.describe()), "runs": {}, "not detached": {}}
     for name, settings in RUNS.items():
         record["runs"][name] = run(settings)
-        print(name, record["runs"][name]["outcome"], record["runs"][name]["perplexity"][-1:])
     record["books"] = {book: run(READING, book, other) for book, other in (BOOKS, BOOKS[::-1])}
     for name in registry.OURS[1:]:
         record["not detached"][name] = {}
         for reach in REACHES:
             (result,) = processes.ask(partial(not_detached, name, reach), timeout=3600)
             record["not detached"][name][str(reach)] = result
-            print(name, reach, result)
     write(Path(sys.argv[1]), record)
 
 

@@ -116,8 +116,7 @@ def main():
         "runs": {},
     }
     for name, how in RUNS.items():
-        record["runs"][name] = result = run(*how, backend, text)
-        print(name, result["perplexity"], result["norms"]["500"][::10], flush=True)
+        record["runs"][name] = run(*how, backend, text)
     write(Path(sys.argv[1]), record)
 
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -46,9 +45,7 @@ train_minibatch = _longer(train_minibatch)
 """
 
 
-def compare(
-    folder: Path, backends: tuple[str, ...], against: Path | None = None, copy: Path | None = None
-) -> dict[str, Any]:
+def compare(folder, backends, against=None, copy=None):
     """Compare as `rnn-scratch compare` does without options, and return seconds and verdicts."""
     options = ["--backends", ",".join(backends), "--output", str(folder)]
     options += ["--against", str(against)] if against else []
@@ -59,9 +56,8 @@ def compare(
     subprocess.run(
         command, check=True, env=environment, cwd=copy or folder.parent, stdout=subprocess.DEVNULL
     )
-    result: dict[str, Any] = {"seconds": round(time.perf_counter() - start)}
     record = read(folder)
-    result["load"] = record.load
+    result = {"seconds": round(time.perf_counter() - start), "load": record.load}
     if against:
         assert record.against
         result["verdicts"] = {
@@ -71,13 +67,9 @@ def compare(
     return result
 
 
-def main() -> None:
+def main():
     """Compare, and write the record."""
-    record: dict[str, Any] = {
-        "machine": msgspec.to_builtins(host.describe()),
-        "unchanged": [],
-        "slowed": [],
-    }
+    record = {"machine": msgspec.to_builtins(host.describe()), "unchanged": [], "slowed": []}
     record |= {"slower": SLOWER, "slowed backends": SLOWED}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,8 +84,6 @@ def main() -> None:
             before = compare(first, registry.OURS)
             record["unchanged"].append({"first": before, **compare(second, registry.OURS, first)})
             record["slowed"].append(compare(third, SLOWED, second, folder / "copy"))
-            for what in ("unchanged", "slowed"):
-                print(what, json.dumps(record[what][-1]), flush=True)
     Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
