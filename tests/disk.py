@@ -100,10 +100,7 @@ def _synced(file):
 
 
 def _half(file):
-    return (
-        file.synced
-        + file.written[len(file.synced) :][: (len(file.written) - len(file.synced)) // 2]
-    )
+    return file.written[: (len(file.synced) + len(file.written)) // 2]
 
 
 def _zeros(file):  # the size has reached the disk before the data

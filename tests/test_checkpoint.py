@@ -270,12 +270,6 @@ def test_types_that_numpy_does_not_have(saved):
     refused(saved)
 
 
-def test_a_new_checkpoint_replaces_the_old_one(saved):
-    checkpoint.save(saved, make(epoch=4))
-    assert checkpoint.load(saved).epoch == 4
-    assert os.listdir(saved.parent) == [saved.name]
-
-
 # The system refuses the last bytes of the new file; when there is room, it is written.
 LIMITED = """
 import resource, sys

@@ -141,10 +141,6 @@ def test_resume(capsys, run):
     assert [row["epoch"] for row in history(run)] == [1, 2, 3, 4]
 
 
-def test_a_folder_that_exists(capsys, run):
-    here(capsys, *TRAIN, *options(run=run, **SMALL)).refused("r exists already", "--resume r")
-
-
 def test_files_that_are_not_text(capsys, run):
     for first in (TRAIN, ("evaluate", run)):
         here(capsys, *first, "--text", "nowhere.txt").refused("nowhere.txt", "No such file")
@@ -187,7 +183,6 @@ def test_files_that_are_not_models(capsys, run, command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--prefix", ""], ["prefix is empty"]),
         (
             ["--prefix", "Time, ü"],
             ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"],

@@ -60,8 +60,6 @@ def test_impossible_tokens_are_never_drawn():
     assert {choose(logits) for _ in range(200)} == {1, 3}
 
 
-WEIGHTS = np.array([0.2, 0.05, 0.4, 0.05, 0.3])
-
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(st.data())

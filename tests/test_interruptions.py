@@ -64,16 +64,13 @@ def undisturbed(undisturbed_of, backend_name):
 
 
 def train(backend_name, run, **more):
-    return start(
-        "train",
-        "--backend",
-        backend_name,
-        "--threads",
-        "1",
-        *options(run=run, num_epochs=EPOCHS, **SETTINGS),
-        program=("-c", SAVING),
-        **more,
-    )
+    settings = options(backend=backend_name, threads=1, run=run, num_epochs=EPOCHS, **SETTINGS)
+    return start("train", *settings, program=("-c", SAVING), **more)
+
+
+def limited(size, **settings):
+    """Train with a limit on the size of files."""
+    return there(size, "train", *options(**settings), program=("-c", LIMITED))
 
 
 def assert_undisturbed(run, undisturbed):
@@ -150,16 +147,8 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
 def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
     limit = 2 * undisturbed.folder.joinpath("checkpoint.safetensors").stat().st_size
     assert limit < undisturbed.folder.joinpath("history.jsonl").stat().st_size
-    done = there(
-        limit,
-        "train",
-        "--backend",
-        backend_name,
-        "--threads",
-        "1",
-        *options(run="limited", num_epochs=EPOCHS, **SETTINGS),
-        program=("-c", LIMITED),
-    )
+    settings = {**SETTINGS, "backend": backend_name, "threads": 1, "num_epochs": EPOCHS}
+    done = limited(limit, run="limited", **settings)
     done.refused("could not be written", os.strerror(errno.EFBIG), "limited")
     epoch = checkpoint.load("limited").epoch
     assert 0 < epoch < EPOCHS
@@ -179,14 +168,8 @@ def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
 
 def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
-    done = there(
-        model.stat().st_size + 1000,
-        "train",
-        "--backend",
-        "numpy",
-        *options(run="r", **{**SETTINGS, "num_epochs": 2}),
-        program=("-c", LIMITED),
-    )
+    size = model.stat().st_size + 1000
+    done = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
     done.refused("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
     assert "--resume" not in done.out
@@ -194,22 +177,14 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
 
 
 def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):
-    done = there(
-        100,
-        "train",
-        "--backend",
-        backend_name,
-        *options(run="r", num_epochs=1, **SMALL),
-        program=("-c", LIMITED),
-    )
+    done = limited(100, backend=backend_name, run="r", num_epochs=1, **SMALL)
     done.refused("checkpoint.safetensors could not be written: File too large")
     assert not Path("r").exists()
 
 
 def test_the_reader_of_the_output_exits():
-    with start(
-        "train", "--backend", "numpy", *options(run="r", num_epochs=10**6, **SMALL)
-    ) as process:
+    settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
+    with start("train", *settings) as process:
         assert process.stdout.readline().startswith("numpy (scratch) on cpu")
         process.stdout.close()
         error = process.stderr.read()

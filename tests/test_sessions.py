@@ -4,8 +4,8 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from helpers import (
     here,
     history,
     options,
+    parallel,
     parameters,
     start,
     wait_for_epochs,
@@ -82,19 +83,8 @@ def test_a_second_thread_is_refused():
 def test_resumes_that_start_at_once(tmp_path):
     whole = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
     rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
-    errors = []
-
-    def resume():
-        try:
-            rnn_scratch.resume("r", 40)
-        except RNNScratchError as error:
-            errors.append(str(error))
-
-    threads = [threading.Thread(target=resume) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = parallel([partial(rnn_scratch.resume, "r", 40)] * 4)
+    errors = [str(each) for each in results if isinstance(each, RNNScratchError)]
     assert len(errors) == 3
     # Those that come after the first has finished find nothing left to train.
     assert all("another session" in text or "nothing left" in text for text in errors)

@@ -67,7 +67,7 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
     assert_same(done.arrays, parameters(done))
     assert len(done.history) == 4
     assert [s.to_epoch for s in done.record.sessions] == [2, 4]
-    assert [s.place.device for s in done.record.sessions] == [device, device]
+    assert [(s.place.device, s.place.threads) for s in done.record.sessions] == [(device, 1)] * 2
     predictions = [run.record.sessions[-1].predictions for run in (done, whole)]
     assert predictions[0] == predictions[1] or device != "cpu"
     # Otherwise offsets and shuffles would not have been tested.
@@ -323,8 +323,3 @@ def test_seeds_and_samplings_train_different_models(backend_name):
         for sampling in ("sequential", "random")
     }
     assert len(digests) == 4
-
-
-def test_the_number_of_threads_is_recorded():
-    run = train("numpy", 1, threads=1)
-    assert run_folder.read(run.folder).sessions[0].place.threads == 1
