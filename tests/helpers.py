@@ -159,6 +159,27 @@ main(sys.argv[2:])
 """
 
 
+# Several commands in one process: a framework's import takes longer than these trainings.
+COMMANDS = """
+import json, sys
+from rnn_scratch.cli.main import main
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as error:
+        assert not error.code, command
+    print(end="\f")
+"""
+
+
+def in_one_process(*commands, **more):
+    """The outputs of commands that run one after another in a process of their own."""
+    words = [[str(word) for word in command] for command in commands]
+    done = there(json.dumps(words), program=("-c", COMMANDS), **more)
+    assert (done.code, done.err) == (0, "")
+    return done.out.split("\f")[:-1]
+
+
 def there(*arguments, **more):
     """Run a command, or with `program` something else, in a process of its own."""
     return finish(start(*arguments, **more))

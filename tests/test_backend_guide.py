@@ -1,13 +1,12 @@
 """The guide to writing a backend is followed step by step, and what it says is so."""
 
 import itertools
-import os
 import re
 import shutil
 
 import pytest
 from backend_guide import blocks, files, follow, install, mistakes
-from helpers import CLONE, there
+from helpers import CLONE
 from tools.sabotages import load
 
 from rnn_scratch.check import functions
@@ -71,33 +70,6 @@ def test_without_a_mistake_none_is_named(package):
     site, _ = package
     rows = list(functions.check("toy", load("toy_rnn", site), cases=CASES, short=True))
     assert [row for row in rows if not row.passed] == []
-
-
-FORK = """
-import os
-from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
-
-backend, _ = registry.start("toy", 1)
-float(backend.toy.sqrt(4.0))
-child = os.fork()
-if not child:
-    try:
-        registry.start("toy", 1)
-    except RNNScratchError as error:
-        print(error, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_of_a_process_that_has_computed_is_refused(package):
-    _, env = package
-    # From version 3.12 on, Python warns of such a fork as well.
-    done = there(program=("-c", FORK), env={**env, "PYTHONWARNINGS": "ignore"})
-    assert (done.code, done.err) == (0, "")
-    assert "forked" in done.out
 
 
 def test_quoted_code_is_that_of_the_project():

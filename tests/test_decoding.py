@@ -60,7 +60,6 @@ def test_impossible_tokens_are_never_drawn():
     assert {choose(logits) for _ in range(200)} == {1, 3}
 
 
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(st.data())
 def test_always_an_index_and_never_a_warning(dtype, data):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from backend_guide import blocks, files
-from helpers import CLONE, SMALL, assert_same, options, parameters, there
+from helpers import CLONE, SMALL, assert_same, in_one_process, options, parameters, there
 
 from rnn_scratch.compare import record
 
@@ -18,17 +18,19 @@ def toy(tmp_path):
 
 
 def test_it_trains_resumes_and_predicts(toy):
-    settings = {**SMALL, "backend": "toy", "dtype": "float64"}
-    for run, epochs in (("whole", 3), ("r", 2)):
-        done = there("train", *options(**settings, num_epochs=epochs, run=run), env=toy)
-        assert (done.code, done.err) == (0, "")
-        assert "toy (scratch) on cpu" in done.out
-    done = there("train", "--resume", "r", "--epochs", "3", env=toy)
-    assert (done.code, done.err) == (0, "")
+    settings = options(**SMALL, backend="toy", dtype="float64")
+    predict = ("predict", "r", "--prefix", "the ")
+    first, _, _, prediction, reference = in_one_process(
+        ("train", *settings, "--run", "whole", "--epochs", 3),
+        ("train", *settings, "--run", "r", "--epochs", 2),
+        ("train", "--resume", "r", "--epochs", 3),
+        predict,
+        (*predict, "--backend", "numpy"),
+        env=toy,
+    )
+    assert "toy (scratch) on cpu" in first
     assert_same(parameters("r"), parameters("whole"))
-    prediction = there("predict", "r", "--prefix", "the ", env=toy)
-    reference = there("predict", "r", "--prefix", "the ", "--backend", "numpy", env=toy)
-    assert prediction.out == reference.out != ""
+    assert prediction == reference != ""
 
 
 @pytest.mark.student
@@ -72,7 +74,9 @@ def test_the_pages_include_it_on_request(toy):
 def test_the_test_suite_runs_on_it_alone(toy):
     (commands,) = (block.text for block in blocks() if "pytest --backends" in block.text)
     command = next(line for line in commands.splitlines() if line.startswith("pytest --backends"))
-    paths = [CLONE / "tests" / f"test_{name}.py" for name in ("contract", "gradients", "epoch")]
+    paths = [
+        CLONE / "tests" / f"test_{name}.py" for name in ("contract", "epoch", "threads_and_forks")
+    ]
     done = there(
         *command.split()[1:], "-p", "no:cacheprovider", *paths, program=("-m", "pytest"), env=toy
     )

@@ -6,7 +6,7 @@ import sys
 import textwrap
 
 import pytest
-from helpers import SMALL, here, options, other_packages, there
+from helpers import SMALL, here, in_one_process, options, other_packages, there
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -104,18 +104,20 @@ def test_the_list_of_backends_survives_a_crash_of_any(foreign):
 
 
 def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
-    settings = {**SMALL, "num_epochs": 1, "run": "r", "backend": "healthy", "device": "cpu"}
-    assert there("train", *options(**settings), env=foreign).code == 0
+    settings = options(**SMALL, backend="healthy", device="cpu", run="r", num_epochs=1)
+    resume = ("train", "--resume", "r", "--epochs")
+    _, *resumed = in_one_process(
+        ("train", *settings),
+        (*resume, 2),
+        (*resume, 3, "--device", "auto"),
+        (*resume, 4, "--backend", "numpy"),
+        (*resume, 5, "--backend", "healthy"),
+        env=foreign,
+    )
+    places = [output.partition(",")[0] for output in resumed]
+    healthy, numpy = "healthy (scratch) on", "numpy (scratch) on"
+    assert places == [f"{healthy} cpu", f"{healthy} npu", f"{numpy} cpu", f"{healthy} npu"]
     there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
-    for epochs, more, where in (
-        (2, [], "healthy (scratch) on cpu"),
-        (3, ["--device", "auto"], "healthy (scratch) on npu"),
-        (4, ["--backend", "numpy"], "numpy (scratch) on cpu"),
-        (5, ["--backend", "healthy"], "healthy (scratch) on npu"),
-    ):
-        done = there("train", "--resume", "r", "--epochs", epochs, *more, env=foreign)
-        assert (done.code, done.err) == (0, "")
-        assert where in done.out
 
 
 def test_what_a_backend_of_another_package_does_not_have(foreign):
