@@ -29,7 +29,6 @@ from helpers import (
     start,
     there,
     wait_for_epochs,
-    wait_until,
 )
 
 import rnn_scratch
@@ -128,20 +127,6 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_nam
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
     assert_undisturbed("with a space", undisturbed)
-
-
-def test_ctrl_c_before_the_first_epoch_has_ended():
-    settings = {**SMALL, "num_hiddens": 1500, "max_tokens": 0, "num_epochs": 2}
-    process = start("train", "--backend", "numpy", *options(run="r", **settings))
-    wait_until(Path("r/run.json").exists, process)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    done = finish(process)
-    assert (done.code, done.err.strip()) == (130, "")
-    assert "The checkpoint of epoch 0 and " in done.out
-    saved = checkpoint.load("r")
-    assert saved.epoch == 0
-    assert len(saved.incomplete.losses) > 0, "the minibatches so far are kept"
 
 
 def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):

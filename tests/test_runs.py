@@ -94,20 +94,11 @@ def test_a_run_s_folder(run, backend_name, device):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
+    fields = "epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
-        assert list(row) == [
-            "epoch",
-            "loss",
-            "perplexity",
-            "valid_loss",
-            "valid_perplexity",
-            "tokens",
-            "seconds",
-            "backend",
-            "sample",
-        ]
+        assert list(row) == fields.split()
         assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
         assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
         assert row["backend"] == backend_name
