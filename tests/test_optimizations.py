@@ -88,23 +88,3 @@ def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
 )
 def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place(other, words):
     assert optimizations.comment(replace(GAIN, **other)).split(":")[0] == words
-
-
-def test_the_record_has_the_gains_in_the_order_of_the_cases(tmp_path, monkeypatch):
-    def ask(call, environment, **others):
-        name, threads = call.args
-        assert set(environment.values()) == {str(threads)}
-        yield {name: "2"}
-        for case in optimizations.cases(name):
-            if case.threads == threads:
-                yield replace(GAIN, name=case.name)
-
-    cases = [optimizations.Case(name="a", threads=2), optimizations.Case(name="b")]
-    monkeypatch.setattr(optimizations.processes, "ask", ask)
-    monkeypatch.setattr(optimizations, "annotate", lambda folder, gains: None)
-    monkeypatch.setattr(optimizations, "cases", lambda name: cases)
-    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "record.json")])
-    optimizations.main()
-    record = read(tmp_path / "record.json")
-    assert [each.name for each in record.backends["numpy"]] == ["a", "b"]
-    assert record.versions["numpy"] == {"numpy": "2"}

@@ -26,11 +26,11 @@ from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host, processes, records
+from tools.sabotages import load
 
 B, T = 32, 35
 SIZES = (64, 512)  # hidden units
 SECONDS, TURNS = 6.0, 7  # for each measurement: at least
-LARGE = 5000  # a vocabulary of Chinese, say
 COUNTER = count()
 UNDO = Path(__file__).parent / "undo"
 
@@ -73,11 +73,7 @@ def undone(backend, case, folder):
                 assert f"\n{old}" in text, f"{path} lacks the lines\n{old}change {UNDO}"
                 text = text.replace(f"\n{old}", f"\n{new}")
         (package / path.name).write_text(text[1:], encoding="utf-8")
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(folder))
+    return load(name, folder)
 
 
 def gain(backend, case, num_hiddens):
@@ -142,33 +138,21 @@ def annotate(folder, gains):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name: str, threads: int) -> Iterator[dict[str, str] | Gain]:
-    """Yield the versions, then the gain of each optimization of a backend with so many threads."""
-    backend, _ = registry.start(name, threads)
-    yield backend.machine.environment()
-    for case in cases(name):
-        if case.threads == threads:
-            gains = {size: gain(backend, case, size) for size in SIZES}
-            what = {"what": case.what, "cell": case.cell, "vocabulary": case.vocabulary}
-            yield Gain(name=case.name, num_hiddens=gains, threads=threads, **what)
+def measure(name: str, number: int) -> Iterator[Gain]:
+    """Yield the gain of one of a backend's optimizations."""
+    case = cases(name)[number]
+    backend, _ = registry.start(name, case.threads)
+    gains = {size: gain(backend, case, size) for size in SIZES}
+    usual = {field: getattr(case, field) for field in Gain.__struct_fields__}
+    yield Gain(**{**usual, "num_hiddens": gains})
 
 
 def measured(name):
-    """The versions, and the gain of each optimization of a backend.
-
-    Each number of threads is measured in a process of its own.
-    """
-    versions, gains, names = {}, {}, [case.name for case in cases(name)]
-    for threads in sorted({case.threads for case in cases(name)}):
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        call = partial(measure, name, threads)
-        for answer in processes.ask(call, timeout=600, environment=environment):
-            print(name, answer, file=sys.stderr, flush=True)
-            if isinstance(answer, Gain):
-                gains[answer.name] = answer
-            else:
-                versions |= answer
-    return versions, [gains[each] for each in names]
+    """Yield the gain of each optimization of a backend, each in a process of its own."""
+    for number, case in enumerate(cases(name)):
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(case.threads))
+        call = partial(measure, name, number)
+        yield from processes.ask(call, timeout=600, environment=threads)
 
 
 def main():
@@ -176,7 +160,8 @@ def main():
     record = Gains()
     for name in registry.OURS:
         record.machines[name] = host.describe()
-        record.versions[name], record.backends[name] = measured(name)
+        record.versions[name] = registry.probe(name).environment
+        record.backends[name] = list(measured(name))
         annotate(source_code.files(name)[0].parent, record.backends[name])
     records.write(Path(sys.argv[1]), record)
 
