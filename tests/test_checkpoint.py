@@ -310,8 +310,3 @@ def test_files_follow_the_umask(tmp_path, umask):
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-def test_a_missing_folder_is_reported(tmp_path):
-    with pytest.raises(RNNScratchError, match=r"gone.x could not be written: the folder .*gone no"):
-        files.replace(tmp_path / "gone" / "x", b"data")

@@ -103,17 +103,6 @@ def test_progress_within_a_long_epoch(kernel, monkeypatch):
     )
 
 
-def test_a_run_displays_its_card_unless_its_training_has_left_it_in_the_cell(kernel):
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    run._ipython_display_()  # displays nothing: the card is there
-    kernel.execution_count = 2
-    with pytest.raises(NotImplementedError):  # so that IPython displays its HTML
-        run._ipython_display_()
-    other = rnn_scratch.train("numpy", num_epochs=1, report=print, **SMALL)
-    with pytest.raises(NotImplementedError):
-        other._ipython_display_()
-
-
 def test_in_a_terminal_nothing_is_displayed(kernel):
     del kernel.kernel  # as in IPython's own shell
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)

@@ -17,9 +17,6 @@ from helpers import (
     here,
     history,
     lines,
-    options,
-    start,
-    wait_for_epochs,
 )
 
 import rnn_scratch
@@ -110,20 +107,6 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
     assert samples == [10]
     assert rows[9]["sample"].startswith("time traveller")
     assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
-
-
-def test_history_can_be_read_during_the_run():
-    settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
-    with start("train", *settings) as process:
-        try:
-            for number in (1, 5, 20):
-                wait_for_epochs(process, "r", number)
-                assert [row["epoch"] for row in history("r")][:number] == list(range(1, number + 1))
-            record = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
-            assert record["sessions"][0]["outcome"] == "running"
-            assert checkpoint.load("r").epoch <= len(lines("r"))
-        finally:
-            process.kill()
 
 
 def test_a_folder_that_exists_is_not_changed(tmp_path):

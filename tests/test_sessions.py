@@ -133,15 +133,14 @@ start()
 
 
 @posix
-@pytest.mark.parametrize("times", [1, 4])
-def test_ctrl_c_at_any_moment_of_the_start_has_no_traceback(times):
+def test_ctrl_c_at_any_moment_of_the_start_has_no_traceback():
     codes = set()
     for moment in range(12):
         settings = options(run=f"r{moment}", num_epochs=10**6, **SMALL)
         process = start("train", "--backend", "numpy", *settings, program=("-c", STARTED))
         assert process.stdout.readline() == "Python has started\n"
         time.sleep(0.05 * moment)
-        for _ in range(times):
+        for _ in range(1 if moment % 2 else 4):
             process.send_signal(signal.SIGINT)
             time.sleep(0.02)
         done = finish(process)

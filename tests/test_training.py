@@ -116,25 +116,6 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("numpy_first", [True, False])
-def test_a_run_is_resumed_in_another_backend(backend, candidate, device, numpy_first):
-    skip_without(backend, device, "float64")
-    first, second = ("numpy", candidate) if numpy_first else (candidate, "numpy")
-    settings = {"dtype": "float64", "sigma": 0.1}
-    places = {"numpy": "cpu", candidate: device}
-    expected = train(first, 6, device=places[first], **settings)
-    run = train(first, 3, device=places[first], **settings)
-    done = rnn_scratch.resume(run, 6, backend=second, device=places[second])
-    assert_same(parameters(done), parameters(expected), 1e-12)
-    assert [row["backend"] for row in history(done.folder)] == [first] * 3 + [second] * 3
-    texts = {
-        rnn_scratch.predict(done, "the ", 30, backend=name, device=places[name])
-        for name in (first, second)
-    }
-    assert len(texts) == 1
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_run_moves_between_devices(backend, backend_name, device):
     skip_without(backend, device, "float64")
     settings = {"dtype": "float64", "sigma": 0.1}
