@@ -64,15 +64,8 @@ def _choice(*choices: str) -> Kind:
     return Kind(words, lambda value: isinstance(value, str) and value in choices, str, choices)
 
 
-def _or_none(kind: Kind) -> Kind:
-    def is_none(value: Any) -> bool:
-        return value is None or (isinstance(value, str) and value == "none")
-
-    return Kind(
-        f"{kind.words}, or none",
-        lambda value: is_none(value) or kind.fits(value),
-        lambda value: None if is_none(value) else kind.convert(value),
-    )
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value == "none")
 
 
 def _is_path(value: Any) -> bool:
@@ -81,6 +74,11 @@ def _is_path(value: Any) -> bool:
 
 
 POSITIVE = _real("a finite number above 0")
+POSITIVE_OR_NONE = Kind(
+    f"{POSITIVE.words}, or none",
+    lambda value: _is_none(value) or POSITIVE.fits(value),
+    lambda value: None if _is_none(value) else float(value),
+)
 SHARE = _real("a number above 0, at most 1", 1)
 TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
 STRING = Kind("a string", lambda value: isinstance(value, str), str)
@@ -104,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sigma: Annotated[float, POSITIVE, "Standard deviation σ of the initial weights."] = 0.01
     theta: Annotated[
         float | None,
-        _or_none(POSITIVE),
+        POSITIVE_OR_NONE,
         "Largest norm θ of the gradients; larger ones are clipped; none: no clipping.",
     ] = 1.0
     activation: Annotated[

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,8 +118,6 @@ def load(run: str | Path) -> Checkpoint:
 
 def _read(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise RNNScratchError(f"{path} is not a file: a checkpoint is one.")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(

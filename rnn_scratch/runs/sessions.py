@@ -59,7 +59,6 @@ def train(
     )
     with _lock(folder):
         try:
-            run_folder.repair_history(folder, 0)
             checkpoint.save(folder / checkpoint.FILE, start)
             _begin(folder, record, start, setup)
         except BaseException:  # no run has started: leave no folder behind
@@ -86,7 +85,6 @@ def resume(
         before, record, text = resumable(folder, num_epochs, text, values)
         setup = set_up(before.settings, place, text, before.arrays, team)
         before.place = setup.place
-        run_folder.repair_history(folder, before.epoch)
         _begin(folder, record, before, setup)
         return _session(folder, record, before, setup, report)
 
@@ -155,7 +153,8 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) -> None:
-    # Add a session to the record.
+    # Add a session to the record, of epochs after those of the checkpoint.
+    run_folder.repair_history(folder, before.epoch)
     session = Session(
         started=_now(),
         process=os.getpid(),

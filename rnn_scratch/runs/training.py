@@ -109,8 +109,12 @@ def parts(
         )
         while len(incomplete.losses) < total:
             progress = _progress(settings, number, total, incomplete)
-            begin = begin or (progress.position, time.monotonic())
-            report.progress(progress._replace(left=_left(settings, progress.position, *begin)))
+            first, start = begin = begin or (progress.position, time.monotonic())
+            if progress.position > first:
+                pace = (time.monotonic() - start) / (progress.position - first)  # s per epoch
+                left = (settings.num_epochs - progress.position) * pace
+                progress = progress._replace(left=left)
+            report.progress(progress)
             some = _watched(itertools.islice(batches, size), report, setup, request)
             before, incomplete = incomplete, _train(setup, some, incomplete)
             if len(incomplete.losses) < total:
@@ -152,14 +156,6 @@ def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete
     mean = sum(incomplete.losses) / done if done else None
     tokens = done * settings.batch_size * settings.num_steps
     return Progress(epoch, total, done, mean, tokens, incomplete.seconds, left=None)
-
-
-def _left(settings: Settings, position: float, first: float, start: float) -> float | None:
-    # Seconds to the end, estimated from those since the training was at its first position.
-    if position <= first:
-        return None
-    seconds = time.monotonic() - start
-    return (settings.num_epochs - position) * seconds / (position - first)
 
 
 def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
