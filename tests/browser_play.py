@@ -58,16 +58,16 @@ def computed(path, text):
     return np.array(logits), states
 
 
-def use(page, cell, prefix=PREFIX, temperature=0.5):
+def use(page, cell, temperature=0.5):
     """Choose the network and the temperature, and type the prefix."""
     page.get_by_role("radio", name=cell.upper()).check()
-    page.get_by_label("Prefix").fill(prefix)
+    page.get_by_label("Prefix").fill(PREFIX)
     page.get_by_label("Temperature").fill(str(temperature))
 
 
-def press(page, name, times):
-    """Press a button with the keyboard."""
-    page.get_by_role("button", name=name).focus()
+def step(page, times):
+    """Press the button for a step with the keyboard."""
+    page.get_by_role("button", name="Step").focus()
     for _ in range(times):
         page.keyboard.press("Enter")
 
@@ -98,7 +98,7 @@ def test_the_greedy_text_is_that_of_predict(visit, network):
     cell, path = network
     page = visit()
     use(page, cell, temperature=0)
-    press(page, "Step", LENGTH)
+    step(page, LENGTH)
     assert text_of(page) == rnn_scratch.predict(path, PREFIX, LENGTH)
     expect(page.get_by_role("status")).to_have_text(re.compile(r"Next character: \w+"))
     page.get_by_role("button", name="Back to the prefix").click()
@@ -164,7 +164,7 @@ def test_the_state_and_the_colours_are_the_values_of_the_units(visit, network):
 def test_it_runs_by_itself_until_it_is_stopped(visit):
     page = visit()
     page.get_by_role("button", name="Run").click()
-    page.wait_for_function(f"document.querySelector('#play-text').children.length > {20}")
+    page.wait_for_function("document.querySelector('#play-text').children.length > 20")
     page.get_by_role("button", name="Stop").click()
     length = len(text_of(page))
     page.wait_for_timeout(400)
@@ -257,7 +257,7 @@ def test_the_code_on_the_page_is_the_code_that_runs(visit):
 def test_the_page_is_legible_and_accessible(visit, width, scheme):
     page = visit(width, color_scheme=scheme, has_touch=width < 500)
     use(page, "lstm", temperature=0)  # which has all that the other has, and more
-    press(page, "Step", 30)
+    step(page, 30)
     page.get_by_role("radio", name="Unit 20:").last.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     edges = page.evaluate("""[...document.querySelectorAll(".play button, .play input")]
