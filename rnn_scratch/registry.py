@@ -1,5 +1,6 @@
 """Backends by name: load one, start it, and say what to do where that fails."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -52,8 +53,10 @@ def names() -> list[str]:
 def find(name: str) -> str:
     """The module of the backend with this name; RNNScratchError if there is none."""
     if name not in (registered := _entry_points()):
+        close = difflib.get_close_matches(name, registered, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         raise RNNScratchError(
-            f"There is no backend {name!r}.\nThe backends are: {', '.join(names())}."
+            f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
         )
     return registered[name].module
 
