@@ -80,7 +80,7 @@ def test_compare_on_each_device(run, device):
     assert record["outcome"] == "finished"
 
 
-def tests(two_devices, *arguments):
+def own_tests(two_devices, *arguments):
     """The project's own tests of this backend."""
     command = ("-p", "no:cacheprovider", "--backends", "two", *arguments)
     return there(*command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
@@ -90,7 +90,7 @@ def tests(two_devices, *arguments):
 def test_the_devices_of_a_backend_are_tested(two_devices):
     """The project's own tests pass on a device that is not the CPU."""
     names = ("training", "inference", "runs", "host", "exact", "parity")
-    done = tests(two_devices, "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
+    done = own_tests(two_devices, "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
     assert done.code == 0, done.out
     passed = int(done.out.rpartition(" passed")[0].split()[-1])
     assert passed >= 15
@@ -98,6 +98,6 @@ def test_the_devices_of_a_backend_are_tested(two_devices):
 
 @pytest.mark.student
 def test_a_device_that_no_backend_reports(two_devices):
-    done = tests(two_devices, "--devices", "tpu", TESTS / "test_host.py")
+    done = own_tests(two_devices, "--devices", "tpu", TESTS / "test_host.py")
     assert done.code != 0
     assert "--devices: no backend reports tpu" in done.out + done.err
