@@ -117,9 +117,9 @@ def evaluate(
 ) -> Evaluation:
     """Perplexity of a run's model on a text, normalized as the run's own was, and baselines.
 
-    The text is chosen as in `train`; if another one is used instead, `report` is told. `place` is
-    that of `predict`. Raises RNNScratchError for a text of fewer than two characters, and as
-    `predict` does.
+    The text is chosen as in `train`; `report` receives a line if another one is used instead.
+    `place` is that of `predict`. Raises RNNScratchError for a text of fewer than two characters,
+    and as `predict` does.
     """
     say = report.say if isinstance(report, Report) else report or (lambda line: None)
     found = corpora.find(corpus, text, say)
