@@ -23,7 +23,6 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-CAMPAIGN = {**ENVIRONMENT, "PYTHONPATH": "tests"}
 MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
 TOOLS = {"PYTHONPATH": os.pathsep.join(("tests", "notebooks"))}  # which make records
 
@@ -152,16 +151,20 @@ def sabotages(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, power cuts, flipped bits, damaged records, bad commands; it counts failures."""
-    run_tests(session, "all", "-m", "faults")
-    session.run("python", "tests/tools/faults.py", *session.posargs, env=CAMPAIGN)
+    """Kills at random moments, damages at random places, bad command lines: many of each."""
+    run_tests(session, "all", "-m", "faults", *session.posargs)
 
 
 @nox.session
 def team(session: nox.Session) -> None:
     """Kills, cut cables and wrong command lines of several workers; it counts failures."""
     run_tests(session, "all", "-m", "team")
-    session.run("python", "tests/tools/team_faults.py", *session.posargs, env=CAMPAIGN)
+    session.run(
+        "python",
+        "tests/tools/team_faults.py",
+        *session.posargs,
+        env={**ENVIRONMENT, "PYTHONPATH": "tests"},
+    )
 
 
 @nox.session

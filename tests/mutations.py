@@ -1,4 +1,4 @@
-"""Random changes of a record, for tests and for the campaign `nox -s faults`: from a seed."""
+"""Random changes of a record, from a seed."""
 
 import copy
 import json

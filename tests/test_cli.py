@@ -101,7 +101,7 @@ def test_evaluate(capsys, run):
     assert unigram.startswith("unigram    16.60  ")
 
 
-# `bad_commands` has what is refused before the backend is loaded.
+# `test_bad_commands` has what is refused before the backend is loaded.
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -77,30 +77,38 @@ def assert_undisturbed(run, undisturbed):
     assert figures(run) == figures(undisturbed.folder)
 
 
-def test_a_run_killed_at_any_moment_and_resumed(backend_name, undisturbed):
-    delays = random.Random()
-    process = train(backend_name, "killed")
-    killed = []
-    for _ in range(3):
-        wait_for_epochs(process, "killed", (killed[-1] if killed else 0) + 5)
-        time.sleep(delays.uniform(0, 0.02))
+@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.faults)])
+def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
+    run, chance, starts = Path("killed"), random.Random(), []
+    arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
+    for number in range(kills):
+        is_early = number % 5 == 4  # a few kills strike the start of the process
+        # Some trainings save as often as a user's, most at every opportunity.
+        program = {} if number % 3 == 1 else {"program": ("-c", SAVING)}
+        process = start("train", *arguments, "--epochs", 10**6, **program)
+        if not is_early:
+            wait_for_epochs(process, run, len(lines(run)) + 5)
+        time.sleep(chance.uniform(0, 3 if is_early else 0.1))
         process.send_signal(signal.SIGKILL)
         assert finish(process).code == -signal.SIGKILL
-        saved = checkpoint.load("killed")
+        saved, epochs = checkpoint.load(run), [row["epoch"] for row in history(run)]
         assert all(np.isfinite(array).all() for array in saved.arrays.values())
-        epochs = [row["epoch"] for row in history("killed")]
         assert epochs == list(range(1, len(epochs) + 1))
-        assert saved.epoch in (len(epochs), len(epochs) - 1)
-        killed.append(saved.epoch)
-        assert run_folder.read(Path("killed")).sessions[-1].outcome == "running"
-        command = ("train", "--resume", "killed", "--epochs", EPOCHS, "--threads", "1")
-        process = start(*command, program=("-c", SAVING))
-    assert finish(process).code == 0
-    assert 0 < killed[0] < killed[1] < killed[2] < EPOCHS
-    record = run_folder.read(Path("killed"))
-    assert [session.from_epoch for session in record.sessions] == [0, *killed]
-    assert_undisturbed("killed", undisturbed)
-    assert hidden_files("killed") == []
+        assert (starts[-1] if starts else 0) <= saved.epoch <= len(epochs)
+        if program and not is_early:
+            assert saved.epoch >= len(epochs) - 1
+        sessions = run_folder.read(run).sessions
+        assert sessions[-1].outcome == "running"
+        starts = [session.from_epoch for session in sessions]
+        arguments = ("--resume", run, "--threads", 1)
+    last = checkpoint.load(run).epoch + 5
+    assert there("train", *arguments, "--epochs", last).code == 0
+    assert starts == sorted(starts)
+    assert starts[0] == 0 < starts[-1]
+    assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, last - 5]
+    whole = rnn_scratch.train(backend_name, num_epochs=last, run="whole", threads=1, **SETTINGS)
+    assert_undisturbed(run, whole)
+    assert hidden_files(run) == []
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_name, undisturbed):
