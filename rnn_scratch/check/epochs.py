@@ -15,7 +15,7 @@ from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Upd
 from ..parameters import initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import ROUNDING, SIGMA, B, Case, Fact, Result, T
+from .inputs import ROUNDING, SIGMA, B, Case, Computed, Fact, T
 
 LR = 0.5
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
@@ -41,27 +41,27 @@ def updated(case: Case, how: Update, model: Model | None = None) -> tuple[Arrays
     return model.to_arrays(model.params), np.array(losses), state
 
 
-def train_minibatch(case: Case) -> Iterator[Result | Fact]:
+def train_minibatch(case: Case) -> Iterator[Computed | Fact]:
     """One update, clipped: parameters, loss, state, and that `forward` uses the new parameters."""
     model = case.model()
     loss, state = case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
-    yield Result("parameters", model.to_arrays(model.params))
-    yield Result("loss", loss)
-    yield Result("state", state)
+    yield Computed("parameters", model.to_arrays(model.params))
+    yield Computed("loss", loss)
+    yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
-    yield Result("logits afterwards", logits)
+    yield Computed("logits afterwards", logits)
 
 
-def to_arrays(case: Case) -> Iterator[Result | Fact]:
+def to_arrays(case: Case) -> Iterator[Computed | Fact]:
     """Copies, which do not change when the parameters do."""
     model = case.model()
     arrays = model.to_arrays(model.params)
     expected = {name: array.copy() for name, array in arrays.items()}
     case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
-    yield Result("copies, which do not change", arrays, expected, 0)
+    yield Computed("copies, which do not change", arrays, expected, 0)
 
 
-def train_epoch(case: Case) -> Iterator[Result | Fact]:
+def train_epoch(case: Case) -> Iterator[Computed | Fact]:
     """Parameters after some updates, up to 100; losses and state, in both ways of sampling."""
     tokens, arrays = built_in_text(case.options)
     # Many updates, and both ways of sampling, in one case of each cell only, because of the time.
@@ -85,13 +85,13 @@ def train_epoch(case: Case) -> Iterator[Result | Fact]:
             params = model.to_arrays(model.params)
             note = f"{clipped[:updates].sum()} of {updates} were clipped"
             name = f"{sampling}, {updates} updates"
-            yield Result(name, params, allowed=AFTER[updates], note=note)
+            yield Computed(name, params, allowed=AFTER[updates], note=note)
         name = f"{sampling}, losses"
         if isinstance(losses, list) and {type(each) for each in losses} == {float}:
-            yield Result(name, np.array(losses), allowed=allowed)
+            yield Computed(name, np.array(losses), allowed=allowed)
         else:
             yield Fact(name, False, "not a list of floats")
-        yield Result(f"{sampling}, state", state, allowed=allowed)
+        yield Computed(f"{sampling}, state", state, allowed=allowed)
 
 
 def norms(
@@ -112,7 +112,7 @@ def norms(
     return found
 
 
-def evaluate(case: Case) -> Iterator[Result | Fact]:
+def evaluate(case: Case) -> Iterator[Computed | Fact]:
     """The loss of a text, with the state carried and without."""
     tokens, arrays = built_in_text(case.options)
     model = case.model(arrays)
@@ -120,11 +120,11 @@ def evaluate(case: Case) -> Iterator[Result | Fact]:
     for carry in (True, False):
         summed, count = case.scratch.evaluate(model, iter(batches), carry)
         name = "state carried" if carry else "state from zeros"
-        yield Result(name, summed / count)
-        yield Result(f"{name}, tokens", count, allowed=0)
+        yield Computed(name, summed / count)
+        yield Computed(f"{name}, tokens", count, allowed=0)
 
 
-def predict(case: Case) -> Iterator[Result | Fact]:
+def predict(case: Case) -> Iterator[Computed | Fact]:
     """A text that is chosen in advance, and the logits for each choice."""
     tokens, arrays = built_in_text(case.options)
     following, logits = iter(tokens[15:].tolist()), list[np.ndarray]()
@@ -134,8 +134,8 @@ def predict(case: Case) -> Iterator[Result | Fact]:
         return next(following)
 
     text = case.scratch.predict(case.model(arrays), tokens[:15].tolist(), CHOSEN, choose)
-    yield Result("tokens", np.array(text), allowed=0)
-    yield Result("logits", np.stack(logits), allowed=10 * ROUNDING)
+    yield Computed("tokens", np.array(text), allowed=0)
+    yield Computed("logits", np.stack(logits), allowed=10 * ROUNDING)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ from ..exact import GRID
 from ..parameters import initial
 from . import inputs, machine
 from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
-from .inputs import SIGMA, B, Case, Fact, H, Piece, Result, Row, T, V, make_case, not_offered
+from .inputs import SIGMA, B, Case, Computed, Fact, H, Piece, Row, T, V, make_case, not_offered
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
@@ -109,10 +109,10 @@ def _parameters(function: Any) -> str:
 # The functions of the contract, one by one.
 
 
-def params(case: Case) -> Iterator[Result | Fact]:
+def params(case: Case) -> Iterator[Computed | Fact]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     model = case.model()
-    yield Result("values", model.to_arrays(model.params), allowed=0)
+    yield Computed("values", model.to_arrays(model.params), allowed=0)
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
         parameter: _aligned(array.astype(case.options.dtype))
@@ -122,7 +122,7 @@ def params(case: Case) -> Iterator[Result | Fact]:
     model = case.model(arrays)
     for array in arrays.values():
         array[...] = math.nan  # shows in the parameters if memory is shared
-    yield Result("memory of their own", model.to_arrays(model.params), expected, 0)
+    yield Computed("memory of their own", model.to_arrays(model.params), expected, 0)
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
@@ -134,44 +134,44 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def state(case: Case) -> Iterator[Result | Fact]:
+def state(case: Case) -> Iterator[Computed | Fact]:
     """The first state is zeros, in as many tensors as the cell has."""
     state = case.scratch.state(B, case.options)
     right, otherwise = len(state) == case.options.num_states, f"{len(state)} tensors"
     yield Fact("number of tensors", right, otherwise)
-    yield Result("zeros", state, allowed=0)
-    yield Result("of the model", case.model().state(B), allowed=0)
+    yield Computed("zeros", state, allowed=0)
+    yield Computed("of the model", case.model().state(B), allowed=0)
 
 
-def encode(case: Case) -> Iterator[Result | Fact]:
+def encode(case: Case) -> Iterator[Computed | Fact]:
     """One-hot vectors, or rows of the embedding, to the last bit."""
     x = case.scratch.encode(case.tensor(case.batch.X), case.params())
-    yield Result("vectors", x, allowed=0)
+    yield Computed("vectors", x, allowed=0)
 
 
-def step(case: Case) -> Iterator[Result | Fact]:
+def step(case: Case) -> Iterator[Computed | Fact]:
     """One time step, from a state that is not zero."""
     x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
     logits, state = case.scratch.step(case.tensor(x), case.state(), case.params(), case.options)
-    yield Result("logits", logits)
-    yield Result("state", state)
+    yield Computed("logits", logits)
+    yield Computed("state", state)
 
 
-def loss(case: Case) -> Iterator[Result | Fact]:
+def loss(case: Case) -> Iterator[Computed | Fact]:
     """The loss of the reference's logits, and of some for a large vocabulary."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
-    yield Result("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
+    yield Computed("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
     large = np.random.RandomState(0).normal(size=(T * B, LARGE_V)).astype(case.options.dtype)
     targets = _large(case.batch.Y)
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
-    yield Result(f"with {LARGE_V} characters", mean)
+    yield Computed(f"with {LARGE_V} characters", mean)
 
 
 def _large(tokens: np.ndarray) -> np.ndarray:
     return tokens * (LARGE_V // V)
 
 
-def detach(case: Case) -> Iterator[Result | Fact]:
+def detach(case: Case) -> Iterator[Computed | Fact]:
     """No gradient flows back through a detached state."""
     # A graph over two minibatches, the state detached between them: the second's gradients must
     # be those that the reference computes for it alone, from the same state.
@@ -188,10 +188,10 @@ def detach(case: Case) -> Iterator[Result | Fact]:
 
     twice = dataclasses.replace(model, forward=both, backward=None)
     _, grads, _ = case.scratch.gradients(twice, batch, start)
-    yield Result("gradients", model.to_arrays(grads), expected)
+    yield Computed("gradients", model.to_arrays(grads), expected)
 
 
-def clip(case: Case) -> Iterator[Result | Fact]:
+def clip(case: Case) -> Iterator[Computed | Fact]:
     """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, None)[1])
@@ -200,14 +200,14 @@ def clip(case: Case) -> Iterator[Result | Fact]:
     for name, theta in thetas.items():
         tensors = {parameter: case.tensor(grad.copy()) for parameter, grad in grads.items()}
         clipped, own_norm = case.scratch.clip(tensors, theta)
-        yield Result(f"norm, {name}", own_norm)
-        yield Result(f"result, {name}", clipped)
+        yield Computed(f"norm, {name}", own_norm)
+        yield Computed(f"result, {name}", clipped)
     # A framework may have its own form of gradients, rows of an embedding for instance.
     _, own, _ = case.scratch.gradients(case.model(), *case.minibatch())
-    yield Result("norm, its own gradients", case.scratch.clip(own, None)[1])
+    yield Computed("norm, its own gradients", case.scratch.clip(own, None)[1])
 
 
-def update(case: Case) -> Iterator[Result | Fact]:
+def update(case: Case) -> Iterator[Computed | Fact]:
     """Plain steps, and steps on the grid of exact mode, midpoints of two multiples included."""
     _, grads, _ = case.reference.gradients()
     ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
@@ -221,52 +221,52 @@ def update(case: Case) -> Iterator[Result | Fact]:
         tensors = {parameter: case.tensor(grad) for parameter, grad in arrays.items()}
         case.scratch.update(model.params, tensors, how)
         allowed = 0 if how.grid else inputs.ROUNDING
-        yield Result(name, model.to_arrays(model.params), allowed=allowed)
+        yield Computed(name, model.to_arrays(model.params), allowed=allowed)
 
 
 # The functions of the model, in all variants.
 
 
-def forward(case: Case) -> Iterator[Result | Fact]:
+def forward(case: Case) -> Iterator[Computed | Fact]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     model = case.model()
     logits, state = model.forward(case.tensor(case.batch.X), case.state())
-    yield Result("logits", logits)
-    yield Result("state", state)
+    yield Computed("logits", logits)
+    yield Computed("state", state)
     params, looped, looped_state = case.params(), [], case.state()
     for t in range(T):
         x = case.scratch.encode(case.tensor(case.batch.X[:, t]), params)
         each, looped_state = case.scratch.step(x, looped_state, params, case.options)
         looped.append(case.as_arrays(each))
-    yield Result("logits of a loop over its own step", logits, np.concatenate(looped))
-    yield Result("state of a loop over its own step", state, looped_state)
+    yield Computed("logits of a loop over its own step", logits, np.concatenate(looped))
+    yield Computed("state of a loop over its own step", state, looped_state)
     # A text is generated token by token, and an implementation may choose other operations then.
     one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
-    yield Result("logits of one token", one)
+    yield Computed("logits of one token", one)
 
 
-def gradients(case: Case) -> Iterator[Result | Fact]:
+def gradients(case: Case) -> Iterator[Computed | Fact]:
     """Loss, each gradient, and the state for the next minibatch."""
     loss, grads, state = case.gradients()
     if case.is_reference and case.options.dtype == "float64":
         yield from finite_differences(case, grads)
-    yield Result("loss", loss)
+    yield Computed("loss", loss)
     for name in case.arrays:
-        yield Result(name, {name: grads[name]})
-    yield Result("state", state)
+        yield Computed(name, {name: grads[name]})
+    yield Computed("state", state)
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
         _, grads, _ = case.gradients(large, case.batch.map(_large))
-        yield Result(f"with {LARGE_V} characters", grads)
+        yield Computed(f"with {LARGE_V} characters", grads)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : H // 2] = 0
-        yield Result("slope of ReLU at 0", case.gradients(zeros)[1])
+        yield Computed("slope of ReLU at 0", case.gradients(zeros)[1])
 
 
-def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
+def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
     """Of each parameter: the slope of the loss in some direction, and the central difference."""
     chance = np.random.RandomState(0)
     batch, state = case.minibatch()
@@ -279,17 +279,17 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
             logits, _ = model.forward(batch.X, state)
             losses.append(float(case.scratch.loss(logits, batch.Y)))
         slope, difference = float((grads[name] * direction).sum()), (losses[0] - losses[1]) / 2e-5
-        yield Result(f"{name}, by finite differences", slope, difference, 1e-9)
+        yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
-def all_reduce(case: Case) -> Iterator[Result | Fact]:
+def all_reduce(case: Case) -> Iterator[Computed | Fact]:
     """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
     model = case.model()
     loss, grads, _ = case.scratch.gradients(model, *case.minibatch())
     mean, means = case.scratch.all_reduce(loss, grads, 1)
-    yield Result("loss, one worker", mean, loss, 0)
+    yield Computed("loss, one worker", mean, loss, 0)
     expected, actual = model.to_arrays(grads), model.to_arrays(means)
-    yield Result("gradients, one worker", actual, expected, 0)
+    yield Computed("gradients, one worker", actual, expected, 0)
 
 
 # Each piece before those that use it, so that the first one that fails is the one to correct.

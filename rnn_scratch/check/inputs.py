@@ -74,7 +74,7 @@ class Fact(NamedTuple):
         return Row(piece, self.name, case, 0.0 if self.true else None, where, 0.0, self.note)
 
 
-class Result(NamedTuple):
+class Computed(NamedTuple):
     """What a piece computes: tensors or arrays, or a dict or tuple of them."""
 
     name: str
@@ -172,7 +172,7 @@ class Case(NamedTuple):
         """Whether it is a case of nothing but a cell and a dtype."""
         return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
 
-    def rows(self, piece: "Callable[..., Iterator[Result | Fact]]", *more: Any) -> Iterator[Row]:
+    def rows(self, piece: "Callable[..., Iterator[Computed | Fact]]", *more: Any) -> Iterator[Row]:
         """Compare what a piece computes with this model with what it computes with the reference.
 
         The reference's own results are compared with recorded ones, as compared with itself it
@@ -188,18 +188,18 @@ class Case(NamedTuple):
                 yield self._recorded(piece.__name__, result)
             else:
                 if not of_reference:
-                    each = (r for r in piece(self.reference) if isinstance(r, Result))
+                    each = (r for r in piece(self.reference) if isinstance(r, Computed))
                     of_reference = {r.name: self.reference.as_arrays(r.value) for r in each}
                 yield self.row(piece.__name__, result._replace(expected=of_reference[result.name]))
 
-    def row(self, piece: str, result: Result) -> Row:
+    def row(self, piece: str, result: Computed) -> Row:
         """Compare a result with what is expected; its worst element determines the row."""
         expected, actual = self.as_arrays(result.expected), self.as_arrays(result.value)
         difference, where = worst(expected, actual)
         allowed = tolerance(result.allowed, self.options.dtype, self.options.device)
         return Row(piece, result.name, self.label, difference, where, allowed, result.note)
 
-    def _recorded(self, piece: str, result: Result) -> Row:
+    def _recorded(self, piece: str, result: Computed) -> Row:
         row = self.row(piece, result._replace(expected=result.value))
         recorded = pinned.numbers().get(self.label)
         if recorded and row.passed and not self.short:
@@ -210,7 +210,7 @@ class Case(NamedTuple):
 
 
 # A function of the contract with inputs that the reference would give it.
-Piece = Callable[[Case], Iterator[Result | Fact]]
+Piece = Callable[[Case], Iterator[Computed | Fact]]
 
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:

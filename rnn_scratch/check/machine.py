@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, LR, updated
-from .inputs import Case, Fact, Result, Row
+from .inputs import Case, Computed, Fact, Row
 
 PRODUCTS = 50
 SECONDS = 0.05  # that these products take at least, so that waiting for them can be measured
@@ -50,17 +50,17 @@ def set_threads(backend: Backend) -> Iterator[Row]:
         yield fact.row("set_threads")
 
 
-def tensor(case: Case) -> Iterator[Result | Fact]:
+def tensor(case: Case) -> Iterator[Computed | Fact]:
     """An array that becomes a tensor and an array again has the same values and kind of numbers."""
     for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.batch.X)):
         actual = case.backend.machine.array(case.tensor(array))
-        yield Result(f"{name}, and back by `array`", actual, array, 0)
+        yield Computed(f"{name}, and back by `array`", actual, array, 0)
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
         same = integers or actual.dtype == array.dtype
         yield Fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
 
 
-def multiply(case: Case) -> Iterator[Result | Fact]:
+def multiply(case: Case) -> Iterator[Computed | Fact]:
     """One product and three of them, with two matrices that are not square."""
     h, W = case.states[0], case.arrays["W_hq"]
     for matrices in ([W], [W, np.ascontiguousarray(W.T), W]):
@@ -68,10 +68,10 @@ def multiply(case: Case) -> Iterator[Result | Fact]:
         product = case.backend.machine.multiply(
             case.tensor(h), [tensors[id(matrix)] for matrix in matrices]
         )
-        yield Result(f"products: {len(matrices)}", product, np.linalg.multi_dot([h, *matrices]))
+        yield Computed(f"products: {len(matrices)}", product, np.linalg.multi_dot([h, *matrices]))
 
 
-def synchronize(case: Case) -> Iterator[Result | Fact]:
+def synchronize(case: Case) -> Iterator[Computed | Fact]:
     """Once `synchronize` has returned, no time is spent on waiting for the result.
 
     What is compared is the time of reading the last of many products after `synchronize`, as a
@@ -98,7 +98,7 @@ def synchronize(case: Case) -> Iterator[Result | Fact]:
     yield Fact("share of the time spent after it", share <= 0.5, otherwise)
 
 
-def set_eager(case: Case) -> Iterator[Result | Fact]:
+def set_eager(case: Case) -> Iterator[Computed | Fact]:
     """With it Python executes the model's functions in each update, with the same results."""
     calls: list[str] = []
 
@@ -122,4 +122,4 @@ def set_eager(case: Case) -> Iterator[Result | Fact]:
     otherwise = f"compiled: not executed in {FEW - len(calls)} of {FEW} updates"
     yield Fact("functions executed", len(calls) >= FEW, otherwise)
     expected, _, _ = updated(case.reference, Update(LR))
-    yield Result(f"parameters after {FEW} updates", params, expected, 1e-12)
+    yield Computed(f"parameters after {FEW} updates", params, expected, 1e-12)

@@ -13,7 +13,7 @@ from ..contract import TRIED, RNNScratchError, Team
 from ..runs.place import Place
 from ..workers import exchange, groups
 from .epochs import FEW, clipping, updated
-from .inputs import PLAIN, B, Case, Fact, Result, Row, in_each_dtype, make_case, not_offered
+from .inputs import PLAIN, B, Case, Computed, Fact, Row, in_each_dtype, make_case, not_offered
 
 TIMEOUT = 600.0  # seconds for one model
 CASES = tuple(
@@ -58,7 +58,7 @@ def _rows(rank: int, addresses: list[str], place: Place) -> Iterator[Row]:
     engine.leave()
 
 
-def gather(case: Case, team: Team) -> Iterator[Result | Fact]:
+def gather(case: Case, team: Team) -> Iterator[Computed | Fact]:
     """Every bit arrives, of every worker and in the order of their ranks."""
     dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
@@ -69,29 +69,29 @@ def gather(case: Case, team: Team) -> Iterator[Result | Fact]:
     wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
     yield Fact("bits", not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
-    yield Result("a second tensor", tuple(others), expected, 0)
+    yield Computed("a second tensor", tuple(others), expected, 0)
 
 
-def all_reduce(case: Case, team: Team) -> Iterator[Result | Fact]:
+def all_reduce(case: Case, team: Team) -> Iterator[Computed | Fact]:
     """The means of what each worker has for its rows are those for all rows."""
     own, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
     mean, means = own.scratch.all_reduce(loss, grads, len(team.addresses))
     expected, of_all, _ = case.reference.gradients()
-    yield Result("loss", mean, expected)
-    yield Result("gradients", model.to_arrays(means), of_all)
+    yield Computed("loss", mean, expected)
+    yield Computed("gradients", model.to_arrays(means), of_all)
 
 
-def train_minibatch(case: Case, team: Team) -> Iterator[Result | Fact]:
+def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Fact]:
     """Some updates lead to the same as those of all rows, and all workers to the same."""
     how = clipping(case)
     expected, losses, states = updated(case.reference, how)
     own = case.of_rows(exchange.share(B, team))
     arrays, own_losses, state = updated(own, how._replace(workers=len(team.addresses)))
     whole = exchange.join_rows(case.backend, case.options.device, own.as_arrays(state))
-    yield Result(f"parameters after {FEW} updates", arrays, expected)
-    yield Result(f"losses after {FEW} updates", own_losses, losses)
-    yield Result(f"state after {FEW} updates", whole, states)
+    yield Computed(f"parameters after {FEW} updates", arrays, expected)
+    yield Computed(f"losses after {FEW} updates", own_losses, losses)
+    yield Computed(f"state after {FEW} updates", whole, states)
     digests = exchange.digests(case.backend, case.options, arrays)
     yield Fact("same in all workers", len(set(digests)) == 1, str(digests))
 

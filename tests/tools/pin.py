@@ -20,7 +20,7 @@ for options in inputs.cases():
             f"{piece.__name__}: {result.name}": pinned.number(result.value)
             for piece in functions.OF_SCRATCH
             for result in piece(case)
-            if isinstance(result, inputs.Result) and result.expected is None
+            if isinstance(result, inputs.Computed) and result.expected is None
         }
 text = json.dumps(numbers, indent=1, ensure_ascii=False)
 Path(sys.argv[1]).write_text(text + "\n", encoding="utf-8")
