@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import here, options
 
-from rnn_scratch.cli import display
 from rnn_scratch.cli.main import main
+from rnn_scratch.cli.screen import Screen
 from rnn_scratch.system import terminal
 
 # A title for the window, a reset, C1's way to clear the screen, an override that reverses what
@@ -117,7 +117,7 @@ def test_a_file_gets_the_characters_themselves(capfdbinary):
 
 def test_tabs_and_page_breaks_reach_a_file(capsys):
     line = "one\ttwo\x0cthree\x0b"
-    display.ConsoleReport(display.console()).say(line)
+    Screen().say(line)
     assert capsys.readouterr().out == line + "\n"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from msgspec import structs
-from rich.console import Console
 from rich.table import Table
 
 from .. import registry
@@ -18,14 +17,14 @@ from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
 from ..runs.place import Place
-from ..runs.progress import format_perplexity
+from ..runs.progress import LineReport, format_perplexity
 from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import corpus as corpora
 from ..workers import launch
-from . import display
 from .options import option, settings_options, specified, text_options
+from .screen import Screen
 
 EPOCHS = 50  # in exact mode
 
@@ -85,11 +84,11 @@ def check(
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
     made = make({"num_epochs": EPOCHS, **settings, "exact": True})
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
-    screen = display.console(stderr=as_json)
+    screen = Screen(stderr=as_json)
     if exact:
         for number in workers:
             launch.require_shares(made.batch_size, number)
-        report = training.Report() if as_json else display.ConsoleReport(screen)
+        report = training.Report() if as_json else LineReport(screen.say)
         content = corpora.find(corpus, text, report.say)
     names = _backends(backends, screen, as_json)
     registry.check_device(names, device)
@@ -124,7 +123,7 @@ def check(
 
 
 def compare_pieces(
-    place: Place, cells: Sequence[str], all_rows: bool | None, screen: Console
+    place: Place, cells: Sequence[str], all_rows: bool | None, screen: Screen
 ) -> list[Row]:
     """Compare a backend's model with the reference, and show all rows, or the worst, or none."""
     workers = [f"{place.workers} workers"] if place.workers > 1 else []
@@ -137,14 +136,13 @@ def compare_pieces(
     return rows
 
 
-def _backends(names: Sequence[str], screen: Console, quiet: bool) -> list[str]:
+def _backends(names: Sequence[str], screen: Screen, quiet: bool) -> list[str]:
     # These backends; without names, those that are ready, and a line for each that is not.
     if names:
         for name in names:
             registry.find(name)
         return list(dict.fromkeys(names))
-    say = display.ConsoleReport(screen).say
-    return registry.usable((lambda line: None) if quiet else say)
+    return registry.usable((lambda line: None) if quiet else screen.say)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -180,7 +178,7 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 
-def _show_digests(result: Result, screen: Console) -> None:
+def _show_digests(result: Result, screen: Screen) -> None:
     runs = [run for run in result.runs if run.digests]
     screen.print(_digest_table(runs))
     for run in result.runs:

@@ -20,7 +20,7 @@ from ..settings import make
 from ..system import locks
 from ..system.terminal import printable
 from ..text import corpus as corpora
-from . import comparison_display, display
+from . import comparison_display
 from .options import (
     option,
     separated,
@@ -30,6 +30,7 @@ from .options import (
     text_options,
     verbose_option,
 )
+from .screen import Screen
 
 EPOCHS = 5
 HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
@@ -109,13 +110,12 @@ def compare(
     if target is not None:
         defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
     settings = make({**defaults, **specified(options)})
-    screen = display.console()
-    report = display.ConsoleReport(screen)
+    screen = Screen()
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied, values = _vary(vary) if vary else (None, [])
-    chosen = _chosen(candidates, backends, models, interpreters, report.say)
+    chosen = _chosen(candidates, backends, models, interpreters, screen.say)
     plan = Plan(vary=varied, values=values, pythons=sorted(interpreters), target=target, **common)
-    content, command = corpora.find(corpus, text, report.say), _command(pythons)
+    content, command = corpora.find(corpus, text, screen.say), _command(pythons)
     record = new_record(chosen, plan, settings, content, interpreters, command)
     before = read(Path(against)) if against else None
     folder = _create(Path(output) if output else None)
@@ -137,7 +137,7 @@ def compare(
 @click.argument("folder")
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
-    comparison_display.show(Path(folder), read(Path(folder)), display.console())
+    comparison_display.show(Path(folder), read(Path(folder)), Screen())
 
 
 def _chosen(

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
-from rich.console import Console
 from rich.table import Table
 
 from ..compare import metrics, pictures, report, sentences, tables
 from ..compare.metrics import Mean
 from ..compare.record import Comparison, Spread
 from ..system import files
-from . import display
+from .screen import Screen
 
 
 @contextlib.contextmanager
-def progress(screen: Console) -> Iterator[Callable[[str, str], None]]:
+def progress(screen: Screen) -> Iterator[Callable[[str, str], None]]:
     """A function that shows a step of a comparison as a line and, on a terminal, how far it is."""
-    say, last = display.ConsoleReport(screen).say, ""
+    say, last = screen.say, ""
     with screen.status("", spinner="line") as status:
 
         def tell(step: str, how_far: str) -> None:
@@ -34,14 +33,14 @@ def progress(screen: Console) -> Iterator[Callable[[str, str], None]]:
         yield tell
 
 
-def show(folder: Path, record: Comparison, screen: Console) -> None:
+def show(folder: Path, record: Comparison, screen: Screen) -> None:
     """Print the tables of a record, and make its files again: CSV, pictures, report."""
     images = pictures.draw(record)
     for file_name, content in images.items():
         files.replace(folder / file_name, content)
     files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
-    say = display.ConsoleReport(screen).say
+    say = screen.say
     conclusions = [line.replace("`", "") for line in sentences.conclusions(record)]
     for line in (*conclusions, "", *sentences.setting(record)):
         say(line)

@@ -1,13 +1,11 @@
 """Output for the terminal: progress, tables, and the last lines of a training run."""
 
-import functools
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -22,26 +20,13 @@ from ..system import locks
 from .screen import Screen
 
 
-def console(stderr: bool = False) -> Console:
-    """The terminal or pipe; lines to a pipe are not wrapped."""
-    # No emoji: ":key:" in a text must not become a picture.
-    screen = Screen(highlight=False, markup=False, emoji=False, stderr=stderr)
-    if not screen.is_terminal:
-        screen.width = 10_000
-    return screen
+class BarReport(LineReport):
+    """Lines on a terminal, and a progress bar below them."""
 
-
-class ConsoleReport(LineReport):
-    """Progress as lines on a console."""
-
-    def __init__(self, screen: Console) -> None:
-        """Print on this console."""
-        super().__init__(functools.partial(screen.print, soft_wrap=True))
+    def __init__(self, screen: Screen) -> None:
+        """Print on this terminal."""
+        super().__init__(screen.say)
         self.screen = screen
-
-
-class BarReport(ConsoleReport):
-    """The same lines, and a progress bar below them."""
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Show the bar."""

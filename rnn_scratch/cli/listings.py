@@ -9,6 +9,7 @@ from .. import registry
 from ..runs import folder as run_folder
 from ..system.terminal import echo
 from . import display
+from .screen import Screen
 
 
 @click.command()
@@ -19,13 +20,13 @@ def runs(folder: str) -> None:
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
-    display.console().print(display.runs_table(entries))
+    Screen().print(display.runs_table(entries))
 
 
 @click.command()
 def backends() -> None:
     """List the backends with their devices and versions, or with the reason why one fails."""
-    screen = display.console()
+    screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())
     screen.print(display.backends_table(probes))

@@ -1,6 +1,5 @@
 """The command line: calls the command, and prints errors as messages."""
 
-import importlib
 import io
 import os
 import re
@@ -12,38 +11,30 @@ import click
 from ..contract import RNNScratchError
 from ..system import signals
 from ..system.terminal import echo
+from .check import check
+from .compare import compare, report
+from .listings import backends, runs
+from .predict import evaluate, predict
+from .show import show
+from .train import train
 
-COMMANDS = {  # and the module of each, which is imported only if the command is needed
-    "train": "train",
-    "predict": "predict",
-    "evaluate": "predict",
-    "runs": "listings",
-    "backends": "listings",
-    "show": "show",
-    "check": "check",
-    "compare": "compare",
-    "report": "compare",
-}
+COMMANDS = (train, predict, evaluate, runs, backends, show, check, compare, report)
 OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
 
 
 class Commands(click.Group):
-    """The commands, each imported from its module when it is needed."""
+    """The commands, in an order of their own in the help text."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands, in the order of the help text."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command with this name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        """Their names."""
+        return list(self.commands)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    commands={command.name: command for command in COMMANDS},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
     """A recurrent language model from scratch, in several frameworks.

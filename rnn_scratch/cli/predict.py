@@ -7,8 +7,8 @@ import click
 from .. import api
 from ..runs.progress import format_perplexity
 from ..system.terminal import echo
-from . import display
 from .options import option, place_options, show_messages, specified, text_options, unknown_option
+from .screen import Screen
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
 
@@ -54,9 +54,7 @@ def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None
 def evaluate(run: str, verbose: bool, **options: Any) -> None:
     """Compute the perplexity of the model of RUN on a text, and of two baselines."""
     show_messages(verbose)
-    result = api.evaluate(
-        run, report=display.ConsoleReport(display.console()), **specified(options)
-    )
+    result = api.evaluate(run, report=Screen().say, **specified(options))
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")

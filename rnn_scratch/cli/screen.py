@@ -13,8 +13,19 @@ from ..system.terminal import printable
 class Screen(Console):
     """A console that escapes content for a terminal, and passes it on unchanged to a file or pipe.
 
-    Rich's own commands for colors and the cursor remain.
+    Rich's own commands for colors and the cursor remain. Lines to a pipe are not wrapped.
     """
+
+    def __init__(self, **more: Any) -> None:
+        """The terminal or pipe that is stdout, or what these arguments of Rich's console say."""
+        # No emoji: ":key:" in a text must not become a picture.
+        super().__init__(highlight=False, markup=False, emoji=False, **more)
+        if not self.is_terminal:
+            self.width = 10_000
+
+    def say(self, line: str) -> None:
+        """Print a line, which the terminal wraps."""
+        self.print(line, soft_wrap=True)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print; a single string to a file or pipe is not processed by Rich."""

@@ -5,7 +5,6 @@ import difflib
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
@@ -13,9 +12,9 @@ from ..settings import checked
 from ..show import columns, source_code
 from ..show.columns import Code, Pieces, place
 from ..system.terminal import echo
-from . import display
 from .options import option, separated
 from .pager import paged
+from .screen import Screen
 
 ALL = tuple(function.__name__ for function in SCRATCH)
 
@@ -56,7 +55,7 @@ def show(
             f"--diff {diff[0]} {diff[1]} is one code twice; it takes two different ones, "
             f"such as: --diff {codes[0].backend} {codes[0].backend}:fast"
         )
-    screen = display.console()
+    screen = Screen()
     with contextlib.nullcontext() if no_pager else paged(screen):
         for name in ALL if piece == "all" else [piece]:
             pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
@@ -110,7 +109,7 @@ def _unknown(name: str, codes: Sequence[Code]) -> RNNScratchError:
     )
 
 
-def _together(screen: Console, name: str, pieces: Pieces) -> None:
+def _together(screen: Screen, name: str, pieces: Pieces) -> None:
     if screen.is_terminal:
         columns.show(screen, name, pieces)
     else:
@@ -118,7 +117,7 @@ def _together(screen: Console, name: str, pieces: Pieces) -> None:
         screen.print("\n\n\n".join(texts))
 
 
-def _differences(screen: Console, name: str, pieces: Pieces) -> None:
+def _differences(screen: Screen, name: str, pieces: Pieces) -> None:
     left, right = (source_code.join(each).splitlines() for each in pieces.values())
     if left == right:
         screen.print(f"{name} is the same in {' and '.join(map(str, pieces))}.")

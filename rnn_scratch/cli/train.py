@@ -7,6 +7,7 @@ import click
 
 from .. import api
 from ..contract import RNNScratchError
+from ..runs.progress import LineReport
 from ..runs.training import Diverged
 from ..workers import launch
 from ..workers.launch import COORDINATOR
@@ -19,6 +20,7 @@ from .options import (
     specified,
     text_options,
 )
+from .screen import Screen
 
 
 @click.command()
@@ -65,8 +67,8 @@ def train(
     threads and workers are by default.
     """
     show_messages(verbose)
-    screen = display.console()
-    report = (display.BarReport if screen.is_terminal else display.ConsoleReport)(screen)
+    screen = Screen()
+    report = display.BarReport(screen) if screen.is_terminal else LineReport(screen.say)
     launching = launch.chosen(workers, rank, coordinator)
     arguments = specified({"run": run, "workers": launching, **options})
     try:
