@@ -281,8 +281,8 @@ def student(session: nox.Session, backend: str) -> None:
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
     session.chdir(clone)
     framework = "workers" if backend == "numpy" else backend
-    run_tests(session, f"{framework},notebooks", "-m", "student", "--backends", backend)
-    session.run("python", "tests/tools/student.py", backend, env=MAKE)
+    options = ("-m", "student", "--backends", backend, *session.posargs)
+    run_tests(session, f"{framework},notebooks", *options)
 
 
 @nox.session(venv_backend="none")

@@ -5,12 +5,13 @@ import functools
 import inspect
 import io
 import itertools
+import json
 import linecache
 import re
 
 import pytest
 from helpers import CLONE
-from make import chapter
+from make import chapter, notebooks
 from matplotlib import pyplot as plt
 from tools.sabotages import SABOTAGES
 from tools.student import EDIT, GRADING, TRAINING, solutions, written
@@ -125,6 +126,28 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
     # A step that is right is not blamed for the cell.
     assert grade("step", functions["step"][1], names).strip() == passed["step"]
+
+
+@pytest.mark.student  # in no other session: it trains for as long as the notebook does
+def test_a_written_copy_runs_in_jupyter_to_its_end(backend_name, monkeypatch):
+    if backend_name not in registry.OURS:
+        pytest.skip("there are notebooks of this project's backends only")
+    pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
+        monkeypatch.setenv(variable, value)
+    name = f"{backend_name}-student"
+    whole = [
+        cell._replace(source=written(cell.source, backend_name)) for cell in notebooks.cells(name)
+    ]
+    monkeypatch.setattr(notebooks, "cells", lambda name: whole)
+    cells_run = json.loads(notebooks.execute(name))["cells"]
+    texts = [
+        "".join(each["outputs"][0]["text"])
+        for each in cells_run
+        if GRADING in "".join(each["source"])
+    ]
+    assert len(texts) == len(solutions(backend_name)) >= 7
+    assert all("equal to the reference, in" in text for text in texts), texts
 
 
 def test_an_empty_copy_says_so_and_works(backend_name):
