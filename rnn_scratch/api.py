@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from .contract import RNNScratchError
 from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
-from .runs.place import Choice, Place
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
+from .runs.runtime import Choice, Runtime
 from .runs.training import Report
 from .settings import KINDS, PATH, Kind, checked, make
 from .text import corpus as corpora
@@ -45,12 +45,12 @@ ARGUMENTS = {
 def _checked(function: Function) -> Function:
     """The function, with its arguments checked and converted before it is called.
 
-    None is allowed where it is the default. A function may take ``**place``, which is a `Choice`,
+    None is allowed where it is the default. A function may take ``**runtime``, which is a `Choice`,
     or ``**settings``, which are checked when they become `Settings`.
     """
     signature = inspect.signature(function)
-    named = [name for name in signature.parameters if name not in ("place", "settings")]
-    if "place" in signature.parameters:
+    named = [name for name in signature.parameters if name not in ("runtime", "settings")]
+    if "runtime" in signature.parameters:
         named += Choice._fields
 
     @functools.wraps(function)
@@ -61,9 +61,9 @@ def _checked(function: Function) -> Function:
                 f"Unknown argument: {', '.join(others)}.\nThe arguments are: {', '.join(named)}."
             )
         arguments = signature.bind(*args, **kwargs).arguments
-        settings, place = arguments.pop("settings", {}), arguments.pop("place", {})
-        for name, value in {**arguments, **place}.items():
-            optional = name in place or signature.parameters[name].default is None
+        settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
+        for name, value in {**arguments, **runtime}.items():
+            optional = name in runtime or signature.parameters[name].default is None
             if not (optional and value is None):
                 value = checked(name, value, ARGUMENTS.get(name))
             arguments[name] = value
@@ -104,14 +104,14 @@ def train(
     """
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
-    made, place = make(settings), Place(backend, model, device, threads, eager)
+    made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
     require_shares(made.batch_size, launch.workers)
     content = corpora.find(corpus, text, reporter.say)
     if launch == Launch(1):
         folder = None if run is None else Path(run)
-        return _finished(sessions.train(made, content, place, folder, reporter), reporter)
+        return _finished(sessions.train(made, content, runtime, folder, reporter), reporter)
     path = None if run is None else str(run)
-    work = Work(settings=made, text=content, place=place, folder=path)
+    work = Work(settings=made, text=content, runtime=runtime, folder=path)
     return _finished(supervisor.train(work, launch, reporter), reporter)
 
 
@@ -144,19 +144,19 @@ def resume(
     if isinstance(workers, Launch) and workers.rank:
         supervisor.follow(workers, same, choice, reporter)
         return _finished(None, reporter)
-    last = run_folder.read(folder).sessions[-1].place
+    last = run_folder.read(folder).sessions[-1].runtime
     if backend not in (None, last.backend):
-        last = Place(model=last.model)
+        last = Runtime(model=last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     # Another number of threads may add in another order.
-    place = replace(choice.over(last), workers=launch.workers)
+    runtime = replace(choice.over(last), workers=launch.workers)
     if launch == Launch(1):
-        done = sessions.resume(folder, num_epochs, same, place, settings, reporter)
+        done = sessions.resume(folder, num_epochs, same, runtime, settings, reporter)
         return _finished(done, reporter)
     before, _, content = sessions.resumable(folder, num_epochs, same, settings)
     made = before.settings
     require_shares(made.batch_size, launch.workers)
-    work = Work(settings=made, text=content, place=place, folder=str(folder), resumes=True)
+    work = Work(settings=made, text=content, runtime=runtime, folder=str(folder), resumes=True)
     return _finished(supervisor.train(work, launch, reporter), reporter)
 
 

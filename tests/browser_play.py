@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.runs import checkpoint, inference
-from rnn_scratch.runs.place import Choice, Place
+from rnn_scratch.runs.runtime import Choice, Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
@@ -43,7 +43,7 @@ def network(request, tmp_path_factory):
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
     arrays, epochs = play.arrays(saved), settings.num_epochs
     about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
-    checkpoint.save(path, checkpoint.Checkpoint(**about, place=Place("numpy"), arrays=arrays))
+    checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
     return request.param, path
 
 

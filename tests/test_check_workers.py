@@ -8,7 +8,7 @@ from helpers import here, there
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, team
 from rnn_scratch.check.certificate import Run
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus
 
@@ -30,7 +30,7 @@ def _engine(request):
 def test_two_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
         pytest.skip(f"{backend_name} has no engine for several workers")
-    rows = list(team.rows(Place(backend_name, device="cpu", workers=2)))
+    rows = list(team.rows(Runtime(backend_name, device="cpu", workers=2)))
     assert [row for row in rows if not row.passed] == []
     assert {row.piece for row in rows} == PIECES
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
@@ -107,8 +107,8 @@ def test_workers_are_part_of_a_training_in_exact_mode(backend_names):
         pytest.skip("it needs PyTorch")  # that engines exchange all bits is tested for each above
     settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
     text = corpus.load("tide-clock")
-    places = [Place("numpy", device="cpu"), Place("torch", device="cpu", workers=2)]
-    result = exact_mode.compare(places, settings, text, lambda *_: None)
+    runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]
+    result = exact_mode.compare(runtimes, settings, text, lambda *_: None)
     assert result.equal
     assert [run.outcome for run in result.runs] == ["trained", "trained"], result.runs[1].reason
     assert len({run.digests[-1].digest for run in result.runs}) == 1

@@ -18,7 +18,7 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.checkpoint import Checkpoint, Incomplete
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.system import files
 from rnn_scratch.text.dataset import TextRecord
@@ -40,8 +40,8 @@ def make(epoch=3, dtype="float32", **fields):
     settings = Settings(num_hiddens=5, dtype=dtype, theta=None)
     values = {name: v.astype(dtype) for name, v in initial(OPTIONS, 1.0, epoch).items()}
     about = {"vocab": VOCAB, "settings": settings, "epoch": epoch, "text": TEXT}
-    place = Place("numpy", "scratch", "cpu", threads=1)
-    return Checkpoint(**{**about, "place": place, "arrays": values, **fields})
+    runtime = Runtime("numpy", "scratch", "cpu", threads=1)
+    return Checkpoint(**{**about, "runtime": runtime, "arrays": values, **fields})
 
 
 def parts(path):
@@ -91,7 +91,7 @@ def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
     }
     assert all(array.dtype == dtype for array in after.arrays.values())
     assert list(after.arrays) == list(OPTIONS.shapes())
-    for name in ("vocab", "settings", "epoch", "text", "place"):
+    for name in ("vocab", "settings", "epoch", "text", "runtime"):
         assert getattr(after, name) == getattr(before, name)
 
 
@@ -193,7 +193,7 @@ BAD = [
     ({"epoch": "three"}, "epoch"),
     ({"epoch": -1}, "epoch"),
     ({"text": {"sha256": "0"}}, "text"),
-    ({"place": {"threads": 0}}, "threads"),
+    ({"runtime": {"threads": 0}}, "threads"),
     ({"more": 1}, "more"),
     ({"vocab": "abcd"}, "vocab"),
     ({"vocab": ["<unk>", " ", "e", 3]}, "vocab"),
@@ -204,7 +204,7 @@ BAD = [
     ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),
     ({"vocab": ["<unk>", " ", "e", "f", "g"]}, "its tensors are"),
     ({"vocab": "x" * 10**6}, "vocab"),
-    *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "place")),
+    *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "runtime")),
 ]
 
 

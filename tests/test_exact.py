@@ -19,7 +19,7 @@ from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, VARIANTS, Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus, minibatches
@@ -89,8 +89,8 @@ def test_every_model_ends_with_the_same_bits(
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
     settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG})
-    text, place = corpus.load("tide-clock"), Place("numpy", device="cpu")
-    found = exact_mode.compare([place], settings, text, lambda *_: None).certificate
+    text, runtime = corpus.load("tide-clock"), Runtime("numpy", device="cpu")
+    found = exact_mode.compare([runtime], settings, text, lambda *_: None).certificate
     assert 0.1 < found.clipped / found.updates < 0.9
 
 
@@ -196,11 +196,11 @@ def by_hand():
     """The same training as a loop: every step, and how the optimized model's differ from them."""
     settings = make({**TINY, "num_epochs": EPOCHS, "exact": True})
     text = corpus.load("tide-clock")
-    plain = set_up(settings, Place("numpy", "scratch", "cpu"), text)
+    plain = set_up(settings, Runtime("numpy", "scratch", "cpu"), text)
     steps, norms, differences = [], [], []
     for epoch in range(1, EPOCHS + 1):
         batches = list(minibatches.of_epoch(plain.text.train, settings, epoch))
-        fast = set_up(settings, Place("numpy", "fast", "cpu"), text, plain.model.params)
+        fast = set_up(settings, Runtime("numpy", "fast", "cpu"), text, plain.model.params)
         (*_, (own, _)), (*_, (other, _)) = (steps_of(each, batches) for each in (plain, fast))
         differences += [(np.abs(own[name] - other[name]).max(), epoch, name) for name in own]
         for step, norm in steps_of(plain, batches):

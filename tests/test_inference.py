@@ -96,7 +96,7 @@ def test_a_checkpoint_alone_is_loaded_with_numpy(small, tmp_path):
     expected = rnn_scratch.predict(small, "the ", 8)
     copy = tmp_path / "model.safetensors"
     saved = checkpoint.load(small.folder)
-    saved.place = replace(saved.place, backend="absent")
+    saved.runtime = replace(saved.runtime, backend="absent")
     checkpoint.save(copy, saved)
     assert rnn_scratch.predict(copy, "the ", 8) == expected
 

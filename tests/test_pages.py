@@ -77,7 +77,7 @@ def test_what_the_records_must_show():
         for path, record, history in run_folder.listing(CLONE / readme.RECORDS)
     }
     for name, (record, history) in runs.items():
-        settings, model = record.settings, record.sessions[-1].place.model
+        settings, model = record.settings, record.sessions[-1].runtime.model
         assert history[-1].epoch == 500
         assert record.text.corpus == "time-machine"
         most = {"random": 1.8}.get(settings.sampling, 1.1 if settings.cell == "rnn" else 1.2)

@@ -11,7 +11,7 @@ from rnn_scratch.check import epochs, functions, inputs, runner
 from rnn_scratch.check.inputs import Row, worst
 from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Options, Update
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
@@ -54,7 +54,7 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
 
 
 def test_a_device_that_a_backend_lacks_is_a_failure():
-    (*_, row) = runner.rows(Place("numpy", device="cuda"))
+    (*_, row) = runner.rows(Runtime("numpy", device="cuda"))
     assert (row.piece, row.passed) == ("backend", False)
     assert "--device is cuda" in row.where
 

@@ -15,7 +15,7 @@ from helpers import parallel
 from msgspec.structs import replace
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
@@ -26,7 +26,7 @@ TERMS = {"--lr": "1.0", "--backend": "torch"}
 WORK = Work(
     settings=Settings(lr=0.1 + 0.2, theta=None),
     text=Text("file", "/a/path", "secret", "sha"),
-    place=Place("numpy", threads=3),
+    runtime=Runtime("numpy", threads=3),
     folder="/a/folder",
 )
 

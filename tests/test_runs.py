@@ -65,10 +65,10 @@ def test_a_run_s_folder(run, backend_name, device):
         "valid_tokens": 50,
     }
     (session,) = record["sessions"]
-    place = session["place"]
-    assert (place["backend"], place["device"]) == (backend_name, device)
-    assert (place["model"], place["eager"], place["workers"]) == ("scratch", False, 1)
-    assert place["threads"] >= 1
+    runtime = session["runtime"]
+    assert (runtime["backend"], runtime["device"]) == (backend_name, device)
+    assert (runtime["model"], runtime["eager"], runtime["workers"]) == ("scratch", False, 1)
+    assert runtime["threads"] >= 1
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["machine"]["python"] == platform.python_version()
@@ -253,8 +253,8 @@ DAMAGE = {
     "a bad setting": lambda record: json.dumps({**record, "settings": {"lr": 0}}),
     "a bad time": lambda record: changed(record, started="yesterday"),
     "a time without its zone": lambda record: changed(record, started="2024-05-02T10:00:00"),
-    "a bad place": lambda record: changed(record, place={"backend": ["numpy"]}),
-    "bad threads": lambda record: changed(record, place={"threads": "2"}),
+    "a bad runtime": lambda record: changed(record, runtime={"backend": ["numpy"]}),
+    "bad threads": lambda record: changed(record, runtime={"threads": "2"}),
     "a bad outcome": lambda record: changed(record, outcome="fine"),
     "more": lambda record: changed(record, x=1),
 }

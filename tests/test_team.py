@@ -93,13 +93,13 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
         )
         assert row["backend"] == backend_name
     (session,) = run_folder.read(run.folder).sessions
-    assert (session.place.workers, session.outcome, session.to_epoch) == (2, "finished", 3)
+    assert (session.runtime.workers, session.outcome, session.to_epoch) == (2, "finished", 3)
     assert session.engine.startswith(ENGINES[backend_name])
 
     # One worker goes on.
     rnn_scratch.resume("two", 4, workers=1)
     assert digest(parameters("two")) == digest(parameters(expected))
-    assert [each.place.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
+    assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
 
 
 @pytest.mark.team(by_default=("torch",))

@@ -59,7 +59,7 @@ def team_of(threads, function):
         engine = SimpleNamespace(gather=lambda arrays: exchange(rank, arrays))
         return SimpleNamespace(
             backend=SimpleNamespace(machine=machine, workers=engine),
-            place=SimpleNamespace(device="cpu"),
+            runtime=SimpleNamespace(device="cpu"),
             settings=SimpleNamespace(batch_size=4),
             model=SimpleNamespace(options=Options(5, 3)),
             team=Team(rank, ("127.0.0.1:1",) * threads),

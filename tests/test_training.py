@@ -67,7 +67,8 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
     assert_same(done.arrays, parameters(done))
     assert len(done.history) == 4
     assert [s.to_epoch for s in done.record.sessions] == [2, 4]
-    assert [(s.place.device, s.place.threads) for s in done.record.sessions] == [(device, 1)] * 2
+    runtimes = [session.runtime for session in done.record.sessions]
+    assert [(each.device, each.threads) for each in runtimes] == [(device, 1)] * 2
     predictions = [run.record.sessions[-1].predictions for run in (done, whole)]
     assert predictions[0] == predictions[1] or device != "cpu"
     # Otherwise offsets and shuffles would not have been tested.
@@ -83,7 +84,7 @@ def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
         pytest.skip(str(error))
     half = train(backend_name, 2, model=model, device=device)
     done = rnn_scratch.resume(half, 4)
-    assert done.record.sessions[-1].place.model == model
+    assert done.record.sessions[-1].runtime.model == model
     assert_same_run(done, whole, device)
     # Its checkpoint is that of the contract, and can be used by any other backend.
     assert rnn_scratch.predict(done, "the ", 8, backend="numpy").startswith("the ")
@@ -100,7 +101,7 @@ def test_every_variant_can_run_uncompiled(backend_name, model):
         pytest.skip(str(error))
     eager = train(backend_name, 2, **small, eager=True)
     train(backend_name, 1)  # which sets it back, for the tests that follow
-    assert eager.record.sessions[0].place.eager
+    assert eager.record.sessions[0].runtime.eager
     assert_same(parameters(eager), parameters(compiled), 1e-12)
 
 
@@ -123,7 +124,7 @@ def test_a_run_moves_between_devices(backend, backend_name, device):
     for first, second in (("cpu", device), (device, "cpu")):
         run = train(backend_name, 3, device=first, **settings)
         done = rnn_scratch.resume(run, 6, device=second)
-        assert [s.place.device for s in done.record.sessions] == [first, second]
+        assert [s.runtime.device for s in done.record.sessions] == [first, second]
         assert_same(parameters(done), parameters(expected), 1e-12)
 
 

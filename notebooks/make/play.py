@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 import rnn_scratch
 from rnn_scratch.contract import Arrays
 from rnn_scratch.runs import inference
-from rnn_scratch.runs.place import Choice
+from rnn_scratch.runs.runtime import Choice
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import corpus, dataset, vocabulary
 

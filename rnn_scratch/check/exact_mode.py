@@ -16,7 +16,7 @@ from msgspec import Meta
 from .. import exact, registry
 from ..contract import Arrays, Batch, Params, RNNScratchError, State, Team, Tensor
 from ..runs import training
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings
 from ..system.records import Record
@@ -63,17 +63,19 @@ _Event = _NotOffered | _Epoch | _Steps
 
 
 def compare(
-    places: Sequence[Place], settings: Settings, text: corpus.Text, progress: Progress
+    runtimes: Sequence[Runtime], settings: Settings, text: corpus.Text, progress: Progress
 ) -> Result:
     """Train these models in exact mode, and compare their parameters after every update."""
     with tempfile.TemporaryDirectory() as parent:
         trainings = []
-        for number, place in enumerate(places):
-            run = Run(place.backend, place.model, place.workers, "trained", "", [], settings.cell)
+        for number, runtime in enumerate(runtimes):
+            run = Run(
+                runtime.backend, runtime.model, runtime.workers, "trained", "", [], settings.cell
+            )
             trainings.append(Training(run, Path(parent, str(number))))
             progress(run, 0)
             try:
-                _receive(trainings[-1], place, settings, text, progress)
+                _receive(trainings[-1], runtime, settings, text, progress)
             except RNNScratchError as error:
                 run.outcome, run.reason = "failed", str(error)
         found = certificate(trainings)
@@ -83,11 +85,11 @@ def compare(
 
 
 def _receive(
-    training: Training, place: Place, settings: Settings, text: corpus.Text, progress: Progress
+    training: Training, runtime: Runtime, settings: Settings, text: corpus.Text, progress: Progress
 ) -> None:
     run = training.run
     training.folder.mkdir()
-    calls = groups.calls(place.workers, _train, place, settings, text, str(training.folder))
+    calls = groups.calls(runtime.workers, _train, runtime, settings, text, str(training.folder))
     for event in groups.ask_all(calls, TIMEOUT):
         if isinstance(event, _NotOffered):
             run.outcome, run.reason = "not offered", event.reason
@@ -103,18 +105,18 @@ def _receive(
 def _train(
     rank: int,
     addresses: list[str],
-    place: Place,
+    runtime: Runtime,
     settings: Settings,
     text: corpus.Text,
     folder: str,
 ) -> Iterator[_Event]:
     team = Team(rank, tuple(addresses)) if addresses else None
     try:
-        setup = set_up(settings, place, text, team=team)
+        setup = set_up(settings, runtime, text, team=team)
     except registry.NotOffered as error:
         yield _NotOffered(str(error).splitlines()[0])
         return
-    is_reference = (place.backend, place.model, place.workers) == REFERENCE
+    is_reference = (runtime.backend, runtime.model, runtime.workers) == REFERENCE
     steps = _Steps(Closest("", [], exact.GRID, 0))
     sample = set(np.linspace(1, settings.num_epochs, SAMPLE).round())
     digests: list[Digests] = []
@@ -190,6 +192,6 @@ def _last_steps(setup: Setup, epoch: int) -> Arrays:
     state = model.state(settings.batch_size)
     with np.errstate(all="ignore"):  # the training may be about to diverge
         for batch in batches:
-            tensors = batch.map(setup.backend.machine.tensor, setup.place.device)
+            tensors = batch.map(setup.backend.machine.tensor, setup.runtime.device)
             _, grads, state = scratch.gradients(model, tensors, state)
         return _steps(setup, grads)[0]

@@ -8,7 +8,7 @@ from functools import partial
 
 from .. import registry
 from ..contract import RNNScratchError
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..system import processes
 from . import functions, inputs, machine, team
 from .inputs import Row
@@ -16,30 +16,30 @@ from .inputs import Row
 TIMEOUT = 3600.0  # seconds for one model
 
 
-def rows(place: Place, cells: Sequence[str] = ()) -> Iterator[Row]:
+def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
     """Every comparison of a variant of a backend's model; a backend that fails is a row.
 
     Without `cells`, all of them are checked. With several workers, it is what they compute
     together.
     """
-    if place.workers > 1:
-        yield from team.rows(place)
+    if runtime.workers > 1:
+        yield from team.rows(runtime)
         return
     try:
-        yield from processes.ask(partial(_rows, place, list(cells)), timeout=TIMEOUT)
+        yield from processes.ask(partial(_rows, runtime, list(cells)), timeout=TIMEOUT)
     except RNNScratchError as error:
         yield Row("backend", "", "", None, str(error), 0)
 
 
-def _rows(place: Place, cells: list[str]) -> Iterator[Row]:
-    backend = registry.load(place.backend)
+def _rows(runtime: Runtime, cells: list[str]) -> Iterator[Row]:
+    backend = registry.load(runtime.backend)
     # Before anything is computed.
     threads = list(machine.set_threads(backend))
-    if place.model == "scratch":
+    if runtime.model == "scratch":
         yield from threads
-    device = registry.choose_device(place.backend, backend, place.device, "float32")
+    device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
     cases = inputs.cases(device, cells)
-    yield from functions.check(place.backend, backend, place.model, cases)
+    yield from functions.check(runtime.backend, backend, runtime.model, cases)
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:

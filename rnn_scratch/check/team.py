@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import TRIED, RNNScratchError, Team
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..workers import exchange, groups
 from .epochs import FEW, clipping, updated
 from .inputs import PLAIN, B, Case, Computed, Fact, Row, in_each_dtype, make_case, not_offered
@@ -25,36 +25,36 @@ CASES = tuple(
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
 
 
-def rows(place: Place) -> Iterator[Row]:
+def rows(runtime: Runtime) -> Iterator[Row]:
     """The comparisons of a variant of a backend's model; workers that fail are a row.
 
     Raises RNNScratchError for a number of workers that does not divide the check's minibatch.
     """
-    workers = place.workers
+    workers = runtime.workers
     if B % workers:
         raise RNNScratchError(
             f"--workers is {workers}; the minibatches that are checked have {B} rows, for 1, 2, 4 "
             "or 8 workers."
         )
     try:
-        yield from groups.ask_all(groups.calls(workers, _rows, place), TIMEOUT)
+        yield from groups.ask_all(groups.calls(workers, _rows, runtime), TIMEOUT)
     except RNNScratchError as error:
         yield Row("workers", f"{workers} workers", "", None, str(error), 0)
 
 
-def _rows(rank: int, addresses: list[str], place: Place) -> Iterator[Row]:
-    name, team = place.backend, Team(rank, tuple(addresses))
+def _rows(rank: int, addresses: list[str], runtime: Runtime) -> Iterator[Row]:
+    name, team = runtime.backend, Team(rank, tuple(addresses))
     backend, _ = registry.start(name, 1)
     engine = registry.workers(name, backend)
     engine.join(team)
-    device = registry.choose_device(name, backend, place.device, "float32")
+    device = registry.choose_device(name, backend, runtime.device, "float32")
     for options in CASES:
-        case = make_case(name, backend, place.model, options._replace(device=device))
+        case = make_case(name, backend, runtime.model, options._replace(device=device))
         try:
-            for piece in PIECES if place.model == "scratch" else (train_minibatch,):
+            for piece in PIECES if runtime.model == "scratch" else (train_minibatch,):
                 yield from case.rows(piece, team)
         except registry.NotOffered as error:
-            yield not_offered(place.model, case.label, str(error))
+            yield not_offered(runtime.model, case.label, str(error))
     engine.leave()
 
 

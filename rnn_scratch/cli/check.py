@@ -16,8 +16,8 @@ from ..check.certificate import Result, Run
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
-from ..runs.place import Place
 from ..runs.progress import LineReport, format_perplexity
+from ..runs.runtime import Runtime
 from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
@@ -94,14 +94,14 @@ def check(
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     each = itertools.product(names, variants, workers)
-    places = [Place(name, model, device, workers=number) for name, model, number in each]
+    runtimes = [Runtime(name, model, device, workers=number) for name, model, number in each]
     if exact:
         with screen.status("") as status:
 
             def progress(run: Run, epoch: int) -> None:
                 status.update(f"training {run.title}: epoch {epoch}/{made.num_epochs}")
 
-            result = exact_mode.compare(places, made, content, progress)
+            result = exact_mode.compare(runtimes, made, content, progress)
         epochs = sorted({*range(0, made.num_epochs, every), made.num_epochs})
         for run in result.runs:
             run.digests = [after for after in run.digests if after.epoch in epochs]
@@ -112,9 +112,9 @@ def check(
         equal = result.equal
     else:
         answers = []
-        for place in places:
-            rows = compare_pieces(place, cells, None if as_json else all_rows, screen)
-            where = {"backend": place.backend, "model": place.model, "workers": place.workers}
+        for runtime in runtimes:
+            rows = compare_pieces(runtime, cells, None if as_json else all_rows, screen)
+            where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
             answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
         equal = all(answer["passed"] for answer in answers)
         if as_json:
@@ -123,13 +123,13 @@ def check(
 
 
 def compare_pieces(
-    place: Place, cells: Sequence[str], all_rows: bool | None, screen: Screen
+    runtime: Runtime, cells: Sequence[str], all_rows: bool | None, screen: Screen
 ) -> list[Row]:
     """Compare a backend's model with the reference, and show all rows, or the worst, or none."""
-    workers = [f"{place.workers} workers"] if place.workers > 1 else []
-    title = ", ".join((place.backend, place.model, *cells, *workers))
+    workers = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
+    title = ", ".join((runtime.backend, runtime.model, *cells, *workers))
     with screen.status(f"checking {title} ..."):
-        rows = list(runner.rows(place, cells))
+        rows = list(runner.rows(runtime, cells))
     if all_rows is not None:
         screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
         screen.print(_summary(title, rows), soft_wrap=True)

@@ -66,7 +66,7 @@ def ending(history: Sequence[Epoch], session: Session) -> list[str]:
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
     return [
-        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.place.device}",
+        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}",
         *session.predictions,
     ]
 
@@ -89,12 +89,12 @@ def runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
     table = Table("run", "started", "backend", "text", "epochs", "perplexity", "state", box=None)
     for folder, record, history in runs:
         session = record.sessions[-1]
-        place = session.place
+        runtime = session.runtime
         last = history[-1].epoch if history else 0
         table.add_row(
             str(folder),
             f"{session.started.astimezone():%Y-%m-%d %H:%M}",
-            place.backend + ("" if place.model == VARIANTS[0] else f" ({place.model})"),
+            runtime.backend + ("" if runtime.model == VARIANTS[0] else f" ({runtime.model})"),
             record.text.corpus,
             f"{last}/{record.settings.num_epochs}",
             format_perplexity(history[-1].perplexity) if history else "",

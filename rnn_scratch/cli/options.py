@@ -81,7 +81,7 @@ def settings_options(**defaults: Any) -> Decorator:
     return options(*added)
 
 
-def place_options(backend: str, model: str, device: str, threads: str) -> Decorator:
+def runtime_options(backend: str, model: str, device: str, threads: str) -> Decorator:
     """Add the options that determine where and how a model is computed, with these defaults."""
     return options(
         option(

@@ -7,7 +7,7 @@ import click
 from .. import api
 from ..runs.progress import format_perplexity
 from ..system.terminal import echo
-from .options import option, place_options, show_messages, specified, text_options, unknown_option
+from .options import option, runtime_options, show_messages, specified, text_options, unknown_option
 from .screen import Screen
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
@@ -39,7 +39,7 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 )
 @option("seed", "Random seed for sampling.", default=0)
 @unknown_option
-@place_options(**DEFAULTS)
+@runtime_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:
     """Continue a prefix with the model of RUN, the folder of a run or a checkpoint file."""
     show_messages(verbose)
@@ -50,7 +50,7 @@ def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None
 @click.argument("run")
 @text_options
 @unknown_option
-@place_options(**DEFAULTS)
+@runtime_options(**DEFAULTS)
 def evaluate(run: str, verbose: bool, **options: Any) -> None:
     """Compute the perplexity of the model of RUN on a text, and of two baselines."""
     show_messages(verbose)

@@ -14,7 +14,7 @@ from ..workers.launch import COORDINATOR
 from . import display
 from .options import (
     option,
-    place_options,
+    runtime_options,
     settings_options,
     show_messages,
     specified,
@@ -24,7 +24,7 @@ from .screen import Screen
 
 
 @click.command()
-@place_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
+@runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
 @option(
     "workers",
     "Number of processes that each train on a share of every minibatch; on this machine, unless "

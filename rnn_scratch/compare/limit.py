@@ -20,7 +20,7 @@ def products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     machine, options = setup.backend.machine, setup.model.options
     random = np.random.RandomState(0)
     B, T = setup.settings.batch_size, setup.settings.num_steps
-    B //= setup.place.workers  # each has its share of the rows
+    B //= setup.runtime.workers  # each has its share of the rows
     V, H, N = options.vocab_size, options.num_hiddens, options.embedding
     gates = CELLS[options.cell].products
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ..contract import RNNScratchError
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..settings import Settings
 from ..system import processes
 from ..text import corpus
@@ -219,8 +219,8 @@ def _task(
 ) -> Task:
     plan = job.record.plan
     threads = threads or plan.threads
-    place = Place(candidate.backend, candidate.model, plan.device, threads, workers=workers)
-    return Task(settings, place, job.text, plan)
+    runtime = Runtime(candidate.backend, candidate.model, plan.device, threads, workers=workers)
+    return Task(settings, runtime, job.text, plan)
 
 
 def _ask(
@@ -233,7 +233,7 @@ def _ask(
     # Passes on a child's answers, until one is a failure or it fails. It has ended when this
     # returns: were it left to a destructor to end it, a Ctrl-C meanwhile would be lost.
     python = plans.python_of(candidate, job.pythons) or sys.executable
-    environment = dict.fromkeys(THREADS, str(task.place.threads))
+    environment = dict.fromkeys(THREADS, str(task.runtime.threads))
     failure = None
     with contextlib.closing(groups.ask_all(calls, task.plan.timeout, environment, python)) as asked:
         try:

@@ -19,7 +19,7 @@ from ..contract import Arrays, Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options, update_rule
 from ..system import host, processes
@@ -41,7 +41,7 @@ class Task(Record):
     """What a child does."""
 
     settings: Settings
-    place: Place
+    runtime: Runtime
     text: corpus.Text
     plan: Plan
     check: bool = False  # check the model before it is trained
@@ -88,9 +88,9 @@ def _or_failure(
     kind: Literal["failed", "not started"] = "not started"
     try:
         start = time.perf_counter()
-        registry.load(task.place.backend)
+        registry.load(task.runtime.backend)
         importing = time.perf_counter() - start
-        setup = set_up(task.settings, task.place, task.text, team=team)
+        setup = set_up(task.settings, task.runtime, task.text, team=team)
         kind = "failed"
         yield from work(task, setup, importing)
     except NotOffered as error:
@@ -100,10 +100,10 @@ def _or_failure(
 
 
 def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch | Training | None]:
-    assert setup.place.threads is not None  # now it is the number in use
+    assert setup.runtime.threads is not None  # now it is the number in use
     yield Ready(
-        device=setup.place.device,
-        threads=setup.place.threads,
+        device=setup.runtime.device,
+        threads=setup.runtime.threads,
         machine=host.describe(),
         versions=setup.backend.machine.environment(),
     )
@@ -134,12 +134,12 @@ def _check(task: Task, setup: Setup) -> Generator[None, None, int]:
     # The number of comparisons; RNNScratchError if one failed.
     # Of the settings, because the model's own options may be what is wrong.
     V, H = inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
-    options = model_options(task.settings, V, setup.place.device)._replace(num_hiddens=H)
+    options = model_options(task.settings, V, setup.runtime.device)._replace(num_hiddens=H)
     rows = []
     for row in functions.check(
-        task.place.backend,
+        task.runtime.backend,
         setup.backend,
-        task.place.model,
+        task.runtime.model,
         cases=[options],
         short=True,
         omit=[machine.set_eager],  # which no comparison uses
@@ -166,10 +166,10 @@ def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | Non
     if setup.team is not None:
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
-    assert setup.place.threads is not None
+    assert setup.runtime.threads is not None
     about = partial(
         Round,
-        threads=setup.place.threads,
+        threads=setup.runtime.threads,
         importing=importing,
         parameters=digest(arrays),
         minibatches_seen=str(batches_digest),
@@ -211,7 +211,7 @@ def _alone(
         **times,
         generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
         memory=host.peak_memory(),
-        device_memory=setup.backend.machine.memory(setup.place.device),
+        device_memory=setup.backend.machine.memory(setup.runtime.device),
     )
 
 
@@ -221,7 +221,7 @@ def _with_own_layer(
     # Adds what is timed in turns to the round.
     seconds = partial(_seconds, setup)
     layer = registry.build(
-        setup.place.backend, setup.backend, "concise", arrays, setup.model.options
+        setup.runtime.backend, setup.backend, "concise", arrays, setup.model.options
     )
     of_layer, of_model = (
         partial(_updates, setup, model, batches) for model in (layer, setup.model)
@@ -246,7 +246,7 @@ def _turns(setup: Setup) -> Iterator[None]:
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
     # The results are held until the clock stops: a framework that computes asynchronously need
     # not finish what nobody waits for.
-    machine, device = setup.backend.machine, setup.place.device
+    machine, device = setup.backend.machine, setup.runtime.device
     machine.synchronize([], device)
     start = time.perf_counter()
     results = work()
@@ -262,7 +262,7 @@ def _updates(
 ) -> Sequence[Tensor]:
     # With all workers, or with this number of them.
     carry = minibatches.carries(setup.settings.sampling)
-    how = update_rule(setup.settings, workers or setup.place.workers)
+    how = update_rule(setup.settings, workers or setup.runtime.workers)
     _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
     return [*state, *model.params.values()]
 

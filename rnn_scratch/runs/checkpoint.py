@@ -24,10 +24,10 @@ from ..system.records import Record
 from ..text.dataset import TextRecord
 from ..text.vocabulary import UNKNOWN
 from .folder import LastEpoch
-from .place import Place
+from .runtime import Runtime
 
 FILE = "checkpoint.safetensors"
-FORMAT = "rnn-scratch 3"
+FORMAT = "rnn-scratch 4"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
 DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
@@ -52,7 +52,7 @@ class Checkpoint(Record, eq=False):
     settings: Settings
     epoch: LastEpoch
     text: TextRecord
-    place: Place
+    runtime: Runtime
     # In the file these are tensors, and what is above is metadata.
     arrays: Arrays = {}
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one

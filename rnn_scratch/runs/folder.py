@@ -22,10 +22,10 @@ from ..system.files import Damaged
 from ..system.host import Machine
 from ..system.records import Count, Line, Record
 from ..text.dataset import TextRecord
-from .place import Place
+from .runtime import Runtime
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-FORMAT = 3  # of the record
+FORMAT = 4  # of the record
 PARENT = Path("runs")
 
 Seconds = Annotated[float, Meta(ge=0)]
@@ -54,7 +54,7 @@ class Session(Record):
     started: Time
     process: Count  # its number
     from_epoch: LastEpoch
-    place: Place  # with the device and the number of threads in use
+    runtime: Runtime  # with the device and the number of threads in use
     machine: Machine
     environment: dict[str, Line]  # versions of the framework and its libraries
     # It stays "running" if the process is killed.

@@ -12,8 +12,8 @@ from ..text import dataset, minibatches, vocabulary
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
-from .place import Choice, Place
 from .run import Run, folder_of
+from .runtime import Choice, Runtime
 from .setup import Setup, set_up
 from .training import Report, beginning, perplexity
 
@@ -38,12 +38,12 @@ def load(run: str | Path, choice: Choice) -> tuple[Setup, Checkpoint]:
     """
     path = checkpoint.find(run)
     saved = checkpoint.load(path)
-    default, last = Place("numpy"), saved.place
+    default, last = Runtime("numpy"), saved.runtime
     if (path.parent / run_folder.RECORD).exists():
-        default = Place(last.backend)
+        default = Runtime(last.backend)
         if choice.backend in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.
-            default = Place(last.backend, last.model, threads=last.threads)
+            default = Runtime(last.backend, last.model, threads=last.threads)
     return set_up(saved.settings, choice.over(default), arrays=saved.arrays), saved
 
 
@@ -58,7 +58,7 @@ def predict(
     min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
-    **place: Any,
+    **runtime: Any,
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
 
@@ -66,12 +66,12 @@ def predict(
     beginning of the run's text. Without a temperature the most likely character is chosen; with
     one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
     is 1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
-    `decoding.likely`; with one of them the default temperature is 1. `place` may have backend,
+    `decoding.likely`; with one of them the default temperature is 1. `runtime` may have backend,
     model, device, threads and eager, with the defaults of `load`. Raises RNNScratchError for an
     empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
     `load` does.
     """
-    setup, saved = load(folder_of(run), Choice(**place))
+    setup, saved = load(folder_of(run), Choice(**runtime))
     if prefix is None and set(PREFIX) <= set(saved.vocab):
         prefix = PREFIX
     if prefix is None:
@@ -113,17 +113,17 @@ def evaluate(
     text: str | Path | None = None,
     unknown: str = "error",
     report: Report | Callable[[str], object] | None = None,
-    **place: Any,
+    **runtime: Any,
 ) -> Evaluation:
     """Perplexity of a run's model on a text, normalized as the run's own was, and baselines.
 
     The text is chosen as in `train`; `report` receives a line if another one is used instead.
-    `place` is that of `predict`. Raises RNNScratchError for a text of fewer than two characters,
+    `runtime` is that of `predict`. Raises RNNScratchError for a text of fewer than two characters,
     and as `predict` does.
     """
     say = report.say if isinstance(report, Report) else report or (lambda line: None)
     found = corpora.find(corpus, text, say)
-    setup, saved = load(folder_of(run), Choice(**place))
+    setup, saved = load(folder_of(run), Choice(**runtime))
     normalized = vocabulary.normalize(found.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:

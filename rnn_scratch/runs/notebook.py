@@ -17,8 +17,8 @@ from ..settings import Settings
 from . import curve
 from . import folder as run_folder
 from .folder import Epoch, Session
-from .place import Place
 from .progress import numbers, numbers_within, perplexities, time_left
+from .runtime import Runtime
 from .training import Progress, Report
 
 EVERY = 2.0  # seconds, at least, between two states of the card: to draw one takes about 0.1
@@ -51,9 +51,9 @@ def is_shown(folder: Path) -> bool:
     return here is not None and shown.get(folder) == here.execution_count
 
 
-def title(settings: Settings, place: Place) -> str:
+def title(settings: Settings, runtime: Runtime) -> str:
     """What is trained, and where."""
-    where = f"{place.backend} ({place.model}) on {place.device}"
+    where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
     return f"{where}: {settings.cell}, {settings.num_hiddens} hidden units"
 
 
@@ -95,8 +95,8 @@ class Live(Report):
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Display the card."""
-        self.folder, self.last, self.backend = folder, settings.num_epochs, session.place.backend
-        self.heading = title(settings, session.place)
+        self.folder, self.last, self.backend = folder, settings.num_epochs, session.runtime.backend
+        self.heading = title(settings, session.runtime)
         self.history = run_folder.history(folder)
         self.when, self.numbers = f"epoch {session.from_epoch + 1} of {self.last}", ""
         self.done = float(session.from_epoch)  # epochs

@@ -29,11 +29,12 @@ class LineReport(Report):
         """Say what is trained, and where."""
         self.folder, self.last = folder, settings.num_epochs
         self.said = time.monotonic()
-        place = session.place
-        workers = f"workers: {place.workers}, " if place.workers > 1 else ""
+        runtime = session.runtime
+        workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
         self.say(
-            f"{place.backend} ({place.model}) on {place.device}, {workers}threads: "
-            f"{place.threads}, epochs {session.from_epoch + 1} to {self.last}, run folder: {folder}"
+            f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
+            f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.last}, "
+            f"run folder: {folder}"
         )
 
     def progress(self, progress: Progress) -> None:

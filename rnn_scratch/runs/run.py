@@ -29,8 +29,8 @@ class Run(NamedTuple):
     def _repr_html_(self) -> str:
         # What a notebook shows of it.
         session, last = self.record.sessions[-1], self.history[-1].epoch
-        picture = curve.picture({session.place.backend: self.history}, last=last)
-        heading = notebook.title(self.record.settings, session.place)
+        picture = curve.picture({session.runtime.backend: self.history}, last=last)
+        heading = notebook.title(self.record.settings, session.runtime)
         words = [notebook.summary(self.history)]
         return notebook.card(heading, words, session.predictions, self.folder, picture)
 

@@ -24,8 +24,8 @@ from . import checkpoint, curve, training
 from . import folder as run_folder
 from .checkpoint import NOTHING, Checkpoint
 from .folder import Epoch, RunRecord, Session
-from .place import Place
 from .run import Run
+from .runtime import Runtime
 from .setup import Setup, set_up
 from .training import Diverged, Report
 
@@ -36,7 +36,7 @@ LEAST_OFTEN = 300.0  # seconds between two checkpoints, however long it takes to
 def train(
     settings: Settings,
     text: corpus.Text,
-    place: Place,
+    runtime: Runtime,
     folder: Path | None,
     report: Report,
     team: Team | None = None,
@@ -45,8 +45,8 @@ def train(
 
     With a team, this is its first worker; the others call `follow`.
     """
-    setup = set_up(settings, place, text, team=team)
-    folder = run_folder.create(folder, place.backend)
+    setup = set_up(settings, runtime, text, team=team)
+    folder = run_folder.create(folder, runtime.backend)
     about = dataset.describe(text, setup.text)
     record = RunRecord(format=run_folder.FORMAT, settings=settings, text=about, sessions=[])
     start = Checkpoint(
@@ -54,7 +54,7 @@ def train(
         settings=settings,
         epoch=0,
         text=about,
-        place=setup.place,
+        runtime=setup.runtime,
         arrays=setup.model.to_arrays(setup.model.params),
     )
     with _lock(folder):
@@ -71,7 +71,7 @@ def resume(
     folder: Path,
     num_epochs: int,
     text: corpus.Text | None,
-    place: Place,
+    runtime: Runtime,
     values: dict[str, Any],
     report: Report,
     team: Team | None = None,
@@ -83,8 +83,8 @@ def resume(
     """
     with _lock(folder):
         before, record, text = resumable(folder, num_epochs, text, values)
-        setup = set_up(before.settings, place, text, before.arrays, team)
-        before.place = setup.place
+        setup = set_up(before.settings, runtime, text, before.arrays, team)
+        before.runtime = setup.runtime
         _begin(folder, record, before, setup)
         return _session(folder, record, before, setup, report)
 
@@ -120,9 +120,11 @@ def resumable(
     return before, record, text
 
 
-def follow(settings: Settings, text: corpus.Text, place: Place, report: Report, team: Team) -> None:
+def follow(
+    settings: Settings, text: corpus.Text, runtime: Runtime, report: Report, team: Team
+) -> None:
     """Train as one of a team's workers after the first, whose session it is."""
-    setup = set_up(settings, place, text, team=team)
+    setup = set_up(settings, runtime, text, team=team)
     with signals.deferred() as request:
         for _ in training.parts(setup, 0, NOTHING, report, request):
             pass  # the first worker keeps the results
@@ -159,7 +161,7 @@ def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) ->
         started=_now(),
         process=os.getpid(),
         from_epoch=before.epoch,
-        place=setup.place,
+        runtime=setup.runtime,
         machine=host.describe(),
         environment=setup.backend.machine.environment(),
         engine=setup.backend.workers.engine() if setup.team is not None else None,
@@ -229,7 +231,7 @@ def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoc
     run_folder.write(folder, record)
     history = run_folder.history(folder)
     if history:
-        picture = curve.picture({session.place.backend: history})
+        picture = curve.picture({session.runtime.backend: history})
         files.replace(folder / run_folder.CURVE, picture)
     return history
 

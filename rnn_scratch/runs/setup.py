@@ -16,14 +16,14 @@ from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
 from ..workers import exchange
-from .place import Place
+from .runtime import Runtime
 
 
 class Setup(NamedTuple):
     """Everything that computes a run."""
 
     settings: Settings
-    place: Place  # with the device and the number of threads in use
+    runtime: Runtime  # with the device and the number of threads in use
     backend: Backend
     model: Model
     prepared: Prepared | None  # the text, if there is one
@@ -38,7 +38,7 @@ class Setup(NamedTuple):
 
 def set_up(
     settings: Settings,
-    place: Place,
+    runtime: Runtime,
     text: Text | None = None,
     arrays: Arrays | None = None,
     team: Team | None = None,
@@ -51,11 +51,11 @@ def set_up(
     device that it does not have, or a model that it does not offer, checked in this order.
     """
     prepared = None if text is None else dataset.prepare(text, settings)
-    backend, threads = registry.start(place.backend, place.threads)
-    backend.machine.set_eager(place.eager)
+    backend, threads = registry.start(runtime.backend, runtime.threads)
+    backend.machine.set_eager(runtime.eager)
     if team is not None:
-        registry.workers(place.backend, backend).join(team)
-    device = registry.choose_device(place.backend, backend, place.device, settings.dtype)
+        registry.workers(runtime.backend, backend).join(team)
+    device = registry.choose_device(runtime.backend, backend, runtime.device, settings.dtype)
     if prepared is not None:
         vocab_size = len(prepared.vocab)
     else:
@@ -68,6 +68,6 @@ def set_up(
         # Other processors may draw numbers that differ in the last bit.
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
-    model = registry.build(place.backend, backend, place.model, arrays, options)
-    place = msgspec.structs.replace(place, device=device, threads=threads)
-    return Setup(settings, place, backend, model, prepared, team)
+    model = registry.build(runtime.backend, backend, runtime.model, arrays, options)
+    runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
+    return Setup(settings, runtime, backend, model, prepared, team)

@@ -146,7 +146,7 @@ def _same_start(
     if states:
         shape = setup.settings.batch_size, options.num_hiddens
         own = incomplete.state or (np.zeros(shape, options.dtype),) * states
-        first = exchange.of_the_first(backend, setup.place.device, own)
+        first = exchange.of_the_first(backend, setup.runtime.device, own)
         incomplete = incomplete._replace(state=first)
     return last, incomplete
 
@@ -172,9 +172,9 @@ def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
 
 def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomplete:
     # Train minibatches after others of the same epoch: a worker its own rows of each.
-    settings, model, device = setup.settings, setup.model, setup.place.device
+    settings, model, device = setup.settings, setup.model, setup.runtime.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
-    how = update_rule(settings, setup.place.workers)
+    how = update_rule(settings, setup.runtime.workers)
     carry = minibatches.carries(settings.sampling)
     states = before.state
     if setup.team is not None:
@@ -215,7 +215,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Part:
         valid_perplexity=None if valid_loss is None else perplexity(valid_loss),
         tokens=len(losses) * settings.batch_size * settings.num_steps,
         seconds=incomplete.seconds,
-        backend=setup.place.backend,
+        backend=setup.runtime.backend,
         sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
     )
     return Part(epoch, arrays, incomplete)

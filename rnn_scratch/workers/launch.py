@@ -9,7 +9,7 @@ import os
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..runs.place import Place
+from ..runs.runtime import Runtime
 from ..settings import MOST_WORKERS, Settings, shown
 from ..system.records import Record
 from ..text import corpus
@@ -37,7 +37,7 @@ class Work(Record):
 
     settings: Settings
     text: corpus.Text
-    place: Place
+    runtime: Runtime
     folder: str | None  # of the run; None: a new one
     resumes: bool = False
 

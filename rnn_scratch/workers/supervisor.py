@@ -30,8 +30,8 @@ from .. import registry
 from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
-from ..runs.place import Choice
 from ..runs.run import Run
+from ..runs.runtime import Choice
 from ..runs.training import Diverged, Report
 from ..settings import option_of
 from ..system import host, signals
@@ -80,18 +80,18 @@ def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Rep
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.end(met, Problem(reason=_named(rank, str(error))))
             raise
-        where = choice.over(replace(met.work.place, threads=None, device="auto"))
-        _Supervisor(replace(met.work, text=text, place=where), [rank], met, report).run()
+        where = choice.over(replace(met.work.runtime, threads=None, device="auto"))
+        _Supervisor(replace(met.work, text=text, runtime=where), [rank], met, report).run()
 
 
 def terms(work: Work) -> dict[str, str]:
     """What must be equal in all workers, by name."""
     values = {option_of(name): str(v) for name, v in asdict(work.settings).items()}
     return {
-        **_versions(work.place.backend),
+        **_versions(work.runtime.backend),
         "--resume": "yes" if work.resumes else "no",
-        "--backend": work.place.backend,
-        "--model": work.place.model,
+        "--backend": work.runtime.backend,
+        "--model": work.runtime.model,
         "SHA-256 of the text": work.text.sha256,
         **values,
     }
@@ -154,11 +154,11 @@ class _Supervisor:
 
     def _call(self, rank: int) -> "partial[Iterator[Event]]":
         # What a worker's process does.
-        addresses, place = self.met.addresses, self.work.place
-        place = replace(place, workers=len(addresses))
-        if place.threads is None and len(self.ranks) > 1:  # they share the cores
-            place = replace(place, threads=max(1, host.cores() // len(self.ranks)))
-        return partial(worker.run, rank, addresses, replace(self.work, place=place))
+        addresses, runtime = self.met.addresses, self.work.runtime
+        runtime = replace(runtime, workers=len(addresses))
+        if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
+            runtime = replace(runtime, threads=max(1, host.cores() // len(self.ranks)))
+        return partial(worker.run, rank, addresses, replace(self.work, runtime=runtime))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.

@@ -59,13 +59,13 @@ def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
         if rank:
-            sessions.follow(work.settings, work.text, work.place, report, team)
+            sessions.follow(work.settings, work.text, work.runtime, report, team)
         elif work.resumes and folder is not None:
             epochs = work.settings.num_epochs
-            sessions.resume(folder, epochs, work.text, work.place, {}, report, team)
+            sessions.resume(folder, epochs, work.text, work.runtime, {}, report, team)
         else:
-            sessions.train(work.settings, work.text, work.place, folder, report, team)
-        registry.load(work.place.backend).workers.leave()
+            sessions.train(work.settings, work.text, work.runtime, folder, report, team)
+        registry.load(work.runtime.backend).workers.leave()
     except signals.Stopped as error:
         yield Interruption(number=Signals(error.number))
     except RNNScratchError as error:

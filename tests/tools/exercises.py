@@ -28,7 +28,7 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Batch, RNNScratchError, Update
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs import training
-from rnn_scratch.runs.place import Place
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make
 from rnn_scratch.system import host, processes
@@ -109,7 +109,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """
     settings = make({"num_hiddens": 128, "num_epochs": 60, "num_steps": 10})
     text = corpus.load("tide-clock")
-    setup = set_up(settings, Place(name, MODEL, "cpu", threads=1), text)
+    setup = set_up(settings, Runtime(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
         batches = list(minibatches.of_epoch(setup.text.train, settings, epoch))

@@ -1,4 +1,4 @@
-"""Where and how a run computes: what may differ between the sessions of one run."""
+"""The runtime: what computes a run, and may differ between its sessions."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import msgspec
 from ..system.records import Count, Line, Record
 
 
-class Place(Record, kw_only=False, omit_defaults=False):
+class Runtime(Record, kw_only=False, omit_defaults=False):
     """A backend, a variant of its model, and what computes it."""
 
     backend: Line = "torch"
@@ -19,7 +19,7 @@ class Place(Record, kw_only=False, omit_defaults=False):
 
 
 class Choice(NamedTuple):
-    """What a user chooses of a place; None where there is a default."""
+    """What a user chooses of a runtime; None where there is a default."""
 
     backend: str | None = None
     model: str | None = None
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     threads: int | None = None
     eager: bool | None = None
 
-    def over(self, default: Place) -> Place:
-        """The place, which is the default one in all that is not chosen."""
+    def over(self, default: Runtime) -> Runtime:
+        """The runtime, which is the default one in all that is not chosen."""
         chosen = {name: value for name, value in self._asdict().items() if value is not None}
         return msgspec.structs.replace(default, **chosen)
