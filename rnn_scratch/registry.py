@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Annotated, Any
 
@@ -51,14 +52,28 @@ def names() -> list[str]:
 
 
 def find(name: str) -> str:
-    """The module of the backend with this name; RNNScratchError if there is none."""
+    """The module of the backend with this name; RNNScratchError if there is none.
+
+    Also where it would be another clone's: Python may take the core from one folder, which comes
+    first on its path, and the backends from that of the installation.
+    """
     if name not in (registered := _entry_points()):
         close = difflib.get_close_matches(name, registered, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise RNNScratchError(
             f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
         )
-    return registered[name].module
+    module = registered[name].module
+    if module.startswith(f"{__package__}.backends."):
+        core = Path(__file__).resolve().parent
+        (folder,) = importlib.import_module(f"{__package__}.backends").__path__
+        if Path(folder).resolve() not in (core / "backends", core.parent / "backends"):
+            raise RNNScratchError(
+                f"The core of rnn-scratch is {core}, but its backends are in {folder}, which is "
+                "of another clone.\nInstall the clone that you mean: in its folder, "
+                "pip install -e ."
+            )
+    return module
 
 
 def load(name: str) -> Backend:

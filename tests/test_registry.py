@@ -130,6 +130,14 @@ def test_what_a_backend_of_another_package_does_not_have(foreign):
     refused.refused("--device is cuda", "the healthy backend computes float32 on: npu, cpu")
 
 
+def test_a_core_and_backends_of_two_clones_are_refused(copy):
+    (copy / "rnn_scratch" / "backends").unlink()  # where no clone has them
+    small = options(**SMALL, num_epochs=1)
+    for command in (("train", *small), ("check", "numpy"), ("show", "step", "--backends", "numpy")):
+        done = there(*command, env={"PYTHONPATH": copy})
+        done.refused(f"{copy / 'rnn_scratch'}, but its backends are in", "pip install -e .")
+
+
 WITHOUT = """
 import sys
 from rnn_scratch import registry

@@ -1,7 +1,6 @@
 """Tests of the tests: each mistake of the sabotages makes the check fail, in the right piece."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +9,12 @@ import numpy as np
 import pytest
 from tools.sabotages import SABOTAGES, THREADS_IGNORED, changed, copy, load
 
-import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check import functions, inputs, pinned
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
 
-CORE = Path(rnn_scratch.__file__).parent
 by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
 
 
@@ -142,20 +139,17 @@ CORE_MISTAKES = {
 
 @pytest.mark.sabotages
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
-def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, tmp_path):
+def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, copy):
     file, tests, *change = CORE_MISTAKES[mistake]
-    folder = Path(__file__).parent
-    shutil.copytree(CORE, tmp_path / "rnn_scratch", ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "rnn_scratch" / file
+    path = copy / "rnn_scratch" / file
     path.write_text(changed(path, change), encoding="utf-8")
     command = ["-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy", tests]
-    # The copy comes first on the path; the backends, which it lacks, are still those of the clone.
     done = subprocess.run(
         [sys.executable, *command],
-        cwd=folder,
+        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(tmp_path)},
+        env={"PYTHONPATH": str(copy)},
     )
     assert done.returncode == 1, done.stdout
     assert "FAILED" in done.stdout, done.stdout
