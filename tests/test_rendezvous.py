@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
+from rnn_scratch.system import processes
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
 from rnn_scratch.workers.launch import Launch, Work
-from rnn_scratch.workers.messages import Done, Interruption, Problem
+from rnn_scratch.workers.messages import Problem, Welcome
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
 WORK = Work(
@@ -45,7 +46,7 @@ def short(monkeypatch):
 
 def host(coordinator, workers=2, terms=TERMS, then=lambda met: met):
     launch = Launch(workers, 0, coordinator)
-    with rendezvous.host(launch, terms, WORK, lambda line: None) as met:
+    with rendezvous.wait_for_others(launch, terms, WORK, lambda line: None) as met:
         return then(met)
 
 
@@ -112,6 +113,8 @@ def say(coordinator, *chunks):
                 pass
 
 
+# Python's recursion ends before that of what would read it.
+NESTED = b'{"a": ' + b"[" * 100_000
 STRANGER = {"type": "Hello", "rank": 7, "workers": 2, "address": "127.0.0.1:1", "terms": TERMS}
 
 
@@ -122,8 +125,9 @@ STRANGER = {"type": "Hello", "rank": 7, "workers": 2, "address": "127.0.0.1:1", 
         (b"GET / HTTP/1.1\r\n\r\n",),
         (b"\x16\x03\x01\x00\xff\n",),
         (b"x" * (2**20 + 2**17),),
-        (json.dumps({**STRANGER, "rank": "1"}).encode() + b"\n",),
-        (json.dumps(STRANGER).encode() + b"\n",),
+        *((json.dumps({**STRANGER, "rank": rank}).encode() + b"\n",) for rank in (7, -1, "1")),
+        (json.dumps({**STRANGER, "address": "here"}).encode() + b"\n",),
+        (NESTED + b"\n",),
     ],
 )
 def test_strangers_do_not_disturb(coordinator, short, chunks):
@@ -132,6 +136,19 @@ def test_strangers_do_not_disturb(coordinator, short, chunks):
     def later():
         stranger.start()
         time.sleep(0.1)
+        return visit(coordinator)
+
+    met = parallel([lambda: host(coordinator), later])
+    assert [len(each.addresses) for each in met] == [2, 2]
+
+
+def test_connections_that_say_nothing_delay_nobody(coordinator, short):
+    silent = [threading.Thread(target=say, args=(coordinator,), daemon=True) for _ in range(50)]
+
+    def later():
+        for each in silent:
+            each.start()
+        time.sleep(0.5)
         return visit(coordinator)
 
     met = parallel([lambda: host(coordinator), later])
@@ -162,18 +179,27 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
     assert [len(each.addresses) for each in met] == [2, 2]
 
 
-def test_another_program_at_the_port(coordinator, short):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 mail.example.org ESMTP",
+        b'{"type": "Interruption", "number": 9999}',
+        NESTED,
+        processes.ENCODER.encode(Welcome(addresses=[], work=WORK)),
+    ],
+)
+def test_another_program_at_the_port(coordinator, short, answer):
     with socket.create_server(network.parse(coordinator)) as server:
         with pytest.raises(RNNScratchError, match="the port is in use"):
             host(coordinator)
 
-        def answer():
+        def serve():
             connection, _ = server.accept()
             with connection:
-                connection.sendall(b"220 mail.example.org ESMTP\r\n")
+                connection.sendall(answer + b"\n")
                 connection.recv(10_000)
 
-        threading.Thread(target=answer, daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
         with pytest.raises(RNNScratchError, match=f"answers at {coordinator} is not worker 0"):
             visit(coordinator)
 
@@ -219,7 +245,7 @@ def watched(coordinator, monkeypatch, action):
     learned, events = threading.Event(), queue.Queue()
 
     def learn(met):
-        rendezvous.watch(met, events.put)
+        rendezvous.watch(met.peers, events.put)
         with contextlib.suppress(queue.Empty):
             return events.get(timeout=3)
         return None
@@ -243,9 +269,10 @@ def watched(coordinator, monkeypatch, action):
         (lambda met: met.peers[0].close(), "Worker 1 is gone: its connection has closed."),
         (lambda met: None, "Worker 1 has not answered for 1 s."),
         (sends(b"noise"), "Worker 1 is gone"),
-        (sends(b'{"type": "Interruption", "number": 99}'), "Worker 1 is gone"),
+        *((sends(number), "Worker 1 is gone") for number in (b"9999", b"-1", b"1e999")),
+        (sends(NESTED), "Worker 1 is gone"),
         (sends(b'{"type": "Hello", "rank": 1}'), "Worker 1 is gone"),
-        (lambda met: rendezvous.end(met, COLD), "Worker 1 has a cold."),
+        (lambda met: rendezvous.tell(met.peers, COLD), "Worker 1 has a cold."),
     ],
 )
 def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action, reason):
@@ -254,18 +281,18 @@ def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action,
     assert failure.reason.startswith(reason)
 
 
-@pytest.mark.parametrize(
-    "message", [Interruption(number=Signals.SIGTERM), Problem(reason="inf", kind="diverged")]
-)
+@pytest.mark.parametrize("message", [Signals.SIGTERM, Problem(reason="inf", kind="diverged")])
 def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch, message):
-    passed = watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, message))
+    passed = watched(coordinator, monkeypatch, lambda met: rendezvous.tell(met.peers, message))
     assert passed == (1, message)
 
 
 def test_the_end_of_another_machine_may_be_planned(coordinator, monkeypatch):
-    assert watched(coordinator, monkeypatch, lambda met: rendezvous.end(met, Done())) is None
+    assert watched(coordinator, monkeypatch, lambda met: rendezvous.tell(met.peers, "done")) is None
 
 
 def test_a_worker_that_shows_signs_of_life_is_not_given_up(coordinator, monkeypatch):
-    beat = watched(coordinator, monkeypatch, lambda met: rendezvous.watch(met, lambda event: None))
+    beat = watched(
+        coordinator, monkeypatch, lambda met: rendezvous.watch(met.peers, lambda event: None)
+    )
     assert beat is None

@@ -1,19 +1,19 @@
 """Calls a function in several processes at once, which work together."""
 
+import contextlib
 import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ..contract import RNNScratchError
 from ..system import processes
+from ..system.processes import Answer
 from . import network
 
 LOOPBACK = "127.0.0.1"
-
-Answer = TypeVar("Answer")
 
 
 def addresses(number: int) -> list[str]:
@@ -29,31 +29,37 @@ def calls(
     return [partial(function, rank, known, *task) for rank in range(number)]
 
 
-class Ended:
-    """Instead of an answer: a process has sent all and has ended."""
-
-
-def listeners(
+@contextlib.contextmanager
+def started(
     calls: "Mapping[int, partial[Iterator[Answer]]]",
-    put: Callable[[tuple[int, Answer | Ended | RNNScratchError]], object],
+    put: Callable[[tuple[int, Answer | RNNScratchError | None]], object],
     end: threading.Event,
     **settings: Any,
-) -> list[threading.Thread]:
-    """A thread for each call, by rank, which makes it in a process of its own when it is started.
+) -> Iterator[None]:
+    """Make each of these calls, by rank, in a process of its own; at the end all have ended.
 
-    It passes on the answers, with the rank, as `processes.ask` yields them with these settings, and
-    then `Ended` or the error.
+    `put` gets the answers, with the rank, as `processes.ask` yields them with these settings, and
+    then None or the error. Processes that still run end when `end` is set.
     """
 
     def listen(rank: int, call: "partial[Iterator[Answer]]") -> None:
         try:
             for answer in processes.ask(call, end=end, **settings):
                 put((rank, answer))
-            put((rank, Ended()))
+            put((rank, None))
         except RNNScratchError as error:
             put((rank, error))
 
-    return [threading.Thread(target=listen, args=each) for each in calls.items()]
+    threads = [threading.Thread(target=listen, args=each) for each in calls.items()]
+    try:
+        for thread in threads:
+            thread.start()
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            if thread.is_alive():  # a Ctrl-C may come before it is started
+                thread.join()
 
 
 def ask_all(
@@ -68,24 +74,15 @@ def ask_all(
     Close the generator where it is not read to its end, and all processes have ended.
     """
     messages: queue.Queue[tuple[int, Any]] = queue.Queue()
-    end = threading.Event()
     settings: dict[str, Any] = {"timeout": timeout, "environment": environment, "python": python}
-    threads = listeners(dict(enumerate(calls)), messages.put, end, **settings)
-    try:
-        for thread in threads:
-            thread.start()
+    with started(dict(enumerate(calls)), messages.put, threading.Event(), **settings):
         running = len(calls)
         while running:
             rank, message = messages.get()
             if isinstance(message, RNNScratchError):
                 name = f"worker {rank}: " if len(calls) > 1 else ""
                 raise RNNScratchError(f"{name}{message}") from message
-            if isinstance(message, Ended):
+            if message is None:
                 running -= 1
             elif rank == 0:
                 yield message
-    finally:
-        end.set()
-        for thread in threads:
-            if thread.is_alive():  # a Ctrl-C may come before it is started
-                thread.join()

@@ -1,9 +1,9 @@
 """What workers send: their processes to the supervisor, and machines to each other.
 
-Each is a JSON object, which has the name of its type, and is verified where it is received.
+Each message is JSON and is verified where it is received; a record has the name of its type.
 """
 
-import signal
+from signal import Signals
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -11,64 +11,37 @@ from msgspec import Meta
 from ..runs.folder import Epoch, Session
 from ..runs.training import Progress
 from ..settings import MOST_WORKERS
-from ..system.records import Count, Line, Record
+from ..system.records import Count, Record
 from .launch import Work
 
 BEAT = 1.0  # seconds between signs of life, of a worker or a machine
 
-Rank = Annotated[int, Meta(ge=0, lt=MOST_WORKERS)]
-Size = Annotated[int, Meta(ge=1, le=MOST_WORKERS)]
+Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
+
+# From a worker to its supervisor; the first one's progress as well, as in `training.Report`.
 
 
-class Message(Record, tag=True):
-    """A message."""
-
-
-# From a worker to its supervisor: the first one's progress, as in `training.Report`.
-
-
-class Alive(Message):
-    """A sign of life."""
+class Alive(Record, tag=True):
+    """A worker's sign of life."""
 
     process: Count  # its number
     minibatches: int  # trained so far
 
 
-class Notice(Message):
-    """A line for the user."""
-
-    line: str
-
-
-class Start(Message):
+class Start(Record, tag=True):
     """Training begins."""
 
     folder: str  # of the run
     session: Session
 
 
-class Advance(Message):
-    """An epoch advances."""
-
-    progress: Progress
-
-
-class EpochEnd(Message):
+class EpochEnd(Record, tag=True):
     """An epoch has ended."""
 
     epoch: Epoch
 
 
-# From a worker or a machine: why training cannot go on.
-
-
-class Interruption(Message):
-    """A signal has stopped a worker."""
-
-    number: signal.Signals
-
-
-class Problem(Message):
+class Problem(Record, tag=True):
     """A worker has failed, or more is known of it than that it is gone."""
 
     reason: str
@@ -77,30 +50,32 @@ class Problem(Message):
     kind: Literal["error", "diverged", "exception", "gone"] = "error"
 
 
-Event = Alive | Notice | Start | Advance | EpochEnd | Interruption | Problem
+# A string is a line for the user, and a number that of the signal that has stopped the worker.
+Event = str | Alive | Start | Progress | EpochEnd | Signals | Problem
 
 # Between machines.
 
 
-class Hello(Message):
+class Hello(Record, tag=True):
     """Who connects to worker 0."""
 
-    rank: Rank
-    workers: Size
-    address: Line  # for the engine
+    rank: Annotated[int, Meta(ge=0)]
+    workers: Annotated[int, Meta(le=MOST_WORKERS)]
+    address: Address  # for the engine
     terms: dict[str, str]  # what all workers must have in common, by name
 
+    def __post_init__(self) -> None:
+        """Refuse a rank that there is not."""
+        if self.rank >= self.workers:
+            raise ValueError(f"rank {self.rank} of {self.workers} workers")
 
-class Welcome(Message):
+
+class Welcome(Record, tag=True):
     """All are there: the answer of worker 0."""
 
-    addresses: Annotated[list[Line], Meta(max_length=MOST_WORKERS)]  # of the workers by rank
+    addresses: list[Address]  # of the workers by rank
     work: Work  # without the text and the folder
 
 
-class Beat(Message):
-    """A sign of life."""
-
-
-class Done(Message):
-    """The workers of a machine have ended, and nothing more follows."""
+# What follows: a sign of life, that all has ended well, or what has ended it.
+News = Literal["alive", "done"] | Signals | Problem

@@ -10,6 +10,7 @@ like the engines of the frameworks, this is for a network of one's own.
 
 import contextlib
 import errno
+import queue
 import socket
 import threading
 import time
@@ -23,10 +24,11 @@ from ..contract import RNNScratchError
 from ..system import processes
 from . import network
 from .launch import Launch, Work
-from .messages import BEAT, Beat, Done, Hello, Interruption, Message, Problem, Welcome
+from .messages import BEAT, Hello, News, Problem, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is
+LISTEN = 0.1  # seconds between looks at those who have said it
 MACHINE_SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
 LARGEST_MESSAGE = 2**20  # bytes
 
@@ -34,13 +36,13 @@ LARGEST_MESSAGE = 2**20  # bytes
 class Peer:
     """A connection to another machine's process."""
 
-    def __init__(self, connection: socket.socket, rank: int) -> None:
+    def __init__(self, connection: socket.socket, rank: int = 0) -> None:
         """Of the worker with this rank."""
         self.connection, self.rank = connection, rank
         self.lock = threading.Lock()
         self.incoming = b""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Hello | Welcome | News) -> None:
         """Send a message, unless the other is gone, which the reader notices."""
         with self.lock, contextlib.suppress(OSError):
             self.connection.sendall(processes.ENCODER.encode(message) + b"\n")
@@ -57,7 +59,10 @@ class Peer:
                 raise ConnectionResetError(errno.ECONNRESET, "connection closed")
             self.incoming += chunk
         line, self.incoming = self.incoming.split(b"\n", 1)
-        return msgspec.json.decode(line, type=kinds)
+        try:
+            return msgspec.json.decode(line, type=kinds)
+        except RecursionError as error:
+            raise ValueError("a message of too many levels") from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -73,58 +78,55 @@ class Meeting(NamedTuple):
 
 
 @contextlib.contextmanager
-def host(
+def wait_for_others(
     launch: Launch, terms: Mapping[str, str], work: Work, say: Callable[[str], None]
 ) -> Iterator[Meeting]:
     """Wait, as the process of worker 0, for all others; RNNScratchError if they do not fit."""
     workers, coordinator = launch.workers, launch.coordinator
     peers: dict[int, Peer] = {}
+    arrivals: queue.Queue[tuple[Peer, str, Hello]] = queue.Queue()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(coordinator))
-        own = network.free_address(server.getsockname()[0])
-        addresses = {0: own}
+        server.settimeout(LISTEN)
+        addresses = {0: network.free_address(server.getsockname()[0])}
         others = _ranks(range(1, workers))
         say(f"worker 0 waits {WAIT:g} s at {coordinator} for {others}, which --rank starts")
         deadline = time.monotonic() + WAIT
         try:
-            while len(addresses) < workers:
-                server.settimeout(max(0.001, deadline - time.monotonic()))
-                connection, (ip, _) = server.accept()
-                peer = stack.enter_context(contextlib.closing(Peer(connection, 0)))
-                hello = _greet(peer)
-                if hello is None:
+            while missing := sorted(set(range(workers)) - set(addresses)):
+                if time.monotonic() > deadline:
+                    raise RNNScratchError(
+                        f"{_ranks(missing).capitalize()} did not join at {coordinator} within "
+                        f"{WAIT:g} s.\nStart each within that time: the same command with --rank "
+                        f"{missing[0]}, on a machine that reaches this address."
+                    )
+                with contextlib.suppress(OSError):  # also where too many have connected
+                    arguments = *server.accept(), arrivals.put
+                    # In a thread, as one that says nothing must not delay the others.
+                    threading.Thread(target=_greet, args=arguments, daemon=True).start()
+                if arrivals.empty():
                     continue
+                peer, ip, hello = arrivals.get()
                 rank = hello.rank
+                stack.enter_context(contextlib.closing(peer))
                 if rank in addresses:
                     there = addresses[rank].rpartition(":")[0]
                     peer.send(Problem(reason=f"Worker {rank} has joined already, from {there}."))
                     continue
+                peers[rank] = peer
                 if problems := _differences(hello, workers, terms):
                     reason = f"Worker {rank} ({ip}) does not fit worker 0:\n" + "\n".join(problems)
-                    peers[rank] = peer
                     raise RNNScratchError(reason)
-                if rank >= workers:
-                    continue
-                peer.rank = rank
-                peers[rank], addresses[rank] = peer, hello.address
+                addresses[rank] = hello.address
                 say(f"worker {rank} has joined from {ip}")
-        except TimeoutError:
-            missing = sorted(set(range(workers)) - set(addresses))
-            reason = (
-                f"{_ranks(missing).capitalize()} did not join at {coordinator} within {WAIT:g} s.\n"
-                f"Start each within that time: the same command with --rank {missing[0]}, on a "
-                "machine that reaches this address."
-            )
-            _tell(peers.values(), Problem(reason=reason))
-            raise RNNScratchError(reason) from None
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             reason = "Worker 0 was stopped." if interrupted else str(error)
-            _tell(peers.values(), Problem(reason=reason))
+            tell(peers.values(), Problem(reason=reason))
             raise
         ordered = [addresses[rank] for rank in range(workers)]
         its = replace(work, text=work.text._replace(content=""), folder=None)
-        _tell(peers.values(), Welcome(addresses=ordered, work=its))
+        tell(peers.values(), Welcome(addresses=ordered, work=its))
         server.close()
         yield Meeting(ordered, work, list(peers.values()))
 
@@ -137,12 +139,14 @@ def visit(
     workers, rank, coordinator = launch
     assert rank is not None
     deadline = time.monotonic() + WAIT
-    with contextlib.closing(Peer(_connect(coordinator, deadline), 0)) as peer:
+    with contextlib.closing(Peer(_connect(coordinator, deadline))) as peer:
         address = network.free_address(peer.connection.getsockname()[0])
         peer.send(Hello(rank=rank, workers=workers, address=address, terms=dict(terms)))
         say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")
         try:
             answer = peer.receive(WAIT + GREETING, Welcome | Problem)
+            if isinstance(answer, Welcome) and len(answer.addresses) != workers:
+                raise ValueError(f"it knows {len(answer.addresses)} workers")
         except (OSError, ValueError) as error:
             raise RNNScratchError(
                 f"What answers at {coordinator} is not worker 0, or it has ended: "
@@ -153,36 +157,39 @@ def visit(
         yield Meeting(answer.addresses, answer.work, [peer])
 
 
-def watch(meeting: Meeting, notify: Callable[[tuple[int, Problem | Interruption]], object]) -> None:
-    """Call `notify` with the rank of each machine that fails or is gone, and the reason."""
-    for peer in meeting.peers:
+def watch(peers: Iterable[Peer], notify: Callable[[tuple[int, Any]], object]) -> None:
+    """Call `notify` with the rank of each machine that a signal has stopped, that has failed, or
+    that is gone, and the signal or the Problem.
+    """
+    for peer in peers:
         threading.Thread(target=_beat, args=(peer,), daemon=True).start()
         threading.Thread(target=_read, args=(peer, notify), daemon=True).start()
 
 
-def end(meeting: Meeting, message: Done | Interruption | Problem) -> None:
-    """Send the others the last message."""
-    _tell(meeting.peers, message)
+def tell(peers: Iterable[Peer], message: Welcome | News) -> None:
+    """Send each of them a message."""
+    for peer in peers:
+        peer.send(message)
 
 
 def _beat(peer: Peer) -> None:
     while peer.connection.fileno() >= 0:
-        peer.send(Beat())
+        peer.send("alive")
         time.sleep(BEAT)
 
 
-def _read(peer: Peer, notify: Callable[[tuple[int, Problem | Interruption]], object]) -> None:
+def _read(peer: Peer, notify: Callable[[tuple[int, Any]], object]) -> None:
     try:
-        last: Any = Beat()
-        while isinstance(last, Beat):
-            last = peer.receive(MACHINE_SILENCE, Beat | Done | Interruption | Problem)
+        last: News = "alive"
+        while last == "alive":
+            last = peer.receive(MACHINE_SILENCE, News)
     except TimeoutError:
         last = Problem(reason=f"Worker {peer.rank} has not answered for {MACHINE_SILENCE:g} s.")
     except (OSError, ValueError):
         if peer.connection.fileno() < 0:
             return  # this side has closed it
         last = Problem(reason=f"Worker {peer.rank} is gone: its connection has closed.")
-    if not isinstance(last, Done):
+    if last != "done":
         notify((peer.rank, last))
 
 
@@ -221,14 +228,17 @@ def _connect(coordinator: str, deadline: float) -> socket.socket:
     )
 
 
-def _greet(peer: Peer) -> Hello | None:
-    # Who connects; None for somebody who is no worker.
+def _greet(
+    connection: socket.socket, address: tuple[str, int], put: Callable[[Any], object]
+) -> None:
+    # Who has connected is passed on, unless it is no worker.
+    peer = Peer(connection)
     try:
         hello: Hello = peer.receive(GREETING, Hello)
-        return hello
+        peer.rank = hello.rank
+        put((peer, address[0], hello))
     except (OSError, ValueError):
         peer.close()
-        return None
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:
@@ -240,11 +250,6 @@ def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[s
         for name, value in hello.terms.items()
         if terms.get(name, value) != value
     ]
-
-
-def _tell(peers: Iterable[Peer], message: Message) -> None:
-    for peer in peers:
-        peer.send(message)
 
 
 def _ranks(ranks: Sequence[int]) -> str:

@@ -32,14 +32,13 @@ from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
 from ..runs.run import Run
 from ..runs.runtime import Choice
-from ..runs.training import Diverged, Report
+from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
 from ..system import host, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
-from .groups import Ended
 from .launch import Launch, Work
-from .messages import Advance, Alive, Done, EpochEnd, Event, Interruption, Notice, Problem, Start
+from .messages import Alive, EpochEnd, Event, Problem, Start
 from .rendezvous import Meeting
 
 WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
@@ -60,7 +59,7 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
     if launch.rank is None:
         met = nullcontext(Meeting(groups.addresses(launch.workers), work, []))
     elif launch.rank == 0:
-        met = rendezvous.host(launch, terms(work), work, report.say)
+        met = rendezvous.wait_for_others(launch, terms(work), work, report.say)
     else:
         met = rendezvous.visit(launch, terms(work), report.say)
     ranks = range(launch.workers) if launch.rank is None else [launch.rank]
@@ -78,7 +77,7 @@ def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Rep
         try:
             text = dataset.same_text(met.work.text, text)
         except RNNScratchError as error:  # which only this machine has met
-            rendezvous.end(met, Problem(reason=_named(rank, str(error))))
+            rendezvous.tell(met.peers, Problem(reason=_named(rank, str(error))))
             raise
         where = choice.over(replace(met.work.runtime, threads=None, device="auto"))
         _Supervisor(replace(met.work, text=text, runtime=where), [rank], met, report).run()
@@ -115,7 +114,7 @@ class _Supervisor:
 
     def __init__(self, work: Work, ranks: Sequence[int], met: Meeting, report: Report) -> None:
         self.work, self.ranks, self.met, self.report = work, ranks, met, report
-        self.events: queue.Queue[tuple[int, Event | Ended | RNNScratchError]] = queue.Queue()
+        self.events: queue.Queue[tuple[int, Event | RNNScratchError | None]] = queue.Queue()
         self.end = threading.Event()  # all workers are to end
         self.running = set(ranks)
         self.processes: dict[int, int] = {}  # their numbers, by rank
@@ -129,23 +128,18 @@ class _Supervisor:
     def run(self) -> Run | None:
         """Start the workers, and wait until all have ended."""
         calls = {rank: self._call(rank) for rank in self.ranks}
-        threads = groups.listeners(calls, self.events.put, self.end, timeout=WORKER_SILENCE)
-        rendezvous.watch(self.met, self.events.put)
-        with signals.deferred() as request:
-            try:
-                for thread in threads:
-                    thread.start()
+        put = self.events.put
+        rendezvous.watch(self.met.peers, put)
+        try:
+            with (
+                signals.deferred() as request,
+                groups.started(calls, put, self.end, timeout=WORKER_SILENCE),
+            ):
                 self._wait(request)
                 self._require_success()
-            except BaseException:
-                self.end.set()
-                for thread in threads:
-                    if thread.is_alive():  # a signal may come before it is started
-                        thread.join()
-                self.report.stop()
-                raise
-        self.report.stop()
-        rendezvous.end(self.met, Done())
+        finally:
+            self.report.stop()
+        rendezvous.tell(self.met.peers, "done")
         if self.folder is None:
             return None
         saved = checkpoint.load(self.folder / checkpoint.FILE)
@@ -180,9 +174,9 @@ class _Supervisor:
             if self.deadline is not None and now > self.deadline:
                 self.end.set()
 
-    def _handle(self, rank: int, event: Event | Ended | RNNScratchError) -> None:
+    def _handle(self, rank: int, event: Event | RNNScratchError | None) -> None:
         match event:
-            case Ended():
+            case None:  # it has ended
                 self.running.remove(rank)
             case RNNScratchError():
                 self.running.remove(rank)
@@ -192,18 +186,18 @@ class _Supervisor:
                 self.processes[rank] = event.process
                 if event.minibatches != self.counts.get(rank):
                     self.counts[rank], self.changed = event.minibatches, time.monotonic()
-            case Interruption():
-                self.signal = event.number
+            case signal.Signals():
+                self.signal = event
                 self._end_within(PATIENCE)
             case Problem():
                 self._fail(rank, event)
-            case Notice():
-                self.report.say(event.line)
+            case str():
+                self.report.say(event)
             case Start():
                 self.folder = Path(event.folder)
                 self.report.start(self.folder, self.work.settings, event.session)
-            case Advance() if rank == 0:
-                self.report.progress(event.progress)
+            case Progress() if rank == 0:
+                self.report.progress(event)
             case EpochEnd():
                 self.report.epoch(event.epoch)
 
@@ -224,7 +218,7 @@ class _Supervisor:
     def _tell(self, failure: Problem) -> None:
         # The others have no more words for it than these.
         kind = failure.kind if failure.kind in FOR_USERS else "error"
-        rendezvous.end(self.met, replace(failure, kind=kind))
+        rendezvous.tell(self.met.peers, replace(failure, kind=kind))
 
     def _end_within(self, seconds: float) -> None:
         if self.deadline is None:
@@ -237,7 +231,7 @@ class _Supervisor:
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
             self._conclude("interrupted", repr(stopped))
-            rendezvous.end(self.met, Interruption(number=signal.Signals(self.signal)))
+            rendezvous.tell(self.met.peers, signal.Signals(self.signal))
             raise stopped
         if worst:
             self._conclude("failed", worst.reason)

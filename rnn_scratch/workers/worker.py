@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..system import signals
 from ..system.processes import send
 from .launch import Work
-from .messages import BEAT, Advance, Alive, EpochEnd, Event, Interruption, Notice, Problem, Start
+from .messages import BEAT, Alive, EpochEnd, Event, Problem, Start
 
 
 class Events(Report):
@@ -35,7 +35,7 @@ class Events(Report):
 
     def say(self, line: str) -> None:
         """Send the message."""
-        send(Notice(line=line))
+        send(line)
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Send where the training begins."""
@@ -43,7 +43,7 @@ class Events(Report):
 
     def progress(self, progress: Progress) -> None:
         """Send how far the epoch has come."""
-        send(Advance(progress=progress))
+        send(progress)
 
     def epoch(self, epoch: Epoch) -> None:
         """Send the epoch."""
@@ -67,7 +67,7 @@ def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
             sessions.train(work.settings, work.text, work.runtime, folder, report, team)
         registry.load(work.runtime.backend).workers.leave()
     except signals.Stopped as error:
-        yield Interruption(number=Signals(error.number))
+        yield Signals(error.number)
     except RNNScratchError as error:
         diverged = isinstance(error, Diverged)
         words = f"Worker {rank} has failed: {error}" if rank and not diverged else str(error)
