@@ -60,7 +60,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
     source = paths[0].read_text(encoding="utf-8")
     assert source.count(right) == 1
     paths[0].write_text(source.replace(right, wrong), encoding="utf-8")
-    rows = functions.check("toy", load(name, tmp_path), cases=CASES, short=True)
+    rows = functions.check("toy", load(copy), cases=CASES, short=True)
     first = next((row for row in rows if not row.passed), None)
     assert first is not None, "not detected"
     assert f"{first.piece} {first.result}" == named, first
@@ -68,7 +68,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
 
 def test_without_a_mistake_none_is_named(package):
     site, _ = package
-    rows = list(functions.check("toy", load("toy_rnn", site), cases=CASES, short=True))
+    rows = list(functions.check("toy", load(site / "toy_rnn"), cases=CASES, short=True))
     assert [row for row in rows if not row.passed] == []
 
 

@@ -1,13 +1,11 @@
 """Tests of the tests: each mistake of the sabotages makes the check fail, in the right piece."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tools.sabotages import SABOTAGES, THREADS_IGNORED, changed, copy, load
+from helpers import there
+from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load, make
 
 from rnn_scratch import registry
 from rnn_scratch.check import functions, inputs, pinned
@@ -32,8 +30,9 @@ def assert_named(row, sabotage):
 def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sabotage, tmp_path):
     if backend_name not in sabotage.changes:
         pytest.skip(f"{backend_name} cannot have this mistake")
-    name = copy(backend, sabotage, sabotage.changes[backend_name], tmp_path)
-    cases, wrong = in_each_dtype(sabotage.only), load(name, tmp_path)
+    package = copy(backend, tmp_path)
+    make(sabotage.changes[backend_name], package / sabotage.file)
+    cases, wrong = in_each_dtype(sabotage.only), load(package)
     rows = functions.check(backend_name, wrong, sabotage.model, cases, short=True)
     assert_named(first_failure(rows), sabotage)
 
@@ -56,8 +55,9 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
 ):
     # As if its file were changed: reference and candidate are then the same, with the mistake. Of
     # a new cell nothing is recorded, and its backward pass is wrong.
-    name = copy(registry.load("numpy"), sabotage, sabotage.changes["numpy"], tmp_path)
-    wrong = load(name, tmp_path)
+    package = copy(registry.load("numpy"), tmp_path)
+    make(sabotage.changes["numpy"], package / sabotage.file)
+    wrong = load(package)
     monkeypatch.setattr(registry, "load", lambda name: wrong)
     if not recorded:
         monkeypatch.setattr(pinned, "numbers", dict)
@@ -78,16 +78,15 @@ def test_a_number_of_threads_that_is_ignored_is_detected(backend, backend_name, 
     )
 
     def run(change):
-        name = copy(backend, THREADS_IGNORED, change, tmp_path)
+        package = copy(backend, tmp_path)
+        make(change, package / THREADS_IGNORED.file)
         # With another number than those that are set.
-        numbers = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), "3")
-        env = {**os.environ, "PYTHONPATH": str(tmp_path), **numbers}
-        done = subprocess.run([sys.executable, "-c", program, name], env=env, capture_output=True)
-        return done.returncode, done.stderr.decode()
+        numbers = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), 3)
+        return there(package.name, program=("-c", program), env={"PYTHONPATH": tmp_path, **numbers})
 
-    assert run(THREADS_IGNORED.changes[backend_name])[0] == 1
-    code, error = run(())
-    assert code == 0, error
+    assert run(THREADS_IGNORED.changes[backend_name]).code == 1
+    done = run(())
+    assert done.code == 0, done.err
 
 
 def test_set_eager_ends_the_use_of_graphs(backend_names):
@@ -141,15 +140,8 @@ CORE_MISTAKES = {
 @pytest.mark.parametrize("mistake", CORE_MISTAKES)
 def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, copy):
     file, tests, *change = CORE_MISTAKES[mistake]
-    path = copy / "rnn_scratch" / file
-    path.write_text(changed(path, change), encoding="utf-8")
-    command = ["-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy", tests]
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(copy)},
-    )
-    assert done.returncode == 1, done.stdout
-    assert "FAILED" in done.stdout, done.stdout
+    make(change, copy / "rnn_scratch" / file)
+    program = ("-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy")
+    done = there(tests, program=program, cwd=Path(__file__).parent, env={"PYTHONPATH": copy})
+    assert done.code == 1, done.out
+    assert "FAILED" in done.out, done.out

@@ -1,14 +1,12 @@
 """What a student changes in `scratch.py` is what trains next: the README's path, in a copy."""
 
-import functools
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, environment
+from helpers import CLONE, there
 
 import rnn_scratch
 from rnn_scratch.show import source_code
@@ -66,24 +64,13 @@ answers["off"] = {row.result.partition(",")[0]: row.difference
 """
 
 
-@functools.cache
-def perplexity_before(name):
-    """The perplexity of the short training with the code as it is."""
-    return rnn_scratch.train(name, **SHORT).perplexity
-
-
 def run(copy, name, *programs):
     """The answers of these programs, run in the copy by a new process."""
     code = "\n".join([*programs, "print(json.dumps(answers))"])
-    done = subprocess.run(
-        [sys.executable, "-c", code, name, json.dumps(SHORT)],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        env=environment(OMP_NUM_THREADS=1),
-    )
-    assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout.splitlines()[-1])
+    arguments, env = (name, json.dumps(SHORT)), {"OMP_NUM_THREADS": 1}
+    done = there(*arguments, program=("-c", code), cwd=copy, env=env)
+    assert done.code == 0, done.err
+    answers = json.loads(done.out.splitlines()[-1])
     assert Path(answers["file"]).is_relative_to(copy)
     return answers
 
@@ -97,29 +84,33 @@ def test_the_path_has_five_commands_at_most_and_changes_the_source_that_show_sho
     assert any("show step" in command for command in COMMANDS)
 
 
-def test_the_readme_s_edit_of_the_step_changes_the_next_training(backend_name, copy):
-    if backend_name not in SIGMOID:
-        pytest.skip("the edit is of a backend of this project")
-    file = f"backends/{backend_name}/scratch.py"
-    edit = EDIT.replace("backends/torch/scratch.py", file)
-    subprocess.run(edit, shell=True, check=True, cwd=copy)
-    assert (copy / file).read_text() != (CLONE / file).read_text()
-    answers = run(copy, backend_name, TRAIN, CHECK)
-    before = perplexity_before(backend_name)
-    assert abs(answers["perplexity"] - before) > 0.01 * before
-    assert answers["first"] == "step"
-
-
-def test_an_edit_of_the_activation_trains_with_its_own_gradients(backend_name, copy):
+def edit(copy, backend_name, change):
+    """Edit a backend's `scratch.py` in a copy."""
     if backend_name not in SIGMOID:
         pytest.skip("the edit is of a backend of this project")
     file = copy / "backends" / backend_name / "scratch.py"
     text = file.read_text(encoding="utf-8")
-    assert text.count(SIGMOID[backend_name][0]) == 1
-    file.write_text(text.replace(*SIGMOID[backend_name]), encoding="utf-8")
+    assert text.count(change[0]) == 1
+    file.write_text(text.replace(*change), encoding="utf-8")
+
+
+def has_changed(backend_name, answers):
+    """Whether the perplexity of the short training is another than with the code as it is."""
+    before = rnn_scratch.train(backend_name, **SHORT).perplexity
+    return abs(answers["perplexity"] - before) > 0.01 * before
+
+
+def test_the_readme_s_edit_of_the_step_changes_the_next_training(backend_name, copy):
+    edit(copy, backend_name, re.search(r"'s/(.*?)/(.*)/' ", EDIT).groups())
+    answers = run(copy, backend_name, TRAIN, CHECK)
+    assert has_changed(backend_name, answers)
+    assert answers["first"] == "step"
+
+
+def test_an_edit_of_the_activation_trains_with_its_own_gradients(backend_name, copy):
+    edit(copy, backend_name, SIGMOID.get(backend_name))
     answers = run(copy, backend_name, TRAIN, DIFFERENTIATE)
-    before = perplexity_before(backend_name)
-    assert abs(answers["perplexity"] - before) > 0.01 * before
+    assert has_changed(backend_name, answers)
     assert min(answers["sizes"].values()) > 1e-4
     if backend_name == "numpy":  # whose backward pass is written for tanh
         assert answers["off"]["W_hh"] > 1e-4
@@ -135,19 +126,13 @@ def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(
     quoted = re.findall(r"ends\s+at\s+(?:a\s+perplexity\s+of\s+)?(\d+\.\d)", PATH)
     train = next(command for command in COMMANDS if " train " in command)
     arguments = train.split(" train ")[1].split()
-    program = "from rnn_scratch.cli.main import main; main()"
+    program, env = ("-c", "from rnn_scratch.cli.main import main; main()"), {"OMP_NUM_THREADS": 1}
     measured = []
-    for edit in (None, EDIT):
-        if edit:
-            subprocess.run(edit, shell=True, check=True, cwd=copy)
-        done = subprocess.run(
-            [sys.executable, "-c", program, "train", *arguments, "--device", "cpu"],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            env=environment(OMP_NUM_THREADS=1),
-        )
-        assert done.returncode == 0, done.stderr
-        measured.append(float(re.search(r"^perplexity (\S+),", done.stdout, re.MULTILINE)[1]))
+    for command in (None, EDIT):
+        if command:
+            subprocess.run(command, shell=True, check=True, cwd=copy)
+        done = there("train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env)
+        assert done.code == 0, done.err
+        measured.append(float(re.search(r"^perplexity (\S+),", done.out, re.MULTILINE)[1]))
     # The figures are rounded, and processors differ in the last bits.
     assert [float(number) for number in quoted] == pytest.approx(measured, abs=0.11)

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -26,12 +25,11 @@ from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host, processes, records
-from tools.sabotages import load
+from tools.sabotages import copy, load
 
 B, T = 32, 35
 SIZES = (64, 512)  # hidden units
 SECONDS, TURNS = 6.0, 7  # for each measurement: at least
-COUNTER = count()
 UNDO = Path(__file__).parent / "undo"
 
 
@@ -63,17 +61,13 @@ def cases(backend: str) -> list[Case]:
 
 def undone(backend, case, folder):
     """A copy of the backend without an optimization, loaded as a package of its own."""
-    name = f"undone_{next(COUNTER)}"
-    package = Path(folder, name)
-    package.mkdir()
-    for path in Path(backend.__file__).parent.glob("*.py"):
-        text = "\n" + path.read_text(encoding="utf-8")
-        for file, old, new in case.edits:
-            if file == path.name:
-                assert f"\n{old}" in text, f"{path} lacks the lines\n{old}change {UNDO}"
-                text = text.replace(f"\n{old}", f"\n{new}")
-        (package / path.name).write_text(text[1:], encoding="utf-8")
-    return load(name, folder)
+    package = copy(backend, Path(folder))
+    for file, old, new in case.edits:
+        text = "\n" + (package / file).read_text(encoding="utf-8")
+        assert f"\n{old}" in text, f"{file} lacks the lines\n{old}change {UNDO}"
+        text = text.replace(f"\n{old}", f"\n{new}")
+        (package / file).write_text(text[1:], encoding="utf-8")
+    return load(package)
 
 
 def gain(backend, case, num_hiddens):

@@ -6,6 +6,7 @@ does not have that text fails the test, so that the sabotages follow the code.
 
 import importlib
 import itertools
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from rnn_scratch.contract import Options
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
-NAMES = (f"sabotaged_{number}" for number in itertools.count())
+NUMBERS = itertools.count()
 
 
 class Sabotage(NamedTuple):
@@ -312,30 +313,25 @@ THREADS_IGNORED = Sabotage("number of threads ignored", "set_threads", "", {
 }, "machine.py")  # fmt: skip
 
 
-def copy(backend, sabotage: Sabotage, change: tuple[str, ...], folder: Path) -> str:
-    """Copy the backend to a package of its own, with a change in a file; its name."""
-    name = next(NAMES)
-    package = folder / name
-    package.mkdir()
-    for path in Path(backend.__file__).parent.glob("*.py"):
-        text = changed(path, change if path.name == sabotage.file else ())
-        (package / path.name).write_text(text, encoding="utf-8")
-    return name
+def copy(backend, folder: Path) -> Path:
+    """Copy the backend to a package of its own."""
+    own, ignored = Path(backend.__file__).parent, shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(own, folder / f"changed_{next(NUMBERS)}", ignore=ignored))
 
 
-def changed(path: Path, change: Sequence[str]) -> str:
-    """The text of a file with a change: what is there and what takes its place; and so on."""
+def make(change: Sequence[str], path: Path) -> None:
+    """Change a file: what is there and what takes its place; and so on."""
     text = path.read_text(encoding="utf-8")
     for old, new in zip(change[::2], change[1::2]):
-        assert old in text, f"{old!r} is not in {path}: make the sabotage follow the code"
+        assert old in text, f"{old!r} is not in {path}: make the change follow the code"
         text = text.replace(old, new, 1)
-    return text
+    path.write_text(text, encoding="utf-8")
 
 
-def load(name: str, folder: Path):
-    """The copy of this name as a module."""
-    sys.path.insert(0, str(folder))
+def load(package: Path):
+    """The module of a copy."""
+    sys.path.insert(0, str(package.parent))
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(package.name)
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(str(package.parent))
