@@ -168,6 +168,13 @@ def team(session: nox.Session) -> None:
 
 
 @nox.session
+def arm(session: nox.Session) -> None:
+    """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
+    session.install("-e", ".[torch,jax]")
+    session.run("python", "tests/tools/arm.py", "notebooks/records/arm.json")
+
+
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")
@@ -292,5 +299,6 @@ def everything(session: nox.Session) -> None:
         *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
+        *(("arm",) if shutil.which("qemu-aarch64") else ()),
     ):
         session.notify(name)
