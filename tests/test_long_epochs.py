@@ -69,6 +69,20 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, mo
     assert figures("r") == figures(whole.folder)
 
 
+def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(monkeypatch, backend_name):
+    whole = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **LONG)
+    steps = LONG["batch_size"] * LONG["num_steps"]
+    first, second = (epoch.tokens // steps for epoch in whole.history)
+    for number, trained in ((1, first), (2, first + second)):
+        run = str(number)
+        with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
+            rnn_scratch.train(
+                backend_name, num_epochs=2, run=run, report=Stop(patch, trained), **LONG
+            )
+        assert figures(run) == figures(whole.folder)[:number]
+        assert checkpoint.load(run).epoch == number
+
+
 def test_it_is_resumed_in_another_backend(monkeypatch, backend_names):
     first, *others = ["numpy", *backend_names]
     exact = {**LONG, "exact": True}

@@ -180,15 +180,17 @@ def _session(
         latest = before
         try:
             report.start(folder, before.settings, record.sessions[-1])
-            for part in training.parts(setup, before.epoch, before.incomplete, report, request):
-                latest = replace(latest, arrays=part.arrays, incomplete=part.incomplete)
-                if part.epoch is not None:
-                    run_folder.append(folder, part.epoch)
-                    latest.epoch, latest.incomplete = part.epoch.epoch, NOTHING
+            parts = training.parts(setup, before.epoch, before.incomplete, report, request)
+            for incomplete, epoch in parts:
+                arrays = setup.model.to_arrays(setup.model.params)
+                latest = replace(latest, arrays=arrays, incomplete=incomplete)
+                if epoch is not None:
+                    run_folder.append(folder, epoch)
+                    latest.epoch, latest.incomplete = epoch.epoch, NOTHING
                 if time.perf_counter() >= due:
                     due, before = _save(folder, latest), latest
-                if part.epoch is not None:
-                    report.epoch(part.epoch)
+                if epoch is not None:
+                    report.epoch(epoch)
             if latest is not before:
                 _save(folder, latest)
                 before = latest

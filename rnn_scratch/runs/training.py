@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Arrays, Batch, RNNScratchError
+from ..contract import Batch, RNNScratchError
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
@@ -74,32 +74,25 @@ class Report:
         """The run is complete: a `run.Run`. Called after `stop`, if there was no error."""
 
 
-class Part(NamedTuple):
-    """The result of an epoch, or of a part of one."""
-
-    epoch: Epoch | None  # None within an epoch
-    arrays: Arrays  # the parameters after it
-    incomplete: Incomplete  # the losses of the minibatches so far, and the state after them
-
-
 def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
     """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
     with signals.deferred() as request:
-        for part in parts(setup, 0, NOTHING, report, request):
-            if part.epoch is not None:
-                yield part.epoch, list(part.incomplete.losses)
+        for trained, epoch in parts(setup, 0, NOTHING, report, request):
+            if epoch is not None:
+                yield epoch, list(trained.losses)
 
 
 def parts(
     setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
-) -> Iterator[Part]:
+) -> Iterator[tuple[Incomplete, Epoch | None]]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
-    Yields a result at the end of each epoch, about every second within a long one, and when a
-    signal asks for a stop. Raises Stopped then; and Diverged, with what to try instead.
+    Yields what has been trained of an epoch, with the epoch at its end: there, about every second
+    within a long one, and when a signal asks for a stop. Raises Stopped then; and Diverged, with
+    what to try instead.
     """
     settings, size = setup.settings, 1
-    begin: tuple[float, float] | None = None  # the first progress, in epochs, and its time
+    begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
@@ -108,28 +101,23 @@ def parts(
             minibatches.of_epoch(setup.text.train, settings, number), len(incomplete.losses), None
         )
         while len(incomplete.losses) < total:
-            progress = _progress(settings, number, total, incomplete)
-            first, start = begin = begin or (progress.position, time.monotonic())
-            if progress.position > first:
-                pace = (time.monotonic() - start) / (progress.position - first)  # s per epoch
-                left = (settings.num_epochs - progress.position) * pace
-                progress = progress._replace(left=left)
+            progress = _progress(settings, number, total, incomplete, begin)
+            begin = begin or (progress.position, time.monotonic())
             report.progress(progress)
             some = _watched(itertools.islice(batches, size), report, setup, request)
             before, incomplete = incomplete, _train(setup, some, incomplete)
-            if len(incomplete.losses) < total:
-                arrays = setup.model.to_arrays(setup.model.params)
-                _require_finite(number, settings, arrays, incomplete.losses[-1])
-                yield Part(None, arrays, incomplete)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
             seconds = incomplete.seconds - before.seconds
             if seconds < PART / 2:
                 size = min(2 * size, total)
             elif seconds > PART:
                 size = max(1, size // 2)
-            size = _stop_or_go_on(setup, size, request)
-        yield _end(setup, number, incomplete)
-        _stop_or_go_on(setup, size, request)
+            if len(incomplete.losses) < total:
+                _require_finite(setup, number, incomplete.losses[-1])
+                yield incomplete, None
+                size = _stop_or_go_on(setup, size, request)
+        yield incomplete, _end(setup, number, incomplete)
+        size = _stop_or_go_on(setup, size, request)
         incomplete = NOTHING
 
 
@@ -151,11 +139,21 @@ def _same_start(
     return last, incomplete
 
 
-def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete) -> Progress:
-    done = len(incomplete.losses)
+def _progress(
+    settings: Settings,
+    epoch: int,
+    total: int,
+    incomplete: Incomplete,
+    begin: tuple[float, float] | None,
+) -> Progress:
+    done, seconds = len(incomplete.losses), incomplete.seconds
     mean = sum(incomplete.losses) / done if done else None
     tokens = done * settings.batch_size * settings.num_steps
-    return Progress(epoch, total, done, mean, tokens, incomplete.seconds, left=None)
+    progress = Progress(epoch, total, done, mean, tokens, seconds, left=None)
+    if begin is not None and progress.position > begin[0]:
+        pace = (time.monotonic() - begin[1]) / (progress.position - begin[0])  # s per epoch
+        progress = progress._replace(left=(settings.num_epochs - progress.position) * pace)
+    return progress
 
 
 def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
@@ -193,21 +191,21 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 
-def _end(setup: Setup, number: int, incomplete: Incomplete) -> Part:
+def _end(setup: Setup, number: int, incomplete: Incomplete) -> Epoch:
     # The result of a complete epoch, with its evaluation on the held-out text.
-    settings, model, prepared = setup.settings, setup.model, setup.text
-    losses, arrays = incomplete.losses, model.to_arrays(model.params)
+    settings, model, losses = setup.settings, setup.model, incomplete.losses
     loss, valid_loss = sum(losses) / len(losses), None
     if setup.team is not None:
+        arrays = model.to_arrays(model.params)
         exchange.require_equal(setup.backend, model.options, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
-    if len(prepared.valid) and reports:
-        held_out = minibatches.whole(prepared.valid, settings)
+    if len(setup.text.valid) and reports:
+        held_out = minibatches.whole(setup.text.valid, settings)
         with np.errstate(all="ignore"):
             evaluated = setup.backend.scratch.evaluate(model, held_out, True)
             valid_loss = float(np.divide(*evaluated))
-    _require_finite(number, settings, arrays, loss, valid_loss or 0)
-    epoch = Epoch(
+    _require_finite(setup, number, loss, valid_loss or 0)
+    return Epoch(
         epoch=number,
         loss=loss,
         perplexity=perplexity(loss),
@@ -218,7 +216,6 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Part:
         backend=setup.runtime.backend,
         sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
     )
-    return Part(epoch, arrays, incomplete)
 
 
 def predictions(setup: Setup) -> list[str]:
@@ -254,9 +251,9 @@ def _watched(
             return
 
 
-def _require_finite(epoch: int, settings: Settings, arrays: Arrays, *losses: float) -> None:
-    values: list[Any] = [*losses, *arrays.values()]
-    if all(np.isfinite(x).all() for x in values):
+def _require_finite(setup: Setup, epoch: int, *losses: float) -> None:
+    settings, arrays = setup.settings, setup.model.to_arrays(setup.model.params)
+    if np.isfinite(losses).all() and all(np.isfinite(each).all() for each in arrays.values()):
         return
     clipping = (
         "clip the gradients (omit --theta none)"
