@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from msgspec.structs import replace
-
 from .contract import RNNScratchError
 from .runs import folder as run_folder
 from .runs import inference, notebook, sessions
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
-from .runs.runtime import Choice, Runtime
+from .runs.runtime import Runtime
 from .runs.training import Report
 from .settings import KINDS, PATH, Kind, checked, make
 from .text import corpus as corpora
@@ -45,13 +43,13 @@ ARGUMENTS = {
 def _checked(function: Function) -> Function:
     """The function, with its arguments checked and converted before it is called.
 
-    None is allowed where it is the default. A function may take ``**runtime``, which is a `Choice`,
-    or ``**settings``, which are checked when they become `Settings`.
+    None is allowed where it is the default. A function may take ``**runtime``, which are fields of
+    `Runtime` but for the workers, or ``**settings``, which are checked when they become `Settings`.
     """
     signature = inspect.signature(function)
     named = [name for name in signature.parameters if name not in ("runtime", "settings")]
     if "runtime" in signature.parameters:
-        named += Choice._fields
+        named += [name for name in Runtime.__struct_fields__ if name != "workers"]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -140,16 +138,16 @@ def resume(
     reporter, folder = _reporter(report), folder_of(run)
     given = corpus is not None or text is not None
     same = corpora.find(corpus, text, reporter.say) if given else None
-    choice = Choice(backend, model, device, threads, eager)
+    chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
-        supervisor.follow(workers, same, choice, reporter)
+        supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
         return _finished(None, reporter)
     last = run_folder.read(folder).sessions[-1].runtime
     if backend not in (None, last.backend):
-        last = Runtime(model=last.model)
+        last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     # Another number of threads may add in another order.
-    runtime = replace(choice.over(last), workers=launch.workers)
+    runtime = last.but(**chosen, workers=launch.workers)
     if launch == Launch(1):
         done = sessions.resume(folder, num_epochs, same, runtime, settings, reporter)
         return _finished(done, reporter)

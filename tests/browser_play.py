@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.runs import checkpoint, inference
-from rnn_scratch.runs.runtime import Choice, Runtime
+from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
@@ -49,7 +49,7 @@ def network(request, tmp_path_factory):
 
 def computed(path, text):
     """NumPy's logits (T, V), and the state after each character, for a text."""
-    setup, saved = inference.load(path, Choice("numpy"))
+    setup, saved = inference.load(path, backend="numpy")
     state, logits, states = setup.model.state(1), [], []
     for token in vocabulary.encode(text, saved.vocab):
         each, state = setup.model.forward(np.array([[token]]), state)

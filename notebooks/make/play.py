@@ -18,7 +18,6 @@ from msgspec.structs import asdict, replace
 import rnn_scratch
 from rnn_scratch.contract import Arrays
 from rnn_scratch.runs import inference
-from rnn_scratch.runs.runtime import Choice
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import corpus, dataset, vocabulary
 
@@ -49,7 +48,7 @@ def train(settings: Settings) -> dict[str, Any]:
             **asdict(settings),
         )
         text = rnn_scratch.predict(run, PREFIX, LENGTH)
-        setup, _ = inference.load(run.folder, Choice("numpy", "scratch"))
+        setup, _ = inference.load(run.folder, backend="numpy", model="scratch")
         tokens = vocabulary.encode(PREFIX, run.vocab)
         logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
     prepared = dataset.prepare(corpus.load(CORPUS), settings)

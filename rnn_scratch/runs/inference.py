@@ -13,7 +13,7 @@ from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .run import Run, folder_of
-from .runtime import Choice, Runtime
+from .runtime import Runtime
 from .setup import Setup, set_up
 from .training import Report, beginning, perplexity
 
@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
     skipped: int  # characters omitted because the vocabulary lacks them
 
 
-def load(run: str | Path, choice: Choice) -> tuple[Setup, Checkpoint]:
+def load(run: str | Path, **runtime: Any) -> tuple[Setup, Checkpoint]:
     """The model of a run's folder or of a checkpoint file, and the checkpoint.
 
     By default backend, model and number of threads are those that it was trained with; a checkpoint
@@ -41,10 +41,10 @@ def load(run: str | Path, choice: Choice) -> tuple[Setup, Checkpoint]:
     default, last = Runtime("numpy"), saved.runtime
     if (path.parent / run_folder.RECORD).exists():
         default = Runtime(last.backend)
-        if choice.backend in (None, last.backend):
+        if runtime.get("backend") in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.
             default = Runtime(last.backend, last.model, threads=last.threads)
-    return set_up(saved.settings, choice.over(default), arrays=saved.arrays), saved
+    return set_up(saved.settings, default.but(**runtime), arrays=saved.arrays), saved
 
 
 def predict(
@@ -71,7 +71,7 @@ def predict(
     empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
     `load` does.
     """
-    setup, saved = load(folder_of(run), Choice(**runtime))
+    setup, saved = load(folder_of(run), **runtime)
     if prefix is None and set(PREFIX) <= set(saved.vocab):
         prefix = PREFIX
     if prefix is None:
@@ -123,7 +123,7 @@ def evaluate(
     """
     say = report.say if isinstance(report, Report) else report or (lambda line: None)
     found = corpora.find(corpus, text, say)
-    setup, saved = load(folder_of(run), Choice(**runtime))
+    setup, saved = load(folder_of(run), **runtime)
     normalized = vocabulary.normalize(found.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:

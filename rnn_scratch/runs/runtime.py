@@ -1,8 +1,8 @@
 """The runtime: what computes a run, and may differ between its sessions."""
 
-from typing import NamedTuple
+from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from ..system.records import Count, Line, Record
 
@@ -17,17 +17,6 @@ class Runtime(Record, kw_only=False, omit_defaults=False):
     eager: bool = False  # True: run functions uncompiled, to debug them
     workers: Count = 1  # processes that share every minibatch
 
-
-class Choice(NamedTuple):
-    """What a user chooses of a runtime; None where there is a default."""
-
-    backend: str | None = None
-    model: str | None = None
-    device: str | None = None
-    threads: int | None = None
-    eager: bool | None = None
-
-    def over(self, default: Runtime) -> Runtime:
-        """The runtime, which is the default one in all that is not chosen."""
-        chosen = {name: value for name, value in self._asdict().items() if value is not None}
-        return msgspec.structs.replace(default, **chosen)
+    def but(self, **chosen: Any) -> "Runtime":
+        """The same, except for what is chosen; None is no choice."""
+        return replace(self, **{name: each for name, each in chosen.items() if each is not None})

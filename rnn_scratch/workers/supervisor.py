@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import asdict, replace
 
@@ -31,7 +31,6 @@ from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
 from ..runs.run import Run
-from ..runs.runtime import Choice
 from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
 from ..system import host, signals
@@ -67,19 +66,20 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
         return _Supervisor(work, ranks, meeting, report).run()
 
 
-def follow(launch: Launch, text: corpus.Text | None, choice: Choice, report: Report) -> None:
+def follow(
+    launch: Launch, text: corpus.Text | None, chosen: dict[str, Any], report: Report
+) -> None:
     """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
     rank = launch.rank or 0
-    chosen = {"--backend": choice.backend, "--model": choice.model}
-    own = {"--resume": "yes", **_versions(choice.backend)}
-    own |= {option: value for option, value in chosen.items() if value is not None}
+    own = {"--resume": "yes", **_versions(chosen["backend"])}
+    own |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name] is not None}
     with rendezvous.visit(launch, own, report.say) as met:
         try:
             text = dataset.same_text(met.work.text, text)
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.tell(met.peers, Problem(reason=_named(rank, str(error))))
             raise
-        where = choice.over(replace(met.work.runtime, threads=None, device="auto"))
+        where = replace(met.work.runtime, threads=None, device="auto").but(**chosen)
         _Supervisor(replace(met.work, text=text, runtime=where), [rank], met, report).run()
 
 
