@@ -1,17 +1,108 @@
-"""A power cut at any moment: what is left on the disk is resumed exactly."""
+"""A power cut at any moment: what is left on the disk is resumed exactly.
 
+A model of a disk replays the system calls of a training. What was synced is there; what was not may
+be there or not, data and names each on their own, as file systems differ in this.
+"""
+
+import contextlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
-from disk import recorded, remains
 from helpers import SMALL, assert_same, figures, parameters
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint, sessions
 from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.system import files
 
 EPOCHS = 4
+
+
+class Recorder:
+    """The module `os`, with an account of the calls that change files."""
+
+    def __init__(self, calls):
+        self.calls, self.handles = calls, {}
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags, mode=0o777):
+        is_new = not os.path.exists(path)
+        handle = os.open(path, flags, mode)
+        self.handles[handle] = str(path)
+        if is_new:
+            self.calls.append(("create", str(path)))
+        return handle
+
+    def write(self, handle, data):
+        size = os.write(handle, data)
+        self.calls.append(("write", self.handles[handle], bytes(data[:size])))
+        return size
+
+    def fsync(self, handle):
+        os.fsync(handle)
+        kind = "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync"
+        self.calls.append((kind, self.handles[handle]))
+
+    def replace(self, source, target):
+        os.replace(source, target)
+        self.calls.append(("rename", str(source), str(target)))
+
+    def unlink(self, path):
+        os.unlink(path)
+        self.calls.append(("remove", str(path)))
+
+
+@contextlib.contextmanager
+def recorded():
+    """A list, to which each call is added that changes a file or syncs one."""
+    calls = []
+    files.os = Recorder(calls)
+    try:
+        yield calls
+    finally:
+        files.os = os
+
+
+class File:
+    """What has been written to a file, and how much of it is on the disk for certain."""
+
+    def __init__(self):
+        self.written = self.synced = b""
+
+    def may_be(self):
+        """All, what was synced, half of the rest, or zeros, as the size may come first."""
+        length, known = len(self.written), len(self.synced)
+        zeros = bytes(length - known)
+        return self.written, self.synced, self.written[: (known + length) // 2], self.synced + zeros
+
+
+def remains(calls):
+    """For each number of calls before the power cut, what may be left: name to contents."""
+    names, synced_names = {}, {}  # path to file, now and on the disk for certain
+    for number, (kind, path, *more) in enumerate(calls, 1):
+        if kind == "create":
+            names[path] = File()
+        elif kind == "write":
+            names[path].written += more[0]
+        elif kind == "sync":
+            names[path].synced = names[path].written
+        elif kind == "rename":
+            names[more[0]] = names.pop(path)
+        elif kind == "remove":
+            names.pop(path)
+        elif kind == "sync folder":
+            elsewhere = {n: f for n, f in synced_names.items() if str(Path(n).parent) != path}
+            synced_names = elsewhere | {
+                n: f for n, f in names.items() if str(Path(n).parent) == path
+            }
+        for left in (names, synced_names):
+            for which in range(4):
+                yield number, {name: file.may_be()[which] for name, file in left.items()}
 
 
 @pytest.fixture

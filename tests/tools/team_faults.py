@@ -31,10 +31,10 @@ from rnn_scratch import registry
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.workers import rendezvous
+from rnn_scratch.workers import rendezvous, supervisor
 
-KILLS = 20  # of each backend
-HASTE = 10.0  # seconds to end after a kill: supervisor.GRACE, and as many on a busy machine
+KILLS = 10  # of each backend
+HASTE = supervisor.GRACE + 25  # seconds to end after a kill, on however busy a machine
 # After a cut, likewise.
 CUT = rendezvous.MACHINE_SILENCE + HASTE
 SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
