@@ -11,13 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (
-    SMALL,
-    epoch_row,
-    here,
-    history,
-    lines,
-)
+from helpers import SMALL, epoch_row, here, history, lines
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError

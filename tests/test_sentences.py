@@ -7,15 +7,7 @@ from helpers import CLONE
 from small_records import candidate_of, record_of, round_of, training_of
 
 from rnn_scratch.compare import metrics, pictures, report, sentences
-from rnn_scratch.compare.record import (
-    EQUAL,
-    FASTER,
-    SLOWER,
-    TOO_FEW,
-    Against,
-    Change,
-    read,
-)
+from rnn_scratch.compare.record import EQUAL, FASTER, SLOWER, TOO_FEW, Against, Change, read
 
 RECORDS = CLONE / "notebooks" / "comparisons"
 

@@ -11,16 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import CLONE, environment, other_packages
-from make import (
-    chapter,
-    prose,
-    readme,
-    site,
-    site_chapter,
-    site_code,
-    site_comparison,
-    site_parity,
-)
+from make import chapter, prose, readme, site, site_chapter, site_code, site_comparison, site_parity
 from make.chapter import Code
 from make.site_code import Output
 

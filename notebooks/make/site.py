@@ -19,15 +19,7 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import SETTINGS
 
-from . import (
-    prose,
-    site_chapter,
-    site_code,
-    site_comparison,
-    site_parity,
-    site_play,
-    site_workers,
-)
+from . import prose, site_chapter, site_code, site_comparison, site_parity, site_play, site_workers
 from .chapter import TEXTS
 from .prose import SOURCES
 from .readme import COMPARISONS, RECORDS
