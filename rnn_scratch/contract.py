@@ -104,6 +104,7 @@ class Update(NamedTuple):
     lr: float = 1.0
     theta: float | None = 1.0  # largest norm of the gradients; None: no clipping
     grid: float | None = None  # exact mode: round steps to multiples of it; None: don't
+    state_grid: float | None = None  # likewise the state that a minibatch passes on to the next
     workers: int = 1  # processes that train together, each with its share of every minibatch
 
 
@@ -250,20 +251,26 @@ def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
     """
 
 
+def rounded(values: Tensor, grid: float | None) -> Tensor:
+    """The nearest multiples of the grid, a half to the even one; without a grid, the values.
+
+    In exact mode, differences in the order of summation vanish in it, except for the rare element
+    that is as close as they are to the midpoint of two multiples.
+    """
+
+
 def update(params: Params, grads: Params, how: Update) -> None:
     """Plain gradient descent, in the dict `params`: p <- p - lr g, with the lr of `how`.
 
-    With a grid, each element of lr g is first rounded to the nearest multiple of it, and a half
-    to the even one. Differences in the order of summation, 1e-18 to 1e-17 on an element, then
-    vanish, except for the rare element that is that close to the midpoint of two multiples.
+    With a grid, each step, lr g, is first `rounded` to it.
     """
 
 
 def train_minibatch(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
     """One update of the parameters from a minibatch of tensors: its loss, and the detached state.
 
-    Gradients, their mean over the workers, clip, update. A framework that compiles can compile it
-    as a whole.
+    Gradients, their mean over the workers, clip, update. With a grid for states, what is returned
+    is the state `rounded` to it. A framework that compiles can compile it as a whole.
     """
 
 
@@ -410,6 +417,7 @@ SCRATCH = (
     gradients,
     all_reduce,
     clip,
+    rounded,
     update,
     train_minibatch,
     train_epoch,

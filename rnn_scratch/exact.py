@@ -8,12 +8,18 @@ is the clipped gradient, is rounded to a multiple of GRID before it is taken. Tw
 are rounded to the same multiple, and the difference is gone, unless the midpoint of two multiples
 lies between them.
 
+The state that a minibatch passes on to the next differs as well, by 1e-16 to 1e-15. Where the
+weights are large the network is chaotic: in each time step such a difference grows by a factor. So
+the state is rounded to multiples of STATE_GRID, and a difference in it can grow over the time steps
+of one minibatch, but not over those of an epoch.
+
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
 with probability d / GRID. How safe one run was is known afterwards: `check --exact`
-observes how close its steps came to a midpoint (``check/certificate.py``). A coarser grid would
-make failures rarer. The grid is 2**-16 because the chapter's training is as good with it as
-without, and because with a coarser grid and a small learning rate every step would be rounded to
-zero. Rounding the carried state as well was tried: it would change little.
+observes how close its steps came to a midpoint (``check/certificate.py``). Coarser grids would
+make failures rarer. GRID is 2**-16 because the chapter's training is as good with it as
+without, and because with a coarser one and a small learning rate every step would be rounded to
+zero. STATE_GRID is coarser because states differ by more than steps do; the chapter's training is
+as good with it as without, too.
 """
 
 import hashlib
@@ -23,13 +29,14 @@ import numpy as np
 from .contract import Arrays
 
 GRID = 2.0**-16  # of a step, in exact mode
+STATE_GRID = 2.0**-10  # of the state that a minibatch passes on to the next
 
 
-def distances(steps: np.ndarray) -> np.ndarray:
-    """How far each step is from the nearest midpoint of two multiples of GRID."""
-    # Nothing is rounded here: GRID is a power of two, and near a midpoint a difference is exact.
-    multiples = np.abs(steps) / GRID
-    return np.abs(multiples - np.floor(multiples) - 0.5) * GRID
+def distances(values: np.ndarray, grid: float = GRID) -> np.ndarray:
+    """How far each value is from the nearest midpoint of two multiples of a grid."""
+    # Nothing is rounded here: a grid is a power of two, and near a midpoint a difference is exact.
+    multiples = np.abs(values) / grid
+    return np.abs(multiples - np.floor(multiples) - 0.5) * grid
 
 
 def digest(arrays: Arrays) -> str:

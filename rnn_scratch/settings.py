@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import structs
 
 from .contract import CELLS, VARIANTS, Options, RNNScratchError, Update
-from .exact import GRID
+from .exact import GRID, STATE_GRID
 
 SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
@@ -244,4 +244,5 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
 
 def update_rule(settings: Settings, workers: int = 1) -> Update:
     """What a backend needs of the settings to train one, with this number of workers."""
-    return Update(settings.lr, settings.theta, GRID if settings.exact else None, workers)
+    grid, state_grid = (GRID, STATE_GRID) if settings.exact else (None, None)
+    return Update(settings.lr, settings.theta, grid, state_grid, workers)

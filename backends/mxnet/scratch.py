@@ -138,22 +138,25 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
+def rounded(values, grid):
+    """The nearest multiples of the grid, a half to the even one; without a grid, the values."""
+    # Not rint, which rounds halves down.
+    return values if grid is None else np.round(values / grid) * grid
+
+
 def update(params, grads, how):
     """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
     for name, param in params.items():
-        change = how.lr * grads[name]
-        if how.grid is not None:
-            change = np.round(change / how.grid) * how.grid  # not rint, which rounds halves down
-        param -= change
+        param -= rounded(how.lr * grads[name], how.grid)
 
 
 def train_minibatch(model, batch, state, how):
-    """One update of the parameters from X, Y (B, T): its loss, and the detached state."""
+    """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
     mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
     update(model.params, grads, how)
-    return mean, state
+    return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
 def train_epoch(model, minibatches, how, carry, state=None):

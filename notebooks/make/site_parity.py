@@ -6,7 +6,7 @@ import numpy as np
 
 from rnn_scratch.check.certificate import Result
 from rnn_scratch.compare import pictures
-from rnn_scratch.exact import GRID
+from rnn_scratch.exact import GRID, STATE_GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 
@@ -28,7 +28,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     differences = _differences({name: float64[name] for name in backends if name in float64})
     float32 = readme.histories(folder)
     size = exact.settings
-    exponent = str(round(np.log2(GRID)))
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
@@ -38,7 +37,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "perplexities": [
             f"{framework(name)} {history[-1].perplexity:.3f}" for name, history in float32.items()
         ],
-        "grid": "2" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")),
+        "grid": _power(GRID),
+        "state_grid": _power(STATE_GRID),
         "ends": list(zip(*(run.digests for run in exact.runs))),
         "runs": sorted(run_folder.listing(folder)),
     }
@@ -51,6 +51,11 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
             axes.plot(*zip(*points), color=pictures.COLORS[name], label=framework(name))
         axes.set(xlabel="epoch", ylabel="relative difference from NumPy", yscale="log")
     return prose.page("parity.md", values), images
+
+
+def _power(grid: float) -> str:
+    # A power of two.
+    return "2" + f"{np.log2(grid):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Update
+from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
@@ -50,6 +51,10 @@ def train_minibatch(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
     yield Computed("logits afterwards", logits)
+    if case.options.dtype == "float64":  # the only one with exact mode
+        how = clipping(case)._replace(grid=GRID, state_grid=STATE_GRID)
+        _, state = case.scratch.train_minibatch(case.model(), *case.minibatch(), how)
+        yield Computed("state in exact mode", state, allowed=0)
 
 
 def to_arrays(case: Case) -> Iterator[Computed | Fact]:

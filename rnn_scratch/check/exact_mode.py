@@ -194,4 +194,5 @@ def _last_steps(setup: Setup, epoch: int) -> Arrays:
         for batch in batches:
             tensors = batch.map(setup.backend.machine.tensor, setup.runtime.device)
             _, grads, state = scratch.gradients(model, tensors, state)
+            state = tuple(scratch.rounded(each, exact.STATE_GRID) for each in state)
         return _steps(setup, grads)[0]

@@ -26,7 +26,7 @@ from ..contract import (
     Tensor,
     Update,
 )
-from ..exact import GRID
+from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from . import inputs, machine
 from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
@@ -207,18 +207,27 @@ def clip(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("norm, its own gradients", case.scratch.clip(own, None)[1])
 
 
+def rounded(case: Case) -> Iterator[Computed | Fact]:
+    """To the grids of exact mode, midpoints of two multiples included, and without a grid."""
+    values = case.states[0].astype(case.options.dtype)
+    yield Computed("without a grid", case.scratch.rounded(case.tensor(values), None), values, 0)
+    for grid in (GRID, STATE_GRID) if case.options.dtype == "float64" else ():
+        ties = np.round(values / grid) * grid + grid / 2
+        for name, each in (("values", values), ("ties", ties)):
+            label = f"{name}, to multiples of {grid:.0e}"
+            yield Computed(label, case.scratch.rounded(case.tensor(each), grid), allowed=0)
+
+
 def update(case: Case) -> Iterator[Computed | Fact]:
-    """Plain steps, and steps on the grid of exact mode, midpoints of two multiples included."""
+    """Plain steps, and steps on the grid of exact mode."""
     _, grads, _ = case.reference.gradients()
-    ties = {name: np.round(grad / GRID) * GRID + GRID / 2 for name, grad in grads.items()}
-    trials = [("plain", grads, Update(LR)), ("with a learning rate above 1", grads, Update(3.0))]
+    trials = {"plain": Update(LR), "with a learning rate above 1": Update(3.0)}
     if case.options.dtype == "float64":  # the only one with exact mode
-        trials += [("on the grid", grads, Update(LR, grid=GRID))]
-        trials += [("ties on the grid", ties, Update(grid=GRID))]
-    for name, arrays, how in trials:
+        trials["on the grid"] = Update(LR, grid=GRID)
+    for name, how in trials.items():
         # A model of the backend, because some tensors of a framework cannot be updated in place.
         model = case.model()
-        tensors = {parameter: case.tensor(grad) for parameter, grad in arrays.items()}
+        tensors = {parameter: case.tensor(grad) for parameter, grad in grads.items()}
         case.scratch.update(model.params, tensors, how)
         allowed = 0 if how.grid else inputs.ROUNDING
         yield Computed(name, model.to_arrays(model.params), allowed=allowed)
@@ -307,6 +316,7 @@ OF_SCRATCH: tuple[Piece, ...] = (
     detach,
     all_reduce,
     clip,
+    rounded,
     update,
     *TRAINING,
 )
