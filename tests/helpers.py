@@ -112,10 +112,10 @@ class Process(subprocess.Popen):
         super().__exit__(kind, *error)
 
 
-def start(*arguments, program=("-m", "rnn_scratch.cli"), env=None, **more):
+def start(*arguments, program=("-m", "rnn_scratch.cli"), prefix=(), env=None, **more):
     """Start a command in a process of its own, and return while it runs."""
     return Process(
-        [sys.executable, *program, *map(str, arguments)],
+        [*prefix, sys.executable, *program, *map(str, arguments)],
         env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}),
         text=True,
         encoding="utf-8",
@@ -249,7 +249,7 @@ def assert_same(actual, expected, tolerance=0):
 def hidden_files(folder):
     """Temporary files that an incomplete write has left behind."""
     names = (path.name for path in Path(folder).iterdir())
-    return [name for name in names if name.startswith(".") and name != locks.FILE]
+    return [name for name in names if name.startswith(".") and name != locks.LOCK]
 
 
 def epoch_row(number, **fields):

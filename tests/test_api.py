@@ -11,7 +11,6 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.training import Report
-from rnn_scratch.system import host
 from rnn_scratch.text import corpus
 
 STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
@@ -166,11 +165,3 @@ def test_arguments_of_resume_and_evaluate():
         refused(rnn_scratch.evaluate, {"run": run, name: 3.5}, name)
     with pytest.raises(RNNScratchError, match=r"^--epochs is "):
         rnn_scratch.resume(run, None)
-
-
-def test_more_than_the_machine_s_memory(monkeypatch):
-    monkeypatch.setattr(host, "total_memory", lambda: 10**8)
-    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
-    for sizes in ({"num_hiddens": 4000}, {"num_steps": 1000, "batch_size": 28, "num_hiddens": 900}):
-        with pytest.raises(RNNScratchError, match=r"not enough memory.* needs [\d.]+ GB or more"):
-            rnn_scratch.train("numpy", corpus="tide-clock", max_tokens=0, **sizes)

@@ -26,6 +26,18 @@ def _engine(request):
         pytest.importorskip("mpi4py", reason="the extra workers is not installed")
 
 
+@pytest.fixture
+def _torch(backend_names):
+    if "torch" not in backend_names:
+        pytest.skip("it needs PyTorch")
+
+
+def change(file, old, new):
+    source = file.read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    file.write_text(source.replace(old, new), encoding="utf-8")
+
+
 @pytest.mark.team(by_default=("numpy", "torch"))
 def test_two_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
@@ -37,13 +49,9 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
 
 
 @pytest.mark.team
-def test_a_wrong_mean_is_detected_and_named(backend_names, copy):
-    if "torch" not in backend_names:
-        pytest.skip("it needs PyTorch")
-    file = copy / "backends" / "torch" / "scratch.py"
-    source = file.read_text(encoding="utf-8")
-    assert source.count(MEAN) == 1
-    file.write_text(source.replace(MEAN, WRONG), encoding="utf-8")
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_and_named(copy):
+    change(copy / "backends" / "torch" / "scratch.py", MEAN, WRONG)
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
     done = there(*arguments, cwd=copy)
     assert done.code == 1, done.err
@@ -62,17 +70,11 @@ def test_a_wrong_mean_is_detected_and_named(backend_names, copy):
 
 
 @pytest.mark.team
-def test_a_worker_that_fails_is_a_row(backend_names, copy):
-    if "torch" not in backend_names:
-        pytest.skip("it needs PyTorch")
-    file = copy / "backends" / "torch" / "workers.py"
-    source = file.read_text(encoding="utf-8")
-    line = '    """For each of these tensors, those of all workers'
-    assert source.count(line) == 1
+@pytest.mark.usefixtures("_torch")
+def test_a_worker_that_fails_is_a_row(copy):
     broken = '    if distributed.get_rank() == 1:\n        raise ValueError("broken")\n'
-    start, end = source.split(line)
-    text, rest = end.split('"""\n', 1)
-    file.write_text(f'{start}{line}{text}"""\n{broken}{rest}', encoding="utf-8")
+    line = "    vector = torch.cat("
+    change(copy / "backends" / "torch" / "workers.py", line, broken + line)
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2", "--json")
     done = there(*arguments, cwd=copy)
     assert done.code == 1
@@ -102,9 +104,8 @@ def test_a_run_is_named_by_its_workers():
     assert [run.title for run in runs] == ["torch (fast, lstm, 2 workers)", "torch"]
 
 
-def test_workers_are_part_of_a_training_in_exact_mode(backend_names):
-    if "torch" not in backend_names:
-        pytest.skip("it needs PyTorch")  # that engines exchange all bits is tested for each above
+@pytest.mark.usefixtures("_torch")
+def test_workers_are_part_of_a_training_in_exact_mode():
     settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
     text = corpus.load("tide-clock")
     runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]

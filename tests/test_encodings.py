@@ -67,14 +67,6 @@ def test_utf_8_with_damage_is_repaired(tmp_path):
     assert convert(error, tmp_path) == FRENCH + "\ufffd end"
 
 
-@pytest.mark.parametrize(
-    "data", [b"GIF89a\x01\x00\x01\x00\x00\x00", bytes(range(256)) * 9, b"\0" * 2000]
-)
-def test_no_text_at_all(data, tmp_path):
-    (tmp_path / "mine.txt").write_bytes(data)
-    assert f"a NUL byte at offset {data.find(0)}." in error_of(tmp_path / "mine.txt")
-
-
 def test_no_guess_is_better_than_a_wrong_one(tmp_path):
     (tmp_path / "mine.txt").write_bytes(bytes(range(1, 256)) * 9)
     error = error_of(tmp_path / "mine.txt")

@@ -63,6 +63,7 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
     [
         ({**TORCHRUN, "RANK": "4"}, "In the environment of torchrun, worker 4 of 4"),
         ({**TORCHRUN, "RANK": "-1"}, "worker -1 of 4 does not exist"),
+        ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
         ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
         ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
         *(
@@ -96,6 +97,7 @@ def test_a_damaged_environment(environment, variables, words):
         ((None, 0, None), "--rank is 0, and --workers is missing"),
         ((2, None, "h:5"), "add --rank K"),
         ((2, 0, "h"), "it must be HOST:PORT"),
+        ((2, 0, f"h:{'9' * 5000}"), "it must be HOST:PORT"),
     ],
 )
 def test_options_that_do_not_fit_together(environment, options, words):

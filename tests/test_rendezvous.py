@@ -266,7 +266,7 @@ def watched(coordinator, monkeypatch, action):
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
-        (lambda met: met.peers[0].close(), "Worker 1 is gone: its connection has closed."),
+        (lambda met: met.peers[0].connection.close(), "Worker 1 is gone: its connection"),
         (lambda met: None, "Worker 1 has not answered for 1 s."),
         (sends(b"noise"), "Worker 1 is gone"),
         *((sends(number), "Worker 1 is gone") for number in (b"9999", b"-1", b"1e999")),

@@ -193,7 +193,7 @@ def test_a_second_comparison_into_the_same_folder_is_refused(capsys):
     compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
     settings = options(**SMALL)
     first = start(*compare, *settings)
-    wait_until(Path("c", locks.FILE).exists, first)
+    wait_until(Path("c", locks.LOCK).exists, first)
     wait_until(lambda: locks.is_held(Path("c")), first)  # or this would have the lock
     here(capsys, *compare, *settings).refused("Another comparison writes to c", "--output")
     assert finish(first).code == 0

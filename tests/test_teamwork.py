@@ -95,15 +95,6 @@ def test_all_start_where_the_first_goes_on():
         assert [each.tobytes() for each in incomplete.state] == [each.tobytes() for each in state]
 
 
-def test_rows_of_states_are_joined_in_the_order_of_the_ranks():
-    def join(setup, rank):
-        return exchange.join_rows(setup.backend, "cpu", [np.full((2, 3), rank)])
-
-    states = team_of(2, join)
-    for (state,) in states:
-        assert state[:, 0].tolist() == [0, 0, 1, 1]
-
-
 def test_different_parameters_are_named_by_worker():
     arrays = {"W": np.arange(5.0)}
     other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}

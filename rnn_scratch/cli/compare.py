@@ -178,7 +178,7 @@ def _create(output: Path | None) -> Path:
 
 
 def _require_empty(folder: Path) -> None:
-    if {path.name for path in folder.iterdir()} - {locks.FILE}:
+    if {path.name for path in folder.iterdir()} - {locks.LOCK}:
         raise RNNScratchError(
             f"The folder {folder} is not empty, and would mix two results.\n"
             "Choose another one with --output."

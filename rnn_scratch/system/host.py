@@ -71,14 +71,6 @@ def keep_memory() -> None:
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the largest that it takes
 
 
-def total_memory() -> int | None:
-    """The bytes of memory that the machine has; None where it is unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None
-
-
 def load() -> float | None:
     """The average number of running processes in the last minute; None where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -12,7 +12,7 @@ import filelock
 from ..contract import RNNScratchError
 from . import files
 
-FILE = ".lock"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
 
     Another thread of the same process is refused as well.
     """
-    lock = filelock.FileLock(folder / FILE)
+    lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -32,7 +32,7 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
             "what is in it.\nChoose a folder on another disk."
         ) from error
     except OSError as error:
-        raise files.unwritable(folder / FILE, error) from error
+        raise files.unwritable(folder / LOCK, error) from error
     try:
         yield
     finally:
@@ -41,10 +41,10 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the folder's lock."""
-    if not (folder / FILE).exists():
+    if not (folder / LOCK).exists():
         return False
     try:
-        with filelock.FileLock(folder / FILE).acquire(timeout=0):
+        with filelock.FileLock(folder / LOCK).acquire(timeout=0):
             return False
     except filelock.Timeout:
         return True

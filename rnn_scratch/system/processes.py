@@ -35,7 +35,7 @@ from .terminal import printable
 LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
 EXCERPT = 500  # characters of a message
 END = b"end\n"  # the last line, which is no JSON
-LOOK = 0.1  # seconds between looks at the wish to end the child
+LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
 REST = 1.0  # seconds to wait for what is left of the output of a child that has ended
 
 Answer = TypeVar("Answer")

@@ -19,8 +19,6 @@ SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
 # the process and to its group, and an impatient person presses Ctrl-C several times.
 REPETITION = 1.0
 
-Handler = Callable[[int, FrameType | None], None]
-
 received: list[int] = []  # the signals that have raised Stopped
 
 
@@ -56,7 +54,7 @@ def install() -> None:
         received.append(number)
         raise Stopped(number)
 
-    _handle(_not_repeated(stop))
+    _handle(stop)
 
 
 @contextlib.contextmanager
@@ -75,7 +73,7 @@ def deferred() -> Iterator[Request]:
         request.check()
         request.number = number
 
-    before = _handle(_not_repeated(stop))
+    before = _handle(stop)
     try:
         yield request
     finally:
@@ -90,18 +88,6 @@ def exit_code(error: BaseException) -> int:
     return 128 + (received[0] if received else signal.SIGINT)
 
 
-def _not_repeated(handler: Handler) -> Handler:
-    last = -REPETITION
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        if time.monotonic() - last >= REPETITION:
-            last = time.monotonic()
-            handler(number, frame)
-
-    return handle
-
-
 def _is_importing(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -110,12 +96,20 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _handle(handler: Handler) -> dict[int, Any]:
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     # Install a handler; the ones before it, by signal. Only the main thread receives signals.
     if threading.current_thread() is not threading.main_thread():
         return {}
+    last = -REPETITION
+
+    def unless_repeated(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPETITION:
+            last = time.monotonic()
+            handler(number, frame)
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
     for number in before:
-        signal.signal(number, handler)
+        signal.signal(number, unless_repeated)
     return before

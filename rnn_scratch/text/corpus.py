@@ -1,6 +1,5 @@
 """Texts: a built-in one, books that are downloaded and verified, and files of the user."""
 
-import difflib
 import hashlib
 import importlib.resources
 import os
@@ -20,7 +19,6 @@ class Book(NamedTuple):
 
     title: str
     url: str
-    filename: str
     words: str  # their digest, by `digest_of_words`: editions with other lines have the same
 
 
@@ -37,23 +35,25 @@ BOOKS = {
     "time-machine": Book(
         title="The Time Machine",
         url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
-        filename="timemachine.txt",
         words="2332beb8e60d589e4ffe93af561b52c21b74b820549f38fec59577a24b6fd94a",
     ),
     "war-of-the-worlds": Book(
         title="The War of the Worlds",
         url="https://www.gutenberg.org/cache/epub/36/pg36.txt",
-        filename="pg36.txt",
         words="0eae90474d2609bee0c2760e20d1552135dc84e7fd7347ac841706ba464420e1",
     ),
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
-# The lines before and after the text in a file of Project Gutenberg.
-START = re.compile(r"^\*\*\* START OF TH(E|IS) PROJECT GUTENBERG EBOOK.*\n", re.MULTILINE)
-END = re.compile(r"^\*\*\* END OF TH(E|IS) PROJECT GUTENBERG EBOOK", re.MULTILINE)
+# A text in a file of Project Gutenberg, between the lines before and after it.
+FRAMED = re.compile(
+    r"^\*\*\* START OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*\n"
+    r"((?s:.*?))^\*\*\* END OF TH(?:E|IS) PROJECT GUTENBERG EBOOK",
+    re.MULTILINE,
+)
 
-TIMEOUT, DEADLINE = 10.0, 120.0  # seconds without any byte, and in total
+SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
+DEADLINE = 120.0  # seconds for all of it
 MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
@@ -100,10 +100,7 @@ def load(name: str) -> Text:
         return _text(BUILT_IN, "built in", _decode(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
         return _book(name)
-    (closest,) = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)
-    raise RNNScratchError(
-        f"There is no text {name!r}. Did you mean {closest}?\nThe texts are: {', '.join(NAMES)}."
-    )
+    raise RNNScratchError(f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.")
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
@@ -170,7 +167,7 @@ def _decode(data: bytes, source: str) -> str:
 def _book(name: str) -> Text:
     """The verified book. The first line of an error is also the message of `find`'s fallback."""
     book = BOOKS[name]
-    path = data_folder() / book.filename
+    path = data_folder() / book.url.rpartition("/")[2]
     try:
         if os.path.lexists(path):
             content = _content(book, _read(path, MOST_BYTES), f"the file {path}")
@@ -182,8 +179,7 @@ def _book(name: str) -> Text:
     except (RNNScratchError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
-            why = "its folder is a file" if path.parent.is_file() else error.strerror
-            reason = f"{path}: {why}."
+            reason = f"{error.filename}: {error.strerror}."
         raise RNNScratchError(
             f"{book.title} is unavailable: {reason}\n"
             f"Try again, or download {book.url} by hand and save it as\n"
@@ -196,9 +192,8 @@ def _book(name: str) -> Text:
 def _content(book: Book, data: bytes, source: str) -> str:
     """The book's text; RNNScratchError if the data are not the book."""
     content = _decode(data, source)
-    start, end = START.search(content), END.search(content)
-    if start and end:
-        content = content[start.end() : end.start()].strip("\n") + "\n"
+    if framed := FRAMED.search(content):
+        content = framed[1].strip("\n") + "\n"
     if digest_of_words(content) != book.words:
         raise RNNScratchError(f"{source} is not that text: it has other words.")
     return content
@@ -211,7 +206,7 @@ def _download(book: Book) -> bytes:
     body = bytearray()
     end = time.monotonic() + DEADLINE
     try:
-        with requests.get(book.url, stream=True, timeout=TIMEOUT) as response:
+        with requests.get(book.url, stream=True, timeout=SERVER_SILENCE) as response:
             response.raise_for_status()
             # Small pieces, as the time-out starts again with each byte that is received.
             for piece in response.iter_content(1024):

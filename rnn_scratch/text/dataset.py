@@ -1,14 +1,12 @@
 """Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
-import math
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from msgspec import Meta
 
 from ..contract import RNNScratchError
-from ..settings import Settings, model_options
-from ..system import host
+from ..settings import Settings
 from ..system.records import Count, Line, Record
 from . import corpus, minibatches, vocabulary
 
@@ -51,7 +49,6 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
             f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
-    _require_memory(len(vocab), settings)
     valid = tokens[end : end + settings.valid_tokens]
     if len(valid) == 1:
         raise RNNScratchError("--valid-tokens is 1; it must be 0, or at least 2.")
@@ -83,21 +80,3 @@ def describe(text: corpus.Text, prepared: Prepared) -> TextRecord:
         train_tokens=len(prepared.train),
         valid_tokens=len(prepared.valid),
     )
-
-
-def _require_memory(vocabulary_size: int, settings: Settings) -> None:
-    # RNNScratchError where the machine cannot even hold the parameters, which are drawn in float64,
-    # and the hidden states and logits of a minibatch, which the backward pass needs. Without this
-    # the system would end the process, or slow down everything else for as long as it lives.
-    hiddens, shapes = settings.num_hiddens, model_options(settings, vocabulary_size).shapes()
-    parameters = sum(math.prod(shape) for shape in shapes.values())
-    values = settings.batch_size * settings.num_steps * (hiddens + vocabulary_size)
-    size = np.dtype(settings.dtype).itemsize
-    needed, available = parameters * (8 + size) + values * size, host.total_memory()
-    if available is not None and needed > available:
-        raise RNNScratchError(
-            f"There is not enough memory: with --num-hiddens {hiddens}, --batch-size "
-            f"{settings.batch_size} and --num-steps {settings.num_steps} training needs "
-            f"{needed / 1e9:,.1f} GB or more, and this machine has {available / 1e9:,.1f} GB.\n"
-            "Choose smaller numbers."
-        )

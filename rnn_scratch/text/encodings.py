@@ -11,7 +11,7 @@ WIDE = ("utf_32", "utf_16", "utf_16_le", "utf_16_be")
 # The usual encodings: among all that there are, guesses are worse.
 MIXED = ("cp1252", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr")  # also with Latin letters
 OTHERS = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "tis_620")
-NAMES = """cp1252 (Western European), cp1250 (Central
+USUAL = """cp1252 (Western European), cp1250 (Central
 European), cp1251 or koi8_r (Russian), gb18030 or big5 (Chinese), shift_jis or
 euc_jp (Japanese), and euc_kr (Korean)."""
 _SHOWN = 24  # characters of an excerpt
@@ -44,13 +44,13 @@ def error(path: Path, data: bytes, problem: str) -> RNNScratchError:
             f"{path} is a binary file: it has a NUL byte at offset {offset}. Choose a text file."
         )
     how = f"encoding='{encoding or 'cp1250'}'"
-    what = f"Its encoding is unknown. The usual ones are {NAMES}"
+    what = f"Its encoding is unknown. The usual ones are {USUAL}"
     if encoding == "utf_8":
         how += ", errors='replace'"
         what = "Most of it is UTF-8, but some characters are damaged: the command replaces them."
     elif encoding:
         what = f"It is probably {encoding}, and says {_excerpt(data, encoding)!r}.\n"
-        what += f"If that is wrong: the usual ones are {NAMES}"
+        what += f"If that is wrong: the usual ones are {USUAL}"
     return RNNScratchError(
         f"{problem}\n{what}\nThis command writes a copy in UTF-8:\n{_command(path, how)}"
     )

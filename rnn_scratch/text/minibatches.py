@@ -18,15 +18,18 @@ def carries(sampling: str) -> bool:
     return sampling == "sequential"
 
 
-def sequential(tokens: np.ndarray, batch_size: int, num_steps: int, offset: int) -> Iterator[Batch]:
+def sequential(
+    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rest: bool = False
+) -> Iterator[Batch]:
     """Minibatches of X and Y, both (B, T), in which row i continues row i of the one before.
 
-    Y is X one token later. The text from `offset` on is cut into B rows of equal length.
+    Y is X one token later. The text from `offset` on is cut into B rows of equal length. With
+    `rest`, a last minibatch has the steps that are left, fewer than T.
     """
     length = (len(tokens) - offset - 1) // batch_size  # of a row
     X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
-    for start in range(0, length - num_steps + 1, num_steps):
+    for start in range(0, length if rest else length - num_steps + 1, num_steps):
         columns = slice(start, start + num_steps)
         yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray)
 
@@ -69,12 +72,7 @@ def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
     """
     num_steps = settings.num_steps
     batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // num_steps))
-    length = (len(tokens) - 1) // batch_size
-    X_rows = tokens[: batch_size * length].reshape(batch_size, length)
-    Y_rows = tokens[1 : 1 + batch_size * length].reshape(batch_size, length)
-    for start in range(0, length, num_steps):
-        columns = slice(start, start + num_steps)
-        yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray)
+    return sequential(tokens, batch_size, num_steps, 0, rest=True)
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:

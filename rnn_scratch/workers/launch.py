@@ -6,6 +6,7 @@ MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all worker
 
 import json
 import os
+import re
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
@@ -116,9 +117,9 @@ def _from_environment() -> Launch | None:
 def _launch(source: str, size: str, rank: str, coordinator: str) -> Launch | None:
     workers, own = _number(size), _number(rank)
     if not 0 <= own < workers:
-        raise RNNScratchError(f"In {source}, worker {rank} of {size} does not exist.")
+        raise RNNScratchError(f"In {source}, worker {rank:.20} of {size:.20} does not exist.")
     return None if workers == 1 else Launch(workers, own, coordinator)
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else -1
+    return int(text) if re.fullmatch("[0-9]{1,5}", text) else -1

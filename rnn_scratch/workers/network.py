@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from ..contract import RNNScratchError, Team
+from ..settings import shown
 
 try:
     import fcntl
@@ -62,13 +64,13 @@ def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
 
 def parse(address: str) -> tuple[str, int]:
     """Host and port of HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16) or ":" in host:
+    parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
+    if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
-            f"--coordinator is {address!r}; it must be HOST:PORT, with the name or IPv4 address of "
-            "the machine of worker 0 and a port from 1 to 65535."
+            f"--coordinator is {shown(address)}; it must be HOST:PORT, with the name or IPv4 "
+            "address of the machine of worker 0 and a port from 1 to 65535."
         )
-    return host, int(port)
+    return parts[1], int(parts[2])
 
 
 def free_address(host: str) -> str:

@@ -28,7 +28,6 @@ from .messages import BEAT, Hello, News, Problem, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning
 GREETING = 5.0  # seconds in which one that has connected says who it is
-LISTEN = 0.1  # seconds between looks at those who have said it
 MACHINE_SILENCE = 15.0  # seconds without one after which a machine is taken for unreachable
 LARGEST_MESSAGE = 2**20  # bytes
 
@@ -64,10 +63,6 @@ class Peer:
         except RecursionError as error:
             raise ValueError("a message of too many levels") from error
 
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
-
 
 class Meeting(NamedTuple):
     """The result: where all workers are, and connections to their machines."""
@@ -87,7 +82,7 @@ def wait_for_others(
     arrivals: queue.Queue[tuple[Peer, str, Hello]] = queue.Queue()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(coordinator))
-        server.settimeout(LISTEN)
+        server.settimeout(processes.LOOK)
         addresses = {0: network.free_address(server.getsockname()[0])}
         others = _ranks(range(1, workers))
         say(f"worker 0 waits {WAIT:g} s at {coordinator} for {others}, which --rank starts")
@@ -108,7 +103,7 @@ def wait_for_others(
                     continue
                 peer, ip, hello = arrivals.get()
                 rank = hello.rank
-                stack.enter_context(contextlib.closing(peer))
+                stack.enter_context(peer.connection)
                 if rank in addresses:
                     there = addresses[rank].rpartition(":")[0]
                     peer.send(Problem(reason=f"Worker {rank} has joined already, from {there}."))
@@ -139,8 +134,9 @@ def visit(
     workers, rank, coordinator = launch
     assert rank is not None
     deadline = time.monotonic() + WAIT
-    with contextlib.closing(Peer(_connect(coordinator, deadline))) as peer:
-        address = network.free_address(peer.connection.getsockname()[0])
+    with _connect(coordinator, deadline) as connection:
+        peer = Peer(connection)
+        address = network.free_address(connection.getsockname()[0])
         peer.send(Hello(rank=rank, workers=workers, address=address, terms=dict(terms)))
         say(f"worker {rank} of {workers} has reached worker 0 at {coordinator}")
         try:
@@ -238,7 +234,7 @@ def _greet(
         peer.rank = hello.rank
         put((peer, address[0], hello))
     except (OSError, ValueError):
-        peer.close()
+        connection.close()
 
 
 def _differences(hello: Hello, workers: int, terms: Mapping[str, str]) -> list[str]:

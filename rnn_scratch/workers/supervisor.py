@@ -33,7 +33,7 @@ from ..runs import folder as run_folder
 from ..runs.run import Run
 from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
-from ..system import host, signals
+from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
 from .launch import Launch, Work
@@ -44,7 +44,6 @@ WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is 
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
 GRACE = 5.0  # seconds for the other workers to end by themselves
 PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
-LOOK = 0.2  # seconds between looks at the signals
 FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
 
 
@@ -159,7 +158,7 @@ class _Supervisor:
         forwarded: set[int] = set()  # the ranks of the workers that have the signal
         while self.running:
             with contextlib.suppress(queue.Empty):
-                self._handle(*self.events.get(timeout=LOOK))
+                self._handle(*self.events.get(timeout=processes.LOOK))
             if request.number is not None:
                 self.signal = request.number
                 # A worker whose number is still unknown gets it later.

@@ -2,29 +2,27 @@
 
 Or PYTHONPATH=tests python tests/tools/team_faults.py, on Linux. For each backend, workers are
 killed at random moments of a training in exact mode, which is resumed each time; and workers that
-are started by hand have a network between them, which is cut. The last lines are a table; the exit
-code is 1 if anything has failed.
+are started by hand have a network between them, which is cut. The exit code is 1 if anything has
+failed.
 """
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from helpers import CLONE, environment, is_running, options, parameters
+from helpers import CLONE, is_running, lines, options, parameters, start
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -39,7 +37,6 @@ HASTE = supervisor.GRACE + 25  # seconds to end after a kill, on however busy a 
 CUT = rendezvous.MACHINE_SILENCE + HASTE
 SETTINGS = {"num_hiddens": 16, "num_steps": 6, "batch_size": 12, "max_tokens": 2000}
 EXACT = {"corpus": "tide-clock", "exact": True, **SETTINGS}
-COMMAND = (sys.executable, "-m", "rnn_scratch.cli", "train")
 
 
 class Trial(NamedTuple):
@@ -55,16 +52,9 @@ class Trial(NamedTuple):
 Trials = Iterator[Trial]
 
 
-def start(*words: Any, prefix: tuple[str, ...] = (), **more: Any) -> subprocess.Popen:
-    """Start a training, with a prefix in another network."""
-    return subprocess.Popen(
-        [*prefix, *COMMAND, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(PYTHONUNBUFFERED=1),
-        **more,
-    )
+def new(backend: str) -> tuple[Any, ...]:
+    """The options of a new training."""
+    return ("--backend", backend, "--corpus", "tide-clock", "--exact", *options(**SETTINGS))
 
 
 def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
@@ -102,22 +92,36 @@ def name_of(label: str) -> str:
     return "Worker" if label == "another" else f"MXNet's {label} has ended"
 
 
-def remaining(processes: dict[str, psutil.Process]) -> list[str]:
-    """The labels of those that have not ended after a second."""
-    time.sleep(1)
-    return [label for label, process in processes.items() if is_running(process.pid)]
+def wait_for(process: subprocess.Popen, run: Path, before: int, workers: int = 0) -> None:
+    """Return when a history has more lines than before, or this many workers have been started.
 
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Return when the condition holds, the process has ended, or after two minutes."""
+    Or when the process has ended, or after two minutes.
+    """
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and not condition():
+    while process.poll() is None and time.monotonic() < deadline:
+        if len(descendants(process.pid)) >= workers if workers else len(lines(run)) > before:
+            return
         time.sleep(0.01)
 
 
-def size(path: Path) -> int:
-    """Bytes of a file, or 0."""
-    return path.stat().st_size if path.exists() else 0
+def wrong_end(
+    done: Sequence[tuple[int, str, str]],
+    words: str,
+    seconds: float,
+    limit: float,
+    processes: dict[str, psutil.Process],
+    code: int = 2,
+) -> str | None:
+    """What is wrong with the end of a training of which something has struck a process."""
+    time.sleep(1)
+    if left := [label for label, process in processes.items() if is_running(process.pid)]:
+        return f"still running: {left}"
+    if seconds > limit:
+        return f"it took {seconds:.1f} s"
+    wrong = [each for each in done if each[0] != code or "Traceback" in each[2]]
+    # An error names the worker; after Ctrl-C there is none.
+    wrong += [each for each in done if (words in each[2]) != (code == 2)]
+    return f"{wrong}" if wrong else None
 
 
 def disagreement(run: Path) -> str | None:
@@ -135,18 +139,18 @@ def disagreement(run: Path) -> str | None:
 def kills(backend: str, count: int, chance: random.Random) -> Trials:
     """Kill one process of a training again and again, at any moment; at the end nothing is lost."""
     run = Path(f"killed-{backend}")
-    exact = ("--backend", backend, "--corpus", "tide-clock", "--exact", *options(**SETTINGS))
     for number in range(count):
         workers = chance.choice((2, 2, 3))
         has_begun = (run / run_folder.RECORD).exists()
         if not has_begun:  # a kill at the very beginning leaves an empty folder
             shutil.rmtree(run, ignore_errors=True)
-        beginning = ("--resume", run) if has_begun else (*exact, "--run", run)
-        before = size(run / run_folder.HISTORY)
-        process = start(*beginning, "--workers", workers, "--threads", 1, "--epochs", 10**6)
-        early = has_begun and chance.random() < 0.2  # a few strike the start, most the training
-        started = workers if early else 0
-        wait_for(functools.partial(_is_ready, process, run, started, before), process)
+        beginning = ("--resume", run) if has_begun else (*new(backend), "--run", run)
+        before = len(lines(run))
+        more = ("--workers", workers, "--threads", 1, "--epochs", 10**6)
+        process = start("train", *beginning, *more)
+        # A few strike the start, when the workers are there; most the training.
+        early = has_begun and chance.random() < 0.2
+        wait_for(process, run, before, workers if early else 0)
         time.sleep(chance.uniform(0, 3 if early else 1))
         processes = descendants(process.pid)
         if not processes:
@@ -157,33 +161,15 @@ def kills(backend: str, count: int, chance: random.Random) -> Trials:
         with contextlib.suppress(psutil.NoSuchProcess):
             processes[victim].kill()
         begin = time.monotonic()
-        code, _, err = finish(process)
+        done = finish(process)
         seconds = time.monotonic() - begin
         label = f"{victim} of {workers}{', at the start' if early else ''}"
-        yield Trial("kill", backend, label, seconds, _judge(code, err, victim, seconds, processes))
+        problem = wrong_end([done], name_of(victim), seconds, HASTE, processes)
+        yield Trial("kill", backend, label, seconds, problem)
     epochs = checkpoint.load(run).epoch + 3
-    code, _, err = finish(start("--resume", run, "--workers", 2, "--epochs", epochs))
-    problem = f"it cannot be resumed: {err}" if code else disagreement(run)
+    done = finish(start("train", "--resume", run, "--workers", 2, "--epochs", epochs))
+    problem = f"it cannot be resumed: {done}" if done[0] else disagreement(run)
     yield Trial("resume", backend, f"after {count} kills, epoch {epochs}", None, problem)
-
-
-def _is_ready(process: subprocess.Popen, run: Path, workers: int, before: int) -> bool:
-    # Whether all workers have been started, or with 0 the run's history has grown.
-    if workers:
-        return len(descendants(process.pid)) >= workers
-    return size(run / run_folder.HISTORY) > before
-
-
-def _judge(
-    code: int, err: str, victim: str, seconds: float, processes: dict[str, psutil.Process]
-) -> str | None:
-    # What is wrong with the end of a training of which a process was killed.
-    left = remaining(processes)
-    if code != 2 or "Traceback" in err or name_of(victim) not in err:
-        return f"exit code {code}: {err}"
-    if seconds > HASTE:
-        return f"it took {seconds:.1f} s"
-    return f"still running: {left}" if left else None
 
 
 # Two machines: networks of their own, with one cable between them.
@@ -229,75 +215,50 @@ def _make_networks() -> None:
 def machines(backend: str, prefixes: list[tuple[str, ...]]) -> Trials:
     """Train on two machines; then a worker is killed on one, and then the cable is cut."""
     name, address = next(iter(NETWORKS.items()))
-    exact = ("--backend", backend, "--corpus", "tide-clock", "--exact", *options(**SETTINGS))
 
     def both(*words: Any) -> list[subprocess.Popen]:
         hand = ("--workers", 2, "--threads", 1, "--coordinator", f"{address}:29500")
         return [
-            start(*words, *hand, "--rank", rank, prefix=prefix)
+            start("train", *words, *hand, "--rank", rank, prefix=prefix)
             for rank, prefix in enumerate(prefixes)
         ]
 
-    run = Path(f"machines-{backend}")
-    done = [finish(process) for process in both(*exact, "--epochs", 5, "--run", run)]
-    problem = f"{done}" if any(each[0] for each in done) else None
-    yield Trial("machines", backend, "training", None, problem or disagreement(run))
-    if problem:
-        return
+    def trained(what: str, *words: Any) -> Trial:
+        done = [finish(process) for process in both(*words)]
+        failed = any(code for code, *_ in done)
+        return Trial("machines", backend, what, None, f"{done}" if failed else disagreement(run))
 
     def strike(
         fault: str, action: Callable[[list[subprocess.Popen]], None], limit: float, code: int = 2
-    ) -> Trials:
+    ) -> Trial:
+        before = len(lines(run))
         pair = both("--resume", run, "--epochs", 10**6)
-        before = size(run / run_folder.HISTORY)
-        wait_for(lambda: size(run / run_folder.HISTORY) > before, pair[0])
-        sides = [descendants(process.pid) for process in pair]
+        wait_for(pair[0], run, before)
         processes = {
-            f"{n}: {label}": each for n, side in enumerate(sides) for label, each in side.items()
+            f"{side}: {label}": each
+            for side, process in enumerate(pair)
+            for label, each in descendants(process.pid).items()
         }
         action(pair)
         begin = time.monotonic()
         done = [finish(process) for process in pair]
         seconds = time.monotonic() - begin
-        wrong = [each for each in done if each[0] != code or "Traceback" in each[2]]
-        # An error names the worker; after Ctrl-C there is none.
-        wrong += [each for each in done if ("Worker " in each[2]) != (code == 2)]
-        problem = f"{wrong}" if wrong else None
-        if left := remaining(processes):
-            problem = f"still running: {left}"
-        if seconds > limit:
-            problem = f"it took {seconds:.1f} s"
-        yield Trial("machines", backend, fault, seconds, problem)
+        problem = wrong_end(done, "Worker ", seconds, limit, processes, code)
+        return Trial("machines", backend, fault, seconds, problem)
 
-    def kill(pair: list[subprocess.Popen]) -> None:
-        descendants(pair[1].pid)["worker 1"].kill()
-
-    def interrupt(pair: list[subprocess.Popen]) -> None:
-        # `ip netns exec` becomes the command that it runs.
-        pair[1].send_signal(signal.SIGINT)
-
-    yield from strike("Ctrl-C at worker 1", interrupt, HASTE, 130)
-    yield from strike("worker 1 is killed", kill, HASTE)
-    yield from strike(
-        "the cable is cut", lambda _: ip("-n", name, "link", "set", "cable", "down"), CUT
+    run = Path(f"machines-{backend}")
+    first = trained("training", *new(backend), "--epochs", 5, "--run", run)
+    yield first
+    if first.problem:
+        return
+    # `ip netns exec` becomes the command that it runs.
+    yield strike("Ctrl-C at worker 1", lambda pair: pair[1].send_signal(signal.SIGINT), HASTE, 130)
+    yield strike(
+        "worker 1 is killed", lambda pair: descendants(pair[1].pid)["worker 1"].kill(), HASTE
     )
+    yield strike("the cable is cut", lambda _: ip("-n", name, "link", "set", "cable", "down"), CUT)
     ip("-n", name, "link", "set", "cable", "up")
-    epochs = checkpoint.load(run).epoch + 2
-    done = [finish(process) for process in both("--resume", run, "--epochs", epochs)]
-    problem = f"{done}" if any(each[0] for each in done) else None
-    yield Trial("machines", backend, "resumed", None, problem or disagreement(run))
-
-
-def table(trials: list[Trial]) -> list[str]:
-    """The trials in lines: how many failed, and how long the others took to end."""
-    rows = []
-    for kind, backend in dict.fromkeys((each.kind, each.backend) for each in trials):
-        some = [each for each in trials if (each.kind, each.backend) == (kind, backend)]
-        times = [each.seconds for each in some if each.seconds is not None]
-        took = f"{statistics.median(times):8.1f} {max(times):8.1f}" if times else ""
-        failures = sum(each.problem is not None for each in some)
-        rows.append(f"{kind:10}{backend:12}{len(some):7}{failures:10}{took}")
-    return [f"{'':10}{'backend':12}{'trials':>7}{'failures':>10}{'median':>8}{'longest':>9}", *rows]
+    yield trained("resumed", "--resume", run, "--epochs", checkpoint.load(run).epoch + 2)
 
 
 def main() -> None:
@@ -306,11 +267,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--backends", default=",".join(registry.OURS))
     parser.add_argument("--kills", type=int, default=KILLS, help="of each backend")
-    parser.add_argument("--parts", default="kills,machines")
     parser.add_argument("--output", type=Path, help="file for all trials, as JSON")
     arguments = parser.parse_args()
     output = arguments.output and arguments.output.resolve()
-    backends, parts = arguments.backends.split(","), arguments.parts.split(",")
     print(f"seed: {arguments.seed}", flush=True)
     # A shell lets its commands in the background ignore Ctrl-C, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -328,14 +287,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder, networks() as prefixes:
         os.chdir(folder)
-        for backend in backends:
-            if "kills" in parts:
-                chance = random.Random(f"{arguments.seed} {backend}")
-                keep(kills(backend, arguments.kills, chance))
-            if "machines" in parts and prefixes:
+        for backend in arguments.backends.split(","):
+            chance = random.Random(f"{arguments.seed} {backend}")
+            keep(kills(backend, arguments.kills, chance))
+            if prefixes:
                 keep(machines(backend, prefixes))
         os.chdir(CLONE)
-    print("\n".join(table(trials)))
     failures = sum(trial.problem is not None for trial in trials)
     print(f"{len(trials)} trials, {failures} failures")
     sys.exit(1 if failures else 0)
