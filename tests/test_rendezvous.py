@@ -126,7 +126,7 @@ STRANGER = {"type": "Hello", "rank": 7, "workers": 2, "address": "127.0.0.1:1", 
         (b"\x16\x03\x01\x00\xff\n",),
         (b"x" * (2**20 + 2**17),),
         *((json.dumps({**STRANGER, "rank": rank}).encode() + b"\n",) for rank in (7, -1, "1")),
-        (json.dumps({**STRANGER, "address": "here"}).encode() + b"\n",),
+        (json.dumps({**STRANGER, "rank": 1, "address": "here"}).encode() + b"\n",),
         (NESTED + b"\n",),
     ],
 )
@@ -140,6 +140,7 @@ def test_strangers_do_not_disturb(coordinator, short, chunks):
 
     met = parallel([lambda: host(coordinator), later])
     assert [len(each.addresses) for each in met] == [2, 2]
+    assert [peer.rank for peer in met[0].peers] == [1]
 
 
 def test_connections_that_say_nothing_delay_nobody(coordinator, short):
