@@ -27,18 +27,12 @@ OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in th
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
-class Usable(Record, tag=True):
-    """A backend that loads."""
+class Usable(Record):
+    """What a backend that loads says of itself."""
 
     environment: dict[str, Line]  # versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
     threads: Count
-
-
-class Unusable(Record, tag=True):
-    """A backend that does not load."""
-
-    reason: str
 
 
 class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
@@ -148,7 +142,7 @@ def check_device(names: Sequence[str], device: str) -> None:
     if device in ("auto", "cpu"):  # which every backend has
         return
     answers = probes(names)
-    devices = {n: each.devices for n, each in answers.items() if isinstance(each, Usable)}
+    devices = {n: each.devices for n, each in answers.items() if not isinstance(each, str)}
     if devices and not any(device in each for each in devices.values()):
         lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
         raise RNNScratchError(
@@ -196,14 +190,14 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
     """
     answers = probes(names(), pythons or {})
     for name, answer in answers.items():
-        if isinstance(answer, Unusable):
-            say(f"skipping {name}: {answer.reason}")
-    return [name for name, answer in answers.items() if isinstance(answer, Usable)]
+        if isinstance(answer, str):
+            say(f"skipping {name}: {answer}")
+    return [name for name, answer in answers.items() if not isinstance(answer, str)]
 
 
 def probes(
     names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Usable | Unusable]:
+) -> dict[str, Usable | str]:
     """What `probe` returns for each backend; as many load at a time as there are cores."""
     end = threading.Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -223,8 +217,8 @@ def probe(
     timeout: float = 120,
     python: str = sys.executable,
     end: threading.Event | None = None,
-) -> Usable | Unusable:
-    """Whether a backend loads: tried in a process of its own, because it may crash.
+) -> Usable | str:
+    """A backend, or why it does not load: tried in a process of its own, because it may crash.
 
     It is ended when `end` is set.
     """
@@ -232,14 +226,14 @@ def probe(
     try:
         return list(processes.ask(call, timeout=timeout, python=python, end=end))[-1]
     except RNNScratchError as error:
-        return Unusable(reason=str(error))
+        return str(error)
 
 
-def _describe(name: str) -> Iterator[Usable | Unusable]:
+def _describe(name: str) -> Iterator[Usable | str]:
     try:
         backend = load(name)
     except RNNScratchError as error:
-        yield Unusable(reason=str(error))
+        yield str(error)
         return
     threads = backend.machine.set_threads(None)  # before it looks for devices, as in `start`
     environment, devices = backend.machine.environment(), backend.machine.devices("float32")
@@ -253,16 +247,17 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _missing(backend: Backend) -> list[str]:
-    # Names such as "scratch.step"; variants other than scratch are optional.
-    expected: dict[str, Sequence[Callable[..., Any]]] = {
+    # Names such as "scratch.step"; the other variants and the engine are optional.
+    modules: dict[str, Sequence[Callable[..., Any]]] = {
         "scratch": contract.SCRATCH,
         "machine": contract.MACHINE,
-        **{model: [contract.build] for model in VARIANTS[1:] if hasattr(backend, model)},
-        **({"workers": contract.WORKERS} if hasattr(backend, "workers") else {}),
+        "workers": contract.WORKERS,
+        **dict.fromkeys(VARIANTS[1:], (contract.build,)),
     }
     return [
         f"{module}.{function.__name__}"
-        for module, functions in expected.items()
+        for module, functions in modules.items()
+        if module in ("scratch", "machine") or hasattr(backend, module)
         for function in functions
         if not hasattr(getattr(backend, module, None), function.__name__)
     ]

@@ -141,17 +141,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
 
 
-class Setting(NamedTuple):
-    """What the annotation of a setting says."""
-
-    default: Any
-    kind: Kind
-    help: str
-
-
-SETTINGS = {
-    item.name: Setting(item.default, *item.type.__metadata__) for item in structs.fields(Settings)
-}
+# The kind and the help of each setting, as its annotation says.
+SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Settings)}
 KINDS: dict[str, Kind] = {
     # Where and how to compute.
     **dict.fromkeys(("backend", "device"), STRING),
@@ -174,7 +165,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
     "target": POSITIVE,
     "timeout": _real("a number of seconds above 0, at most 1,000,000", 10**6),
-    **{name: item.kind for name, item in SETTINGS.items()},
+    **{name: kind for name, (kind, _) in SETTINGS.items()},
 }
 
 

@@ -185,7 +185,7 @@ def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
     monkeypatch.setattr(notebooks, "make", made.append)
     usable = registry.Usable(environment={}, devices=["cpu"], threads=1)
     answers = dict.fromkeys(("numpy", "torch"), usable)
-    absent = registry.Unusable(reason="not installed")
+    absent = "not installed"
     monkeypatch.setattr(registry, "probe", lambda name, **_: answers.get(name, absent))
     monkeypatch.setattr(sys, "argv", ["notebooks"])
     notebooks.main()

@@ -14,13 +14,14 @@ from helpers import CLONE, environment, other_packages
 from make import chapter, prose, readme, site, site_chapter, site_code, site_comparison, site_parity
 from make.chapter import Code
 from make.site_code import Output
+from msgspec.structs import asdict
 
 from rnn_scratch import registry
 from rnn_scratch.compare import metrics
 from rnn_scratch.compare.record import read
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.settings import SETTINGS
+from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
 
 
@@ -46,7 +47,8 @@ def pages():
 
 def test_what_the_reference_describes_exists_and_it_has_every_setting(pages):
     page = pages["reference.md"].decode()
-    assert all(f"| `{name}` | `{each.default!r}` |" in page for name, each in SETTINGS.items())
+    defaults = asdict(Settings()).items()
+    assert all(f"| `{name}` | `{default!r}` |" in page for name, default in defaults)
     names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
     assert len(names) > 10
     for name in names:

@@ -17,7 +17,7 @@ from typing import Any
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.settings import SETTINGS
+from rnn_scratch.settings import SETTINGS, Settings
 
 from . import prose, site_chapter, site_code, site_comparison, site_parity, site_play, site_workers
 from .chapter import TEXTS
@@ -46,7 +46,7 @@ def pages(
     }.items():
         texts[f"{name}.md"] = text
         files |= pictures
-    values = {"settings": SETTINGS, **_start(backends)}
+    values = {"settings": SETTINGS, "defaults": Settings(), **_start(backends)}
     for path in sorted(SOURCES.glob("*.md")):
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values, backends, typeset)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from ..contract import VARIANTS
-from ..registry import Unusable, Usable
+from ..registry import Usable
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, RunRecord, Session
@@ -109,13 +109,13 @@ def _state(folder: Path, outcome: str) -> str:
     return "killed"  # which the session could not record
 
 
-def backends_table(probes: Mapping[str, Usable | Unusable]) -> Table:
+def backends_table(probes: Mapping[str, Usable | str]) -> Table:
     """The backends, a row each, with the reason why one does not load, and what to do."""
     table = Table("backend", "usable", "devices", "versions", "what to do", box=None)
     for name, probe in probes.items():
-        if isinstance(probe, Usable):
+        if isinstance(probe, str):
+            table.add_row(name, "no", "", "", probe)
+        else:
             versions = ", ".join(f"{key} {value}" for key, value in probe.environment.items())
             table.add_row(name, "yes", ", ".join(probe.devices), versions, "")
-        else:
-            table.add_row(name, "no", "", "", probe.reason)
     return table

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from msgspec import structs
 
 from ..contract import VERBOSE
-from ..settings import KINDS, SETTINGS, TRUTH, checked, option_of
+from ..settings import KINDS, SETTINGS, TRUTH, Settings, checked, option_of
 from ..text.corpus import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -72,12 +73,12 @@ def settings_options(**defaults: Any) -> Decorator:
 
     The help names the defaults of the settings, or those that the command has instead.
     """
-    added = []
-    for name, item in SETTINGS.items():
-        default = defaults.get(name, item.default)
+    added, defaults = [], {**structs.asdict(Settings()), **defaults}
+    for name, (_, help) in SETTINGS.items():
+        default = defaults[name]
         number = f"{default:g}" if isinstance(default, float) else str(default)
         told = "" if isinstance(default, bool) else f"  [default: {number}]"
-        added.append(option(name, f"{item.help}{told}"))
+        added.append(option(name, f"{help}{told}"))
     return options(*added)
 
 
