@@ -7,7 +7,7 @@ from helpers import here, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, team
-from rnn_scratch.check.certificate import Run
+from rnn_scratch.check.certificate import ExactModel
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import make
 from rnn_scratch.text import corpus
@@ -62,11 +62,11 @@ def test_a_wrong_mean_is_detected_and_named(copy):
     done = there(*exact, cwd=copy)
     assert done.code == 1, done.err
     answer = json.loads(done.out)
-    assert [run["workers"] for run in answer["runs"]] == [1, 2]
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
     divergence = answer["certificate"]["divergence"]
     assert divergence["update"] == 1
     assert divergence["models"] == ["torch", "torch (2 workers)"]
-    assert divergence["parameters"]
+    assert divergence["tensors"]
 
 
 @pytest.mark.team
@@ -96,12 +96,13 @@ def test_a_backend_without_an_engine_says_so(monkeypatch):
         registry.workers("numpy", registry.load("numpy"))
 
 
-def test_a_run_is_named_by_its_workers():
-    runs = [
-        Run("torch", "fast", 2, "trained", "", [], "lstm"),
-        Run("torch", "scratch", 1, "trained", "", []),
+def test_a_model_is_named_by_its_workers():
+    some = {"backend": "torch", "outcome": "trained", "reason": "", "digests": []}
+    models = [
+        ExactModel(**some, model="fast", workers=2, cell="lstm"),
+        ExactModel(**some, model="scratch", workers=1),
     ]
-    assert [run.title for run in runs] == ["torch (fast, lstm, 2 workers)", "torch"]
+    assert [model.title for model in models] == ["torch (fast, lstm, 2 workers)", "torch"]
 
 
 @pytest.mark.usefixtures("_torch")
@@ -111,5 +112,5 @@ def test_workers_are_part_of_a_training_in_exact_mode():
     runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]
     result = exact_mode.compare(runtimes, settings, text, lambda *_: None)
     assert result.equal
-    assert [run.outcome for run in result.runs] == ["trained", "trained"], result.runs[1].reason
-    assert len({run.digests[-1].digest for run in result.runs}) == 1
+    assert [run.outcome for run in result.models] == ["trained", "trained"], result.models[1].reason
+    assert len({run.digests[-1].digest for run in result.models}) == 1

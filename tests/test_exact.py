@@ -14,14 +14,14 @@ from make import readme
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check import exact_mode
-from rnn_scratch.check.certificate import Certificate, Closest, Difference, Result, sentence
+from rnn_scratch.check.certificate import Certificate, Closest, ExactResult, sentence
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS, VARIANTS, Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make
+from rnn_scratch.settings import make, update_rule
 from rnn_scratch.text import corpus, minibatches
 
 # Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
@@ -134,12 +134,12 @@ def test_check_exact_compares_backends(backend_names, capsys):
     code, answer = check_exact(capsys, *backend_names)
     assert code == 0
     assert answer["equal"]
-    assert [run["backend"] for run in answer["runs"]] == list(backend_names)
-    assert {run["model"] for run in answer["runs"]} == {"scratch"}
-    for run in answer["runs"]:
-        assert [row["epoch"] for row in run["digests"]] == [0, 2, 4]
-        assert len({row["digest"] for row in run["digests"]}) == 3
-    assert len({json.dumps(run["digests"][-1]["digest"]) for run in answer["runs"]}) == 1
+    assert [model["backend"] for model in answer["models"]] == list(backend_names)
+    assert {model["model"] for model in answer["models"]} == {"scratch"}
+    for model in answer["models"]:
+        assert [row["epoch"] for row in model["digests"]] == [0, 2, 4]
+        assert len({row["digest"] for row in model["digests"]}) == 3
+    assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -148,7 +148,7 @@ def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device
     models = [argument for model in VARIANTS for argument in ("--model", model)]
     code, answer = check_exact(capsys, backend_name, *models, "--device", device)
     assert (code, answer["equal"]) == (0, True)
-    outcomes = {run["model"]: run["outcome"] for run in answer["runs"]}
+    outcomes = {model["model"]: model["outcome"] for model in answer["models"]}
     offered = variants(backend_name)
     assert outcomes == {m: "trained" if m in offered else "not offered" for m in VARIANTS}
 
@@ -156,8 +156,8 @@ def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device
 def test_check_exact_fails_where_nothing_can_be_trained(capsys):
     code, answer = check_exact(capsys, "numpy", "--model", "concise")
     assert (code, answer["equal"]) == (1, False)
-    (run,) = answer["runs"]
-    assert (run["outcome"], run["digests"]) == ("not offered", [])
+    (model,) = answer["models"]
+    assert (model["outcome"], model["digests"]) == ("not offered", [])
 
 
 # Some of these few updates are clipped.
@@ -173,51 +173,48 @@ TINY = {
 EPOCHS = 5
 
 
-def steps_of(setup, batches):
-    """The steps of each minibatch, from a state that is carried, and the norm of its gradients."""
-    scratch, settings = registry.load("numpy").scratch, setup.settings
-    state = setup.model.state(settings.batch_size)
-    for batch in batches:
-        _, grads, state = scratch.gradients(setup.model, batch, state)
-        state = [np.round(each / exact.STATE_GRID) * exact.STATE_GRID for each in state]
-        clipped, norm = scratch.clip(grads, settings.theta)
-        arrays = setup.model.to_arrays(clipped)
-        yield {name: settings.lr * grad for name, grad in arrays.items()}, norm
-
-
-def distance(step):
+def distance(value, grid):
     """How far a number is from the nearest midpoint of two multiples of the grid."""
-    step, grid = Fraction(float(step)), Fraction(exact.GRID)
-    below = math.floor(step / grid)
-    return min(abs(step - (each + Fraction(1, 2)) * grid) for each in range(below - 1, below + 2))
+    value, grid = Fraction(float(value)), Fraction(grid)
+    below = math.floor(value / grid)
+    return min(abs(value - (each + Fraction(1, 2)) * grid) for each in range(below - 1, below + 2))
 
 
 @pytest.fixture(scope="module")
 def by_hand():
-    """The same training as a loop: every step, and how the optimized model's differ from them."""
+    """The same training as a loop: updates, those that are clipped, and each element's figures."""
     settings = make({**TINY, "num_epochs": EPOCHS, "exact": True})
-    text = corpus.load("tide-clock")
-    plain = set_up(settings, Runtime("numpy", "scratch", "cpu"), text)
-    steps, norms, differences = [], [], []
+    text, scratch = corpus.load("tide-clock"), registry.load("numpy").scratch
+    setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
+    update, clipped, elements = 0, 0, []
     for epoch in range(1, EPOCHS + 1):
-        batches = list(minibatches.of_epoch(plain.text.train, settings, epoch))
-        fast = set_up(settings, Runtime("numpy", "fast", "cpu"), text, plain.model.params)
-        (*_, (own, _)), (*_, (other, _)) = (steps_of(each, batches) for each in (plain, fast))
-        differences += [(np.abs(own[name] - other[name]).max(), epoch, name) for name in own]
-        for step, norm in steps_of(plain, batches):
-            steps.append(step)
-            norms.append(norm)
-            for name, param in plain.model.params.items():
-                param -= np.round(step[name] / exact.GRID) * exact.GRID
-    return steps, norms, differences
+        state = setups[0].model.state(settings.batch_size)
+        for batch in minibatches.of_epoch(setups[0].text.train, settings, epoch):
+            update, each = update + 1, []
+            for setup in setups:
+                _, grads, (after,) = scratch.gradients(setup.model, batch, state)
+                grads, norm = scratch.clip(grads, settings.theta)
+                steps = setup.model.to_arrays({n: settings.lr * g for n, g in grads.items()})
+                each.append({"state": after, **steps})
+                scratch.update(setup.model.params, grads, update_rule(settings))
+            for name, values in each[0].items():
+                grid = exact.STATE_GRID if name == "state" else exact.GRID
+                for place, value in np.ndenumerate(values):
+                    pair = value, each[1][name][place]
+                    least = float(min(distance(one, grid) for one in pair))
+                    elements.append((least, abs(pair[0] - pair[1]), update, name, list(place)))
+            clipped += norm > settings.theta
+            state = (np.round(each[0]["state"] / exact.STATE_GRID) * exact.STATE_GRID,)
+    return update, clipped, elements
 
 
 def test_distances_are_exact():
     multiples = [0, 1, 0.5, -0.5, 1.5, -2.5, 0.3, -0.7, 12.25]
-    steps = np.array([*multiples, *np.nextafter(multiples, 1)]) * exact.GRID
-    assert [Fraction(each) for each in exact.distances(steps)] == [distance(s) for s in steps]
-    assert exact.distances(steps).min() == 0
-    assert exact.distances(steps).max() == exact.GRID / 2
+    for grid in exact.GRID, exact.STATE_GRID:
+        values = np.array([*multiples, *np.nextafter(multiples, 1)]) * grid
+        distances = exact.distances(values, grid)
+        assert [Fraction(each) for each in distances] == [distance(v, grid) for v in values]
+        assert (distances.min(), distances.max()) == (0, grid / 2)
 
 
 def check_tiny(*arguments, **more):
@@ -225,66 +222,52 @@ def check_tiny(*arguments, **more):
     return there(*command, *options(**TINY, num_epochs=EPOCHS), **more)
 
 
-def test_the_certificate_has_the_closest_step_and_the_largest_difference(by_hand, tmp_path):
+def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand, tmp_path):
     models = ("--model", "scratch", "--model", "fast")
     done = check_tiny("numpy", *models, "--json")
     assert done.code == 0, done.err
-    certificate = msgspec.json.decode(done.out, type=Result).certificate
-    steps, norms, differences = by_hand
-    closest = min(
-        (distance(value), update, name, place)
-        for update, step in enumerate(steps, 1)
-        for name, values in step.items()
-        for place, value in np.ndenumerate(values)
-    )
-    found = certificate.closest
-    assert (found.distance, found.update, found.parameter, tuple(found.index)) == closest
-    assert certificate.updates == len(steps)
-    assert certificate.clipped == sum(norm > TINY["theta"] for norm in norms)
-    assert 0 < certificate.clipped < len(steps)
+    certificate = msgspec.json.decode(done.out, type=ExactResult).certificate
+    updates, clipped, elements = by_hand
+    assert (certificate.updates, certificate.clipped) == (updates, clipped)
+    assert 0 < clipped < updates
 
-    compared = certificate.compared
-    assert compared.epochs == list(range(1, EPOCHS + 1))
-    assert (compared.difference, compared.epoch, compared.parameter) in differences
-    assert compared.difference == max(difference for difference, _, _ in differences)
-    assert 0 < compared.difference < 1e-14
-    assert certificate.factor == found.distance / compared.difference
+    closest = certificate.closest
+    least = min((each for each in elements if each[1]), key=lambda each: each[0] / each[1])
+    found = (closest.distance, closest.difference, closest.update, closest.tensor, closest.index)
+    assert found == least
+    assert certificate.factor == least[0] / least[1]
     assert certificate.divergence is None
+    where = ", ".join(map(str, closest.index))
+    value = "" if closest.tensor == "state" else "the step of "
     assert certificate.sentence == (
-        f"Closest step: {found.distance:.1e} from a rounding boundary, in update "
-        f"{found.update} ({found.parameter}{found.index}); the models differ by at most "
-        f"{compared.difference:.1e} in a step: a safety factor of {certificate.factor:,.0f}."
+        f"Closest call: in update {closest.update} {value}{closest.tensor}[{where}] was "
+        f"{closest.distance:.1e} from a rounding boundary, and the models differ by "
+        f"{closest.difference:.1e} in it: a safety factor of {certificate.factor:,.0f}, the "
+        f"smallest of 32 elements of each parameter and state in each of {updates} updates."
     )
     # What is printed ends with it, and a page quotes it.
     assert check_tiny("numpy", *models).out.splitlines()[-1] == certificate.sentence
     (tmp_path / "exact.json").write_text(done.out, encoding="utf-8")
-    end = json.loads(done.out)["runs"][0]["digests"][-1]
+    end = json.loads(done.out)["models"][0]["digests"][-1]
     quoted = readme.part("exact", readme.exact(tmp_path))
     assert f"{end['digest']} and perplexity {end['perplexity']:.4f}. " in quoted
-    clipped = f"clipped in {certificate.clipped} of {certificate.updates} updates. "
-    assert quoted.endswith(clipped + certificate.sentence)
+    assert quoted.endswith(f"clipped in {clipped} of {updates} updates. {certificate.sentence}")
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        ("scratch", ("from a rounding boundary, in update", "name another model")),
-        ("fast", ("There is no certificate", "Name numpy, and with --model scratch")),
-    ],
-)
-def test_a_certificate_of_one_model_says_what_is_missing(model, words):
+@pytest.mark.parametrize("model", ["scratch", "fast"])
+def test_a_certificate_of_one_model_says_what_is_missing(model):
     printed = check_tiny("numpy", "--model", model).out
     assert "Only one model was trained" in printed
-    assert all(each in printed for each in words)
+    assert "from a rounding boundary. For a safety factor, name another model" in printed
 
 
 @pytest.mark.parametrize(
     ("closest", "difference", "words"),
     [
-        (6.1e-15, 1.4e-17, "1.4e-17 in a step: a safety factor of 436."),
-        (6.1e-15, 4.1e-15, "4.1e-15 in a step: a safety factor of 1.5."),
-        (4.1e-18, 6.1e-17, "6.1e-17 in a step, which is more: they could have been rounded to"),
-        (4.1e-18, 0.0, "the models do not differ in any step"),
+        (6.1e-15, 1.4e-17, "1.4e-17 in it: a safety factor of 436, the smallest of 32 elements"),
+        (6.1e-15, 4.1e-15, "4.1e-15 in it: a safety factor of 1.5, "),
+        (4.1e-18, 6.1e-17, "6.1e-17 in it, which is more: they are equal by luck."),
+        (4.1e-18, 0.0, "the models do not differ in 32 elements of each"),
     ],
 )
 def test_the_sentence_says_how_safe_it_was(closest, difference, words):
@@ -292,85 +275,110 @@ def test_the_sentence_says_how_safe_it_was(closest, difference, words):
         Certificate(
             updates=4000,
             clipped=0,
-            closest=Closest("W_hh", [3, 17], closest, 2817),
-            compared=Difference("W_hh", [0, 0], difference, 1, [1]),
+            kept=32,
+            unobserved=[],
+            closest=Closest(
+                tensor="W_hh", index=[3, 17], update=2817, distance=closest, difference=difference
+            ),
             factor=closest / difference if difference else None,
             divergence=None,
             sentence="",
         )
     )
-    assert "in update 2,817 (W_hh[3, 17]); " in found
+    assert "in update 2,817 the step of W_hh[3, 17] was " in found
     assert words in found
 
 
-# NumPy's backend, in whose parameters something is different after one update.
+# NumPy's backend, in which one function is another one from some call on.
 OFF = """
-from types import SimpleNamespace
-from rnn_scratch.backends.numpy import machine, scratch as plain
+from rnn_scratch.backends.numpy import machine, scratch
 from rnn_scratch.exact import GRID
 
-epoch = number = 0
+plain, number = scratch.{function}, 0
 
-def change(params):
-    params["W_hh"][3, 2] += GRID
+def off(*arguments):
+    global number
+    number += 1
+    {change}
+    return plain(*arguments)
 
-def build(arrays, options):
-    return plain.build(arrays, options)
-
-def train_epoch(model, minibatches, how, carry, state=None):
-    global epoch, number
-    if state is None:  # a long epoch takes several calls, each from the state of the one before
-        epoch, number = epoch + 1, 0
-    def changed():
-        global number
-        for minibatch in minibatches:
-            yield minibatch
-            number += 1
-            if (epoch, number) == (3, 2):
-                change(model.params)
-    return plain.train_epoch(model, changed(), how, carry, state)
-
-scratch = SimpleNamespace(**{**vars(plain), "build": build, "train_epoch": train_epoch})
+scratch.{function} = off
 """
 
 
-def check_off(folder, source, *arguments):
-    done = check_tiny("off", *arguments, env=other_packages(folder, {"off": source}))
+def check_off(folder, function, change, *names):
+    """The last line of a comparison with NumPy of the backend with this change."""
+    source = OFF.format(function=function, change=change)
+    done = check_tiny("off", *names, env=other_packages(folder, {"off": source}))
     assert done.code == 1, done.err
     assert "Traceback" not in done.err
-    return done
+    assert "not equal to the last bit" in done.out
+    return done.out.splitlines()[-1]
 
 
-def test_of_models_that_diverge_update_and_parameter_are_named(tmp_path, by_hand):
-    done = check_off(tmp_path, OFF, "numpy", "--json", "--every", "1")
-    answer = json.loads(done.out)
-    assert not answer["equal"]
-    off, numpy = answer["runs"]
-    same = [a["digest"] == b["digest"] for a, b in zip(off["digests"], numpy["digests"])]
-    assert same == [True] * 3 + [False] * 3
-    update = numpy["digests"][2]["updates"] + 2
-    certificate = answer["certificate"]
-    where = {"models": ["numpy", "off"], "update": update, "parameters": ["W_hh"]}
-    assert certificate["divergence"] == where
-    assert certificate["factor"] is None
-    assert certificate["compared"]["epochs"] == [1, 2, 3]
-    assert certificate["compared"]["difference"] == 0
-    assert certificate["sentence"] == (
-        f"off differs from numpy after update {update}, in W_hh. "
-        "Until then the models differed by at most 0.0e+00 in a step."
-    )
-
-
-def test_a_difference_in_the_beginning_is_named(tmp_path):
-    wrong = 'return plain.build({**arrays, "b_q": arrays["b_q"] + 1}, options)'
-    source = OFF.replace("return plain.build(arrays, options)", wrong)
-    printed = check_off(tmp_path, source, "numpy").out
-    assert "not equal to the last bit" in printed
-    assert printed.splitlines()[-1] == "off differs from numpy from the start, in b_q."
+@pytest.mark.parametrize(
+    ("function", "change", "words"),
+    [
+        # The first update is made twice, and by the second call as it is.
+        (
+            "clip",
+            "arguments[0]['W_hh'][2] *= 1.001 if number > 5 else 1",
+            "off differs from numpy after update 5, in W_hh. Rounding does not explain it: in W_hh",
+        ),
+        (
+            "rounded",
+            "if number > 66 and arguments[1] == GRID: return plain(*arguments) + GRID",
+            "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Rounding does",
+        ),
+        (
+            "update",
+            "arguments = *arguments[:2], arguments[2]._replace(grid=None)",
+            "off differs from off's own steps after update 1, in W_xh, W_hh, b_h, W_hq, b_q. "
+            "Rounding does not explain it",
+        ),
+        (
+            "train_minibatch",
+            "arguments = *arguments[:3], arguments[3]._replace(lr=min(arguments[3].lr, 1))",
+            "off differs from off's own steps after update 1, in W_xh, W_hh, b_h, W_hq, b_q. "
+            "Rounding does not explain it",
+        ),
+        ("build", "arguments[0]['b_q'] += 1", "off differs from numpy from the start, in b_q."),
+    ],
+)
+def test_of_models_that_diverge_update_and_parameter_are_named(tmp_path, function, change, words):
+    assert check_off(tmp_path, function, change, "numpy").startswith(words)
 
 
 def test_without_the_reference_a_divergence_is_named_all_the_same(tmp_path):
-    env = other_packages(tmp_path, {"off": OFF, "same": OFF.replace("+= GRID", "+= 0")})
-    done = check_tiny("off", "same", env=env)
+    found = check_off(tmp_path, "clip", "arguments[0]['W_hh'] *= 1.001", "torch")
+    assert found.startswith(
+        "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Rounding does not"
+    )
+
+
+def test_where_train_epoch_is_another_package_s_there_is_no_certificate(tmp_path):
+    source = """
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
+        scratch = SimpleNamespace(**vars(scratch))
+    """
+    done = check_tiny("off", "numpy", env=other_packages(tmp_path, {"off": source}))
+    assert done.code == 0, done.err
+    assert (
+        "No certificate: train_epoch calls another train_minibatch than its own in off." in done.out
+    )
+
+
+def test_rounding_is_named_where_it_is_the_reason():
+    # With weights as large as these, a difference grows within a minibatch.
+    models = ("--model", "scratch", "--model", "fast")
+    chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
+    done = there("check", "numpy", *models, "--exact", "--json", *chaos)
     assert done.code == 1, done.err
-    assert "same differs from off after update" in done.out.splitlines()[-1]
+    certificate = json.loads(done.out)["certificate"]
+    found = certificate["divergence"]
+    assert found["explained"]
+    assert found["growth"] > 1e6
+    assert found["difference"] < 1000 * found["moved"]
+    assert ". Rounding explains it: in W_hh it moves" in certificate["sentence"]
+    assert certificate["sentence"].endswith("-fold, and what has grown so far no rounding removes.")

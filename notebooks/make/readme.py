@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from rnn_scratch import registry
-from rnn_scratch.check.certificate import Result
+from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import metrics, pictures, sentences, tables
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.runs import curve
@@ -84,12 +84,12 @@ def divergence() -> str:
 
 def exact(folder: Path) -> dict[str, Any]:
     """The record of exact mode, its trained variants and backends, and where all of them end."""
-    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=Result)
-    result.runs = [run for run in result.runs if run.outcome == "trained"]
+    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=ExactResult)
+    result.models = [model for model in result.models if model.outcome == "trained"]
     models: dict[str, list[str]] = {}
-    for run in result.runs:
-        models.setdefault(run.model, []).append(run.backend)
-    ends = [run.digests[-1] for run in result.runs]
+    for model in result.models:
+        models.setdefault(model.model, []).append(model.backend)
+    ends = [model.digests[-1] for model in result.models]
     digests = sorted({end.digest for end in ends})
     return {"exact": result, "models": models, "end": ends[0], "digests": digests}
 

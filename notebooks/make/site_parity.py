@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_scratch.check.certificate import Result
+from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import GRID, STATE_GRID
 from rnn_scratch.runs import curve
@@ -22,8 +22,8 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by their places in the site."""
     values = readme.exact(folder)
-    exact: Result = values["exact"]
-    backends = list(dict.fromkeys(run.backend for run in exact.runs))
+    exact: ExactResult = values["exact"]
+    backends = list(dict.fromkeys(model.backend for model in exact.models))
     float64 = {path.name: history for path, _, history in run_folder.listing(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
     float32 = readme.histories(folder)
@@ -39,7 +39,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         ],
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
-        "ends": list(zip(*(run.digests for run in exact.runs))),
+        "ends": list(zip(*(model.digests for model in exact.models))),
         "runs": sorted(run_folder.listing(folder)),
     }
     images: dict[str, bytes] = {}

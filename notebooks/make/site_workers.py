@@ -147,19 +147,19 @@ def _large(
 
 
 def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
-    # The digests of runs in exact mode, by backend, for each number of workers.
+    # The digests of models in exact mode, by backend, for each number of workers.
     digests = {
-        (run["backend"], run["workers"]): run["digests"][-1]["digest"]
-        if run["outcome"] == "trained"
-        else run["outcome"]
-        for run in training["runs"]
+        (model["backend"], model["workers"]): model["digests"][-1]["digest"]
+        if model["outcome"] == "trained"
+        else model["outcome"]
+        for model in training["models"]
     }
     workers = sorted({number for _, number in digests})
     names = dict.fromkeys(name for name, _ in digests)
     return {
         "settings": training["settings"],
         "command": training["command"],
-        "last": training["runs"][0]["digests"][-1],
+        "last": training["models"][0]["digests"][-1],
         "number": len(digests),
         "different": len(set(digests.values())),
         "workers": workers,

@@ -1,42 +1,36 @@
 """Exact mode's check: models compared after every update, and a certificate of their equality.
 
-Each model is trained in a process of its own. The reference's steps are observed in every update,
-and those of all models in a sample of epochs over the whole run.
+Each model is trained in a process of its own, the reference first, and all of its updates are
+observed.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-from msgspec import Meta
 
 from .. import exact, registry
-from ..contract import Arrays, Batch, Params, RNNScratchError, State, Team, Tensor
+from ..contract import RNNScratchError, Team
 from ..runs import training
 from ..runs.runtime import Runtime
-from ..runs.setup import Setup, set_up
-from ..settings import Settings
+from ..runs.setup import set_up
+from ..settings import Settings, model_options
 from ..system.records import Record
-from ..text import corpus, minibatches
+from ..text import corpus, dataset
 from ..workers import groups
 from .certificate import (
     REFERENCE,
+    Account,
     AfterEpoch,
-    Closest,
-    Digests,
-    Result,
-    Run,
-    Training,
+    ExactModel,
+    ExactResult,
+    Shapes,
     certificate,
 )
+from .observation import Digests, Observer, Parting, states
 
 TIMEOUT = 24 * 3600.0  # seconds for one epoch
-SAMPLE = 10  # epochs
 
-Progress = Callable[[Run, int], None]  # called at the start and after each epoch
+Progress = Callable[[ExactModel, int], None]  # called at the start and after each epoch
 
 
 class _NotOffered(Record, tag=True):
@@ -44,62 +38,85 @@ class _NotOffered(Record, tag=True):
     reason: str
 
 
-class _Epoch(Record, tag=True):
-    # What a child sends before the first epoch and after each.
-    epoch: int
-    perplexity: float | None
-    digest: str
-    digests: Annotated[list[Digests], Meta(min_length=1)]  # after each update
-
-
-class _Steps(Record, tag=True):
-    # The result of the observation; sent after the last epoch.
-    closest: Closest
-    updates: int = 0
-    clipped: int = 0  # of them
-
-
-_Event = _NotOffered | _Epoch | _Steps
+class _Updates(Record, tag=True):
+    # What a child sends before the first epoch and after each, and before it fails.
+    after: AfterEpoch | None  # None where it fails
+    digests: list[Digests]  # after each update
+    clipped: int  # so far
+    parting: Parting | None
 
 
 def compare(
     runtimes: Sequence[Runtime], settings: Settings, text: corpus.Text, progress: Progress
-) -> Result:
+) -> ExactResult:
     """Train these models in exact mode, and compare their parameters after every update."""
+    accounts = []
     with tempfile.TemporaryDirectory() as parent:
-        trainings = []
         for number, runtime in enumerate(runtimes):
-            run = Run(
-                runtime.backend, runtime.model, runtime.workers, "trained", "", [], settings.cell
+            model = ExactModel(
+                backend=runtime.backend,
+                model=runtime.model,
+                workers=runtime.workers,
+                outcome="trained",
+                reason="",
+                digests=[],
+                cell=settings.cell,
             )
-            trainings.append(Training(run, Path(parent, str(number))))
-            progress(run, 0)
+            accounts.append(Account(model, Path(parent, str(number))))
+        pairs = list(zip(runtimes, accounts))
+        pairs.sort(key=lambda pair: not _is_reference(pair[0]))
+        expected: list[Digests] = []
+        for runtime, account in pairs:
+            progress(account.model, 0)
             try:
-                _receive(trainings[-1], runtime, settings, text, progress)
+                _receive(account, runtime, settings, text, expected, progress)
             except RNNScratchError as error:
-                run.outcome, run.reason = "failed", str(error)
-        found = certificate(trainings)
-    runs = [each.run for each in trainings]
-    complete = any(run.digests for run in runs) and all(run.outcome != "failed" for run in runs)
-    return Result(settings, text.sha256, runs, complete and not found.divergence, found)
+                account.model.outcome, account.model.reason = "failed", str(error)
+            expected = expected or account.digests
+        shapes = _shapes(settings, text) if expected else {}
+        found = certificate([account for _, account in pairs], shapes)
+    models = [account.model for account in accounts]
+    complete = bool(expected) and all(model.outcome != "failed" for model in models)
+    return ExactResult(
+        settings=settings,
+        text=text.sha256,
+        models=models,
+        equal=complete and not found.divergence,
+        certificate=found,
+    )
+
+
+def _is_reference(runtime: Runtime) -> bool:
+    return (runtime.backend, runtime.model, runtime.workers) == REFERENCE
+
+
+def _shapes(settings: Settings, text: corpus.Text) -> Shapes:
+    # Of the parameters and of the carried states.
+    options = model_options(settings, len(dataset.prepare(text, settings).vocab))
+    state = settings.batch_size, settings.num_hiddens
+    return options.shapes() | dict.fromkeys(states(settings, options.num_states), state)
 
 
 def _receive(
-    training: Training, runtime: Runtime, settings: Settings, text: corpus.Text, progress: Progress
+    account: Account,
+    runtime: Runtime,
+    settings: Settings,
+    text: corpus.Text,
+    expected: list[Digests],
+    progress: Progress,
 ) -> None:
-    run = training.run
-    training.folder.mkdir()
-    calls = groups.calls(runtime.workers, _train, runtime, settings, text, str(training.folder))
-    for event in groups.ask_all(calls, TIMEOUT):
+    model = account.model
+    account.folder.mkdir()
+    task = runtime, settings, text, expected, str(account.folder)
+    for event in groups.ask_all(groups.calls(runtime.workers, _train, *task), TIMEOUT):
         if isinstance(event, _NotOffered):
-            run.outcome, run.reason = "not offered", event.reason
-        elif isinstance(event, _Steps):
-            training.closest, training.clipped = event.closest, event.clipped
-        else:
-            training.digests += event.digests
-            after = (event.perplexity, len(training.digests) - 1, event.digest)
-            run.digests.append(AfterEpoch(event.epoch, *after))
-            progress(run, event.epoch)
+            model.outcome, model.reason = "not offered", event.reason
+            continue
+        account.digests += event.digests
+        account.clipped, account.parting = event.clipped, event.parting
+        if event.after:
+            model.digests.append(event.after)
+            progress(model, event.after.epoch)
 
 
 def _train(
@@ -108,91 +125,34 @@ def _train(
     runtime: Runtime,
     settings: Settings,
     text: corpus.Text,
+    expected: list[Digests],
     folder: str,
-) -> Iterator[_Event]:
+) -> Iterator[_NotOffered | _Updates]:
     team = Team(rank, tuple(addresses)) if addresses else None
     try:
         setup = set_up(settings, runtime, text, team=team)
     except registry.NotOffered as error:
-        yield _NotOffered(str(error).splitlines()[0])
+        yield _NotOffered(reason=str(error).splitlines()[0])
         return
-    is_reference = (runtime.backend, runtime.model, runtime.workers) == REFERENCE
-    steps = _Steps(Closest("", [], exact.GRID, 0))
-    sample = set(np.linspace(1, settings.num_epochs, SAMPLE).round())
-    digests: list[Digests] = []
+    observer = Observer(setup, expected, Path(folder) if rank == 0 else None)
+    sent = 0
 
-    def arrays() -> Arrays:
-        return setup.model.to_arrays(setup.model.params)
+    def updates(epoch: int | None, perplexity: float | None) -> _Updates:
+        nonlocal sent
+        digests, sent = observer.digests[sent:], len(observer.digests)
+        after = None
+        if epoch is not None:
+            digest = exact.digest(setup.model.to_arrays(setup.model.params))
+            after = AfterEpoch(epoch=epoch, perplexity=perplexity, updates=sent - 1, digest=digest)
+        parting = observer.parting
+        return _Updates(after=after, digests=digests, clipped=observer.clipped, parting=parting)
 
-    def keep_digests() -> None:
-        digests.append({name: exact.digest({name: array}) for name, array in arrays().items()})
-
-    def before(epoch: int) -> None:
-        digests.clear()
-        if epoch in sample and rank == 0:
-            last: dict[str, Any] = dict(_last_steps(setup, epoch))  # a bool, NumPy 2 expects
-            np.savez(Path(folder, f"{epoch}.npz"), **last)
-
-    keep_digests()
-    yield _Epoch(0, None, exact.digest(arrays()), digests)
-    before(1)
-    observed = _observed(setup, steps) if is_reference else setup
-    for epoch, _ in training.epochs(observed, _Report(keep_digests)):
-        yield _Epoch(epoch.epoch, epoch.perplexity, exact.digest(arrays()), digests)
-        before(epoch.epoch + 1)
-    if is_reference:
-        yield steps
+    yield updates(0, None)
+    try:
+        for epoch, _ in training.epochs(setup, observer):
+            yield updates(epoch.epoch, epoch.perplexity)
+    except RNNScratchError:
+        yield updates(None, None)
+        raise
     if team is not None:
         setup.backend.workers.leave()
-
-
-class _Report(training.Report):
-    # Calls a function after each update.
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.function = function
-
-    def minibatch(self, batch: Batch) -> None:
-        self.function()
-
-
-def _observed(setup: Setup, found: _Steps) -> Setup:
-    # The setup with a backward pass that keeps an account of the steps.
-    def backward(batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-        assert setup.model.backward is not None
-        loss, grads, state = setup.model.backward(batch, state)
-        steps, is_clipped = _steps(setup, grads)
-        found.updates, found.clipped = found.updates + 1, found.clipped + is_clipped
-        for name, step in steps.items():
-            distances = exact.distances(step)
-            place = np.unravel_index(np.argmin(distances), distances.shape)
-            if distances[place] < found.closest.distance:
-                index = [int(each) for each in place]
-                found.closest = Closest(name, index, float(distances[place]), found.updates)
-        return loss, grads, state
-
-    return setup._replace(model=dataclasses.replace(setup.model, backward=backward))
-
-
-def _steps(setup: Setup, grads: Params) -> tuple[Arrays, bool]:
-    # And whether the gradients were clipped.
-    theta = setup.settings.theta
-    grads, norm = setup.backend.scratch.clip(grads, theta)
-    arrays = setup.model.to_arrays(grads)
-    steps = {name: setup.settings.lr * grad for name, grad in arrays.items()}
-    return steps, theta is not None and float(norm) > theta
-
-
-def _last_steps(setup: Setup, epoch: int) -> Arrays:
-    # The steps for the last minibatch of an epoch, with the parameters before the epoch. The state
-    # before it is carried through the epoch, and carries differences along.
-    settings, scratch, model = setup.settings, setup.backend.scratch, setup.model
-    batches = list(minibatches.of_epoch(setup.text.train, settings, epoch))
-    if not minibatches.carries(settings.sampling):
-        batches = batches[-1:]
-    state = model.state(settings.batch_size)
-    with np.errstate(all="ignore"):  # the training may be about to diverge
-        for batch in batches:
-            tensors = batch.map(setup.backend.machine.tensor, setup.runtime.device)
-            _, grads, state = scratch.gradients(model, tensors, state)
-            state = tuple(scratch.rounded(each, exact.STATE_GRID) for each in state)
-        return _steps(setup, grads)[0]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .. import registry
 from ..check import exact_mode, runner
-from ..check.certificate import Result, Run
+from ..check.certificate import ExactModel, ExactResult
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import training
@@ -98,13 +98,13 @@ def check(
     if exact:
         with screen.status("") as status:
 
-            def progress(run: Run, epoch: int) -> None:
-                status.update(f"training {run.title}: epoch {epoch}/{made.num_epochs}")
+            def progress(model: ExactModel, epoch: int) -> None:
+                status.update(f"training {model.title}: epoch {epoch}/{made.num_epochs}")
 
             result = exact_mode.compare(runtimes, made, content, progress)
         epochs = sorted({*range(0, made.num_epochs, every), made.num_epochs})
-        for run in result.runs:
-            run.digests = [after for after in run.digests if after.epoch in epochs]
+        for model in result.models:
+            model.digests = [after for after in model.digests if after.epoch in epochs]
         if as_json:
             echo(records.encoded(result).decode().rstrip())
         else:
@@ -178,40 +178,40 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
 
 
-def _show_digests(result: Result, screen: Screen) -> None:
-    runs = [run for run in result.runs if run.digests]
-    screen.print(_digest_table(runs))
-    for run in result.runs:
-        if run.reason:
-            screen.print(f"{run.title}: {run.outcome}: {run.reason}", soft_wrap=True)
-    screen.print(_verdict(result, runs), soft_wrap=True)
+def _show_digests(result: ExactResult, screen: Screen) -> None:
+    trained = [model for model in result.models if model.digests]
+    screen.print(_digest_table(trained))
+    for model in result.models:
+        if model.reason:
+            screen.print(f"{model.title}: {model.outcome}: {model.reason}", soft_wrap=True)
+    screen.print(_verdict(result, trained), soft_wrap=True)
     if result.certificate.sentence:
         screen.print(result.certificate.sentence, soft_wrap=True)
 
 
-def _digest_table(runs: Sequence[Run]) -> Table:
+def _digest_table(models: Sequence[ExactModel]) -> Table:
     # A row for each digest: where all are equal, one for each epoch.
     table = Table("epoch", "perplexity", "digest", "models", box=None)
-    for epoch in dict.fromkeys(after.epoch for run in runs for after in run.digests):
-        found = {run.title: a for run in runs for a in run.digests if a.epoch == epoch}
+    for epoch in dict.fromkeys(after.epoch for model in models for after in model.digests):
+        found = {model.title: a for model in models for a in model.digests if a.epoch == epoch}
         titles: dict[str, list[str]] = {}
         for title, after in found.items():
             titles.setdefault(after.digest, []).append(title)
         perplexity = format_perplexity(next(iter(found.values())).perplexity) if epoch else ""
         for digest, equal in titles.items():
             every = len(equal) == len(found) > 1
-            models = f"all {len(equal)} equal" if every else ", ".join(equal)
-            table.add_row(str(epoch), perplexity, digest, models)
+            equals = f"all {len(equal)} equal" if every else ", ".join(equal)
+            table.add_row(str(epoch), perplexity, digest, equals)
     return table
 
 
-def _verdict(result: Result, runs: Sequence[Run]) -> str:
-    if not runs:
+def _verdict(result: ExactResult, trained: Sequence[ExactModel]) -> str:
+    if not trained:
         return "No model was trained."
-    if any(run.outcome == "failed" for run in result.runs):
+    if any(model.outcome == "failed" for model in result.models):
         return "Not every model could be trained."
     if not result.equal:
         return "The parameters are not equal to the last bit in all of them."
-    if len(runs) == 1:
+    if len(trained) == 1:
         return "Only one model was trained: there is nothing to compare it with."
-    return f"{', '.join(run.title for run in runs)}: the same parameters to the last bit."
+    return f"{', '.join(model.title for model in trained)}: the same parameters to the last bit."
