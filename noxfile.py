@@ -175,6 +175,14 @@ def arm(session: nox.Session) -> None:
 
 
 @nox.session
+def lockstep(session: nox.Session) -> None:
+    """Exact mode's certificate beside the true safety factors, for many settings."""
+    session.install("-e", ".[torch]")
+    for number in session.posargs or ("0", "50"):
+        session.run("python", "tests/tools/lockstep.py", number)
+
+
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")

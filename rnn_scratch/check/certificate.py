@@ -86,11 +86,11 @@ class Certificate(Record):
     updates: int
     clipped: int  # of them
     kept: int  # elements of each parameter and state, of each update
-    unobserved: list[str]  # models
     closest: Closest | None
     factor: float | None
     divergence: Divergence | None
     sentence: str  # that says it
+    unobserved: list[str] = []  # models
 
 
 class ExactResult(Record):

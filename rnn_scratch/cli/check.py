@@ -73,8 +73,8 @@ def check(
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
     epochs), and compare their parameters to the last bit: either they are equal, and it says how
-    close they came to diverging, or it names the first update and parameters that differ. The exit
-    code is 1 if anything differs.
+    close they came to diverging, or it names the first update and parameters that differ, and says
+    whether rounding explains it. The exit code is 1 if anything differs.
     """
     settings = specified(options)
     exact = settings.pop("exact", False)
