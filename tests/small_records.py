@@ -1,15 +1,14 @@
 """Records of comparisons, small enough to compute their figures by hand."""
 
 from rnn_scratch.compare.record import (
-    FORMAT,
+    COMPARISON_FORMAT,
     Candidate,
     Comparison,
-    Epoch,
+    EpochResult,
     Plan,
     Ready,
     Round,
-    Timing,
-    Training,
+    Trial,
 )
 from rnn_scratch.settings import Settings
 from rnn_scratch.system.host import Machine
@@ -39,27 +38,24 @@ def round_of(number=0, seconds=2.0, products=1.0, **more):
     return Round(number=number, **{**common, **times, **more})
 
 
-def training_of(*perplexities, seed=0, held_out=None, seconds=1.0):
-    """A training run that has ended; all its epochs take the same time."""
-    epochs = [Epoch(perplexity=each, held_out=held_out, seconds=seconds) for each in perplexities]
-    return Training(seed, epochs, 1, "a", "b", ["text"])
+def trial_of(*perplexities, seed=0, held_out=None, seconds=1.0):
+    """A trial that has ended; all its epochs take the same time."""
+    epochs = [
+        EpochResult(perplexity=each, held_out=held_out, seconds=seconds) for each in perplexities
+    ]
+    return Trial(seed, epochs, 1, "a", "b", ["text"])
 
 
 def candidate_of(backend, model, *rounds, **more):
-    """A candidate with these rounds, or with a list of them for each value."""
-    by_value = rounds if rounds and isinstance(rounds[0], list) else [list(rounds)]
-    timings = [Timing(rounds=each) for each in by_value]
-    return Candidate(backend, model, **{"ready": READY, "timings": timings, **more})
+    """A candidate with these rounds."""
+    return Candidate(backend, model, **{"ready": READY, "rounds": list(rounds), **more})
 
 
 def record_of(*candidates, epochs=7, plan=None, settings=None, **more):
     """A record of these candidates; a minibatch has 20 characters."""
     plan = Plan(**(plan or {}))
-    for candidate in candidates:
-        for timing, value in zip(candidate.timings, plan.points):
-            timing.value = value
     return Comparison(
-        **{"format": FORMAT, "command": "rnn-scratch compare", "started": "12:00"},
+        **{"format": COMPARISON_FORMAT, "command": "rnn-scratch compare", "started": "12:00"},
         **{"outcome": "finished", "machine": MACHINE, "plan": plan, "text": TEXT},
         settings=Settings(
             **{"batch_size": 4, "num_steps": 5, "num_hiddens": 64, "num_epochs": epochs}

@@ -12,6 +12,7 @@ from rnn_scratch.system import processes
 TRAIN = ("train", "--backend", "numpy", "--corpus", "tide-clock", "--epochs", "1")
 CHECK = ("check", "numpy", "--corpus", "tide-clock", "--exact")
 COMPARE = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--epochs", "1")
+CANDIDATES = ("compare", "--corpus", "tide-clock", "--epochs", "1", "--candidates")
 PREDICT = ("predict", "no-run")
 RESUME = ("train", "--resume", "no-run")
 SIZES = ("batch-size", "num-steps", "num-hiddens", "embedding", "epochs", "max-tokens")
@@ -71,9 +72,23 @@ COMMANDS = [
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
     ((*COMPARE, "--vary", "num_hiddens=8,x"), "whole numbers"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
-    ((*COMPARE, "--vary", "num_hiddens"), "--vary"),
-    ((*COMPARE, "--python", "numpy"), "--python"),
-    ((*COMPARE, "--python", "torch=python"), "torch"),
+    ((*COMPARE, "--vary", "num_hiddens"), "--vary num_hiddens=64,128,256"),
+    ((*COMPARE, "--vary", "num_hiddens=,"), "--vary ,: no name is in it"),
+    ((*COMPARE, "--vary", "batch_size=4,40000"), "--batch-size 40000"),
+    ((*COMPARE, "--seed", "4294967295", "--seeds", "2"), "--seed is 4294967296"),
+    ((*COMPARE, "--target", "1"), "--target is 1; it must be a perplexity above 1"),
+    ((*COMPARE, "--target", "nan"), "--target is nan"),
+    ((*COMPARE, "--target", "1e305"), "--target is 1e+305"),
+    ((*COMPARE, "--target", "5", "--valid-tokens", "0"), "--valid-tokens N"),
+    ((*COMPARE, "--python", "numpy"), "--python mxnet=PATH"),
+    ((*COMPARE, "--python", "torch=python"), "torch, which is not compared"),
+    ((*CANDIDATES, "numpy@new"), "--python numpy@new=PATH"),
+    ((*CANDIDATES, "numpy@"), "an environment's name"),
+    ((*CANDIDATES, "numpy:slow"), "there is no slow.\nChoose from scratch, fast, concise"),
+    ((*CANDIDATES, "numpi"), "there is no numpi"),
+    ((*CANDIDATES, ","), "no name is in it"),
+    ((*CANDIDATES, "numpy", "--models", "fast"), "takes the place of --backends and --models"),
+    ((*CANDIDATES, "numpy", "--python", "numpy@x=p"), "numpy@x, which is not compared"),
     # What excludes or requires something else.
     ((*TRAIN, "--text", "no-text"), "exclude each other"),
     ((*TRAIN, "--exact", "--dtype", "float32"), "float64"),
@@ -90,6 +105,7 @@ COMMANDS = [
     ((*RESUME, "--epochs", "2"), "no-run"),
     (("report", "no-run"), "no-run"),
     ((*COMPARE, "--against", "no-run"), "no-run"),
+    ((*COMPARE, "--output", f"{__file__}/more"), "could not be created: Not a directory"),
 ]
 if sys.platform != "win32":
     COMMANDS.append((("train", "--backend", "numpy", "--text", "/dev/zero"), "no file on a disk"))

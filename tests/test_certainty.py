@@ -7,7 +7,7 @@ import pytest
 from small_records import MACHINE, READY, candidate_of, record_of, round_of
 
 from rnn_scratch.compare import certainty, changes, sentences
-from rnn_scratch.compare.record import EQUAL, FASTER, SLOWER, TOO_FEW
+from rnn_scratch.compare.certainty import EQUAL, FASTER, SLOWER, TOO_FEW
 
 
 def test_coverage_is_that_of_counting():
@@ -78,7 +78,8 @@ def verdict(time, product, processor="one", numpy="1.26"):
     before, now = record(1, 1), record(time, product)
     now.machine = msgspec.structs.replace(MACHINE, processor=processor)
     now.candidates[0].ready = msgspec.structs.replace(READY, versions={"numpy": numpy})
-    (row,) = changes.against(now, before).speeds
+    now.against = before
+    (row,) = changes.speeds(now)
     return row.verdict, row.corrected
 
 

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 from helpers import CLONE
-from small_records import MACHINE, READY, candidate_of, record_of, round_of, training_of
+from small_records import MACHINE, READY, candidate_of, record_of, round_of, trial_of
 
 from rnn_scratch.compare import changes, metrics, pictures, sentences, tables
-from rnn_scratch.compare.metrics import Mean
-from rnn_scratch.compare.record import Failure, Spread, read
+from rnn_scratch.compare.metrics import Spread
+from rnn_scratch.compare.record import Failure, read
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
 
@@ -38,7 +38,7 @@ def test_every_variant_and_backend_has_its_words_and_its_style():
 
 def test_speeds():
     numpy, torch, fast, concise = metrics.speeds(small_record())
-    names = [row.candidate for row in (numpy, torch, fast, concise)]
+    names = [row.candidate.name for row in (numpy, torch, fast, concise)]
     assert names == ["numpy", "torch", "torch fast", "torch concise"]
     assert numpy.train == Spread(7.5, 5, 10)  # 20 characters in 2 and in 4 s
     assert torch.train == Spread(20, 20, 20)
@@ -55,9 +55,9 @@ def test_speeds():
 
 
 def test_speed_ups_of_workers():
-    together = round_of(0, 2.5, without_exchange=[2.0])
+    together = round_of(0, 2.5, without_exchange=[2.0], value=2)
     record = record_of(
-        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [together]),
+        candidate_of("numpy", "scratch", round_of(0, 4.0, value=1), together),
         plan={"vary": "workers", "values": [1, 2]},
     )
     _, two = metrics.speeds(record)
@@ -65,7 +65,7 @@ def test_speed_ups_of_workers():
 
 
 def test_a_varied_size_changes_the_characters_of_a_minibatch():
-    rounds = ([round_of(0, 2.0)], [round_of(0, 2.0)])
+    rounds = (round_of(0, 2.0, value=4), round_of(0, 2.0, value=8))
     plan = {"vary": "batch_size", "values": [4, 8]}
     speeds = metrics.speeds(record_of(candidate_of("numpy", "scratch", *rounds), plan=plan))
     assert [row.train.median for row in speeds] == [10, 20]
@@ -75,9 +75,9 @@ def test_a_candidate_without_a_round_has_a_row_with_the_reason():
     failure = Failure("it was killed")
     record = record_of(
         candidate_of("numpy", "scratch", round_of()),
-        candidate_of("torch", "fast", failure=failure),
+        candidate_of("torch", "fast", failures=[failure]),
     )
-    assert [row.candidate for row in metrics.speeds(record)] == ["numpy"]
+    assert [row.candidate.name for row in metrics.speeds(record)] == ["numpy"]
     assert tables.speed_cells(record)[2][:2] == ["torch fast", "it was killed"]
     record.candidates = record.candidates[1:]  # and a table without rows is left out
     assert list(tables.tables(record)) == ["Speed of training", "Quality"]
@@ -85,12 +85,12 @@ def test_a_candidate_without_a_round_has_a_row_with_the_reason():
 
 def test_several_seeds():
     ends = (1.0, 2.0, 3.0)
-    trainings = [training_of(9.0, end, seed=seed) for seed, end in enumerate(ends)]
-    trainings.append(training_of(9.0, 9.0, seed=3))
-    trainings[-1].samples = []  # it was interrupted, and does not count
-    record = record_of(candidate_of("numpy", "scratch", trainings=trainings), epochs=2)
+    trials = [trial_of(9.0, end, seed=seed) for seed, end in enumerate(ends)]
+    trials.append(trial_of(9.0, 9.0, seed=3))
+    trials[-1].samples = []  # it was interrupted, and does not count
+    record = record_of(candidate_of("numpy", "scratch", trials=trials), epochs=2)
     (row,) = metrics.qualities(record)
-    assert row.perplexity == Mean(2, 1)
+    assert row.perplexity == [1, 2, 3]
     assert row.seeds == 3
     assert tables.quality_cells(record)[1][2] == "2 ± 1 (3 seeds)"
 
@@ -105,8 +105,8 @@ def test_several_seeds():
     ],
 )
 def test_seconds_and_epochs_to_a_target(held_out, cells):
-    trainings = [training_of(9.0, held_out=each, seconds=3.0) for each in held_out]
-    candidate = candidate_of("numpy", "scratch", trainings=trainings)
+    trials = [trial_of(9.0, held_out=each, seconds=3.0) for each in held_out]
+    candidate = candidate_of("numpy", "scratch", trials=trials)
     record = record_of(candidate, epochs=1, plan={"target": 5.0})
     (row,) = metrics.qualities(record)
     assert tables.target_cells(row) == cells
@@ -115,7 +115,7 @@ def test_seconds_and_epochs_to_a_target(held_out, cells):
 
 
 def against(new, old):
-    return changes.against(new, old).speeds
+    return changes.speeds(msgspec.structs.replace(new, against=old))
 
 
 def one_speed(**more):
@@ -125,14 +125,17 @@ def one_speed(**more):
 def test_against():
     old = record_of(*(candidate_of(*each, round_of(0, 4.0)) for each in (("numpy", "scratch"),)))
     old.candidates.append(candidate_of("torch", "fast", round_of(0, 4.0)))
-    ratios = {row.now.candidate: row.ratio for row in against(small_record(), old)}
+    ratios = {row.now.candidate.name: row.ratio for row in against(small_record(), old)}
     assert ratios == {"numpy": 1.5, "torch fast": 8}
 
 
 @pytest.mark.parametrize(("vary", "values"), [("threads", [2, 1]), ("num_hiddens", [128, 64])])
 def test_one_value_is_found_among_several(vary, values):
     several = record_of(
-        candidate_of("numpy", "scratch", [round_of(0, 2.0)], [round_of(0, 4.0)]),
+        candidate_of(
+            *("numpy", "scratch"),
+            *(round_of(0, time, value=value) for time, value in zip((2.0, 4.0), values)),
+        ),
         plan={"vary": vary, "values": values},
     )
     one = one_speed()  # with one thread and 64 units
@@ -176,19 +179,19 @@ def test_what_two_comparisons_differ_in():
     def described(values, **more):
         names, plan = (("numpy", "scratch"), ("torch", "fast")), more.pop("plan", {})
         return record_of(
-            *(candidate_of(*each, *[[]] * len(values)) for each in names),
+            *(candidate_of(*each) for each in names),
             plan={"vary": "threads", "values": values, **plan},
             **more,
         )
 
     old = described([1])
-    assert changes.differences(described([1]), old) == []
-    new = described([1, 2], settings={"cell": "lstm"}, plan={"tf32": True})
+    assert changes.differences(described([1], against=old)) == []
+    new = described([1, 2], settings={"cell": "lstm"}, plan={"tf32": True}, against=old)
     new.text = msgspec.structs.replace(new.text, sha256="9876543210")
     machine = msgspec.structs.replace(MACHINE, python="3.13")
     versions = {"numpy": "2.4", "blas": "OpenBLAS"}  # the last one the other lacks
     new.candidates[1].ready = msgspec.structs.replace(READY, machine=machine, versions=versions)
-    assert changes.differences(new, old) == [
+    assert changes.differences(new) == [
         "TF32: False before, True now",
         "vary: threads=1 before, threads=1,2 now",
         "text: file (01234567) before, file (98765432) now",
@@ -205,16 +208,17 @@ def test_the_record_of_speeds_has_those_of_the_default_comparison():
     default.plan.vary, default.plan.values = None, []
     default.candidates = [each for each in default.candidates if each.model == "scratch"]
     for candidate in default.candidates:
-        candidate.timings = [candidate.timing(1)]
-        candidate.timings[0].value = None
+        candidate.rounds = [
+            msgspec.structs.replace(each, value=None) for each in candidate.rounds_at(1)
+        ]
     rows = against(default, read(folder))
-    assert [row.now.candidate for row in rows] == list(OURS)
+    assert [row.now.candidate.name for row in rows] == list(OURS)
     assert {row.ratio for row in rows} == {1}
     assert all(row.corrected for row in rows)
 
 
 def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
-    absent = candidate_of("numpy", "concise", failure=Failure("no layers", "not offered"))
+    absent = candidate_of("numpy", "concise", failures=[Failure("no layers", "not offered")])
     record = record_of(absent, candidate_of("torch", "fast", round_of()))
     assert record.baseline.name == "torch fast"
     (row,) = metrics.speeds(record)
@@ -241,7 +245,7 @@ def test_another_number_of_threads_than_planned_is_a_note():
 )
 def test_the_number_of_processes(numbers, processes, interval):
     candidates = [
-        candidate_of("numpy", "scratch", [round_of(n) for n in range(number)]) for number in numbers
+        candidate_of("numpy", "scratch", *map(round_of, range(number))) for number in numbers
     ]
     text = sentences.method(record_of(*candidates))[0]
     assert processes in text

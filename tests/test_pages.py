@@ -64,10 +64,10 @@ def test_what_the_records_of_comparisons_must_show():
         assert not record.has_failed
         assert {each.backend for each in record.offered} == set(registry.OURS)
         if record.plan.target:
-            last = [each.epochs[-1] for one in record.offered for each in one.trainings]
+            last = [each.epochs[-1].held_out for one in record.offered for each in one.trials]
             assert all(map(record.plan.is_reached, last))
     for candidate in read(CLONE / readme.COMPARISONS / "curves").candidates:
-        assert candidate.trainings[0].epochs[-1].perplexity < 1.1
+        assert candidate.trials[0].epochs[-1].perplexity < 1.1
         assert max(candidate.differences[:100]) < 1e-12
 
 

@@ -4,18 +4,18 @@ import re
 
 import pytest
 from helpers import CLONE
-from small_records import candidate_of, record_of, round_of, training_of
+from small_records import candidate_of, record_of, round_of, trial_of
 
-from rnn_scratch.compare import metrics, pictures, report, sentences
-from rnn_scratch.compare.record import EQUAL, FASTER, SLOWER, TOO_FEW, Against, Change, read
+from rnn_scratch.compare import changes, metrics, pictures, report, sentences
+from rnn_scratch.compare.certainty import EQUAL, FASTER, SLOWER, TOO_FEW
+from rnn_scratch.compare.changes import Change
+from rnn_scratch.compare.record import read
 
 RECORDS = CLONE / "notebooks" / "comparisons"
 
 
 def trained(backend, model, perplexity, *rounds, epochs=7, **more):
-    return candidate_of(
-        backend, model, *rounds, trainings=[training_of(*[perplexity] * epochs, **more)]
-    )
+    return candidate_of(backend, model, *rounds, trials=[trial_of(*[perplexity] * epochs, **more)])
 
 
 def three(*perplexities, epochs=7):
@@ -77,17 +77,17 @@ def test_speeds_whose_ranges_overlap_are_not_ranked(times, expected):
 
 def test_sizes_and_workers():
     sizes = record_of(
-        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [round_of(0, 8.0)]),
-        candidate_of("torch", "scratch", [round_of(0, 1.0)], [round_of(0, 4.0)]),
+        candidate_of("numpy", "scratch", round_of(0, 4.0, value=64), round_of(0, 8.0, value=128)),
+        candidate_of("torch", "scratch", round_of(0, 1.0, value=64), round_of(0, 4.0, value=128)),
         plan={"vary": "num_hiddens", "values": [64, 128]},
     )
     assert sentences.conclusions(sizes) == [
         "The fastest candidate is 4.0 times as fast as the slowest with 64 hidden units, and 2.0 "
         "times with 128."
     ]
-    together = round_of(0, 2.5, without_exchange=[2.0])
+    together = round_of(0, 2.5, without_exchange=[2.0], value=2)
     workers = record_of(
-        candidate_of("numpy", "scratch", [round_of(0, 4.0)], [together]),
+        candidate_of("numpy", "scratch", round_of(0, 4.0, value=1), together),
         plan={"vary": "workers", "values": [1, 2]},
     )
     assert sentences.conclusions(workers) == [
@@ -103,11 +103,11 @@ def test_the_time_to_a_target():
         # Candidates by backend, and of each training run its seconds, or None if it did not end.
         candidates = []
         for backend, *all_seconds in runs:
-            trainings = [
-                training_of(4.0, held_out=4.9 if seconds else 6.0, seconds=seconds or 9.0, seed=n)
+            trials = [
+                trial_of(4.0, held_out=4.9 if seconds else 6.0, seconds=seconds or 9.0, seed=n)
                 for n, seconds in enumerate(all_seconds)
             ]
-            candidates.append(candidate_of(backend, "fast", trainings=trainings))
+            candidates.append(candidate_of(backend, "fast", trials=trials))
         return sentences.results(record_of(*candidates, epochs=1, plan={"target": target}))
 
     reached = "A held-out perplexity of 5 is reached "
@@ -181,12 +181,13 @@ CHANGED = "Compared with the comparison of 12:00, "
         ),
     ],
 )
-def test_what_has_changed_comes_first(verdicts, expected):
+def test_what_has_changed_comes_first(monkeypatch, verdicts, expected):
     record = three(2.0, 2.0, 2.0)
     before = sentences.conclusions(record)
     rows = [Change(row, row, each, True) for row, each in zip(metrics.speeds(record), verdicts)]
-    record.against = Against("12:00", [], rows)
+    monkeypatch.setattr(changes, "speeds", lambda record: rows)
+    record.against = three(2.0, 2.0, 2.0)
     assert sentences.conclusions(record) == [expected, *before[:2]]
-    record.plan.vary, record.plan.values = "threads", [2]
-    rows[1].now.value = 2
-    assert ("PyTorch's `fast` (threads 2)" in sentences.changes(record)) == ("PyTorch" in expected)
+    rows[1] = rows[1]._replace(now=rows[1].now._replace(value=2))
+    record.plan.vary = "threads"
+    assert ("PyTorch's `fast` (threads 2)" in sentences.changed(record)) == ("PyTorch" in expected)

@@ -160,7 +160,7 @@ def test_the_comparison_begins_with_three_sentences(pages):
     rows = [row for row in metrics.speeds(speed) if row.value == 1]
     fastest = max(rows, key=lambda row: row.train.median)
     assert f"{fastest.train.median:,.0f} characters per second" in first
-    assert f"`{fastest.model}`" in first
+    assert f"`{fastest.candidate.model}`" in first
     assert len(re.findall(r"[.](?= |$)", first)) == 3
     assert not re.search(r"nan|inf", first)
 

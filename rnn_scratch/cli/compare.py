@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from .. import registry
-from ..compare import changes, phases
+from ..compare import phases
 from ..compare.plan import new_record
-from ..compare.record import VARIED, Candidate, Plan, read, write
+from ..compare.record import VARIED, Candidate, Plan, read
 from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import folder as run_folder
@@ -32,8 +33,8 @@ from .options import (
 )
 from .screen import Screen
 
-EPOCHS = 5
-HELD_OUT, LIMIT = 20_000, 500  # characters, and epochs, with a target
+FEW_EPOCHS = 5
+MOST_EPOCHS, HELD_OUT = 500, 20_000  # epochs, and characters, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 
@@ -64,7 +65,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "target",
     "Train until the perplexity of held-out text is P or below, and report seconds and "
     "epochs. By default this trains on all but the last "
-    f"{HELD_OUT:,} characters, for {LIMIT} epochs at most.",
+    f"{HELD_OUT:,} characters, for {MOST_EPOCHS} epochs at most.",
     metavar="P",
 )
 @click.option(
@@ -84,7 +85,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
 @verbose_option
 @text_options
-@settings_options(num_epochs=EPOCHS)
+@settings_options(num_epochs=FEW_EPOCHS)
 def compare(
     backends: str | None,
     models: str | None,
@@ -106,27 +107,24 @@ def compare(
     """
     show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}
-    defaults: dict[str, Any] = {"num_epochs": EPOCHS}
+    defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
     if target is not None:
-        defaults = {"num_epochs": LIMIT, "max_tokens": 0, "valid_tokens": HELD_OUT}
+        defaults = {"num_epochs": MOST_EPOCHS, "max_tokens": 0, "valid_tokens": HELD_OUT}
     settings = make({**defaults, **specified(options)})
     screen = Screen()
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied, values = _vary(vary) if vary else (None, [])
     chosen = _chosen(candidates, backends, models, interpreters, screen.say)
-    plan = Plan(vary=varied, values=values, pythons=sorted(interpreters), target=target, **common)
+    plan = Plan(vary=varied, values=values, target=target, **common)
     content, command = corpora.find(corpus, text, screen.say), _command(pythons)
     record = new_record(chosen, plan, settings, content, interpreters, command)
-    before = read(Path(against)) if against else None
+    record.against = replace(read(Path(against)), against=None) if against else None
     folder = _create(Path(output) if output else None)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
         with comparison_display.progress(screen) as tell:
             phases.run(record, content, interpreters, folder, tell)
-        if before is not None:
-            record.against = changes.against(record, before)
-            write(folder, record)
         comparison_display.show(folder, record, screen)
     if record.outcome == "interrupted":
         raise KeyboardInterrupt

@@ -2,17 +2,17 @@
 
 import contextlib
 import csv
+import statistics
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict
 from rich.table import Table
 
 from ..compare import metrics, pictures, report, sentences, tables
-from ..compare.metrics import Mean
-from ..compare.record import Comparison, Spread
+from ..compare.metrics import Spread
+from ..compare.record import Candidate, Comparison
 from ..system import files
 from .screen import Screen
 
@@ -53,15 +53,20 @@ def show(folder: Path, record: Comparison, screen: Screen) -> None:
 
 
 def spreadsheet(record: Comparison) -> str:
-    """All figures of a record as CSV, with a column for each part of a spread or mean."""
+    """All figures of a record as CSV, with a column for each part of a spread, and for a mean."""
     results = {row.candidate.name: row for row in metrics.qualities(record)}
     rows = []
     for row in metrics.speeds(record):
         flat: dict[str, Any] = {}
-        quality = {**results[row.candidate]._asdict(), "candidate": row.candidate}
-        for key, value in {**asdict(row), **quality}.items():
-            if isinstance(value, (Spread, Mean)):
-                flat |= {f"{key}_{part}": number for part, number in asdict(value).items()}
+        for key, value in {**row._asdict(), **results[row.candidate.name]._asdict()}.items():
+            if isinstance(value, Candidate):
+                flat |= {"candidate": value.name, "backend": value.backend, "model": value.model}
+                flat["environment"] = value.environment
+            elif isinstance(value, Spread):
+                flat |= {f"{key}_{part}": number for part, number in value._asdict().items()}
+            elif isinstance(value, list):
+                flat[f"{key}_mean"] = statistics.fmean(value) if value else ""
+                flat[f"{key}_deviation"] = statistics.stdev(value) if len(value) > 1 else ""
             else:
                 flat[key] = value
         rows.append(flat)

@@ -5,9 +5,13 @@ import statistics
 from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
+from typing import Final, Literal
 
-from .record import EQUAL, FASTER, SLOWER, TOO_FEW, Verdict
-
+Verdict = Literal["faster", "slower", "no measurable difference", "too few processes to tell"]
+FASTER: Final = "faster"
+SLOWER: Final = "slower"
+EQUAL: Final = "no measurable difference"
+TOO_FEW: Final = "too few processes to tell"
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 # Smaller changes are not called changes, however certain they are: two comparisons of unchanged
 # code, made minutes apart, have differed by 2 %.

@@ -1,34 +1,54 @@
 """What has changed since an older comparison, computed from the two records alone."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
 from ..settings import option_of
 from . import certainty, metrics
-from .record import EQUAL, FASTER, SLOWER, Against, Change, Comparison, Speed
+from .certainty import EQUAL, FASTER, SLOWER, Verdict
+from .metrics import Speed
+from .record import Comparison
 
 # Settings that do not change what a minibatch costs.
 FREE = ("num_epochs", "lr", "sigma", "normalize", "max_tokens", "valid_tokens", "seed")
 
 
-def against(new: Comparison, old: Comparison) -> Against:
-    """An older comparison beside a new one: what differs, and the speeds that both have.
+class Change(NamedTuple):
+    """A speed, before and now, and whether it has changed."""
+
+    before: Speed
+    now: Speed
+    verdict: Verdict
+    corrected: bool  # whether shares of the own limit were compared, and not the times
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast it is now."""
+        return self.now.train.median / self.before.train.median
+
+
+def speeds(new: Comparison) -> list[Change]:
+    """The speeds that a comparison and the older one both have; none without an older one.
 
     They are those of the same candidate and the same work.
     """
+    old = new.against
+    if old is None:
+        return []
     earlier = {_work(old, row): row for row in metrics.speeds(old)}
-    changes = [
+    return [
         _change(new, old, now, earlier[work])
         for now in metrics.speeds(new)
         if (work := _work(new, now)) in earlier
     ]
-    return Against(old.started, differences(new, old), changes)
 
 
-def differences(new: Comparison, old: Comparison) -> list[str]:
-    """Lines that say in what two comparisons differ, so that no ratio is misread."""
-    now, before = _conditions(new), _conditions(old)
+def differences(new: Comparison) -> list[str]:
+    """Lines that say in what it differs from the older one, so that no ratio is misread."""
+    if new.against is None:
+        return []
+    now, before = _conditions(new), _conditions(new.against)
     return [
         f"{what}: {before[what]} before, {now[what]} now"
         for what in now
@@ -41,21 +61,20 @@ def _change(new: Comparison, old: Comparison, now: Speed, before: Speed) -> Chan
     # that was in the same process, in turns: what has changed for these as well is the machine and
     # not the candidate. And what has changed for these alone is the yardstick: then the candidate's
     # own times contradict the verdict.
-    places = [record.candidate(now.candidate).ready for record in (old, new)]
-    versions = [place and place.versions for place in places]
+    versions = [row.candidate.ready and row.candidate.ready.versions for row in (before, now)]
     corrected = versions[0] == versions[1] and old.machine.processor == new.machine.processor
     figures = (
         [
             each.of_own_limit if corrected else 1 / each.seconds
-            for each in record.candidate(row.candidate).timing(row.value).rounds
+            for each in row.candidate.rounds_at(row.value)
         ]
-        for record, row in ((old, before), (new, now))
+        for row in (before, now)
     )
     change = Change(before, now, certainty.verdict(*figures), corrected)
     if (change.verdict == SLOWER and change.ratio > 1) or (
         change.verdict == FASTER and change.ratio < 1
     ):
-        change.verdict = EQUAL
+        return change._replace(verdict=EQUAL)
     return change
 
 
@@ -79,11 +98,11 @@ def _conditions(record: Comparison) -> dict[str, Any]:
 def _work(record: Comparison, row: Speed) -> tuple[Any, ...]:
     # What identifies a speed in another record: the candidate, and all that a minibatch depends on,
     # whether it is varied there or not.
-    plan, ready = record.plan, record.candidate(row.candidate).ready
+    plan, ready = record.plan, row.candidate.ready
     work = asdict(record.settings)
     work |= {"threads": plan.threads, "workers": 1, "tf32": plan.tf32}
     work["device"] = ready.device if ready else plan.device
     work["vocabulary"] = record.text.vocabulary
     if plan.vary:
         work[plan.vary] = row.value
-    return row.candidate, *(work[key] for key in sorted(work.keys() - set(FREE)))
+    return row.candidate.name, *(work[key] for key in sorted(work.keys() - set(FREE)))

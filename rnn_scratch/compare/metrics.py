@@ -5,29 +5,51 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from ..system.records import Record
-from .record import Candidate, Comparison, Round, Speed, Spread
+from .record import Candidate, Comparison, Round
 
 
-class Mean(Record):
-    """The mean over random seeds, with the standard deviation."""
+class Spread(NamedTuple):
+    """The median of several measurements, with the lowest and the highest."""
 
-    mean: float
-    deviation: float | None  # None of a single seed
+    median: float
+    low: float
+    high: float
+
+
+class Speed(NamedTuple):
+    """A candidate's speed, at one value of what is varied."""
+
+    candidate: Candidate
+    value: int | None
+    threads: int
+    train: Spread  # characters/s of training
+    ratio: Spread | None  # to the baseline, round by round
+    own_layer: Spread | None  # to the framework's own layer, in turns in one process
+    products: Spread  # characters/s that the matrix products alone would allow
+    of_own_limit: Spread  # share of that
+    of_best_limit: float  # share of the best of all candidates' limits
+    generate: Spread  # characters/s
+    importing: Spread  # s
+    first: Spread  # s of the first minibatch
+    memory: float | None  # MiB of the process at most
+    device_memory: float | None  # MiB on the device at most
+    speed_up: Spread | None  # to the fewest workers, round by round; if they are varied
+    efficiency: Spread | None  # speed-up for each time as many workers
+    exchange: Spread | None  # milliseconds of a minibatch that the exchange takes
 
 
 class Quality(NamedTuple):
-    """The result of a candidate's training runs, as far as they have ended."""
+    """The results of a candidate's trials, as far as they have ended; lists have one of each."""
 
     candidate: Candidate
     comparisons: int  # with the reference, all passed
-    perplexity: Mean | None  # of the last epoch
-    held_out: Mean | None  # perplexity of the held-out text
+    perplexity: list[float]  # of the last epoch
+    held_out: list[float]  # perplexity of the held-out text
     bits_per_character: float | None  # of that text
     seeds: int
     target_reached: int  # by this number of seeds
-    target_seconds: Mean | None  # of training until then
-    target_epochs: Mean | None  # likewise
+    target_seconds: list[float]  # of training until then
+    target_epochs: list[int]  # likewise
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -42,14 +64,6 @@ def spread_of_some(values: Iterable[float]) -> Spread | None:
     return spread(numbers) if numbers else None
 
 
-def mean(values: Sequence[float]) -> Mean | None:
-    """Mean and standard deviation; None of no values."""
-    if not values:
-        return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Mean(statistics.fmean(values), deviation)
-
-
 def speeds(record: Comparison) -> list[Speed]:
     """The speed of each candidate at each value of what is varied, if it was timed."""
     return [row for value in record.plan.points for row in _speeds_at(record, value)]
@@ -57,9 +71,9 @@ def speeds(record: Comparison) -> list[Speed]:
 
 def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
     tokens = _tokens(record, value)
-    rounds = [(each, each.timing(value).rounds) for each in record.candidates]
+    rounds = [(each, each.rounds_at(value)) for each in record.candidates]
     rounds = [(candidate, own) for candidate, own in rounds if own]
-    baseline = record.baseline.timing(value).rounds
+    baseline = record.baseline.rounds_at(value)
 
     def per_second(own: list[Round], times: Callable[[Round], Iterable[float]]) -> Spread:
         return spread(tokens / statistics.median(times(each)) for each in own)
@@ -72,10 +86,7 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
         speed_up, efficiency = _speed_ups(record, candidate, own, value)
         rows.append(
             Speed(
-                candidate=candidate.name,
-                backend=candidate.backend,
-                model=candidate.model,
-                environment=candidate.environment,
+                candidate=candidate,
                 value=value,
                 threads=own[0].threads,
                 train=train,
@@ -104,24 +115,24 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
 
 
 def qualities(record: Comparison) -> list[Quality]:
-    """The results of each candidate's training."""
+    """The results of each candidate's trials."""
     rows = []
     for candidate in record.candidates:
         finished = candidate.finished
-        ends = [training.epochs[-1] for training in finished]
+        ends = [trial.epochs[-1] for trial in finished]
         held_out = [end.held_out for end in ends if end.held_out is not None]
-        reached = [each for each in finished if record.plan.is_reached(each.epochs[-1])]
+        reached = [trial for trial in finished if record.plan.is_reached(trial.epochs[-1].held_out)]
         rows.append(
             Quality(
                 candidate=candidate,
                 comparisons=finished[0].comparisons if finished else 0,
-                perplexity=mean([end.perplexity for end in ends]),
-                held_out=mean(held_out),
+                perplexity=[end.perplexity for end in ends],
+                held_out=held_out,
                 bits_per_character=statistics.fmean(map(math.log2, held_out)) if held_out else None,
                 seeds=len(finished),
                 target_reached=len(reached),
-                target_seconds=mean([training.seconds for training in reached]),
-                target_epochs=mean([len(training.epochs) for training in reached]),
+                target_seconds=[trial.seconds for trial in reached],
+                target_epochs=[len(trial.epochs) for trial in reached],
             )
         )
     return rows
@@ -142,7 +153,7 @@ def _speed_ups(
     if value is None or record.plan.vary != "workers":
         return None, None
     fewest = record.plan.values[0]
-    ratios = _ratios(own, candidate.timing(fewest).rounds)
+    ratios = _ratios(own, candidate.rounds_at(fewest))
     if ratios is None:
         return None, None
     share = fewest / value

@@ -10,23 +10,32 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
 from ..contract import RNNScratchError
 from ..runs.runtime import Runtime
-from ..settings import Settings
 from ..system import processes
 from ..text import corpus
 from ..workers import groups
 from . import plan as plans
 from . import tasks
-from .record import Candidate, Comparison, Epoch, Failure, Ready, Round, Timing, Training, write
-from .tasks import Task
+from .record import (
+    Candidate,
+    Comparison,
+    EpochResult,
+    Failure,
+    Loss,
+    Phase,
+    Ready,
+    Round,
+    Trial,
+    write,
+)
 
 # Libraries that read their number of threads from the environment, before any call can set it.
-THREADS = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -37,15 +46,7 @@ THREADS = (
 
 Digests = dict[int | None, tuple[str, str, str]]  # by seed or value: of whom, and its two digests
 Tell = Callable[[str, str], None]  # receives a step of the comparison, and how far it is
-
-
-class Job(NamedTuple):
-    """A comparison while it is made."""
-
-    record: Comparison
-    text: corpus.Text
-    pythons: Mapping[str, str]  # paths of interpreters, as in `plan.new_record`
-    tell: Tell
+Ask = Callable[..., Failure | None]  # `_ask` for one comparison
 
 
 def run(
@@ -53,12 +54,13 @@ def run(
 ) -> None:
     """Compare, and keep the record in the folder, which exists, whatever happens.
 
-    Its outcome is ``finished`` or, after a Ctrl-C, ``interrupted``.
+    `pythons` are paths of interpreters, as in `plan.new_record`. The outcome is ``finished`` or,
+    after a Ctrl-C, ``interrupted``.
     """
-    job = Job(record, text, pythons, tell)
+    ask = partial(_ask, record, pythons, tell)
     try:
-        for phase in (trainings, float64, rounds):
-            for _ in phase(job):
+        for phase in (trials, float64, rounds):
+            for _ in phase(record, text, ask, tell):
                 write(folder, record)
     except KeyboardInterrupt:
         record.outcome = "interrupted"
@@ -68,125 +70,118 @@ def run(
     write(folder, record)
 
 
-def trainings(job: Job) -> Iterator[None]:
+def trials(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Check and train each candidate, with one random seed after another."""
-    plan, settings = job.record.plan, job.record.settings
+    plan, first = record.plan, record.settings.seed
     digests: Digests = {}
-    for candidate in job.record.candidates:
-        for seed in range(settings.seed, settings.seed + plan.seeds):
-            if candidate.failure is not None:
-                break
-            step = "training" + (f", seed {seed}" if plan.seeds > 1 else "")
-            task = _task(job, candidate, replace(settings, seed=seed))
-            task.check = seed == settings.seed
-            candidate.failure, _ = _train(job, candidate, task, step, digests, candidate.trainings)
+    for candidate in record.candidates:
+        for seed in range(first, first + plan.seeds):
+            step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
+            tell(step, "starting")
+            candidate.trials.append(Trial(seed))  # in the record even after a Ctrl-C
+            receive = partial(_receive_of_trial, record, candidate, digests, partial(tell, step))
+            settings, runtime = replace(record.settings, seed=seed), _runtime(record, candidate)
+            call = partial(tasks.train, settings, runtime, text, plan, check=seed == first)
+            failure = ask(candidate, runtime, [call], receive, "training")
             yield
+            if failure is not None:
+                break
 
 
-def float64(job: Job) -> Iterator[None]:
+def float64(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Train in float64, to compare the losses of each candidate with those of NumPy.
 
     NumPy is the first, wherever it is among the candidates. Not with a target, with which each run
     ends when it has reached it.
     """
-    if job.record.plan.target is not None:
+    if record.plan.target is not None:
         return
-    doubled = replace(job.record.settings, dtype="float64")
+    settings = replace(record.settings, dtype="float64")
     reference: list[float] = []
-    digests: Digests = {}
-    for candidate in sorted(job.record.candidates, key=lambda each: each.backend != "numpy"):
-        if candidate.failure or not (reference or candidate.backend == "numpy"):
+    for candidate in sorted(record.candidates, key=lambda each: each.backend != "numpy"):
+        if candidate.failure("training") or not (reference or candidate.backend == "numpy"):
             continue
-        task, step = _task(job, candidate, doubled), "training in float64"
-        failure, losses = _train(job, candidate, task, step, digests, [])
+        step, losses = f"{candidate.name}: training in float64", list[float]()
+        tell(step, "starting")
+        receive = partial(_receive_losses, losses, partial(tell, step))
+        runtime = _runtime(record, candidate)
+        call = partial(tasks.losses, settings, runtime, text)
+        failure = ask(candidate, runtime, [call], receive, "float64")
         if failure is None:
             reference = reference or losses
             relative = (_relative(a, b) for a, b in zip(losses, reference))
             candidate.differences = [float(f"{value:.2e}") for value in relative]
-        candidate.float64_failure = failure
+        elif failure.kind == "not started":  # a device need not have float64
+            failure.kind = "not offered"
         yield
 
 
-def rounds(job: Job) -> Iterator[None]:
+def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Time each candidate in turn, in an order that is rotated by one from round to round."""
-    plan = job.record.plan
+    plan = record.plan
     turns = [
-        (candidate, timing)
-        for candidate in job.record.candidates
-        for timing in candidate.timings
-        if candidate.failure is None
+        (candidate, value)
+        for candidate in record.candidates
+        for value in plan.points
+        if not candidate.failure("training")
     ]
     digests: Digests = {}
     for number in range(plan.repeats):
         first = number % max(len(turns), 1)
-        for candidate, timing in turns[first:] + turns[:first]:
-            if timing.failure is not None:
+        for candidate, value in turns[first:] + turns[:first]:
+            if candidate.failure("timing", value):
                 continue
             step = f"timing, round {number + 1}/{plan.repeats}"
-            job.tell(step, plan.labelled(candidate.name, timing.value))
-            _time(job, candidate, timing, number, digests)
+            tell(step, plan.labelled(candidate.name, value))
+            receive = partial(_receive_round, candidate, digests, number, value)
+            settings, threads, workers = plans.sized(plan, record.settings, value)
+            runtime = _runtime(record, candidate, threads, workers)
+            own_layer = _has_layer(record, candidate, value)
+            calls = groups.calls(workers, tasks.measure, settings, runtime, text, plan, own_layer)
+            # Which of both has failed, the next round will show.
+            phase = "layer" if own_layer else "timing"
+            ask(candidate, runtime, calls, receive, phase, value)
             yield
 
 
-def _train(
-    job: Job,
+def _receive_of_trial(
+    record: Comparison,
     candidate: Candidate,
-    task: Task,
-    step: str,
     digests: Digests,
-    trainings: list[Training],
-) -> tuple[Failure | None, list[float]]:
-    # The failure, if it failed, and the losses. Adds a training run to these, from its beginning,
-    # so that it outlasts a Ctrl-C.
-    epochs: list[Epoch] = []
-    losses: list[float] = []
-    trainings.append(Training(task.settings.seed, epochs))
-
-    def receive(answer: Ready | Epoch | Training) -> None:
-        if isinstance(answer, Ready):
-            if task.check:
-                candidate.ready = answer
-                job.tell(step, "checking")
-        elif isinstance(answer, Epoch):
-            losses.extend(answer.losses)
-            answer.losses = []
-            epochs.append(answer)
-            words = f"epoch {len(epochs)}/{task.settings.num_epochs}"
-            held_out = "" if answer.held_out is None else f", held out {answer.held_out:.2f}"
-            job.tell(step, words + held_out)
-        else:
-            # With a target, each trains as long as it needs, and sees as many minibatches.
-            if task.plan.target is None:
-                _require_same(candidate, answer, digests, answer.seed)
-            answer.epochs = epochs
-            trainings[-1] = answer
-
-    step = f"{candidate.name}: {step}"
-    job.tell(step, "starting")
-    return _ask(job, candidate, task, [partial(tasks.train, task)], receive), losses
-
-
-def _time(job: Job, candidate: Candidate, timing: Timing, number: int, digests: Digests) -> None:
-    settings, threads, workers = plans.sized(job.record.plan, job.record.settings, timing.value)
-    task = _task(job, candidate, settings, threads, workers)
-    task.own_layer = _has_layer(job.record, candidate, timing)
-    before = list(timing.rounds)
-
-    def receive(answer: Round) -> None:
-        _require_same(candidate, answer, digests, timing.value)
-        answer.number = number
-        timing.rounds = [*before, answer]
-
-    calls = groups.calls(workers, tasks.measure, task)
-    failure = _ask(job, candidate, task, calls, receive)
-    if task.own_layer and len(timing.rounds) > len(before):
-        timing.layer_failure = failure  # what was timed before it remains valid
+    tell: Callable[[str], None],
+    answer: Ready | EpochResult | Trial,
+) -> None:
+    # What a child sends about the last trial of a candidate.
+    trial = candidate.trials[-1]
+    if isinstance(answer, Ready):
+        if candidate.ready is None:
+            candidate.ready = answer
+            tell("checking")
+    elif isinstance(answer, EpochResult):
+        trial.epochs.append(answer)
+        held_out = "" if answer.held_out is None else f", held out {answer.held_out:.2f}"
+        tell(f"epoch {len(trial.epochs)}/{record.settings.num_epochs}{held_out}")
     else:
-        timing.failure = failure
+        # With a target, each trains as long as it needs, and sees as many minibatches.
+        if record.plan.target is None:
+            _require_same(candidate, answer, digests, answer.seed)
+        candidate.trials[-1] = replace(answer, epochs=trial.epochs)
+
+
+def _receive_losses(losses: list[float], tell: Callable[[str], None], answer: list[Loss]) -> None:
+    losses += answer
+    tell(f"update {len(losses)}")
+
+
+def _receive_round(
+    candidate: Candidate, digests: Digests, number: int, value: int | None, answer: Round
+) -> None:
+    _require_same(candidate, answer, digests, value)
+    candidate.rounds.append(replace(answer, number=number, value=value))
 
 
 def _require_same(
-    candidate: Candidate, result: Training | Round, digests: Digests, key: int | None
+    candidate: Candidate, result: Trial | Round, digests: Digests, key: int | None
 ) -> None:
     # Results are comparable only if they began with the same numbers and the same text.
     found = (candidate.name, result.parameters, result.minibatches_seen)
@@ -202,40 +197,45 @@ def _relative(loss: float, expected: float) -> float:
     return min(difference / (abs(expected) or 1), 1e300)
 
 
-def _has_layer(record: Comparison, candidate: Candidate, timing: Timing) -> bool:
+def _has_layer(record: Comparison, candidate: Candidate, value: int | None) -> bool:
     # Whether the framework's own layer is in the comparison, passed its check, and has not failed
     # in timing, be it alone or in turns with this candidate.
-    if candidate.model == "concise" or timing.layer_failure is not None:
+    if candidate.model == "concise" or candidate.failure("layer", value):
         return False
     return any(
-        other.failure is None and other.timing(timing.value).failure is None
+        not (other.failure("training") or other.failure("timing", value))
         for other in record.candidates
         if (other.place, other.model) == (candidate.place, "concise")
     )
 
 
-def _task(
-    job: Job, candidate: Candidate, settings: Settings, threads: int = 0, workers: int = 1
-) -> Task:
-    plan = job.record.plan
+def _runtime(
+    record: Comparison, candidate: Candidate, threads: int | None = None, workers: int = 1
+) -> Runtime:
+    plan = record.plan
     threads = threads or plan.threads
-    runtime = Runtime(candidate.backend, candidate.model, plan.device, threads, workers=workers)
-    return Task(settings, runtime, job.text, plan)
+    return Runtime(candidate.backend, candidate.model, plan.device, threads, workers=workers)
 
 
 def _ask(
-    job: Job,
+    record: Comparison,
+    pythons: Mapping[str, str],
+    tell: Tell,
     candidate: Candidate,
-    task: Task,
+    runtime: Runtime,
     calls: Sequence[partial[Iterator[Any]]],
     receive: Callable[[Any], None],
+    phase: Phase,
+    value: int | None = None,
 ) -> Failure | None:
-    # Passes on a child's answers, until one is a failure or it fails. It has ended when this
-    # returns: were it left to a destructor to end it, a Ctrl-C meanwhile would be lost.
-    python = plans.python_of(candidate, job.pythons) or sys.executable
-    environment = dict.fromkeys(THREADS, str(task.runtime.threads))
+    # Passes on a child's answers, until one is a failure or it fails: the failure is recorded, and
+    # returned. The child has ended when this returns: were it left to a destructor to end it, a
+    # Ctrl-C meanwhile would be lost.
+    python = plans.python_of(candidate, pythons) or sys.executable
+    environment = dict.fromkeys(THREAD_VARIABLES, str(runtime.threads))
+    asked = groups.ask_all(calls, record.plan.timeout, environment, python)
     failure = None
-    with contextlib.closing(groups.ask_all(calls, task.plan.timeout, environment, python)) as asked:
+    with contextlib.closing(asked):
         try:
             for answer in asked:
                 if isinstance(answer, Failure):
@@ -246,5 +246,7 @@ def _ask(
         except RNNScratchError as error:
             failure = Failure(processes.one_line(str(error)))
     if failure is not None:
-        job.tell(f"{candidate.name}: {failure.reason}", "")
+        failure.phase, failure.value = phase, value
+        candidate.failures.append(failure)
+        tell(f"{candidate.name}: {failure.reason}", "")
     return failure

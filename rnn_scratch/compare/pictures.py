@@ -65,8 +65,8 @@ def speed(axes: Any, record: Comparison) -> bool:
     """Bars of the training's speed, with the spread and the limit of each."""
     rows = [] if _has_curve(record) else metrics.speeds(record)
     for y, row in enumerate(rows):
-        train, color = row.train, _color(record.candidate(row.candidate), record)
-        hatch = HATCHES.get(row.model)
+        train, color = row.train, _color(row.candidate, record)
+        hatch = HATCHES.get(row.candidate.model)
         axes.barh(y, train.median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
         spread = [[train.median - train.low], [train.high - train.median]]
         axes.errorbar(train.median, y, xerr=spread, color=INK, capsize=3)
@@ -77,7 +77,7 @@ def speed(axes: Any, record: Comparison) -> bool:
             linestyle=":",
             label="limit: its matrix products alone" if y == 0 else None,
         )
-    labels = [record.plan.labelled(row.candidate, row.value) for row in rows]
+    labels = [record.plan.labelled(row.candidate.name, row.value) for row in rows]
     axes.set_yticks(range(len(rows)), [*map(_label, labels)])
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
@@ -90,10 +90,10 @@ def speed(axes: Any, record: Comparison) -> bool:
 
 
 def perplexity(axes: Any, record: Comparison) -> bool:
-    """Curves of the perplexity, one for each run."""
+    """Curves of the perplexity, one for each trial."""
     for candidate in record.candidates:
-        for number, training in enumerate(candidate.trainings):
-            if curve := [epoch.perplexity for epoch in training.epochs]:
+        for number, trial in enumerate(candidate.trials):
+            if curve := [epoch.perplexity for epoch in trial.epochs]:
                 axes.plot(
                     range(1, len(curve) + 1),
                     curve,
@@ -128,7 +128,7 @@ def scaling(axes: Any, record: Comparison) -> bool:
         return False
     rows, vary = metrics.speeds(record), record.plan.vary
     for candidate in record.candidates:
-        own = [row for row in rows if row.candidate == candidate.name]
+        own = [row for row in rows if row.candidate is candidate]
         values = [row.value for row in own]
         median, low, high = (
             [1e6 / getattr(row.train, item) for row in own] for item in ("median", "high", "low")

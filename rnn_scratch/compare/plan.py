@@ -12,9 +12,7 @@ from ..settings import Settings, checked
 from ..system import host
 from ..text import corpus, dataset
 from ..workers.launch import require_shares
-from .record import FORMAT, VARIED, Candidate, Comparison, Plan, Timing
-
-HIGHEST = 1e300  # target, which is a perplexity
+from .record import COMPARISON_FORMAT, VARIED, Candidate, Comparison, Plan
 
 
 def new_record(
@@ -30,9 +28,9 @@ def new_record(
     `pythons` are paths of interpreters by the name of an environment, or by `Candidate.place`.
     """
     _require_pythons(candidates, pythons)
-    if plan.target is not None and not (1 < plan.target < HIGHEST and settings.valid_tokens):
+    if plan.target is not None and not (1 < plan.target < 1e300 and settings.valid_tokens):
         raise RNNScratchError(
-            f"--target is {plan.target:g}; it must be a perplexity above 1 and below {HIGHEST:g}, "
+            f"--target is {plan.target:g}; it must be a perplexity above 1 and below 1e300, "
             "of held-out text: --valid-tokens N holds out N characters."
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
@@ -40,10 +38,8 @@ def new_record(
         dataset.prepare(text, sized(plan, settings, value)[0])
     prepared = dataset.prepare(text, settings)
     valid, vocab = prepared.valid, prepared.vocab
-    for candidate in candidates:
-        candidate.timings = [Timing(value) for value in plan.points]
     return Comparison(
-        format=FORMAT,
+        format=COMPARISON_FORMAT,
         command=command,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=host.describe(),

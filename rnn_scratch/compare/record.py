@@ -1,13 +1,13 @@
 """The record of a comparison: what was compared and how, and all that was measured.
 
-What a child process of a comparison sends is a part of the record too: `Ready`, `Epoch`,
-`Training`, `Round` or `Failure`.
+What a child process of a comparison sends is a part of the record too: `Ready`, `EpochResult`,
+`Trial`, `Round` or `Failure`.
 """
 
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -19,8 +19,8 @@ from ..system.host import Machine
 from ..system.records import ONE_LINE, Count, Line, Record
 from ..text.dataset import TextRecord
 
-RECORD = "comparison.json"
-FORMAT = 5
+COMPARISON_FILE = "comparison.json"
+COMPARISON_FORMAT = 6
 VARIED = {  # and of what its values are numbers
     "num_hiddens": "hidden units",
     "batch_size": "rows of a minibatch",
@@ -28,11 +28,7 @@ VARIED = {  # and of what its values are numbers
     "threads": "threads",
     "workers": "workers",
 }
-Verdict = Literal["faster", "slower", "no measurable difference", "too few processes to tell"]
-FASTER: Final = "faster"
-SLOWER: Final = "slower"
-EQUAL: Final = "no measurable difference"
-TOO_FEW: Final = "too few processes to tell"
+Phase = Literal["training", "float64", "timing", "layer"]  # the last: beside the own layer
 
 
 def _one_of(names: Iterable[str]) -> Meta:
@@ -50,14 +46,6 @@ Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # of a loss of 700 at m
 Loss = Annotated[float, Meta(ge=-0.69, le=1e300)]
 
 
-class Spread(Record):
-    """The median of several measurements, with the lowest and the highest."""
-
-    median: Annotated[float, Meta(ge=1e-12, le=1e30)]  # that something is divided by
-    low: Figure
-    high: Figure
-
-
 class Plan(Record, omit_defaults=False):
     """How candidates are compared."""
 
@@ -69,7 +57,6 @@ class Plan(Record, omit_defaults=False):
     vary: Annotated[str, _one_of(VARIED)] | None = None
     values: list[Count] = []  # of what is varied
     target: Perplexity | None = None  # held-out perplexity at which training ends
-    pythons: list[Name] = []  # names of interpreters other than this one; their paths are private
     timeout: Seconds = 900.0  # without a message, after which a child is stopped
 
     def __post_init__(self) -> None:
@@ -86,9 +73,8 @@ class Plan(Record, omit_defaults=False):
         """A candidate's name with a value of what is varied, such as "numpy, threads 2"."""
         return name if value is None else f"{name}, {self.vary} {value}"
 
-    def is_reached(self, epoch: "Epoch") -> bool:
-        """Whether the target is reached after this epoch."""
-        held_out = epoch.held_out
+    def is_reached(self, held_out: float | None) -> bool:
+        """Whether the target is reached with this perplexity of held-out text."""
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
@@ -97,6 +83,8 @@ class Failure(Record, tag=True):
 
     reason: Line
     kind: Literal["failed", "not started", "not offered"] = "failed"
+    phase: Phase = "training"  # in which it failed, given by the parent
+    value: Count | None = None  # of what is varied, likewise
 
 
 class Ready(Record, tag=True):
@@ -108,20 +96,19 @@ class Ready(Record, tag=True):
     versions: dict[Line, Line]
 
 
-class Epoch(Record, tag=True, kw_only=True):
-    """An epoch of training."""
+class EpochResult(Record, tag=True, kw_only=True):
+    """The result of an epoch of training."""
 
     perplexity: Perplexity
     held_out: Perplexity | None = None  # if there is held-out text
     seconds: Seconds  # of training
-    losses: list[Loss] = []  # of each minibatch; sent in float64, and not kept in the record
 
 
-class Training(Record, tag=True):
-    """A training run. When it ends, a child sends it without its epochs, which it has sent."""
+class Trial(Record, tag=True):
+    """A training with one seed. When it ends, a child sends it without its epochs, already sent."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32)]
-    epochs: list[Epoch] = []
+    epochs: list[EpochResult] = []
     comparisons: Whole = 0  # of the check before it, all passed
     parameters: Line = ""  # digest of those at the start
     minibatches_seen: Line = ""  # digest
@@ -137,17 +124,17 @@ class Round(Record, tag=True, kw_only=True):
     """The times of one process. Of several workers, they are the first one's."""
 
     number: Whole = 0  # given by the parent
+    value: Count | None = None  # of what is varied, likewise
     threads: Count
     importing: Seconds
-    parameters: Line  # digests, as those of a training run
+    parameters: Line  # digests, as those of a trial
     minibatches_seen: Line
     first: Seconds  # minibatch, with its compilation
     minibatches: Times  # of one in the steady state, turn by turn
     products: Times  # of a minibatch's matrix products and nothing else, between them
     generation: Times  # of one character
     without_exchange: Times | None = None  # of a minibatch in which each worker is by itself
-    # How many times as long the framework's own layer takes, in turns with this model. A round is
-    # sent without these first, because it is valid if the layer fails.
+    # How many times as long the framework's own layer takes, in turns with this model.
     own_layer: list[Steady] = []
     memory: Whole | None = None  # bytes of the process at most
     device_memory: Whole | None = None  # on the device
@@ -167,15 +154,6 @@ class Round(Record, tag=True, kw_only=True):
         return statistics.median(products / minibatch for products, minibatch in turns)
 
 
-class Timing(Record):
-    """The times of a candidate, at one value of what is varied."""
-
-    value: Count | None = None
-    rounds: list[Round] = []
-    failure: Failure | None = None
-    layer_failure: Failure | None = None  # of the own layer, timed in turns with the candidate
-
-
 class Candidate(Record):
     """A variant of a backend's model, in an environment of its own if it has a name.
 
@@ -186,12 +164,11 @@ class Candidate(Record):
     model: Annotated[str, _one_of(VARIANTS)] = VARIANTS[0]
     environment: Annotated[str, Meta(max_length=100, pattern=ONE_LINE)] = ""
     ready: Ready | None = None
-    failure: Failure | None = None
-    trainings: list[Training] = []
+    trials: list[Trial] = []
     # Relative differences of the losses in float64 to NumPy's, update by update.
     differences: list[Annotated[float, Meta(ge=0, le=1e300)]] = []
-    float64_failure: Failure | None = None
-    timings: list[Timing] = []
+    rounds: list[Round] = []
+    failures: list[Failure] = []
 
     @property
     def place(self) -> str:
@@ -213,73 +190,22 @@ class Candidate(Record):
     @property
     def is_offered(self) -> bool:
         """Whether the backend has this variant, as far as is known."""
-        return self.failure is None or self.failure.kind != "not offered"
+        failure = self.failure("training")
+        return failure is None or failure.kind != "not offered"
 
     @property
-    def finished(self) -> list[Training]:
-        """The training runs that have ended."""
-        return [each for each in self.trainings if each.samples and each.epochs]
+    def finished(self) -> list[Trial]:
+        """The trials that have ended."""
+        return [each for each in self.trials if each.samples and each.epochs]
 
-    @property
-    def failures(self) -> list[Failure]:
-        """All that failed, other than what is not offered."""
-        found = [self.failure]
-        if self.float64_failure and self.float64_failure.kind == "failed":
-            found.append(self.float64_failure)
-        for timing in self.timings:
-            found += [timing.failure, timing.layer_failure]
-        return [each for each in found if each and each.kind != "not offered"]
+    def failure(self, phase: Phase, value: int | None = None) -> Failure | None:
+        """Why it has failed in this phase, at this value of what is varied, if it has."""
+        known = {(each.phase, each.value): each for each in self.failures}
+        return known.get((phase, value))
 
-    def timing(self, value: int | None) -> Timing:
+    def rounds_at(self, value: int | None) -> list[Round]:
         """The times at one value of what is varied."""
-        return next(timing for timing in self.timings if timing.value == value)
-
-
-class Speed(Record, kw_only=True):
-    """A candidate's speed, at one value of what is varied."""
-
-    candidate: Line
-    backend: Name
-    model: Line
-    environment: Line = ""  # its name; empty: the common one
-    value: Count | None = None
-    threads: Count
-    train: Spread  # characters/s of training
-    ratio: Spread | None = None  # to the baseline, round by round
-    own_layer: Spread | None = None  # to the framework's own layer, in turns in one process
-    products: Spread  # characters/s that the matrix products alone would allow
-    of_own_limit: Spread  # share of that
-    of_best_limit: Figure  # share of the best of all candidates' limits
-    generate: Spread  # characters/s
-    importing: Spread  # s
-    first: Spread  # s of the first minibatch
-    memory: Figure | None = None  # MiB of the process at most
-    device_memory: Figure | None = None  # MiB on the device at most
-    speed_up: Spread | None = None  # to the fewest workers, round by round; if they are varied
-    efficiency: Spread | None = None  # speed-up for each time as many workers
-    exchange: Spread | None = None  # milliseconds of a minibatch that the exchange takes
-
-
-class Change(Record):
-    """A speed, before and now, and whether it has changed."""
-
-    before: Speed
-    now: Speed
-    verdict: Verdict
-    corrected: bool  # whether shares of the own limit were compared, and not the times
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast it is now."""
-        return self.now.train.median / self.before.train.median
-
-
-class Against(Record):
-    """An older comparison, beside this one."""
-
-    started: Line
-    differences: list[Line]
-    speeds: list[Change]
+        return [each for each in self.rounds if each.value == value]
 
 
 class Comparison(Record, kw_only=True):
@@ -296,17 +222,7 @@ class Comparison(Record, kw_only=True):
     text: TextRecord
     unigram: Perplexity | None = None  # of the held-out text, by the frequency of its characters
     candidates: Annotated[list[Candidate], Meta(min_length=1)]
-    against: Against | None = None
-
-    def __post_init__(self) -> None:
-        """Verify that the parts fit each other."""
-        for number, candidate in enumerate(self.candidates):
-            if [timing.value for timing in candidate.timings] != list(self.plan.points):
-                raise ValueError(f"candidates[{number}] has other values than the plan")
-        names = {candidate.name for candidate in self.candidates}
-        for change in self.against.speeds if self.against else ():
-            if change.now.candidate not in names or change.now.value not in self.plan.points:
-                raise ValueError("against has a speed that is not one of this comparison")
+    against: "Comparison | None" = None  # an older one, beside this
 
     @property
     def offered(self) -> list[Candidate]:
@@ -321,21 +237,18 @@ class Comparison(Record, kw_only=True):
     @property
     def has_failed(self) -> bool:
         """Whether anything that was to be measured could not be."""
-        return any(candidate.failures for candidate in self.candidates)
-
-    def candidate(self, name: str) -> Candidate:
-        """The candidate with this name."""
-        return next(each for each in self.candidates if each.name == name)
+        failures = (failure for candidate in self.candidates for failure in candidate.failures)
+        return any(failure.kind != "not offered" for failure in failures)
 
 
 def read(folder: Path) -> Comparison:
     """The record in a folder; RNNScratchError where there is none or it is damaged."""
     absence = (
-        f"{folder} is not the folder of a comparison: it has no {RECORD}.\n"
+        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.\n"
         "To make one: rnn-scratch compare --output FOLDER"
     )
     try:
-        return records.read(folder / RECORD, Comparison, FORMAT, absence)
+        return records.read(folder / COMPARISON_FILE, Comparison, COMPARISON_FORMAT, absence)
     except files.Damaged as error:
         raise RNNScratchError(
             f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
@@ -344,4 +257,4 @@ def read(folder: Path) -> Comparison:
 
 def write(folder: Path, record: Comparison) -> None:
     """Write the record; the old one stays until the new one is complete."""
-    records.write(folder / RECORD, record)
+    records.write(folder / COMPARISON_FILE, record)

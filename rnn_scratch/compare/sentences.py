@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from importlib.resources import files
+from statistics import fmean
 
 from jinja2 import Environment, StrictUndefined
 
 from ..contract import VARIANTS
-from . import certainty, metrics
-from .record import FASTER, SLOWER, TOO_FEW, VARIED, Change, Comparison, Speed, Spread
+from . import certainty, changes, metrics
+from .certainty import FASTER, SLOWER, TOO_FEW
+from .changes import Change
+from .metrics import Speed, Spread
+from .record import VARIED, Comparison
 
 DESCRIPTIONS = {
     "scratch": "plain code",
@@ -26,20 +30,21 @@ def conclusions(record: Comparison) -> list[str]:
     """
     about_speed = {None: fastest, "threads": fastest, "workers": workers}
     speed = about_speed.get(record.plan.vary, scaling)
-    lines = (changes(record), speed(record), results(record), own_layers(record))
+    lines = (changed(record), speed(record), results(record), own_layers(record))
     return [line for line in lines if line][:3]
 
 
-def changes(record: Comparison) -> str:
+def changed(record: Comparison) -> str:
     """Which candidates are faster or slower than in the older comparison, if there is one."""
-    if not record.against or not record.against.speeds:
+    rows = changes.speeds(record)
+    if not (record.against and rows):
         return ""
-    rows, before = record.against.speeds, f"the comparison of {record.against.started}"
+    before = f"the comparison of {record.against.started}"
     if all(row.verdict == TOO_FEW for row in rows):
         return f"There are too few processes to tell what has changed since {before}."
 
     def name(change: Change) -> str:
-        title, value = record.candidate(change.now.candidate).title, change.now.value
+        title, value = change.now.candidate.title, change.now.value
         return title if value is None else f"{title} ({record.plan.vary} {value})"
 
     parts = []
@@ -59,12 +64,12 @@ def fastest(record: Comparison) -> str:
     best = max(rows, key=lambda row: row.train.median)
     # Those whose processes are not all slower than all of the best.
     equal = [row for row in rows if row.train.high >= best.train.low]
-    titles = listed([record.candidate(row.candidate).title for row in equal])
+    titles = listed([row.candidate.title for row in equal])
     threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
     where = f"With {threads} and {record.settings.num_hiddens} hidden units"
     speed = f"{_interval([row.train.median for row in equal], ',.0f')} characters per second"
     baseline = record.baseline
-    if baseline.name not in [row.candidate for row in equal] and best.ratio:
+    if all(row.candidate is not baseline for row in equal) and best.ratio:
         ratios = [row.ratio.median for row in equal if row.ratio]
         speed += f", {_interval(ratios, '.1f')} times that of {baseline.title}"
     if len(equal) == 1:
@@ -81,7 +86,7 @@ def scaling(record: Comparison) -> str:
     """How the distance between the fastest and the slowest changes with what is varied."""
     rows = metrics.speeds(record)
     sizes = sorted({row.value for row in rows if row.value is not None})
-    if len(sizes) < 2 or len({row.candidate for row in rows}) < 2:
+    if len(sizes) < 2 or len({row.candidate.name for row in rows}) < 2:
         return ""
 
     def distance(size: int) -> float:
@@ -114,7 +119,7 @@ def results(record: Comparison) -> str:
     """Where the training runs have ended: at which perplexity, or how soon at the target."""
     if record.plan.target is not None:
         return _times_to_target(record, record.plan.target)
-    ends = [row.perplexity.mean for row in metrics.qualities(record) if row.perplexity]
+    ends = [fmean(row.perplexity) for row in metrics.qualities(record) if row.perplexity]
     if len(ends) < 2:
         return ""
     interval = _interval(ends, ".3f").replace(" to ", " and ")
@@ -132,9 +137,9 @@ def _times_to_target(record: Comparison, target: float) -> str:
         return ""
     always = "always " if max(row.seeds for row in rows) > 1 else ""
     reached = sorted(
-        (row.target_seconds.mean, row.candidate.title)
+        (fmean(row.target_seconds), row.candidate.title)
         for row in rows
-        if row.target_seconds and row.target_reached == row.seeds
+        if row.target_reached == row.seeds
     )
     if not reached:
         return f"No candidate has {always}reached a held-out perplexity of {target:g}."
@@ -153,7 +158,7 @@ def own_layers(record: Comparison) -> str:
     parts = [
         f"`{model}` is {_interval(ratios, '.2f')} times as fast"
         for model in VARIANTS
-        if (ratios := _medians([row for row in rows if row.model == model], "own_layer"))
+        if (ratios := _medians([row for row in rows if row.candidate.model == model], "own_layer"))
     ]
     return f"Compared with the frameworks' own layers, {' and '.join(parts)}." if parts else ""
 
@@ -172,20 +177,27 @@ def setting(record: Comparison) -> list[str]:
 
 def notes(record: Comparison) -> list[str]:
     """What a reader needs to know to judge the tables."""
-    return _lines("notes.txt", record, log2=math.log2)
+    return _lines(
+        "notes.txt",
+        record,
+        log2=math.log2,
+        speeds=metrics.speeds(record),
+        common=changes.speeds(record),
+        differences=changes.differences(record),
+    )
 
 
 def method(record: Comparison) -> list[str]:
     """How the figures were measured."""
-    rounds = [timing.rounds for each in record.candidates for timing in each.timings]
+    rows = metrics.speeds(record)
     # Of processes; fewer than planned after an interruption or a failure.
-    numbers = [len(each) for each in rounds if each]
+    numbers = [len(row.candidate.rounds_at(row.value)) for row in rows]
     return _lines(
         "method.txt",
         record,
         fewest=min(numbers, default=0),
         most=max(numbers, default=0),
-        with_layers=any(each.own_layer for some in rounds for each in some),
+        with_layers=any(row.own_layer for row in rows),
     )
 
 

@@ -1,10 +1,11 @@
 """The tables of a comparison, as cells of text."""
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 
-from . import metrics
-from .metrics import Mean, Quality
-from .record import Comparison, Speed, Spread
+from . import changes, metrics
+from .metrics import Quality, Speed, Spread
+from .record import Comparison
 
 Cells = list[list[str]]  # a heading, then rows
 Columns = dict[str, Callable[[Speed], str]]
@@ -52,13 +53,13 @@ def other_cells(record: Comparison) -> Cells:
 
 def _cells(record: Comparison, columns: Columns, with_failures: bool) -> Cells:
     # A row for each candidate and value that were timed or, if it is wished, have failed.
-    measured = {(row.candidate, row.value): row for row in metrics.speeds(record)}
+    measured = {(row.candidate.name, row.value): row for row in metrics.speeds(record)}
     vary = record.plan.vary
     rows = []
     for value in record.plan.points:
         for candidate in record.offered:
             labels = [candidate.name, *([str(value)] if vary else [])]
-            failure = candidate.timing(value).failure or candidate.failure
+            failure = candidate.failure("timing", value) or candidate.failure("training")
             if row := measured.get((candidate.name, value)):
                 rows.append([*labels, *(cell(row) for cell in columns.values())])
             elif with_failures:
@@ -84,8 +85,9 @@ def quality_cells(record: Comparison) -> Cells:
     ]
     rows = []
     for row in metrics.qualities(record):
-        reason = row.candidate.failure.reason if row.candidate.failure else ""
-        if row.perplexity is None:
+        failure = row.candidate.failure("training")
+        reason = failure.reason if failure else ""
+        if not row.perplexity:
             rows.append([row.candidate.name, *[""] * 8, reason])
             continue
         seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
@@ -95,7 +97,7 @@ def quality_cells(record: Comparison) -> Cells:
                 row.candidate.name,
                 f"{row.comparisons} passed",
                 _mean(row.perplexity, ".4g", ".2g") + seeds,
-                f"{row.held_out.mean:.4g}" if row.held_out else "",
+                f"{statistics.fmean(row.held_out):.4g}" if row.held_out else "",
                 f"{row.bits_per_character:.3f}" if row.bits_per_character is not None else "",
                 *(target_cells(row) if target else ("", "")),
                 first.parameters[:8],
@@ -108,12 +110,12 @@ def quality_cells(record: Comparison) -> Cells:
 
 def target_cells(row: Quality) -> tuple[str, str]:
     """Seconds and epochs of training until the target was reached."""
-    if row.target_seconds is None or row.target_epochs is None:
+    if not row.target_reached:
         return "not reached", ""
     seconds = _mean(row.target_seconds, ".1f", ".1f")
     if row.target_reached < row.seeds:
         seconds += f" (reached by {row.target_reached} of {row.seeds} seeds)"
-    form = "g" if row.target_epochs.deviation is None else ".1f"
+    form = "g" if row.target_reached == 1 else ".1f"
     return seconds, _mean(row.target_epochs, form, ".1f")
 
 
@@ -123,11 +125,11 @@ def against_cells(record: Comparison) -> Cells:
     heading = ["", "verdict", "characters/s before", "now", "ratio"]
     heading += [f"{name} {when}" for name in pairs for when in ("before", "now")]
     rows = []
-    for change in record.against.speeds if record.against else ():
+    for change in changes.speeds(record):
         before, now = change.before, change.now
         rows.append(
             [
-                record.plan.labelled(now.candidate, now.value),
+                record.plan.labelled(now.candidate.name, now.value),
                 change.verdict,
                 _figure(before.train, ",.0f"),
                 _figure(now.train, ",.0f"),
@@ -153,6 +155,6 @@ def _figure(value: Spread | float | None, form: str) -> str:
     return format(value, form)
 
 
-def _mean(values: Mean, form: str, form_of_deviation: str) -> str:
-    deviation = "" if values.deviation is None else f" ± {values.deviation:{form_of_deviation}}"
-    return f"{values.mean:{form}}{deviation}"
+def _mean(values: Sequence[float], form: str, form_of_deviation: str) -> str:
+    mean = f"{statistics.fmean(values):{form}}"
+    return f"{mean} ± {statistics.stdev(values):{form_of_deviation}}" if len(values) > 1 else mean

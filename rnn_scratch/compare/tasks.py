@@ -1,6 +1,6 @@
-"""What the child processes of a comparison do: one trains a candidate, one measures its times.
+"""What the child processes of a comparison do: train a candidate, or measure its times.
 
-Both begin in the same way, so that what is timed is what was trained: the same starting values,
+They begin in the same way, so that what is timed is what was trained: the same starting values,
 the same minibatches, the same number of threads.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import registry
 from ..check import functions, inputs, machine
-from ..contract import Arrays, Batch, Model, RNNScratchError, Team, Tensor
+from ..contract import Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
@@ -23,29 +23,16 @@ from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options, update_rule
 from ..system import host, processes
-from ..system.records import Record
 from ..text import corpus, minibatches
 from ..workers import exchange
-from . import limit
-from .record import Epoch, Failure, Plan, Ready, Round, Training
+from . import matrix_products
+from .record import EpochResult, Failure, Loss, Plan, Ready, Round, Trial
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
 GENERATED = 100  # characters
 
-
-Part = TypeVar("Part")
-
-
-class Task(Record):
-    """What a child does."""
-
-    settings: Settings
-    runtime: Runtime
-    text: corpus.Text
-    plan: Plan
-    check: bool = False  # check the model before it is trained
-    own_layer: bool = False  # time it in turns with the framework's own layer, too
+Answer = TypeVar("Answer")
 
 
 class Digest(training.Report):
@@ -64,42 +51,66 @@ class Digest(training.Report):
         return self.sha256.hexdigest()[:16]
 
 
-def train(task: Task) -> Iterator[Ready | Epoch | Training | Failure | None]:
-    """Check and train a candidate: where it runs, then each epoch, then the training run.
+def train(
+    settings: Settings, runtime: Runtime, text: corpus.Text, plan: Plan, check: bool
+) -> Iterator[Ready | EpochResult | Trial | Failure | None]:
+    """Train a candidate, and check it before: where it runs, then each epoch, then the trial.
 
     A failure is the last answer. None only shows that the check advances.
     """
-    return _or_failure(task, None, _train)
+    return _or_failure(settings, runtime, text, None, partial(_train, plan, check))
 
 
-def measure(rank: int, addresses: list[str], task: Task) -> Iterator[Round | Failure | None]:
-    """Time a candidate: a round and, with the framework's own layer, once more the whole round.
+def losses(
+    settings: Settings, runtime: Runtime, text: corpus.Text
+) -> Iterator[list[Loss] | Failure | None]:
+    """Train a candidate: the losses of the minibatches of each epoch. A failure is the last."""
+    return _or_failure(settings, runtime, text, None, _losses)
+
+
+def measure(
+    rank: int,
+    addresses: list[str],
+    settings: Settings,
+    runtime: Runtime,
+    text: corpus.Text,
+    plan: Plan,
+    own_layer: bool,
+) -> Iterator[Round | Failure | None]:
+    """Time a candidate, and in turns with it the framework's own layer.
 
     Each of several workers does, with its rank and the addresses of all. A failure is the last
     answer. None only shows that timing advances.
     """
-    return _or_failure(task, Team(rank, tuple(addresses)) if addresses else None, _measure)
+    team = Team(rank, tuple(addresses)) if addresses else None
+    return _or_failure(settings, runtime, text, team, partial(_measure, plan, own_layer))
 
 
 def _or_failure(
-    task: Task, team: Team | None, work: Callable[[Task, Setup, float], Iterator[Part]]
-) -> Iterator[Part | Failure]:
+    settings: Settings,
+    runtime: Runtime,
+    text: corpus.Text,
+    team: Team | None,
+    work: Callable[[Setup, float], Iterator[Answer]],
+) -> Iterator[Answer | Failure]:
     # What the work answers, given the setup and the seconds of the import.
     kind: Literal["failed", "not started"] = "not started"
     try:
         start = time.perf_counter()
-        registry.load(task.runtime.backend)
+        registry.load(runtime.backend)
         importing = time.perf_counter() - start
-        setup = set_up(task.settings, task.runtime, task.text, team=team)
+        setup = set_up(settings, runtime, text, team=team)
         kind = "failed"
-        yield from work(task, setup, importing)
+        yield from work(setup, importing)
     except NotOffered as error:
         yield Failure(processes.one_line(str(error).splitlines()[0]), "not offered")
     except RNNScratchError as error:
         yield Failure(processes.one_line(str(error)), kind)
 
 
-def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch | Training | None]:
+def _train(
+    plan: Plan, check: bool, setup: Setup, importing: float
+) -> Iterator[Ready | EpochResult | Trial | None]:
     assert setup.runtime.threads is not None  # now it is the number in use
     yield Ready(
         device=setup.runtime.device,
@@ -107,22 +118,20 @@ def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch
         machine=host.describe(),
         versions=setup.backend.machine.environment(),
     )
-    comparisons = (yield from _check(task, setup)) if task.check else 0
-    setup.backend.machine.set_tf32(task.plan.tf32)  # after the check, which is of exact arithmetic
+    comparisons = (yield from _check(setup)) if check else 0
+    setup.backend.machine.set_tf32(plan.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
     batches_digest = Digest()
     for trained, losses in training.epochs(setup, batches_digest):
-        epoch = Epoch(
+        yield EpochResult(
             perplexity=math.exp(min(sum(losses) / len(losses), 700)),
             held_out=trained.valid_perplexity,
             seconds=trained.seconds,
-            losses=losses if task.settings.dtype == "float64" else [],
         )
-        yield epoch
-        if task.plan.is_reached(epoch):
+        if plan.is_reached(trained.valid_perplexity):
             break
-    yield Training(
-        seed=task.settings.seed,
+    yield Trial(
+        seed=setup.settings.seed,
         comparisons=comparisons,
         parameters=parameters,
         minibatches_seen=str(batches_digest),
@@ -130,16 +139,21 @@ def _train(task: Task, setup: Setup, importing: float) -> Iterator[Ready | Epoch
     )
 
 
-def _check(task: Task, setup: Setup) -> Generator[None, None, int]:
+def _losses(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
+    for _, losses in training.epochs(setup, training.Report()):
+        yield losses
+
+
+def _check(setup: Setup) -> Generator[None, None, int]:
     # The number of comparisons; RNNScratchError if one failed.
     # Of the settings, because the model's own options may be what is wrong.
-    V, H = inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
-    options = model_options(task.settings, V, setup.runtime.device)._replace(num_hiddens=H)
+    runtime, V, H = setup.runtime, inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
+    options = model_options(setup.settings, V, runtime.device)._replace(num_hiddens=H)
     rows = []
     for row in functions.check(
-        task.runtime.backend,
+        runtime.backend,
         setup.backend,
-        task.runtime.model,
+        runtime.model,
         cases=[options],
         short=True,
         omit=[machine.set_eager],  # which no comparison uses
@@ -155,9 +169,9 @@ def _check(task: Task, setup: Setup) -> Generator[None, None, int]:
     return len(rows)
 
 
-def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | None]:
-    setup.backend.machine.set_tf32(task.plan.tf32)
-    arrays = setup.model.to_arrays(setup.model.params)
+def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Iterator[Round | None]:
+    setup.backend.machine.set_tf32(plan.tf32)
+    model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
     batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
     batches_digest = Digest()
     for batch in batches:
@@ -167,69 +181,50 @@ def _measure(task: Task, setup: Setup, importing: float) -> Iterator[Round | Non
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
     assert setup.runtime.threads is not None
-    about = partial(
-        Round,
-        threads=setup.runtime.threads,
-        importing=importing,
-        parameters=digest(arrays),
-        minibatches_seen=str(batches_digest),
-    )
-    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        result = yield from _alone(setup, batches, about)
-        yield result
-        if task.own_layer:
-            yield from _with_own_layer(setup, batches, arrays, result)
-            yield result
-    if setup.team is not None:
-        setup.backend.workers.leave()
-
-
-def _alone(
-    setup: Setup, batches: list[Batch], about: Callable[..., Round]
-) -> Generator[None, None, Round]:
-    # A round without the own layer.
-    seconds, model = partial(_seconds, setup), setup.model
+    seconds, updates = partial(_seconds, setup), partial(_updates, setup, model, batches)
     works: dict[str, Callable[[], Sequence[Tensor]]] = {
-        "minibatches": partial(_updates, setup, model, batches),
-        "products": limit.products(setup),
-        "generation": partial(_generate, setup, model),
+        "minibatches": updates,
+        "products": matrix_products.of_minibatch(setup),
     }
     if setup.team is not None:
-        works["without_exchange"] = partial(_updates, setup, model, batches, workers=1)
-    first = seconds(partial(_updates, setup, model, batches[:1]))
-    for work in works.values():  # to warm up
-        seconds(work)
-    generate = works.pop("generation")
+        works["without_exchange"] = partial(updates, workers=1)
+    generate = partial(_generate, setup, model)
     times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in _turns(setup):
-        for name, work in works.items():
-            number = 1 if name == "products" else len(batches)
-            times[name].append(seconds(work) / number)
-        yield None
-    return about(
-        first=first,
-        **times,
-        generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
-        memory=host.peak_memory(),
-        device_memory=setup.backend.machine.memory(setup.runtime.device),
-    )
-
-
-def _with_own_layer(
-    setup: Setup, batches: list[Batch], arrays: Arrays, result: Round
-) -> Iterator[None]:
-    # Adds what is timed in turns to the round.
-    seconds = partial(_seconds, setup)
-    layer = registry.build(
-        setup.runtime.backend, setup.backend, "concise", arrays, setup.model.options
-    )
-    of_layer, of_model = (
-        partial(_updates, setup, model, batches) for model in (layer, setup.model)
-    )
-    seconds(of_layer)  # to warm up
-    for _ in _turns(setup):
-        result.own_layer.append(seconds(of_layer) / seconds(of_model))
-        yield None
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        first = seconds(partial(_updates, setup, model, batches[:1]))
+        for work in works.values():  # to warm up
+            seconds(work)
+        seconds(generate)
+        for _ in _turns(setup):
+            for name, work in works.items():
+                number = 1 if name == "products" else len(batches)
+                times[name].append(seconds(work) / number)
+            yield None
+        result = Round(
+            threads=setup.runtime.threads,
+            importing=importing,
+            parameters=digest(arrays),
+            minibatches_seen=str(batches_digest),
+            first=first,
+            minibatches=times["minibatches"],
+            products=times["products"],
+            without_exchange=times.get("without_exchange"),
+            generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
+            memory=host.peak_memory(),
+            device_memory=setup.backend.machine.memory(setup.runtime.device),
+        )
+        if own_layer:
+            layer = registry.build(
+                setup.runtime.backend, setup.backend, "concise", arrays, model.options
+            )
+            of_layer = partial(_updates, setup, layer, batches)
+            seconds(of_layer)  # to warm up
+            for _ in _turns(setup):
+                result.own_layer.append(seconds(of_layer) / seconds(updates))
+                yield None
+    yield result
+    if setup.team is not None:
+        setup.backend.workers.leave()
 
 
 def _turns(setup: Setup) -> Iterator[None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from rnn_scratch import registry
+from rnn_scratch.compare import changes
 from rnn_scratch.compare.record import read
 from rnn_scratch.system import host
 
@@ -59,10 +60,9 @@ def compare(folder, backends, against=None, copy=None):
     record = read(folder)
     result = {"seconds": round(time.perf_counter() - start), "load": record.load}
     if against:
-        assert record.against
         result["verdicts"] = {
-            row.now.candidate: {"verdict": row.verdict, "ratio": round(row.ratio, 3)}
-            for row in record.against.speeds
+            row.now.candidate.name: {"verdict": row.verdict, "ratio": round(row.ratio, 3)}
+            for row in changes.speeds(record)
         }
     return result
 

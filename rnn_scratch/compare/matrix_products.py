@@ -1,4 +1,4 @@
-"""The limit beside every speed: the matrix products of training, and nothing else."""
+"""The matrix products of training and nothing else, which are the limit beside every speed."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from ..contract import CELLS, Tensor
 from ..runs.setup import Setup
 
 
-def products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
+def of_minibatch(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     """A function that multiplies what a minibatch of training cannot do without, and returns it.
 
     For each time step the products of the cell in the forward pass, (B, H) @ (H, G*H) for G gates,
