@@ -36,24 +36,6 @@ def test_multiply_returns_the_last_product(backend, backend_name, device):
     np.testing.assert_allclose(machine.array(product), h @ W @ back @ W @ back, rtol=1e-12)
 
 
-def test_tensorflow_divides_the_matrix_for_the_device_of_the_tensors(monkeypatch, backend_names):
-    if "tensorflow" not in backend_names:
-        pytest.skip("TensorFlow is not tested")
-    machine = registry.load("tensorflow").machine
-    calls, split = [], machine.split
-
-    def recorded(W, device):
-        calls.append(device)  # the graph in which this runs does not know where its tensors are
-        return split(W, device)
-
-    monkeypatch.setattr(machine, "split", recorded)
-    devices = machine.devices("float32")
-    for device in devices:
-        square = machine.tensor(np.eye(7, dtype="float32"), device)
-        machine.multiply(square, [square] * 5)  # no other test needs this graph, so it is built
-    assert calls == list(devices)
-
-
 @pytest.mark.frameworks
 def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
     if "tensorflow" not in backend_names:

@@ -10,6 +10,7 @@ import threading
 import time
 from signal import Signals
 
+import msgspec
 import pytest
 from helpers import parallel
 from msgspec.structs import replace
@@ -17,7 +18,6 @@ from msgspec.structs import replace
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
-from rnn_scratch.system import processes
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
 from rnn_scratch.workers.launch import Launch, Work
@@ -186,7 +186,7 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
         b"220 mail.example.org ESMTP",
         b'{"type": "Interruption", "number": 9999}',
         NESTED,
-        processes.ENCODER.encode(Welcome(addresses=[], work=WORK)),
+        msgspec.json.encode(Welcome(addresses=[], work=WORK)),
     ],
 )
 def test_another_program_at_the_port(coordinator, short, answer):
@@ -232,68 +232,49 @@ def test_an_address_of_another_machine():
         host("0.0.0.0:29500")
 
 
+GONE = Problem(reason="Worker 1 is gone: its connection has closed.")
+SILENT = Problem(reason="Worker 1 has not answered for 1 s.")
 COLD = Problem(reason="Worker 1 has a cold.")
+DIVERGED = Problem(reason="inf", kind="diverged")
 
 
 def sends(line):
     return lambda met: met.peers[0].connection.sendall(line + b"\n")
 
 
-def watched(coordinator, monkeypatch, action):
-    """What worker 0 learns of worker 1 after the meeting, which does this."""
-    monkeypatch.setattr(rendezvous, "BEAT", 0.1)
-    monkeypatch.setattr(rendezvous, "MACHINE_SILENCE", 1.0)
-    learned, events = threading.Event(), queue.Queue()
-
-    def learn(met):
-        rendezvous.watch(met.peers, events.put)
-        with contextlib.suppress(queue.Empty):
-            return events.get(timeout=3)
-        return None
-
-    def stay(met):
-        action(met)
-        learned.wait(10)
-
-    def first():
-        try:
-            return host(coordinator, then=learn)
-        finally:
-            learned.set()
-
-    return parallel([first, lambda: visit(coordinator, then=stay)])[0]
+def tells(message):
+    return lambda met: rendezvous.tell(met.peers, message)
 
 
 @pytest.mark.parametrize(
-    ("action", "reason"),
+    ("action", "learned"),
     [
-        (lambda met: met.peers[0].connection.close(), "Worker 1 is gone: its connection"),
-        (lambda met: None, "Worker 1 has not answered for 1 s."),
-        (sends(b"noise"), "Worker 1 is gone"),
-        *((sends(number), "Worker 1 is gone") for number in (b"9999", b"-1", b"1e999")),
-        (sends(NESTED), "Worker 1 is gone"),
-        (sends(b'{"type": "Hello", "rank": 1}'), "Worker 1 is gone"),
-        (lambda met: rendezvous.tell(met.peers, COLD), "Worker 1 has a cold."),
+        (lambda met: met.peers[0].connection.close(), GONE),
+        (lambda met: None, SILENT),
+        *((sends(line), GONE) for line in (b"noise", b'{"type": "Hello", "rank": 1}', NESTED)),
+        *((sends(number), GONE) for number in (b"9999", b"-1", b"1e999")),
+        *((tells(message), message) for message in (COLD, DIVERGED, Signals.SIGTERM)),
+        (tells("done"), None),
+        (lambda met: rendezvous.watch(met.peers, lambda event: None), None),  # a sign of life
     ],
 )
-def test_the_end_of_another_machine_is_noticed(coordinator, monkeypatch, action, reason):
-    rank, failure = watched(coordinator, monkeypatch, action)
-    assert (rank, failure.kind) == (1, "error")
-    assert failure.reason.startswith(reason)
+def test_what_worker_0_learns_of_another_machine(coordinator, monkeypatch, action, learned):
+    monkeypatch.setattr(rendezvous, "BEAT", 0.1)
+    monkeypatch.setattr(rendezvous, "MACHINE_SILENCE", 1.0)
+    over, events = threading.Event(), queue.Queue()
 
+    def learn(met):
+        rendezvous.watch(met.peers, events.put)
+        try:
+            return events.get(timeout=3)
+        except queue.Empty:
+            return None
+        finally:
+            over.set()
 
-@pytest.mark.parametrize("message", [Signals.SIGTERM, Problem(reason="inf", kind="diverged")])
-def test_a_signal_and_a_divergence_are_passed_on(coordinator, monkeypatch, message):
-    passed = watched(coordinator, monkeypatch, lambda met: rendezvous.tell(met.peers, message))
-    assert passed == (1, message)
+    def stay(met):
+        action(met)
+        over.wait(10)
 
-
-def test_the_end_of_another_machine_may_be_planned(coordinator, monkeypatch):
-    assert watched(coordinator, monkeypatch, lambda met: rendezvous.tell(met.peers, "done")) is None
-
-
-def test_a_worker_that_shows_signs_of_life_is_not_given_up(coordinator, monkeypatch):
-    beat = watched(
-        coordinator, monkeypatch, lambda met: rendezvous.watch(met.peers, lambda event: None)
-    )
-    assert beat is None
+    calls = [lambda: host(coordinator, then=learn), lambda: visit(coordinator, then=stay)]
+    assert parallel(calls)[0] == (learned and (1, learned))

@@ -65,7 +65,7 @@ def synchronize(tensors, device):
 
 def environment():
     """The versions of PyTorch and its libraries, the instructions they use, and the GPU's name."""
-    versions = {"torch": torch.__version__}
+    versions = {"torch": str(torch.__version__)}
     names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}
     for name, number in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
         versions[names[name]] = number

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ..contract import Arrays, RNNScratchError
 from ..settings import Settings, model_options, shown
-from ..system import files, processes
+from ..system import files
 from ..system.files import Damaged
 from ..system.records import Record
 from ..text.dataset import TextRecord
@@ -78,7 +78,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     about = replace(checkpoint, arrays={}, incomplete=NOTHING)
     metadata = {
         "format": FORMAT,
-        "checkpoint": processes.ENCODER.encode(about).decode(),
+        "checkpoint": msgspec.json.encode(about).decode(),
         "sha256": ZEROS.decode(),
     }
     data = to_bytes(tensors, metadata)

@@ -41,15 +41,6 @@ REST = 1.0  # seconds to wait for what is left of the output of a child that has
 Answer = TypeVar("Answer")
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, str):  # of a type of its own, as PyTorch's version is
-        return str.__str__(value)
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-
-
 def ask(
     call: "partial[Iterator[Answer]]",
     *,
@@ -73,7 +64,7 @@ def ask(
     lines: queue.Queue[bytes] = queue.Queue()  # of its output; an empty one when it has ended
     last = b""
     with tempfile.TemporaryFile() as messages:  # those on stderr: a pipe could fill up
-        arguments = ENCODER.encode([call.args, call.keywords])
+        arguments = msgspec.json.encode([call.args, call.keywords])
         process = _start(command, arguments, messages, {**os.environ, **(environment or {})})
         follower = threading.Thread(target=_follow, args=(process, lines.put), daemon=True)
         follower.start()
@@ -193,7 +184,7 @@ sending = threading.Lock()
 
 def send(answer: Any) -> None:
     """In the child: send a value to the parent, from any thread."""
-    line = ENCODER.encode(answer) + b"\n"
+    line = msgspec.json.encode(answer) + b"\n"
     with sending:
         answers.write(line)
         answers.flush()

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from ..contract import RNNScratchError
 from ..settings import shown
-from . import files, processes
+from . import files
 from .files import Damaged
 
 LARGEST_RECORD = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
@@ -35,12 +35,12 @@ class _Format(msgspec.Struct):
 
 def encoded(record: Record) -> bytes:
     """The record as the bytes of a JSON file, one value on each line."""
-    return msgspec.json.format(processes.ENCODER.encode(record), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def line(record: Record) -> bytes:
     """The record as a line of JSON."""
-    return processes.ENCODER.encode(record) + b"\n"
+    return msgspec.json.encode(record) + b"\n"
 
 
 def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:

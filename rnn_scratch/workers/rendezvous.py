@@ -44,7 +44,7 @@ class Peer:
     def send(self, message: Hello | Welcome | News) -> None:
         """Send a message, unless the other is gone, which the reader notices."""
         with self.lock, contextlib.suppress(OSError):
-            self.connection.sendall(processes.ENCODER.encode(message) + b"\n")
+            self.connection.sendall(msgspec.json.encode(message) + b"\n")
 
     def receive(self, timeout: float, kinds: Any) -> Any:
         """The next message, of one of these types; OSError or ValueError where there is none."""
@@ -154,9 +154,7 @@ def visit(
 
 
 def watch(peers: Iterable[Peer], notify: Callable[[tuple[int, Any]], object]) -> None:
-    """Call `notify` with the rank of each machine that a signal has stopped, that has failed, or
-    that is gone, and the signal or the Problem.
-    """
+    """Call `notify` with the rank of each machine that ends too early, and with the reason."""
     for peer in peers:
         threading.Thread(target=_beat, args=(peer,), daemon=True).start()
         threading.Thread(target=_read, args=(peer, notify), daemon=True).start()

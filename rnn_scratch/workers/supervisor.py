@@ -1,15 +1,8 @@
 """Trains with several workers: starts them, passes on their progress, and ends all if one fails.
 
 The workers are processes of their own (`worker`); this one computes nothing. Whatever happens to a
-worker, the others end, and the run keeps its last checkpoint:
-
-- A worker that dies is noticed at once, its machine's silence within 15 s (MACHINE_SILENCE, of
-  `rendezvous`).
-- One that is halted sends no sign of life for 30 s (WORKER_SILENCE).
-- One that hangs, so that no worker has trained a minibatch for 10 minutes (STALL), ends them too.
-
-The others then have 5 s (GRACE) to end by themselves, which some engines do with an error, and are
-killed after that.
+worker, the others end, with their own errors or killed, and the run keeps its last checkpoint. A
+worker that dies is noticed at once, and a machine's silence by `rendezvous`.
 """
 
 import contextlib
