@@ -8,7 +8,7 @@ different NumPy versions must get the same numbers.
 
 import numpy as np
 
-PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4}
+PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5}
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.RandomState:

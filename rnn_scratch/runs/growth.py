@@ -1,0 +1,46 @@
+"""By how much a small difference in the state grows, which decides whether exact mode can hold.
+
+Frameworks differ by rounding. Exact mode rounds such differences away after each minibatch, but
+within one they grow from time step to time step where the weights are large: the network is
+chaotic. The larger they are in the end, the likelier one of them is not rounded away.
+"""
+
+import numpy as np
+
+from ..system.randomness import generator
+from ..text import minibatches
+from .setup import Setup
+
+DISTANCE = 1e-6  # of two states, small enough for tanh to be linear and large against rounding
+
+
+def growth(setup: Setup) -> float:
+    """By what factor a small difference in the state grows over the T steps of a minibatch.
+
+    The model, of a float64 setup with a text, reads the first minibatch of the first epoch from a
+    state of zeros, and then again, from the state (B, H) in which that ended and from one at
+    DISTANCE from it, in a direction that is drawn. The factor of a step is the norm of the
+    difference after it, over all elements of the state, divided by the norm before it; after each
+    step the difference is scaled to DISTANCE again. Returned is the product of the T factors.
+    """
+    model, machine, device = setup.model, setup.backend.machine, setup.runtime.device
+    X = next(minibatches.of_epoch(setup.text.train, setup.settings, 1)).X
+
+    def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
+        tensors = tuple(machine.tensor(each, device) for each in state)
+        _, state = model.forward(machine.tensor(tokens, device), tensors)
+        return np.stack([machine.array(each) for each in state])
+
+    zeros = np.zeros((model.options.num_states, len(X), model.options.num_hiddens))
+    state = read(X, zeros)
+    difference, product = generator(0, "growth").normal(size=state.shape), 1.0
+    for t in range(X.shape[1]):
+        difference *= DISTANCE / np.linalg.norm(difference)
+        tokens = X[:, t : t + 1]
+        other, state = read(tokens, state + difference), read(tokens, state)
+        difference = other - state
+        factor = float(np.linalg.norm(difference)) / DISTANCE
+        if factor == 0:
+            return 0.0
+        product *= factor
+    return product
