@@ -36,6 +36,8 @@ SETTINGS = {
     "sigma": 0.05,
     "theta": 0.3,
 }
+# A difference in the state grows within an epoch until it is as large as the state itself.
+CHAOTIC = {"sigma": 0.33, "theta": 1.0}
 
 
 # By default their trainings in NumPy and PyTorch are enough.
@@ -68,6 +70,7 @@ def references(tmp_path_factory):
     ("model", "changes"),
     [
         ("scratch", {"sampling": "random"}),
+        ("scratch", CHAOTIC),
         *((model, {"cell": cell}) for cell in ("rnn", "lstm") for model in VARIANTS),
         *(pytest.param(model, {"cell": cell}, marks=OTHERS) for cell in GRUS for model in VARIANTS),
         pytest.param("scratch", {"embedding": 5}, marks=OTHERS),

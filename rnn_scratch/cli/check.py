@@ -1,5 +1,6 @@
 """The command `check`: compares backends with the reference, in tables or as JSON."""
 
+import contextlib
 import itertools
 import json
 import sys
@@ -15,9 +16,10 @@ from ..check import exact_mode, runner
 from ..check.certificate import ExactModel, ExactResult
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
-from ..runs import training
+from ..runs import growth, training
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
+from ..runs.setup import set_up
 from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
@@ -96,6 +98,8 @@ def check(
     each = itertools.product(names, variants, workers)
     runtimes = [Runtime(name, model, device, workers=number) for name, model, number in each]
     if exact:
+        with contextlib.suppress(RNNScratchError):  # which the models' own processes report
+            growth.warn(set_up(made, Runtime("numpy", device="cpu"), content), report)
         with screen.status("") as status:
 
             def progress(model: ExactModel, epoch: int) -> None:

@@ -10,10 +10,13 @@ import numpy as np
 from ..system.randomness import generator
 from ..text import minibatches
 from .setup import Setup
+from .training import Report
 
 DISTANCE = 1e-6  # of two states, small enough for tanh to be linear and large against rounding
+UNLIKELY = 1e6  # a growth from which on frameworks were equal for some updates only
 
 
+@np.errstate(all="ignore")  # a model may be about to diverge
 def growth(setup: Setup) -> float:
     """By what factor a small difference in the state grows over the T steps of a minibatch.
 
@@ -28,8 +31,8 @@ def growth(setup: Setup) -> float:
 
     def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
         tensors = tuple(machine.tensor(each, device) for each in state)
-        _, state = model.forward(machine.tensor(tokens, device), tensors)
-        return np.stack([machine.array(each) for each in state])
+        _, last = model.forward(machine.tensor(tokens, device), tensors)
+        return np.stack([machine.array(each) for each in last])
 
     zeros = np.zeros((model.options.num_states, len(X), model.options.num_hiddens))
     state = read(X, zeros)
@@ -44,3 +47,13 @@ def growth(setup: Setup) -> float:
             return 0.0
         product *= factor
     return product
+
+
+def warn(setup: Setup, report: Report) -> None:
+    """Say it where the growth before training is such that exact mode will hardly hold."""
+    found = growth(setup)
+    if not found < UNLIKELY:  # or not a number
+        report.say(
+            f"Exact mode will hardly hold: within a minibatch a difference in the state grows "
+            f"{found:.0e}-fold; a smaller --sigma, fewer --num-steps or --cell lstm would help."
+        )

@@ -20,7 +20,7 @@ from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
 from ..system import files, host, locks, signals
 from ..text import corpus, dataset
-from . import checkpoint, curve, training
+from . import checkpoint, curve, growth, training
 from . import folder as run_folder
 from .checkpoint import NOTHING, Checkpoint
 from .folder import Epoch, RunRecord, Session
@@ -46,6 +46,8 @@ def train(
     With a team, this is its first worker; the others call `follow`.
     """
     setup = set_up(settings, runtime, text, team=team)
+    if settings.exact:
+        growth.warn(setup, report)
     folder = run_folder.create(folder, runtime.backend)
     about = dataset.describe(text, setup.text)
     record = RunRecord(format=run_folder.FORMAT, settings=settings, text=about, sessions=[])
