@@ -126,7 +126,10 @@ STRANGER = {"type": "Hello", "rank": 7, "workers": 2, "address": "127.0.0.1:1", 
         (b"\x16\x03\x01\x00\xff\n",),
         (b"x" * (2**20 + 2**17),),
         *((json.dumps({**STRANGER, "rank": rank}).encode() + b"\n",) for rank in (7, -1, "1")),
-        (json.dumps({**STRANGER, "rank": 1, "address": "here"}).encode() + b"\n",),
+        *(
+            (json.dumps({**STRANGER, "rank": 1, **field}).encode() + b"\n",)
+            for field in ({"address": "here"}, {"terms": {"--lr": "1" * 900_000}})
+        ),
         (NESTED + b"\n",),
     ],
 )
@@ -254,6 +257,7 @@ def tells(message):
         *((sends(line), GONE) for line in (b"noise", b'{"type": "Hello", "rank": 1}', NESTED)),
         *((sends(number), GONE) for number in (b"9999", b"-1", b"1e999")),
         *((tells(message), message) for message in (COLD, DIVERGED, Signals.SIGTERM)),
+        (tells(Problem(reason="long" * 2**18)), GONE),
         (tells("done"), None),
         (lambda met: rendezvous.watch(met.peers, lambda event: None), None),  # a sign of life
     ],

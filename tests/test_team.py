@@ -29,7 +29,7 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.runs.training import Diverged, Report
+from rnn_scratch.runs.training import Report
 from rnn_scratch.system import processes, signals
 from rnn_scratch.workers import network, supervisor
 from rnn_scratch.workers.messages import Alive
@@ -274,17 +274,6 @@ def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
     words = failed(name, strike, workers)
     assert words.endswith(" has failed: no minibatch was trained for 15 s")
     assert_undisturbed()
-
-
-@pytest.mark.team
-def test_a_training_that_diverges(name, workers):
-    settings = {**LONG, "exact": False, "dtype": "float64", "activation": "relu", "lr": 1e300}
-    with pytest.raises(Diverged) as error:
-        rnn_scratch.train(name, run="r", workers=2, **settings)
-    words = str(error.value)
-    assert words.startswith("The loss is not finite in epoch 1: training has diverged")
-    assert words.endswith("The checkpoint of epoch 0 is kept.")
-    assert (last_session().outcome, last_session().reason) == ("failed", words)
 
 
 @pytest.mark.parametrize("to", ["all", pytest.param("worker 1", marks=pytest.mark.team)])

@@ -11,7 +11,7 @@ from msgspec import Meta
 from ..runs.folder import Epoch, Session
 from ..runs.training import Progress
 from ..settings import MOST_WORKERS
-from ..system.records import Count, Record
+from ..system.records import Count, Line, Record
 from .launch import Work
 
 BEAT = 1.0  # seconds between signs of life, of a worker or a machine
@@ -44,7 +44,7 @@ class EpochEnd(Record, tag=True):
 class Problem(Record, tag=True):
     """A worker has failed, or more is known of it than that it is gone."""
 
-    reason: str
+    reason: Annotated[str, Meta(max_length=2**16)]
     # An error for the user, the divergence of the training, or an exception, which the end of
     # another worker may have led to; "gone": it has ended, or does not answer.
     kind: Literal["error", "diverged", "exception", "gone"] = "error"
@@ -62,7 +62,7 @@ class Hello(Record, tag=True):
     rank: Annotated[int, Meta(ge=0)]
     workers: Annotated[int, Meta(le=MOST_WORKERS)]
     address: Address  # for the engine
-    terms: dict[str, str]  # what all workers must have in common, by name
+    terms: dict[Line, Line]  # what all workers must have in common, by name
 
     def __post_init__(self) -> None:
         """Refuse a rank that there is not."""
