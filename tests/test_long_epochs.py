@@ -8,8 +8,8 @@ import pytest
 from helpers import SMALL, assert_same, figures, parameters
 
 import rnn_scratch
-from rnn_scratch.cli import display
 from rnn_scratch.cli.screen import Screen
+from rnn_scratch.cli.train import BarReport
 from rnn_scratch.runs import checkpoint, sessions, training
 from rnn_scratch.runs.training import Report
 from rnn_scratch.settings import Settings
@@ -163,7 +163,7 @@ def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeyp
     screen = Screen(file=io.StringIO(), force_terminal=True, width=120)
     positions, texts = [], []
 
-    class Watched(display.BarReport):
+    class Watched(BarReport):
         def progress(self, progress):
             super().progress(progress)
             (task,) = self.bar.tasks

@@ -2,7 +2,8 @@
 
 import contextlib
 import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -13,7 +14,6 @@ from ..show import columns, source_code
 from ..show.columns import Code, Pieces, place
 from ..system.terminal import echo
 from .options import option, separated
-from .pager import paged
 from .screen import Screen
 
 ALL = tuple(function.__name__ for function in SCRATCH)
@@ -56,7 +56,7 @@ def show(
             f"such as: --diff {codes[0].backend} {codes[0].backend}:fast"
         )
     screen = Screen()
-    with contextlib.nullcontext() if no_pager else paged(screen):
+    with contextlib.nullcontext() if no_pager else _paged(screen):
         for name in ALL if piece == "all" else [piece]:
             pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
             absent = [code for code in codes if not pieces[code]]
@@ -127,3 +127,23 @@ def _differences(screen: Screen, name: str, pieces: Pieces) -> None:
         titles = [f"{code}: {place(each[0]) if each else ''}" for code, each in pieces.items()]
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))
+
+
+@contextlib.contextmanager
+def _paged(screen: Screen) -> Iterator[None]:
+    # Show what is printed in this context in the user's pager, PAGER or less, if it is longer than
+    # the terminal, as git does.
+    # FORCE_COLOR makes Rich take a pipe for a terminal, so the file itself is asked too. An old
+    # Windows console does not understand what a pager writes.
+    if not screen.file.isatty() or screen.legacy_windows or screen.is_dumb_terminal:
+        yield
+        return
+    with screen.capture() as captured:
+        yield
+    text = captured.get()
+    if text.count("\n") < screen.height or os.environ.get("PAGER", "less").strip() in ("", "cat"):
+        click.echo(text, nl=False, color=True)
+    else:
+        # git's options for less: R passes colours on, X leaves the output on the screen at the end.
+        os.environ.setdefault("LESS", "FRX")
+        click.echo_via_pager(text.removesuffix("\n"), color=True)

@@ -1,17 +1,25 @@
-"""The command `train`."""
+"""The command `train`, with a progress bar on a terminal."""
 
 import contextlib
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.progress import BarColumn, Progress, TextColumn
 
 from .. import api
 from ..contract import RNNScratchError
-from ..runs.progress import LineReport
+from ..runs import checkpoint, training
+from ..runs import folder as run_folder
+from ..runs.folder import Epoch, Session
+from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.training import Diverged
+from ..settings import Settings
 from ..workers import launch
 from ..workers.launch import COORDINATOR
-from . import display
 from .options import (
     option,
     runtime_options,
@@ -21,6 +29,46 @@ from .options import (
     text_options,
 )
 from .screen import Screen
+
+
+class BarReport(LineReport):
+    """Lines on a terminal, and a progress bar below them."""
+
+    def __init__(self, screen: Screen) -> None:
+        """Print on this terminal."""
+        super().__init__(screen.say)
+        self.screen = screen
+
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
+        """Show the bar."""
+        super().start(folder, settings, session)
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.total}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
+            console=self.screen,
+            transient=True,
+        )
+        fields: dict[str, Any] = {"epoch": session.from_epoch, "numbers": "", "left": ""}
+        self.task = self.bar.add_task("", total=self.last, **fields)
+        self.bar.start()
+
+    def progress(self, progress: training.Progress) -> None:
+        """Show how far the epoch has come; its number counts as soon as it begins."""
+        fields: dict[str, Any] = {"epoch": progress.epoch, "left": time_left(progress)}
+        if progress.loss is not None:
+            fields["numbers"] = numbers_within(progress)
+        self.bar.update(self.task, completed=progress.position, **fields)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Move the bar to the end of an epoch."""
+        super().epoch(epoch)
+        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{numbers(epoch)}  ")
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if hasattr(self, "bar"):
+            self.bar.stop()
 
 
 @click.command()
@@ -68,7 +116,7 @@ def train(
     """
     show_messages(verbose)
     screen = Screen()
-    report = display.BarReport(screen) if screen.is_terminal else LineReport(screen.say)
+    report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
     launching = launch.chosen(workers, rank, coordinator)
     arguments = specified({"run": run, "workers": launching, **options})
     try:
@@ -86,10 +134,34 @@ def train(
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
             with contextlib.suppress(RNNScratchError):
-                report.say(display.how_to_resume(report.folder, interrupted))
+                report.say(_how_to_resume(report.folder, interrupted))
         raise
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
         return
-    for line in display.ending(done.history, done.record.sessions[-1]):
+    for line in _ending(done.history, done.record.sessions[-1]):
         report.say(line)
+
+
+def _ending(history: Sequence[Epoch], session: Session) -> list[str]:
+    # The chapter's last lines: perplexity, tokens per second, device, and two continuations.
+    epochs = [row for row in history if row.epoch > session.from_epoch]
+    speed = statistics.median(row.tokens / row.seconds for row in epochs)
+    perplexity = format_perplexity(epochs[-1].perplexity, 1)
+    return [
+        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}",
+        *session.predictions,
+    ]
+
+
+def _how_to_resume(folder: Path, interrupted: bool) -> str:
+    # The checkpoint that a stopped run has kept, and the command that resumes it.
+    saved = checkpoint.load(folder)
+    last = run_folder.read(folder).settings.num_epochs
+    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
+    if more := len(saved.incomplete.losses):
+        kept += f" and {more} minibatch{'es' if more > 1 else ''} of the next"
+    if saved.epoch == last:  # only something after it has failed, such as drawing the curve
+        return f"{kept}, the last one, is kept in {folder}."
+    return f"{kept} is kept. To resume from there:\n{line}"

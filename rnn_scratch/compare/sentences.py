@@ -1,17 +1,13 @@
 """A comparison in sentences: what it has shown, and the prose of the templates about it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from statistics import fmean
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
-from ..contract import VARIANTS
 from . import certainty, changes, metrics
-from .certainty import FASTER, SLOWER, TOO_FEW
-from .changes import Change
-from .metrics import Speed, Spread
 from .record import VARIED, Comparison
 
 DESCRIPTIONS = {
@@ -36,24 +32,7 @@ def conclusions(record: Comparison) -> list[str]:
 
 def changed(record: Comparison) -> str:
     """Which candidates are faster or slower than in the older comparison, if there is one."""
-    rows = changes.speeds(record)
-    if not (record.against and rows):
-        return ""
-    before = f"the comparison of {record.against.started}"
-    if all(row.verdict == TOO_FEW for row in rows):
-        return f"There are too few processes to tell what has changed since {before}."
-
-    def name(change: Change) -> str:
-        title, value = change.now.candidate.title, change.now.value
-        return title if value is None else f"{title} ({record.plan.vary} {value})"
-
-    parts = []
-    for verdict in (FASTER, SLOWER):
-        if names := [name(row) for row in rows if row.verdict == verdict]:
-            parts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {verdict}")
-    if not parts:
-        return f"No candidate is measurably faster or slower than in {before}."
-    return f"Compared with {before}, {', and '.join(parts)}."
+    return _conclusion("changed", record, changes=changes.speeds(record))
 
 
 def fastest(record: Comparison) -> str:
@@ -64,103 +43,45 @@ def fastest(record: Comparison) -> str:
     best = max(rows, key=lambda row: row.train.median)
     # Those whose processes are not all slower than all of the best.
     equal = [row for row in rows if row.train.high >= best.train.low]
-    titles = listed([row.candidate.title for row in equal])
-    threads = "one thread" if best.threads == 1 else f"{best.threads} threads"
-    where = f"With {threads} and {record.settings.num_hiddens} hidden units"
-    speed = f"{_interval([row.train.median for row in equal], ',.0f')} characters per second"
-    baseline = record.baseline
-    if all(row.candidate is not baseline for row in equal) and best.ratio:
-        ratios = [row.ratio.median for row in equal if row.ratio]
-        speed += f", {_interval(ratios, '.1f')} times that of {baseline.title}"
-    if len(equal) == 1:
-        return f"{where}, {titles} has the highest median speed: {speed}."
-    if len(equal) == len(rows):
-        return f"{where}, there is no measurable difference between {titles}: {speed}."
-    return (
-        f"{where}, {titles} have the highest median speeds, with no measurable difference between "
-        f"them: {speed}."
-    )
+    return _conclusion("fastest", record, rows=rows, best=best, equal=equal)
 
 
 def scaling(record: Comparison) -> str:
     """How the distance between the fastest and the slowest changes with what is varied."""
     rows = metrics.speeds(record)
-    sizes = sorted({row.value for row in rows if row.value is not None})
-    if len(sizes) < 2 or len({row.candidate.name for row in rows}) < 2:
+    if len({row.candidate.name for row in rows}) < 2:
         return ""
-
-    def distance(size: int) -> float:
-        medians = [row.train.median for row in rows if row.value == size]
-        return max(medians) / min(medians)
-
-    return (
-        f"The fastest candidate is {distance(sizes[0]):.1f} times as fast as the slowest with "
-        f"{sizes[0]} {VARIED[record.plan.vary or '']}, and {distance(sizes[-1]):.1f} times with "
-        f"{sizes[-1]}."
-    )
+    speeds: dict[int | None, list[float]] = {}
+    for row in rows:
+        speeds.setdefault(row.value, []).append(row.train.median)
+    distances = {value: max(medians) / min(medians) for value, medians in speeds.items()}
+    return _conclusion("scaling", record, distances=list(distances.items()), units=VARIED)
 
 
 def workers(record: Comparison) -> str:
     """What the most workers gain, and which share of a minibatch's time the exchange takes."""
     rows = [row for row in metrics.speeds(record) if row.speed_up and row.exchange]
-    rows = [row for row in rows if row.value == rows[-1].value]
-    if not rows:
-        return ""
-    gains, costs = _medians(rows, "speed_up"), _medians(rows, "exchange")
-    fewest = record.plan.values[0]
-    return (
-        f"{rows[0].value} workers train {_interval(gains, '.2f')} times as fast as "
-        f"{'one' if fewest == 1 else fewest}; of a minibatch, the exchange takes "
-        f"{_interval(costs, '.1f')} ms."
-    )
+    most = [row for row in rows if row.value == rows[-1].value]
+    return _conclusion("workers", record, rows=most)
 
 
 def results(record: Comparison) -> str:
-    """Where the training runs have ended: at which perplexity, or how soon at the target."""
-    if record.plan.target is not None:
-        return _times_to_target(record, record.plan.target)
-    ends = [fmean(row.perplexity) for row in metrics.qualities(record) if row.perplexity]
-    if len(ends) < 2:
-        return ""
-    interval = _interval(ends, ".3f").replace(" to ", " and ")
-    interval = f"is {'between ' if ' and ' in interval else ''}{interval}"
-    epochs = record.settings.num_epochs
-    after = f"after {epochs} epoch{'' if epochs == 1 else 's'}"
-    if max(ends) < ALIKE * min(ends):
-        return f"All end at about the same perplexity: {after} it {interval}."
-    return f"{after.capitalize()} the perplexity {interval}."
-
-
-def _times_to_target(record: Comparison, target: float) -> str:
+    """Where the trials have ended: at which perplexity, or how soon at the target."""
     rows = [row for row in metrics.qualities(record) if row.seeds]
-    if not rows:
-        return ""
-    always = "always " if max(row.seeds for row in rows) > 1 else ""
-    reached = sorted(
-        (fmean(row.target_seconds), row.candidate.title)
-        for row in rows
-        if row.target_reached == row.seeds
-    )
-    if not reached:
-        return f"No candidate has {always}reached a held-out perplexity of {target:g}."
-    ends = (reached[0], reached[-1])
-    first, last = (f"by {title} after {seconds:.1f} s" for seconds, title in ends)
-    words = f"first {first}, last {last}" if len(reached) > 1 else first
-    others = [row.candidate.title for row in rows if row.target_reached < row.seeds]
-    without = f", and not {always}by {listed(others)}" if others else ""
-    return f"A held-out perplexity of {target:g} is reached {words} of training{without}."
+    if record.plan.target is None:
+        ends = [fmean(row.perplexity) for row in rows]
+        return _conclusion("perplexities", record, ends=ends, ALIKE=ALIKE)
+    reached = [row for row in rows if row.target_reached == row.seeds]
+    times = sorted((fmean(row.target_seconds), row.candidate.title) for row in reached)
+    others = [row.candidate.title for row in rows if row not in reached]
+    return _conclusion("target", record, rows=rows, times=times, others=others)
 
 
 def own_layers(record: Comparison) -> str:
     """How the code written by hand compares with the frameworks' own layers."""
     rows = [row for row in metrics.speeds(record) if row.own_layer]
-    rows = [row for row in rows if row.value == rows[0].value]
-    parts = [
-        f"`{model}` is {_interval(ratios, '.2f')} times as fast"
-        for model in VARIANTS
-        if (ratios := _medians([row for row in rows if row.candidate.model == model], "own_layer"))
-    ]
-    return f"Compared with the frameworks' own layers, {' and '.join(parts)}." if parts else ""
+    first = [row for row in rows if row.value == rows[0].value]
+    return _conclusion("own_layers", record, rows=first)
 
 
 def setting(record: Comparison) -> list[str]:
@@ -213,13 +134,21 @@ def float64(record: Comparison) -> str:
 
 
 def _lines(template: str, record: Comparison, **more: object) -> list[str]:
-    source = files(__package__).joinpath(f"templates/{template}").read_text(encoding="utf-8")
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    names = {name: getattr(record, name) for name in ("machine", "plan", "settings", "text")}
-    text = environment.from_string(source).render(
-        record=record, certainty=certainty, **names, **more
-    )
+    text = _template(template, record).render(**more)
     return [line for line in text.split("\n") if line]
+
+
+def _conclusion(name: str, record: Comparison, **values: object) -> str:
+    macro = getattr(_template("conclusions.txt", record).module, name)
+    return " ".join(str(macro(**values)).split())
+
+
+def _template(name: str, record: Comparison) -> Template:
+    source = files(__package__).joinpath(f"templates/{name}").read_text(encoding="utf-8")
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"listed": listed, "interval": _interval}
+    common = {name: getattr(record, name) for name in ("machine", "plan", "settings", "text")}
+    return environment.from_string(source, {"record": record, "certainty": certainty, **common})
 
 
 def _curves(record: Comparison) -> list[list[float]]:
@@ -227,17 +156,13 @@ def _curves(record: Comparison) -> list[list[float]]:
     return [each.differences for each in record.candidates if any(each.differences)]
 
 
-def _medians(rows: Sequence[Speed], what: str) -> list[float]:
-    spreads: list[Spread | None] = [getattr(row, what) for row in rows]
-    return [spread.median for spread in spreads if spread]
-
-
-def listed(names: Sequence[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """ "A, B and C"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _interval(values: Sequence[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
+def _interval(values: Iterable[float], form: str) -> str:
+    numbers = sorted(values)
+    low, high = format(numbers[0], form), format(numbers[-1], form)
     return low if low == high else f"{low} to {high}"
