@@ -39,7 +39,7 @@ def test_the_page_quotes_its_record(tmp_path):
     engine = content["workers"]["engines"]["torch"]
     engine["exchanges"][0]["gather"]["median"] = 0.0321  # of one number
     engine["sums"][-1]["own"] = 987
-    content["workers-exact"]["trainings"][0]["runs"][0]["digests"][-1]["perplexity"] = 4.5678
+    content["workers-exact"]["trainings"][0]["models"][0]["digests"][-1]["perplexity"] = 4.5678
     write(tmp_path, content)
     before, page = render(readme.RECORDS), render(tmp_path)
     for words in ("| PyTorch | 0.0321 |", "| 987 of 1,000 |", "the perplexity is 4.5678 "):
@@ -68,9 +68,9 @@ def test_the_page_has_the_code_and_the_constants():
 def test_digests_that_differ_are_counted(tmp_path):
     content = record()
     training = content["workers-exact"]["trainings"][0]
-    number = len(training["runs"])
+    number = len(training["models"])
     assert f"all {number} training runs end with the same parameters" in render(readme.RECORDS)
-    training["runs"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
+    training["models"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
     write(tmp_path, content)
     page = render(tmp_path)
     assert f"the {number} training runs end with 2 different digests" in page
