@@ -110,9 +110,7 @@ def main(number=0):
     """Compare for each setting of the table, or for so many random ones."""
     chance = random.Random(number)
     some = [{name: chance.choice(each) for name, each in CHOICES.items()} for _ in range(number)]
-    text = (
-        corpus.load("tide-clock") if number else corpus.find(None, "war_of_the_worlds.txt", print)
-    )
+    text = corpus.find("tide-clock" if number else None, None, print)
     results = []
     for changes in some or TABLE:
         try:
