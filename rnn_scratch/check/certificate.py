@@ -20,7 +20,6 @@ from .observation import CLOSEST, KEPT, LARGEST, SAMPLE, Digests, Parting, diffe
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-REFERENCE = ("numpy", "scratch", 1)  # with which the others are compared
 # Rounding is the reason of a difference that is not as many times as large as the one that it was
 # measured to make: it may make a larger one in another framework.
 MARGIN = 1000
@@ -54,6 +53,11 @@ class ExactModel(Record):
         defaults = {self.model: VARIANTS[0], self.cell: Settings().cell, workers: ""}
         more = ", ".join(name for name, default in defaults.items() if name != default)
         return f"{self.backend} ({more})" if more else self.backend
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the one that the others are compared with."""
+        return (self.backend, self.model, self.workers) == ("numpy", VARIANTS[0], 1)
 
 
 class Closest(Record):
@@ -124,16 +128,11 @@ def certificate(accounts: Sequence[Account], shapes: Shapes) -> Certificate:
     unobserved = [each.model.title for each in trained if not any(each.folder.iterdir())]
     divergence = _divergence(started, shapes)
     closest = None if divergence or unobserved else _closest(trained, shapes)
-    found = Certificate(
-        updates=max((len(account.digests) - 1 for account in started), default=0),
-        clipped=max((account.clipped for account in started), default=0),
-        kept=CLOSEST + SAMPLE,
-        unobserved=unobserved,
-        closest=closest,
-        factor=closest.distance / closest.difference if closest and closest.difference else None,
-        divergence=divergence,
-        sentence="",
-    )
+    factor = closest.distance / closest.difference if closest and closest.difference else None
+    updates = max((len(account.digests) - 1 for account in started), default=0)
+    clipped = max((account.clipped for account in started), default=0)
+    kept = CLOSEST + SAMPLE
+    found = Certificate(updates, clipped, kept, closest, factor, divergence, "", unobserved)
     found.sentence = sentence(found)
     return found
 
@@ -178,13 +177,9 @@ def _closest(accounts: Sequence[Account], shapes: Shapes) -> Closest | None:
         ratio = np.full(len(every), np.inf)
         np.divide(distance, difference, out=ratio, where=difference > 0)
         at = np.lexsort([distance, ratio])[0]
-        closest = Closest(
-            tensor=name,
-            index=[int(each) for each in np.unravel_index(every[at] % size, shape)],
-            update=int(every[at] // size) + 1,
-            distance=float(distance[at]),
-            difference=float(difference[at]) if len(tables) > 1 else None,
-        )
+        index = [int(each) for each in np.unravel_index(every[at] % size, shape)]
+        apart = float(difference[at]) if len(tables) > 1 else None
+        closest = Closest(name, index, int(every[at] // size) + 1, float(distance[at]), apart)
         found.append((ratio[at], distance[at], closest))
     return min(found, key=lambda each: each[:2])[2] if found else None
 
@@ -200,7 +195,7 @@ def _divergence(started: Sequence[Account], shapes: Shapes) -> Divergence | None
             found.append(_explained(started[0], account, account.parting, shapes))
         elif update is not None:
             models = [started[0].model.title, account.model.title]
-            found.append(Divergence(models=models, update=update, tensors=tensors))
+            found.append(Divergence(models, update, tensors))
     return min(found, key=lambda each: (bool(each.explained), each.update), default=None)
 
 
@@ -211,24 +206,17 @@ def _explained(base: Account, account: Account, parting: Parting, shapes: Shapes
     differences, scores = {}, {}
     for name, moved in parting.moved.items():
         size = math.prod(shapes[name])
-        tables = [table[row : row + 1] for table in _tables([base, account], name, size)]
+        tables = _tables([base, account], name, size)
+        tables = [table[row : row + 1] for table in tables if len(table) > row]
         differences[name] = float(_elements(tables, name, size)[2].max())
         distance = parting.distances[name] if name in parting.tensors else 0.0
         scores[name] = max(distance, differences[name]) / moved
     explained = max(scores.values()) <= MARGIN
     # Of all that do not fit, the worst one; else of those that were rounded differently.
     tensor = max(parting.tensors if explained else scores, key=scores.__getitem__)
-    return Divergence(
-        models=[f"{title}'s own steps" if parting.itself else base.model.title, title],
-        update=parting.update,
-        tensors=parting.tensors,
-        explained=explained,
-        tensor=tensor,
-        distance=parting.distances[tensor],
-        difference=differences[tensor],
-        moved=parting.moved[tensor],
-        growth=parting.growth,
-    )
+    models = [f"{title}'s own steps" if parting.itself else base.model.title, title]
+    figures = parting.distances[tensor], differences[tensor], parting.moved[tensor], parting.growth
+    return Divergence(models, parting.update, parting.tensors, explained, tensor, *figures)
 
 
 def sentence(found: Certificate) -> str:
@@ -272,9 +260,7 @@ def _of_divergence(found: Divergence) -> str:
         f"{found.difference:.1e}, and the closest element was {found.distance:.1e} from a rounding "
         "boundary."
     )
-    if found.explained and found.growth >= CHAOS:
-        text += (
-            f" Over the time steps of a minibatch a difference grows {found.growth:.0e}-fold, and "
-            "what has grown so far no rounding removes."
-        )
-    return text
+    if not found.explained or found.growth < CHAOS:
+        return text
+    grows = f"Over the time steps of a minibatch a difference grows {found.growth:.0e}-fold"
+    return f"{text} {grows}, and what has grown so far no rounding removes."

@@ -18,7 +18,6 @@ from ..system.records import Record
 from ..text import corpus, dataset
 from ..workers import groups
 from .certificate import (
-    REFERENCE,
     Account,
     AfterEpoch,
     ExactModel,
@@ -39,8 +38,8 @@ class _NotOffered(Record, tag=True):
 
 
 class _Updates(Record, tag=True):
-    # What a child sends before the first epoch and after each, and before it fails.
-    after: AfterEpoch | None  # None where it fails
+    # What a child sends before the first epoch and after each.
+    after: AfterEpoch
     digests: list[Digests]  # after each update
     clipped: int  # so far
     parting: Parting | None
@@ -53,18 +52,10 @@ def compare(
     accounts = []
     with tempfile.TemporaryDirectory() as parent:
         for number, runtime in enumerate(runtimes):
-            model = ExactModel(
-                backend=runtime.backend,
-                model=runtime.model,
-                workers=runtime.workers,
-                outcome="trained",
-                reason="",
-                digests=[],
-                cell=settings.cell,
-            )
+            names = runtime.backend, runtime.model, runtime.workers
+            model = ExactModel(*names, "trained", "", [], settings.cell)
             accounts.append(Account(model, Path(parent, str(number))))
-        pairs = list(zip(runtimes, accounts))
-        pairs.sort(key=lambda pair: not _is_reference(pair[0]))
+        pairs = sorted(zip(runtimes, accounts), key=lambda pair: not pair[1].model.is_reference)
         expected: list[Digests] = []
         for runtime, account in pairs:
             progress(account.model, 0)
@@ -77,17 +68,7 @@ def compare(
         found = certificate([account for _, account in pairs], shapes)
     models = [account.model for account in accounts]
     complete = bool(expected) and all(model.outcome != "failed" for model in models)
-    return ExactResult(
-        settings=settings,
-        text=text.sha256,
-        models=models,
-        equal=complete and not found.divergence,
-        certificate=found,
-    )
-
-
-def _is_reference(runtime: Runtime) -> bool:
-    return (runtime.backend, runtime.model, runtime.workers) == REFERENCE
+    return ExactResult(settings, text.sha256, models, complete and not found.divergence, found)
 
 
 def _shapes(settings: Settings, text: corpus.Text) -> Shapes:
@@ -114,9 +95,8 @@ def _receive(
             continue
         account.digests += event.digests
         account.clipped, account.parting = event.clipped, event.parting
-        if event.after:
-            model.digests.append(event.after)
-            progress(model, event.after.epoch)
+        model.digests.append(event.after)
+        progress(model, event.after.epoch)
 
 
 def _train(
@@ -132,27 +112,20 @@ def _train(
     try:
         setup = set_up(settings, runtime, text, team=team)
     except registry.NotOffered as error:
-        yield _NotOffered(reason=str(error).splitlines()[0])
+        yield _NotOffered(str(error).splitlines()[0])
         return
     observer = Observer(setup, expected, Path(folder) if rank == 0 else None)
     sent = 0
 
-    def updates(epoch: int | None, perplexity: float | None) -> _Updates:
+    def updates(epoch: int, perplexity: float | None) -> _Updates:
         nonlocal sent
         digests, sent = observer.digests[sent:], len(observer.digests)
-        after = None
-        if epoch is not None:
-            digest = exact.digest(setup.model.to_arrays(setup.model.params))
-            after = AfterEpoch(epoch=epoch, perplexity=perplexity, updates=sent - 1, digest=digest)
-        parting = observer.parting
-        return _Updates(after=after, digests=digests, clipped=observer.clipped, parting=parting)
+        digest = exact.digest(setup.model.to_arrays(setup.model.params))
+        after = AfterEpoch(epoch, perplexity, sent - 1, digest)
+        return _Updates(after, digests, observer.clipped, observer.parting)
 
     yield updates(0, None)
-    try:
-        for epoch, _ in training.epochs(setup, observer):
-            yield updates(epoch.epoch, epoch.perplexity)
-    except RNNScratchError:
-        yield updates(None, None)
-        raise
+    for epoch, _ in training.epochs(setup, observer):
+        yield updates(epoch.epoch, epoch.perplexity)
     if team is not None:
         setup.backend.workers.leave()

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import exact
 from ..contract import Arrays, Batch, Model, State, Tensor, Update
-from ..runs import training
+from ..runs import growth, training
 from ..runs.setup import Setup
 from ..settings import Settings
 from ..system.records import Record
@@ -33,7 +33,6 @@ SAMPLE = 16  # and as many that are the same ones in every update
 KEPT = np.dtype([("index", np.int64), ("value", np.float64)])
 EPSILON = 2.0**-52  # of rounding, relative
 TRIALS = 3  # of what rounding changes
-SMALL = 2.0**-40  # a difference in the state, of which it is measured how it grows
 LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -143,14 +142,12 @@ class Observer(training.Report):
         names = own or (number < len(self.expected) and differing(self.expected[number], now))
         if names and self.parting is None:
             least = {name: float(distances(name, a).min()) for name, a in update.values.items()}
-            self.parting = Parting(
-                update=number,
-                tensors=names,
-                itself=bool(own),
-                distances=least,
-                moved=self._moved(update),
-                growth=self._growth(update),
-            )
+            after = self._own()
+            moved = self._moved(update)
+            self._put(update.before)
+            grows = float(np.nan_to_num(growth.growth(self.setup), nan=LARGEST))
+            self._put(after)
+            self.parting = Parting(number, names, bool(own), least, moved, grows)
 
     def _probe(self, batch: Batch, state: State, how: Update) -> tuple[Tensor, State, Arrays]:
         # The loss, the state, and all that is to be rounded. It leaves no parameters but the steps.
@@ -162,7 +159,7 @@ class Observer(training.Report):
     def _moved(self, update: _Update) -> dict[str, float]:
         # What other last bits of parameters and state make of the values; but at least what
         # rounding does in a sum of numbers as large as the largest of the steps.
-        chance, now = np.random.RandomState(0), self._own()
+        chance = np.random.RandomState(0)
         values, state = update.values, update.state
         steps = [values[name] for name in update.params]
         least = 8 * EPSILON * np.nanmax([np.abs(array).max() for array in steps])
@@ -176,16 +173,7 @@ class Observer(training.Report):
             others = self._probe(update.batch, self._changed(state, other), update.how)[2]
             for name, array in values.items():
                 moved[name] = np.fmax(moved[name], np.abs(others[name] - array).max())
-        self._put(now)
         return {name: float(np.nan_to_num(each, nan=LARGEST)) for name, each in moved.items()}
-
-    def _growth(self, update: _Update) -> float:
-        chance, state = np.random.RandomState(0), update.state
-        other = self._changed(state, lambda a: a + SMALL * chance.choice([-1, 1], a.shape))
-        ends = [self.setup.model.forward(update.batch.X, each)[1] for each in (state, other)]
-        array = self.setup.backend.machine.array
-        differences = [np.abs(array(one) - array(two)).max() for one, two in zip(*ends)]
-        return float(np.nan_to_num(max(differences) / SMALL, nan=LARGEST))
 
     def _keep(self, values: Arrays) -> None:
         for name, array in values.items():
