@@ -25,7 +25,7 @@ def ended(parameters="a"):
     return Trial(0, [], 1, parameters, "b", ["text"])
 
 
-GOOD = [READY, None, *epochs(None, None), ended()]
+GOOD = [READY, *epochs(None, None), ended()]
 IN_FLOAT64 = [[1.0], [1.0]]
 
 
@@ -55,7 +55,7 @@ def compared(monkeypatch, tmp_path):
 
 
 def test_what_children_send_becomes_the_record(compared):
-    record = compared(GOOD, IN_FLOAT64, [None, round_of()])
+    record = compared(GOOD, IN_FLOAT64, [round_of()])
     (candidate,) = record.candidates
     assert (candidate.failures, record.outcome) == ([], "finished")
     assert (candidate.ready, candidate.differences) == (READY, [0.0, 0.0])

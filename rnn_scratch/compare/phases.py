@@ -241,8 +241,7 @@ def _ask(
                 if isinstance(answer, Failure):
                     failure = answer
                     break
-                if answer is not None:
-                    receive(answer)
+                receive(answer)
         except RNNScratchError as error:
             failure = Failure(processes.one_line(str(error)))
     if failure is not None:

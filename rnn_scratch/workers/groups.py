@@ -38,14 +38,16 @@ def started(
 ) -> Iterator[None]:
     """Make each of these calls, by rank, in a process of its own; at the end all have ended.
 
-    `put` gets the answers, with the rank, as `processes.ask` yields them with these settings, and
-    then None or the error. Processes that still run end when `end` is set.
+    `put` gets the answers, with the rank, as `processes.ask` yields them with these settings, but
+    for those that are None; and then None or the error. Processes that still run end when `end` is
+    set.
     """
 
     def listen(rank: int, call: "partial[Iterator[Answer]]") -> None:
         try:
             for answer in processes.ask(call, end=end, **settings):
-                put((rank, answer))
+                if answer is not None:  # which only shows that the process goes on
+                    put((rank, answer))
             put((rank, None))
         except RNNScratchError as error:
             put((rank, error))
