@@ -23,12 +23,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 # What may be another value in Python than on the command line.
-WORKERS = KINDS["workers"]
 ARGUMENTS = {
     "run": Kind(PATH.words, lambda run: isinstance(run, Run) or PATH.fits(run), folder_of),
     "workers": Kind(
-        WORKERS.words,
-        lambda each: isinstance(each, Launch) or WORKERS.fits(each),
+        KINDS["workers"].words,
+        lambda each: isinstance(each, Launch) or KINDS["workers"].fits(each),
         lambda each: each if isinstance(each, Launch) else int(each),
     ),
     "report": Kind(

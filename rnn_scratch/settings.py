@@ -22,12 +22,12 @@ SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
 # every time step of a minibatch, and the history has a line for every epoch.
-UNITS, STEPS, ROWS, EPOCHS = 2**15, 2**12, 2**20, 10**6
+MOST_UNITS, MOST_STEPS, MOST_ROWS, MOST_EPOCHS = 2**15, 2**12, 2**20, 10**6
 # More than a machine has cores, with which each framework still starts. With a hundred thousand
 # PyTorch and MXNet crash, and TensorFlow does not return.
 MOST_THREADS = 1024
 MOST_WORKERS = 256  # of a team
-CHARACTERS = 10**6  # characters to generate: minutes to hours, and no framework can be interrupted
+MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
 class Kind(NamedTuple):
@@ -79,7 +79,6 @@ POSITIVE_OR_NONE = Kind(
     lambda value: _is_none(value) or POSITIVE.fits(value),
     lambda value: None if _is_none(value) else float(value),
 )
-SHARE = _real("a number above 0, at most 1", 1)
 TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
 STRING = Kind("a string", lambda value: isinstance(value, str), str)
 PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
@@ -88,16 +87,16 @@ PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: Annotated[int, _whole(1, ROWS), "Number of subsequences in a minibatch."] = 32
-    num_steps: Annotated[int, _whole(1, STEPS), "Number of time steps in a subsequence."] = 35
-    num_hiddens: Annotated[int, _whole(1, UNITS), "Number of hidden units."] = 512
+    batch_size: Annotated[int, _whole(1, MOST_ROWS), "Number of subsequences in a minibatch."] = 32
+    num_steps: Annotated[int, _whole(1, MOST_STEPS), "Number of time steps in a subsequence."] = 35
+    num_hiddens: Annotated[int, _whole(1, MOST_UNITS), "Number of hidden units."] = 512
     cell: Annotated[str, _choice(*CELLS), "Recurrent cell."] = "rnn"
     embedding: Annotated[
         int,
-        _whole(0, UNITS),
+        _whole(0, MOST_UNITS),
         "Size of a learnable embedding of the characters; 0: one-hot vectors.",
     ] = 0
-    num_epochs: Annotated[int, _whole(1, EPOCHS), "Number of epochs."] = 500
+    num_epochs: Annotated[int, _whole(1, MOST_EPOCHS), "Number of epochs."] = 500
     lr: Annotated[float, POSITIVE, "Learning rate."] = 1.0
     sigma: Annotated[float, POSITIVE, "Standard deviation σ of the initial weights."] = 0.01
     theta: Annotated[
@@ -156,12 +155,12 @@ KINDS: dict[str, Kind] = {
     "text": PATH,
     "unknown": _choice("error", "skip"),
     "prefix": STRING,
-    "length": _whole(1, CHARACTERS),
+    "length": _whole(1, MOST_CHARACTERS),
     "temperature": POSITIVE,
     "top_k": _whole(1),
-    **dict.fromkeys(("top_p", "min_p"), SHARE),
+    **dict.fromkeys(("top_p", "min_p"), _real("a number above 0, at most 1", 1)),
     # Check and comparison.
-    "every": _whole(1, EPOCHS),
+    "every": _whole(1, MOST_EPOCHS),
     **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
     "target": POSITIVE,
     "timeout": _real("a number of seconds above 0, at most 1,000,000", 10**6),

@@ -11,7 +11,8 @@ from .. import registry
 from ..contract import SCRATCH, VARIANTS, RNNScratchError
 from ..settings import checked
 from ..show import columns, source_code
-from ..show.columns import Code, Pieces, place
+from ..show.columns import Pieces, location
+from ..show.source_code import Piece
 from ..system.terminal import echo
 from .options import option, separated
 from .screen import Screen
@@ -51,14 +52,15 @@ def show(
     names = diff or () if backends is None else separated(backends) or [backends]
     codes = _choose(names, model)
     if diff and len(codes) == 1:
+        backend, *_ = codes[0].split(":")
         raise RNNScratchError(
             f"--diff {diff[0]} {diff[1]} is one code twice; it takes two different ones, "
-            f"such as: --diff {codes[0].backend} {codes[0].backend}:fast"
+            f"such as: --diff {backend} {backend}:fast"
         )
     screen = Screen()
     with contextlib.nullcontext() if no_pager else _paged(screen):
         for name in ALL if piece == "all" else [piece]:
-            pieces = {code: source_code.find(code.backend, name, code.model) for code in codes}
+            pieces = {code: _find(code, name) for code in codes}
             absent = [code for code in codes if not pieces[code]]
             if absent == codes and piece != "all":
                 raise _unknown(name, codes)
@@ -74,14 +76,16 @@ def show(
         echo(_absence(piece, absent), err=True)
 
 
-def _choose(names: Sequence[str], model: str) -> list[Code]:
-    # Those with these names, each once; or all whose source is on this machine.
+def _choose(names: Sequence[str], model: str) -> list[str]:
+    # Variants as the options name them, such as "torch" and "torch:fast": those with these names,
+    # each once; or all whose source is on this machine.
     codes = []
     for name in names or registry.names():
         backend, _, variant = name.partition(":")
         try:
             source_code.files(backend)
-            codes.append(Code(backend, checked("model", variant or model)))
+            variant = checked("model", variant or model)
+            codes.append(backend if variant == VARIANTS[0] else f"{backend}:{variant}")
         except RNNScratchError as error:
             if names:
                 raise
@@ -89,22 +93,27 @@ def _choose(names: Sequence[str], model: str) -> list[Code]:
     return list(dict.fromkeys(codes))
 
 
-def _absence(name: str, codes: Sequence[Code]) -> str:
-    where = ", ".join(map(str, codes))
-    line = f"There is no {name} in: {where}."
-    if name in ALL and any(code.model != VARIANTS[0] for code in codes):
+def _find(code: str, name: str) -> list[Piece]:
+    backend, _, variant = code.partition(":")
+    return source_code.find(backend, name, variant or VARIANTS[0])
+
+
+def _absence(name: str, codes: Sequence[str]) -> str:
+    line = f"There is no {name} in: {', '.join(codes)}."
+    if name in ALL and any(":" in code for code in codes):
         line += f" A variant takes from {VARIANTS[0]} what it does not define."
     return line
 
 
-def _unknown(name: str, codes: Sequence[Code]) -> RNNScratchError:
-    names = dict.fromkeys(each for code in codes for each in source_code.names(code.backend))
+def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
+    backends = [code.partition(":")[0] for code in codes]
+    names = dict.fromkeys(each for backend in backends for each in source_code.names(backend))
     if name in names:
         return RNNScratchError(_absence(name, codes))
     close = difflib.get_close_matches(name, [*names, "all"], 1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return RNNScratchError(
-        f"There is no function {name!r} in {', '.join(map(str, codes))}.{hint}\n"
+        f"There is no function {name!r} in {', '.join(codes)}.{hint}\n"
         f"There are: {', '.join(names)}; or all, for those of scratch."
     )
 
@@ -113,18 +122,18 @@ def _together(screen: Screen, name: str, pieces: Pieces) -> None:
     if screen.is_terminal:
         columns.show(screen, name, pieces)
     else:
-        texts = [f"# {code}: {place(p[0])}\n{source_code.join(p)}" for code, p in pieces.items()]
+        texts = [f"# {code}: {location(p[0])}\n{source_code.join(p)}" for code, p in pieces.items()]
         screen.print("\n\n\n".join(texts))
 
 
 def _differences(screen: Screen, name: str, pieces: Pieces) -> None:
     left, right = (source_code.join(each).splitlines() for each in pieces.values())
     if left == right:
-        screen.print(f"{name} is the same in {' and '.join(map(str, pieces))}.")
+        screen.print(f"{name} is the same in {' and '.join(pieces)}.")
     elif screen.is_terminal:
         columns.show(screen, name, pieces, marked=True)
     else:
-        titles = [f"{code}: {place(each[0]) if each else ''}" for code, each in pieces.items()]
+        titles = [f"{code}: {location(each[0]) if each else ''}" for code, each in pieces.items()]
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))
 

@@ -47,7 +47,7 @@ def new_record(
         plan=plan,
         settings=settings,
         text=dataset.describe(text, prepared),
-        unigram=inference.baselines(valid, vocab)[1] if len(valid) else None,
+        unigram=inference.unigram(valid) if len(valid) else None,
         candidates=list(candidates),
     )
 

@@ -125,11 +125,6 @@ def read(folder: Path) -> RunRecord:
         ) from error
 
 
-def write(folder: Path, record: RunRecord) -> None:
-    """Write the record; the old one is replaced only when the new one is complete."""
-    records.write(folder / RECORD, record)
-
-
 def history(folder: Path, last: int | None = None) -> list[Epoch]:
     """The epochs recorded so far, or those up to epoch `last`.
 
@@ -167,13 +162,8 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
 
 
 def append(folder: Path, epoch: Epoch) -> None:
-    """Add an epoch to the history; it is on the disk for certain after `sync_history`."""
+    """Add an epoch to the history; it is on the disk for certain after `files.sync`."""
     files.append(folder / HISTORY, records.line(epoch))
-
-
-def sync_history(folder: Path) -> None:
-    """Return when the history is on the disk."""
-    files.sync(folder / HISTORY)
 
 
 def repair_history(folder: Path, epoch: int) -> None:

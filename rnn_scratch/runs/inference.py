@@ -1,6 +1,6 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,11 +135,12 @@ def evaluate(
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
     skipped = len(normalized) - len(tokens)
-    return Evaluation(count, perplexity(summed / count), *baselines(tokens, saved.vocab), skipped)
+    uniform, model = float(len(saved.vocab)), perplexity(summed / count)
+    return Evaluation(count, model, uniform, unigram(tokens), skipped)
 
 
-def baselines(tokens: np.ndarray, vocab: Sequence[str]) -> tuple[float, float]:
-    """Perplexities of a text without a model: ``uniform`` and ``unigram`` of `Evaluation`."""
+def unigram(tokens: np.ndarray) -> float:
+    """Perplexity of a text where every token is as likely as it is frequent in it."""
     frequencies = np.bincount(tokens) / len(tokens)
     frequencies = frequencies[frequencies > 0]
-    return float(len(vocab)), float(np.exp(-(frequencies * np.log(frequencies)).sum()))
+    return float(np.exp(-(frequencies * np.log(frequencies)).sum()))

@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 
 from ..contract import RNNScratchError, Team
 from ..settings import Settings, differences, make
-from ..system import files, host, locks, signals
+from ..system import files, host, locks, records, signals
 from ..text import corpus, dataset
 from . import checkpoint, curve, growth, training
 from . import folder as run_folder
@@ -170,7 +170,7 @@ def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) ->
         outcome="running",
     )
     record.sessions.append(session)
-    run_folder.write(folder, record)
+    records.write(folder / run_folder.RECORD, record)
 
 
 def _session(
@@ -222,7 +222,7 @@ def _session(
 def _save(folder: Path, latest: Checkpoint) -> float:
     # Save a checkpoint; returns the time at which the next one is due.
     start = time.perf_counter()
-    run_folder.sync_history(folder)
+    files.sync(folder / run_folder.HISTORY)
     checkpoint.save(folder / checkpoint.FILE, latest)
     end = time.perf_counter()
     return end + min((end - start) / SHARE, LEAST_OFTEN)
@@ -232,7 +232,7 @@ def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoc
     # Complete the record with these fields of its last session, and draw the curve.
     session = replace(record.sessions[-1], ended=_now(), to_epoch=epoch, **end)
     record.sessions[-1] = session
-    run_folder.write(folder, record)
+    records.write(folder / run_folder.RECORD, record)
     history = run_folder.history(folder)
     if history:
         picture = curve.picture({session.runtime.backend: history})

@@ -1,15 +1,13 @@
 """Code in columns on a terminal: corresponding lines beside each other, long ones folded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from ..contract import VARIANTS
 from . import alignment
 from .source_code import Piece
 
@@ -18,18 +16,7 @@ BETWEEN = 3  # columns, for a mark
 HANG = 8  # of a folded line's rest: more than the four of a block
 
 
-class Code(NamedTuple):
-    """A variant of a backend: "torch" is its ``scratch``, "torch:fast" its ``fast``."""
-
-    backend: str
-    model: str
-
-    def __str__(self) -> str:
-        """Its name, as the options take it."""
-        return self.backend if self.model == VARIANTS[0] else f"{self.backend}:{self.model}"
-
-
-Pieces = dict[Code, list[Piece]]  # a function and its helpers, of each
+Pieces = Mapping[str, list[Piece]]  # a function and its helpers, by the names of variants
 
 
 def show(screen: Console, name: str, pieces: Pieces, marked: bool = False) -> None:
@@ -45,7 +32,7 @@ def show(screen: Console, name: str, pieces: Pieces, marked: bool = False) -> No
         screen.print(_table(screen, columns, marked))
 
 
-def place(piece: Piece) -> str:
+def location(piece: Piece) -> str:
     """File and line, relative to the current folder, to open it from there."""
     here = Path.cwd()
     file = piece.file.relative_to(here) if piece.file.is_relative_to(here) else piece.file
@@ -61,7 +48,7 @@ def _table(screen: Console, pieces: Pieces, marked: bool) -> Table:
     for code, each in pieces.items():
         if table.columns:
             table.add_column(width=BETWEEN)
-        table.add_column(f"{code}  {place(each[0]) if each else ''}", width=width)
+        table.add_column(f"{code}  {location(each[0]) if each else ''}", width=width)
     columns = [_python([line for line in column if line is not None]) for column in zip(*rows)]
     for row in rows:
         mark = _mark(*row) if marked else ""
