@@ -37,7 +37,7 @@ def new_record(
     for value in plan.points:
         dataset.prepare(text, sized(plan, settings, value)[0])
     prepared = dataset.prepare(text, settings)
-    valid, vocab = prepared.valid, prepared.vocab
+    valid = prepared.valid
     return Comparison(
         format=COMPARISON_FORMAT,
         command=command,
