@@ -33,7 +33,7 @@ from ..contract import RNNScratchError
 from .terminal import printable
 
 LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
-EXCERPT = 500  # characters of a message
+EXCERPT = 600  # characters of a message; the names of all functions of the contract fit
 END = b"end\n"  # the last line, which is no JSON
 LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
 REST = 1.0  # seconds to wait for what is left of the output of a child that has ended
