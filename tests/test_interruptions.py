@@ -77,7 +77,8 @@ def assert_undisturbed(run, undisturbed):
     assert figures(run) == figures(undisturbed.folder)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.faults)])
+@pytest.mark.timeout(1800)  # it starts a framework again and again
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.faults)])
 def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
     run, chance, starts = Path("killed"), random.Random(), []
     arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
