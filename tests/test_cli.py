@@ -1,15 +1,10 @@
 """The command line: its output, and errors with exit code 2 for invalid input."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, environment, here, history, options
-
-from rnn_scratch.runs import folder as run_folder
+from helpers import SMALL, here, history, options
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -37,47 +32,6 @@ def test_the_output_of_a_training(capsys, backend_name):
     assert re.fullmatch(r"perplexity \d+\.\d, [\d.]+ tokens/sec on \w+", summary)
     assert f"perplexity {history('r')[-1]['perplexity']:.1f}, " in summary
     assert [text[:9] for text in texts] == ["time trav", "traveller"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "theta"),
-    [
-        ((), 1.0),
-        (("--theta", "2"), 2.0),
-        (("--theta", "none"), None),
-    ],
-)
-def test_clipping(capsys, arguments, theta):
-    assert here(capsys, *TRAIN, *options(run="r", **SMALL), *arguments).code == 0
-    assert run_folder.read(Path("r")).settings.theta == theta
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like these")
-def test_a_progress_bar_on_a_terminal():
-    ours, theirs = os.openpty()
-    program = [sys.executable, "-m", "rnn_scratch.cli", *TRAIN, *options(run="r", **SMALL)]
-    with subprocess.Popen(
-        program,
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
-        env=environment(TERM="xterm", COLUMNS=120),
-    ) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while piece := os.read(ours, 4096):
-                output += piece
-        except OSError:
-            pass  # on Linux: the other end is closed
-    os.close(ours)
-    assert process.returncode == 0
-    text = output.decode()
-    assert "\x1b[" in text
-    assert re.search(r"epoch [012]/2", text)
-    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in text, "the bar itself"
-    plain = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text)
-    assert re.search(r"perplexity \d+\.\d, [\d.]+ tokens/sec on cpu", plain)
 
 
 def test_predict(capsys, run):
@@ -158,8 +112,6 @@ def test_files_that_are_not_models(capsys, run, command):
     file = Path("r/checkpoint.safetensors")
     file.write_bytes(file.read_bytes()[:-1])
     here(capsys, command, file, *more).refused(file.name, "damaged")
-    here(capsys, command, "nowhere", *more).refused("no checkpoint at nowhere")
-    here(capsys, command, ".", *more).refused("no checkpoint at")
     here(capsys, command, "x" * 5000, *more).refused("File name too long")
     # The checkpoint is also verified when a run is resumed.
     here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")

@@ -276,30 +276,6 @@ def test_a_clock_stops_when_its_results_are_computed(tmp_path):
     assert events.count("training") == epochs
 
 
-def test_devices_are_those_that_a_backend_reports(tmp_path):
-    source = """
-        def devices(dtype):
-            return ["accelerator", "cpu"]
-        machine = make_machine(devices=devices)
-        build = numpy.scratch.build
-        def build_on(arrays, options):
-            assert options.device == "accelerator"
-            return build(arrays, options)
-        scratch = changed(scratch, build=build_on)
-    """
-    env = packages(tmp_path / "more", {"double": source})
-    arguments = ("compare", "--backends", "numpy,double", *SHORT)
-    done = there(*arguments, "--device", "auto", "--output", "auto", env=env)
-    assert done.code == 0, (done.out, done.err)
-    devices = {name: each.ready.device for name, each in candidates("auto").items()}
-    assert devices == {"numpy": "cpu", "double": "accelerator"}
-    assert "device: cpu (numpy), accelerator (double)" in done.out
-    done = there(*arguments, "--device", "accelerator", "--output", "one", env=env)
-    assert done.code == 1
-    assert candidates("one")["double"].failures == []
-    assert "numpy: failed: --device is accelerator; " in done.out
-
-
 @pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_ctrl_c_ends_all_backends_that_still_load(tmp_path):

@@ -77,7 +77,9 @@ def test_compare_on_each_device(run, device):
     settings = options(**SMALL, num_epochs=2, repeats=1, output="c", device=device)
     run(device, "compare", "--backends", "two", *settings)
     record = json.loads(Path("c/comparison.json").read_text(encoding="utf-8"))
-    assert record["outcome"] == "finished"
+    (candidate,) = record["candidates"]
+    assert "failures" not in candidate
+    assert candidate["ready"]["device"].split(":")[0] == device
 
 
 def own_tests(two_devices, *arguments):

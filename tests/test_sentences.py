@@ -2,9 +2,10 @@
 
 import re
 
+import msgspec
 import pytest
 from helpers import CLONE
-from small_records import candidate_of, record_of, round_of, trial_of
+from small_records import READY, candidate_of, record_of, round_of, trial_of
 
 from rnn_scratch.compare import changes, metrics, pictures, report, sentences
 from rnn_scratch.compare.certainty import EQUAL, FASTER, SLOWER, TOO_FEW
@@ -191,3 +192,10 @@ def test_what_has_changed_comes_first(monkeypatch, verdicts, expected):
     rows[1] = rows[1]._replace(now=rows[1].now._replace(value=2))
     record.plan.vary = "threads"
     assert ("PyTorch's `fast` (threads 2)" in sentences.changed(record)) == ("PyTorch" in expected)
+
+
+def test_each_backend_has_its_device():
+    candidates = [candidate_of(name, "fast") for name in ("numpy", "torch")]
+    candidates[1].ready = msgspec.structs.replace(READY, device="cuda:0")
+    lines = sentences.setting(record_of(*candidates))
+    assert lines[1].startswith("device: cpu (numpy), cuda:0 (torch); float32")

@@ -87,6 +87,9 @@ def test_a_training_and_what_reads_its_run(on_terminal):
     code, output = on_terminal(*TRAIN, "--run", NAME)
     assert code == 0, output
     assert f"run folder: r {ESCAPED}" in output
+    assert re.search(r"epoch \d+/10 ", output)
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "the bar itself"
+    assert re.search(r"perplexity \d+\.\d, [\d.]+ tokens/sec on cpu", output)
     assert ESCAPED in output.splitlines()[-1], "the model's text"
     for arguments in (
         ("predict", NAME, "--prefix", EVIL),

@@ -73,7 +73,8 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
     tokens = _tokens(record, value)
     rounds = [(each, each.rounds_at(value)) for each in record.candidates]
     rounds = [(candidate, own) for candidate, own in rounds if own]
-    baseline = record.baseline.rounds_at(value)
+    baseline, fewest = record.baseline.rounds_at(value), record.plan.points[0]
+    share = fewest / value if fewest and value else 1.0
 
     def per_second(own: list[Round], times: Callable[[Round], Iterable[float]]) -> Spread:
         return spread(tokens / statistics.median(times(each)) for each in own)
@@ -83,7 +84,8 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
     rows = []
     for (candidate, own), limit in zip(rounds, limits):
         train = per_second(own, lambda each: each.minibatches)
-        speed_up, efficiency = _speed_ups(record, candidate, own, value)
+        several = record.plan.vary == "workers"
+        speed_up = _ratios(own, candidate.rounds_at(fewest)) if several else None
         rows.append(
             Speed(
                 candidate=candidate,
@@ -103,7 +105,7 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
                 memory=_mebibytes(each.memory for each in own),
                 device_memory=_mebibytes(each.device_memory for each in own),
                 speed_up=speed_up,
-                efficiency=efficiency,
+                efficiency=speed_up and Spread(*(share * part for part in speed_up)),
                 exchange=spread_of_some(
                     1000 * max(1e-12, each.seconds - statistics.median(each.without_exchange))
                     for each in own
@@ -144,20 +146,6 @@ def _tokens(record: Comparison, value: int | None) -> int:
     if value is not None and record.plan.vary in sizes:
         sizes[record.plan.vary] = value
     return math.prod(sizes.values())
-
-
-def _speed_ups(
-    record: Comparison, candidate: Candidate, own: Sequence[Round], value: int | None
-) -> tuple[Spread | None, Spread | None]:
-    # How many times as fast as with the fewest workers, and that for each time as many.
-    if value is None or record.plan.vary != "workers":
-        return None, None
-    fewest = record.plan.values[0]
-    ratios = _ratios(own, candidate.rounds_at(fewest))
-    if ratios is None:
-        return None, None
-    share = fewest / value
-    return ratios, Spread(ratios.median * share, ratios.low * share, ratios.high * share)
 
 
 def _ratios(own: Sequence[Round], other: Sequence[Round]) -> Spread | None:

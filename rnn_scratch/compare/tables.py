@@ -12,7 +12,7 @@ Columns = dict[str, Callable[[Speed], str]]
 
 
 def tables(record: Comparison) -> dict[str, Cells]:
-    """The tables of a record that have a row, by title."""
+    """The tables of a record that have rows with more than a name, by title."""
     all_tables = {
         "Speed of training": speed_cells(record),
         "Start, generation, memory": other_cells(record),
@@ -21,7 +21,9 @@ def tables(record: Comparison) -> dict[str, Cells]:
     if record.against:
         title = f"Compared with the comparison of {record.against.started}"
         all_tables[title] = against_cells(record)
-    return {title: cells for title, cells in all_tables.items() if len(cells) > 1}
+    return {
+        title: cells for title, cells in all_tables.items() if len(cells) > 1 and len(cells[0]) > 1
+    }
 
 
 def speed_cells(record: Comparison) -> Cells:
