@@ -41,7 +41,7 @@ IN_THE_REFERENCE = [
     s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"
 ]
 IN_ITS_BACKWARD_PASS = [
-    s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.only.activation == "tanh"
+    s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.result.startswith(("W_", "b_"))
 ]
 
 

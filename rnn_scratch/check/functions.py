@@ -158,11 +158,13 @@ def step(case: Case) -> Iterator[Computed | Fact]:
 
 
 def loss(case: Case) -> Iterator[Computed | Fact]:
-    """The loss of the reference's logits, and of some for a large vocabulary."""
+    """The loss of the reference's logits, and of many large ones for a large vocabulary."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
     yield Computed("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
-    large = np.random.RandomState(0).normal(size=(T * B, LARGE_V)).astype(case.options.dtype)
-    targets = _large(case.batch.Y)
+    chance, (rows, steps) = np.random.RandomState(0), (77, 13)
+    # Without the largest of a row subtracted first, the exponentials of these are infinite.
+    large = chance.normal(1000, size=(rows * steps, LARGE_V)).astype(case.options.dtype)
+    targets = chance.randint(0, LARGE_V, (rows, steps))
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
     yield Computed(f"with {LARGE_V} characters", mean)
 
@@ -189,6 +191,9 @@ def detach(case: Case) -> Iterator[Computed | Fact]:
     twice = dataclasses.replace(model, forward=both, backward=None)
     _, grads, _ = case.scratch.gradients(twice, batch, start)
     yield Computed("gradients", model.to_arrays(grads), expected)
+    _, _, state = case.scratch.gradients(model, batch, start)
+    _, grads, _ = case.scratch.gradients(model, batch, state)
+    yield Computed("gradients, from the state that they returned", model.to_arrays(grads), expected)
 
 
 def clip(case: Case) -> Iterator[Computed | Fact]:
@@ -202,6 +207,8 @@ def clip(case: Case) -> Iterator[Computed | Fact]:
         clipped, own_norm = case.scratch.clip(tensors, theta)
         yield Computed(f"norm, {name}", own_norm)
         yield Computed(f"result, {name}", clipped)
+    zeros = {parameter: case.tensor(grad * 0) for parameter, grad in grads.items()}
+    yield Computed("result, gradients of zero", case.scratch.clip(zeros, 1.0)[0])
     # A framework may have its own form of gradients, rows of an embedding for instance.
     _, own, _ = case.scratch.gradients(case.model(), *case.minibatch())
     yield Computed("norm, its own gradients", case.scratch.clip(own, None)[1])
@@ -256,13 +263,18 @@ def forward(case: Case) -> Iterator[Computed | Fact]:
 
 def gradients(case: Case) -> Iterator[Computed | Fact]:
     """Loss, each gradient, and the state for the next minibatch."""
-    loss, grads, state = case.gradients()
+    model, (batch, start) = case.model(), case.minibatch()
+    loss, own, state = case.scratch.gradients(model, batch, start)
+    case.scratch.gradients(model, batch, start)  # neither is added to the first nor replaces it
+    grads = model.to_arrays(own)
     if case.is_reference and case.options.dtype == "float64":
         yield from finite_differences(case, grads)
     yield Computed("loss", loss)
     for name in case.arrays:
         yield Computed(name, {name: grads[name]})
     yield Computed("state", state)
+    token = case.batch.map(lambda each: each[:1, :1])
+    yield Computed("of one token", case.gradients(batch=token)[1])
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
         _, grads, _ = case.gradients(large, case.batch.map(_large))

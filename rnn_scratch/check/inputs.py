@@ -145,9 +145,9 @@ class Case(NamedTuple):
         self, arrays: Arrays | None = None, batch: Batch | None = None
     ) -> tuple[Tensor, Arrays, State]:
         """Loss, gradients and state of the case's minibatch, or of another one."""
-        model = self.model(arrays)
-        tensors = (batch or self.batch).map(self.tensor)
-        loss, grads, state = self.scratch.gradients(model, tensors, self.state())
+        model, batch = self.model(arrays), batch or self.batch
+        tensors, state = batch.map(self.tensor), self.state(len(batch.X))
+        loss, grads, state = self.scratch.gradients(model, tensors, state)
         return loss, model.to_arrays(grads), state
 
     def as_arrays(self, value: Any) -> Any:
@@ -242,7 +242,8 @@ def make_case(
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
             arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
     tokens = chance.randint(0, V, (B, T + 1))
-    states = [chance.uniform(-0.5, 0.5, (B, H)) for _ in range(options.num_states)]
+    # Some that are large, so that a function of limited range shows.
+    states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]
     return Case(
         name,
         backend,
@@ -258,7 +259,7 @@ def make_case(
 def worst(expected: Any, actual: Any) -> tuple[float | None, str]:
     """The largest difference and where it is; None where they cannot be compared."""
     if isinstance(expected, dict):
-        if expected.keys() != actual.keys():
+        if [*expected] != [*actual]:  # the order is that in which norms are summed
             return None, f"names {', '.join(actual)} instead of {', '.join(expected)}"
         each = [(name, worst(expected[name], actual[name])) for name in expected]
         name, (difference, where) = max(each, key=lambda one: _size(one[1][0]))

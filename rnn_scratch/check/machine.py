@@ -24,6 +24,10 @@ def devices(name: str, backend: Backend) -> Iterator[Row]:
         yield Fact("names", good, f"{names!r}: names like cpu, cuda", repr(names)).row(
             "devices", dtype
         )
+    most = backend.machine.memory("cpu")
+    yield Fact("of the CPU", most is None or type(most) is int, f"{most!r}: bytes, or None").row(
+        "memory"
+    )
     versions = backend.machine.environment()
     good = name in versions and all(
         isinstance(each, str) for pair in versions.items() for each in pair
@@ -52,7 +56,8 @@ def set_threads(backend: Backend) -> Iterator[Row]:
 
 def tensor(case: Case) -> Iterator[Computed | Fact]:
     """An array that becomes a tensor and an array again has the same values and kind of numbers."""
-    for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", case.batch.X)):
+    tokens = case.batch.X * 10**8  # up to 1e9, which 32 bits hold
+    for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", tokens)):
         actual = case.backend.machine.array(case.tensor(array))
         yield Computed(f"{name}, and back by `array`", actual, array, 0)
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
@@ -63,7 +68,7 @@ def tensor(case: Case) -> Iterator[Computed | Fact]:
 def multiply(case: Case) -> Iterator[Computed | Fact]:
     """One product and three of them, with two matrices that are not square."""
     h, W = case.states[0], case.arrays["W_hq"]
-    for matrices in ([W], [W, np.ascontiguousarray(W.T), W]):
+    for matrices in ([W], [W, np.ascontiguousarray(W.T), W[::-1].copy()]):
         tensors = {id(matrix): case.tensor(matrix) for matrix in matrices}
         product = case.backend.machine.multiply(
             case.tensor(h), [tensors[id(matrix)] for matrix in matrices]

@@ -171,6 +171,100 @@ SABOTAGES = [
         "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
     }, only=PLAIN._replace(activation="relu")),
 
+    Sabotage("at most 64 rows in the loss", "loss", "with 300 characters", {
+        "numpy": ("labels].mean()", "labels][:64].mean()"),
+        "torch": ("entropy(logits, labels)", "entropy(logits[:64], labels[:64])"),
+        "tensorflow": ("_with_logits(labels, logits)", "_with_logits(labels, logits)[:64]"),
+        "mxnet": (".mean()", "[:64].mean()"),
+        "jax": (", 1).mean()", ", 1)[:64].mean()"),
+    }),
+    Sabotage("exponentials that overflow", "loss", "with 300 characters", {
+        "numpy": ("logits - logits.max(1, keepdims=True)", "logits"),
+        "torch": ("F.cross_entropy(logits, labels)", "F.nll_loss("
+                  "(logits.exp() / logits.exp().sum(1, keepdim=True)).log(), labels)"),
+        "jax": ("jax.nn.log_softmax(logits)",
+                "jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(1, keepdims=True))"),
+    }),
+    Sabotage("ReLU that ends at 6", "step", "logits", {
+        "numpy": ("np.maximum(z, 0)", "np.clip(z, 0, 6)"),
+        "torch": ("torch.relu(z)", "F.relu6(z)"),
+        "tensorflow": ("tf.nn.relu(z)", "tf.nn.relu6(z)"),
+        "jax": ("jax.nn.relu(z)", "jax.nn.relu6(z)"),
+    }, only=PLAIN._replace(activation="relu")),
+    Sabotage("gradients in the order of their names", "gradients", "", {
+        "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
+        "torch": ("dict(zip(model.params, grads)), detach(",
+                  "dict(sorted(dict(zip(model.params, grads)).items())), detach("),
+        "tensorflow": ("for n, grad in grads.items()}, detach",
+                       "for n, grad in sorted(grads.items())}, detach"),
+        "mxnet": ("for n, p in model.params.items()}, detach",
+                  "for n, p in sorted(model.params.items())}, detach"),
+        "jax": ("{name: grads[name] for name in model.params}", "grads"),
+    }),
+    Sabotage("gradients that hold for two rows and more", "gradients", "of one token", {
+        "numpy": (", grads, detach(",
+                  ", {n: g / 2 if len(batch.X) < 2 else g for n, g in grads.items()}, detach("),
+        "torch": ("zip(model.params, grads)", "zip(model.params, (g / 2 for g in grads) "
+                  "if len(batch.X) < 2 else grads)"),
+        "jax": ("grads[name] for", "grads[name] / (2 if len(batch.X) < 2 else 1) for"),
+    }),
+    Sabotage("each gradient limited to 1", "gradients", "of one token", {
+        "numpy": (", grads, detach(",
+                  ", {n: np.clip(g, -1, 1) for n, g in grads.items()}, detach("),
+        "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
+        "jax": ("grads[name] for", "grads[name].clip(-1, 1) for"),
+    }),
+    Sabotage("a state with history", "detach", "second time", {
+        "torch": ("grads)), detach(state)", "grads)), state"),
+    }),
+    Sabotage("gradients added to those before", "gradients", "", {
+        "torch": ("grads = torch.autograd.grad(mean, list(model.params.values()))",
+                  "mean.backward()\n    grads = [param.grad for param in model.params.values()]"),
+        "mxnet": ("p.grad.copy()", "p.grad"),
+    }),
+    Sabotage("clip that divides by a norm of 0", "clip", "gradients of zero", {
+        "numpy": ("theta / np.maximum(norm, theta)", "np.minimum(norm, theta) / norm"),
+        "torch": ("theta / norm.clamp(min=theta)", "norm.clamp(max=theta) / norm"),
+        "tensorflow": ("theta / tf.maximum(norm, theta)", "tf.minimum(norm, theta) / norm"),
+        "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(norm, theta) / norm"),
+        "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(norm, theta) / norm"),
+    }),
+    Sabotage("learning rate in float32", "update", "plain",
+             everywhere("how.lr *", "float(__import__('numpy').float32(how.lr)) *")),
+    Sabotage("the first settings of an update for all", "train_minibatch", "another", everywhere(
+        "    mean, grads, state = gradients(model, batch, state)\n",
+        "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
+        "    mean, grads, state = gradients(model, batch, state)\n")),
+    Sabotage("exact mode forgotten in training", "train_minibatch", "another one",
+             everywhere("update(model.params, grads, how)",
+                        "update(model.params, grads, how._replace(grid=None))")),
+    Sabotage("an epoch that begins where the one before has ended", "train_epoch", "sequential",
+             everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
+                        "    state = state or kept.get(model)",
+                        "    return [float(mean)", "    kept[model] = state\n"
+                        "    return [float(mean)")),
+    Sabotage("random sampling that begins with a state", "train_epoch", "random, 1 updates",
+             everywhere(CARRY, "if state is None or losses and not carry:")),
+    Sabotage("each minibatch counted as a whole one", "evaluate", "state carried",
+             everywhere(" * batch.X.size", " * 32")),
+    Sabotage("a sum that is a tensor", "evaluate", "a float",
+             everywhere("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)")),
+    Sabotage("logits as a tensor", "predict", "from arrays", {
+        name: ("choose(array(logits)[0])", "int(choose(logits[0]))")
+        for name in OURS if name != "numpy"
+    }),
+    Sabotage("tokens that are floats", "predict", "a list of integers",
+             everywhere("    return outputs\n\n\ndef build",
+                        "    return [float(each) for each in outputs]\n\n\ndef build")),
+    Sabotage("a prefix that grows", "predict", "tuple",
+             everywhere("outputs = model.state(1), [prefix[0]]",
+                        "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
+    Sabotage("parameters that change while text is generated", "predict", "parameters", {
+        **everywhere("    return outputs\n\n\ndef build",
+                     '    model.params["b_q"] = model.params["b_q"] + 1\n'
+                     "    return outputs\n\n\ndef build"),
+    }),
+
     # NumPy's hand-written backward pass.
     Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
         "numpy": ("1 - h * h if", "1 - np.arctanh(h) ** 2 if"),
@@ -290,6 +384,21 @@ SABOTAGES = [
     }, "machine.py"),
     Sabotage("the first product returned", "multiply", "products: 3",
              products("[:1]"), "machine.py"),
+    Sabotage("products from the last to the first", "multiply", "products: 3", {
+        name: ("for W in matrices:", "for W in matrices[::-1]:") for name in ("numpy", "torch")
+    }, "machine.py"),
+    Sabotage("arrays in the order of their names", "params", "instead of", {
+        name: ("for name, param in params.items()", "for name, param in sorted(params.items())")
+        for name in OURS
+    }, "machine.py"),
+    Sabotage("memory in words", "memory", "of the CPU", everywhere(
+        "def memory(device):", "def memory(device):\n    return '1 GB'\n"), "machine.py"),
+    Sabotage("tokens as bytes", "tensor", "tokens", {
+        "numpy": ("    return array\n",
+                  "    return array.astype('int8') if array.dtype.kind == 'i' else array\n"),
+        "torch": ("torch.as_tensor(array, device=device)", "torch.as_tensor("
+                  "array.astype('u1').astype('i8') if array.dtype.kind == 'i' else array)"),
+    }, "machine.py"),
     Sabotage("one product too few", "multiply", "products: 1",
              products("[:-1]"), "machine.py"),
     Sabotage("synchronize without tensors", "signature", "machine.synchronize", everywhere(
