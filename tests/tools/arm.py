@@ -111,7 +111,7 @@ def libraries(folder, version):
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
-    run(*fetch, ".", "jax", say="Fetching the libraries for ARM")
+    run(*fetch, ".[jax]", say="Fetching the libraries for ARM")
     run(*fetch, "--no-deps", *TORCH)
     shutil.rmtree("build/lib", ignore_errors=True)  # modules that are gone would be in the wheel
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
@@ -127,6 +127,7 @@ def main():
         sys.exit("This needs Debian or Ubuntu on x86-64.")
     if not shutil.which(QEMU):
         sys.exit(f"This needs {QEMU}. Install it: sudo apt-get install qemu-user")
+    file = Path(sys.argv[1]).resolve()
     record = {"emulator": run(QEMU, "--version").splitlines()[0], "processor": PROCESSOR}
     record |= {"settings": COMMON, "x86-64": {}, "ARM": {}, "cases": []}
     with tempfile.TemporaryDirectory() as name:
@@ -148,7 +149,7 @@ def main():
                 both = {mode: {"x86-64": ours[mode], "ARM": theirs[mode]} for mode in MODES}
                 record["cases"].append({**dict(zip(FIELDS, case)), **both})
                 print(*case, *(" ".join(both[mode].values()) for mode in MODES), sep="  ")
-    Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if any(len(set(case["exact"].values())) > 1 for case in record["cases"]):
         sys.exit("In exact mode the digests of the two architectures differ.")
 
