@@ -129,6 +129,7 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
 
 
 @pytest.mark.student  # in no other session: it trains for as long as the notebook does
+@pytest.mark.timeout(1800)
 def test_a_written_copy_runs_in_jupyter_to_its_end(backend_name, monkeypatch):
     if backend_name not in registry.OURS:
         pytest.skip("there are notebooks of this project's backends only")
