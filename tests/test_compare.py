@@ -1,9 +1,11 @@
 """`compare`: the same training in several processes, and the record when one of them fails."""
 
 import csv
+import math
 import re
 import shutil
 import signal
+import statistics
 import sys
 import textwrap
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 from helpers import is_running, options, other_packages, start, there, wait_until
 
-from rnn_scratch.compare import changes, metrics
-from rnn_scratch.compare.record import Failure, read
+from rnn_scratch.cli import compare as command
+from rnn_scratch.compare import changes, metrics, pictures, sentences, tables
+from rnn_scratch.compare.record import Candidate, Failure, read
 from rnn_scratch.registry import OURS
 
 SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
@@ -376,3 +379,71 @@ def test_a_training_that_diverges_is_a_failure_with_its_epoch():
     assert "diverged" in reason
     assert "smaller --lr" in reason
     assert "checkpoint" not in reason  # a comparison keeps none
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("numpy", Candidate("numpy")),
+        ("numpy:fast", Candidate("numpy", "fast")),
+        ("numpy@new", Candidate("numpy", "scratch", "new")),
+        ("numpy@1.26-old:fast", Candidate("numpy", "fast", "1.26-old")),
+    ],
+)
+def test_a_candidate_is_a_backend_an_environment_and_a_variant(text, expected):
+    assert command._candidate(text) == expected
+
+
+def test_environments_of_a_backend_stand_in_one_table(tmp_path):
+    # One of them has a name for this backend, and the others have one for all backends.
+    bare = tmp_path / "bare"  # an interpreter without the project
+    paths = {"numpy@same": sys.executable, "shared": sys.executable, "bare": bare}
+    pythons = [f"--python={name}={path}" for name, path in paths.items()]
+    names = "numpy,numpy@same:fast,numpy@shared,numpy@bare,numpy@same:fast"
+    done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out")
+    assert done.code == 1, (done.out, done.err)
+    record = read(Path("out"))
+    assert [each.candidate.name for each in metrics.speeds(record)] == [
+        "numpy",
+        "numpy@same fast",
+        "numpy@shared",
+    ]
+    assert f"{bare} could not be started" in record.candidates[-1].failures[0].reason
+    assert sys.executable not in Path("out/comparison.json").read_text(encoding="utf-8")
+    assert "--python=numpy@same=PATH --python=shared=PATH" in record.command
+    assert "numpy@same: numpy " in done.out
+    colors = [pictures._color(Candidate("numpy", "fast", at), record) for at in ("", "same")]
+    assert colors[0] != colors[1]
+
+
+def test_a_training_ends_when_the_target_is_reached():
+    sizes = {"num_hiddens": 16, "num_steps": 8, "batch_size": 8, "max_tokens": 2000}
+    more = {"target": 15, "seeds": 2, "num_epochs": 60, "valid_tokens": 400, "output": "out"}
+    arguments = ("--backends", "numpy", *SHORT, *options(**sizes, **more))
+    done = there("compare", *arguments)
+    assert done.code == 0, (done.out, done.err)
+    record = read(Path("out"))
+    (candidate,) = record.candidates
+    assert not candidate.differences
+    for trial in candidate.trials:
+        *before, last = [epoch.held_out for epoch in trial.epochs]
+        assert last <= 15 < min(before)
+        assert len(trial.epochs) < 60
+    (row,) = metrics.qualities(record)
+    ends = [trial.epochs[-1].held_out for trial in candidate.trials]
+    assert row.held_out == ends
+    assert row.bits_per_character == pytest.approx(sum(map(math.log2, ends)) / 2)
+    times = [sum(epoch.seconds for epoch in each.epochs) for each in candidate.trials]
+    assert row.target_seconds == times
+    assert row.target_reached == 2
+    heading, cells = tables.quality_cells(record)
+    assert "seconds to 15" in heading
+    assert "±" in cells[heading.index("seconds to 15")]
+    note = next(line for line in sentences.notes(record) if line.startswith("Held out are the 400"))
+    assert f"{record.unigram:.2f}" in note
+    assert 10 < record.unigram < 20
+    with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
+        (columns,) = csv.DictReader(file)
+    assert float(columns["target_seconds_mean"]) == statistics.fmean(times)
+    assert float(columns["held_out_deviation"]) == statistics.stdev(ends)
+    assert (columns["target_reached"], columns["seeds"]) == ("2", "2")

@@ -54,16 +54,6 @@ def test_speeds():
     assert (torch.memory, torch.device_memory) == (1.0, None)
 
 
-def test_speed_ups_of_workers():
-    together = round_of(0, 2.5, without_exchange=[2.0], value=2)
-    record = record_of(
-        candidate_of("numpy", "scratch", round_of(0, 4.0, value=1), together),
-        plan={"vary": "workers", "values": [1, 2]},
-    )
-    _, two = metrics.speeds(record)
-    assert (two.speed_up.median, two.efficiency.median, two.exchange.median) == (1.6, 0.8, 500)
-
-
 def test_a_varied_size_changes_the_characters_of_a_minibatch():
     rounds = (round_of(0, 2.0, value=4), round_of(0, 2.0, value=8))
     plan = {"vary": "batch_size", "values": [4, 8]}

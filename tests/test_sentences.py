@@ -94,6 +94,7 @@ def test_sizes_and_workers():
     assert sentences.conclusions(workers) == [
         "2 workers train 1.60 times as fast as one; of a minibatch, the exchange takes 500.0 ms."
     ]
+    assert metrics.speeds(workers)[1].efficiency.median == 0.8
     assert any("take turns" in note for note in sentences.notes(workers)) is False  # two cores
     workers.plan.threads = 2
     assert any("take turns" in note for note in sentences.notes(workers))

@@ -87,13 +87,7 @@ def own_layers(record: Comparison) -> str:
 def setting(record: Comparison) -> list[str]:
     """What was compared, and where: a few lines."""
     started = {each.place: each.ready for each in record.candidates if each.ready}
-    devices = {place: ready.device for place, ready in started.items()}
-    words = ", ".join(f"{device} ({place})" for place, device in devices.items())
-    if len(set(devices.values())) < 2:
-        words = next(iter(devices.values()), record.plan.device)
-    models = list(dict.fromkeys(candidate.model for candidate in record.candidates))
-    more = {"devices": words, "started": started, "models": models, "descriptions": DESCRIPTIONS}
-    return _lines("setting.txt", record, **more)
+    return _lines("setting.txt", record, started=started, descriptions=DESCRIPTIONS)
 
 
 def notes(record: Comparison) -> list[str]:
