@@ -164,16 +164,8 @@ def test_check_exact_fails_where_nothing_can_be_trained(capsys):
 
 
 # Some of these few updates are clipped.
-TINY = {
-    "num_hiddens": 6,
-    "batch_size": 4,
-    "num_steps": 8,
-    "max_tokens": 120,
-    "sigma": 0.3,
-    "theta": 0.37,
-    "lr": 0.5,
-}
-EPOCHS = 5
+TINY = {"num_hiddens": 6, "batch_size": 4, "num_steps": 8, "max_tokens": 120}
+TINY |= {"sigma": 0.3, "theta": 0.37, "lr": 0.5, "num_epochs": 5}
 
 
 def distance(value, grid):
@@ -186,11 +178,11 @@ def distance(value, grid):
 @pytest.fixture(scope="module")
 def by_hand():
     """The same training as a loop: updates, those that are clipped, and each element's figures."""
-    settings = make({**TINY, "num_epochs": EPOCHS, "exact": True})
+    settings = make({**TINY, "exact": True})
     text, scratch = corpus.load("tide-clock"), registry.load("numpy").scratch
     setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
     update, clipped, elements = 0, 0, []
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, settings.num_epochs + 1):
         state = setups[0].model.state(settings.batch_size)
         for batch in minibatches.of_epoch(setups[0].text.train, settings, epoch):
             update, each = update + 1, []
@@ -222,7 +214,7 @@ def test_distances_are_exact():
 
 def check_tiny(*arguments, **more):
     command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
-    return there(*command, *options(**TINY, num_epochs=EPOCHS), **more)
+    return there(*command, *options(**TINY), **more)
 
 
 def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand, tmp_path):
@@ -309,54 +301,59 @@ scratch.{function} = off
 """
 
 
-def check_off(folder, function, change, *names):
-    """The last line of a comparison with NumPy of the backend with this change."""
-    source = OFF.format(function=function, change=change)
-    done = check_tiny("off", *names, env=other_packages(folder, {"off": source}))
-    assert done.code == 1, done.err
-    assert "Traceback" not in done.err
-    assert "not equal to the last bit" in done.out
-    return done.out.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
-    ("function", "change", "words"),
+    ("function", "change", "other", "words"),
     [
-        # The first update is made twice, and by the second call as it is.
+        # In the first update it is called twice.
         (
             "clip",
             "arguments[0]['W_hh'][2] *= 1.001 if number > 5 else 1",
+            "numpy",
             "off differs from numpy after update 5, in W_hh. Rounding does not explain it: in W_hh",
+        ),
+        (
+            "clip",
+            "arguments[0]['W_hq'] *= 1.001",
+            "torch",
+            "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Rounding does not",
         ),
         (
             "rounded",
             "if number > 66 and arguments[1] == GRID: return plain(*arguments) + GRID",
+            "numpy",
             "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Rounding does",
         ),
         (
             "update",
             "arguments = *arguments[:2], arguments[2]._replace(grid=None)",
+            "numpy",
             "off differs from off's own steps after update 1, in W_xh, W_hh, b_h, W_hq, b_q. "
             "Rounding does not explain it",
         ),
         (
             "train_minibatch",
             "arguments = *arguments[:3], arguments[3]._replace(lr=min(arguments[3].lr, 1))",
+            "numpy",
             "off differs from off's own steps after update 1, in W_xh, W_hh, b_h, W_hq, b_q. "
             "Rounding does not explain it",
         ),
-        ("build", "arguments[0]['b_q'] += 1", "off differs from numpy from the start, in b_q."),
+        (
+            "build",
+            "arguments[0]['b_q'] += 1",
+            "numpy",
+            "off differs from numpy from the start, in b_q.",
+        ),
     ],
 )
-def test_of_models_that_diverge_update_and_parameter_are_named(tmp_path, function, change, words):
-    assert check_off(tmp_path, function, change, "numpy").startswith(words)
-
-
-def test_without_the_reference_a_divergence_is_named_all_the_same(tmp_path):
-    found = check_off(tmp_path, "clip", "arguments[0]['W_hh'] *= 1.001", "torch")
-    assert found.startswith(
-        "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Rounding does not"
-    )
+def test_of_models_that_diverge_update_and_parameter_are_named(
+    tmp_path, function, change, other, words
+):
+    source = OFF.format(function=function, change=change)
+    done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source}))
+    assert done.code == 1, done.err
+    assert "Traceback" not in done.err
+    assert "not equal to the last bit" in done.out
+    assert done.out.splitlines()[-1].startswith(words)
 
 
 def test_where_train_epoch_is_another_package_s_there_is_no_certificate(tmp_path):

@@ -74,7 +74,7 @@ def states(settings: Settings, number: int) -> list[str]:
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
 
 
-class _Update(NamedTuple):
+class _Observation(NamedTuple):
     # An update that has been made, and what it was made of.
     before: Arrays  # parameters as the model keeps them
     params: Arrays  # the same in the contract's shapes
@@ -98,7 +98,7 @@ class Observer(training.Report):
         self.digests = [digests(self._params())]  # from before the first update on
         self.clipped = 0  # updates
         self.parting: Parting | None = None
-        self._update: _Update | None = None
+        self._observation: _Observation | None = None
         self._original: Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
         self._original = setup.backend.scratch.train_minibatch
         setup.backend.scratch.train_minibatch = self._train_minibatch
@@ -122,12 +122,14 @@ class Observer(training.Report):
         else:
             scratch.update(model.params, self._tensors(steps), how._replace(lr=1.0))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
-        self._update = _Update(before, params, values, batch, state, how, self._joined(after))
+        self._observation = _Observation(
+            before, params, values, batch, state, how, self._joined(after)
+        )
         return mean, after
 
     def minibatch(self, batch: Batch) -> None:
         """Keep digests and elements, and compare; the update has been made."""
-        update, unchanged, self._update = self._update, self.unchanged, None
+        update, unchanged, self._observation = self._observation, self.unchanged, None
         if update is None:  # by another function
             self.digests.append(digests(self._params()))
             return
@@ -156,7 +158,7 @@ class Observer(training.Report):
         steps = {name: array / -SCALE for name, array in self._params().items()}
         return mean, state, steps | self._joined(state)
 
-    def _moved(self, update: _Update) -> dict[str, float]:
+    def _moved(self, update: _Observation) -> dict[str, float]:
         # What other last bits of parameters and state make of the values; but at least what
         # rounding does in a sum of numbers as large as the largest of the steps.
         chance = np.random.RandomState(0)
@@ -220,7 +222,7 @@ class Observer(training.Report):
         return dict(zip(names, arrays))
 
 
-def _rounded(update: _Update) -> Arrays:
+def _rounded(update: _Observation) -> Arrays:
     # The parameters and states that the steps lead to.
     rounded = {name: np.round(a / grid(name)) * grid(name) for name, a in update.values.items()}
     params = {name: array - rounded[name] for name, array in update.params.items()}
