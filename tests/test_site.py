@@ -5,12 +5,10 @@ import json
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, environment, other_packages
+from helpers import CLONE, other_packages, there
 from make import chapter, prose, readme, site, site_chapter, site_code, site_comparison, site_parity
 from make.chapter import Code
 from make.site_code import Output
@@ -124,9 +122,8 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
         "pages = site_chapter.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
         "print('\\n'.join(pages.values()))"
     )
-    env = environment(PYTHONPATH=f"{path}{os.pathsep}notebooks", PYTHONIOENCODING="utf-8")
-    command = [sys.executable, "-c", program]
-    page = subprocess.check_output(command, encoding="utf-8", env=env, cwd=CLONE)
+    env = {"PYTHONPATH": f"{path}{os.pathsep}notebooks"}
+    page = there(program=("-c", program), env=env, cwd=CLONE).out
     assert set(code_of(page)) == {"numpy", "theirs"}
     code = "\n".join(code_of(page)["theirs"])
     assert 'return "<theirs>", state' in code
