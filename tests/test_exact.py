@@ -238,7 +238,7 @@ def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand, tmp_pat
         f"Closest call: in update {closest.update} {value}{closest.tensor}[{where}] was "
         f"{closest.distance:.1e} from a rounding boundary, and the models differ by "
         f"{closest.difference:.1e} in it: a safety factor of {certificate.factor:,.0f}, the "
-        f"smallest of 32 elements of each parameter and state in each of {updates} updates."
+        f"smallest of 80 elements of each parameter and state in each of {updates} updates."
     )
     # What is printed ends with it, and a page quotes it.
     assert check_tiny("numpy", *models).out.splitlines()[-1] == certificate.sentence
@@ -259,10 +259,10 @@ def test_a_certificate_of_one_model_says_what_is_missing(model):
 @pytest.mark.parametrize(
     ("closest", "difference", "words"),
     [
-        (6.1e-15, 1.4e-17, "1.4e-17 in it: a safety factor of 436, the smallest of 32 elements"),
+        (6.1e-15, 1.4e-17, "1.4e-17 in it: a safety factor of 436, the smallest of 80 elements"),
         (6.1e-15, 4.1e-15, "4.1e-15 in it: a safety factor of 1.5, "),
         (4.1e-18, 6.1e-17, "6.1e-17 in it, which is more: they are equal by luck."),
-        (4.1e-18, 0.0, "the models do not differ in 32 elements of each"),
+        (4.1e-18, 0.0, "the models do not differ in 80 elements of each"),
     ],
 )
 def test_the_sentence_says_how_safe_it_was(closest, difference, words):
@@ -270,7 +270,7 @@ def test_the_sentence_says_how_safe_it_was(closest, difference, words):
         Certificate(
             updates=4000,
             clipped=0,
-            kept=32,
+            kept=80,
             unobserved=[],
             closest=Closest(
                 tensor="W_hh", index=[3, 17], update=2817, distance=closest, difference=difference

@@ -28,8 +28,8 @@ Digests = dict[str, str]  # of each parameter, and of each carried state
 SCALE = 2.0**200
 PLAIN = Update(lr=1.0, theta=None)  # subtracts what it is given
 UNCHANGED = 16  # one in so many updates is made by `train_minibatch` as it is, from the first on
-CLOSEST = 16  # elements of each tensor that are kept of each update: the closest to a boundary,
-SAMPLE = 16  # and as many that are the same ones in every update
+CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a boundary,
+SAMPLE = 16  # and some that are the same ones in every update
 KEPT = np.dtype([("index", np.int64), ("value", np.float64)])
 EPSILON = 2.0**-52  # of rounding, relative
 TRIALS = 3  # of what rounding changes
