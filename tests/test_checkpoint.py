@@ -117,20 +117,13 @@ def test_find_by_folder_or_by_file(saved):
         checkpoint.load(empty)
 
 
-def test_truncated_anywhere(saved):
+def test_a_file_cut_anywhere_or_with_a_flipped_bit_is_detected(saved):
     whole = saved.read_bytes()
-    for length in [*range(0, len(whole), 17), 1, 7, 8, 9, len(whole) - 1]:
-        saved.write_bytes(whole[:length])
-        refused(saved, "damaged")
-    saved.write_bytes(whole + b"\0")
-    refused(saved, "damaged")
-
-
-def test_every_flipped_bit_is_detected(saved):
-    whole = saved.read_bytes()
-    for place in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
+    flips = [bytearray(whole) for _ in whole]
+    for position, flipped in enumerate(flips):
+        flipped[position] ^= 1 << position % 8
+    ends = [*range(0, len(whole), 17), 1, 7, 8, 9, len(whole) - 1]
+    for damaged in (*flips, *(whole[:end] for end in ends), whole + b"\0"):
         saved.write_bytes(damaged)
         refused(saved)
     saved.write_bytes(whole)
@@ -190,19 +183,15 @@ BAD = [
     ({"settings": {"lr": 10**400}}, "out of range"),
     ({"settings": {"num_hiddens": 6}}, "its tensors are"),
     ({"settings": {"num_hiddens": 5, "dtype": "float64"}}, "float64"),
-    ({"epoch": "three"}, "epoch"),
     ({"epoch": -1}, "epoch"),
     ({"text": {"sha256": "0"}}, "text"),
     ({"runtime": {"threads": 0}}, "threads"),
     ({"more": 1}, "more"),
     ({"vocab": "abcd"}, "vocab"),
-    ({"vocab": ["<unk>", " ", "e", 3]}, "vocab"),
     ({"vocab": ["<unk>", " ", "e", "e"]}, "distinct"),
     ({"vocab": ["<unk>", " ", "e", "ee"]}, "distinct"),
     ({"vocab": [" ", "e", "f", "g"]}, "distinct"),
-    ({"vocab": []}, "distinct"),
     ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),
-    ({"vocab": ["<unk>", " ", "e", "f", "g"]}, "its tensors are"),
     ({"vocab": "x" * 10**6}, "vocab"),
     *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "runtime")),
 ]
@@ -251,16 +240,6 @@ def test_a_checkpoint_of_another_version(saved):
     header["__metadata__"]["format"] = "rnn-scratch 99"
     put_together(saved, header, numbers)
     refused(saved, "rnn-scratch 99", checkpoint.FORMAT, "Use the version that wrote it")
-
-
-def test_types_that_numpy_does_not_have(saved):
-    header, numbers = parts(saved)
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            tensor["dtype"] = "BF16"
-            tensor["shape"][-1] *= 2
-    put_together(saved, header, numbers)
-    refused(saved)
 
 
 # The system refuses the last bytes of the new file; when there is room, it is written.

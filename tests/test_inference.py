@@ -1,17 +1,14 @@
 """Inference from Python: text generation and evaluation with a trained model."""
 
-import itertools
-
 import numpy as np
 import pytest
-from helpers import SETTINGS, SMALL, here, skip_without, there
+from helpers import SETTINGS, SMALL, here, there
 from msgspec.structs import replace
 
 import rnn_scratch
-from rnn_scratch.check import inputs
 from rnn_scratch.contract import Options, RNNScratchError
 from rnn_scratch.runs import checkpoint
-from rnn_scratch.text import corpus, vocabulary
+from rnn_scratch.text import corpus
 
 TEXT = "abcd " * 60
 BEGINNING = corpus.load("tide-clock").content[:1000]
@@ -132,38 +129,6 @@ def test_baselines(small, tmp_path):
     # Normalized as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
     assert result.unigram == pytest.approx(2**1.75)
     assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
-
-
-def test_perplexity_is_that_of_the_model_step_by_step(backend, backend_name, device, tmp_path):
-    skip_without(backend, device, "float64")
-    settings = {**SMALL, "dtype": "float64", "batch_size": 1}
-    run = rnn_scratch.train(backend_name, num_epochs=5, device=device, **settings)
-    text = "the tide clock and the iron key"
-    (tmp_path / "t.txt").write_text(text)
-    result = rnn_scratch.evaluate(run, text="t.txt", device=device)
-
-    p, h, loss = run.arrays, np.zeros(SETTINGS["num_hiddens"]), 0.0
-    tokens = vocabulary.encode(text, run.vocab)
-    for now, following in itertools.pairwise(tokens):
-        h = np.tanh(p["W_xh"][now] + h @ p["W_hh"] + p["b_h"])
-        logits = h @ p["W_hq"] + p["b_q"]
-        loss += np.log(np.exp(logits).sum()) - logits[following]
-    assert result.tokens == len(text) - 1
-    assert result.perplexity == pytest.approx(np.exp(loss / result.tokens), rel=1e-9)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_device_predicts_and_evaluates_the_same(backend, backend_name, device, dtype, story):
-    skip_without(backend, device, dtype)
-    run = rnn_scratch.train("numpy", num_epochs=5, dtype=dtype, **SMALL)
-    place = {"backend": backend_name, "device": device}
-    expected, result = (rnn_scratch.evaluate(run, text=story, **where) for where in ({}, place))
-    rel = inputs.tolerance(1e-12, dtype, device)
-    assert result.perplexity == pytest.approx(expected.perplexity, rel=rel)
-    sampled = [
-        rnn_scratch.predict(run, "the ", 40, temperature=1.0, **where) for where in ({}, place)
-    ]
-    assert sampled[0] == sampled[1]
 
 
 def test_a_text_too_short_to_evaluate(small, tmp_path):

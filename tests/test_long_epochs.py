@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same, figures, parameters
+from helpers import SMALL, assert_same, figures, parameters, variants
 
 import rnn_scratch
 from rnn_scratch.cli.screen import Screen
 from rnn_scratch.cli.train import BarReport
+from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import checkpoint, sessions, training
 from rnn_scratch.runs.training import Report
 from rnn_scratch.settings import Settings
@@ -42,8 +43,10 @@ class Stop(Report):
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-@pytest.mark.parametrize("model", ["scratch", "fast"])
+@pytest.mark.parametrize("model", VARIANTS)
 def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, model, sampling):
+    if model not in variants(backend_name):
+        pytest.skip(f"{backend_name} has no {model} model")
     settings = {**LONG, "model": model, "sampling": sampling}
     whole = rnn_scratch.train(backend_name, num_epochs=3, run="whole", threads=1, **settings)
     where = []

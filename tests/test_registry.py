@@ -65,14 +65,6 @@ def test_the_order_of_names():
     assert names[: len(ours)] == ours
 
 
-def test_probe(backend_name):
-    probe = registry.probe(backend_name)
-    assert isinstance(probe, registry.Usable), probe
-    assert probe.environment[backend_name]
-    assert "cpu" in probe.devices
-    assert probe.threads >= 1
-
-
 def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     done = there("backends", env=foreign)
     assert (done.code, done.err) == (0, "")

@@ -242,12 +242,8 @@ def changed(record, **session):
 
 
 DAMAGE = {
-    "cut short": lambda record: json.dumps(record)[:-9],
     "no sessions": lambda record: json.dumps({**record, "sessions": []}),
-    "a bad setting": lambda record: json.dumps({**record, "settings": {"lr": 0}}),
-    "a bad time": lambda record: changed(record, started="yesterday"),
     "a time without its zone": lambda record: changed(record, started="2024-05-02T10:00:00"),
-    "a bad runtime": lambda record: changed(record, runtime={"backend": ["numpy"]}),
     "bad threads": lambda record: changed(record, runtime={"threads": "2"}),
     "a bad outcome": lambda record: changed(record, outcome="fine"),
     "more": lambda record: changed(record, x=1),

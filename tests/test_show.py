@@ -58,20 +58,6 @@ def test_every_function_of_the_contract_is_found_with_its_signature(name):
             assert lines[piece.line - 1 :][: len(source)] == source
 
 
-@pytest.mark.parametrize("model", contract.VARIANTS)
-@pytest.mark.parametrize("name", registry.OURS)
-def test_a_variant_has_its_own_functions_and_takes_the_others_from_scratch(name, model):
-    file = BACKENDS / name / f"{model}.py"
-    own = [
-        node.name
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef)
-    ]
-    for function in source_code.CONTRACT[: len(contract.SCRATCH)]:
-        pieces = source_code.find(name, function, model)
-        assert [piece.file for piece in pieces[:1]] == [file] * (function in own)
-
-
 @pytest.mark.parametrize("name", registry.OURS)
 def test_all_functions_and_helpers_together_are_the_whole_file(name):
     (path,) = [path for path in source_code.files(name) if path.name == "scratch.py"]
@@ -351,26 +337,6 @@ def test_lines_are_aligned():
     texts = [source_of(name, "gradients").splitlines() for name in registry.OURS]
     rows = alignment.align_all(texts)
     assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
-
-
-def test_functions_stand_beside_those_of_their_name(tmp_path):
-    def pieces(**bodies):
-        return [
-            source_code.Piece(name, tmp_path / "a.py", line, f"def {name}():\n    {body}")
-            for line, (name, body) in enumerate(bodies.items())
-        ]
-
-    codes = [pieces(a="r(1)", only="2"), pieces(b="x", a="r(3)"), pieces(a="r(1)")]
-    assert alignment.beside(codes) == [
-        (None, "def b():", None),
-        (None, "    x", None),
-        (None, None, None),
-        ("def a():", "def a():", "def a():"),
-        ("    r(1)", "    r(3)", "    r(1)"),
-        (None, None, None),
-        ("def only():", None, None),
-        ("    2", None, None),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -76,21 +76,6 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("model", VARIANTS[1:])
-def test_the_other_variants_are_resumed_as_exactly(backend_name, device, model):
-    try:
-        whole = train(backend_name, 4, model=model, device=device)
-    except NotOffered as error:
-        pytest.skip(str(error))
-    half = train(backend_name, 2, model=model, device=device)
-    done = rnn_scratch.resume(half, 4)
-    assert done.record.sessions[-1].runtime.model == model
-    assert_same_run(done, whole, device)
-    # Its checkpoint is that of the contract, and can be used by any other backend.
-    assert rnn_scratch.predict(done, "the ", 8, backend="numpy").startswith("the ")
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("model", VARIANTS)
 def test_every_variant_can_run_uncompiled(backend_name, model):
     # Few operations, each of which takes JAX a millisecond uncompiled.
@@ -114,18 +99,6 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
     rnn_scratch.predict(run, "the ", 1)
     train("numpy", 1)
     assert flags == [True, True, False, False, False]
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_a_run_moves_between_devices(backend, backend_name, device):
-    skip_without(backend, device, "float64")
-    settings = {"dtype": "float64", "sigma": 0.1}
-    expected = train(backend_name, 6, device="cpu", **settings)
-    for first, second in (("cpu", device), (device, "cpu")):
-        run = train(backend_name, 3, device=first, **settings)
-        done = rnn_scratch.resume(run, 6, device=second)
-        assert [s.runtime.device for s in done.record.sessions] == [first, second]
-        assert_same(parameters(done), parameters(expected), 1e-12)
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -185,13 +158,6 @@ def test_the_same_settings_may_be_repeated(run_of_two):
 def test_no_more_epochs_than_before(run_of_two, num_epochs):
     with pytest.raises(RNNScratchError, match=f"2 epochs already, and --epochs is {num_epochs}"):
         rnn_scratch.resume(run_of_two, num_epochs)
-
-
-def test_an_unknown_setting(run_of_two):
-    with pytest.raises(RNNScratchError, match="Unknown setting: speed"):
-        rnn_scratch.resume(run_of_two, 4, speed=1)
-    with pytest.raises(RNNScratchError, match="Unknown setting: speed"):
-        rnn_scratch.train("numpy", speed=1)
 
 
 def test_a_text_that_moved_or_changed(tmp_path):
@@ -286,22 +252,3 @@ def test_a_perplexity_too_large_for_a_number(capfd):
     assert history("r")[0]["loss"] > 700
     listed = here(capfd, "runs", ".")
     assert "above 1e300" in listed.out
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_clipping_and_its_absence_both_count(backend_name):
-    clipped, loosely, not_at_all = (
-        parameters(train(backend_name, 2, theta=theta)) for theta in (0.01, 1e9, None)
-    )
-    assert_same(loosely, not_at_all)
-    assert not np.array_equal(clipped["W_hq"], loosely["W_hq"])
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_seeds_and_samplings_train_different_models(backend_name):
-    digests = {
-        parameters(train(backend_name, 1, seed=seed, sampling=sampling))["W_hh"].tobytes()
-        for seed in (0, 1)
-        for sampling in ("sequential", "random")
-    }
-    assert len(digests) == 4
