@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict, replace
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Options
@@ -45,7 +46,7 @@ def run(cell, bias, seed, backend, text):
     if bias:
         arrays["b_f"] += bias
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
-    settings, how = make({**vars(SETTINGS), "seed": seed}), update_rule(SETTINGS)
+    settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.of_epoch(text.train, settings, epoch)
@@ -111,7 +112,7 @@ def main():
     record = {
         "machine": msgspec.to_builtins(host.describe()),
         "environment": backend.machine.environment(),
-        "settings": {n: v for n, v in vars(SETTINGS).items() if n not in ("cell", "seed")},
+        "settings": {n: v for n, v in asdict(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",
         "runs": {},
     }
