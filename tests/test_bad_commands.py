@@ -50,7 +50,7 @@ COMMANDS = [
     ((*TRAIN, "--sampling", "sorted"), "sorted"),
     ((*TRAIN, "--normalize", "all"), "all"),
     ((*TRAIN, "--dtype", "float16"), "float16"),
-    (("train", "--corpus", "tide"), "There is no text 'tide'. Did you mean tide-clock?"),
+    (("train", "--corpus", "tide"), "There is no text 'tide'. The texts are: time-machine"),
     (("train", "--corpus", ""), "tide-clock"),
     (("check", "nmpy"), "numpy"),
     (("compare", "--backends", "nmpy"), "nmpy"),
