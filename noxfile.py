@@ -93,7 +93,8 @@ def lint(session: nox.Session) -> None:
     session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("mypy", "rnn_scratch", "notebooks/make", "notebooks/drawings.py")
+    beside_the_lesson = ("notebooks/drawings.py", "notebooks/grading.py")
+    session.run("mypy", "rnn_scratch", "notebooks/make", *beside_the_lesson)
     # Its keys, and what an attacker could use. The linter actionlint would also check expressions,
     # but pip cannot install it where only packages can be downloaded.
     workflow = ".github/workflows/ci.yml"

@@ -211,7 +211,7 @@ def test_notebooks_that_do_not_exist(monkeypatch):
         ("::: only trch\n:::\n", "Line 1 names trch"),
         ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
         ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
-        ("::: write stp\n:::\n", "names stp, which rnn_scratch.check.grading does not grade"),
+        ("::: write stp\n:::\n", "names stp, which grading does not grade"),
         ("::: bug no such\n", "has no mistake 'no such' for torch"),
         ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
     ],

@@ -9,6 +9,7 @@ import json
 import linecache
 import re
 
+import grading
 import pytest
 from helpers import CLONE
 from make import chapter, notebooks
@@ -17,7 +18,6 @@ from tools.sabotages import SABOTAGES
 from tools.student import EDIT, GRADING, TRAINING, solutions, written
 
 from rnn_scratch import registry
-from rnn_scratch.check import grading
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 

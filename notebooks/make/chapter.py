@@ -33,8 +33,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grading
+
 from rnn_scratch import registry
-from rnn_scratch.check import grading
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
 

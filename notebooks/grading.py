@@ -13,9 +13,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..contract import TRIED, Backend, Options
-from . import epochs, functions
-from .inputs import DTYPES, PLAIN, Piece, Row, in_each_dtype, make_case
+from rnn_scratch.check import epochs, functions
+from rnn_scratch.check.inputs import DTYPES, PLAIN, Piece, Row, in_each_dtype, make_case
+from rnn_scratch.contract import TRIED, Backend, Options
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, and run its cell and this one again."
