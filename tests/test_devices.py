@@ -39,37 +39,34 @@ def run(two_devices, tmp_path):
     return command
 
 
-def test_training_on_each_device(run):
+def test_training_and_inference_on_each_device(run, two_devices):
     # The first device that a backend reports is the default.
     output = run("gpu", *TRAIN, *options(num_epochs=2, run="r"))
     assert "two (scratch) on gpu" in output
     # A run is resumed on its own device, unless it is moved.
+    resume = ("train", "--resume", "r", "--epochs")
     for epochs, arguments, device in (
         (3, [], "gpu"),
         (4, ["--device", "cpu"], "cpu"),
         (5, [], "cpu"),
-        (6, ["--device", "gpu"], "gpu"),
+        (6, ["--device", "auto"], "gpu"),
     ):
-        output = run(device, "train", "--resume", "r", "--epochs", epochs, *arguments)
-        assert f"two (scratch) on {device}" in output
-    run("cpu", *TRAIN, *options(num_epochs=6, run="whole", device="cpu"))
+        assert f"two (scratch) on {device}" in run(device, *resume, epochs, *arguments)
+    assert "numpy (scratch) on cpu" in there(*resume, 7, "--backend", "numpy", env=two_devices).out
+    run("gpu", *resume, 8, "--backend", "two")
+    run("cpu", *TRAIN, *options(num_epochs=8, run="whole", device="cpu"))
     assert_same(parameters("r"), parameters("whole"))
-
-
-def test_inference_on_each_device(run):
-    run("gpu", *TRAIN, *options(num_epochs=2, run="r"))
     outputs = {
-        (
-            run(device, "predict", "r", "--prefix", "the ", *place),
-            run(device, "evaluate", "r", "--corpus", "tide-clock", *place),
+        run(device, *command, *place)
+        for command in (
+            ("predict", "r", "--prefix", "the "),
+            ("evaluate", "r", "--corpus", "tide-clock"),
         )
-        for device, place in (
-            ("gpu", ()),
-            ("cpu", ("--device", "cpu")),
-            ("gpu", ("--device", "auto")),
-        )
+        for device, place in (("gpu", ()), ("cpu", ("--device", "cpu")))
     }
-    assert len(outputs) == 1
+    assert len(outputs) == 2  # one of each command
+    elsewhere = there("predict", Path("r").resolve(), "--prefix", "the ", cwd=TESTS)
+    elsewhere.refused("There is no backend 'two'", "numpy")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])

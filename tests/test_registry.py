@@ -6,7 +6,7 @@ import sys
 import textwrap
 
 import pytest
-from helpers import SMALL, here, in_one_process, options, other_packages, there
+from helpers import SMALL, here, options, other_packages, there
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -93,33 +93,6 @@ def test_the_list_of_backends_survives_a_crash_of_any(foreign):
         assert hint in done.out
     done = there("train", "--backend", "raises", *options(**SMALL), env=foreign)
     done.refused("The raises backend did not load: RuntimeError: no such driver")
-
-
-def test_a_run_is_resumed_on_its_own_device_by_default(foreign):
-    settings = options(**SMALL, backend="healthy", device="cpu", run="r", num_epochs=1)
-    resume = ("train", "--resume", "r", "--epochs")
-    _, *resumed = in_one_process(
-        ("train", *settings),
-        (*resume, 2),
-        (*resume, 3, "--device", "auto"),
-        (*resume, 4, "--backend", "numpy"),
-        (*resume, 5, "--backend", "healthy"),
-        env=foreign,
-    )
-    healthy = "healthy (scratch) on"
-    places = (f"{healthy} cpu", f"{healthy} npu", "numpy (scratch) on cpu", f"{healthy} npu")
-    for place, output in zip(places, resumed, strict=True):
-        assert place in output
-    there("predict", "r", "--prefix", "the ").refused("There is no backend 'healthy'", "numpy")
-
-
-def test_what_a_backend_of_another_package_does_not_have(foreign):
-    train = ("train", "--backend", "healthy")
-    for variant in ("fast", "concise"):
-        refused = there(*train, "--model", variant, env=foreign)
-        refused.refused(f"The healthy backend has no {variant} model", "--model scratch")
-    refused = there(*train, "--device", "cuda", env=foreign)
-    refused.refused("--device is cuda", "the healthy backend computes float32 on: npu, cpu")
 
 
 def test_a_core_and_backends_of_two_clones_are_refused(copy):

@@ -1,5 +1,6 @@
 """The site's page on the equality of the numbers, made from records."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
         "ends": list(zip(*(model.digests for model in exact.models))),
+        "arm": json.loads((folder / "arm.json").read_bytes()),
         "runs": sorted(run_folder.listing(folder)),
     }
     images: dict[str, bytes] = {}
