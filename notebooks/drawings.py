@@ -150,6 +150,31 @@ def next_characters(
     plt.show()
 
 
+def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
+    """How a difference in the state grows with the weights, and where frameworks stay equal.
+
+    `curves` has pairs of scale and growth by cell. `equal`, of the first cell, has the scale, the
+    updates after which a framework equals the reference, and the updates made, by framework.
+    """
+    _, axes = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
+    for number, (cell, points) in enumerate(curves.items()):
+        axes.plot(*zip(*points), color=f"C{number}", marker=".", label=cell)
+    first = dict(next(iter(curves.values())))
+    fates: dict[float, bool] = {}  # whether all frameworks stayed equal
+    for rows in equal.values():
+        for scale, same, updates in rows:
+            fates[scale] = fates.get(scale, True) and same == updates
+    for fate, marker, label in ((True, "o", "rnn, all equal"), (False, "X", "rnn, not all equal")):
+        scales = [scale for scale in fates if fates[scale] == fate]
+        heights = [first[scale] for scale in scales]
+        color = "C2" if fate else "C3"
+        axes.plot(scales, heights, marker, color=color, markersize=8, label=label)
+    axes.axhline(1, color=INK, linewidth=0.8)
+    axes.set(yscale="log", xlabel=r"$\sigma \sqrt{H}$", ylabel="growth of a difference")
+    axes.legend(frameon=False)
+    plt.show()
+
+
 def _block(axes: Axes, number: int, row: int, positions: np.ndarray) -> None:
     axes.barh(number, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
     middle = positions[0] + (len(positions) - 1) / 2

@@ -94,3 +94,14 @@ def test_bars_are_the_most_likely_characters_and_the_actual_one_stands_out(figur
 def test_a_figure_has_no_background_of_its_own(figure):
     drawings.states("ab", np.zeros((2, 3)))
     assert figure().get_facecolor()[3] == figure().axes[0].get_facecolor()[3] == 0
+
+
+def test_the_growth_has_a_curve_for_each_cell_and_marks_where_all_frameworks_are_equal(figure):
+    curves = {"rnn": [[1, 0.5], [2, 1e2], [4, 1e6]], "lstm": [[1, 1e-5], [2, 0.1], [4, 1e2]]}
+    equal = {"torch": [[2, 8, 8], [4, 8, 8]], "jax": [[2, 8, 8], [4, 3, 4]]}
+    drawings.growth(curves, equal)
+    (axes,) = figure().axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert all(drawn[cell] == points for cell, points in curves.items())
+    assert (drawn["rnn, all equal"], drawn["rnn, not all equal"]) == ([[2, 1e2]], [[4, 1e6]])
+    assert axes.get_yscale() == "log"

@@ -37,7 +37,7 @@ SETTINGS = {
     "theta": 0.3,
 }
 # A difference in the state grows within an epoch until it is as large as the state itself.
-CHAOTIC = {"sigma": 0.33, "theta": 1.0}
+CHAOTIC = {"sigma": 0.5, "theta": 1.0}
 
 
 # By default their trainings in NumPy and PyTorch are enough.

@@ -56,7 +56,7 @@ def fingerprint(name: str) -> str:
     content = hashlib.sha256(json.dumps(cells(name)).encode())
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
     if name not in OWN:
-        files += [RECORDS / "exercises.json", RECORDS / "gates.json"]
+        files += [RECORDS / f"{name}.json" for name in ("exercises", "gates", "growth")]
         files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
