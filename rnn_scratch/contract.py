@@ -14,9 +14,8 @@ in a file of its name:
 `rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
-hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. "Tensor" is the
-framework's own type; a tensor and a NumPy array are converted into each other only by `tensor` and
-`array`.
+hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. A tensor is of the
+framework's own type; only `tensor` and `array` convert between tensors and NumPy arrays.
 
 Devices are named "cpu", "cuda", "mps" or as the framework calls others, without a number: the
 first of its kind.
@@ -238,24 +237,22 @@ def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params,
 def all_reduce(mean: Tensor, grads: Params, workers: int) -> tuple[Tensor, Params]:
     """Mean over all workers of the loss and of each gradient; with one worker, what it has.
 
-    Every worker calls it, with the loss and gradients of its own rows of the minibatch, which are
-    as many as those of every other one, and gets the same result. It is added in the order of the
-    workers' ranks, whatever the order in which the engine would add.
+    Every worker calls it, with the loss and gradients of its own rows of the minibatch, as many as
+    every other one has, and gets the same result: added in the order of the workers' ranks.
     """
 
 
 def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
-    """Gradients scaled by min(1, theta/norm), and that norm, taken over all parameters together.
+    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together.
 
-    With theta None the gradients stay as they are.
+    With theta None they stay as they are.
     """
 
 
 def rounded(values: Tensor, grid: float | None) -> Tensor:
     """The nearest multiples of the grid, a half to the even one; without a grid, the values.
 
-    In exact mode, differences in the order of summation vanish in it, except for the rare element
-    that is as close as they are to the midpoint of two multiples.
+    Differences in the order of summation vanish in it, unless a midpoint lies between them.
     """
 
 
@@ -358,9 +355,8 @@ def memory(device: str) -> int | None:
 def multiply(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """The product of h (N, K) with these matrices, one after another: a bound on training speed.
 
-    Nothing else, in the way in which the framework multiplies such matrices fastest. A matrix may
-    occur many times, and is then the same tensor. Returns the last product, so that it can be
-    waited for.
+    Nothing else, as fast as the framework multiplies such matrices. A matrix that occurs many times
+    is the same tensor. Returns the last product, so that it can be waited for.
     """
 
 
