@@ -133,6 +133,42 @@ def check_exact(capsys, *arguments):
     return done.value.code, json.loads(capsys.readouterr().out)
 
 
+# Other kernels of the framework's libraries, which add in another order. (TensorFlow has no such
+# variable for float64: TF_ENABLE_ONEDNN_OPTS changes nothing.)
+KERNELS = {
+    "numpy": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "torch": {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"},
+    "mxnet": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "jax": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
+}
+DIGESTS = """
+import sys
+from rnn_scratch import api, exact
+settings = eval(sys.argv[2])
+for mode in ({"exact": True}, {"exact": False, "dtype": "float64"}):
+    run = api.train(sys.argv[1], run=f"{mode}", num_epochs=1, device="cpu", **settings, **mode)
+    print("digest", exact.digest(run.arrays))
+"""
+
+
+@OTHERS
+def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name):
+    if backend_name not in KERNELS:
+        pytest.skip(f"no variable is known that changes the kernels of {backend_name}")
+    settings = {name: value for name, value in SETTINGS.items() if name != "exact"}
+
+    def digests(folder, **kernels):
+        Path(folder).mkdir()
+        arguments = (backend_name, repr(settings))
+        done = there(*arguments, program=("-c", DIGESTS), env=kernels, cwd=folder)
+        assert done.code == 0, done.err
+        return [line.split()[1] for line in done.out.splitlines() if line.startswith("digest")]
+
+    (exact_own, own), (exact_other, other) = digests("own"), digests("o", **KERNELS[backend_name])
+    assert exact_own == exact_other
+    assert own != other, "they are the same kernels, so that the equality above proves nothing"
+
+
 def test_check_exact_compares_backends(backend_names, capsys):
     code, answer = check_exact(capsys, *backend_names)
     assert code == 0
