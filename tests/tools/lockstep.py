@@ -24,9 +24,9 @@ from rnn_scratch.text import corpus, minibatches
 RUNTIMES = [Runtime(name, "scratch", "cpu", threads=1) for name in ("numpy", "torch")]
 BOOK = {"sigma": 0.1, "num_epochs": 2, "theta": None}
 TABLE = [
-    {**BOOK, "lr": 5.0},
-    {**BOOK, "lr": 20.0},
-    {**BOOK, "lr": 60.0},
+    {**BOOK, "lr": 5.0, "num_hiddens": 64},
+    {**BOOK, "lr": 20.0, "num_hiddens": 64},
+    {**BOOK, "lr": 60.0, "num_hiddens": 64},
     {**BOOK, "lr": 20.0, "theta": 100.0, "num_hiddens": 128},
     {**BOOK, "lr": 100.0, "num_hiddens": 128},
 ]
