@@ -69,6 +69,27 @@ def test_a_wrong_mean_is_detected_and_named(copy):
     assert divergence["tensors"]
 
 
+CLIP = "    grads, _ = clip(grads, how.theta)\n"
+REDUCE = "    mean, grads = all_reduce(mean, grads, how.workers)\n"
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+@pytest.mark.parametrize(
+    ("old", "new", "workers", "named"),
+    [
+        (MEAN, "(sum(each[::-1]) / workers for", 4, "all_reduce gradients, added by rank"),
+        (REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
+    ],
+    ids=["added in another order", "clipped before the mean"],
+)
+def test_a_mistake_of_several_workers_is_named(copy, old, new, workers, named):
+    change(copy / "backends" / "torch" / "scratch.py", old, new)
+    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy)
+    assert done.code == 1, done.err
+    assert f"look first at: {named}" in " ".join(done.out.split())
+
+
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 def test_a_worker_that_fails_is_a_row(copy):
