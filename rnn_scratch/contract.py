@@ -4,11 +4,11 @@ The functions below are the specification: they have documentation and no body. 
 package, registered under the entry-point group ``rnn_scratch.backends``, with these modules, each
 in a file of its name:
 
-``scratch``  the plain implementation, with all functions of SCRATCH
+``scratch``  the plain implementation, with the functions below, up to `build`
 ``fast``     the same model optimized by hand: its own `build`, everything else from ``scratch``
 ``concise``  the same model on the framework's own layers: its own `build`, likewise
-``machine``  devices, threads and the conversion of arrays, with all functions of MACHINE
-``workers``  the framework's engine for training in several processes, with those of WORKERS
+``machine``  devices, threads and the conversion of arrays, from `devices` to `array`
+``workers``  the framework's engine for training in several processes, from `join` to `engine`
 
 ``fast``, ``concise`` and ``workers`` may be absent in a backend from another package.
 `rnn-scratch check` holds a backend to this page.
@@ -402,35 +402,17 @@ def engine() -> str:
     """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
 
 
-SCRATCH = (
-    params,
-    state,
-    encode,
-    step,
-    forward,
-    loss,
-    detach,
-    gradients,
-    all_reduce,
-    clip,
-    rounded,
-    update,
-    train_minibatch,
-    train_epoch,
-    evaluate,
-    predict,
-    build,
-)
-MACHINE = (
-    devices,
-    set_threads,
-    set_eager,
-    set_tf32,
-    synchronize,
-    environment,
-    memory,
-    multiply,
-    tensor,
-    array,
-)
-WORKERS = (join, gather, leave, engine)
+def _between(first: Callable, last: Callable) -> tuple[Callable[..., Any], ...]:
+    # These two functions of this page, and all between them.
+    names = list(globals())
+    names = names[names.index(first.__name__) : names.index(last.__name__) + 1]
+    return tuple(globals()[name] for name in names)
+
+
+# The functions of each module, in their order above.
+MODULES = {
+    "scratch": _between(params, build),
+    "machine": _between(devices, array),
+    "workers": _between(join, engine),
+    **dict.fromkeys(VARIANTS[1:], (build,)),
+}

@@ -11,13 +11,12 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 from packaging.requirements import Requirement
 
-from . import contract
-from .contract import VARIANTS, Arrays, Backend, Model, Options, RNNScratchError
+from .contract import MODULES, Arrays, Backend, Model, Options, RNNScratchError
 from .settings import checked, shown
 from .system import host, processes
 from .system.records import Count, Line, Record
@@ -248,15 +247,9 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _missing(backend: Backend) -> list[str]:
     # Names such as "scratch.step"; the other variants and the engine are optional.
-    modules: dict[str, Sequence[Callable[..., Any]]] = {
-        "scratch": contract.SCRATCH,
-        "machine": contract.MACHINE,
-        "workers": contract.WORKERS,
-        **dict.fromkeys(VARIANTS[1:], (contract.build,)),
-    }
     return [
         f"{module}.{function.__name__}"
-        for module, functions in modules.items()
+        for module, functions in MODULES.items()
         if module in ("scratch", "machine") or hasattr(backend, module)
         for function in functions
         if not hasattr(getattr(backend, module, None), function.__name__)

@@ -14,7 +14,7 @@ import pytest
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check.functions import signatures
-from rnn_scratch.contract import CELLS, MACHINE, SCRATCH, VARIANTS, WORKERS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, MODULES, VARIANTS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 
 CORE = Path(rnn_scratch.__file__).parent
@@ -48,9 +48,9 @@ def test_signatures_are_those_of_the_contract(backend, backend_name, model):
         pytest.skip(f"{backend_name} has no {model} model")
     rows = list(signatures(backend, model))
     assert [row.where for row in rows if not row.passed] == []
-    engine = WORKERS if hasattr(backend, "workers") else ()  # which may be absent
-    expected = [*SCRATCH, *MACHINE, *engine] if model == "scratch" else ["build"]
-    assert len(rows) == len(expected)
+    modules = ("scratch", "machine", "workers") if model == "scratch" else (model,)
+    # The engine may be absent.
+    assert len(rows) == sum(len(MODULES[each]) for each in modules if hasattr(backend, each))
 
 
 def test_a_model_takes_arguments_by_name(backend, backend_name):
@@ -70,10 +70,7 @@ def test_a_model_takes_arguments_by_name(backend, backend_name):
 @pytest.mark.parametrize("module", ["scratch", "machine", "workers"])
 def test_functions_of_the_contract_are_documented_in_the_same_words(own, backend_name, module):
     # One says of which libraries it returns the versions.
-    contract = [
-        f.__name__ for f in {"scratch": SCRATCH, "machine": MACHINE, "workers": WORKERS}[module]
-    ]
-    contract = [name for name in contract if name != "environment"]
+    contract = [f.__name__ for f in MODULES[module] if f.__name__ != "environment"]
     reference = getattr(registry.load("numpy"), module)
     for name in contract:
         expected = inspect.getdoc(getattr(reference, name))
@@ -83,7 +80,7 @@ def test_functions_of_the_contract_are_documented_in_the_same_words(own, backend
 
 def test_functions_come_in_the_contract_s_order(own, backend_name):
     names = list(functions(sources(own) / "scratch.py"))
-    contract = [function.__name__ for function in SCRATCH]
+    contract = [function.__name__ for function in MODULES["scratch"]]
     assert [name for name in names if name in contract] == contract
     helpers = {"activation", "gate", *CELL_NAMES} | (BACKWARD if backend_name == "numpy" else set())
     assert set(names) - set(contract) == helpers

@@ -53,25 +53,18 @@ def convert(error, folder):
 def test_the_usual_encodings(text, encoding, tmp_path):
     (tmp_path / "mine.txt").write_bytes(text.encode(encoding))
     error = error_of(tmp_path / "mine.txt")
-    first = next(i for i, char in enumerate(text) if char > "\x7f")
-    for words in ("not UTF-8", "It is probably ", text[first : first + 5].strip()):
-        assert words in error
+    assert "not UTF-8" in error
+    assert "It is probably " in error
     assert max(map(len, error.splitlines()[2:-1])) <= 80
     assert convert(error, tmp_path) == text
-
-
-def test_utf_8_with_damage_is_repaired(tmp_path):
-    (tmp_path / "mine.txt").write_bytes(FRENCH.encode() + b"\xe9 end")
-    error = error_of(tmp_path / "mine.txt")
-    assert "Most of it is UTF-8" in error
-    assert convert(error, tmp_path) == FRENCH + "\ufffd end"
 
 
 def test_no_guess_is_better_than_a_wrong_one(tmp_path):
     (tmp_path / "mine.txt").write_bytes(bytes(range(1, 256)) * 9)
     error = error_of(tmp_path / "mine.txt")
     assert "probably" not in error
-    assert "Its encoding is unknown. The usual ones are cp1252 (Western" in error
+    assert "Its encoding is unknown" in error
+    assert "encoding='ENCODING'" in error
 
 
 @pytest.mark.parametrize("name", ['a "quoted" name.txt', "$HOME `x`.txt", "it's.txt"])

@@ -18,7 +18,7 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.system import records
 
-TAUGHT = [function.__name__ for function in contract.SCRATCH]
+TAUGHT = [function.__name__ for function in contract.MODULES["scratch"]]
 
 # What the test that runs a notebook changes in it, so that its cells train less: on a fifth of the
 # text, or in fewer epochs and repetitions.

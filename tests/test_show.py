@@ -44,10 +44,8 @@ def source_of(*arguments):
 
 @pytest.mark.parametrize("name", registry.OURS)
 def test_every_function_of_the_contract_is_found_with_its_signature(name):
-    modules = {"scratch": contract.SCRATCH, "machine": contract.MACHINE}
-    modules["workers"] = contract.WORKERS
-    for module, functions in modules.items():
-        for function in functions:
+    for module in ("scratch", "machine", "workers"):
+        for function in contract.MODULES[module]:
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == BACKENDS / name / f"{module}.py"
             (node,) = ast.parse(piece.source).body
@@ -165,7 +163,7 @@ def test_piped_it_is_plain_text_one_after_another(capsys):
 
 def test_all_is_every_function_of_a_variant_in_the_order_of_the_contract(capsys):
     out = here(capsys, "show", "all", "--backends", "torch").out
-    places = [out.index(f"\ndef {function.__name__}(") for function in contract.SCRATCH]
+    places = [out.index(f"\ndef {function.__name__}(") for function in contract.MODULES["scratch"]]
     assert places == sorted(places)
     done = here(capsys, "show", "all", "--backends", "torch", "--model", "fast")
     assert "class Recurrence" in done.out

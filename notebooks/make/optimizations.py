@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.contract import MODULES, RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host
 from rnn_scratch.system.records import Record
@@ -65,7 +65,7 @@ def find(backend: str) -> list[Optimization]:
         paths = source_code.files(backend)
     except RNNScratchError:
         return []
-    helpers = [path for path in paths if path.stem not in (*source_code.MODULES, "__init__")]
+    helpers = [path for path in paths if path.stem not in (*MODULES, "__init__")]
     fast = [path for path in paths if path.stem == MODEL]
     return [each for path in (*fast, *helpers) for each in _of_file(path)]
 
@@ -148,7 +148,7 @@ def _end(lines: list[str], start: int, indent: int) -> int:
 def _body(backend: str, function: str) -> list[str]:
     # The lines of a function of ``scratch``, without its signature and its documentation.
     pieces = source_code.find(backend, function)
-    if not pieces or pieces[0].file.stem != source_code.MODULES[0]:
+    if not pieces or pieces[0].file.stem != "scratch":
         return []
     (node,) = ast.parse(pieces[0].source).body
     if not isinstance(node, ast.FunctionDef):

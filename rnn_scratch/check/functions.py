@@ -8,16 +8,15 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import contract, registry
+from .. import registry
 from ..contract import (
-    MACHINE,
-    SCRATCH,
+    MODULES,
     VARIANTS,
-    WORKERS,
     Arrays,
     Backend,
     Options,
@@ -83,13 +82,9 @@ def described(error: Exception) -> str:
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
     """Whether functions take the contract's arguments: all, or the `build` of a variant."""
-    functions: dict[str, Sequence[Any]] = {"scratch": SCRATCH, "machine": MACHINE}
-    if hasattr(backend, "workers"):  # which may be absent
-        functions["workers"] = WORKERS
-    if model != "scratch":
-        functions = {model: (contract.build,)}
-    for module, specifications in functions.items():
-        for specification in specifications:
+    modules = ["scratch", "machine", "workers"] if model == "scratch" else [model]
+    for module in filter(partial(hasattr, backend), modules):  # workers may be absent
+        for specification in MODULES[module]:
             name = specification.__name__
             expected = _parameters(specification)
             actual = _parameters(getattr(getattr(backend, module), name, None))

@@ -18,7 +18,7 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 @option(
     "prefix",
     "Text to continue.  "
-    '[default: "time traveller ", or the beginning of the run\'s text if that is not possible]',
+    '[default: "time traveller ", or the most frequent character if that is not possible]',
 )
 @option("length", "Number of characters to generate.", default=50)
 @option(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from .. import registry
-from ..contract import SCRATCH, VARIANTS, RNNScratchError
+from ..contract import MODULES, VARIANTS, RNNScratchError
 from ..settings import checked
 from ..show import columns, source_code
 from ..show.columns import Pieces, location
@@ -17,7 +17,7 @@ from ..system.terminal import echo
 from .options import option, separated
 from .screen import Screen
 
-ALL = tuple(function.__name__ for function in SCRATCH)
+ALL = tuple(function.__name__ for function in MODULES["scratch"])
 
 
 @click.command()

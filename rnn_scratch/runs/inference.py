@@ -8,14 +8,14 @@ import numpy as np
 
 from ..contract import RNNScratchError
 from ..text import corpus as corpora
-from ..text import dataset, minibatches, vocabulary
+from ..text import minibatches, vocabulary
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .run import Run, folder_of
 from .runtime import Runtime
 from .setup import Setup, set_up
-from .training import Report, beginning, perplexity
+from .training import Report, perplexity
 
 PREFIX = "time traveller "
 
@@ -62,22 +62,19 @@ def predict(
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
 
-    The default prefix is "time traveller " or, if the vocabulary lacks these letters, the
-    beginning of the run's text. Without a temperature the most likely character is chosen; with
-    one, characters are sampled from softmax(logits / temperature), where the chapter's exponent α
-    is 1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
+    The default prefix is "time traveller " or, if the vocabulary lacks these letters, its most
+    frequent character. Without a temperature the most likely character is chosen; with one,
+    characters are sampled from softmax(logits / temperature), where the chapter's exponent α is
+    1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
     `decoding.likely`; with one of them the default temperature is 1. `runtime` may have backend,
     model, device, threads and eager, with the defaults of `load`. Raises RNNScratchError for an
     empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
     `load` does.
     """
     setup, saved = load(folder_of(run), **runtime)
-    if prefix is None and set(PREFIX) <= set(saved.vocab):
-        prefix = PREFIX
     if prefix is None:
-        tokens = _beginning(saved)
-    else:
-        tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
+        prefix = PREFIX if set(PREFIX) <= set(saved.vocab) else saved.vocab[1]
+    tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
         raise RNNScratchError(
             "The prefix is empty: the model needs at least one character to start from.\n"
@@ -91,19 +88,6 @@ def predict(
     with np.errstate(all="ignore"):
         outputs = setup.backend.scratch.predict(setup.model, tokens, length, choose)
     return vocabulary.decode(outputs, saved.vocab)
-
-
-def _beginning(saved: Checkpoint) -> list[int]:
-    # The beginning of the run's text, as a prefix.
-    try:
-        text = dataset.same_text(saved.text, None)
-    except RNNScratchError as error:
-        raise RNNScratchError(
-            f"The model's vocabulary lacks letters of the default prefix {PREFIX!r}, and the "
-            f"beginning of its text, used instead, is unavailable:\n{error}\n"
-            "Pass a prefix with --prefix."
-        ) from error
-    return beginning(dataset.prepare(text, saved.settings))
 
 
 def evaluate(

@@ -13,7 +13,6 @@ from ..contract import Batch, RNNScratchError
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
-from ..text.dataset import Prepared
 from ..workers import exchange
 from . import decoding
 from .checkpoint import NOTHING, Incomplete
@@ -221,7 +220,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Epoch:
 def predictions(setup: Setup) -> list[str]:
     """Continuations of the chapter's two prefixes.
 
-    If the vocabulary lacks letters of both, the beginning of the text is continued instead.
+    If the vocabulary lacks letters of both, its most frequent character is continued instead.
     """
     vocab = setup.text.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
@@ -229,14 +228,9 @@ def predictions(setup: Setup) -> list[str]:
     with np.errstate(all="ignore"):  # the training may be about to diverge
         outputs = [
             setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)
-            for prefix in prefixes or [beginning(setup.text)]
+            for prefix in prefixes or [[1]]
         ]
     return [vocabulary.decode(tokens, vocab) for tokens in outputs]
-
-
-def beginning(prepared: Prepared) -> list[int]:
-    """The first tokens of the text, for use as a prefix."""
-    return prepared.train[:10].tolist()
 
 
 def _watched(

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import registry
-from ..contract import MACHINE, SCRATCH, VARIANTS, WORKERS, RNNScratchError
+from ..contract import MODULES, VARIANTS, RNNScratchError
 
-CONTRACT = tuple(function.__name__ for function in (*SCRATCH, *MACHINE, *WORKERS))
-MODULES = (*VARIANTS, "machine", "workers")
+CONTRACT = tuple(dict.fromkeys(each.__name__ for module in MODULES.values() for each in module))
 
 
 class Piece(NamedTuple):
