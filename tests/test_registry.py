@@ -3,7 +3,6 @@
 import importlib.util
 import platform
 import sys
-import textwrap
 
 import pytest
 from helpers import SMALL, here, options, other_packages, there
@@ -58,13 +57,6 @@ def foreign(tmp_path):
     return other_packages(tmp_path / "site", FOREIGN)
 
 
-def test_the_order_of_names():
-    names = registry.names()
-    ours = [name for name in registry.OURS if name in names]
-    assert ours[:2] == ["numpy", "torch"]
-    assert names[: len(ours)] == ours
-
-
 def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     done = there("backends", env=foreign)
     assert (done.code, done.err) == (0, "")
@@ -72,7 +64,8 @@ def test_the_list_of_backends_survives_a_crash_of_any(foreign):
     assert head.split("  ")[0].strip() == "backend"
     # The second line of a message has nothing in the first column.
     rows = {line.split()[0]: " ".join(line.split()) for line in lines if not line.startswith("  ")}
-    assert list(rows)[:2] == ["numpy", "torch"]
+    ours = [name for name in registry.OURS if name in rows]
+    assert list(rows)[: len(ours)] == ours
     assert set(rows) >= {*registry.names(), *FOREIGN}
     assert rows["numpy"].startswith("numpy yes cpu numpy ")
     assert rows["healthy"] == "healthy yes npu, cpu library 1.2.3"
@@ -101,6 +94,24 @@ def test_a_core_and_backends_of_two_clones_are_refused(copy):
     for command in (("train", *small), ("check", "numpy"), ("show", "step", "--backends", "numpy")):
         done = there(*command, env={"PYTHONPATH": copy})
         done.refused(f"{copy / 'rnn_scratch'}, but its backends are in", "pip install -e .")
+
+
+# Without a command that computes, nothing of theirs is imported.
+IMPORTED = """
+import sys
+from rnn_scratch import registry
+from rnn_scratch.cli.main import main
+for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
+    main(arguments)
+registry.names()
+print({"torch", "tensorflow", "keras", "mxnet", "jax", "flax"} & set(sys.modules))
+"""
+
+
+def test_the_core_imports_no_framework():
+    out = there(program=("-c", IMPORTED)).out
+    assert "--num-hiddens" in out
+    assert out.endswith("set()\n")
 
 
 WITHOUT = """
@@ -138,11 +149,6 @@ def test_where_frameworks_are_available():
     assert registry.available("jax") == (sys.version_info >= (3, 11))
 
 
-def test_a_name_that_is_not_registered():
-    with pytest.raises(RNNScratchError, match=r"no backend 'xyz'.\nThe backends are: numpy"):
-        registry.load("xyz")
-
-
 def test_choose_device(backend, backend_name):
     best, *_ = backend.machine.devices("float32")
     assert registry.choose_device(backend_name, backend, "cpu", "float64") == "cpu"
@@ -150,23 +156,6 @@ def test_choose_device(backend, backend_name):
     words = rf"--device is tpu; .* the {backend_name} backend computes float32 on: .*cpu"
     with pytest.raises(RNNScratchError, match=words):
         registry.choose_device(backend_name, backend, "tpu", "float32")
-
-
-def test_the_core_imports_no_framework():
-    program = textwrap.dedent("""
-        import sys, io
-        import rnn_scratch
-        from rnn_scratch import registry
-        from rnn_scratch.cli.main import main
-        for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
-            main(arguments)
-        registry.names()
-        frameworks = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"} & set(sys.modules)
-        assert not frameworks, frameworks
-    """)
-    done = there(program=("-c", program))
-    assert done.code == 0, done.err
-    assert "--num-hiddens" in done.out
 
 
 def test_check_without_names_omits_missing_backends(capsys):

@@ -26,23 +26,20 @@ SLOWED = ("numpy", "torch")  # those that compute at once, so that what follows 
 TRIES = 2
 WRAPPER = f"""
 
-def _longer(function):
-    import functools
-    import time
+import functools
+import time
 
-    @functools.wraps(function)
-    def train_minibatch(*arguments):
-        start = time.perf_counter()
-        result = function(*arguments)
-        end = start + {SLOWER} * (time.perf_counter() - start)
-        while time.perf_counter() < end:
-            pass
-        return result
-
-    return train_minibatch
+as_it_is = train_minibatch
 
 
-train_minibatch = _longer(train_minibatch)
+@functools.wraps(as_it_is)  # the check compares signatures
+def train_minibatch(*arguments):
+    start = time.perf_counter()
+    result = as_it_is(*arguments)
+    end = start + {SLOWER} * (time.perf_counter() - start)
+    while time.perf_counter() < end:
+        pass
+    return result
 """
 
 
