@@ -26,6 +26,8 @@ PROCESSOR = "neoverse-n1"
 MIRRORS = {"debian": "deb.debian.org/debian", "ubuntu": "ports.ubuntu.com/ubuntu-ports"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = [f"manylinux{name}_aarch64" for name in ("_2_28", "_2_27", "_2_17", "2014")]
+# PyTorch's newer wheels need a GPU's libraries, gigabytes of them.
+TORCH = ("torch<2.11", "typing_extensions", "sympy", "mpmath", "networkx", "fsspec", "setuptools")
 ANSWER = "--answer"  # of the program in a process that trains
 MODES = {"exact": {"exact": True}, "ordinary": {"dtype": "float64"}}
 COMMON = {"corpus": "tide-clock", "sigma": 0.1, "threads": 1}
@@ -36,6 +38,7 @@ CASES = (
     ("numpy", "scratch", "lstm", 32, 3),
     ("numpy", "scratch", "gru", 24, 3),
     ("numpy", "scratch", "rnn", 96, 4),
+    ("torch", "scratch", "rnn", 32, 2),
 )
 
 
@@ -108,6 +111,7 @@ def libraries(folder, version):
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
     run(*fetch, ".", say="Fetching the libraries for ARM")
     shutil.rmtree("build/lib", ignore_errors=True)  # modules that are gone would be in the wheel
+    run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
     for wheel in wheels.glob("*.whl"):
         shutil.unpack_archive(wheel, site, "zip")
