@@ -1,6 +1,7 @@
 """Nothing assumes the CPU: a small backend with two devices, which refuse each other's tensors."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,24 +80,15 @@ def test_compare_on_each_device(run, device):
     assert candidate["ready"]["device"].split(":")[0] == device
 
 
-def own_tests(two_devices, *arguments):
-    """The project's own tests of this backend."""
-    command = ("-p", "no:cacheprovider", "--backends", "two", *arguments)
-    return there(*command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
-
-
 @pytest.mark.student
-def test_the_devices_of_a_backend_are_tested(two_devices):
-    """The project's own tests pass on a device that is not the CPU."""
+def test_the_project_s_own_tests_run_on_a_device_that_is_not_the_cpu(two_devices):
+    command = ("-p", "no:cacheprovider", "--backends", "two")
+    own = partial(there, *command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
     names = ("training", "inference", "runs", "host", "exact", "parity")
-    done = own_tests(two_devices, "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
+    done = own("-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
     assert done.code == 0, done.out
     passed = int(done.out.rpartition(" passed")[0].split()[-1])
     assert passed >= 15
-
-
-@pytest.mark.student
-def test_a_device_that_no_backend_reports(two_devices):
-    done = own_tests(two_devices, "--devices", "tpu", TESTS / "test_host.py")
+    done = own("--devices", "tpu", TESTS / "test_host.py")
     assert done.code != 0
     assert "--devices: no backend reports tpu" in done.out + done.err

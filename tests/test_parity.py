@@ -92,9 +92,11 @@ def test_sizes_cannot_hide_a_mistake():
 @pytest.mark.parametrize(
     "sampling", ["sequential", pytest.param("random", marks=pytest.mark.frameworks)]
 )
-def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, time_machine, sampling):
+def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, sampling):
     skip_without(registry.load(candidate), device, "float64")
-    tokens, vocab = time_machine
+    normalized = vocabulary.normalize(book.content, "chapter")
+    vocab = vocabulary.build(normalized)
+    tokens = vocabulary.encode(normalized[:10_000], vocab)
     options, settings = Options(len(vocab), 512, dtype="float64"), Settings(sampling=sampling)
     arrays = initial(options, 0.01, 0)
     batches = [pair for epoch in (1, 2) for pair in minibatches.of_epoch(tokens, settings, epoch)]
@@ -144,10 +146,3 @@ def test_collapse_keeps_every_failure():
         Row("loss", "mean", "float64 rnn relu", 0.2, "", 0.5),
     ]
     assert runner.collapse(rows) == [rows[0], rows[1], rows[3]]
-
-
-@pytest.fixture(scope="module")
-def time_machine(book):
-    normalized = vocabulary.normalize(book.content, "chapter")
-    vocab = vocabulary.build(normalized)
-    return vocabulary.encode(normalized, vocab)[:10_000], vocab
