@@ -279,8 +279,7 @@ def _mistake(backend: str, mistake: str) -> tuple[str, str]:
     sabotages = {each.mistake: each for each in runpy.run_path(str(SABOTAGES))["SABOTAGES"]}
     if mistake not in sabotages or backend not in sabotages[mistake].changes:
         raise RNNScratchError(f"{SABOTAGES} has no mistake {mistake!r} for {backend}.")
-    name = sabotages[mistake].piece
-    changes = sabotages[mistake].changes[backend]
+    name, changes = sabotages[mistake].piece, sabotages[mistake].changes[backend]
     # The mistake may be in a helper, as that of a step may be in the cell.
     for piece in _pieces(backend, name, set()):
         if changes[0] in piece.source:

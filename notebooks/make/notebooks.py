@@ -135,8 +135,7 @@ def execute(name: str) -> str:
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:
     """What is wrong with a notebook's outputs: errors, warnings, paths of this machine."""
-    faults = []
-    text = ""
+    faults, text = [], ""
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code" and cell["execution_count"] is None:
             faults.append(f"cell {number} was not executed")

@@ -23,7 +23,6 @@ from .prose import Cells
 
 V = 28  # characters in the vocabulary of the chapter's text
 RECORD = Path("notebooks/records/optimizations.json")
-MODEL = "fast"
 NAME = re.compile(r"( *)# (?!Gain)([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
 
 
@@ -66,7 +65,7 @@ def find(backend: str) -> list[Optimization]:
     except RNNScratchError:
         return []
     helpers = [path for path in paths if path.stem not in (*MODULES, "__init__")]
-    fast = [path for path in paths if path.stem == MODEL]
+    fast = [path for path in paths if path.stem == "fast"]
     return [each for path in (*fast, *helpers) for each in _of_file(path)]
 
 

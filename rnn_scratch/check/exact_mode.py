@@ -17,14 +17,7 @@ from ..settings import Settings, model_options
 from ..system.records import Record
 from ..text import corpus, dataset
 from ..workers import groups
-from .certificate import (
-    Account,
-    AfterEpoch,
-    ExactModel,
-    ExactResult,
-    Shapes,
-    certificate,
-)
+from .certificate import Account, AfterEpoch, ExactModel, ExactResult, Shapes, certificate
 from .observation import Digests, Observer, Parting, states
 
 TIMEOUT = 24 * 3600.0  # seconds for one epoch
