@@ -175,7 +175,8 @@ def _closest(accounts: Sequence[Account], shapes: Shapes) -> Closest | None:
             continue
         every, distance, difference = _elements(tables, name, size)
         ratio = np.full(len(every), np.inf)
-        np.divide(distance, difference, out=ratio, where=difference > 0)
+        with np.errstate(over="ignore"):
+            np.divide(distance, difference, out=ratio, where=difference > 0)
         at = np.lexsort([distance, ratio])[0]
         index = [int(each) for each in np.unravel_index(every[at] % size, shape)]
         apart = float(difference[at]) if len(tables) > 1 else None
