@@ -14,7 +14,7 @@ from rnn_scratch.settings import make, model_options
 from rnn_scratch.text import corpus
 
 SMALL = {"num_hiddens": 32, "batch_size": 4, "num_steps": 30, "max_tokens": 1_000}
-WARNING = "Exact mode will hardly hold"
+WARNING = "Exact mode is unlikely to hold"
 
 
 def small(backend, cell="rnn", arrays=None, **changes):

@@ -50,10 +50,10 @@ def growth(setup: Setup) -> float:
 
 
 def warn(setup: Setup, report: Report) -> None:
-    """Say it where the growth before training is such that exact mode will hardly hold."""
+    """Say it where the growth before training is such that exact mode is unlikely to hold."""
     found = growth(setup)
     if not found < UNLIKELY:  # or not a number
         report.say(
-            f"Exact mode will hardly hold: within a minibatch a difference in the state grows "
+            "Exact mode is unlikely to hold: within a minibatch a difference in the state grows "
             f"{found:.0e}-fold; a smaller --sigma, fewer --num-steps or --cell lstm would help."
         )
