@@ -229,7 +229,9 @@ def test_other_files(saved, content):
     refused(saved)
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"format": checkpoint.FORMAT}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"format": "pt"}, {"format": checkpoint.CHECKPOINT_FORMAT}]
+)
 def test_safetensors_of_another_program(saved, metadata):
     save_file({"weight": np.zeros(3, np.float16)}, saved, metadata)
     refused(saved, "not a checkpoint of rnn-scratch", "no SHA-256")
@@ -239,7 +241,7 @@ def test_a_checkpoint_of_another_version(saved):
     header, numbers = parts(saved)
     header["__metadata__"]["format"] = "rnn-scratch 99"
     put_together(saved, header, numbers)
-    refused(saved, "rnn-scratch 99", checkpoint.FORMAT, "Use the version that wrote it")
+    refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")
 
 
 # The system refuses the last bytes of the new file; when there is room, it is written.

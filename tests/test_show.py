@@ -2,9 +2,6 @@
 
 import ast
 import inspect
-import io
-import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +10,6 @@ import pytest
 from helpers import CLONE, here, other_packages, there
 
 from rnn_scratch import contract, registry
-from rnn_scratch.cli.main import main
 from rnn_scratch.contract import CELLS
 from rnn_scratch.show import alignment, source_code
 
@@ -207,93 +203,12 @@ def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(cap
         assert "".join(plain(out).split()).endswith(source)
 
 
-class Terminal(io.StringIO):
-    """Takes what is printed, as a terminal of 120 by 40 characters."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def paged(monkeypatch, tmp_path):
-    """Run `show` in a terminal with a pager; the exit code, what is printed, what is paged."""
-    for name, value in {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("LESS", "-i")
-
-    def run(*arguments, pager="open('paged', 'w').write(sys.stdin.read())"):
-        Path("pager.py").write_text(f"import os, signal, sys\n{pager}\n")
-        if pager is not None:
-            monkeypatch.setenv("PAGER", shlex.join([sys.executable, str(tmp_path / "pager.py")]))
-        Path("paged").unlink(missing_ok=True)
-        code = 0
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", Terminal())
-            patch.setattr(sys, "stdout", Terminal())
-            try:
-                main(["show", *arguments])
-            except SystemExit as error:
-                code = error.code
-            printed = sys.stdout.getvalue()
-        return code, printed, Path("paged").read_text() if Path("paged").exists() else None
-
-    return run
-
-
-def test_a_long_output_goes_through_the_pager_with_its_colours_and_a_short_one_does_not(paged):
-    for arguments, word in (((), "def step("), (("--diff", "torch", "mxnet"), " | ")):
-        code, printed, text = paged("step", *arguments)
-        assert (code, printed) == (0, "")
-        assert "\x1b[" in text
-        assert word in plain(text)
-    code, printed, text = paged("clip", "--backends", "numpy,torch")
-    assert (code, text) == (0, None)
-    assert plain(printed).count("def clip(") == 2
-
-
-def test_the_pager_can_be_turned_off(paged, monkeypatch):
-    _, printed, text = paged("step", "--no-pager")
-    assert text is None
-    assert plain(printed).count("def step(") == len(registry.OURS)
-    for value in ("cat", "", " "):
-        monkeypatch.setenv("PAGER", value)
-        assert paged("step", pager=None) == (0, printed, None), value
-    monkeypatch.setenv("TERM", "dumb")
-    assert paged("step")[2] is None
-    # Nor is there one without a terminal, even if it is to be coloured.
-    done = there("show", "step", env={"FORCE_COLOR": "1"})
-    assert plain(done.out).count("def step(") == len(registry.OURS)
-
-
-def test_less_passes_colours_on_unless_its_options_are_set(paged, monkeypatch):
-    look = "open('paged', 'w').write(os.environ['LESS'])"
-    assert paged("step", pager=look)[2] == "-i"
-    monkeypatch.delenv("LESS")
-    assert paged("step", pager=look)[2] == "FRX"
-
-
-def test_a_pager_that_is_quit_early_is_no_error(paged, capfd):
-    for pager in ("pass", "sys.exit(1)"):
-        assert paged("all", pager=pager) == (0, "", None)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a process cannot send another a Ctrl-C there")
-def test_ctrl_c_leaves_the_pager_on_the_screen_and_no_traceback(paged, capfd):
-    interrupt = "os.kill(os.getppid(), signal.SIGINT); sys.stdin.read(); "
-    interrupt += "open('paged', 'w').write('still there')"
-    code, printed, text = paged("step", pager=interrupt)
-    assert (printed, text) == ("", "still there")
-    assert code in (0, 130)  # within the wait for the pager, or while it reads
-    assert capfd.readouterr() == ("", "")
-
-
 def test_a_difference_is_marked(capsys, terminal):
     terminal(220)
     out = here(capsys, "show", "gradients", "--diff", "torch", "tensorflow").out
     rows = plain(out).splitlines()
     assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
-    assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
+    assert any(" > " in row or " < " in row for row in rows), "no partner"
     assert any(row.startswith("def gradients") and "|" not in row for row in rows), "equal"
     rows = plain(here(capsys, "show", "forward", "--diff", "torch", "torch:fast").out).splitlines()
     assert "scratch.py:" in rows[1]

@@ -136,7 +136,7 @@ def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
     return given
 
 
-def stub(piece: source_code.Piece, after: int) -> str:
+def stub(piece: source_code.Definition, after: int) -> str:
     """A function without its body, except for its docstring and this number of statements."""
     (node,) = ast.parse(piece.source).body
     assert isinstance(node, ast.FunctionDef)
@@ -200,14 +200,14 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     return None
 
 
-def place(piece: source_code.Piece) -> str:
+def place(piece: source_code.Definition) -> str:
     """Where a piece is, from the clone; of another package, from its own folder."""
     clone, package = Path.cwd(), piece.file.parent.parent
     folder = clone if piece.file.is_relative_to(clone) else package
     return f"{piece.file.relative_to(folder)}, line {piece.line}"
 
 
-def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Piece]:
+def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Definition]:
     # A function and those of its helpers that are not used yet. The argument is that of the
     # directive: a function, a variant if it is not ``scratch``, and after the word "without"
     # helpers to leave out.

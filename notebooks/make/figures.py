@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
-from rnn_scratch.compare.pictures import STYLE
+from rnn_scratch.compare.pictures import PICTURE_STYLE
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
+    with rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         yield axes

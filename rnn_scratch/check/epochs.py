@@ -16,7 +16,7 @@ from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import ROUNDING, SIGMA, B, Case, Computed, Fact, T
+from .inputs import ROUNDING, SIGMA, B, Case, Computed, Row, T, fact
 
 LR = 0.3  # which no float32 is equal to
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
@@ -42,7 +42,7 @@ def updated(case: Case, how: Update, model: Model | None = None) -> tuple[Arrays
     return model.to_arrays(model.params), np.array(losses), state
 
 
-def train_minibatch(case: Case) -> Iterator[Computed | Fact]:
+def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     """One update, clipped, and another one as in exact mode; `forward` uses the new parameters."""
     model = case.model()
     loss, state = case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
@@ -60,7 +60,7 @@ def train_minibatch(case: Case) -> Iterator[Computed | Fact]:
         yield Computed("state in exact mode", state, allowed=0)
 
 
-def to_arrays(case: Case) -> Iterator[Computed | Fact]:
+def to_arrays(case: Case) -> Iterator[Computed | Row]:
     """Copies, which do not change when the parameters do."""
     model = case.model()
     arrays = model.to_arrays(model.params)
@@ -69,7 +69,7 @@ def to_arrays(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("copies, which do not change", arrays, expected, 0)
 
 
-def train_epoch(case: Case) -> Iterator[Computed | Fact]:
+def train_epoch(case: Case) -> Iterator[Computed | Row]:
     """Parameters after some updates, up to 100; losses and state, in both ways of sampling."""
     tokens, arrays = built_in_text(case.options)
     # Many updates, and both ways of sampling, in one case of each cell only, because of the time.
@@ -99,7 +99,7 @@ def train_epoch(case: Case) -> Iterator[Computed | Fact]:
         if isinstance(losses, list) and {type(each) for each in losses} == {float}:
             yield Computed(name, np.array(losses), allowed=allowed)
         else:
-            yield Fact(name, False, "not a list of floats")
+            yield fact(name, False, "not a list of floats")
         yield Computed(f"{sampling}, state", state, allowed=allowed)
 
 
@@ -122,7 +122,7 @@ def norms(
     return found
 
 
-def evaluate(case: Case) -> Iterator[Computed | Fact]:
+def evaluate(case: Case) -> Iterator[Computed | Row]:
     """The loss of a text, with the state carried and without."""
     tokens, arrays = built_in_text(case.options)
     model = case.model(arrays)
@@ -134,11 +134,11 @@ def evaluate(case: Case) -> Iterator[Computed | Fact]:
         yield Computed(name, summed / count)
         yield Computed(f"{name}, tokens", count, allowed=0)
     types = type(summed).__name__, type(count).__name__
-    yield Fact("a float and a number of tokens", types == ("float", "int"), str(types))
+    yield fact("a float and a number of tokens", types == ("float", "int"), str(types))
     yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
 
 
-def predict(case: Case) -> Iterator[Computed | Fact]:
+def predict(case: Case) -> Iterator[Computed | Row]:
     """A text that is chosen in advance, and the logits for each choice."""
     tokens, arrays = built_in_text(case.options)
     following, logits, types = iter(tokens[15:].tolist()), list[np.ndarray](), set[type]()
@@ -155,7 +155,7 @@ def predict(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("logits", np.stack(logits), allowed=10 * ROUNDING)
     types |= {type(text), *map(type, text)}
     names = ", ".join(sorted(each.__name__ for each in types))
-    yield Fact("a list of integers, from arrays", types == {np.ndarray, list, int}, names)
+    yield fact("a list of integers, from arrays", types == {np.ndarray, list, int}, names)
     yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
 
 

@@ -20,17 +20,12 @@ from ..workers import groups
 from .certificate import Account, AfterEpoch, ExactModel, ExactResult, Shapes, certificate
 from .observation import Digests, Observer, Parting, states
 
-TIMEOUT = 24 * 3600.0  # seconds for one epoch
+EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
 
-Progress = Callable[[ExactModel, int], None]  # called at the start and after each epoch
-
-
-class _NotOffered(Record, tag=True):
-    # The backend lacks the variant; the only thing that its child sends.
-    reason: str
+Notify = Callable[[ExactModel, int], None]  # called at the start and after each epoch
 
 
-class _Updates(Record, tag=True):
+class _Updates(Record):
     # What a child sends before the first epoch and after each.
     after: AfterEpoch
     digests: list[Digests]  # after each update
@@ -39,7 +34,7 @@ class _Updates(Record, tag=True):
 
 
 def compare(
-    runtimes: Sequence[Runtime], settings: Settings, text: corpus.Text, progress: Progress
+    runtimes: Sequence[Runtime], settings: Settings, text: corpus.Text, progress: Notify
 ) -> ExactResult:
     """Train these models in exact mode, and compare their parameters after every update."""
     accounts = []
@@ -77,14 +72,14 @@ def _receive(
     settings: Settings,
     text: corpus.Text,
     expected: list[Digests],
-    progress: Progress,
+    progress: Notify,
 ) -> None:
     model = account.model
     account.folder.mkdir()
     task = runtime, settings, text, expected, str(account.folder)
-    for event in groups.ask_all(groups.calls(runtime.workers, _train, *task), TIMEOUT):
-        if isinstance(event, _NotOffered):
-            model.outcome, model.reason = "not offered", event.reason
+    for event in groups.ask_all(groups.calls(runtime.workers, _train, *task), EPOCH_TIMEOUT):
+        if isinstance(event, str):
+            model.outcome, model.reason = "not offered", event
             continue
         account.digests += event.digests
         account.clipped, account.parting = event.clipped, event.parting
@@ -100,12 +95,12 @@ def _train(
     text: corpus.Text,
     expected: list[Digests],
     folder: str,
-) -> Iterator[_NotOffered | _Updates]:
+) -> Iterator[str | _Updates]:
     team = Team(rank, tuple(addresses)) if addresses else None
     try:
         setup = set_up(settings, runtime, text, team=team)
     except registry.NotOffered as error:
-        yield _NotOffered(str(error).splitlines()[0])
+        yield str(error).splitlines()[0]
         return
     observer = Observer(setup, expected, Path(folder) if rank == 0 else None)
     sent = 0

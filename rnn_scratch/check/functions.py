@@ -29,7 +29,7 @@ from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from . import inputs, machine
 from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
-from .inputs import SIGMA, B, Case, Computed, Fact, H, Piece, Row, T, V, make_case, not_offered
+from .inputs import SIGMA, B, Case, Computed, H, Piece, Row, T, V, fact, make_case, not_offered
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
@@ -89,7 +89,7 @@ def signatures(backend: Backend, model: str) -> Iterator[Row]:
             expected = _parameters(specification)
             actual = _parameters(getattr(getattr(backend, module), name, None))
             otherwise = f"{name}{actual} instead of {name}{expected}"
-            yield Fact(f"{module}.{name}", actual == expected, otherwise).row("signature")
+            yield fact(f"{module}.{name}", actual == expected, otherwise, piece="signature")
 
 
 def _parameters(function: Any) -> str:
@@ -104,7 +104,7 @@ def _parameters(function: Any) -> str:
 # The functions of the contract, one by one.
 
 
-def params(case: Case) -> Iterator[Computed | Fact]:
+def params(case: Case) -> Iterator[Computed | Row]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     model = case.model()
     yield Computed("values", model.to_arrays(model.params), allowed=0)
@@ -129,22 +129,22 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def state(case: Case) -> Iterator[Computed | Fact]:
+def state(case: Case) -> Iterator[Computed | Row]:
     """The first state is zeros, in as many tensors as the cell has."""
     state = case.scratch.state(B, case.options)
     right, otherwise = len(state) == case.options.num_states, f"{len(state)} tensors"
-    yield Fact("number of tensors", right, otherwise)
+    yield fact("number of tensors", right, otherwise)
     yield Computed("zeros", state, allowed=0)
     yield Computed("of the model", case.model().state(B), allowed=0)
 
 
-def encode(case: Case) -> Iterator[Computed | Fact]:
+def encode(case: Case) -> Iterator[Computed | Row]:
     """One-hot vectors, or rows of the embedding, to the last bit."""
     x = case.scratch.encode(case.tensor(case.batch.X), case.params())
     yield Computed("vectors", x, allowed=0)
 
 
-def step(case: Case) -> Iterator[Computed | Fact]:
+def step(case: Case) -> Iterator[Computed | Row]:
     """One time step, from a state that is not zero."""
     x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
     logits, state = case.scratch.step(case.tensor(x), case.state(), case.params(), case.options)
@@ -152,7 +152,7 @@ def step(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("state", state)
 
 
-def loss(case: Case) -> Iterator[Computed | Fact]:
+def loss(case: Case) -> Iterator[Computed | Row]:
     """The loss of the reference's logits, and of many large ones for a large vocabulary."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
     yield Computed("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
@@ -168,7 +168,7 @@ def _large(tokens: np.ndarray) -> np.ndarray:
     return tokens * (LARGE_V // V)
 
 
-def detach(case: Case) -> Iterator[Computed | Fact]:
+def detach(case: Case) -> Iterator[Computed | Row]:
     """No gradient flows back through a detached state."""
     # A graph over two minibatches, the state detached between them: the second's gradients must
     # be those that the reference computes for it alone, from the same state.
@@ -191,7 +191,7 @@ def detach(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("gradients, from the state that they returned", model.to_arrays(grads), expected)
 
 
-def clip(case: Case) -> Iterator[Computed | Fact]:
+def clip(case: Case) -> Iterator[Computed | Row]:
     """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, None)[1])
@@ -209,7 +209,7 @@ def clip(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("norm, its own gradients", case.scratch.clip(own, None)[1])
 
 
-def rounded(case: Case) -> Iterator[Computed | Fact]:
+def rounded(case: Case) -> Iterator[Computed | Row]:
     """To the grids of exact mode, midpoints of two multiples included, and without a grid."""
     values = case.states[0].astype(case.options.dtype)
     yield Computed("without a grid", case.scratch.rounded(case.tensor(values), None), values, 0)
@@ -220,7 +220,7 @@ def rounded(case: Case) -> Iterator[Computed | Fact]:
             yield Computed(label, case.scratch.rounded(case.tensor(each), grid), allowed=0)
 
 
-def update(case: Case) -> Iterator[Computed | Fact]:
+def update(case: Case) -> Iterator[Computed | Row]:
     """Plain steps, and steps on the grid of exact mode."""
     _, grads, _ = case.reference.gradients()
     trials = {"plain": Update(LR), "with a learning rate above 1": Update(3.0)}
@@ -238,7 +238,7 @@ def update(case: Case) -> Iterator[Computed | Fact]:
 # The functions of the model, in all variants.
 
 
-def forward(case: Case) -> Iterator[Computed | Fact]:
+def forward(case: Case) -> Iterator[Computed | Row]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     model = case.model()
     logits, state = model.forward(case.tensor(case.batch.X), case.state())
@@ -256,7 +256,7 @@ def forward(case: Case) -> Iterator[Computed | Fact]:
     yield Computed("logits of one token", one)
 
 
-def gradients(case: Case) -> Iterator[Computed | Fact]:
+def gradients(case: Case) -> Iterator[Computed | Row]:
     """Loss, each gradient, and the state for the next minibatch."""
     model, (batch, start) = case.model(), case.minibatch()
     loss, own, state = case.scratch.gradients(model, batch, start)
@@ -299,7 +299,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
         yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
-def all_reduce(case: Case) -> Iterator[Computed | Fact]:
+def all_reduce(case: Case) -> Iterator[Computed | Row]:
     """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
     model = case.model()
     loss, grads, _ = case.scratch.gradients(model, *case.minibatch())

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from .. import registry
 from ..contract import CELLS, TRIED, Arrays, Backend, Batch, Model, Options, Params, State, Tensor
@@ -60,18 +61,12 @@ def not_offered(piece: str, case: str, reason: str) -> Row:
     return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
 
 
-class Fact(NamedTuple):
-    """What is either so or not; `otherwise` says what is so instead."""
-
-    name: str
-    true: bool
-    otherwise: str
-    note: str = ""
-
-    def row(self, piece: str, case: str = "") -> Row:
-        """The row of it."""
-        where = "" if self.true else self.otherwise
-        return Row(piece, self.name, case, 0.0 if self.true else None, where, 0.0, self.note)
+def fact(
+    result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
+) -> Row:
+    """The row of what is either so or not; `otherwise` says what is so instead."""
+    where = "" if true else otherwise
+    return Row(piece, result, case, 0.0 if true else None, where, 0.0, note)
 
 
 class Computed(NamedTuple):
@@ -172,7 +167,7 @@ class Case(NamedTuple):
         """Whether it is a case of nothing but a cell and a dtype."""
         return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
 
-    def rows(self, piece: "Callable[..., Iterator[Computed | Fact]]", *more: Any) -> Iterator[Row]:
+    def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:
         """Compare what a piece computes with this model with what it computes with the reference.
 
         The reference's own results are compared with recorded ones, as compared with itself it
@@ -180,8 +175,8 @@ class Case(NamedTuple):
         """
         of_reference: dict[str, Any] = {}
         for result in piece(self, *more):
-            if isinstance(result, Fact):
-                yield result.row(piece.__name__, self.label)
+            if isinstance(result, Row):
+                yield replace(result, piece=piece.__name__, case=self.label)
             elif result.expected is not None:
                 yield self.row(piece.__name__, result)
             elif self.is_reference:
@@ -210,7 +205,7 @@ class Case(NamedTuple):
 
 
 # A function of the contract with inputs that the reference would give it.
-Piece = Callable[[Case], Iterator[Computed | Fact]]
+Piece = Callable[[Case], Iterator[Computed | Row]]
 
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:

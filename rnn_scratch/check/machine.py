@@ -10,10 +10,12 @@ import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, LR, updated
-from .inputs import Case, Computed, Fact, Row
+from .inputs import Case, Computed, Row, fact
 
 PRODUCTS = 50
-SECONDS = 0.05  # that these products take at least, so that waiting for them can be measured
+LEAST_TIME = (
+    0.05  # seconds that these products take at least, so that waiting for them can be measured
+)
 
 
 def devices(name: str, backend: Backend) -> Iterator[Row]:
@@ -21,19 +23,17 @@ def devices(name: str, backend: Backend) -> Iterator[Row]:
     for dtype in ("float64", "float32"):
         names = backend.machine.devices(dtype)
         good = bool(names) and all(re.fullmatch(r"[a-z][a-z_]*", str(device)) for device in names)
-        yield Fact("names", good, f"{names!r}: names like cpu, cuda", repr(names)).row(
-            "devices", dtype
-        )
+        otherwise = f"{names!r}: names like cpu, cuda"
+        yield fact("names", good, otherwise, repr(names), piece="devices", case=dtype)
     most = backend.machine.memory("cpu")
-    yield Fact("of the CPU", most is None or type(most) is int, f"{most!r}: bytes, or None").row(
-        "memory"
-    )
+    good = most is None or type(most) is int
+    yield fact("of the CPU", good, f"{most!r}: bytes, or None", piece="memory")
     versions = backend.machine.environment()
     good = name in versions and all(
         isinstance(each, str) for pair in versions.items() for each in pair
     )
     otherwise = f"{versions!r}: strings, with a version of {name!r}"
-    yield Fact("versions", good, otherwise).row("environment")
+    yield fact("versions", good, otherwise, piece="environment")
 
 
 def set_threads(backend: Backend) -> Iterator[Row]:
@@ -42,19 +42,19 @@ def set_threads(backend: Backend) -> Iterator[Row]:
     Some frameworks fix the number when they first compute: nothing may be computed before this.
     """
     for setting, number in (("2 threads", 2), ("1 thread", 1), ("1 thread again", 1)):
+        note = ""
         try:
             returned = backend.machine.set_threads(number)
         except Exception as error:
-            fact = Fact(setting, False, f"{type(error).__name__}: {error}")
+            good, otherwise = False, f"{type(error).__name__}: {error}"
         else:
             # A framework may be unable to use two threads, and then says so.
             note = "it uses 1 thread only" if (number, returned) == (2, 1) else ""
-            good = returned == number or bool(note)
-            fact = Fact(setting, good, f"{returned!r} is returned", note)
-        yield fact.row("set_threads")
+            good, otherwise = returned == number or bool(note), f"{returned!r} is returned"
+        yield fact(setting, good, otherwise, note, piece="set_threads")
 
 
-def tensor(case: Case) -> Iterator[Computed | Fact]:
+def tensor(case: Case) -> Iterator[Computed | Row]:
     """An array that becomes a tensor and an array again has the same values and kind of numbers."""
     tokens = case.batch.X * 10**8  # up to 1e9, which 32 bits hold
     for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", tokens)):
@@ -62,10 +62,10 @@ def tensor(case: Case) -> Iterator[Computed | Fact]:
         yield Computed(f"{name}, and back by `array`", actual, array, 0)
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
         same = integers or actual.dtype == array.dtype
-        yield Fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
+        yield fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
 
 
-def multiply(case: Case) -> Iterator[Computed | Fact]:
+def multiply(case: Case) -> Iterator[Computed | Row]:
     """One product and three of them, with two matrices that are not square."""
     h, W = case.states[0], case.arrays["W_hq"]
     for matrices in ([W], [W, np.ascontiguousarray(W.T), W[::-1].copy()]):
@@ -76,7 +76,7 @@ def multiply(case: Case) -> Iterator[Computed | Fact]:
         yield Computed(f"products: {len(matrices)}", product, np.linalg.multi_dot([h, *matrices]))
 
 
-def synchronize(case: Case) -> Iterator[Computed | Fact]:
+def synchronize(case: Case) -> Iterator[Computed | Row]:
     """Once `synchronize` has returned, no time is spent on waiting for the result.
 
     What is compared is the time of reading the last of many products after `synchronize`, as a
@@ -85,7 +85,7 @@ def synchronize(case: Case) -> Iterator[Computed | Fact]:
     machine, dtype = case.backend.machine, case.options.dtype
     chance = np.random.RandomState(0)
     size, seconds = 64, 0.0
-    while seconds < SECONDS and size < 8192:
+    while seconds < LEAST_TIME and size < 8192:
         size *= 2
         W = case.tensor(chance.normal(0, size**-0.5, (size, size)).astype(dtype))
         h = case.tensor(chance.normal(0, 1, (64, size)).astype(dtype))
@@ -100,10 +100,10 @@ def synchronize(case: Case) -> Iterator[Computed | Fact]:
             if turn:  # in the first one it may compile
                 seconds, share = end - start, min(share, (end - waited) / (end - start))
     otherwise = f"it returns before the tensors are computed: {share:.0%} of the time is after it"
-    yield Fact("share of the time spent after it", share <= 0.5, otherwise)
+    yield fact("share of the time spent after it", share <= 0.5, otherwise)
 
 
-def set_eager(case: Case) -> Iterator[Computed | Fact]:
+def set_eager(case: Case) -> Iterator[Computed | Row]:
     """With it Python executes the model's functions in each update, with the same results."""
     calls: list[str] = []
 
@@ -125,6 +125,6 @@ def set_eager(case: Case) -> Iterator[Computed | Fact]:
     finally:
         case.backend.machine.set_eager(False)
     otherwise = f"compiled: not executed in {FEW - len(calls)} of {FEW} updates"
-    yield Fact("functions executed", len(calls) >= FEW, otherwise)
+    yield fact("functions executed", len(calls) >= FEW, otherwise)
     expected, _, _ = updated(case.reference, Update(LR))
     yield Computed(f"parameters after {FEW} updates", params, expected, 1e-12)

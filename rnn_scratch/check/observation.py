@@ -26,7 +26,7 @@ from ..workers import exchange
 Digests = dict[str, str]  # of each parameter, and of each carried state
 
 SCALE = 2.0**200
-PLAIN = Update(lr=1.0, theta=None)  # subtracts what it is given
+SUBTRACTION = Update(lr=1.0, theta=None)  # subtracts what it is given
 UNCHANGED = 16  # one in so many updates is made by `train_minibatch` as it is, from the first on
 CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a boundary,
 SAMPLE = 16  # and some that are the same ones in every update
@@ -202,7 +202,7 @@ class Observer(training.Report):
         # First zeros, because p - (p - a) is not always a.
         for changes in (self._own(), {name: -array for name, array in arrays.items()}):
             params = self.setup.model.params
-            self.setup.backend.scratch.update(params, self._tensors(changes), PLAIN)
+            self.setup.backend.scratch.update(params, self._tensors(changes), SUBTRACTION)
 
     def _tensors(self, arrays: Arrays) -> dict[str, Tensor]:
         tensor, device = self.setup.backend.machine.tensor, self.setup.runtime.device

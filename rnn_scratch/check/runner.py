@@ -13,7 +13,7 @@ from ..system import processes
 from . import functions, inputs, machine, team
 from .inputs import Row
 
-TIMEOUT = 3600.0  # seconds for one model
+MODEL_TIMEOUT = 3600.0  # seconds for one model
 
 
 def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
@@ -26,7 +26,7 @@ def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
         yield from team.rows(runtime)
         return
     try:
-        yield from processes.ask(partial(_rows, runtime, list(cells)), timeout=TIMEOUT)
+        yield from processes.ask(partial(_rows, runtime, list(cells)), timeout=MODEL_TIMEOUT)
     except RNNScratchError as error:
         yield Row("backend", "", "", None, str(error), 0)
 

@@ -13,9 +13,9 @@ from ..contract import TRIED, RNNScratchError, Team
 from ..runs.runtime import Runtime
 from ..workers import exchange, groups
 from .epochs import FEW, clipping, updated
-from .inputs import PLAIN, B, Case, Computed, Fact, Row, in_each_dtype, make_case, not_offered
+from .inputs import PLAIN, B, Case, Computed, Row, fact, in_each_dtype, make_case, not_offered
 
-TIMEOUT = 600.0  # seconds for one model
+TEAM_TIMEOUT = 600.0  # seconds for one model
 CASES = tuple(
     case
     for options in (PLAIN, PLAIN._replace(cell="lstm", embedding=TRIED["embedding"]))
@@ -37,7 +37,7 @@ def rows(runtime: Runtime) -> Iterator[Row]:
             "or 8 workers."
         )
     try:
-        yield from groups.ask_all(groups.calls(workers, _rows, runtime), TIMEOUT)
+        yield from groups.ask_all(groups.calls(workers, _rows, runtime), TEAM_TIMEOUT)
     except RNNScratchError as error:
         yield Row("workers", f"{workers} workers", "", None, str(error), 0)
 
@@ -51,14 +51,14 @@ def _rows(rank: int, addresses: list[str], runtime: Runtime) -> Iterator[Row]:
     for options in CASES:
         case = make_case(name, backend, runtime.model, options._replace(device=device))
         try:
-            for piece in PIECES if runtime.model == "scratch" else (train_minibatch,):
+            for piece in OF_A_TEAM if runtime.model == "scratch" else (train_minibatch,):
                 yield from case.rows(piece, team)
         except registry.NotOffered as error:
             yield not_offered(runtime.model, case.label, str(error))
     engine.leave()
 
 
-def gather(case: Case, team: Team) -> Iterator[Computed | Fact]:
+def gather(case: Case, team: Team) -> Iterator[Computed | Row]:
     """Every bit arrives, of every worker and in the order of their ranks."""
     dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
@@ -67,12 +67,12 @@ def gather(case: Case, team: Team) -> Iterator[Computed | Fact]:
     more = np.full((2, 3), team.rank, dtype)
     received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
     wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
-    yield Fact("bits", not wrong, f"those of worker {wrong[:1]}")
+    yield fact("bits", not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
     yield Computed("a second tensor", tuple(others), expected, 0)
 
 
-def all_reduce(case: Case, team: Team) -> Iterator[Computed | Fact]:
+def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
     """The means of what each worker has for its rows are those for all rows."""
     own, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
@@ -85,7 +85,7 @@ def all_reduce(case: Case, team: Team) -> Iterator[Computed | Fact]:
     yield Computed("gradients, added by rank", model.to_arrays(means), exact, 0)
 
 
-def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Fact]:
+def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Row]:
     """Some updates lead to the same as those of all rows, and all workers to the same."""
     how = clipping(case)
     expected, losses, states = updated(case.reference, how)
@@ -96,7 +96,7 @@ def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Fact]:
     yield Computed(f"losses after {FEW} updates", own_losses, losses)
     yield Computed(f"state after {FEW} updates", whole, states)
     digests = exchange.digests(case.backend, case.options, arrays)
-    yield Fact("same in all workers", len(set(digests)) == 1, str(digests))
+    yield fact("same in all workers", len(set(digests)) == 1, str(digests))
 
 
-PIECES = (gather, all_reduce, train_minibatch)
+OF_A_TEAM = (gather, all_reduce, train_minibatch)

@@ -34,7 +34,7 @@ from .options import (
 from .screen import Screen
 
 FEW_EPOCHS = 5
-MOST_EPOCHS, HELD_OUT = 500, 20_000  # epochs, and characters, with a target
+TARGET_EPOCHS, HELD_OUT = 500, 20_000  # epochs at most, and characters, with a target
 PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
 MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 
@@ -65,7 +65,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "target",
     "Train until the perplexity of held-out text is P or below, and report seconds and "
     "epochs. By default this trains on all but the last "
-    f"{HELD_OUT:,} characters, for {MOST_EPOCHS} epochs at most.",
+    f"{HELD_OUT:,} characters, for {TARGET_EPOCHS} epochs at most.",
     metavar="P",
 )
 @click.option(
@@ -109,7 +109,7 @@ def compare(
     common = {name: options.pop(name) for name in PLAN}
     defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
     if target is not None:
-        defaults = {"num_epochs": MOST_EPOCHS, "max_tokens": 0, "valid_tokens": HELD_OUT}
+        defaults = {"num_epochs": TARGET_EPOCHS, "max_tokens": 0, "valid_tokens": HELD_OUT}
     settings = make({**defaults, **specified(options)})
     screen = Screen()
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)

@@ -1,9 +1,7 @@
 """The command `show`: a function of several backends side by side, or the difference of two."""
 
-import contextlib
 import difflib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import click
 
@@ -11,8 +9,8 @@ from .. import registry
 from ..contract import MODULES, VARIANTS, RNNScratchError
 from ..settings import checked
 from ..show import columns, source_code
-from ..show.columns import Pieces, location
-from ..show.source_code import Piece
+from ..show.columns import Definitions, location
+from ..show.source_code import Definition
 from ..system.terminal import echo
 from .options import option, separated
 from .screen import Screen
@@ -25,13 +23,11 @@ ALL = tuple(function.__name__ for function in MODULES["scratch"])
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
 @option("model", "The variant.", default=VARIANTS[0])
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
-@click.option("--no-pager", is_flag=True, help="Print a long output all at once.")
 def show(
     piece: str,
     backends: str | None,
     model: str,
     diff: tuple[str, str] | None,
-    no_pager: bool,
 ) -> None:
     """Show the source of PIECE in several backends side by side.
 
@@ -41,9 +37,6 @@ def show(
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
     how the optimized code differs from the plain code.
-
-    In a terminal, output that is longer than the screen is shown by the pager that PAGER names, or
-    by less; PAGER=cat turns this off, as --no-pager does.
     """
     if backends is not None and diff:
         raise RNNScratchError(
@@ -58,20 +51,19 @@ def show(
             f"such as: --diff {backend} {backend}:fast"
         )
     screen = Screen()
-    with contextlib.nullcontext() if no_pager else _paged(screen):
-        for name in ALL if piece == "all" else [piece]:
-            pieces = {code: _find(code, name) for code in codes}
-            absent = [code for code in codes if not pieces[code]]
-            if absent == codes and piece != "all":
-                raise _unknown(name, codes)
-            if absent == codes:
-                continue
-            if diff:
-                _differences(screen, name, pieces)
-            else:
-                _together(screen, name, {code: each for code, each in pieces.items() if each})
-            if piece == "all":
-                screen.print()
+    for name in ALL if piece == "all" else [piece]:
+        pieces = {code: _find(code, name) for code in codes}
+        absent = [code for code in codes if not pieces[code]]
+        if absent == codes and piece != "all":
+            raise _unknown(name, codes)
+        if absent == codes:
+            continue
+        if diff:
+            _differences(screen, name, pieces)
+        else:
+            _together(screen, name, {code: each for code, each in pieces.items() if each})
+        if piece == "all":
+            screen.print()
     if absent and piece != "all":
         echo(_absence(piece, absent), err=True)
 
@@ -93,7 +85,7 @@ def _choose(names: Sequence[str], model: str) -> list[str]:
     return list(dict.fromkeys(codes))
 
 
-def _find(code: str, name: str) -> list[Piece]:
+def _find(code: str, name: str) -> list[Definition]:
     backend, _, variant = code.partition(":")
     return source_code.find(backend, name, variant or VARIANTS[0])
 
@@ -118,7 +110,7 @@ def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     )
 
 
-def _together(screen: Screen, name: str, pieces: Pieces) -> None:
+def _together(screen: Screen, name: str, pieces: Definitions) -> None:
     if screen.is_terminal:
         columns.show(screen, name, pieces)
     else:
@@ -126,7 +118,7 @@ def _together(screen: Screen, name: str, pieces: Pieces) -> None:
         screen.print("\n\n\n".join(texts))
 
 
-def _differences(screen: Screen, name: str, pieces: Pieces) -> None:
+def _differences(screen: Screen, name: str, pieces: Definitions) -> None:
     left, right = (source_code.join(each).splitlines() for each in pieces.values())
     if left == right:
         screen.print(f"{name} is the same in {' and '.join(pieces)}.")
@@ -136,23 +128,3 @@ def _differences(screen: Screen, name: str, pieces: Pieces) -> None:
         titles = [f"{code}: {location(each[0]) if each else ''}" for code, each in pieces.items()]
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))
-
-
-@contextlib.contextmanager
-def _paged(screen: Screen) -> Iterator[None]:
-    # Show what is printed in this context in the user's pager, PAGER or less, if it is longer than
-    # the terminal, as git does.
-    # FORCE_COLOR makes Rich take a pipe for a terminal, so the file itself is asked too. An old
-    # Windows console does not understand what a pager writes.
-    if not screen.file.isatty() or screen.legacy_windows or screen.is_dumb_terminal:
-        yield
-        return
-    with screen.capture() as captured:
-        yield
-    text = captured.get()
-    if text.count("\n") < screen.height or os.environ.get("PAGER", "less").strip() in ("", "cat"):
-        click.echo(text, nl=False, color=True)
-    else:
-        # git's options for less: R passes colours on, X leaves the output on the screen at the end.
-        os.environ.setdefault("LESS", "FRX")
-        click.echo_via_pager(text.removesuffix("\n"), color=True)

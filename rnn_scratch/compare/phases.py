@@ -44,7 +44,9 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-Digests = dict[int | None, tuple[str, str, str]]  # by seed or value: of whom, and its two digests
+Beginnings = dict[
+    int | None, tuple[str, str, str]
+]  # by seed or value: of whom, and its two digests
 Tell = Callable[[str, str], None]  # receives a step of the comparison, and how far it is
 Ask = Callable[..., Failure | None]  # `_ask` for one comparison
 
@@ -73,7 +75,7 @@ def run(
 def trials(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Check and train each candidate, with one random seed after another."""
     plan, first = record.plan, record.settings.seed
-    digests: Digests = {}
+    digests: Beginnings = {}
     for candidate in record.candidates:
         for seed in range(first, first + plan.seeds):
             step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
@@ -125,7 +127,7 @@ def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
         for value in plan.points
         if not candidate.failure("training")
     ]
-    digests: Digests = {}
+    digests: Beginnings = {}
     for number in range(plan.repeats):
         first = number % max(len(turns), 1)
         for candidate, value in turns[first:] + turns[:first]:
@@ -147,7 +149,7 @@ def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
 def _receive_of_trial(
     record: Comparison,
     candidate: Candidate,
-    digests: Digests,
+    digests: Beginnings,
     tell: Callable[[str], None],
     answer: Ready | EpochResult | Trial,
 ) -> None:
@@ -174,14 +176,14 @@ def _receive_losses(losses: list[float], tell: Callable[[str], None], answer: li
 
 
 def _receive_round(
-    candidate: Candidate, digests: Digests, number: int, value: int | None, answer: Round
+    candidate: Candidate, digests: Beginnings, number: int, value: int | None, answer: Round
 ) -> None:
     _require_same(candidate, answer, digests, value)
     candidate.rounds.append(replace(answer, number=number, value=value))
 
 
 def _require_same(
-    candidate: Candidate, result: Trial | Round, digests: Digests, key: int | None
+    candidate: Candidate, result: Trial | Round, digests: Beginnings, key: int | None
 ) -> None:
     # Results are comparable only if they began with the same numbers and the same text.
     found = (candidate.name, result.parameters, result.minibatches_seen)

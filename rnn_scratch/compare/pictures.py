@@ -14,7 +14,7 @@ from .record import VARIED, Candidate, Comparison
 
 FORMATS = ("svg", "png")
 # The same record gives the same file: ids from a salt, letters as outlines.
-STYLE: dict[Any, Any] = {
+PICTURE_STYLE: dict[Any, Any] = {
     **curve.STYLE,
     "svg.hashsalt": "rnn-scratch",
     "svg.fonttype": "path",
@@ -36,7 +36,7 @@ def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, 
     from matplotlib.figure import Figure
 
     images, description = {}, source(record)
-    with rc_context(STYLE):
+    with rc_context(PICTURE_STYLE):
         for title, picture in PICTURES.items():
             files = {f"{title}.{format}": format for format in FORMATS}
             files = {file: files[file] for file in files if names is None or file in names}

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options, update_rule
 from ..system import host, processes
+from ..system.processes import Answer
 from ..text import corpus, minibatches
 from ..workers import exchange
 from . import matrix_products
@@ -31,8 +32,6 @@ from .record import EpochResult, Failure, Loss, Plan, Ready, Round, Trial
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
 GENERATED = 100  # characters
-
-Answer = TypeVar("Answer")
 
 
 class Digest(training.Report):

@@ -27,7 +27,7 @@ from .folder import LastEpoch
 from .runtime import Runtime
 
 FILE = "checkpoint.safetensors"
-FORMAT = "rnn-scratch 4"
+CHECKPOINT_FORMAT = "rnn-scratch 4"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
 DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
@@ -77,7 +77,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
     about = replace(checkpoint, arrays={}, incomplete=NOTHING)
     metadata = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "checkpoint": msgspec.json.encode(about).decode(),
         "sha256": ZEROS.decode(),
     }
@@ -106,13 +106,13 @@ def load(run: str | Path) -> Checkpoint:
         # The file begins with the length of its header, which is JSON.
         header = data[8 : 8 + int.from_bytes(data[:8], "little")]
         metadata = json.loads(header)["__metadata__"]
-        if metadata["format"] == FORMAT:
+        if metadata["format"] == CHECKPOINT_FORMAT:
             return _checkpoint(tensors, metadata["checkpoint"])
     except Exception as error:  # whatever another program may have written, with this digest
         raise _damaged(path, shown(str(error), 2000)) from error
     raise RNNScratchError(
         f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
-        f"{FORMAT!r}.\nUse the version that wrote it."
+        f"{CHECKPOINT_FORMAT!r}.\nUse the version that wrote it."
     )
 
 

@@ -25,11 +25,10 @@ from ..text.dataset import TextRecord
 from .runtime import Runtime
 
 RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-FORMAT = 4  # of the record
+RUN_FORMAT = 4
 PARENT = Path("runs")
 
-Seconds = Annotated[float, Meta(ge=0)]
-Perplexity = Annotated[float, Meta(gt=0)]
+AboveZero = Annotated[float, Meta(gt=0)]
 Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # that is complete; 0: none
 
@@ -39,11 +38,11 @@ class Epoch(Record):
 
     epoch: Count
     loss: float
-    perplexity: Perplexity | None  # None where it is too large for a float
+    perplexity: AboveZero | None  # None where it is too large for a float
     valid_loss: float | None  # None without held-out text
-    valid_perplexity: Perplexity | None
+    valid_perplexity: AboveZero | None
     tokens: Count
-    seconds: Seconds
+    seconds: Annotated[float, Meta(ge=0)]
     backend: Line
     sample: str | None  # generated text, every tenth epoch
 
@@ -82,7 +81,7 @@ def create(folder: Path | None, backend: str) -> Path:
             folder = dated(backend)
         else:
             folder.mkdir(parents=True)
-        files.sync_folder(folder.parent)
+        files.sync(folder.parent)
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
@@ -117,7 +116,7 @@ def read(folder: Path) -> RunRecord:
         "`rnn-scratch runs` lists the runs."
     )
     try:
-        return records.read(folder / RECORD, RunRecord, FORMAT, absence)
+        return records.read(folder / RECORD, RunRecord, RUN_FORMAT, absence)
     except Damaged as error:
         raise Damaged(
             f"{error}\nTake it from a backup, or train a new run. The checkpoint is another file: "

@@ -50,7 +50,7 @@ def train(
         growth.warn(setup, report)
     folder = run_folder.create(folder, runtime.backend)
     about = dataset.describe(text, setup.text)
-    record = RunRecord(format=run_folder.FORMAT, settings=settings, text=about, sessions=[])
+    record = RunRecord(format=run_folder.RUN_FORMAT, settings=settings, text=about, sessions=[])
     start = Checkpoint(
         vocab=setup.text.vocab,
         settings=settings,

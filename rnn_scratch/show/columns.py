@@ -9,17 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from . import alignment
-from .source_code import Piece
+from .source_code import Definition
 
 NARROWEST = 58  # of a column: two fit beside each other in a terminal of 120
 BETWEEN = 3  # columns, for a mark
 HANG = 8  # of a folded line's rest: more than the four of a block
 
 
-Pieces = Mapping[str, list[Piece]]  # a function and its helpers, by the names of variants
+Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by the names of variants
 
 
-def show(screen: Console, name: str, pieces: Pieces, marked: bool = False) -> None:
+def show(screen: Console, name: str, pieces: Definitions, marked: bool = False) -> None:
     """Print the pieces in rows of as many columns as the terminal has room for.
 
     Two pieces may be marked where they differ, as sdiff does.
@@ -32,14 +32,14 @@ def show(screen: Console, name: str, pieces: Pieces, marked: bool = False) -> No
         screen.print(_table(screen, columns, marked))
 
 
-def location(piece: Piece) -> str:
+def location(piece: Definition) -> str:
     """File and line, relative to the current folder, to open it from there."""
     here = Path.cwd()
     file = piece.file.relative_to(here) if piece.file.is_relative_to(here) else piece.file
     return f"{file}:{piece.line}"
 
 
-def _table(screen: Console, pieces: Pieces, marked: bool) -> Table:
+def _table(screen: Console, pieces: Definitions, marked: bool) -> Table:
     # Corresponding lines beside each other.
     rows = alignment.beside(list(pieces.values()))
     longest = max(len(line) for row in rows for line in row if line is not None)

@@ -18,7 +18,7 @@ from ..contract import MODULES, VARIANTS, RNNScratchError
 CONTRACT = tuple(dict.fromkeys(each.__name__ for module in MODULES.values() for each in module))
 
 
-class Piece(NamedTuple):
+class Definition(NamedTuple):
     """A function of a backend as it stands in its file, with decorators and comments above it."""
 
     name: str
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     source: str
 
 
-def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Piece]:
+def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Definition]:
     """A function of a variant of a backend, then the helpers that it uses.
 
     The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
@@ -70,13 +70,13 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
-def ordered(pieces: list[Piece]) -> list[Piece]:
+def ordered(pieces: list[Definition]) -> list[Definition]:
     """A piece and its helpers in the order of their file; other files come last."""
     main = pieces[0].file if pieces else None
     return sorted(pieces, key=lambda piece: (piece.file != main, piece.file, piece.line))
 
 
-def join(pieces: list[Piece]) -> str:
+def join(pieces: list[Definition]) -> str:
     """The source of a piece and its helpers, in that order."""
     return "\n\n\n".join(piece.source for piece in ordered(pieces))
 
@@ -122,7 +122,7 @@ def _definitions(path: Path) -> dict[str, ast.stmt]:
     return definitions
 
 
-def _with_helpers(path: Path, name: str) -> list[Piece]:
+def _with_helpers(path: Path, name: str) -> list[Definition]:
     found = [(path, name)]
     for each in found:  # the list grows in the loop: helpers have helpers
         found += [helper for helper in _helpers(*each) if helper not in found]
@@ -162,7 +162,7 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
             yield part.attr
 
 
-def _cut(path: Path, name: str) -> Piece:
+def _cut(path: Path, name: str) -> Definition:
     node = _definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
@@ -173,4 +173,4 @@ def _cut(path: Path, name: str) -> Piece:
         last < len(lines) and lines[last].startswith(" ") and lines[last].lstrip().startswith("#")
     ):
         last += 1  # a comment that ends the body
-    return Piece(name, path, first, "\n".join(lines[first - 1 : last]))
+    return Definition(name, path, first, "\n".join(lines[first - 1 : last]))

@@ -34,7 +34,7 @@ def replace(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -48,25 +48,18 @@ def append(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return when the contents of a file are on the disk."""
+    """Return when the contents of a file, or the names of those in a folder, are on the disk."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":  # which does not open folders
+        return
     try:
-        _sync(path, os.O_RDWR | BINARY)
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | BINARY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names of the files in a folder are on the disk."""
-    if os.name != "nt":  # which does not open folders
-        _sync(folder, os.O_RDONLY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, data: bytes, flags: int, sync: bool = True) -> None:

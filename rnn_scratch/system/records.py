@@ -26,7 +26,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     """A record. A field that has its default value is not written."""
 
 
-Kind = TypeVar("Kind", bound=Record)
+Stored = TypeVar("Stored", bound=Record)
 
 
 class _Format(msgspec.Struct):
@@ -43,7 +43,7 @@ def line(record: Record) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
-def read(path: Path, kind: type[Kind], format: int, absence: str) -> Kind:
+def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
     """The record in a JSON file, which has a number of its format.
 
     Raises Damaged, with the place and the reason, if the file is not such a record, and
