@@ -18,11 +18,10 @@ STYLE: dict[Any, Any] = {
 HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
 
-def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -> None:
+def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
     """Draw perplexity against epochs: a line per name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is above HIGHEST are omitted. There is room up to epoch `last`, by
-    default up to the last one that there is.
+    Epochs whose perplexity is above HIGHEST are omitted.
     """
     from matplotlib.ticker import LogFormatter
 
@@ -36,8 +35,6 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None =
             if known:
                 axes.plot(*zip(*known), style, color=f"C{number}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
-    if last is not None:
-        axes.set_xlim(0, last)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
@@ -46,7 +43,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]], last: int | None =
         axes.legend(frameon=False)
 
 
-def picture(histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -> bytes:
+def picture(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
     """A picture of it in PNG."""
     # Not pyplot, which would look for a window system and keep every figure in memory.
     from matplotlib import rc_context
@@ -54,7 +51,7 @@ def picture(histories: Mapping[str, Sequence[Epoch]], last: int | None = None) -
 
     with rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
-        draw(figure.add_subplot(), histories, last)
+        draw(figure.add_subplot(), histories)
         image = BytesIO()
         figure.savefig(image, format="png")
     return image.getvalue()
