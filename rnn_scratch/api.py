@@ -105,10 +105,10 @@ def train(
     content = corpora.find(corpus, text, reporter.say)
     if launch == Launch(1):
         folder = None if run is None else Path(run)
-        return _finished(sessions.train(made, content, runtime, folder, reporter), reporter)
+        return sessions.train(made, content, runtime, folder, reporter)
     path = None if run is None else str(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path)
-    return _finished(supervisor.train(work, launch, reporter), reporter)
+    return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
 
 
 @_checked
@@ -139,7 +139,7 @@ def resume(
     chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
         supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
-        return _finished(None, reporter)
+        return cast(Run, None)
     last = run_folder.read(folder).sessions[-1].runtime
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
@@ -147,13 +147,12 @@ def resume(
     # Another number of threads may add in another order.
     runtime = last.but(**chosen, workers=launch.workers)
     if launch == Launch(1):
-        done = sessions.resume(folder, num_epochs, same, runtime, settings, reporter)
-        return _finished(done, reporter)
+        return sessions.resume(folder, num_epochs, same, runtime, settings, reporter)
     before, _, content = sessions.resumable(folder, num_epochs, same, settings)
     made = before.settings
     require_shares(made.batch_size, launch.workers)
     work = Work(settings=made, text=content, runtime=runtime, folder=str(folder), resumes=True)
-    return _finished(supervisor.train(work, launch, reporter), reporter)
+    return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
 
 
 predict = _checked(inference.predict)
@@ -166,10 +165,3 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if report is not None:
         return LineReport(report)
     return LineReport(print) if hasattr(sys, "ps1") else Report()
-
-
-def _finished(run: Run | None, report: Report) -> Run:
-    # None is for a `Launch` alone, so that everybody else has a run.
-    if run is not None:
-        report.finish(run)
-    return cast(Run, run)

@@ -118,12 +118,9 @@ def available(name: str) -> bool:
 
     The conditions, such as MXNet's, are those of the extra ``all`` in this project's metadata.
     """
-    for line in requires("rnn-scratch") or []:
-        requirement = Requirement(line)
-        marker = requirement.marker
-        if name in requirement.extras and marker and "all" in str(marker):
-            return marker.evaluate({"extra": "all"})
-    return True
+    requirements = [Requirement(line) for line in requires("rnn-scratch") or []]
+    markers = [each.marker for each in requirements if name in each.extras and each.marker]
+    return any(marker.evaluate({"extra": "all"}) for marker in markers) or not markers
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:

@@ -8,7 +8,7 @@ from helpers import there
 from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load, make
 
 from rnn_scratch import registry
-from rnn_scratch.check import functions, inputs, pinned
+from rnn_scratch.check import functions, inputs
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
@@ -60,7 +60,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     wrong = load(package)
     monkeypatch.setattr(registry, "load", lambda name: wrong)
     if not recorded:
-        monkeypatch.setattr(pinned, "numbers", dict)
+        monkeypatch.setattr(inputs, "recorded", dict)
     every = inputs.cases(cells=[sabotage.only.cell])
     row = first_failure(functions.check("numpy", wrong, cases=every))
     assert_named(row, sabotage)

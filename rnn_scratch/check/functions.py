@@ -14,17 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import (
-    MODULES,
-    VARIANTS,
-    Arrays,
-    Backend,
-    Options,
-    Params,
-    State,
-    Tensor,
-    Update,
-)
+from ..contract import MODULES, VARIANTS, Arrays, Backend, Options, Params, State, Tensor, Update
 from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from . import inputs, machine
@@ -164,10 +154,6 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     yield Computed(f"with {LARGE_V} characters", mean)
 
 
-def _large(tokens: np.ndarray) -> np.ndarray:
-    return tokens * (LARGE_V // V)
-
-
 def detach(case: Case) -> Iterator[Computed | Row]:
     """No gradient flows back through a detached state."""
     # A graph over two minibatches, the state detached between them: the second's gradients must
@@ -273,7 +259,7 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     yield Computed("of one token", grads, allowed=10 * inputs.ROUNDING)
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
-        _, grads, _ = case.gradients(large, case.batch.map(_large))
+        _, grads, _ = case.gradients(large, case.batch.map(lambda tokens: tokens * (LARGE_V // V)))
         yield Computed(f"with {LARGE_V} characters", grads)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.

@@ -51,9 +51,8 @@ EPOCHS = 50  # in exact mode
     several=True,
 )
 @click.option(
-    "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
+    "--json", "as_json", is_flag=True, help="Print JSON, with every comparison, not only the worst."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
 @option("every", "With --exact: epochs between two digests.", default=10)
 @settings_options(num_epochs=EPOCHS, cell="all; with --exact: rnn")
@@ -62,7 +61,6 @@ def check(
     models: Sequence[str],
     device: str,
     workers: Sequence[int],
-    all_rows: bool,
     as_json: bool,
     corpus: str | None,
     text: str | None,
@@ -117,7 +115,7 @@ def check(
     else:
         answers = []
         for runtime in runtimes:
-            rows = compare_pieces(runtime, cells, None if as_json else all_rows, screen)
+            rows = compare_pieces(runtime, cells, screen, show=not as_json)
             where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
             answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
         equal = all(answer["passed"] for answer in answers)
@@ -126,16 +124,14 @@ def check(
     sys.exit(0 if equal else 1)
 
 
-def compare_pieces(
-    runtime: Runtime, cells: Sequence[str], all_rows: bool | None, screen: Screen
-) -> list[Row]:
-    """Compare a backend's model with the reference, and show all rows, or the worst, or none."""
+def compare_pieces(runtime: Runtime, cells: Sequence[str], screen: Screen, show: bool) -> list[Row]:
+    """Compare a backend's model with the reference, and show the worst rows, or none."""
     workers = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
     title = ", ".join((runtime.backend, runtime.model, *cells, *workers))
     with screen.status(f"checking {title} ..."):
         rows = list(runner.rows(runtime, cells))
-    if all_rows is not None:
-        screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
+    if show:
+        screen.print(_table(title, runner.collapse(rows)))
         screen.print(_summary(title, rows), soft_wrap=True)
     return rows
 

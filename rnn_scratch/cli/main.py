@@ -22,16 +22,7 @@ COMMANDS = (train, predict, evaluate, runs, backends, show, check, compare, repo
 OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
 
 
-class Commands(click.Group):
-    """The commands, in an order of their own in the help text."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
-        return list(self.commands)
-
-
 @click.group(
-    cls=Commands,
     commands={command.name: command for command in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"]},
 )

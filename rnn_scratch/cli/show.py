@@ -91,10 +91,8 @@ def _find(code: str, name: str) -> list[Definition]:
 
 
 def _absence(name: str, codes: Sequence[str]) -> str:
-    line = f"There is no {name} in: {', '.join(codes)}."
-    if name in ALL and any(":" in code for code in codes):
-        line += f" A variant takes from {VARIANTS[0]} what it does not define."
-    return line
+    more = f" A variant takes from {VARIANTS[0]} what it does not define." if name in ALL else ""
+    return f"There is no {name} in: {', '.join(codes)}.{more}"
 
 
 def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:

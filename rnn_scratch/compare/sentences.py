@@ -118,7 +118,7 @@ def method(record: Comparison) -> list[str]:
 
 def float64(record: Comparison) -> str:
     """What the picture of the divergence shows."""
-    curves = _curves(record)
+    curves = [each.differences for each in record.candidates if any(each.differences)]
     if not curves:
         return ""
     early, last = max(max(curve[:10]) for curve in curves), max(curve[-1] for curve in curves)
@@ -143,11 +143,6 @@ def _template(name: str, record: Comparison) -> Template:
     environment.filters |= {"listed": listed, "interval": _interval}
     common = {name: getattr(record, name) for name in ("machine", "plan", "settings", "text")}
     return environment.from_string(source, {"record": record, "certainty": certainty, **common})
-
-
-def _curves(record: Comparison) -> list[list[float]]:
-    # The differences to NumPy, update by update, of each candidate that has any.
-    return [each.differences for each in record.candidates if any(each.differences)]
 
 
 def listed(names: Iterable[str]) -> str:

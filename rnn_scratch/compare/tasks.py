@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import registry
 from ..check import functions, inputs, machine
-from ..contract import Batch, Model, RNNScratchError, Team, Tensor
+from ..contract import CELLS, Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import decoding, training
@@ -26,7 +26,6 @@ from ..system import host, processes
 from ..system.processes import Answer
 from ..text import corpus, minibatches
 from ..workers import exchange
-from . import matrix_products
 from .record import EpochResult, Failure, Loss, Plan, Ready, Round, Trial
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
@@ -183,7 +182,7 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
     seconds, updates = partial(_seconds, setup), partial(_updates, setup, model, batches)
     works: dict[str, Callable[[], Sequence[Tensor]]] = {
         "minibatches": updates,
-        "products": matrix_products.of_minibatch(setup),
+        "products": _products(setup),
     }
     if setup.team is not None:
         works["without_exchange"] = partial(updates, workers=1)
@@ -259,6 +258,43 @@ def _updates(
     how = update_rule(setup.settings, workers or setup.runtime.workers)
     _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
     return [*state, *model.params.values()]
+
+
+def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
+    """A function that multiplies what a minibatch of training cannot do without: its limit.
+
+    For each time step the products of the cell in the forward pass, (B, H) @ (H, G*H) for G gates,
+    and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the output
+    layer and, if there is one, of the embedding's layer, forward and backward. And the gradient of
+    each of these weights, for all steps at once. One-hot vectors need none: their products are rows
+    of the weights.
+    """
+    machine, options = setup.backend.machine, setup.model.options
+    random = np.random.RandomState(0)
+    B, T = setup.settings.batch_size, setup.settings.num_steps
+    B //= setup.runtime.workers  # each has its share of the rows
+    V, H, N = options.vocab_size, options.num_hiddens, options.embedding
+    gates = CELLS[options.cell].products
+
+    def tensor(*shape: int) -> Tensor:
+        return machine.tensor(
+            random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype), options.device
+        )
+
+    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
+        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
+        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
+        return [(tensor(T * B, inputs), there_and_back), gradient]
+
+    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
+    for G in gates:
+        W = tensor(H, G * H)
+        chain += [W, tensor(G * H, H) if G > 1 else W]
+        chains.append((before, [tensor(T * B, G * H)]))
+    chains.append((tensor(B, H), chain * T))
+    if N:
+        chains += layer(N, sum(gates) * H)
+    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]
 
 
 def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:

@@ -8,6 +8,7 @@
 
 import contextlib
 import datetime
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,14 +100,13 @@ def dated(label: str) -> Path:
     """Create a folder under ``runs/`` whose name is the time and this label."""
     PARENT.mkdir(exist_ok=True)
     stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{label}"
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
         # Created without a check whether it exists: another run may start in the same second.
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
-            return folder
-        number += 1
+            break
+    return folder
 
 
 def read(folder: Path) -> RunRecord:

@@ -14,11 +14,6 @@ import numpy as np
 
 from .records import Count, Line, Record
 
-try:
-    import resource
-except ImportError:
-    resource = None  # type: ignore[assignment]
-
 
 class Machine(Record):
     """The machine, its Python, and the versions of this project and NumPy."""
@@ -78,11 +73,8 @@ def load() -> float | None:
 
 def peak_memory() -> int | None:
     """The most bytes of memory that this process has used at a time; None where unknown."""
-    if kilobytes := re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status")):
-        return 1024 * int(kilobytes[1])
-    if resource is None:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on a Mac
+    kilobytes = re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status"))  # on Linux
+    return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
 def processor() -> str:

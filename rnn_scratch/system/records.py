@@ -5,7 +5,7 @@ fields cannot say is said in ``__post_init__``, by a ValueError.
 """
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -29,10 +29,6 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
 Stored = TypeVar("Stored", bound=Record)
 
 
-class _Format(msgspec.Struct):
-    format: int
-
-
 def encoded(record: Record) -> bytes:
     """The record as the bytes of a JSON file, one value on each line."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
@@ -53,8 +49,8 @@ def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
         if path.stat().st_size > LARGEST_RECORD:
             raise ValueError(f"it has more than {LARGEST_RECORD:,} bytes")
         data = path.read_bytes()
-        found = msgspec.json.decode(data, type=_Format).format
-        if found == format:
+        found = msgspec.json.decode(data, type=dict[str, Any]).get("format")
+        if not isinstance(found, int) or found == format:
             return msgspec.json.decode(data, type=kind)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(absence) from error

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ..contract import RNNScratchError
 from ..system import files
-from . import encodings
 
 
 class Book(NamedTuple):
@@ -56,6 +55,12 @@ SERVER_SILENCE = 10.0  # seconds without any byte after which a download is give
 DEADLINE = 120.0  # seconds for all of it
 MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
+
+# The usual encodings: among all that there are, guesses are worse. Those with zeros have their own
+# list; that which begins with a mark is recognized by it.
+WITH_ZEROS = ("utf_32", "utf_16", "utf_16_le", "utf_16_be")
+WITH_LATIN = ("utf_16", "cp1252", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr")  # with Latin
+WITHOUT_LATIN = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "tis_620")
 
 
 def data_folder() -> Path:
@@ -119,7 +124,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     try:
         content = _decode(data, str(path))
     except RNNScratchError as error:
-        raise encodings.error(path, data, str(error)) from error
+        raise _not_utf8(path, data, str(error)) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
@@ -162,6 +167,35 @@ def _decode(data: bytes, source: str) -> str:
     if "\0" in content:  # which UTF-8 allows, and texts don't have
         raise RNNScratchError(f"{source} is not UTF-8: a byte is 0.")
     return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _not_utf8(path: Path, data: bytes, problem: str) -> RNNScratchError:
+    """The error for a text that is not UTF-8, with the command that converts it."""
+    import charset_normalizer  # here, so that this module is imported quickly
+
+    letters, others = (len(re.findall(each, data)) for each in (rb"[A-Za-z]", rb"[\x80-\xff]"))
+    # A few letters with an accent could as well be those of another alphabet.
+    candidates = (
+        WITH_ZEROS
+        if b"\0" in data
+        else WITH_LATIN
+        if others < letters
+        else WITH_LATIN + WITHOUT_LATIN
+    )
+    guess = charset_normalizer.from_bytes(data, cp_isolation=list(candidates)).best()
+    what = "Its encoding is unknown, if it is a text at all; cp1250 and cp1252 are usual in Europe."
+    if guess:
+        what = f"It is probably {guess.encoding}."
+    old = path.as_posix()
+    if not re.fullmatch(r"[\w ()./:+,-]+", old):  # which a shell may change
+        old = "FILE"
+    new = re.sub(r"(\.\w+)?$", r".utf-8\1", old, count=1)
+    read = f"open('{old}', encoding='{guess.encoding if guess else 'ENCODING'}').read()"
+    # For the shells of Unix and Windows alike: PowerShell's ">" would write UTF-16.
+    return RNNScratchError(
+        f"{problem}\n{what}\nThis command writes a copy in UTF-8:\n"
+        f"python -c \"open('{new}', 'w', encoding='utf-8').write({read})\""
+    )
 
 
 def _book(name: str) -> Text:
