@@ -18,10 +18,10 @@ pytestmark = pytest.mark.faults
     ("command", "codes"),
     [(("runs",), {0}), (("train", "--resume", "runs/damaged", "--epochs", "13"), {0, 2})],
 )
-@pytest.mark.parametrize("file", [run_folder.RECORD, run_folder.HISTORY])
+@pytest.mark.parametrize("file", [run_folder.RUN_FILE, run_folder.HISTORY])
 def test_a_command_with_a_damaged_run(capsys, file, command, codes):
     run = rnn_scratch.train("numpy", num_epochs=12, run="runs/damaged", **SMALL).folder
-    paths = (run / run_folder.RECORD, run / run_folder.HISTORY, checkpoint.find(run))
+    paths = (run / run_folder.RUN_FILE, run / run_folder.HISTORY, checkpoint.find(run))
     whole = {path: path.read_bytes() for path in paths}
     lines = whole[run / file].decode().splitlines() if file == run_folder.HISTORY else []
     lines = lines or [whole[run / file].decode()]

@@ -137,7 +137,7 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
         for name, data in left.items():
             (folder / Path(name).name).write_bytes(data)
         has_started = any(
-            kind == "rename" and rest[1].endswith(run_folder.RECORD)
+            kind == "rename" and rest[1].endswith(run_folder.RUN_FILE)
             for kind, *rest in calls[: number - 1]
         )
         if not has_started:

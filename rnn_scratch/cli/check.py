@@ -28,7 +28,7 @@ from ..workers import launch
 from .options import option, settings_options, specified, text_options
 from .screen import Screen
 
-EPOCHS = 50  # in exact mode
+EXACT_EPOCHS = 50  # in exact mode
 
 
 @click.command()
@@ -55,7 +55,7 @@ EPOCHS = 50  # in exact mode
 )
 @text_options
 @option("every", "With --exact: epochs between two digests.", default=10)
-@settings_options(num_epochs=EPOCHS, cell="all; with --exact: rnn")
+@settings_options(num_epochs=EXACT_EPOCHS, cell="all; with --exact: rnn")
 def check(
     backends: Sequence[str],
     models: Sequence[str],
@@ -82,15 +82,17 @@ def check(
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
-    made = make({"num_epochs": EPOCHS, **settings, "exact": True})
+    made = make({"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = Screen(stderr=as_json)
+    report = training.Report() if as_json else LineReport(screen.say)
     if exact:
         for number in workers:
             launch.require_shares(made.batch_size, number)
-        report = training.Report() if as_json else LineReport(screen.say)
         content = corpora.find(corpus, text, report.say)
-    names = _backends(backends, screen, as_json)
+    for name in backends:
+        registry.find(name)
+    names = list(dict.fromkeys(backends)) or registry.usable(report.say)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     each = itertools.product(names, variants, workers)
@@ -115,34 +117,19 @@ def check(
     else:
         answers = []
         for runtime in runtimes:
-            rows = compare_pieces(runtime, cells, screen, show=not as_json)
+            several = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
+            title = ", ".join((runtime.backend, runtime.model, *cells, *several))
+            with screen.status(f"checking {title} ..."):
+                rows = list(runner.rows(runtime, cells))
+            if not as_json:
+                screen.print(_table(title, runner.collapse(rows)))
+                screen.say(_summary(title, rows))
             where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
             answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
         equal = all(answer["passed"] for answer in answers)
         if as_json:
             echo(json.dumps(answers, indent=2, ensure_ascii=False))
     sys.exit(0 if equal else 1)
-
-
-def compare_pieces(runtime: Runtime, cells: Sequence[str], screen: Screen, show: bool) -> list[Row]:
-    """Compare a backend's model with the reference, and show the worst rows, or none."""
-    workers = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
-    title = ", ".join((runtime.backend, runtime.model, *cells, *workers))
-    with screen.status(f"checking {title} ..."):
-        rows = list(runner.rows(runtime, cells))
-    if show:
-        screen.print(_table(title, runner.collapse(rows)))
-        screen.print(_summary(title, rows), soft_wrap=True)
-    return rows
-
-
-def _backends(names: Sequence[str], screen: Screen, quiet: bool) -> list[str]:
-    # These backends; without names, those that are ready, and a line for each that is not.
-    if names:
-        for name in names:
-            registry.find(name)
-        return list(dict.fromkeys(names))
-    return registry.usable((lambda line: None) if quiet else screen.say)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -183,10 +170,10 @@ def _show_digests(result: ExactResult, screen: Screen) -> None:
     screen.print(_digest_table(trained))
     for model in result.models:
         if model.reason:
-            screen.print(f"{model.title}: {model.outcome}: {model.reason}", soft_wrap=True)
-    screen.print(_verdict(result, trained), soft_wrap=True)
+            screen.say(f"{model.title}: {model.outcome}: {model.reason}")
+    screen.say(_verdict(result, trained))
     if result.certificate.sentence:
-        screen.print(result.certificate.sentence, soft_wrap=True)
+        screen.say(result.certificate.sentence)
 
 
 def _digest_table(models: Sequence[ExactModel]) -> Table:

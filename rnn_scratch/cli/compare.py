@@ -26,7 +26,6 @@ from .options import (
     option,
     separated,
     settings_options,
-    show_messages,
     specified,
     text_options,
     verbose_option,
@@ -95,7 +94,6 @@ def compare(
     pythons: Sequence[str],
     output: str | None,
     against: str | None,
-    verbose: bool,
     corpus: str | None,
     text: str | None,
     **options: Any,
@@ -105,7 +103,6 @@ def compare(
     Trains for 5 epochs, or with --target for 500 at most, unless --epochs is given. The exit code
     is 1 if anything failed.
     """
-    show_messages(verbose)
     common = {name: options.pop(name) for name in PLAN}
     defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
     if target is not None:

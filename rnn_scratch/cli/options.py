@@ -106,21 +106,16 @@ def runtime_options(backend: str, model: str, device: str, threads: str) -> Deco
     )
 
 
-def text_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a text."""
-    add = options(
-        option(
-            "corpus",
-            "Text to use: time-machine, war-of-the-worlds or tide-clock (built in).  "
-            "[default: time-machine, or tide-clock if that is unavailable]",
-            metavar="NAME",
-        ),
-        option(
-            "text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"
-        ),
-    )
-    return add(command)
-
+# The options that name a text.
+text_options = options(
+    option(
+        "corpus",
+        "Text to use: time-machine, war-of-the-worlds or tide-clock (built in).  "
+        "[default: time-machine, or tide-clock if that is unavailable]",
+        metavar="NAME",
+    ),
+    option("text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"),
+)
 
 unknown_option = option(
     "unknown",
@@ -128,15 +123,22 @@ unknown_option = option(
     default="error",
 )
 
-verbose_option = click.option("--verbose", is_flag=True, help="Show the messages of frameworks.")
+
+def _show_messages(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:
+    # Backends read this variable when they are imported.
+    if verbose:
+        os.environ[VERBOSE] = "1"
+
+
+verbose_option = click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_show_messages,
+    help="Show the messages of frameworks.",
+)
 
 
 def specified(options: dict[str, Any]) -> dict[str, Any]:
     """The options that are on the command line."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def show_messages(verbose: bool) -> None:
-    """Let frameworks print their messages; backends read this variable when they are imported."""
-    if verbose:
-        os.environ[VERBOSE] = "1"

@@ -7,7 +7,7 @@ import click
 from .. import api
 from ..runs.progress import format_perplexity
 from ..system.terminal import echo
-from .options import option, runtime_options, show_messages, specified, text_options, unknown_option
+from .options import option, runtime_options, specified, text_options, unknown_option
 from .screen import Screen
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
@@ -40,9 +40,8 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 @option("seed", "Random seed for sampling.", default=0)
 @unknown_option
 @runtime_options(**DEFAULTS)
-def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None:
+def predict(run: str, prefix: str | None, **options: Any) -> None:
     """Continue a prefix with the model of RUN, the folder of a run or a checkpoint file."""
-    show_messages(verbose)
     echo(api.predict(run, prefix, **specified(options)))
 
 
@@ -51,9 +50,8 @@ def predict(run: str, prefix: str | None, verbose: bool, **options: Any) -> None
 @text_options
 @unknown_option
 @runtime_options(**DEFAULTS)
-def evaluate(run: str, verbose: bool, **options: Any) -> None:
+def evaluate(run: str, **options: Any) -> None:
     """Compute the perplexity of the model of RUN on a text, and of two baselines."""
-    show_messages(verbose)
     result = api.evaluate(run, report=Screen().say, **specified(options))
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""

@@ -23,12 +23,7 @@ ALL = tuple(function.__name__ for function in MODULES["scratch"])
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
 @option("model", "The variant.", default=VARIANTS[0])
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
-def show(
-    piece: str,
-    backends: str | None,
-    model: str,
-    diff: tuple[str, str] | None,
-) -> None:
+def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
     """Show the source of PIECE in several backends side by side.
 
     PIECE is params, state, step, forward, clip, train_epoch, predict, or any other function of a

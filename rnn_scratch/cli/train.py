@@ -24,7 +24,6 @@ from .options import (
     option,
     runtime_options,
     settings_options,
-    show_messages,
     specified,
     text_options,
 )
@@ -103,7 +102,6 @@ class BarReport(LineReport):
 def train(
     resume: str | None,
     run: str | None,
-    verbose: bool,
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
@@ -114,7 +112,6 @@ def train(
     With --resume, text and hyperparameters are those of the run; backend, model, device, number of
     threads and workers are by default.
     """
-    show_messages(verbose)
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
     launching = launch.chosen(workers, rank, coordinator)

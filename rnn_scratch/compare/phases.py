@@ -164,9 +164,7 @@ def _receive_of_trial(
         held_out = "" if answer.held_out is None else f", held out {answer.held_out:.2f}"
         tell(f"epoch {len(trial.epochs)}/{record.settings.num_epochs}{held_out}")
     else:
-        # With a target, each trains as long as it needs, and sees as many minibatches.
-        if record.plan.target is None:
-            _require_same(candidate, answer, digests, answer.seed)
+        _require_same(candidate, answer, digests, answer.seed)
         candidate.trials[-1] = replace(answer, epochs=trial.epochs)
 
 

@@ -111,7 +111,7 @@ class Trial(Record, tag=True):
     epochs: list[EpochResult] = []
     comparisons: Whole = 0  # of the check before it, all passed
     parameters: Line = ""  # digest of those at the start
-    minibatches_seen: Line = ""  # digest
+    minibatches_seen: Line = ""  # digest of those of the first epoch
     samples: Annotated[list[str], Meta(max_length=100)] = []  # none until it has ended
 
     @property

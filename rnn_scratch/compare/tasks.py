@@ -4,7 +4,6 @@ They begin in the same way, so that what is timed is what was trained: the same 
 the same minibatches, the same number of threads.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,22 +30,6 @@ from .record import EpochResult, Failure, Loss, Plan, Ready, Round, Trial
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
 GENERATED = 100  # characters
-
-
-class Digest(training.Report):
-    """A digest of the minibatches that a backend takes."""
-
-    def __init__(self) -> None:
-        """Start without a minibatch."""
-        self.sha256 = hashlib.sha256()
-
-    def minibatch(self, batch: Batch) -> None:
-        """Add one."""
-        self.sha256.update(np.ascontiguousarray(batch, dtype="<i8").tobytes())
-
-    def __str__(self) -> str:
-        """Its first sixteen digits."""
-        return self.sha256.hexdigest()[:16]
 
 
 def train(
@@ -119,8 +102,7 @@ def _train(
     comparisons = (yield from _check(setup)) if check else 0
     setup.backend.machine.set_tf32(plan.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
-    batches_digest = Digest()
-    for trained, losses in training.epochs(setup, batches_digest):
+    for trained, losses in training.epochs(setup, training.Report()):
         yield EpochResult(
             perplexity=math.exp(min(sum(losses) / len(losses), 700)),
             held_out=trained.valid_perplexity,
@@ -132,7 +114,7 @@ def _train(
         seed=setup.settings.seed,
         comparisons=comparisons,
         parameters=parameters,
-        minibatches_seen=str(batches_digest),
+        minibatches_seen=digest({"": np.array(_minibatches(setup))}),
         samples=training.predictions(setup),
     )
 
@@ -170,11 +152,8 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Iterator[Round | None]:
     setup.backend.machine.set_tf32(plan.tf32)
     model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
-    batches = list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
-    batches_digest = Digest()
-    for batch in batches:
-        batches_digest.minibatch(batch)
-    batches = batches[:MINIBATCHES]
+    all_batches = _minibatches(setup)
+    batches = all_batches[:MINIBATCHES]
     if setup.team is not None:
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
@@ -202,7 +181,7 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
             threads=setup.runtime.threads,
             importing=importing,
             parameters=digest(arrays),
-            minibatches_seen=str(batches_digest),
+            minibatches_seen=digest({"": np.array(all_batches)}),
             first=first,
             minibatches=times["minibatches"],
             products=times["products"],
@@ -223,6 +202,11 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
     yield result
     if setup.team is not None:
         setup.backend.workers.leave()
+
+
+def _minibatches(setup: Setup) -> list[Batch]:
+    # Those of the first epoch.
+    return list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
 
 
 def _turns(setup: Setup) -> Iterator[None]:

@@ -31,7 +31,7 @@ CHECKPOINT_FORMAT = "rnn-scratch 4"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
 DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
-LOSSES, SECONDS, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
+LOSSES, DURATION, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
 
 
 class Incomplete(NamedTuple):
@@ -73,7 +73,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensors = dict(checkpoint.arrays)
     if incomplete.losses:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
-        tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
+        tensors[DURATION] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
     about = replace(checkpoint, arrays={}, incomplete=NOTHING)
     metadata = {
@@ -151,7 +151,7 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has values that are not finite")
     if LOSSES in tensors:
-        losses, seconds = tensors.pop(LOSSES), tensors.pop(SECONDS)
+        losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
         states = [f"{STATE}{number}" for number in range(options.num_states)]
         if states[0] not in tensors:  # each minibatch starts without
             states = []

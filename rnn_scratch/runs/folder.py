@@ -25,7 +25,7 @@ from ..system.records import Count, Line, Record
 from ..text.dataset import TextRecord
 from .runtime import Runtime
 
-RECORD, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
+RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 4
 PARENT = Path("runs")
 
@@ -112,11 +112,11 @@ def dated(label: str) -> Path:
 def read(folder: Path) -> RunRecord:
     """The record of a run; Damaged if it is damaged, RNNScratchError if there is none."""
     absence = (
-        f"{folder} is not the folder of a run: it has no {RECORD}.\n"
+        f"{folder} is not the folder of a run: it has no {RUN_FILE}.\n"
         "`rnn-scratch runs` lists the runs."
     )
     try:
-        return records.read(folder / RECORD, RunRecord, RUN_FORMAT, absence)
+        return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
     except Damaged as error:
         raise Damaged(
             f"{error}\nTake it from a backup, or train a new run. The checkpoint is another file: "
@@ -183,7 +183,7 @@ def listing(
     Damaged ones are omitted; `say` is called with a line about each.
     """
     runs = []
-    for path in sorted(parent.glob(f"*/{RECORD}")):
+    for path in sorted(parent.glob(f"*/{RUN_FILE}")):
         try:
             runs.append((path.parent, read(path.parent), history(path.parent)))
         except RNNScratchError as error:

@@ -39,7 +39,7 @@ def load(run: str | Path, **runtime: Any) -> tuple[Setup, Checkpoint]:
     path = checkpoint.find(run)
     saved = checkpoint.load(path)
     default, last = Runtime("numpy"), saved.runtime
-    if (path.parent / run_folder.RECORD).exists():
+    if (path.parent / run_folder.RUN_FILE).exists():
         default = Runtime(last.backend)
         if runtime.get("backend") in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.

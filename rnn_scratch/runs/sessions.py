@@ -170,7 +170,7 @@ def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) ->
         outcome="running",
     )
     record.sessions.append(session)
-    records.write(folder / run_folder.RECORD, record)
+    records.write(folder / run_folder.RUN_FILE, record)
 
 
 def _session(
@@ -183,8 +183,7 @@ def _session(
         try:
             report.start(folder, before.settings, record.sessions[-1])
             parts = training.parts(setup, before.epoch, before.incomplete, report, request)
-            for incomplete, epoch in parts:
-                arrays = setup.model.to_arrays(setup.model.params)
+            for incomplete, arrays, epoch in parts:
                 latest = replace(latest, arrays=arrays, incomplete=incomplete)
                 if epoch is not None:
                     run_folder.append(folder, epoch)
@@ -232,7 +231,7 @@ def _close(folder: Path, record: RunRecord, epoch: int, **end: Any) -> list[Epoc
     # Complete the record with these fields of its last session, and draw the curve.
     session = replace(record.sessions[-1], ended=_now(), to_epoch=epoch, **end)
     record.sessions[-1] = session
-    records.write(folder / run_folder.RECORD, record)
+    records.write(folder / run_folder.RUN_FILE, record)
     history = run_folder.history(folder)
     if history:
         picture = curve.picture({session.runtime.backend: history})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..contract import Batch, RNNScratchError
+from ..contract import Arrays, Batch, RNNScratchError
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
@@ -73,19 +73,19 @@ class Report:
 def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
     """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
     with signals.deferred() as request:
-        for trained, epoch in parts(setup, 0, NOTHING, report, request):
+        for trained, _, epoch in parts(setup, 0, NOTHING, report, request):
             if epoch is not None:
                 yield epoch, list(trained.losses)
 
 
 def parts(
     setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
-) -> Iterator[tuple[Incomplete, Epoch | None]]:
+) -> Iterator[tuple[Incomplete, Arrays, Epoch | None]]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
-    Yields what has been trained of an epoch, with the epoch at its end: there, about every second
-    within a long one, and when a signal asks for a stop. Raises Stopped then; and Diverged, with
-    what to try instead.
+    Yields what has been trained of an epoch and the parameters, with the epoch at its end: there,
+    about every second within a long one, and when a signal asks for a stop. Raises Stopped then;
+    and Diverged, with what to try instead.
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
@@ -102,6 +102,7 @@ def parts(
             report.progress(progress)
             some = _watched(itertools.islice(batches, size), report, setup, request)
             before, incomplete = incomplete, _train(setup, some, incomplete)
+            arrays = setup.model.to_arrays(setup.model.params)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
             seconds = incomplete.seconds - before.seconds
             if seconds < PART / 2:
@@ -109,10 +110,10 @@ def parts(
             elif seconds > PART:
                 size = max(1, size // 2)
             if len(incomplete.losses) < total:
-                _require_finite(setup, number, incomplete.losses[-1])
-                yield incomplete, None
+                _require_finite(settings, number, arrays, incomplete.losses[-1])
+                yield incomplete, arrays, None
                 size = _stop_or_go_on(setup, size, request)
-        yield incomplete, _end(setup, number, incomplete)
+        yield incomplete, arrays, _end(setup, number, incomplete, arrays)
         size = _stop_or_go_on(setup, size, request)
         incomplete = NOTHING
 
@@ -187,12 +188,11 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     return Incomplete((*before.losses, *losses), arrays, before.seconds + seconds)
 
 
-def _end(setup: Setup, number: int, incomplete: Incomplete) -> Epoch:
+def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> Epoch:
     # The result of a complete epoch, with its evaluation on the held-out text.
     settings, model, losses = setup.settings, setup.model, incomplete.losses
     loss, valid_loss = sum(losses) / len(losses), None
     if setup.team is not None:
-        arrays = model.to_arrays(model.params)
         exchange.require_equal(setup.backend, model.options, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
     if len(setup.text.valid) and reports:
@@ -200,7 +200,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete) -> Epoch:
         with np.errstate(all="ignore"):
             evaluated = setup.backend.scratch.evaluate(model, held_out, True)
             valid_loss = float(np.divide(*evaluated))
-    _require_finite(setup, number, loss, valid_loss or 0)
+    _require_finite(settings, number, arrays, loss, valid_loss or 0)
     return Epoch(
         epoch=number,
         loss=loss,
@@ -242,8 +242,7 @@ def _watched(
             return
 
 
-def _require_finite(setup: Setup, epoch: int, *losses: float) -> None:
-    settings, arrays = setup.settings, setup.model.to_arrays(setup.model.params)
+def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: float) -> None:
     if np.isfinite(losses).all() and all(np.isfinite(each).all() for each in arrays.values()):
         return
     clipping = (

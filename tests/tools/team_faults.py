@@ -141,7 +141,7 @@ def kills(backend: str, count: int, chance: random.Random) -> Trials:
     run = Path(f"killed-{backend}")
     for number in range(count):
         workers = chance.choice((2, 2, 3))
-        has_begun = (run / run_folder.RECORD).exists()
+        has_begun = (run / run_folder.RUN_FILE).exists()
         if not has_begun:  # a kill at the very beginning leaves an empty folder
             shutil.rmtree(run, ignore_errors=True)
         beginning = ("--resume", run) if has_begun else (*new(backend), "--run", run)
