@@ -176,7 +176,7 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
-        return Code(source_code.imports(backend))
+        return Code(_imports(backend))
     if part.kind in ("piece", "source"):
         found = _pieces(backend, part.argument, used)
         sources = [
@@ -226,6 +226,16 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Def
     fresh = [piece for piece in found if piece.name not in left_out | used]
     used |= {piece.name for piece in fresh}
     return fresh
+
+
+def _imports(backend: str) -> str:
+    # The neighbours first: ``machine`` sets what must be set before the framework is imported.
+    (path,) = (each for each in source_code.files(backend) if each.stem == "scratch")
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    text = "\n".join(sorted(lines, key=lambda line: not line.startswith("from .")))
+    package = registry.find(backend)
+    return text.replace("from . ", f"from {package} ").replace("from .", f"from {package}.")
 
 
 def _cells(

@@ -7,7 +7,6 @@ code for a framework can be read where the framework is not installed.
 import ast
 import functools
 import importlib.util
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -79,21 +78,6 @@ def ordered(pieces: list[Definition]) -> list[Definition]:
 def join(pieces: list[Definition]) -> str:
     """The source of a piece and its helpers, in that order."""
     return "\n\n\n".join(piece.source for piece in ordered(pieces))
-
-
-def imports(backend: str) -> str:
-    """What ``scratch`` imports: its neighbours first, by their full names.
-
-    They come first because a backend's ``machine`` sets what must be set before its framework is
-    imported.
-    """
-    scratch = [path for path in files(backend) if path.stem == VARIANTS[0]]
-    nodes = [node for path in scratch for node in _tree(path).body]
-    lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
-    lines.sort(key=lambda line: not line.startswith("from ."))
-    package = registry.find(backend)
-    whole = [re.sub(r"^from \.(?=\w)", f"from {package}.", line) for line in lines]
-    return "\n".join(re.sub(r"^from \. ", f"from {package} ", line) for line in whole)
 
 
 def _tree(path: Path) -> ast.Module:
