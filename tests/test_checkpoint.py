@@ -147,9 +147,6 @@ def test_a_checkpoint_within_an_epoch(saved):
         ({"state": (np.zeros((31, 5), np.float32),)}, "its tensors are"),
         ({"state": (np.zeros((32, 5), np.float32),) * 2}, "its tensors are"),
         ({"state": (np.zeros((32, 5)),)}, "float64"),
-        ({"state": (np.full((32, 5), np.nan, np.float32),)}, "not finite"),
-        ({"losses": (np.inf,)}, "not finite"),
-        ({"seconds": np.nan}, "not finite"),
     ],
 )
 def test_an_incomplete_epoch_that_does_not_fit(saved, change, word):
@@ -159,7 +156,7 @@ def test_an_incomplete_epoch_that_does_not_fit(saved, change, word):
 
 
 @pytest.mark.parametrize("name", ["W_hh", "b_q"])
-@pytest.mark.parametrize("change", ["missing", "more", "shape", "dtype", "nan", "inf"])
+@pytest.mark.parametrize("change", ["missing", "more", "shape", "dtype"])
 def test_tensors_that_do_not_fit(saved, name, change):
     values = {key: array.copy() for key, array in make().arrays.items()}
     if change == "missing":
@@ -168,12 +165,10 @@ def test_tensors_that_do_not_fit(saved, name, change):
         values["b_hh"] = values["b_h"]
     elif change == "shape":
         values[name] = values[name][:-1]
-    elif change == "dtype":
-        values[name] = values[name].astype("float16")
     else:
-        values[name].flat[-1] = float(change)
+        values[name] = values[name].astype("float16")
     checkpoint.save(saved, make(arrays=values))
-    refused(saved, {"dtype": "float16", "nan": "finite", "inf": "finite"}.get(change, "tensors"))
+    refused(saved, "float16" if change == "dtype" else "its tensors are")
 
 
 BAD = [
@@ -188,9 +183,6 @@ BAD = [
     ({"runtime": {"threads": 0}}, "threads"),
     ({"more": 1}, "more"),
     ({"vocab": "abcd"}, "vocab"),
-    ({"vocab": ["<unk>", " ", "e", "e"]}, "distinct"),
-    ({"vocab": ["<unk>", " ", "e", "ee"]}, "distinct"),
-    ({"vocab": [" ", "e", "f", "g"]}, "distinct"),
     ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),
     ({"vocab": "x" * 10**6}, "vocab"),
     *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "runtime")),

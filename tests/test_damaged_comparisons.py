@@ -86,12 +86,6 @@ def test_the_command_refuses_a_damaged_record_and_names_the_place():
     assert not Path("runs").exists()
 
 
-def test_a_name_with_dollar_signs_is_no_formula():
-    write(json.dumps(small_record(FOLDERS[-1])).replace('"torch', '"$x^{$'))
-    images = pictures.draw(read(Path("damaged")))
-    assert "speed.svg" in images
-
-
 def set_to(value, *place):
     """A change of a record: the value at this place."""
 

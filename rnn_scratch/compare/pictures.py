@@ -78,7 +78,7 @@ def speed(axes: Any, record: Comparison) -> bool:
             label="limit: its matrix products alone" if y == 0 else None,
         )
     labels = [record.plan.labelled(row.candidate.name, row.value) for row in rows]
-    axes.set_yticks(range(len(rows)), [*map(_label, labels)])
+    axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
     if rows:
@@ -97,7 +97,7 @@ def perplexity(axes: Any, record: Comparison) -> bool:
                 axes.plot(
                     range(1, len(curve) + 1),
                     curve,
-                    label=_label(candidate.name) if number == 0 else None,
+                    label=candidate.name if number == 0 else None,
                     marker="." if len(curve) < 3 else "",
                     **_line(candidate, record),
                 )
@@ -117,7 +117,7 @@ def divergence(axes: Any, record: Comparison) -> bool:
         points = [(n, value) for n, value in enumerate(candidate.differences, 1) if value > 0]
         if points:
             style = {**_line(candidate, record), "linewidth": 1}
-            axes.plot(*zip(*points), label=_label(candidate.name), **style)
+            axes.plot(*zip(*points), label=candidate.name, **style)
     axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
     return _finish(axes)
 
@@ -135,7 +135,7 @@ def scaling(axes: Any, record: Comparison) -> bool:
         )
         if own:
             style = _line(candidate, record)
-            axes.plot(values, median, marker="o", label=_label(candidate.name), **style)
+            axes.plot(values, median, marker="o", label=candidate.name, **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
     axes.set(xlabel=VARIED[vary or ""], ylabel="microseconds per character")
     axes.set(xscale="log", yscale="log")
@@ -157,11 +157,6 @@ PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {
 def _has_curve(record: Comparison) -> bool:
     # Whether there are enough values for a curve to say more than bars.
     return len(record.plan.values) > 2
-
-
-def _label(text: str) -> str:
-    # For Matplotlib, what is between two dollar signs is a formula.
-    return text.replace("$", r"\$")
 
 
 def _finish(axes: Any) -> bool:

@@ -22,7 +22,6 @@ from ..system import files
 from ..system.files import Damaged
 from ..system.records import Record
 from ..text.dataset import TextRecord
-from ..text.vocabulary import UNKNOWN
 from .folder import LastEpoch
 from .runtime import Runtime
 
@@ -56,13 +55,6 @@ class Checkpoint(Record, eq=False):
     # In the file these are tensors, and what is above is metadata.
     arrays: Arrays = {}
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
-
-    def __post_init__(self) -> None:
-        """Verify the vocabulary."""
-        tokens = self.vocab[1:]
-        is_first = self.vocab[:1] == [UNKNOWN]
-        if not (is_first and set(map(len, tokens)) <= {1} and len(set(tokens)) == len(tokens)):
-            raise ValueError(f"the vocabulary is not a list of {UNKNOWN} and distinct characters")
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -147,9 +139,6 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
     settings = checkpoint.settings
     options = model_options(settings, len(checkpoint.vocab))
     expected = options.shapes()
-    for name, array in tensors.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} has values that are not finite")
     if LOSSES in tensors:
         losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
         states = [f"{STATE}{number}" for number in range(options.num_states)]
