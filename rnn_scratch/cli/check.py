@@ -112,7 +112,14 @@ def check(
         if as_json:
             echo(records.encoded(result).decode().rstrip())
         else:
-            _show_digests(result, screen)
+            trained = [model for model in result.models if model.digests]
+            screen.print(_digest_table(trained))
+            for model in result.models:
+                if model.reason:
+                    screen.say(f"{model.title}: {model.outcome}: {model.reason}")
+            screen.say(_verdict(result, trained))
+            if result.certificate.sentence:
+                screen.say(result.certificate.sentence)
         equal = result.equal
     else:
         answers = []
@@ -163,17 +170,6 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     first = failures[0]
     what = " ".join(filter(None, (first.piece, first.result, first.case and f"in {first.case}")))
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
-
-
-def _show_digests(result: ExactResult, screen: Screen) -> None:
-    trained = [model for model in result.models if model.digests]
-    screen.print(_digest_table(trained))
-    for model in result.models:
-        if model.reason:
-            screen.say(f"{model.title}: {model.outcome}: {model.reason}")
-    screen.say(_verdict(result, trained))
-    if result.certificate.sentence:
-        screen.say(result.certificate.sentence)
 
 
 def _digest_table(models: Sequence[ExactModel]) -> Table:

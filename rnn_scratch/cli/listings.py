@@ -44,6 +44,7 @@ def _runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
         session = record.sessions[-1]
         runtime = session.runtime
         last = history[-1].epoch if history else 0
+        killed = session.outcome == "running" and not locks.is_held(folder)
         table.add_row(
             str(folder),
             f"{session.started.astimezone():%Y-%m-%d %H:%M}",
@@ -51,15 +52,9 @@ def _runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
             record.text.corpus,
             f"{last}/{record.settings.num_epochs}",
             format_perplexity(history[-1].perplexity) if history else "",
-            _state(folder, session.outcome),
+            "killed" if killed else session.outcome,
         )
     return table
-
-
-def _state(folder: Path, outcome: str) -> str:
-    if outcome != "running" or locks.is_held(folder):
-        return outcome
-    return "killed"  # which the session could not record
 
 
 def _backends_table(probes: Mapping[str, Usable | str]) -> Table:

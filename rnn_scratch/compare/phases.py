@@ -44,9 +44,8 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-Beginnings = dict[
-    int | None, tuple[str, str, str]
-]  # by seed or value: of whom, and its two digests
+# By seed or value: of whom, and its two digests.
+Beginnings = dict[int | None, tuple[str, str, str]]
 Tell = Callable[[str, str], None]  # receives a step of the comparison, and how far it is
 Ask = Callable[..., Failure | None]  # `_ask` for one comparison
 
