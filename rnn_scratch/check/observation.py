@@ -103,11 +103,6 @@ class Observer(training.Report):
         self._original = setup.backend.scratch.train_minibatch
         setup.backend.scratch.train_minibatch = self._train_minibatch
 
-    @property
-    def unchanged(self) -> bool:
-        """Whether the next update is made by the backend's own function alone."""
-        return len(self.digests) % UNCHANGED == 1
-
     def _train_minibatch(
         self, model: Model, batch: Batch, state: State, how: Update
     ) -> tuple[Tensor, State]:
@@ -117,7 +112,7 @@ class Observer(training.Report):
         mean, after, values = self._probe(batch, state, how)
         steps = {name: array / -SCALE for name, array in self._own().items()}
         self._put(before)
-        if self.unchanged:
+        if len(self.digests) % UNCHANGED == 1:
             mean, after = self._original(model, batch, state, how)
         else:
             scratch.update(model.params, self._tensors(steps), how._replace(lr=1.0))
@@ -129,7 +124,8 @@ class Observer(training.Report):
 
     def minibatch(self, batch: Batch) -> None:
         """Keep digests and elements, and compare; the update has been made."""
-        update, unchanged, self._observation = self._observation, self.unchanged, None
+        update, self._observation = self._observation, None
+        unchanged = len(self.digests) % UNCHANGED == 1
         if update is None:  # by another function
             self.digests.append(digests(self._params()))
             return

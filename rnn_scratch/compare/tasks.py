@@ -232,10 +232,7 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
 
 
 def _updates(
-    setup: Setup,
-    model: Model,
-    batches: Sequence[Batch],
-    workers: int | None = None,
+    setup: Setup, model: Model, batches: Sequence[Batch], workers: int | None = None
 ) -> Sequence[Tensor]:
     # With all workers, or with this number of them.
     carry = minibatches.carries(setup.settings.sampling)
@@ -261,9 +258,8 @@ def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     gates = CELLS[options.cell].products
 
     def tensor(*shape: int) -> Tensor:
-        return machine.tensor(
-            random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype), options.device
-        )
+        values = random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
+        return machine.tensor(values, options.device)
 
     def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
         there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]

@@ -91,9 +91,8 @@ def _from_environment() -> Launch | None:
     for size, rank in MPI:
         if size in os.environ and rank in os.environ:
             values = os.environ.pop(size), os.environ.pop(rank)
-            for name in [
-                name for name in os.environ if name.startswith(("PMI_", "PMIX_", "OMPI_"))
-            ]:
+            prefixes = ("PMI_", "PMIX_", "OMPI_")
+            for name in [each for each in os.environ if each.startswith(prefixes)]:
                 del os.environ[name]
             return _launch(f"the environment of mpiexec ({size}, {rank})", *values, COORDINATOR)
     if "TF_CONFIG" in os.environ:
