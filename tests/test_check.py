@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import SMALL, here, options, there
+from helpers import SMALL, options, there
 
 from rnn_scratch.contract import VARIANTS
 
@@ -57,19 +57,6 @@ def test_the_table_says_what_is_not_offered():
     assert "not offered" in done.out
     assert "no recurrent layer of its own" in done.out
     assert "numpy, scratch" not in done.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--cell", "lstm", "--sigma", "1"], "--sigma"),
-        (["--lr", "0.5"], "--lr"),
-        (["--theta", "none"], "--theta"),
-        (["--text", "x.txt"], "A text"),
-    ],
-)
-def test_settings_other_than_the_cell_require_exact_mode(capsys, arguments, named):
-    here(capsys, "check", "numpy", *arguments).refused(f"{named} requires --exact")
 
 
 def test_exact_mode_names_the_cell_that_is_not_the_default():

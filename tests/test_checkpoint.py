@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import hidden_files, there
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -72,6 +71,7 @@ def refused(path, *words):
         checkpoint.load(path)
     for word in (str(path), *words):
         assert word in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -128,17 +128,6 @@ def test_a_file_cut_anywhere_or_with_a_flipped_bit_is_detected(saved):
         refused(saved)
     saved.write_bytes(whole)
     assert checkpoint.load(saved).epoch == 3
-
-
-def test_a_checkpoint_within_an_epoch(saved):
-    state = (np.full((32, 5), 0.1, np.float32),)
-    incomplete = Incomplete((2.5, 0.1 + 0.2, 1e-300), state, 1 / 3)
-    checkpoint.save(saved, make(incomplete=incomplete))
-    after = checkpoint.load(saved)
-    assert list(after.arrays) == list(OPTIONS.shapes())
-    assert after.incomplete.losses == incomplete.losses
-    assert after.incomplete.seconds == incomplete.seconds
-    np.testing.assert_array_equal(after.incomplete.state, state)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +196,7 @@ def test_large_metadata_are_refused_and_not_printed(saved, text):
         header, numbers = parts(saved)
         header["__metadata__"][key] = text
         put_together(saved, header, numbers)
-        with pytest.raises(RNNScratchError) as caught:
-            checkpoint.load(saved)
-        assert len(str(caught.value)) < 1000
+        refused(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 50, b"\xff" * 100, b"\0" * 100])
@@ -234,37 +221,6 @@ def test_a_checkpoint_of_another_version(saved):
     header["__metadata__"]["format"] = "rnn-scratch 99"
     put_together(saved, header, numbers)
     refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")
-
-
-# The system refuses the last bytes of the new file; when there is room, it is written.
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from rnn_scratch.runs import checkpoint
-from rnn_scratch.contract import RNNScratchError
-path = Path(sys.argv[1])
-new = checkpoint.load(path)
-new.epoch = 4
-size = path.stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, resource.RLIM_INFINITY))
-try:
-    checkpoint.save(path, new)
-except RNNScratchError as error:
-    print(error)
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-checkpoint.save(Path(sys.argv[2]), new)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")
-def test_a_write_that_fails_leaves_only_the_old_file(saved):
-    before = saved.read_bytes()
-    done = there(saved, saved.with_name("other"), program=("-c", LIMITED))
-    assert done.code == 0, done.err
-    assert done.out == f"{saved} could not be written: File too large.\n"
-    assert saved.read_bytes() == before
-    assert checkpoint.load(saved.with_name("other")).epoch == 4
-    assert hidden_files(saved.parent) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")

@@ -93,11 +93,6 @@ def test_each_misbehaving_child_is_an_error_with_its_reason(interpreter, script,
     assert str(error.value).startswith(reason)
 
 
-def test_an_interpreter_that_does_not_exist():
-    with pytest.raises(RNNScratchError, match="/nowhere could not be started: No such file"):
-        list(ask(numbers, python="/nowhere"))
-
-
 @pytest.mark.parametrize(
     "script",
     [
@@ -216,21 +211,6 @@ def test_nothing_outlives_the_parent(tmp_path, interpreter, how, wrapped):
         process.send_signal(getattr(signal, how))
         process.communicate(timeout=60)
     assert is_gone(pid)
-
-
-USABLE = {"environment": {}, "devices": ["cpu"], "threads": 1}
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        (sending({**USABLE, "devices": []}), "Expected `array` of length >= 1"),
-        ("sleep 1000", "no answer within 1 s"),
-    ],
-)
-def test_probing_a_backend_with_such_an_interpreter(interpreter, script, reason):
-    answer = registry.probe("numpy", timeout=1, python=interpreter(script))
-    assert reason in answer
 
 
 def test_backends_that_cannot_be_probed_are_skipped(interpreter):

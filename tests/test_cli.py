@@ -80,25 +80,6 @@ def test_impossible_ways_to_resume(capsys, run, arguments, word):
     here(capsys, "train", "--resume", run, *arguments).refused(word)
 
 
-def test_files_that_are_not_text(capsys, run):
-    for first in (TRAIN, ("evaluate", run)):
-        here(capsys, *first, "--text", "nowhere.txt").refused("nowhere.txt", "No such file")
-        Path("t.txt").write_bytes("caf\xe9 ".encode("latin-1") * 99)
-        here(capsys, *first, "--text", "t.txt").refused("t.txt", "not UTF-8")
-        Path("t.txt").write_text("猫の時計 " * 99, encoding="utf-8")
-        other = here(capsys, *first, "--text", "t.txt")
-        other.refused("has 0 characters of the model's" if run in first else "--normalize none")
-
-
-def test_a_text_too_short_is_reported_with_sizes_that_fit(capsys):
-    Path("t.txt").write_text("abcdefghij" * 5)
-    short = (*TRAIN, "--text", "t.txt", *options(num_hiddens=12, num_steps=6))
-    done = here(capsys, *short, "--batch-size", 9)
-    done.refused("Use a longer text, or --batch-size 7 or --num-steps 5.")
-    assert here(capsys, *short, "--batch-size", 7).code == 0
-    assert here(capsys, *short, "--batch-size", 9, "--num-steps", 5).code == 0
-
-
 @pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
 def test_check_on_a_device_that_no_backend_has(capsys, more):
     here(capsys, "check", "numpy", "--device", "zz", *more).refused(
@@ -117,16 +98,6 @@ def test_files_that_are_not_models(capsys, run, command):
     here(capsys, "train", "--resume", run, "--epochs", 3).refused("damaged")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (
-            ["--prefix", "Time, ü"],
-            ["',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip"],
-        ),
-        (["--device", "tpu"], ["--device is tpu"]),
-        (["--backend", "trch"], ["Did you mean torch?"]),
-    ],
-)
-def test_impossible_ways_to_predict(capsys, run, arguments, words):
-    here(capsys, "predict", run, *arguments).refused(*words)
+def test_a_prefix_with_characters_that_the_model_lacks(capsys, run):
+    words = ("',' (U+002C)", "'T' (U+0054)", "'ü' (U+00FC)", "--unknown skip")
+    here(capsys, "predict", run, "--prefix", "Time, ü").refused(*words)

@@ -6,12 +6,11 @@ import hashlib
 import http.server
 import os
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from helpers import there
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus
@@ -231,16 +230,6 @@ def test_what_is_in_the_data_folder_is_used(server, file):
 
 
 @pytest.mark.skipif(
-    not Path(ORIGINAL_FOLDER or "", "timemachine.txt").is_file(),
-    reason="RNN_SCRATCH_DATA names no folder with the real book in it",
-)
-def test_the_real_time_machine(monkeypatch):
-    monkeypatch.setenv("RNN_SCRATCH_DATA", ORIGINAL_FOLDER or "")
-    sha256 = "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516"
-    assert corpus.load("time-machine").sha256 == sha256
-
-
-@pytest.mark.skipif(
     not Path(ORIGINAL_FOLDER or "", "war_of_the_worlds.txt").is_file(),
     reason="RNN_SCRATCH_DATA names no folder with the real book in it",
 )
@@ -270,19 +259,6 @@ def test_the_default_is_the_time_machine_or_else_the_built_in_text(server, file,
         assert "tide-clock" in line
 
 
-def test_the_built_in_text_needs_nothing(server):
-    text = corpus.load("tide-clock")
-    assert (text.corpus, text.origin) == ("tide-clock", "built in")
-    assert len(text.content) > 1000
-    assert server.requests == []
-
-
-def test_an_unknown_name():
-    error = error_of(corpus.load, "TIME-MACHIN")
-    for part in ("'TIME-MACHIN'", *corpus.NAMES):
-        assert part in error
-
-
 def test_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RNN_SCRATCH_DATA", "below")
@@ -296,12 +272,9 @@ def test_the_data_folder(tmp_path, monkeypatch):
 
 
 def test_the_import_leaves_the_slow_modules_for_later():
-    program = "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"
-    command = [sys.executable, "-c", program]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {"requests", "urllib3", "charset_normalizer", "rich", "platformdirs"} & set(
-        ran.stdout.split()
-    )
+    done = there(program=("-c", "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"))
+    slow = {"requests", "urllib3", "charset_normalizer", "rich", "platformdirs"}
+    assert not slow & set(done.out.split())
 
 
 # The user's files
@@ -366,13 +339,3 @@ def test_what_may_have_no_end(tmp_path):
     for path in ("/dev/zero", tmp_path / "pipe"):
         with pytest.raises(RNNScratchError, match=f"{path} is no file on a disk"):
             corpus.read_file(path)
-
-
-def test_a_file_that_is_missing_or_a_folder(tmp_path):
-    (tmp_path / "file").write_text("text")
-    for path, reason in (
-        (tmp_path / "none.txt", os.strerror(errno.ENOENT)),
-        (tmp_path, os.strerror(errno.EISDIR)),
-        (tmp_path / "file" / "below", ""),  # the reasons vary
-    ):
-        assert f"{path} could not be read: {reason}" in error_of(corpus.read_file, path)

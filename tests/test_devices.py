@@ -1,6 +1,7 @@
 """Nothing assumes the CPU: a small backend with two devices, which refuse each other's tensors."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -85,10 +86,10 @@ def test_the_project_s_own_tests_run_on_a_device_that_is_not_the_cpu(two_devices
     command = ("-p", "no:cacheprovider", "--backends", "two")
     own = partial(there, *command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
     names = ("training", "inference", "runs", "host", "exact", "parity")
-    done = own("-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
+    done = own("-v", "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
     assert done.code == 0, done.out
-    passed = int(done.out.rpartition(" passed")[0].split()[-1])
-    assert passed >= 15
+    for name in names:  # of each, at least one has run
+        assert re.search(rf"test_{name}.py s*\.", done.out), done.out
     done = own("--devices", "tpu", TESTS / "test_host.py")
     assert done.code != 0
     assert "--devices: no backend reports tpu" in done.out + done.err

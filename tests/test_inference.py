@@ -66,18 +66,6 @@ def test_a_parrot_repeats_its_text(parrot):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_temperature_and_seed(parrot):
-    def draw(temperature, seed):
-        return rnn_scratch.predict(parrot, "ab", 60, temperature=temperature, seed=seed)
-
-    greedy = rnn_scratch.predict(parrot, "ab", 60)
-    assert draw(1e-3, 0) == greedy
-    assert draw(5.0, 0) == draw(5.0, 0) != greedy
-    assert draw(5.0, 0) != draw(5.0, 1)
-    assert rnn_scratch.predict(parrot, "ab", 60, seed=1) == greedy
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
     with pytest.raises(RNNScratchError, match=r"lacks 'E' \(U\+0045\), 'x' \(U\+0078\)"):
         rnn_scratch.predict(parrot, "abEx", 5)

@@ -167,6 +167,7 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     done.refused("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
     assert "--resume" not in done.out
+    assert hidden_files("r") == []
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
 
 

@@ -1,10 +1,8 @@
-"""The models on the frameworks' own layers: which cells they have, and their runs."""
+"""The models on the frameworks' own layers: which cells they have."""
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same, parameters
 
-import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.contract import CELLS, Options
 
@@ -18,7 +16,6 @@ LAYERS = {
     "jax": {"gru-after": "GRUCell", "lstm": "OptimizedLSTMCell"},
 }
 RELU = {"tensorflow", "jax"}  # whose gated layers can have it in place of tanh
-RUN = {**SMALL, "sigma": 0.3, "exact": True, "num_epochs": 2}
 
 
 def build(name, backend, options):
@@ -51,17 +48,3 @@ def test_which_cells_are_offered(backend, candidate, monkeypatch):
             build(candidate, backend, options)
         for word in words:
             assert word in str(error.value)
-
-
-@pytest.mark.parametrize("cell", ["gru-after", "lstm"])  # whose gates a layer may reorder
-def test_exact_mode_and_checkpoints_from_layers_to_scratch_and_back(candidate, cell):
-    if cell not in LAYERS.get(candidate, {}):
-        pytest.skip(f"{candidate} has no layer for {cell}")
-    settings = {**RUN, "cell": cell}
-    expected = rnn_scratch.train("numpy", run="reference", **{**settings, "num_epochs": 4}).arrays
-    first = rnn_scratch.train(candidate, model="concise", run="layers", **settings)
-    assert_same(parameters(first), first.arrays)
-    second = rnn_scratch.resume(first, num_epochs=3, model="scratch")
-    third = rnn_scratch.resume(second, num_epochs=4, model="concise")
-    assert third.history[-1].epoch == 4
-    assert_same(third.arrays, expected)

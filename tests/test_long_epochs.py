@@ -3,7 +3,6 @@
 import io
 import re
 
-import numpy as np
 import pytest
 from helpers import SMALL, assert_same, figures, parameters, variants
 
@@ -13,9 +12,7 @@ from rnn_scratch.cli.train import BarReport
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import checkpoint, sessions, training
 from rnn_scratch.runs.training import Report
-from rnn_scratch.settings import Settings
 from rnn_scratch.system import signals
-from rnn_scratch.text import minibatches
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
@@ -97,18 +94,6 @@ def test_it_is_resumed_in_another_backend(monkeypatch, backend_names):
             rnn_scratch.resume("r", 2, backend=name, report=Stop(patch, 2))
     rnn_scratch.resume("r", 2, backend="numpy")
     assert_same(parameters("r"), parameters(whole))
-
-
-@pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_the_number_of_minibatches_is_known_before_an_epoch(sampling):
-    random = np.random.RandomState(0)
-    for _ in range(200):
-        batch_size, num_steps = random.randint(1, 9, 2)
-        settings = Settings(batch_size=batch_size, num_steps=num_steps, sampling=sampling)
-        tokens = random.randint(0, 5, (batch_size + 1) * num_steps + random.randint(200))
-        epoch = random.randint(1, 100)
-        expected = len(list(minibatches.of_epoch(tokens, settings, epoch)))
-        assert minibatches.count(len(tokens), settings, epoch) == expected
 
 
 class Clock(Report):

@@ -114,13 +114,6 @@ def one_speed(**more):
     return record_of(candidate_of("numpy", "scratch", round_of(0, 4.0)), **more)
 
 
-def test_against():
-    old = record_of(*(candidate_of(*each, round_of(0, 4.0)) for each in (("numpy", "scratch"),)))
-    old.candidates.append(candidate_of("torch", "fast", round_of(0, 4.0)))
-    ratios = {row.now.candidate.name: row.ratio for row in against(small_record(), old)}
-    assert ratios == {"numpy": 1.5, "torch fast": 8}
-
-
 @pytest.mark.parametrize(("vary", "values"), [("threads", [2, 1]), ("num_hiddens", [128, 64])])
 def test_one_value_is_found_among_several(vary, values):
     several = record_of(

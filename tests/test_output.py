@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, here, options, start, there
-
-from rnn_scratch.runs import folder as run_folder
+from helpers import SMALL, here, options, there
 
 # Letters of several scripts, and what some programs turn into a picture or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
@@ -77,35 +75,9 @@ def test_no_room_for_the_output(run, arguments):
     assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
 
 
-def test_the_reader_of_a_list_exits(run):
-    with start("runs") as process:
-        process.stdout.close()
-        error = process.stderr.read()
-        process.wait(60)
-    assert "Traceback" not in error
-    assert process.returncode in (0, 1)
-
-
 def test_help_says_the_defaults(capsys):
     text = here(capsys, "train", "--help").out
     assert all(f"[default: {value}]" in text for value in ("32", "0.01", "sequential"))
-
-
-def test_an_unavailable_book_is_replaced_with_a_message(capsys, monkeypatch):
-    Path("file").write_text("no folder")
-    monkeypatch.setenv("RNN_SCRATCH_DATA", "file")
-    settings = {name: value for name, value in SMALL.items() if name != "corpus"}
-    train = ("train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings))
-    done = here(capsys, *train)
-    assert (done.code, done.err) == (0, "")
-    assert "The built-in text tide-clock is used instead." in done.out.splitlines()[0]
-    assert run_folder.read(Path("r")).text.corpus == "tide-clock"
-    done = here(capsys, "train", "--resume", "r", "--epochs", 2)
-    assert (done.code, done.err) == (0, "")
-    assert "instead" not in done.out, "the text of the run was the built-in one"
-    here(capsys, *train, "--corpus", "time-machine").refused(
-        "The Time Machine is unavailable", "RNN_SCRATCH_DATA"
-    )
 
 
 @pytest.mark.parametrize(

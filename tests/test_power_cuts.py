@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, assert_same, figures, parameters
+from helpers import SMALL, assert_same, figures, hidden_files, parameters
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
@@ -156,6 +156,7 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
         epochs.add(key)
         if last.epoch < EPOCHS:
             rnn_scratch.resume(folder, EPOCHS)
+            assert hidden_files(folder) == []
         assert_same(parameters(folder), parameters(whole))
         assert figures(folder) == figures(whole.folder)
     assert {0, EPOCHS} <= {epoch for epoch, _ in epochs}

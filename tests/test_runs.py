@@ -66,20 +66,13 @@ def test_a_run_s_folder(run, backend_name, device):
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["machine"]["python"] == platform.python_version()
-    assert session["machine"]["numpy"] == np.__version__
-    assert session["machine"]["cores"] >= 1
     assert session["environment"][backend_name]
-    first, second = session["predictions"]
-    assert first.startswith("time traveller")
-    assert second.startswith("traveller")
     assert [len(line) for line in session["predictions"]] == [64, 59]
 
     assert (run.folder / "perplexity.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     saved = checkpoint.load(run.folder / "checkpoint.safetensors")
-    assert sorted(saved.arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
     assert saved.epoch == 11
     assert saved.text == run.record.text
-    assert saved.text.sha256 == sha256
     assert saved.vocab == run.vocab
 
 
@@ -220,6 +213,13 @@ UNREADABLE = {
     "another type": lambda path: path.write_text("7\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
 }
+WRONG_SESSIONS = {
+    "none": lambda session: [],
+    "a time without its zone": lambda session: [{**session, "started": "2024-05-02T10:00:00"}],
+    "bad threads": lambda session: [{**session, "runtime": {"threads": "2"}}],
+    "a bad outcome": lambda session: [{**session, "outcome": "fine"}],
+    "more": lambda session: [{**session, "x": 1}],
+}
 
 
 @pytest.mark.parametrize("file", ["run.json", "history.jsonl"])
@@ -229,34 +229,18 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
         bad = shutil.copytree(good, Path("runs", name))
         (bad / file).unlink()
         damage(bad / file)
+    for name, sessions in WRONG_SESSIONS.items() if file == "run.json" else ():
+        path = shutil.copytree(good, Path("runs", name)) / file
+        record = json.loads(path.read_text())
+        record["sessions"] = sessions(*record["sessions"])
+        path.write_text(json.dumps(record))
     done = here(capsys, "runs")
     assert done.code == 0
     assert [line.split()[0] for line in done.out.splitlines()[1:]] == [str(good)]
     assert "Traceback" not in done.err
-    assert len(done.err.splitlines()) == len(UNREADABLE)
-    assert all(str(Path("runs", name)) in done.err for name in UNREADABLE)
-
-
-def changed(record, **session):
-    return json.dumps({**record, "sessions": [{**record["sessions"][0], **session}]})
-
-
-DAMAGE = {
-    "no sessions": lambda record: json.dumps({**record, "sessions": []}),
-    "a time without its zone": lambda record: changed(record, started="2024-05-02T10:00:00"),
-    "bad threads": lambda record: changed(record, runtime={"threads": "2"}),
-    "a bad outcome": lambda record: changed(record, outcome="fine"),
-    "more": lambda record: changed(record, x=1),
-}
-
-
-def test_a_damaged_record_is_reported():
-    path = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder / "run.json"
-    whole = path.read_text()
-    for name, damage in DAMAGE.items():
-        path.write_text(damage(json.loads(whole)))
-        with pytest.raises(Damaged, match=r"run.json could not be read or is damaged"):
-            pytest.fail(f"{name}: {run_folder.read(path.parent)}")
+    names = {path.name for path in Path("runs").iterdir()} - {good.name}
+    assert len(done.err.splitlines()) == len(names)
+    assert all(str(Path("runs", name)) in done.err for name in names)
 
 
 def test_the_list_is_newest_first(capsys):

@@ -1,6 +1,5 @@
 """Two sessions on one run, signals that stop one, and folders that vanish."""
 
-import os
 import shutil
 import signal
 import sys
@@ -28,7 +27,6 @@ import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.runs.training import Report
 from rnn_scratch.system import locks
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -61,23 +59,6 @@ def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     last = len(epochs) + 2
     assert here(capsys, "train", "--resume", "runs/r", "--epochs", last).code == 0
     assert [row["epoch"] for row in history("runs/r")] == list(range(1, last + 1))
-
-
-def test_a_second_thread_is_refused():
-    class Resume(Report):
-        error = None
-
-        def epoch(self, epoch):
-            try:
-                rnn_scratch.resume("r", 5)
-            except RNNScratchError as error:
-                self.error = error
-
-    report = Resume()
-    run = rnn_scratch.train("numpy", num_epochs=3, run="r", report=report, **SMALL)
-    assert f"process {os.getpid()}" in str(report.error)
-    assert len(run.history) == 3
-    assert not locks.is_held(Path("r"))
 
 
 def test_resumes_that_start_at_once(tmp_path):

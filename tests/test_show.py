@@ -2,8 +2,6 @@
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -111,9 +109,9 @@ def test_no_framework_and_no_backend_is_imported():
         "names = ('torch', 'tensorflow', 'keras', 'mxnet', 'jax', 'rnn_scratch.backends.numpy')\n"
         "sys.exit(str([name for name in names if name in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr.strip().endswith("[]"), done.stderr
-    assert "def train_epoch" in done.stdout
+    done = there(program=("-c", code))
+    assert done.err.strip().endswith("[]"), done.err
+    assert "def train_epoch" in done.out
 
 
 def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
@@ -250,31 +248,3 @@ def test_lines_are_aligned():
     texts = [source_of(name, "gradients").splitlines() for name in registry.OURS]
     rows = alignment.align_all(texts)
     assert [[line for line in side if line is not None] for side in zip(*rows)] == texts
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (
-            ["stp"],
-            ["no function 'stp'", "Did you mean step?", "params, state, encode", "activation"],
-        ),
-        (["step", "--backends", "torc"], ["no backend 'torc'", "Did you mean torch?", "mxnet"]),
-        (["step", "--backends", ""], ["no backend ''"]),
-        (["step", "--backends", "torch:quick"], ["--model is 'quick'", "scratch, fast, concise"]),
-        (["clip", "--model", "fast", "--backends", "torch"], ["no clip in: torch:fast", "scratch"]),
-        (["step", "--diff", "torch", "nmpy"], ["no backend 'nmpy'", "numpy"]),
-        (["step", "--diff", "torch", "torch:scratch"], ["two different", "torch torch:fast"]),
-        (
-            ["step", "--diff", "torch", "numpy", "--backends", "mxnet"],
-            ["--backends mxnet", "--diff"],
-        ),
-        (["step", "--diff", "torch"], ["2 arguments"]),
-        (
-            ["_transposed", "--backends", "numpy,tensorflow"],
-            ["no function '_transposed' in numpy, te"],
-        ),
-    ],
-)
-def test_error_messages(capsys, arguments, words):
-    here(capsys, "show", *arguments).refused(*words)

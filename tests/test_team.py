@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from helpers import (
     SETTINGS,
@@ -20,7 +19,6 @@ from helpers import (
     options,
     parameters,
     start,
-    wait_for_epochs,
 )
 
 import rnn_scratch
@@ -301,17 +299,6 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
         rnn_scratch.train(name, run="r", workers=2, **LONG)
     assert time.monotonic() - begin < ENDED
     assert len(lines("r")) < LONG["num_epochs"]
-
-
-@pytest.mark.team
-def test_a_killed_supervisor_leaves_nothing_running(name):
-    command = ("train", "--backend", name, "--workers", 2, "--exact", "--threads", 1)
-    with start(*command, *options(run="r", epochs=10**5, **SMALL)) as process:
-        wait_for_epochs(process, "r", 5)
-        left = psutil.Process(process.pid).children(recursive=True)
-        assert len(left) >= 2
-        process.kill()
-    assert psutil.wait_procs(left, ENDED)[1] == []
 
 
 @pytest.mark.team

@@ -12,7 +12,6 @@ from helpers import (
     assert_same,
     figures,
     here,
-    hidden_files,
     history,
     options,
     parameters,
@@ -101,45 +100,13 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
     assert flags == [True, True, False, False, False]
 
 
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_epochs_after_the_checkpoint_are_removed(backend_name):
-    whole, run = train(backend_name, 6), train(backend_name, 3)
-    path = run.folder / "history.jsonl"
-    # As after a kill between the two writes, and during one.
-    later = (whole.folder / "history.jsonl").read_bytes().splitlines(keepends=True)[3]
-    path.write_bytes(path.read_bytes() + later + b'{"epoch": 5, "lo')
-    (run.folder / ".checkpoint.safetensors.abcdef.part").write_bytes(b"half")
-    done = rnn_scratch.resume(run.folder, 6)
-    assert figures(done.folder) == figures(whole.folder)
-    assert_same(parameters(done), parameters(whole))
-    assert hidden_files(done.folder) == []
-
-
-OTHERS = {
-    "lr": 0.5,
-    "theta": None,
-    "seed": 1,
-    "num_hiddens": 13,
-    "cell": "lstm",
-    "embedding": 3,
-    "sampling": "random",
-    "dtype": "float64",
-    "normalize": "none",
-    "max_tokens": 0,
-    "valid_tokens": 5,
-    "batch_size": 5,
-    "num_steps": 5,
-    "sigma": 0.1,
-    "activation": "relu",
-}
-
-
 def test_other_settings_are_refused(run_of_two):
+    others = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
     before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
     with pytest.raises(RNNScratchError) as caught:
-        rnn_scratch.resume(run_of_two, 4, **OTHERS)
+        rnn_scratch.resume(run_of_two, 4, **others)
     settings = checkpoint.load(run_of_two).settings
-    for name, value in OTHERS.items():
+    for name, value in others.items():
         line = f"--{name.replace('_', '-')}: {getattr(settings, name)} before, {value} now"
         assert line in str(caught.value)
     assert {path.name: path.read_bytes() for path in run_of_two.iterdir()} == before
@@ -148,16 +115,6 @@ def test_other_settings_are_refused(run_of_two):
 @pytest.fixture
 def run_of_two():
     return train("numpy", 2).folder
-
-
-def test_the_same_settings_may_be_repeated(run_of_two):
-    assert len(rnn_scratch.resume(run_of_two, 3, corpus="tide-clock", **SETTINGS).history) == 3
-
-
-@pytest.mark.parametrize("num_epochs", [1, 2])
-def test_no_more_epochs_than_before(run_of_two, num_epochs):
-    with pytest.raises(RNNScratchError, match=f"2 epochs already, and --epochs is {num_epochs}"):
-        rnn_scratch.resume(run_of_two, num_epochs)
 
 
 def test_a_text_that_moved_or_changed(tmp_path):

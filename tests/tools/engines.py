@@ -14,7 +14,6 @@ The times are those of one thread for each worker, and need a machine with nothi
 import argparse
 import importlib
 import json
-import re
 import shlex
 import statistics
 import subprocess
@@ -34,6 +33,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host, processes
 from rnn_scratch.workers import groups
+from tools.exercises import write
 
 WORKERS = 2  # that exchange something when it is timed
 SUMMED = (2, 4)  # numbers of workers whose sums are compared, bit by bit
@@ -316,11 +316,7 @@ def main() -> None:
             "load": host.load(),
         }
         record[name] = {**about, **PARTS[name]()}
-        content = json.dumps(record, indent=1)
-        # Objects of numbers only: each on one line.
-        short = re.compile(r"\{[^{}\[\]]*\}")
-        content = short.sub(lambda each: re.sub(r"\s+", " ", each[0]), content)
-        file.write_text(content + "\n", encoding="utf-8")
+        write(file, record)
 
 
 if __name__ == "__main__":

@@ -166,9 +166,9 @@ def main():
 
 
 def write(path, record):
-    """Write a record as JSON, each list of numbers on one line."""
-    lists = re.compile(r"\[[^\[\]{}]*\]")
-    text = lists.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
+    """Write a record as JSON, each innermost list or object on one line."""
+    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
+    text = innermost.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
     path.write_text(text + "\n", encoding="utf-8")
 
 
