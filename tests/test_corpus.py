@@ -16,7 +16,6 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus
 
 ORIGINAL_FOLDER = os.environ.get("RNN_SCRATCH_DATA")
-ROOT = Path(__file__).parents[1]
 
 STORY = "A traveller told of a clock.\n\nNobody believed him.\n" * 400
 BODY = STORY.encode()

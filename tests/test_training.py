@@ -55,6 +55,7 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
         "threads": 1,
         "device": device,
         "num_hiddens": 24,
+        "embedding": 5,
         "max_tokens": 1200,
         "theta": 0.1,
     }
