@@ -149,6 +149,15 @@ def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys
     assert capsys.readouterr().out == ""
 
 
+def test_a_run_in_one_line():
+    run = rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
+    assert str(run) == repr(run) == f"<Run r: 2 epochs, perplexity {run.perplexity:.2f}>"
+    run = rnn_scratch.train("numpy", num_epochs=1, run="s", valid_tokens=60, **SMALL)
+    held_out = run.history[0].valid_perplexity
+    expected = f"<Run s: 1 epoch, perplexity {run.perplexity:.2f} (held out {held_out:.2f})>"
+    assert repr(run) == expected
+
+
 def test_arguments_of_resume_and_evaluate():
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
     for name in ("text", "threads", "report", "backend", "eager"):
