@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from .contract import RNNScratchError
 from .runs import folder as run_folder
-from .runs import inference, sessions
+from .runs import inference, notebook, sessions
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
@@ -94,7 +94,8 @@ def train(
     fields of `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises
     RNNScratchError.
 
-    In a notebook or another interactive session, lines are printed; in a program, nothing is.
+    In a notebook a curve grows with the training, beside the latest sample of the model's text and
+    the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
     `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.training.Report` receives every event.
     """
@@ -164,4 +165,6 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
         return report
     if report is not None:
         return LineReport(report)
+    if notebook.shell() is not None:
+        return notebook.Live()
     return LineReport(print) if hasattr(sys, "ps1") else Report()

@@ -1,5 +1,7 @@
-"""The curve of a run, and the card with it that a notebook shows."""
+"""The curve of a run, and the card with it that a notebook shows, in training and afterwards."""
 
+import sys
+import types
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -9,7 +11,66 @@ import pytest
 from helpers import SMALL, epoch_row
 
 import rnn_scratch
-from rnn_scratch.runs import curve
+from rnn_scratch.runs import curve, notebook
+from rnn_scratch.runs.run import shown
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """IPython as it is in the kernel of a notebook, with the states that it has displayed."""
+    here = types.SimpleNamespace(kernel=object(), execution_count=1, states=[])
+
+    def display(data, raw, display_id):
+        assert (raw, display_id, here.states) == (True, True, [])
+        here.states.append(data)
+        return types.SimpleNamespace(update=lambda data, raw: here.states.append(data))
+
+    displays = types.SimpleNamespace(display=display)
+    parts = {"get_ipython": lambda: here, "display": displays, "version_info": (9, 0)}
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
+    monkeypatch.setattr(notebook, "EVERY", 0.0)
+    shown.clear()
+    return here
+
+
+def test_one_card_grows_and_ends_as_that_of_the_run(kernel):
+    run = rnn_scratch.train("numpy", num_epochs=11, **SMALL)
+    first, *within, stopped, last = kernel.states
+    assert first["text/plain"] == "epoch 1 of 11"
+    assert any("time left 0:00:0" in state["text/html"] for state in within)
+    assert run.history[9].sample in within[-1]["text/html"]
+    assert len({state["text/html"].split("base64,")[1][:9999] for state in within}) == 11
+    assert last == {"text/html": run._repr_html_(), "text/plain": repr(run)}
+    assert "time left" not in stopped["text/html"] + last["text/html"]
+    assert run._ipython_display_() is None, "it is there already"
+    kernel.execution_count += 1
+    with pytest.raises(NotImplementedError):  # IPython goes on to the other forms
+        run._ipython_display_()
+
+
+def test_a_resumed_run_s_curve_has_all_its_epochs(kernel):
+    run = rnn_scratch.train("numpy", num_epochs=2, report=lambda line: None, **SMALL)
+    assert kernel.states == [], "what was asked for, and nothing else"
+    rnn_scratch.resume(run, 3)
+    assert run._repr_html_().split("base64,")[1][:9999] in kernel.states[0]["text/html"]
+
+
+def test_an_interruption_says_how_to_go_on(kernel):
+    class Interrupted(notebook.Live):
+        def epoch(self, epoch):
+            super().epoch(epoch)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rnn_scratch.train("numpy", num_epochs=3, run="a", report=Interrupted(), **SMALL)
+    assert kernel.states[-1]["text/plain"].startswith("1 epoch, perplexity ")
+    assert kernel.states[-1]["text/plain"].endswith("; to go on: rnn_scratch.resume('a', 3)")
+
+
+def test_in_a_terminal_nothing_is_displayed(kernel):
+    del kernel.kernel  # as in IPython's own shell
+    rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert kernel.states == []
 
 
 def test_the_card_of_a_run_depends_on_no_clock():

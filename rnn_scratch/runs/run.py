@@ -2,12 +2,15 @@
 
 import base64
 import html
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import Arrays
+from ..settings import Settings
 from . import curve
-from .folder import Epoch, RunRecord
+from .folder import Epoch, RunRecord, Session
 from .progress import perplexities
 
 # It takes its colors from the page, light or dark.
@@ -19,6 +22,9 @@ CARD = """\
 <div style="flex: 1 1 18em"><div><b>{heading}</b></div><div>{summary}</div>
 <pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.5em 0">{texts}</pre>
 <div>run folder: <code>{folder}</code></div></div></div>"""
+
+# The runs whose cards training has left in the notebook: folder, and number of the cell.
+shown: dict[Path, int] = {}
 
 
 class Run(NamedTuple):
@@ -37,24 +43,46 @@ class Run(NamedTuple):
 
     def __repr__(self) -> str:
         """One line, without the parameters and the history."""
-        return f"<Run {self.folder}: {self._summary()}>"
-
-    def _summary(self) -> str:
-        last = self.history[-1]
-        return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"
+        return f"<Run {self.folder}: {summary(self.history)}>"
 
     def _repr_html_(self) -> str:
-        # What a notebook shows of it: its curve, its numbers and its text.
+        # What a notebook shows of it.
         settings, session = self.record.settings, self.record.sessions[-1]
-        runtime = session.runtime
-        where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
-        return CARD.format(
-            picture=base64.b64encode(curve.picture({runtime.backend: self.history})).decode(),
-            heading=html.escape(f"{where}: {settings.cell}, {settings.num_hiddens} hidden units"),
-            summary=self._summary(),
-            texts=html.escape("\n\n".join(session.predictions)),
-            folder=html.escape(str(self.folder)),
-        )
+        texts = session.predictions
+        return card(self.folder, self.history, settings, session, summary(self.history), texts)
+
+    def _ipython_display_(self) -> None:
+        # Not a second time below its training. The error lets IPython go on to the other forms.
+        if shown.get(self.folder) != sys.modules["IPython"].get_ipython().execution_count:
+            raise NotImplementedError
+
+
+def summary(history: Sequence[Epoch]) -> str:
+    """How many epochs there are, and the last one's perplexities."""
+    if not history:
+        return "no epoch yet"
+    last = history[-1]
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"
+
+
+def card(
+    folder: Path,
+    history: Sequence[Epoch],
+    settings: Settings,
+    session: Session,
+    text: str,
+    samples: Sequence[str],
+) -> str:
+    """What a notebook shows of a run, in HTML: its curve, a line about it, and its own texts."""
+    runtime = session.runtime
+    where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
+    return CARD.format(
+        picture=base64.b64encode(curve.picture({runtime.backend: history})).decode(),
+        heading=html.escape(f"{where}: {settings.cell}, {settings.num_hiddens} hidden units"),
+        summary=html.escape(text),
+        texts=html.escape("\n\n".join(samples)),
+        folder=html.escape(str(folder)),
+    )
 
 
 def folder_of(run: Run | str | Path) -> Path:
