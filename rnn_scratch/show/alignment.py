@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 
 from . import source_code
 from .source_code import Definition
@@ -35,11 +34,11 @@ def functions(
     stand beside each other, and no line beside one of another function.
     """
     following = [iter(each) for each in texts]
-    for row in align_all(names, equal_only=True):
+    for row in align_all(names):
         yield align_all([[] if name is None else next(own) for name, own in zip(row, following)])
 
 
-def align_all(texts: Sequence[list[str]], equal_only: bool = False) -> list[tuple[str | None, ...]]:
+def align_all(texts: Sequence[list[str]]) -> list[tuple[str | None, ...]]:
     """Rows of the corresponding lines of several texts; None has no partner.
 
     Each text is aligned with those before it, where the first line of a row represents the row.
@@ -50,24 +49,41 @@ def align_all(texts: Sequence[list[str]], equal_only: bool = False) -> list[tupl
         known = iter(rows)
         rows = [
             ((None,) * number if a is None else next(known)) + (b,)
-            for a, b in align(first_lines, text, equal_only)
+            for a, b in align(first_lines, text)
         ]
     return rows
 
 
-def align(
-    left: list[str], right: list[str], equal_only: bool = False
-) -> list[tuple[str | None, str | None]]:
-    """Pair the lines of two texts; None has no partner.
-
-    Equal ones are paired, and the others between these in their order, unless `equal_only`.
-    """
+def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
+    """Pair the lines of two texts, equal and similar ones with each other; None has no partner."""
+    similarity = [[_similarity(a, b) for b in right] for a in left]
+    # best[i][j]: the greatest total similarity of pairs of left[i:] and right[j:].
+    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i in reversed(range(len(left))):
+        for j in reversed(range(len(right))):
+            paired = similarity[i][j] + best[i + 1][j + 1] if similarity[i][j] else 0
+            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
     rows: list[tuple[str | None, str | None]] = []
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
-    for kind, i, i_end, j, j_end in matcher.get_opcodes():
-        if kind == "replace" and equal_only:
-            rows += [(line, None) for line in left[i:i_end]]
-            rows += [(None, line) for line in right[j:j_end]]
+    i = j = 0
+    while i < len(left) and j < len(right):
+        if similarity[i][j] and best[i][j] == similarity[i][j] + best[i + 1][j + 1]:
+            rows.append((left[i], right[j]))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            rows.append((left[i], None))
+            i += 1
         else:
-            rows += zip_longest(left[i:i_end], right[j:j_end])
-    return rows
+            rows.append((None, right[j]))
+            j += 1
+    return [*rows, *((a, None) for a in left[i:]), *((None, b) for b in right[j:])]
+
+
+def _similarity(a: str, b: str) -> float:
+    # 1 for equal lines; 0 for lines that have too little in common to be paired.
+    if a == b:
+        return 1.0 if a.strip() else 0.1  # an empty line says little about what belongs together
+    matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)
+    if matcher.real_quick_ratio() < 0.4 or matcher.quick_ratio() < 0.4:
+        return 0.0
+    ratio = matcher.ratio()
+    return ratio if ratio >= 0.4 else 0.0
