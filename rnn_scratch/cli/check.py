@@ -51,8 +51,9 @@ EXACT_EPOCHS = 50  # in exact mode
     several=True,
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, with every comparison, not only the worst."
+    "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options
 @option("every", "With --exact: epochs between two digests.", default=10)
 @settings_options(num_epochs=EXACT_EPOCHS, cell="all; with --exact: rnn")
@@ -61,6 +62,7 @@ def check(
     models: Sequence[str],
     device: str,
     workers: Sequence[int],
+    all_rows: bool,
     as_json: bool,
     corpus: str | None,
     text: str | None,
@@ -129,7 +131,7 @@ def check(
             with screen.status(f"checking {title} ..."):
                 rows = list(runner.rows(runtime, cells))
             if not as_json:
-                screen.print(_table(title, runner.collapse(rows)))
+                screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
                 screen.say(_summary(title, rows))
             where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
             answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]

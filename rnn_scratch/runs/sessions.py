@@ -215,7 +215,9 @@ def _session(
         report.stop()
         end = {"outcome": "finished", "predictions": predictions}
         history = _close(folder, record, latest.epoch, **end)
-    return Run(folder, history, record, setup.text.vocab, latest.arrays)
+    run = Run(folder, history, record, setup.text.vocab, latest.arrays)
+    report.finish(run)
+    return run
 
 
 def _save(folder: Path, latest: Checkpoint) -> float:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class Report:
 
     def stop(self) -> None:
         """Training has ended, for whatever reason; an error that ended it is being handled."""
+
+    def finish(self, run: Any) -> None:
+        """The run is complete: a `run.Run`. Called after `stop`, if there was no error."""
 
 
 def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:

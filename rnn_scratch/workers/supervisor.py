@@ -136,7 +136,9 @@ class _Supervisor:
             return None
         saved = checkpoint.load(self.folder / checkpoint.FILE)
         history, record = run_folder.history(self.folder), run_folder.read(self.folder)
-        return Run(self.folder, history, record, saved.vocab, saved.arrays)
+        run = Run(self.folder, history, record, saved.vocab, saved.arrays)
+        self.report.finish(run)
+        return run
 
     def _call(self, rank: int) -> "partial[Iterator[Event]]":
         # What a worker's process does.
