@@ -166,5 +166,5 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if report is not None:
         return LineReport(report)
     if notebook.shell() is not None:
-        return notebook.Live()
+        return notebook.Live(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()

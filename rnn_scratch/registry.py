@@ -95,7 +95,14 @@ def load(name: str) -> Backend:
         raise RNNScratchError(
             f"The {name} backend did not load: {type(error).__name__}: {error}"
         ) from error
-    if missing := _missing(backend):
+    missing = [  # names such as "scratch.step"; the other variants and the engine are optional
+        f"{each}.{function.__name__}"
+        for each, functions in MODULES.items()
+        if each in ("scratch", "machine") or hasattr(backend, each)
+        for function in functions
+        if not hasattr(getattr(backend, each, None), function.__name__)
+    ]
+    if missing:
         raise RNNScratchError(
             f"The {name} backend ({module}) lacks {', '.join(missing)}.\n"
             "rnn_scratch.contract specifies what a backend must have."
@@ -240,14 +247,3 @@ def _describe(name: str) -> Iterator[Usable | str]:
 def _entry_points() -> dict[str, EntryPoint]:
     # Python reads a file of every installed package to find them, which takes long.
     return {entry.name: entry for entry in entry_points(group=GROUP)}
-
-
-def _missing(backend: Backend) -> list[str]:
-    # Names such as "scratch.step"; the other variants and the engine are optional.
-    return [
-        f"{module}.{function.__name__}"
-        for module, functions in MODULES.items()
-        if module in ("scratch", "machine") or hasattr(backend, module)
-        for function in functions
-        if not hasattr(getattr(backend, module, None), function.__name__)
-    ]

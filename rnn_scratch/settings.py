@@ -68,11 +68,6 @@ def _is_none(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value == "none")
 
 
-def _is_path(value: Any) -> bool:
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    return isinstance(path, str) and "\0" not in path
-
-
 POSITIVE = _real("a finite number above 0")
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
@@ -81,7 +76,7 @@ POSITIVE_OR_NONE = Kind(
 )
 TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
 STRING = Kind("a string", lambda value: isinstance(value, str), str)
-PATH = Kind("a path: a string or a pathlib.Path", _is_path, Path)
+PATH = Kind("a path: a string or a pathlib.Path", lambda x: "\0" not in str(os.fspath(x)), Path)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

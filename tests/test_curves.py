@@ -62,7 +62,7 @@ def test_an_interruption_says_how_to_go_on(kernel):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rnn_scratch.train("numpy", num_epochs=3, run="a", report=Interrupted(), **SMALL)
+        rnn_scratch.train("numpy", num_epochs=3, run="a", report=Interrupted(print), **SMALL)
     assert kernel.states[-1]["text/plain"].startswith("1 epoch, perplexity ")
     assert kernel.states[-1]["text/plain"].endswith("; to go on: rnn_scratch.resume('a', 3)")
 

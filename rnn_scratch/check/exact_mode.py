@@ -17,7 +17,7 @@ from ..settings import Settings, model_options
 from ..system.records import Record
 from ..text import corpus, dataset
 from ..workers import groups
-from .certificate import Account, AfterEpoch, ExactModel, ExactResult, Shapes, certificate
+from .certificate import Account, AfterEpoch, ExactModel, ExactResult, certificate
 from .observation import Digests, Observer, Parting, states
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
@@ -52,18 +52,16 @@ def compare(
             except RNNScratchError as error:
                 account.model.outcome, account.model.reason = "failed", str(error)
             expected = expected or account.digests
-        shapes = _shapes(settings, text) if expected else {}
+        shapes: dict[str, tuple[int, ...]] = {}  # of the parameters and of the carried states
+        if expected:
+            options = model_options(settings, len(dataset.prepare(text, settings).vocab))
+            state = settings.batch_size, settings.num_hiddens
+            carried = dict.fromkeys(states(settings, options.num_states), state)
+            shapes = options.shapes() | carried
         found = certificate([account for _, account in pairs], shapes)
     models = [account.model for account in accounts]
     complete = bool(expected) and all(model.outcome != "failed" for model in models)
     return ExactResult(settings, text.sha256, models, complete and not found.divergence, found)
-
-
-def _shapes(settings: Settings, text: corpus.Text) -> Shapes:
-    # Of the parameters and of the carried states.
-    options = model_options(settings, len(dataset.prepare(text, settings).vocab))
-    state = settings.batch_size, settings.num_hiddens
-    return options.shapes() | dict.fromkeys(states(settings, options.num_states), state)
 
 
 def _receive(

@@ -136,7 +136,11 @@ class Observer(training.Report):
         if theta is not None:
             norm = np.sqrt(sum((update.values[name] ** 2).sum() for name in update.params))
             self.clipped += bool(norm >= update.how.lr * theta * (1 - 2.0**-30))
-        own = unchanged and differing(digests(_rounded(update)), now)
+        # The parameters and states that the steps lead to.
+        rounded = {n: np.round(a / grid(n)) * grid(n) for n, a in update.values.items()}
+        rounded |= {name: array - rounded[name] for name, array in update.params.items()}
+        made = digests({name: array + 0.0 for name, array in rounded.items()})
+        own = unchanged and differing(made, now)
         names = own or (number < len(self.expected) and differing(self.expected[number], now))
         if names and self.parting is None:
             least = {name: float(distances(name, a).min()) for name, a in update.values.items()}
@@ -216,10 +220,3 @@ class Observer(training.Report):
         if self.setup.team is not None and names:
             arrays = [*exchange.join_rows(self.setup.backend, self.setup.runtime.device, arrays)]
         return dict(zip(names, arrays))
-
-
-def _rounded(update: _Observation) -> Arrays:
-    # The parameters and states that the steps lead to.
-    rounded = {name: np.round(a / grid(name)) * grid(name) for name, a in update.values.items()}
-    params = {name: array - rounded[name] for name, array in update.params.items()}
-    return {name: array + 0.0 for name, array in (rounded | params).items()}

@@ -3,7 +3,6 @@
 import contextlib
 import shlex
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +135,14 @@ def train(
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
         return
-    for line in _ending(done.history, done.record.sessions[-1]):
-        report.say(line)
-
-
-def _ending(history: Sequence[Epoch], session: Session) -> list[str]:
     # The chapter's last lines: perplexity, tokens per second, device, and two continuations.
-    epochs = [row for row in history if row.epoch > session.from_epoch]
+    session = done.record.sessions[-1]
+    epochs = [row for row in done.history if row.epoch > session.from_epoch]
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
-    return [
-        f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}",
-        *session.predictions,
-    ]
+    report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
+    for text in session.predictions:
+        report.say(text)
 
 
 def _how_to_resume(folder: Path, interrupted: bool) -> str:

@@ -70,7 +70,10 @@ def speeds(record: Comparison) -> list[Speed]:
 
 
 def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
-    tokens = _tokens(record, value)
+    sizes = {"batch_size": record.settings.batch_size, "num_steps": record.settings.num_steps}
+    if value is not None and record.plan.vary in sizes:
+        sizes[record.plan.vary] = value
+    tokens = math.prod(sizes.values())  # characters of a minibatch
     rounds = [(each, each.rounds_at(value)) for each in record.candidates]
     rounds = [(candidate, own) for candidate, own in rounds if own]
     baseline, fewest = record.baseline.rounds_at(value), record.plan.points[0]
@@ -138,14 +141,6 @@ def qualities(record: Comparison) -> list[Quality]:
             )
         )
     return rows
-
-
-def _tokens(record: Comparison, value: int | None) -> int:
-    # The characters of a minibatch.
-    sizes = {"batch_size": record.settings.batch_size, "num_steps": record.settings.num_steps}
-    if value is not None and record.plan.vary in sizes:
-        sizes[record.plan.vary] = value
-    return math.prod(sizes.values())
 
 
 def _ratios(own: Sequence[Round], other: Sequence[Round]) -> Spread | None:

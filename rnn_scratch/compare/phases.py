@@ -110,8 +110,10 @@ def float64(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iter
         failure = ask(candidate, runtime, [call], receive, "float64")
         if failure is None:
             reference = reference or losses
-            relative = (_relative(a, b) for a, b in zip(losses, reference))
-            candidate.differences = [float(f"{value:.2e}") for value in relative]
+            for loss, expected in zip(losses, reference):
+                # A loss may be 0: then the difference itself. Below float's limit: it is recorded.
+                relative = min(abs(loss - expected) / (abs(expected) or 1), 1e300)
+                candidate.differences.append(float(f"{relative:.2e}"))
         elif failure.kind == "not started":  # a device need not have float64
             failure.kind = "not offered"
         yield
@@ -188,12 +190,6 @@ def _require_same(
     for what, digest, other in zip(("starting parameters", "minibatches"), found[1:], expected):
         if digest != other:
             raise RNNScratchError(f"its {what} differ from those of {first}")
-
-
-def _relative(loss: float, expected: float) -> float:
-    # A loss may be 0: then the difference itself. Below float's limit, because it is recorded.
-    difference = abs(loss - expected)
-    return min(difference / (abs(expected) or 1), 1e300)
 
 
 def _has_layer(record: Comparison, candidate: Candidate, value: int | None) -> bool:

@@ -46,7 +46,11 @@ def losses(
     settings: Settings, runtime: Runtime, text: corpus.Text
 ) -> Iterator[list[Loss] | Failure | None]:
     """Train a candidate: the losses of the minibatches of each epoch. A failure is the last."""
-    return _or_failure(settings, runtime, text, None, _losses)
+
+    def each_epoch(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
+        return (losses for _, losses in training.epochs(setup, training.Report()))
+
+    return _or_failure(settings, runtime, text, None, each_epoch)
 
 
 def measure(
@@ -117,11 +121,6 @@ def _train(
         minibatches_seen=digest({"": np.array(_minibatches(setup))}),
         samples=training.predictions(setup),
     )
-
-
-def _losses(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
-    for _, losses in training.epochs(setup, training.Report()):
-        yield losses
 
 
 def _check(setup: Setup) -> Generator[None, None, int]:

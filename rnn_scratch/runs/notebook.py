@@ -8,9 +8,9 @@ from typing import Any
 from ..settings import Settings
 from . import folder as run_folder
 from .folder import Epoch, Session
-from .progress import numbers_within, time_left
+from .progress import LineReport, numbers_within, time_left
 from .run import Run, card, shown, summary
-from .training import Progress, Report
+from .training import Progress
 
 EVERY = 2.0  # seconds, at least, between two states of the card: to draw one takes about 0.1
 
@@ -22,16 +22,12 @@ def shell() -> Any:
     return found if hasattr(found, "kernel") else None
 
 
-class Live(Report):
-    """The card of a run that is under way; its last state stays in the notebook."""
-
-    def say(self, line: str) -> None:
-        """Print the message, which the card would not have room for."""
-        print(line)
+class Live(LineReport):
+    """In place of lines, the card of a run that is under way; its last state stays."""
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Display the card."""
-        self.folder, self.settings, self.session = folder, settings, session
+        self.path, self.settings, self.session = folder, settings, session
         self.history, self.drawn = run_folder.history(folder), time.monotonic()
         display = sys.modules["IPython"].display.display
         data = self._data(f"epoch {session.from_epoch + 1} of {settings.num_epochs}")
@@ -56,7 +52,7 @@ class Live(Report):
             text = summary(self.history)
             if isinstance(sys.exc_info()[1], KeyboardInterrupt):  # which is being handled
                 last = self.settings.num_epochs
-                text += f"; to go on: rnn_scratch.resume({str(self.folder)!r}, {last})"
+                text += f"; to go on: rnn_scratch.resume({str(self.path)!r}, {last})"
             self.handle.update(self._data(text), raw=True)
 
     def finish(self, run: Run) -> None:
@@ -67,5 +63,5 @@ class Live(Report):
     def _data(self, text: str) -> dict[str, str]:
         # The card, and one line for programs that show no pictures.
         samples = [epoch.sample for epoch in self.history if epoch.sample is not None][-1:]
-        content = card(self.folder, self.history, self.settings, self.session, text, samples)
+        content = card(self.path, self.history, self.settings, self.session, text, samples)
         return {"text/html": content, "text/plain": text}

@@ -220,7 +220,10 @@ class _Supervisor:
 
     def _require_success(self) -> None:
         # Raise what ended the training, if anything did before its end.
-        worst = self._worst()
+        # The first cause: the end of a worker leads to exceptions in others. Of a divergence the
+        # first worker has more to say.
+        causes = [(p.kind == "exception", p.kind == "diverged" and r > 0) for r, p in self.failures]
+        worst = self.failures[causes.index(min(causes))][1] if causes else None
         if self.signal is not None and not (worst and worst.kind in FOR_USERS):
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
@@ -232,15 +235,6 @@ class _Supervisor:
             if worst.kind == "exception":
                 self._tell(worst)
             raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
-
-    def _worst(self) -> Problem | None:
-        # The first cause: the end of a worker leads to exceptions in others. Of a divergence the
-        # first worker has more to say.
-        def order(each: tuple[int, Problem]) -> tuple[bool, bool]:
-            rank, failure = each
-            return failure.kind == "exception", failure.kind == "diverged" and rank > 0
-
-        return min(self.failures, key=order, default=(0, None))[1]
 
     def _conclude(self, outcome: str, reason: str) -> None:
         if self.folder is not None:
