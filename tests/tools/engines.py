@@ -48,7 +48,7 @@ HIDDENS = (128, 512, 1024)  # of the cell rnn
 BATCH_SIZES = (16, 32, 64, 128, 256)
 TURNS = 15  # of an exchange; a minibatch takes a third of them
 # In exact mode, the backends, and the number of epochs.
-EXACT = (("numpy torch tensorflow mxnet jax", 20), ("numpy torch", 100))
+EXACT = (("numpy torch tensorflow mxnet jax", 5), ("numpy torch", 20))
 
 
 def numpy_sum(backend: Any, vector: Any) -> Callable[[], Any]:
