@@ -92,6 +92,7 @@ def parts(
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
+    arrays = setup.model.to_arrays(setup.model.params)
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     for number in range(last + 1, settings.num_epochs + 1):
