@@ -60,14 +60,14 @@ def test_all_learn_the_addresses_and_the_job(coordinator):
     # The others may come before worker 0, and in any order.
     calls = [lambda rank=rank: visit(coordinator, rank, 4) for rank in (3, 1, 2)]
     met = parallel([*calls, lambda: host(coordinator, 4)])
-    assert [len(each.addresses) for each in met] == [4] * 4
-    assert len({tuple(each.addresses) for each in met}) == 1
-    assert {address.partition(":")[0] for address in met[0].addresses} == {"127.0.0.1"}
-    assert len(set(met[0].addresses)) == 4
-    *others, first = (each.work for each in met)
+    addresses = [welcome.addresses for welcome, _ in met]
+    assert addresses == [addresses[0]] * 4
+    assert {address.partition(":")[0] for address in addresses[0]} == {"127.0.0.1"}
+    assert len(set(addresses[0])) == 4
+    *others, first = (welcome.work for welcome, _ in met)
     assert first == WORK
     assert others == [replace(WORK, text=WORK.text._replace(content=""), folder=None)] * 3
-    assert sorted(peer.rank for peer in met[3].peers) == [1, 2, 3]
+    assert sorted(peer.rank for peer in met[3][1]) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_strangers_do_not_disturb(coordinator, short, said):
         return visit(coordinator)
 
     met = parallel([lambda: host(coordinator), later])
-    assert [len(each.addresses) for each in met] == [2, 2]
-    assert [peer.rank for peer in met[0].peers] == [1]
+    assert [len(welcome.addresses) for welcome, _ in met] == [2, 2]
+    assert [peer.rank for peer in met[0][1]] == [1]
 
 
 def test_the_wait_for_workers_is_limited(coordinator, short):
@@ -168,7 +168,7 @@ def test_a_network_that_is_away_for_a_moment(coordinator, short, monkeypatch):
 
     monkeypatch.setattr(socket, "create_connection", attempt)
     met = parallel([lambda: host(coordinator), lambda: visit(coordinator)])
-    assert [len(each.addresses) for each in met] == [2, 2]
+    assert [len(welcome.addresses) for welcome, _ in met] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -230,24 +230,24 @@ DIVERGED = Problem(reason="inf", kind="diverged")
 
 
 def sends(line):
-    return lambda met: met.peers[0].connection.sendall(line + b"\n")
+    return lambda met: met[1][0].connection.sendall(line + b"\n")
 
 
 def tells(message):
-    return lambda met: rendezvous.tell(met.peers, message)
+    return lambda met: rendezvous.tell(met[1], message)
 
 
 @pytest.mark.parametrize(
     ("action", "learned"),
     [
-        (lambda met: met.peers[0].connection.close(), GONE),
+        (lambda met: met[1][0].connection.close(), GONE),
         (lambda met: None, SILENT),
         *((sends(line), GONE) for line in (b"noise", b'{"type": "Hello", "rank": 1}', NESTED)),
         *((sends(number), GONE) for number in (b"9999", b"-1", b"1e999")),
         *((tells(message), message) for message in (COLD, DIVERGED, Signals.SIGTERM)),
         (tells(Problem(reason="long" * 200_000)), GONE),
         (tells("done"), None),
-        (lambda met: rendezvous.watch(met.peers, lambda event: None), None),  # a sign of life
+        (lambda met: rendezvous.watch(met[1], lambda event: None), None),  # a sign of life
     ],
 )
 def test_what_worker_0_learns_of_another_machine(coordinator, monkeypatch, action, learned):
@@ -256,7 +256,7 @@ def test_what_worker_0_learns_of_another_machine(coordinator, monkeypatch, actio
     over, events = threading.Event(), queue.Queue()
 
     def learn(met):
-        rendezvous.watch(met.peers, events.put)
+        rendezvous.watch(met[1], events.put)
         try:
             return events.get(timeout=3)
         except queue.Empty:

@@ -78,7 +78,7 @@ def test_a_run_s_folder(run, backend_name, device):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
-    fields = "epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
+    fields = "type epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
@@ -191,7 +191,7 @@ def test_a_run_with_a_damaged_file_says_so_and_keeps_its_checkpoint(capsys):
     run = rnn_scratch.train("numpy", num_epochs=6, run="r", **SMALL).folder
     text = here(capsys, "predict", run).out
     for file, old, new in (
-        ("history.jsonl", b'{"epoch":3,', b'{"epoch\x00:3,'),
+        ("history.jsonl", b'"epoch":3,', b'"epoch\x00:3,'),
         ("run.json", b'"lr": 1.0', b'"lr": 0.0'),
     ):
         whole = (run / file).read_bytes()

@@ -14,7 +14,6 @@ from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.runs.training import Report
 from rnn_scratch.workers import exchange, launch, supervisor
 from rnn_scratch.workers.messages import Problem
-from rnn_scratch.workers.rendezvous import Meeting
 
 # Shares of a minibatch.
 
@@ -139,7 +138,7 @@ KILLED = RNNScratchError("killed by SIGKILL")
     ],
 )
 def test_of_several_failures_the_first_cause_is_reported(events, reason):
-    team = supervisor._Supervisor(None, [0, 1, 2], Meeting([], None, []), Report())
+    team = supervisor._Supervisor(None, [0, 1, 2], [], [], Report())
     for rank, event in events:
         team._handle(rank, event)
     with pytest.raises(RNNScratchError) as error:

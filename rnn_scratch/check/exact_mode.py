@@ -14,7 +14,6 @@ from ..runs import training
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
 from ..settings import Settings, model_options
-from ..system.records import Record
 from ..text import corpus, dataset
 from ..workers import groups
 from .certificate import Account, AfterEpoch, ExactModel, ExactResult, certificate
@@ -23,14 +22,9 @@ from .observation import Digests, Observer, Parting, states
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
 
 Notify = Callable[[ExactModel, int], None]  # called at the start and after each epoch
-
-
-class _Updates(Record):
-    # What a child sends before the first epoch and after each.
-    after: AfterEpoch
-    digests: list[Digests]  # after each update
-    clipped: int  # so far
-    parting: Parting | None
+# What a child sends before the first epoch and after each: with the digests after each update, and
+# the number of those that were clipped so far.
+Updates = tuple[AfterEpoch, list[Digests], int, Parting | None]
 
 
 def compare(
@@ -79,10 +73,10 @@ def _receive(
         if isinstance(event, str):
             model.outcome, model.reason = "not offered", event
             continue
-        account.digests += event.digests
-        account.clipped, account.parting = event.clipped, event.parting
-        model.digests.append(event.after)
-        progress(model, event.after.epoch)
+        after, digests, account.clipped, account.parting = event
+        account.digests += digests
+        model.digests.append(after)
+        progress(model, after.epoch)
 
 
 def _train(
@@ -93,7 +87,7 @@ def _train(
     text: corpus.Text,
     expected: list[Digests],
     folder: str,
-) -> Iterator[str | _Updates]:
+) -> Iterator[str | Updates]:
     team = Team(rank, tuple(addresses)) if addresses else None
     try:
         setup = set_up(settings, runtime, text, team=team)
@@ -103,12 +97,12 @@ def _train(
     observer = Observer(setup, expected, Path(folder) if rank == 0 else None)
     sent = 0
 
-    def updates(epoch: int, perplexity: float | None) -> _Updates:
+    def updates(epoch: int, perplexity: float | None) -> Updates:
         nonlocal sent
         digests, sent = observer.digests[sent:], len(observer.digests)
         digest = exact.digest(setup.model.to_arrays(setup.model.params))
         after = AfterEpoch(epoch, perplexity, sent - 1, digest)
-        return _Updates(after, digests, observer.clipped, observer.parting)
+        return after, digests, observer.clipped, observer.parting
 
     yield updates(0, None)
     for epoch, _ in training.epochs(setup, observer):

@@ -49,8 +49,10 @@ def check(
             reason = f"There is no {options.dtype} on the device {options.device}."
             yield not_offered(model, case.label, reason)
             continue
-        once = () if options.dtype in seen else ONCE[model]
-        for piece in (*PIECES[model], *once):
+        once = () if seen else ONCE
+        if model == "scratch" and options.dtype not in seen:
+            once += OF_A_DTYPE
+        for piece in PIECES[model] + once:
             if piece in omit:
                 continue
             try:
@@ -129,9 +131,11 @@ def state(case: Case) -> Iterator[Computed | Row]:
 
 
 def encode(case: Case) -> Iterator[Computed | Row]:
-    """One-hot vectors, or rows of the embedding, to the last bit."""
-    x = case.scratch.encode(case.tensor(case.batch.X), case.params())
+    """One-hot vectors, or rows of the embedding, to the last bit; the parameters stay."""
+    params = case.params()
+    x = case.scratch.encode(case.tensor(case.batch.X), params)
     yield Computed("vectors", x, allowed=0)
+    yield Computed("parameters afterwards", params, case.arrays, 0)
 
 
 def step(case: Case) -> Iterator[Computed | Row]:
@@ -240,6 +244,7 @@ def forward(case: Case) -> Iterator[Computed | Row]:
     # A text is generated token by token, and an implementation may choose other operations then.
     one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
     yield Computed("logits of one token", one)
+    yield Computed("parameters afterwards", model.to_arrays(model.params), case.arrays, 0)
 
 
 def gradients(case: Case) -> Iterator[Computed | Row]:
@@ -315,8 +320,6 @@ OF_SCRATCH: tuple[Piece, ...] = (
     *TRAINING,
 )
 PIECES = {**dict.fromkeys(VARIANTS, OF_A_MODEL), "scratch": OF_SCRATCH}
-# Those that are the same in all cases of a dtype.
-ONCE: dict[str, tuple[Piece, ...]] = {
-    **dict.fromkeys(VARIANTS, (machine.set_eager,)),
-    "scratch": (machine.multiply, machine.synchronize, machine.set_eager),
-}
+# Those that are the same in all cases, and in all of a dtype.
+ONCE: tuple[Piece, ...] = (machine.set_eager,)
+OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

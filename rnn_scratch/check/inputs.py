@@ -240,6 +240,8 @@ def make_case(
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
             arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
+    if "W_e" in arrays:
+        arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
     tokens = chance.randint(0, V, (B, T + 1))
     # Some that are large, so that a function of limited range shows.
     states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]

@@ -10,7 +10,6 @@ multiplication by a power of two is exact. Then the parameters are put back, and
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -74,17 +73,6 @@ def states(settings: Settings, number: int) -> list[str]:
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
 
 
-class _Observation(NamedTuple):
-    # An update that has been made, and what it was made of.
-    before: Arrays  # parameters as the model keeps them
-    params: Arrays  # the same in the contract's shapes
-    values: Arrays  # steps and states before they are rounded
-    batch: Batch
-    state: State
-    how: Update
-    after: Arrays  # carried states
-
-
 class Observer(training.Report):
     """Observes a model's updates, by a function in the place of its `train_minibatch`.
 
@@ -98,7 +86,7 @@ class Observer(training.Report):
         self.digests = [digests(self._params())]  # from before the first update on
         self.clipped = 0  # updates
         self.parting: Parting | None = None
-        self._observation: _Observation | None = None
+        self._minibatches = 0
         self._original: Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
         self._original = setup.backend.scratch.train_minibatch
         setup.backend.scratch.train_minibatch = self._train_minibatch
@@ -106,50 +94,46 @@ class Observer(training.Report):
     def _train_minibatch(
         self, model: Model, batch: Batch, state: State, how: Update
     ) -> tuple[Tensor, State]:
-        # The same update, observed.
+        # The same update, observed: digests and elements are kept, and compared.
         scratch = self.setup.backend.scratch
         before, params = self._own(), self._params()
         mean, after, values = self._probe(batch, state, how)
         steps = {name: array / -SCALE for name, array in self._own().items()}
         self._put(before)
-        if len(self.digests) % UNCHANGED == 1:
+        number = len(self.digests)
+        unchanged = number % UNCHANGED == 1
+        if unchanged:
             mean, after = self._original(model, batch, state, how)
         else:
             scratch.update(model.params, self._tensors(steps), how._replace(lr=1.0))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
-        self._observation = _Observation(
-            before, params, values, batch, state, how, self._joined(after)
-        )
-        return mean, after
-
-    def minibatch(self, batch: Batch) -> None:
-        """Keep digests and elements, and compare; the update has been made."""
-        update, self._observation = self._observation, None
-        unchanged = len(self.digests) % UNCHANGED == 1
-        if update is None:  # by another function
-            self.digests.append(digests(self._params()))
-            return
-        now, number = digests(self._params() | update.after), len(self.digests)
+        now = digests(self._params() | self._joined(after))
         self.digests.append(now)
-        self._keep(update.values)
-        theta = update.how.theta
-        if theta is not None:
-            norm = np.sqrt(sum((update.values[name] ** 2).sum() for name in update.params))
-            self.clipped += bool(norm >= update.how.lr * theta * (1 - 2.0**-30))
+        self._keep(values)
+        if how.theta is not None:
+            norm = np.sqrt(sum((values[name] ** 2).sum() for name in params))
+            self.clipped += bool(norm >= how.lr * how.theta * (1 - 2.0**-30))
         # The parameters and states that the steps lead to.
-        rounded = {n: np.round(a / grid(n)) * grid(n) for n, a in update.values.items()}
-        rounded |= {name: array - rounded[name] for name, array in update.params.items()}
+        rounded = {name: np.round(a / grid(name)) * grid(name) for name, a in values.items()}
+        rounded |= {name: array - rounded[name] for name, array in params.items()}
         made = digests({name: array + 0.0 for name, array in rounded.items()})
         own = unchanged and differing(made, now)
         names = own or (number < len(self.expected) and differing(self.expected[number], now))
         if names and self.parting is None:
-            least = {name: float(distances(name, a).min()) for name, a in update.values.items()}
-            after = self._own()
-            moved = self._moved(update)
-            self._put(update.before)
+            least = {name: float(distances(name, a).min()) for name, a in values.items()}
+            end = self._own()
+            moved = self._moved(values, before, batch, state, how)
+            self._put(before)
             grows = float(np.nan_to_num(growth.growth(self.setup), nan=LARGEST))
-            self._put(after)
+            self._put(end)
             self.parting = Parting(number, names, bool(own), least, moved, grows)
+        return mean, after
+
+    def minibatch(self, batch: Batch) -> None:
+        """The update has been made; where another function made it, there are digests only."""
+        self._minibatches += 1
+        if len(self.digests) == self._minibatches:  # beside those from before the first update
+            self.digests.append(digests(self._params()))
 
     def _probe(self, batch: Batch, state: State, how: Update) -> tuple[Tensor, State, Arrays]:
         # The loss, the state, and all that is to be rounded. It leaves no parameters but the steps.
@@ -158,12 +142,13 @@ class Observer(training.Report):
         steps = {name: array / -SCALE for name, array in self._params().items()}
         return mean, state, steps | self._joined(state)
 
-    def _moved(self, update: _Observation) -> dict[str, float]:
+    def _moved(
+        self, values: Arrays, before: Arrays, batch: Batch, state: State, how: Update
+    ) -> dict[str, float]:
         # What other last bits of parameters and state make of the values; but at least what
         # rounding does in a sum of numbers as large as the largest of the steps.
         chance = np.random.RandomState(0)
-        values, state = update.values, update.state
-        steps = [values[name] for name in update.params]
+        steps = [array for name, array in values.items() if not name.startswith("state")]
         least = 8 * EPSILON * np.nanmax([np.abs(array).max() for array in steps])
         moved = {name: 8 * EPSILON if name.startswith("state") else least for name in values}
 
@@ -171,8 +156,8 @@ class Observer(training.Report):
             return array * (1 + EPSILON * chance.choice([-1, 1], array.shape))
 
         for _ in range(TRIALS):
-            self._put({name: other(array) for name, array in update.before.items()})
-            others = self._probe(update.batch, self._changed(state, other), update.how)[2]
+            self._put({name: other(array) for name, array in before.items()})
+            others = self._probe(batch, self._changed(state, other), how)[2]
             for name, array in values.items():
                 moved[name] = np.fmax(moved[name], np.abs(others[name] - array).max())
         return {name: float(np.nan_to_num(each, nan=LARGEST)) for name, each in moved.items()}

@@ -34,7 +34,7 @@ Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # that is complete; 0: none
 
 
-class Epoch(Record):
+class Epoch(Record, tag=True):
     """One epoch of training, a line of the history; losses are means in nats per character."""
 
     epoch: Count

@@ -35,12 +35,6 @@ class Start(Record, tag=True):
     session: Session
 
 
-class EpochEnd(Record, tag=True):
-    """An epoch has ended."""
-
-    epoch: Epoch
-
-
 class Problem(Record, tag=True):
     """A worker has failed, or more is known of it than that it is gone."""
 
@@ -50,8 +44,9 @@ class Problem(Record, tag=True):
     kind: Literal["error", "diverged", "exception", "gone"] = "error"
 
 
-# A string is a line for the user, and a number that of the signal that has stopped the worker.
-Event = str | Alive | Start | Progress | EpochEnd | Signals | Problem
+# A string is a line for the user, an epoch one that has ended, and a number that of the signal that
+# has stopped the worker.
+Event = str | Alive | Start | Progress | Epoch | Signals | Problem
 
 # Between machines.
 

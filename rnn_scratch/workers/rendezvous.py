@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -64,12 +64,8 @@ class Peer:
             raise ValueError("a message of too many levels") from error
 
 
-class Meeting(NamedTuple):
-    """The result: where all workers are, and connections to their machines."""
-
-    addresses: list[str]  # of the workers by rank, for their engine
-    work: Work  # that of worker 0; elsewhere without text and folder
-    peers: list[Peer]
+# The result: what worker 0 says to the others, and the connections to their machines.
+Meeting = tuple[Welcome, list[Peer]]
 
 
 @contextlib.contextmanager
@@ -123,7 +119,7 @@ def wait_for_others(
         its = replace(work, text=work.text._replace(content=""), folder=None)
         tell(peers.values(), Welcome(addresses=ordered, work=its))
         server.close()
-        yield Meeting(ordered, work, list(peers.values()))
+        yield Welcome(addresses=ordered, work=work), list(peers.values())
 
 
 @contextlib.contextmanager
@@ -150,7 +146,7 @@ def visit(
             ) from error
         if isinstance(answer, Problem):
             raise RNNScratchError(answer.reason)
-        yield Meeting(answer.addresses, answer.work, [peer])
+        yield answer, [peer]
 
 
 def watch(peers: Iterable[Peer], notify: Callable[[tuple[int, Any]], object]) -> None:

@@ -23,6 +23,7 @@ from .. import registry
 from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
+from ..runs.folder import Epoch
 from ..runs.run import Run
 from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
@@ -30,8 +31,8 @@ from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
 from .launch import Launch, Work
-from .messages import Alive, EpochEnd, Event, Problem, Start
-from .rendezvous import Meeting
+from .messages import Alive, Event, Problem, Start, Welcome
+from .rendezvous import Meeting, Peer
 
 WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
@@ -48,14 +49,15 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
     """
     met: AbstractContextManager[Meeting]
     if launch.rank is None:
-        met = nullcontext(Meeting(groups.addresses(launch.workers), work, []))
+        welcome = Welcome(addresses=groups.addresses(launch.workers), work=work)
+        met = nullcontext((welcome, []))
     elif launch.rank == 0:
         met = rendezvous.wait_for_others(launch, terms(work), work, report.say)
     else:
         met = rendezvous.visit(launch, terms(work), report.say)
     ranks = range(launch.workers) if launch.rank is None else [launch.rank]
-    with met as meeting:
-        return _Supervisor(work, ranks, meeting, report).run()
+    with met as (welcome, peers):
+        return _Supervisor(work, ranks, welcome.addresses, peers, report).run()
 
 
 def follow(
@@ -65,14 +67,16 @@ def follow(
     rank = launch.rank or 0
     own = {"--resume": "yes", **_versions(chosen["backend"])}
     own |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name] is not None}
-    with rendezvous.visit(launch, own, report.say) as met:
+    with rendezvous.visit(launch, own, report.say) as (welcome, peers):
+        work = welcome.work
         try:
-            text = dataset.same_text(met.work.text, text)
+            text = dataset.same_text(work.text, text)
         except RNNScratchError as error:  # which only this machine has met
-            rendezvous.tell(met.peers, Problem(reason=_named(rank, str(error))))
+            rendezvous.tell(peers, Problem(reason=_named(rank, str(error))))
             raise
-        where = replace(met.work.runtime, threads=None, device="auto").but(**chosen)
-        _Supervisor(replace(met.work, text=text, runtime=where), [rank], met, report).run()
+        where = replace(work.runtime, threads=None, device="auto").but(**chosen)
+        work = replace(work, text=text, runtime=where)
+        _Supervisor(work, [rank], welcome.addresses, peers, report).run()
 
 
 def terms(work: Work) -> dict[str, str]:
@@ -104,8 +108,16 @@ def _named(rank: int, reason: str) -> str:
 class _Supervisor:
     """The workers of this machine, and what is known of the others."""
 
-    def __init__(self, work: Work, ranks: Sequence[int], met: Meeting, report: Report) -> None:
-        self.work, self.ranks, self.met, self.report = work, ranks, met, report
+    def __init__(
+        self,
+        work: Work,
+        ranks: Sequence[int],
+        addresses: list[str],
+        peers: list[Peer],
+        report: Report,
+    ) -> None:
+        self.work, self.ranks, self.report = work, ranks, report
+        self.addresses, self.peers = addresses, peers  # of all workers; other machines
         self.events: queue.Queue[tuple[int, Event | RNNScratchError | None]] = queue.Queue()
         self.end = threading.Event()  # all workers are to end
         self.running = set(ranks)
@@ -121,7 +133,7 @@ class _Supervisor:
         """Start the workers, and wait until all have ended."""
         calls = {rank: self._call(rank) for rank in self.ranks}
         put = self.events.put
-        rendezvous.watch(self.met.peers, put)
+        rendezvous.watch(self.peers, put)
         try:
             with (
                 signals.deferred() as request,
@@ -131,7 +143,7 @@ class _Supervisor:
                 self._require_success()
         finally:
             self.report.stop()
-        rendezvous.tell(self.met.peers, "done")
+        rendezvous.tell(self.peers, "done")
         if self.folder is None:
             return None
         saved = checkpoint.load(self.folder / checkpoint.FILE)
@@ -142,11 +154,10 @@ class _Supervisor:
 
     def _call(self, rank: int) -> "partial[Iterator[Event]]":
         # What a worker's process does.
-        addresses, runtime = self.met.addresses, self.work.runtime
-        runtime = replace(runtime, workers=len(addresses))
+        runtime = replace(self.work.runtime, workers=len(self.addresses))
         if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
             runtime = replace(runtime, threads=max(1, host.cores() // len(self.ranks)))
-        return partial(worker.run, rank, addresses, replace(self.work, runtime=runtime))
+        return partial(worker.run, rank, self.addresses, replace(self.work, runtime=runtime))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
@@ -192,8 +203,8 @@ class _Supervisor:
                 self.report.start(self.folder, self.work.settings, event.session)
             case Progress() if rank == 0:
                 self.report.progress(event)
-            case EpochEnd():
-                self.report.epoch(event.epoch)
+            case Epoch():
+                self.report.epoch(event)
 
     def _gone(self, rank: int, reason: str) -> None:
         # An engine may abort its worker because another one has ended, before that is noticed here.
@@ -212,7 +223,7 @@ class _Supervisor:
     def _tell(self, failure: Problem) -> None:
         # The others have no more words for it than these.
         kind = failure.kind if failure.kind in FOR_USERS else "error"
-        rendezvous.tell(self.met.peers, replace(failure, kind=kind))
+        rendezvous.tell(self.peers, replace(failure, kind=kind))
 
     def _end_within(self, seconds: float) -> None:
         if self.deadline is None:
@@ -228,7 +239,7 @@ class _Supervisor:
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
             self._conclude("interrupted", repr(stopped))
-            rendezvous.tell(self.met.peers, signal.Signals(self.signal))
+            rendezvous.tell(self.peers, signal.Signals(self.signal))
             raise stopped
         if worst:
             self._conclude("failed", worst.reason)

@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..system import signals
 from ..system.processes import send
 from .launch import Work
-from .messages import BEAT, Alive, EpochEnd, Event, Problem, Start
+from .messages import BEAT, Alive, Event, Problem, Start
 
 
 class Events(Report):
@@ -47,7 +47,7 @@ class Events(Report):
 
     def epoch(self, epoch: Epoch) -> None:
         """Send the epoch."""
-        send(EpochEnd(epoch=epoch))
+        send(epoch)
 
 
 def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:

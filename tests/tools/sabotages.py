@@ -118,6 +118,15 @@ SABOTAGES = [
         **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
         "numpy": (")[tokens]", ")[tokens * 0]"),
     }),
+    Sabotage("rows of the embedding with a norm of at most 1", "encode", "vectors", {
+        "torch": ('F.embedding(tokens, params["W_e"])',
+                  'F.embedding(tokens, params["W_e"], max_norm=1)'),
+    }, only=PLAIN._replace(embedding=3)),
+    Sabotage("rows of the embedding cut in place", "encode", "parameters afterwards", {
+        "torch": ('        return F.embedding(tokens, params["W_e"])',
+                  '        x = F.embedding(tokens, params["W_e"])\n'
+                  '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'),
+    }, only=PLAIN._replace(embedding=3)),
     Sabotage("means added up instead of sums", "evaluate", "state carried",
              everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
