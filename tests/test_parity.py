@@ -89,6 +89,7 @@ def test_sizes_cannot_hide_a_mistake():
     assert inputs.B * inputs.T < functions.LARGE_V
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize(
     "sampling", ["sequential", pytest.param("random", marks=pytest.mark.frameworks)]
 )
