@@ -80,6 +80,7 @@ def train(
     threads: int | None = None,
     eager: bool = False,
     workers: int | Launch = 1,
+    patience: int = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -90,9 +91,10 @@ def train(
     own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. With
     several `workers`, each is a process that trains on its share of every minibatch; a
     `rnn_scratch.workers.launch.Launch` starts only one of them, and nothing is returned where that
-    is not worker 0. `run` is the folder (default: a new dated one under ``runs/``). `settings` are
-    fields of `rnn_scratch.settings.Settings`, such as num_hiddens or num_epochs. Raises
-    RNNScratchError.
+    is not worker 0. With `patience`, training ends after that number of epochs without a lower loss
+    on held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated
+    one under ``runs/``). `settings` are fields of `rnn_scratch.settings.Settings`, such as
+    num_hiddens or num_epochs. Raises RNNScratchError.
 
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
     the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
@@ -102,13 +104,14 @@ def train(
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
     made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
+    sessions.require_held_out(made, patience)
     require_shares(made.batch_size, launch.workers)
     content = corpora.find(corpus, text, reporter.say)
     if launch == Launch(1):
         folder = None if run is None else Path(run)
-        return sessions.train(made, content, runtime, folder, reporter)
+        return sessions.train(made, content, runtime, folder, reporter, patience=patience)
     path = None if run is None else str(run)
-    work = Work(settings=made, text=content, runtime=runtime, folder=path)
+    work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
     return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
 
 
@@ -125,14 +128,16 @@ def resume(
     threads: int | None = None,
     eager: bool | None = None,
     workers: int | Launch | None = None,
+    patience: int | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
 
-    Backend, model, device, threads, `eager` and workers default to those of the last session; in
-    another backend only the model does. Text and `settings` are the run's, and must be the same if
-    they are passed again. Only worker 0 needs the run's folder. Raises RNNScratchError.
+    Backend, model, device, threads, `eager`, workers and `patience` default to those of the last
+    session; in another backend only model and `patience` do. Text and `settings` are the run's, and
+    must be the same if they are passed again. Only worker 0 needs the run's folder. Raises
+    RNNScratchError.
     """
     reporter, folder = _reporter(report), folder_of(run)
     given = corpus is not None or text is not None
@@ -141,18 +146,29 @@ def resume(
     if isinstance(workers, Launch) and workers.rank:
         supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
         return cast(Run, None)
-    last = run_folder.read(folder).sessions[-1].runtime
+    session = run_folder.read(folder).sessions[-1]
+    last = session.runtime
+    if patience is None:
+        patience = session.patience
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     # Another number of threads may add in another order.
     runtime = last.but(**chosen, workers=launch.workers)
     if launch == Launch(1):
-        return sessions.resume(folder, num_epochs, same, runtime, settings, reporter)
-    before, _, content = sessions.resumable(folder, num_epochs, same, settings)
+        what = same, runtime, settings
+        return sessions.resume(folder, num_epochs, *what, reporter, patience=patience)
+    before, _, content = sessions.resumable(folder, num_epochs, same, settings, patience)
     made = before.settings
     require_shares(made.batch_size, launch.workers)
-    work = Work(settings=made, text=content, runtime=runtime, folder=str(folder), resumes=True)
+    work = Work(
+        settings=made,
+        text=content,
+        runtime=runtime,
+        folder=str(folder),
+        resumes=True,
+        patience=patience,
+    )
     return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
 
 

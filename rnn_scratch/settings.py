@@ -51,10 +51,10 @@ def _whole(low: int, high: int = SEED) -> Kind:
     return Kind(f"a whole number from {low} to {highest}", fits, int)
 
 
-def _real(words: str, high: float = sys.float_info.max) -> Kind:
+def _real(words: str, within: Callable[[Any], Any]) -> Kind:
     def fits(value: Any) -> bool:
         is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return is_real and bool(0 < value <= high)
+        return is_real and bool(within(value))
 
     return Kind(words, fits, float)
 
@@ -68,7 +68,8 @@ def _is_none(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value == "none")
 
 
-POSITIVE = _real("a finite number above 0")
+POSITIVE = _real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
+BELOW_ONE = _real("a number from 0, below 1", lambda x: 0 <= x < 1)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
     lambda value: _is_none(value) or POSITIVE.fits(value),
@@ -119,6 +120,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid_tokens: Annotated[
         int, _whole(0), "Number of held-out characters after those, for evaluation."
     ] = 0
+    valid_share: Annotated[
+        float,
+        BELOW_ONE,
+        "Instead of --valid-tokens: the share of the --max-tokens characters that is held out, at "
+        "their end; the others are trained on.",
+    ] = 0.0
     dtype: Annotated[str, _choice("float32", "float64"), "Floating-point type."] = "float32"
     exact: Annotated[
         bool,
@@ -133,6 +140,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             structs.force_setattr(self, name, checked(name, getattr(self, name)))
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
+        if self.valid_tokens and self.valid_share:
+            raise RNNScratchError(
+                f"--valid-tokens {self.valid_tokens} and --valid-share {self.valid_share:g} "
+                "exclude each other.\nThe first holds out characters after those of --max-tokens, "
+                "the second a share of these: choose one."
+            )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether some of the text is held out."""
+        return bool(self.valid_tokens or self.valid_share)
 
 
 # The kind and the help of each setting, as its annotation says.
@@ -142,9 +160,10 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("backend", "device"), STRING),
     "model": _choice(*VARIANTS),
     "threads": _whole(1, MOST_THREADS),
-    "eager": TRUTH,
+    **dict.fromkeys(("eager", "best"), TRUTH),
     "workers": _whole(1, MOST_WORKERS),
     "rank": _whole(0, MOST_WORKERS - 1),
+    "patience": _whole(0, MOST_EPOCHS),
     # Texts, and what is generated.
     "corpus": STRING,
     "text": PATH,
@@ -153,12 +172,12 @@ KINDS: dict[str, Kind] = {
     "length": _whole(1, MOST_CHARACTERS),
     "temperature": POSITIVE,
     "top_k": _whole(1),
-    **dict.fromkeys(("top_p", "min_p"), _real("a number above 0, at most 1", 1)),
+    **dict.fromkeys(("top_p", "min_p"), _real("a number above 0, at most 1", lambda x: 0 < x <= 1)),
     # Check and comparison.
     "every": _whole(1, MOST_EPOCHS),
     **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
     "target": POSITIVE,
-    "timeout": _real("a number of seconds above 0, at most 1,000,000", 10**6),
+    "timeout": _real("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6),
     **{name: kind for name, (kind, _) in SETTINGS.items()},
 }
 

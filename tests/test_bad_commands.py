@@ -16,10 +16,10 @@ CANDIDATES = ("compare", "--corpus", "tide-clock", "--epochs", "1", "--candidate
 PREDICT = ("predict", "no-run")
 RESUME = ("train", "--resume", "no-run")
 SIZES = ("batch-size", "num-steps", "num-hiddens", "embedding", "epochs", "max-tokens")
-SETTINGS = (*SIZES, "valid-tokens", "seed", "lr", "sigma", "theta")
+SETTINGS = (*SIZES, "valid-tokens", "valid-share", "seed", "lr", "sigma", "theta")
 # The options of each command that are numbers. Which numbers are wrong, test_settings has.
 NUMBERS = {
-    TRAIN: (*SETTINGS, "threads"),
+    TRAIN: (*SETTINGS, "threads", "patience"),
     PREDICT: ("length", "temperature", "top-k", "top-p", "min-p", "seed", "threads"),
     CHECK: (*SETTINGS, "every"),
     COMPARE: (*SETTINGS, "threads", "repeats", "seeds", "timeout"),
@@ -69,7 +69,10 @@ COMMANDS = [
     ((*TRAIN, "--theta", "-1"), "--theta is -1.0; it must be a finite number above 0, or none."),
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
     ((*TRAIN, "--valid-tokens", "4000000000"), "leaves nothing to train on"),
-    ((*TRAIN, "--valid-tokens", "1"), "--valid-tokens is 1; it must be 0, or at least 2"),
+    ((*TRAIN, "--valid-tokens", "1"), "--valid-tokens holds out 1 of the characters; choose 0"),
+    ((*TRAIN, "--valid-share", "1e-4"), "--valid-share holds out 1 of the characters; choose 0"),
+    ((*TRAIN, "--valid-share", "1"), "--valid-share is 1.0; it must be a number from 0, below 1."),
+    ((*TRAIN, "--valid-share", "0.99"), "The text to train on has 100 characters"),
     ((*COMPARE, "--vary", "threads=100000"), "1,024"),
     ((*COMPARE, "--vary", "threads=0"), "--threads is 0"),
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
@@ -95,6 +98,8 @@ COMMANDS = [
     # What excludes or requires something else.
     ((*TRAIN, "--text", "no-text"), "exclude each other"),
     ((*TRAIN, "--exact", "--dtype", "float32"), "float64"),
+    ((*TRAIN, "--valid-share", "0.1", "--valid-tokens", "9"), "exclude each other"),
+    ((*TRAIN, "--patience", "5"), "needs held-out text, on which epochs are compared.\nHold some"),
     (RESUME, "requires --epochs"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "omit --run"),
     (("check", "numpy", "--lr", "1"), "--exact"),

@@ -22,13 +22,14 @@ def test_the_output_of_a_training(capsys, backend_name):
     done = here(capsys, "train", *options(run="r", **settings))
     assert (done.code, done.err) == (0, "")
     assert not {"\x1b", "\r"} & set(done.out)
-    first, tenth, eleventh, summary, *texts = done.out.splitlines()
+    first, tenth, eleventh, best, summary, *texts = done.out.splitlines()
     assert re.fullmatch(
         rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
     )
     numbers = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)  [\d,]+ tokens/s"
     assert re.fullmatch(rf"epoch 10  {numbers}  'time traveller.{{50}}'", tenth)
     assert re.fullmatch(rf"epoch 11  {numbers}", eleventh)
+    assert best.startswith("best held out: epoch ")
     assert re.fullmatch(r"perplexity \d+\.\d, [\d.]+ tokens/sec on \w+", summary)
     assert f"perplexity {history('r')[-1]['perplexity']:.1f}, " in summary
     assert [text[:9] for text in texts] == ["time trav", "traveller"]
@@ -49,8 +50,9 @@ def test_predict(capsys, run):
 def test_evaluate(capsys, run):
     done = here(capsys, "evaluate", run, "--corpus", "tide-clock")
     assert (done.code, done.err) == (0, "")
-    first, uniform, unigram = done.out.splitlines()
+    first, loss, uniform, unigram = done.out.splitlines()
     assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)
+    assert re.fullmatch(r"loss       \d\.\d{3} nats, \d\.\d{3} bits per character", loss)
     assert uniform.startswith("uniform    28.00  ")
     assert unigram.startswith("unigram    16.60  ")
 

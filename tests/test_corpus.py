@@ -240,6 +240,23 @@ def test_the_real_war_of_the_worlds(file):
     assert corpus.load("war-of-the-worlds").content == content.strip("\n") + "\n"
 
 
+@pytest.mark.skipif(
+    not Path(ORIGINAL_FOLDER or "", "tinyshakespeare.txt").is_file(),
+    reason="RNN_SCRATCH_DATA names no folder with the real text in it",
+)
+def test_the_real_tiny_shakespeare(file):
+    data = Path(ORIGINAL_FOLDER or "", "tinyshakespeare.txt").read_bytes()
+    file.parent.mkdir(parents=True)
+    path = file.parent / "tinyshakespeare.txt"
+    path.write_bytes(data)
+    text = corpus.load("tiny-shakespeare")
+    assert (len(text.content), len(set(text.content))) == (1_115_394, 65)
+    assert text.content.encode() == data
+    # Other texts are recognized by their words; here capitals and punctuation matter as well.
+    path.write_bytes(data.replace(b"ROMEO", b"Romeo", 1))
+    assert "is not that text: it has other characters" in error_of(corpus.load, "tiny-shakespeare")
+
+
 # Names
 
 

@@ -43,6 +43,15 @@ def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, tr
 
 
 @pytest.mark.parametrize(
+    ("max_tokens", "share", "train", "used"), [(0, 0.25, 330, 440), (200, 0.1, 180, 200)]
+)
+def test_a_share_is_held_out_of_the_characters_that_are_used(max_tokens, share, train, used):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_share=share)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == CONTENT[:train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == CONTENT[train:used]
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"valid_tokens": 440}, "--valid-tokens 440 leaves nothing to train on: the text has 440"),

@@ -39,6 +39,7 @@ def strict(text):
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
         ".lock",
+        "best.safetensors",
         "checkpoint.safetensors",
         "history.jsonl",
         "perplexity.png",

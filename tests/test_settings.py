@@ -19,6 +19,7 @@ WHOLE = {
     "threads": (1, 1024),
     "workers": (1, 256),
     "rank": (0, 255),
+    "patience": (0, 10**6),
     "length": (1, 10**6),
     "top_k": (1, 2**32 - 1),
     "every": (1, 10**6),
@@ -38,7 +39,7 @@ NAMED = {
     "model": VARIANTS,
     "unknown": ["error", "skip"],
 }
-TRUTHS = ["exact", "eager"]
+TRUTHS = ["exact", "eager", "best"]
 STRINGS = ["backend", "device", "corpus", "prefix"]
 
 NO_NUMBERS = ["3", None, True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1, 10**5000]
@@ -46,6 +47,7 @@ NO_NUMBERS = ["3", None, True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1
 WRONG = {
     **dict.fromkeys(WHOLE, (*NO_NUMBERS, -(10**30), 2**32, 1.0, 2.5)),
     **dict.fromkeys(REAL, (*NO_NUMBERS, 0, -0.0, -1e-300, -math.inf, 10**400)),
+    "valid_share": (*NO_NUMBERS, -1e-300, 1, 1.5, 10**400),
     **dict.fromkeys(NAMED, ("", "TANH", None, 3, ["tanh"], np.array(["rnn", "gru"]), np)),
     **dict.fromkeys(TRUTHS, (1, 0, None, "yes")),
     **dict.fromkeys(STRINGS, (None, 3, b"numpy", ["numpy"])),

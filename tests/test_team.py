@@ -94,6 +94,21 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
 
 
+def test_all_workers_end_by_patience_after_the_same_epoch(name):
+    """The first one decides; the others would wait for it for ever, or stop it by an error."""
+    settings = {**SMALL, "lr": 3.0, "valid_share": 0.2, "exact": True, "num_epochs": 30}
+    one = rnn_scratch.train("numpy", run="one", patience=3, **settings)
+    two = rnn_scratch.train(name, run="two", patience=3, workers=2, **settings)
+    assert 4 < len(one.history) == len(two.history) < 30
+    assert two.best.epoch == one.best.epoch == len(two.history) - 3
+    assert digest(parameters("two")) == digest(parameters("one"))
+    with pytest.raises(RNNScratchError, match="--patience 3"):
+        rnn_scratch.resume("two", 30)
+    longer = rnn_scratch.resume("two", 30, patience=4)
+    assert len(longer.history) > len(one.history)
+    assert {each.runtime.workers for each in run_folder.read(Path("two")).sessions} == {2}
+
+
 @pytest.mark.team(by_default=("torch",))
 def test_workers_go_on_with_another_model_of_another_backend(backend_name):
     require_engine(backend_name)

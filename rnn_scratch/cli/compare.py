@@ -106,7 +106,9 @@ def compare(
     common = {name: options.pop(name) for name in PLAN}
     defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
     if target is not None:
-        defaults = {"num_epochs": TARGET_EPOCHS, "max_tokens": 0, "valid_tokens": HELD_OUT}
+        defaults = {"num_epochs": TARGET_EPOCHS, "max_tokens": 0}
+        if not options["valid_share"]:
+            defaults["valid_tokens"] = HELD_OUT
     settings = make({**defaults, **specified(options)})
     screen = Screen()
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)

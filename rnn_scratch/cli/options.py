@@ -110,11 +110,17 @@ def runtime_options(backend: str, model: str, device: str, threads: str) -> Deco
 text_options = options(
     option(
         "corpus",
-        "Text to use: time-machine, war-of-the-worlds or tide-clock (built in).  "
+        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (meant for --normalize "
+        "none, which keeps all its 65 characters) or tide-clock (built in).  "
         "[default: time-machine, or tide-clock if that is unavailable]",
         metavar="NAME",
     ),
     option("text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"),
+)
+
+best_option = option(
+    "best",
+    "Use the checkpoint of the epoch with the lowest loss on held-out text, not the latest one.",
 )
 
 unknown_option = option(

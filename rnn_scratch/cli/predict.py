@@ -5,9 +5,16 @@ from typing import Any
 import click
 
 from .. import api
-from ..runs.progress import format_perplexity
+from ..runs.progress import format_perplexity, losses
 from ..system.terminal import echo
-from .options import option, runtime_options, specified, text_options, unknown_option
+from .options import (
+    best_option,
+    option,
+    runtime_options,
+    specified,
+    text_options,
+    unknown_option,
+)
 from .screen import Screen
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
@@ -38,6 +45,7 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
     "Sample only from characters whose probability is at least this share of the highest one.",
 )
 @option("seed", "Random seed for sampling.", default=0)
+@best_option
 @unknown_option
 @runtime_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, **options: Any) -> None:
@@ -48,13 +56,20 @@ def predict(run: str, prefix: str | None, **options: Any) -> None:
 @click.command()
 @click.argument("run")
 @text_options
+@best_option
 @unknown_option
 @runtime_options(**DEFAULTS)
 def evaluate(run: str, **options: Any) -> None:
-    """Compute the perplexity of the model of RUN on a text, and of two baselines."""
+    """Compute the loss of the model of RUN on a text, and the perplexity of two baselines.
+
+    The loss is the mean cross-entropy of a character: in nats, with the natural logarithm, and in
+    bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
+    characters would be as hard to predict.
+    """
     result = api.evaluate(run, report=Screen().say, **specified(options))
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
+    echo(f"loss       {losses(result.loss)}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")
     echo(f"unigram    {result.unigram:.2f}  characters as likely as they are frequent here")

@@ -89,6 +89,12 @@ class BarReport(LineReport):
     help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
     f"encrypted: private networks only.  [default: {COORDINATOR}]",
 )
+@option(
+    "patience",
+    "End after N epochs without a lower loss on held-out text (--valid-share); 0: train all "
+    "epochs.  [default: 0; with --resume: the run's]",
+    metavar="N",
+)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -109,7 +115,7 @@ def train(
     """Train a model on a text, and print text that it generates.
 
     With --resume, text and hyperparameters are those of the run; backend, model, device, number of
-    threads and workers are by default.
+    threads, workers and patience are by default.
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
@@ -147,7 +153,7 @@ def train(
 
 def _how_to_resume(folder: Path, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
-    saved = checkpoint.load(folder)
+    saved = checkpoint.latest(folder)
     last = run_folder.read(folder).settings.num_epochs
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"

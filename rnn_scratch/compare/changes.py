@@ -11,7 +11,10 @@ from .metrics import Speed
 from .record import Comparison
 
 # Settings that do not change what a minibatch costs.
-FREE = ("num_epochs", "lr", "sigma", "normalize", "max_tokens", "valid_tokens", "seed")
+FREE = (
+    *("num_epochs", "lr", "sigma", "normalize"),
+    *("max_tokens", "valid_tokens", "valid_share", "seed"),
+)
 
 
 class Change(NamedTuple):

@@ -28,10 +28,10 @@ def new_record(
     `pythons` are paths of interpreters by the name of an environment, or by `Candidate.place`.
     """
     _require_pythons(candidates, pythons)
-    if plan.target is not None and not (1 < plan.target < 1e300 and settings.valid_tokens):
+    if plan.target is not None and not (1 < plan.target < 1e300 and settings.holds_out):
         raise RNNScratchError(
             f"--target is {plan.target:g}; it must be a perplexity above 1 and below 1e300, "
-            "of held-out text: --valid-tokens N holds out N characters."
+            "of held-out text: --valid-tokens N holds out N characters, --valid-share a share."
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:

@@ -25,7 +25,7 @@ from ..text.dataset import TextRecord
 from .folder import LastEpoch
 from .runtime import Runtime
 
-FILE = "checkpoint.safetensors"
+FILE, BEST = "checkpoint.safetensors", "best.safetensors"
 CHECKPOINT_FORMAT = "rnn-scratch 4"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
@@ -81,6 +81,19 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def find(run: str | Path) -> Path:
     """The path of a run's checkpoint, from the run's folder or the file itself."""
     return Path(run, FILE) if os.path.isdir(run) else Path(run)
+
+
+def latest(folder: Path) -> Checkpoint:
+    """The checkpoint from which a run goes on: the later one of its two.
+
+    The best one is written first, so after a kill it may be the later one. Raises as `load` does.
+    """
+    saved = load(folder)
+    try:
+        best = load(folder / BEST) if (folder / BEST).exists() else saved
+    except Damaged as error:
+        raise Damaged(f"{error}\nWithout that file the run goes on from {FILE}.") from error
+    return best if best.epoch > saved.epoch else saved
 
 
 def load(run: str | Path) -> Checkpoint:

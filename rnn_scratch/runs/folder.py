@@ -4,12 +4,13 @@
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
+``best.safetensors``        after the epoch with the lowest loss on held-out text, if there is some
 """
 
 import contextlib
 import datetime
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,7 +61,8 @@ class Session(Record):
     # It stays "running" if the process is killed.
     outcome: Literal["running", "finished", "interrupted", "failed"]
     engine: Line | None = None  # of several workers
-    reason: str | None = None  # why it was interrupted, or has failed
+    patience: LastEpoch = 0  # epochs without improvement after which it ends; 0: none ends it
+    reason: str | None = None  # why it ended before its last epoch
     ended: Time | None = None
     to_epoch: LastEpoch | None = None
     predictions: list[str] = []  # continuations of two prefixes, at the end
@@ -158,6 +160,12 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
         if last is None or before <= last:
             epochs.append(epoch)
     return epochs
+
+
+def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
+    """The first epoch with the lowest loss on held-out text; None if no epoch has such a loss."""
+    known = [(each.valid_loss, each) for each in epochs if each and each.valid_loss is not None]
+    return min(known, key=lambda each: each[0])[1] if known else None
 
 
 def append(folder: Path, epoch: Epoch) -> None:

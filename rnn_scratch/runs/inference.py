@@ -24,19 +24,21 @@ class Evaluation(NamedTuple):
     """How well a model predicts a text, and two baselines without a model."""
 
     tokens: int
+    loss: float  # mean per character, in nats; divided by log(2) it is in bits
     perplexity: float | None  # None where it is too large for a float
     uniform: float  # every character of the vocabulary equally likely
     unigram: float  # every character as likely as it is frequent in this text
     skipped: int  # characters omitted because the vocabulary lacks them
 
 
-def load(run: str | Path, **runtime: Any) -> tuple[Setup, Checkpoint]:
+def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
     """The model of a run's folder or of a checkpoint file, and the checkpoint.
 
-    By default backend, model and number of threads are those that it was trained with; a checkpoint
-    outside a run's folder is loaded with NumPy.
+    With `best`, it is that of the epoch with the lowest loss on held-out text. By default backend,
+    model and number of threads are those that it was trained with; a checkpoint outside a run's
+    folder is loaded with NumPy.
     """
-    path = checkpoint.find(run)
+    path = _best_of(Path(run)) if best else checkpoint.find(run)
     saved = checkpoint.load(path)
     default, last = Runtime("numpy"), saved.runtime
     if (path.parent / run_folder.RUN_FILE).exists():
@@ -45,6 +47,27 @@ def load(run: str | Path, **runtime: Any) -> tuple[Setup, Checkpoint]:
             # As it was trained: TensorFlow cannot change the number of threads in a process.
             default = Runtime(last.backend, last.model, threads=last.threads)
     return set_up(saved.settings, default.but(**runtime), arrays=saved.arrays), saved
+
+
+def _best_of(folder: Path) -> Path:
+    # The path of a run's best checkpoint; RNNScratchError, with what to do, if there is none.
+    path = folder / checkpoint.BEST
+    if path.exists():
+        return path
+    if folder.is_file():
+        raise RNNScratchError(
+            f"{folder} is a file, and --best chooses one in the folder of a run: pass the folder, "
+            "or omit --best."
+        )
+    if not run_folder.read(folder).settings.holds_out:
+        raise RNNScratchError(
+            f"The run in {folder} holds out no text, on which its epochs could be compared.\n"
+            "Omit --best, or train a run with held-out text: --valid-share 0.1"
+        )
+    raise RNNScratchError(
+        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.\n"
+        f"To use the latest state of the training, omit --best."
+    )
 
 
 def predict(
@@ -58,6 +81,7 @@ def predict(
     min_p: float | None = None,
     seed: int = 0,
     unknown: str = "error",
+    best: bool = False,
     **runtime: Any,
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
@@ -66,12 +90,12 @@ def predict(
     frequent character. Without a temperature the most likely character is chosen; with one,
     characters are sampled from softmax(logits / temperature), where the chapter's exponent α is
     1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
-    `decoding.likely`; with one of them the default temperature is 1. `runtime` may have backend,
-    model, device, threads and eager, with the defaults of `load`. Raises RNNScratchError for an
-    empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
-    `load` does.
+    `decoding.likely`; with one of them the default temperature is 1. `best` and `runtime`, which
+    may have backend, model, device, threads and eager, are those of `load`. Raises RNNScratchError
+    for an empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``),
+    and as `load` does.
     """
-    setup, saved = load(folder_of(run), **runtime)
+    setup, saved = load(folder_of(run), best, **runtime)
     if prefix is None:
         prefix = PREFIX if set(PREFIX) <= set(saved.vocab) else saved.vocab[1]
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
@@ -96,18 +120,19 @@ def evaluate(
     corpus: str | None = None,
     text: str | Path | None = None,
     unknown: str = "error",
+    best: bool = False,
     report: Report | Callable[[str], object] | None = None,
     **runtime: Any,
 ) -> Evaluation:
-    """Perplexity of a run's model on a text, normalized as the run's own was, and baselines.
+    """Loss of a run's model on a text, normalized as the run's own was, and baselines.
 
     The text is chosen as in `train`; `report` receives a line if another one is used instead.
-    `runtime` is that of `predict`. Raises RNNScratchError for a text of fewer than two characters,
-    and as `predict` does.
+    `best` and `runtime` are those of `predict`. Raises RNNScratchError for a text of fewer than two
+    characters, and as `predict` does.
     """
     say = report.say if isinstance(report, Report) else report or (lambda line: None)
     found = corpora.find(corpus, text, say)
-    setup, saved = load(folder_of(run), **runtime)
+    setup, saved = load(folder_of(run), best, **runtime)
     normalized = vocabulary.normalize(found.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
@@ -119,8 +144,8 @@ def evaluate(
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
     skipped = len(normalized) - len(tokens)
-    uniform, model = float(len(saved.vocab)), perplexity(summed / count)
-    return Evaluation(count, model, uniform, unigram(tokens), skipped)
+    uniform, loss = float(len(saved.vocab)), float(summed / count)
+    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped)
 
 
 def unigram(tokens: np.ndarray) -> float:

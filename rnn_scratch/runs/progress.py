@@ -1,9 +1,11 @@
 """The progress of training as lines of text, for any function that takes one, such as `print`."""
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..settings import Settings
 from . import training
@@ -52,6 +54,18 @@ class LineReport(Report):
             sample = f"  {epoch.sample!r}" if epoch.sample else ""
             self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
             self.said = time.monotonic()
+
+    def finish(self, run: Any) -> None:
+        """Say which epoch was best on the held-out text, and its loss."""
+        best = run.best
+        if best is not None:
+            loss, lowest = losses(best.valid_loss), format_perplexity(best.valid_perplexity)
+            self.say(f"best held out: epoch {best.epoch}, {loss}, perplexity {lowest}")
+
+
+def losses(nats: float) -> str:
+    """A mean loss in two units: with the natural logarithm, and with that to base 2."""
+    return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
 def time_left(progress: Progress) -> str:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from ..contract import Arrays
 from ..settings import Settings
 from . import curve
+from . import folder as run_folder
 from .folder import Epoch, RunRecord, Session
-from .progress import perplexities
+from .progress import format_perplexity, perplexities
 
 # It takes its colors from the page, light or dark.
 CARD = """\
@@ -41,6 +42,11 @@ class Run(NamedTuple):
         """Perplexity of the last epoch on the text it trained on."""
         return self.history[-1].perplexity
 
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch with the lowest loss on held-out text; None if none was held out."""
+        return run_folder.best(self.history)
+
     def __repr__(self) -> str:
         """One line, without the parameters and the history."""
         return f"<Run {self.folder}: {summary(self.history)}>"
@@ -58,11 +64,15 @@ class Run(NamedTuple):
 
 
 def summary(history: Sequence[Epoch]) -> str:
-    """How many epochs there are, and the last one's perplexities."""
+    """How many epochs there are, the last one's perplexities, and an earlier one that was best."""
     if not history:
         return "no epoch yet"
-    last = history[-1]
-    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"
+    last, best = history[-1], run_folder.best(history)
+    earlier = ""
+    if best is not None and best is not last:
+        lowest = format_perplexity(best.valid_perplexity)
+        earlier = f", best held out {lowest} after epoch {best.epoch}"
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}{earlier}"
 
 
 def card(

@@ -4,6 +4,10 @@ A session holds a lock on the run's folder. It adds each epoch to the history wh
 writes a checkpoint as often as costs no more than a hundredth of the time, and at its end. The
 history is on the disk before the checkpoint is: after a kill or a power cut at any moment, the run
 continues from the checkpoint, and lines of later epochs are removed from the history.
+
+The best checkpoint, that of the epoch with the lowest loss on held-out text, is kept in memory
+until the other one is written, and is written just before it. So it is never missing, and if a kill
+comes between the two, the run continues from the best one, which is then the later one.
 """
 
 import contextlib
@@ -40,10 +44,12 @@ def train(
     folder: Path | None,
     report: Report,
     team: Team | None = None,
+    patience: int = 0,
 ) -> Run:
     """Train a new model; invalid settings are reported before the folder is created.
 
-    With a team, this is its first worker; the others call `follow`.
+    With `patience`, training ends after that number of epochs without a lower loss on held-out
+    text. With a team, this is its first worker; the others call `follow`.
     """
     setup = set_up(settings, runtime, text, team=team)
     if settings.exact:
@@ -62,7 +68,7 @@ def train(
     with _lock(folder):
         try:
             checkpoint.save(folder / checkpoint.FILE, start)
-            _begin(folder, record, start, setup)
+            _begin(folder, record, start, setup, patience)
         except BaseException:  # no run has started: leave no folder behind
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -77,29 +83,34 @@ def resume(
     values: dict[str, Any],
     report: Report,
     team: Team | None = None,
+    patience: int = 0,
 ) -> Run:
     """Continue a run to `num_epochs` epochs, as if it had never been interrupted.
 
-    Only epochs, backend, model, device and threads may differ; `resumable` says what else is an
-    error.
+    Only epochs, patience, backend, model, device and threads may differ; `resumable` says what else
+    is an error.
     """
     with _lock(folder):
-        before, record, text = resumable(folder, num_epochs, text, values)
+        before, record, text = resumable(folder, num_epochs, text, values, patience)
         setup = set_up(before.settings, runtime, text, before.arrays, team)
         before.runtime = setup.runtime
-        _begin(folder, record, before, setup)
+        _begin(folder, record, before, setup, patience)
         return _session(folder, record, before, setup, report)
 
 
 def resumable(
-    folder: Path, num_epochs: int, text: corpus.Text | None, values: dict[str, Any]
+    folder: Path,
+    num_epochs: int,
+    text: corpus.Text | None,
+    values: dict[str, Any],
+    patience: int = 0,
 ) -> tuple[Checkpoint, RunRecord, corpus.Text]:
     """Checkpoint and record of a run that is to be resumed, with its new settings, and its text.
 
     RNNScratchError if the text (loaded again if it is None) has changed, one of the settings in
     `values` differs from the run's, nothing is left to train, or a file is damaged.
     """
-    before, record = checkpoint.load(folder), run_folder.read(folder)
+    before, record = checkpoint.latest(folder), run_folder.read(folder)
     settings = replace(before.settings, num_epochs=num_epochs)
     if changed := differences(settings, make({**asdict(settings), **values})):
         raise RNNScratchError(
@@ -112,6 +123,13 @@ def resumable(
             f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
             f"{num_epochs}: there is nothing left to train. Choose a larger number."
         )
+    require_held_out(settings, patience)
+    best = run_folder.best(run_folder.history(folder, before.epoch))
+    if reason := _impatience(best, before.epoch, patience):
+        raise RNNScratchError(
+            f"The run in {folder} has ended after epoch {before.epoch}: {reason}.\n"
+            "Choose a larger --patience, or --patience 0 to train all epochs."
+        )
     text = dataset.same_text(record.text, text)
     if text.sha256 != before.text.sha256:
         raise RNNScratchError(
@@ -120,6 +138,15 @@ def resumable(
         )
     record.settings = before.settings = settings
     return before, record, text
+
+
+def require_held_out(settings: Settings, patience: int) -> None:
+    """Raise RNNScratchError for a patience without held-out text."""
+    if patience and not settings.holds_out:
+        raise RNNScratchError(
+            f"--patience {patience} needs held-out text, on which epochs are compared.\n"
+            "Hold some out when the run begins, with --valid-share 0.1, or omit --patience."
+        )
 
 
 def follow(
@@ -137,7 +164,7 @@ def conclude(folder: Path, outcome: str, reason: str) -> None:
     with contextlib.suppress(RNNScratchError), _lock(folder):
         record = run_folder.read(folder)
         if record.sessions[-1].outcome in ("running", "failed"):
-            saved = checkpoint.load(folder)
+            saved = checkpoint.latest(folder)
             _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
 
 
@@ -156,7 +183,9 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locks.hold(folder, refusal)
 
 
-def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) -> None:
+def _begin(
+    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup, patience: int
+) -> None:
     # Add a session to the record, of epochs after those of the checkpoint.
     run_folder.repair_history(folder, before.epoch)
     session = Session(
@@ -168,6 +197,7 @@ def _begin(folder: Path, record: RunRecord, before: Checkpoint, setup: Setup) ->
         environment=setup.backend.machine.environment(),
         engine=setup.backend.workers.engine() if setup.team is not None else None,
         outcome="running",
+        patience=patience,
     )
     record.sessions.append(session)
     records.write(folder / run_folder.RUN_FILE, record)
@@ -177,7 +207,9 @@ def _session(
     folder: Path, record: RunRecord, before: Checkpoint, setup: Setup, report: Report
 ) -> Run:
     # Train from a checkpoint to the last epoch; the record is completed even after an error.
-    due = 0.0
+    due, reason, patience = 0.0, None, record.sessions[-1].patience
+    best = run_folder.best(run_folder.history(folder))
+    unsaved: dict[str, Checkpoint] = {}  # by the name of the file
     with signals.deferred() as request:
         latest = before
         try:
@@ -185,46 +217,63 @@ def _session(
             parts = training.parts(setup, before.epoch, before.incomplete, report, request)
             for incomplete, arrays, epoch in parts:
                 latest = replace(latest, arrays=arrays, incomplete=incomplete)
+                unsaved[checkpoint.FILE] = latest
                 if epoch is not None:
                     run_folder.append(folder, epoch)
                     latest.epoch, latest.incomplete = epoch.epoch, NOTHING
+                    best = run_folder.best((best, epoch))
+                    if best is epoch:
+                        unsaved[checkpoint.BEST] = latest
+                    reason = _impatience(best, epoch.epoch, patience)
+                    request.enough = reason is not None
                 if time.perf_counter() >= due:
-                    due, before = _save(folder, latest), latest
+                    due, before = _save(folder, unsaved), latest
                 if epoch is not None:
                     report.epoch(epoch)
-            if latest is not before:
-                _save(folder, latest)
-                before = latest
+            if unsaved:
+                _save(folder, unsaved)
+            if reason is not None:
+                report.say(f"training ends after epoch {latest.epoch}: {reason}")
             predictions = training.predictions(setup)
         except BaseException as error:
             report.stop()
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            reason = str(error) if isinstance(error, RNNScratchError) else repr(error)
+            problem = str(error) if isinstance(error, RNNScratchError) else repr(error)
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):
-                if latest is not before:
-                    _save(folder, latest)
-                    before = latest
+                if unsaved:
+                    _save(folder, unsaved)
+            saved = before if unsaved else latest
             with contextlib.suppress(RNNScratchError):
-                _close(folder, record, before.epoch, outcome=outcome, reason=reason)
+                _close(folder, record, saved.epoch, outcome=outcome, reason=problem)
             if isinstance(error, Diverged):
                 kept = f"The checkpoint of epoch {latest.epoch} is kept."
                 raise Diverged(f"{error}\n{kept}") from error
             raise
         report.stop()
-        end = {"outcome": "finished", "predictions": predictions}
+        end = {"outcome": "finished", "reason": reason, "predictions": predictions}
         history = _close(folder, record, latest.epoch, **end)
     run = Run(folder, history, record, setup.text.vocab, latest.arrays)
     report.finish(run)
     return run
 
 
-def _save(folder: Path, latest: Checkpoint) -> float:
-    # Save a checkpoint; returns the time at which the next one is due.
+def _impatience(best: Epoch | None, last: int, patience: int) -> str | None:
+    # Why training ends after epoch `last`, if it does.
+    if best is None or not 0 < patience <= last - best.epoch:
+        return None
+    return f"{last - best.epoch} epochs no better than epoch {best.epoch} (--patience {patience})"
+
+
+def _save(folder: Path, unsaved: dict[str, Checkpoint]) -> float:
+    # Save checkpoints; returns the time at which the next ones are due.
     start = time.perf_counter()
     files.sync(folder / run_folder.HISTORY)
-    checkpoint.save(folder / checkpoint.FILE, latest)
+    for name in (checkpoint.BEST, checkpoint.FILE):
+        if name in unsaved:
+            checkpoint.save(folder / name, unsaved[name])
+            del unsaved[name]
     end = time.perf_counter()
     return end + min((end - start) / SHARE, LEAST_OFTEN)
 

@@ -88,7 +88,7 @@ def parts(
 
     Yields what has been trained of an epoch and the parameters, with the epoch at its end: there,
     about every second within a long one, and when a signal asks for a stop. Raises Stopped then;
-    and Diverged, with what to try instead.
+    and Diverged, with what to try instead. Ends after an epoch that the request says is enough.
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
@@ -119,6 +119,8 @@ def parts(
                 size = _stop_or_go_on(setup, size, request)
         yield incomplete, arrays, _end(setup, number, incomplete, arrays)
         size = _stop_or_go_on(setup, size, request)
+        if not size:
+            return
         incomplete = NOTHING
 
 
@@ -159,7 +161,9 @@ def _progress(
 
 def _stop_or_go_on(setup: Setup, size: int, request: signals.Request) -> int:
     # Raise Stopped if a signal asks for it: several workers stop at the same place, and train the
-    # same number of minibatches next.
+    # same number of minibatches next, or none if the first worker has trained enough.
+    if request.enough:
+        size = 0
     if setup.team is None:
         request.check()
     else:

@@ -32,9 +32,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Request:
-    """Whether a signal has asked for a stop."""
+    """Whether a signal has asked for a stop, or the training has no use for more epochs."""
 
     number: int | None = None
+    enough: bool = False
 
     def check(self) -> None:
         """Raise Stopped if it has."""

@@ -18,7 +18,9 @@ class Book(NamedTuple):
 
     title: str
     url: str
-    words: str  # their digest, by `digest_of_words`: editions with other lines have the same
+    file: str  # its name in the data folder
+    words: str = ""  # their digest, by `digest_of_words`: editions with other lines have the same
+    sha256: str = ""  # of all its characters, where these matter, in place of the words' digest
 
 
 class Text(NamedTuple):
@@ -34,12 +36,23 @@ BOOKS = {
     "time-machine": Book(
         title="The Time Machine",
         url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+        file="timemachine.txt",
         words="2332beb8e60d589e4ffe93af561b52c21b74b820549f38fec59577a24b6fd94a",
     ),
     "war-of-the-worlds": Book(
         title="The War of the Worlds",
         url="https://www.gutenberg.org/cache/epub/36/pg36.txt",
+        file="pg36.txt",
         words="0eae90474d2609bee0c2760e20d1552135dc84e7fd7347ac841706ba464420e1",
+    ),
+    # 40,000 lines of Shakespeare's plays, with which other projects train and compare networks:
+    # 65 different characters, all of which --normalize none keeps.
+    "tiny-shakespeare": Book(
+        title="Tiny Shakespeare",
+        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+        "input.txt",
+        file="tinyshakespeare.txt",
+        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
 }
 BUILT_IN = "tide-clock"
@@ -201,7 +214,7 @@ def _not_utf8(path: Path, data: bytes, problem: str) -> RNNScratchError:
 def _book(name: str) -> Text:
     """The verified book. The first line of an error is also the message of `find`'s fallback."""
     book = BOOKS[name]
-    path = data_folder() / book.url.rpartition("/")[2]
+    path = data_folder() / book.file
     try:
         if os.path.lexists(path):
             content = _content(book, _read(path, MOST_BYTES), f"the file {path}")
@@ -228,8 +241,10 @@ def _content(book: Book, data: bytes, source: str) -> str:
     content = _decode(data, source)
     if framed := FRAMED.search(content):
         content = framed[1].strip("\n") + "\n"
-    if digest_of_words(content) != book.words:
+    if book.words and digest_of_words(content) != book.words:
         raise RNNScratchError(f"{source} is not that text: it has other words.")
+    if book.sha256 and hashlib.sha256(content.encode()).hexdigest() != book.sha256:
+        raise RNNScratchError(f"{source} is not that text: it has other characters.")
     return content
 
 

@@ -41,18 +41,23 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
-    available = len(tokens) - settings.valid_tokens
+    held_out, available = settings.valid_tokens, len(tokens) - settings.valid_tokens
     end = min(settings.max_tokens or available, available)
+    if settings.valid_share:
+        held_out = round(settings.valid_share * end)
+        end -= held_out
     if settings.valid_tokens and end < 1:
         raise RNNScratchError(
             f"--valid-tokens {settings.valid_tokens} leaves nothing to train on: the text has "
             f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
-    valid = tokens[end : end + settings.valid_tokens]
-    if len(valid) == 1:
-        raise RNNScratchError("--valid-tokens is 1; it must be 0, or at least 2.")
-    return Prepared(vocab, tokens[:end], valid)
+    if settings.holds_out and held_out < 2:
+        option = "--valid-share" if settings.valid_share else "--valid-tokens"
+        raise RNNScratchError(
+            f"{option} holds out {held_out} of the characters; choose 0, or at least 2 characters."
+        )
+    return Prepared(vocab, tokens[:end], tokens[end : end + held_out])
 
 
 def same_text(original: TextRecord | corpus.Text, text: corpus.Text | None) -> corpus.Text:

@@ -41,6 +41,7 @@ class Work(Record):
     runtime: Runtime
     folder: str | None  # of the run; None: a new one
     resumes: bool = False
+    patience: int = 0
 
 
 def chosen(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:

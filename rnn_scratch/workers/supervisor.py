@@ -37,7 +37,7 @@ from .rendezvous import Meeting, Peer
 WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
 GRACE = 5.0  # seconds for the other workers to end by themselves
-PATIENCE = 30.0  # seconds, likewise, after a signal has stopped one
+SIGNAL_GRACE = 30.0  # seconds, likewise, after a signal has stopped one
 FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
 
 
@@ -193,7 +193,7 @@ class _Supervisor:
                     self.counts[rank], self.changed = event.minibatches, time.monotonic()
             case signal.Signals():
                 self.signal = event
-                self._end_within(PATIENCE)
+                self._end_within(SIGNAL_GRACE)
             case Problem():
                 self._fail(rank, event)
             case str():

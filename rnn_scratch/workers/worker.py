@@ -62,9 +62,11 @@ def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
             sessions.follow(work.settings, work.text, work.runtime, report, team)
         elif work.resumes and folder is not None:
             epochs = work.settings.num_epochs
-            sessions.resume(folder, epochs, work.text, work.runtime, {}, report, team)
+            where = work.text, work.runtime
+            sessions.resume(folder, epochs, *where, {}, report, team, work.patience)
         else:
-            sessions.train(work.settings, work.text, work.runtime, folder, report, team)
+            what = work.settings, work.text, work.runtime
+            sessions.train(*what, folder, report, team, work.patience)
         registry.load(work.runtime.backend).workers.leave()
     except signals.Stopped as error:
         yield Signals(error.number)
