@@ -86,6 +86,7 @@ COMMANDS = [
     ((*COMPARE, "--target", "nan"), "--target is nan"),
     ((*COMPARE, "--target", "1e305"), "--target is 1e+305"),
     ((*COMPARE, "--target", "5", "--valid-tokens", "0"), "--valid-tokens N"),
+    ((*COMPARE, "--target", "5", "--valid-share", "1e-5"), "--valid-share holds out 0"),
     ((*COMPARE, "--python", "numpy"), "--python mxnet=PATH"),
     ((*COMPARE, "--python", "torch=python"), "torch, which is not compared"),
     ((*CANDIDATES, "numpy@new"), "--python numpy@new=PATH"),

@@ -35,6 +35,8 @@ def test_the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_held_out_loss(
     epoch = losses("r").index(min(losses("r"))) + 1
     assert 1 < epoch < 12
     assert run.best == run.history[epoch - 1]
+    lowest = f"best held out {run.best.valid_perplexity:.2f} after epoch {epoch}>"
+    assert repr(run).endswith(lowest)
     assert best_of("r").epoch == epoch
     # Its parameters are those after this epoch, whose loss on the held-out text is in the history.
     rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)

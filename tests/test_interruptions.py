@@ -25,7 +25,6 @@ from helpers import (
     history,
     lines,
     options,
-    parameters,
     start,
     there,
     wait_for_epochs,
@@ -42,7 +41,7 @@ pytestmark = [
 
 # Epochs of a few milliseconds, and enough of them to be interrupted at any moment.
 EPOCHS = 150
-SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8}
+SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,9 @@ def limited(size, **settings):
 
 
 def assert_undisturbed(run, undisturbed):
-    assert_same(parameters(run), parameters(undisturbed))
+    for name in (checkpoint.FILE, checkpoint.BEST):
+        same = (checkpoint.load(Path(each, name)).arrays for each in (run, undisturbed.folder))
+        assert_same(*same)
     assert figures(run) == figures(undisturbed.folder)
 
 
