@@ -66,7 +66,7 @@ def _best_of(folder: Path) -> Path:
         )
     raise RNNScratchError(
         f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.\n"
-        f"To use the latest state of the training, omit --best."
+        "To use the latest state of the training, omit --best."
     )
 
 
