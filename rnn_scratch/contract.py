@@ -13,8 +13,9 @@ in a file of its name:
 ``fast``, ``concise`` and ``workers`` may be absent in a backend from another package.
 `rnn-scratch check` holds a backend to this page.
 
-Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, H number of
-hidden units, N size of a learnable embedding. Tokens are integers from 0 to V-1. A tensor is of the
+Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, L number of
+layers, H number of hidden units of each, N size of a learnable embedding.
+Tokens are integers from 0 to V-1. A tensor is of the
 framework's own type; only `tensor` and `array` convert between tensors and NumPy arrays.
 
 Devices are named "cpu", "cuda", "mps" or as the framework calls others, without a number: the
@@ -24,7 +25,7 @@ first of its kind.
 # mypy: disable-error-code="empty-body"
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -71,6 +72,8 @@ class Options(NamedTuple):
     cell: str = "rnn"  # a name in CELLS
     activation: str = "tanh"  # or "relu", whose slope at 0 is 0
     embedding: int = 0  # N, the size of a learnable embedding; 0: one-hot vectors
+    num_layers: int = 1  # L, cells on top of one another
+    dropout: float = 0.0  # the probability that an output of a layer is dropped in training
     dtype: str = "float32"  # or "float64"
     device: str = "cpu"
 
@@ -81,20 +84,27 @@ class Options(NamedTuple):
 
     @property
     def num_states(self) -> int:
-        """The number of tensors in the cell's state."""
-        return CELLS[self.cell].num_states
+        """The number of tensors in the state: those of the cell, layer after layer."""
+        return CELLS[self.cell].num_states * self.num_layers
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the parameters by name, in the order in which they are drawn."""
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
-        for gate in self.gates:
-            shapes |= {f"W_x{gate}": (N or V, H), f"W_h{gate}": (H, H), f"b_{gate}": (H,)}
+        for layer in range(self.num_layers):
+            size, end = (N or V, "") if layer == 0 else (H, f"_{layer + 1}")
+            for gate in self.gates:
+                names = f"W_x{gate}{end}", f"W_h{gate}{end}", f"b_{gate}{end}"
+                shapes |= zip(names, ((size, H), (H, H), (H,)))
         return shapes | {"W_hq": (H, V), "b_q": (V,)}
 
 
 # What `rnn-scratch check` tries in place of the defaults, one at a time, with every cell.
-TRIED: dict[str, Any] = {"activation": "relu", "embedding": 3}
+TRIED: dict[str, Any] = {"activation": "relu", "embedding": 3, "num_layers": 2, "dropout": 0.4}
+
+# What each optimizer remembers of every parameter, its slots; its mathematics is in each backend's
+# ``scratch``. The default first.
+OPTIMIZERS: dict[str, tuple[str, ...]] = {"sgd": (), "momentum": ("m",), "adam": ("m", "v")}
 
 
 class Update(NamedTuple):
@@ -105,6 +115,20 @@ class Update(NamedTuple):
     grid: float | None = None  # exact mode: round steps to multiples of it; None: don't
     state_grid: float | None = None  # likewise the state that a minibatch passes on to the next
     workers: int = 1  # processes that train together, each with its share of every minibatch
+    optimizer: str = "sgd"  # a name in OPTIMIZERS
+    weight_decay: float = 0.0  # by how much of itself, times lr, a parameter becomes smaller
+    grad_grid: float | None = None  # exact mode, like `grid`: clipped gradients that are remembered
+    beta1: float = 0.9  # how much of the slot m is kept
+    beta2: float = 0.999  # and of v
+    epsilon: float = 1e-8  # Adam's ε, outside the root
+
+
+class Rates(NamedTuple):
+    """What changes from update to update t = 1, 2, ...: numbers without axes, arrays or tensors."""
+
+    lr: Any  # the learning rate
+    m: Any  # 1 - beta1**t, by which Adam divides m
+    v: Any  # 1 - beta2**t, by which it divides v
 
 
 class Batch(NamedTuple):
@@ -112,14 +136,19 @@ class Batch(NamedTuple):
 
     X: Any  # integers (B, T): arrays, or tensors
     Y: Any
+    masks: Any = None  # of dropout, (B, T, L, H): 0, or 1 / (1 - dropout); None: no dropout
+    rates: Rates | None = None  # of the update; None: the lr of `Update`, which Adam cannot use
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
-        """What `function`, called with these further arguments, makes of X and of Y."""
-        return Batch(*(function(each, *arguments) for each in self))
+        """What `function`, called with these further arguments, makes of everything in it."""
+        rates = self.rates and Rates(*(function(each, *arguments) for each in self.rates))
+        each = (value if value is None else function(value, *arguments) for value in self[:3])
+        return Batch(*each, rates)
 
     def rows(self, rows: slice) -> "Batch":
         """Some of its rows."""
-        return Batch(*(each[rows] for each in self))
+        masks = None if self.masks is None else self.masks[rows]
+        return self._replace(X=self.X[rows], Y=self.Y[rows], masks=masks)
 
 
 class Team(NamedTuple):
@@ -139,18 +168,20 @@ class Model:
     """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
 
     The dict `params` is what changes in training: `update` replaces or changes its tensors, and
-    `forward` reads them from it at every call. Where a framework differentiates functions of their
-    arguments, as JAX does, `forward` takes other parameters as a keyword `params`. `to_arrays`
-    copies parameters, or their gradients, to NumPy arrays in the contract's shapes, whatever the
-    layout in which a layer keeps them.
+    `forward` reads them from it at every call. So does `slots`: what the optimizer remembers, for
+    each of its names in OPTIMIZERS a dict like `params`; the core makes them. Where a framework
+    differentiates functions of their arguments, as JAX does, `forward` takes other parameters as a
+    keyword `params`. `to_arrays` copies parameters, or their gradients, or a slot, to NumPy arrays
+    in the contract's shapes, whatever the layout in which a layer keeps them.
     """
 
     params: Params
     options: Options
-    forward: Callable[[Tensor, State], tuple[Tensor, State]]
+    forward: Callable[..., tuple[Tensor, State]]  # of tokens, state, and masks or None
     state: Callable[[int], State]
     to_arrays: Callable[[Params], Arrays]
     backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
+    slots: dict[str, Params] = field(default_factory=dict)
 
 
 def bind(
@@ -184,13 +215,14 @@ def params(arrays: Arrays, options: Options) -> Params:
 
     For each gate g of the cell W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and
     b_q (V,), named as in the chapter. With a learnable embedding there is W_e (V, N) before them,
-    and W_xg is (N, H). All are in ``options.dtype`` on ``options.device``, and share no memory with
+    and W_xg is (N, H). Further layers, before W_hq, have the same with a number, such as W_xg_2
+    (H, H). All are in ``options.dtype`` on ``options.device``, and share no memory with
     `arrays`.
     """
 
 
 def state(batch_size: int, options: Options) -> State:
-    """The state before the first token: a tuple of zeros (B, H), one or more as the cell has it."""
+    """The state before the first token: zeros (B, H), those of the cell in each layer."""
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
@@ -200,18 +232,24 @@ def encode(tokens: Tensor, params: Params) -> Tensor:
     """
 
 
-def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
+def step(
+    x: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
+) -> tuple[Tensor, State]:
     """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
 
     The cell makes the new state, for ``rnn`` h_t = tanh(x W_xh + h_{t-1} W_hh + b_h), and the
-    output layer its logits, h_t W_hq + b_q.
+    output layer its logits, h_t W_hq + b_q. With several layers, the next layer's x is h_t. With
+    masks (B, L, H) of dropout, what a layer passes upwards is multiplied by its mask.
     """
 
 
-def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
+def forward(
+    tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
+) -> tuple[Tensor, State]:
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
 
-    A loop over ``step(encode(...))``; in ``fast`` and ``concise``, equal to that loop.
+    A loop over ``step(encode(...))``, with masks (B, T, L, H) in training with dropout; in ``fast``
+    and ``concise``, equal to that loop.
     """
 
 
@@ -256,10 +294,12 @@ def rounded(values: Tensor, grid: float | None) -> Tensor:
     """
 
 
-def update(params: Params, grads: Params, how: Update) -> None:
-    """Plain gradient descent, in the dict `params`: p <- p - lr g, with the lr of `how`.
+def update(model: Model, grads: Params, how: Update, rates: Rates | None = None) -> None:
+    """One step of the optimizer, in the model's `params` and `slots`: p <- p - lr (d + decay p).
 
-    With a grid, each step, lr g, is first `rounded` to it.
+    For ``sgd`` the direction d is the gradient. lr is that of the rates; without them, of `how`.
+    With a grid, each step, lr (d + decay p), is first `rounded` to it, and with a `grad_grid` the
+    gradient, before anything else.
     """
 
 

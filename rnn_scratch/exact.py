@@ -29,6 +29,9 @@ import numpy as np
 from .contract import Arrays
 
 GRID = 2.0**-16  # of a step, in exact mode
+# With an optimizer that remembers, whose steps are smaller, and of the clipped gradient before it
+# is remembered: where Adam divides a gradient by its own size, the step alone would not do.
+FINE_GRID = 2.0**-20
 STATE_GRID = 2.0**-10  # of the state that a minibatch passes on to the next
 
 

@@ -1,22 +1,66 @@
-"""The parameters' starting values, the same for every backend; and gates side by side, or apart."""
+"""The parameters' starting values, the same for every backend; views of them by layer; and gates
+side by side, or apart.
+"""
 
 import numpy as np
 
-from .contract import Arrays, Options
+from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
 from .system.randomness import generator
 
 
-def initial(options: Options, sigma: float, seed: int) -> Arrays:
-    """Starting values in float64: weights normal with standard deviation sigma, biases zero."""
+def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
+    """Starting values in float64: weights normal with standard deviation sigma, the rest zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
-        for name, shape in options.shapes().items()
+        for name, shape in shapes(options, optimizer).items()
     }
 
 
+def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that training changes: parameters, and what the optimizer remembers."""
+    own = options.shapes()
+    return own | {f"{slot}.{name}": own[name] for slot in OPTIMIZERS[optimizer] for name in own}
+
+
+def everything(model: Model) -> Arrays:
+    """All that training changes, by the names of `shapes`."""
+    arrays = model.to_arrays(model.params)
+    for slot, tensors in model.slots.items():
+        arrays |= {f"{slot}.{name}": each for name, each in model.to_arrays(tensors).items()}
+    return arrays
+
+
+def of_slot(arrays: Arrays, slot: str) -> Arrays:
+    """What the optimizer remembers of each parameter in this slot, by the parameters' names."""
+    start = f"{slot}."
+    return {n.removeprefix(start): each for n, each in arrays.items() if n.startswith(start)}
+
+
+def of_layer(params: Params, layer: int) -> Params:
+    """The parameters of one layer, from 0, by the names that they have in the first."""
+    if layer == 0:
+        return params
+    end = _end(layer)
+    return {name.removesuffix(end): each for name, each in params.items() if name.endswith(end)}
+
+
+def to_layer(params: Params, layer: int) -> Params:
+    """What `of_layer` undoes: these with the names that they have in this layer."""
+    return {name + _end(layer): each for name, each in params.items()}
+
+
+def by_layer(state: State, options: Options) -> list[State]:
+    """The state's tensors of each layer."""
+    size = len(state) // options.num_layers
+    return [state[first : first + size] for first in range(0, len(state), size)]
+
+
 def join_gates(arrays: Arrays, options: Options) -> Arrays:
-    """The same with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates."""
+    """The same with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates.
+
+    Those of further layers have a number, as in the contract.
+    """
     joined = {
         name: np.concatenate([arrays[each] for each in names], -1)
         for name, names in _gate_names(options).items()
@@ -34,5 +78,14 @@ def split_gates(joined: Arrays, options: Options) -> Arrays:
 
 
 def _gate_names(options: Options) -> dict[str, list[str]]:
-    prefixes = {"W_x": "W_x", "W_h": "W_h", "b": "b_"}
-    return {name: [prefix + gate for gate in options.gates] for name, prefix in prefixes.items()}
+    names = {}
+    for layer in range(options.num_layers):
+        for name, prefix in {"W_x": "W_x", "W_h": "W_h", "b": "b_"}.items():
+            gates = [prefix + gate for gate in options.gates]
+            names[name + _end(layer)] = [gate + _end(layer) for gate in gates]
+    return names
+
+
+def _end(layer: int) -> str:
+    # Of the names of a layer's parameters.
+    return f"_{layer + 1}" if layer else ""

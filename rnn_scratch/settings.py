@@ -15,14 +15,15 @@ import msgspec
 import numpy as np
 from msgspec import structs
 
-from .contract import CELLS, VARIANTS, Options, RNNScratchError, Update
-from .exact import GRID, STATE_GRID
+from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, RNNScratchError, Update
+from .exact import FINE_GRID, GRID, STATE_GRID
 
 SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
 # every time step of a minibatch, and the history has a line for every epoch.
 MOST_UNITS, MOST_STEPS, MOST_ROWS, MOST_EPOCHS = 2**15, 2**12, 2**20, 10**6
+MOST_LAYERS = 64
 # More than a machine has cores, with which each framework still starts. With a hundred thousand
 # PyTorch and MXNet crash, and TensorFlow does not return.
 MOST_THREADS = 1024
@@ -70,6 +71,7 @@ def _is_none(value: Any) -> bool:
 
 POSITIVE = _real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
 BELOW_ONE = _real("a number from 0, below 1", lambda x: 0 <= x < 1)
+NOT_NEGATIVE = _real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
     lambda value: _is_none(value) or POSITIVE.fits(value),
@@ -92,8 +94,36 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _whole(0, MOST_UNITS),
         "Size of a learnable embedding of the characters; 0: one-hot vectors.",
     ] = 0
+    num_layers: Annotated[
+        int, _whole(1, MOST_LAYERS), "Number of recurrent layers, on top of one another."
+    ] = 1
+    dropout: Annotated[
+        float,
+        BELOW_ONE,
+        "Probability with which, in training, an output of a layer is dropped on its way upwards.",
+    ] = 0.0
     num_epochs: Annotated[int, _whole(1, MOST_EPOCHS), "Number of epochs."] = 500
-    lr: Annotated[float, POSITIVE, "Learning rate."] = 1.0
+    optimizer: Annotated[
+        str,
+        _choice(*OPTIMIZERS),
+        "Gradient descent as it is, with momentum 0.9, or Adam.",
+    ] = "sgd"
+    lr: Annotated[
+        float, POSITIVE, "Learning rate; without it, 1, with momentum 0.1, with Adam 0.002."
+    ] = 1.0
+    schedule: Annotated[
+        str,
+        _choice("constant", "cosine"),
+        "Whether the learning rate stays, or falls to zero along half a wave of a cosine.",
+    ] = "constant"
+    warmup: Annotated[
+        int, _whole(0), "Number of updates in which the learning rate first rises from zero."
+    ] = 0
+    weight_decay: Annotated[
+        float,
+        NOT_NEGATIVE,
+        "Decoupled weight decay: in an update a parameter loses this share of itself, times lr.",
+    ] = 0.0
     sigma: Annotated[float, POSITIVE, "Standard deviation σ of the initial weights."] = 0.01
     theta: Annotated[
         float | None,
@@ -153,6 +183,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
+RATES = {"momentum": 0.1, "adam": 0.002}  # learning rates that these optimizers imply
 # The kind and the help of each setting, as its annotation says.
 SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Settings)}
 KINDS: dict[str, Kind] = {
@@ -207,7 +238,8 @@ def shown(value: object, length: int = 500) -> str:
 
 def option_of(name: str) -> str:
     """The command-line option of a setting."""
-    return "--epochs" if name == "num_epochs" else "--" + name.replace("_", "-")
+    name = {"num_epochs": "epochs", "num_layers": "layers"}.get(name, name)
+    return "--" + name.replace("_", "-")
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
@@ -222,7 +254,7 @@ def differences(old: Settings, new: Settings) -> list[str]:
 def make(values: dict[str, Any]) -> Settings:
     """Settings from names and values; RNNScratchError for an unknown name.
 
-    Exact mode implies float64.
+    Exact mode implies float64, and an optimizer its own learning rate.
     """
     if unknown := sorted(set(values) - set(SETTINGS)):
         raise RNNScratchError(
@@ -230,6 +262,9 @@ def make(values: dict[str, Any]) -> Settings:
         )
     if values.get("exact"):
         values = {"dtype": "float64", **values}
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, str) and optimizer in RATES:
+        values = {"lr": RATES[optimizer], **values}
     return Settings(**values)
 
 
@@ -241,6 +276,8 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
         cell=settings.cell,
         activation=settings.activation,
         embedding=settings.embedding,
+        num_layers=settings.num_layers,
+        dropout=settings.dropout,
         dtype=settings.dtype,
         device=device,
     )
@@ -248,5 +285,15 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
 
 def update_rule(settings: Settings, workers: int = 1) -> Update:
     """What a backend needs of the settings to train one, with this number of workers."""
-    grid, state_grid = (GRID, STATE_GRID) if settings.exact else (None, None)
-    return Update(settings.lr, settings.theta, grid, state_grid, workers)
+    how = Update(
+        settings.lr,
+        settings.theta,
+        workers=workers,
+        optimizer=settings.optimizer,
+        weight_decay=settings.weight_decay,
+    )
+    if not settings.exact:
+        return how
+    if not OPTIMIZERS[settings.optimizer]:
+        return how._replace(grid=GRID, state_grid=STATE_GRID)
+    return how._replace(grid=FINE_GRID, state_grid=STATE_GRID, grad_grid=FINE_GRID)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from rnn_scratch.contract import Model, RNNScratchError
+from rnn_scratch.parameters import by_layer, to_layer
 
 from . import scratch
 from .machine import array
@@ -31,10 +32,17 @@ def build(arrays, options):
     # Zeros and a random seed, neither of which is used, so that the layers draw no random numbers.
     zeros = nnx.initializers.zeros
     common = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
-    layers = nnx.Dict(
-        recurrent=nnx.RNN(
+    layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common))
+    # Where the layers keep each parameter.
+    paths = {}
+    if "W_e" in arrays:
+        layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common)
+        paths["W_e"] = "embedding", "embedding"
+    for number in range(options.num_layers):
+        own = f"recurrent_{number}"
+        layers[own] = nnx.RNN(
             cell(
-                N,
+                H if number else N,
                 H,
                 activation_fn=partial(scratch.activation, options=options),
                 kernel_init=zeros,
@@ -44,21 +52,13 @@ def build(arrays, options):
             time_major=True,
             return_carry=True,
             rngs=False,
-        ),
-        output=nnx.Linear(H, V, kernel_init=zeros, **common),
-    )
-    # Where the layers keep each parameter. One has the weights of all gates; its name lists theirs,
-    # such as "W_xr W_xz W_xh".
-    paths = {
-        " ".join(f"W_x{gate}" for gate in gates): ("recurrent", "cell", "dense_i", "kernel"),
-        " ".join(f"W_h{gate}" for gate in gates): ("recurrent", "cell", "dense_h", "kernel"),
-        " ".join(f"b_{gate}" for gate in gates): ("recurrent", "cell", with_bias, "bias"),
-        "W_hq": ("output", "kernel"),
-        "b_q": ("output", "bias"),
-    }
-    if "W_e" in arrays:
-        layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common)
-        paths = {"W_e": ("embedding", "embedding"), **paths}
+        )
+        # One parameter has the weights of all gates; its name lists theirs: "W_xr W_xz W_xh".
+        places = {"W_x": ("dense_i", "kernel"), "W_h": ("dense_h", "kernel")}
+        for prefix, place in {**places, "b_": (with_bias, "bias")}.items():
+            names = to_layer({prefix + gate: None for gate in gates}, number)
+            paths[" ".join(names)] = own, "cell", *place
+    paths |= {"W_hq": ("output", "kernel"), "b_q": ("output", "bias")}
     start = {
         names: np.concatenate([arrays[name] for name in names.split()], axis=-1) for names in paths
     }
@@ -68,19 +68,23 @@ def build(arrays, options):
     description, _ = nnx.split(layers)
 
     @jax.jit
-    def apply(params, tokens, state):
+    def apply(params, tokens, state, masks):
         layers = nnx.merge(description, _nested(params, paths))
         if "W_e" in params:
-            inputs = layers.embedding(tokens.T)  # (T, B, N)
+            outputs = layers.embedding(tokens.T)  # (T, B, N)
         else:
-            inputs = jax.nn.one_hot(tokens.T, V, dtype=options.dtype)
-        before = state[::-1] if len(state) > 1 else state[0]  # the LSTM's c comes first here
-        after, outputs = layers.recurrent(inputs, initial_carry=before)  # (T, B, H)
-        state = after[::-1] if len(state) > 1 else (after,)
-        return layers.output(outputs.reshape(-1, H)), state
+            outputs = jax.nn.one_hot(tokens.T, V, dtype=options.dtype)
+        after = ()
+        for number, own in enumerate(by_layer(state, options)):
+            before = own[::-1] if len(own) > 1 else own[0]  # the LSTM's c comes first here
+            last, outputs = layers[f"recurrent_{number}"](outputs, initial_carry=before)
+            if masks is not None:  # the core's, as Flax's dropout draws its own
+                outputs = outputs * masks[:, :, number].swapaxes(0, 1)  # (T, B, H)
+            after += last[::-1] if len(own) > 1 else (last,)
+        return layers.output(outputs.reshape(-1, H)), after
 
-    def forward(tokens, state, params=params):
-        return apply(params, tokens, state)
+    def forward(tokens, state, masks=None, params=params):
+        return apply(params, tokens, state, masks)
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

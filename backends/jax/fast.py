@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import join_gates, split_gates
+from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates
 
 from . import machine, scratch
 from .gated import backwards, flatten, gru, gru_after, lstm, slope
@@ -26,14 +26,24 @@ def params(arrays, options):
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(tokens, state, params, options):
+def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    loop, inputs = CELLS[options.cell], rows(tokens.T, params)  # (T, B, G*H)
-    hiddens, *state = loop(inputs, *state, params["W_h"], options)  # (T, B, H)
+    loop, after, outputs = CELLS[options.cell], (), None
+    for layer, before in enumerate(by_layer(state, options)):
+        own = of_layer(params, layer)
+        inputs = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
+        hiddens, *last = loop(inputs, *before, own["W_h"], options)  # (T, B, H)
+        outputs = hiddens if masks is None else hiddens * masks[:, :, layer].swapaxes(0, 1)
+        after += hiddens[-1], *last
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 2.16 with 64 hidden units, 1.34 with 512.
-    outputs = flatten(hiddens)  # (T*B, H)
-    return outputs @ params["W_hq"] + params["b_q"], (hiddens[-1], *state)
+    return flatten(outputs) @ params["W_hq"] + params["b_q"], after
+
+
+def upwards(outputs, params):
+    """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
+    inputs = flatten(outputs) @ params["W_x"] + params["b"]
+    return inputs.reshape(*outputs.shape[:2], -1)
 
 
 def rows(tokens, params):
@@ -110,7 +120,7 @@ def build(arrays, options):
     # Outside of a compiled function, jax.lax.scan compiles its loop at every call.
     compiled = jax.jit(partial(forward, options=options))
 
-    def bound(tokens, state, params=tensors):
-        return compiled(tokens, state, params)
+    def bound(tokens, state, masks=None, params=tensors):
+        return compiled(tokens, state, params, masks=masks)
 
     return Model(tensors, options, bound, partial(scratch.state, options=options), to_arrays)

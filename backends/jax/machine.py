@@ -129,13 +129,16 @@ def compiled(train_minibatch):
 
     What is compiled has to be a pure function: Python executes it once, with tracers instead of
     arrays, and JAX records the operations; whatever else it does, it does only then. So the
-    parameters go in as an argument, and the new ones come out as a result.
+    parameters and the optimizer's slots go in as arguments, and the new ones come out as results.
     """
 
     @functools.partial(jax.jit, static_argnames=("model", "how"))
-    def pure(params, batch, state, model, how):
-        model = dataclasses.replace(model(), params=params)  # in which `update` replaces tracers
-        return train_minibatch(model, batch, state, how), model.params
+    def pure(same, own, model, how):
+        (params, slots, rates), (batch, state) = same, own
+        # In it `update` replaces tracers.
+        model = dataclasses.replace(model(), params=params, slots=slots)
+        result = train_minibatch(model, batch._replace(rates=rates), state, how)
+        return result, (model.params, model.slots)
 
     together = by_all_workers(pure)
 
@@ -143,8 +146,10 @@ def compiled(train_minibatch):
     def train(model, batch, state, how):
         # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
         call = pure if how.workers == 1 else together
-        result, params = call(model.params, batch, state, weakref.ref(model), how)
+        same, own = (model.params, model.slots, batch.rates), (batch._replace(rates=None), state)
+        result, (params, slots) = call(same, own, weakref.ref(model), how)
         model.params.update(params)
+        model.slots.update(slots)
         return result
 
     return train
@@ -157,19 +162,19 @@ def by_all_workers(function):
     """
 
     @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
-    def program(params, batch, state, model, how, mesh):
-        own = functools.partial(function, model=model, how=how)
-        specs = {"in_specs": (SAME, ROWS, ROWS), "out_specs": ((SAME, ROWS), SAME)}
+    def program(same, own, model, how, mesh):
+        each = functools.partial(function, model=model, how=how)
+        specs = {"in_specs": (SAME, ROWS), "out_specs": ((SAME, ROWS), SAME)}
         # It cannot be checked that results are the same for all, as they are after `gather`.
         # Without the check a gradient is that of the worker's own rows, as `gradients` says.
-        return jax.shard_map(own, mesh=mesh, **specs, check_vma=False)(params, batch, state)
+        return jax.shard_map(each, mesh=mesh, **specs, check_vma=False)(same, own)
 
-    def call(params, batch, state, model, how):
+    def call(same, own, model, how):
         if jax.config.jax_disable_jit:
-            return function(params, batch, state, model, how)
+            return function(same, own, model, how)
         mesh = workers_mesh(model().options.device)
-        arguments = join_arrays(params, SAME, mesh), *join_arrays((batch, state), ROWS, mesh)
-        return own_arrays(program(*arguments, model, how, mesh))
+        same, own = join_arrays(same, SAME, mesh), join_arrays(own, ROWS, mesh)
+        return own_arrays(program(same, own, model, how, mesh))
 
     return call
 

@@ -3,9 +3,10 @@
 from functools import partial
 
 import numpy
-from mxnet import gluon, npx
+from mxnet import gluon, np, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
+from rnn_scratch.parameters import by_layer, to_layer
 
 from . import scratch
 from .machine import array, context, tensor
@@ -25,31 +26,41 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
     choice = {"activation": options.activation} if layer is gluon.rnn.RNN else {}
-    recurrent = layer(H, **choice, input_size=N, dtype=options.dtype)
+    # MXNet's own stack of layers; but its dropout draws masks itself, and so with dropout there are
+    # single layers, and between them what they pass upwards is multiplied by the core's masks.
+    height = 1 if options.dropout else options.num_layers  # of each stack
+    sizes = [N, *[H] * (options.num_layers // height - 1)]
+    stacks = [layer(H, height, **choice, input_size=size, dtype=options.dtype) for size in sizes]
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
-    # One parameter has the weights of all gates; its name lists theirs, such as "W_xr W_xz W_xh".
-    weights = {
-        **({"W_e": embedding.weight} if embedding else {}),
-        " ".join(f"W_x{gate}" for gate in gates): recurrent.l0_i2h_weight,  # (gates*H, N)
-        " ".join(f"W_h{gate}" for gate in gates): recurrent.l0_h2h_weight,  # (gates*H, H)
-        " ".join(f"b_{gate}" for gate in gates): recurrent.l0_i2h_bias,  # (gates*H,)
-        "W_hq": output.weight,
-        "b_q": output.bias,
-    }
-    # The layer has a second bias, which would double the first: it stays zero, untrained.
-    recurrent.l0_h2h_bias.grad_req = "null"
-    for each in filter(None, (embedding, recurrent, output)):
+    weights = {"W_e": embedding.weight} if embedding else {}
+    for number in range(options.num_layers):
+        stack, own = stacks[number // height], number % height
+        # One parameter has the weights of all gates; its name lists theirs: "W_xr W_xz W_xh".
+        for prefix, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b_", "i2h_bias")):
+            names = to_layer({prefix + gate: None for gate in gates}, number)
+            weights[" ".join(names)] = getattr(stack, f"l{own}_{kind}")  # (gates*H, ...)
+        # The layer has a second bias, which would double the first: it stays zero, untrained.
+        getattr(stack, f"l{own}_h2h_bias").grad_req = "null"
+    weights |= {"W_hq": output.weight, "b_q": output.bias}
+    for each in filter(None, (embedding, *stacks, output)):
         each.initialize("zeros", ctx=context(options.device))
     for names, weight in weights.items():
         start = numpy.concatenate([arrays[name] for name in names.split()], axis=-1)
         weight.set_data(tensor(_transposed(names, start).astype(options.dtype), options.device))
     params = {names: weight.data() for names, weight in weights.items()}
 
-    def forward(tokens, state):
+    def forward(tokens, state, masks=None):
         one_hot_or_rows = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
-        inputs = one_hot_or_rows(tokens.T)  # (T, B, N)
-        outputs, state = recurrent(inputs, [s[None] for s in state])  # (T, B, H), (1, B, H) each
-        return output(outputs.reshape(-1, outputs.shape[2])), tuple(s[0] for s in state)
+        outputs, after = one_hot_or_rows(tokens.T), ()  # (T, B, N)
+        states = by_layer(state, options)
+        for number, stack in enumerate(stacks):
+            # h of all layers of the stack, (height, B, H), and for an LSTM c.
+            before = [np.stack(s) for s in zip(*states[number * height : (number + 1) * height])]
+            outputs, last = stack(outputs, before)
+            if masks is not None:
+                outputs = outputs * masks[:, :, number].swapaxes(0, 1)  # (T, B, H)
+            after += tuple(each[own] for own in range(height) for each in last)
+        return output(outputs.reshape(-1, outputs.shape[2])), after
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

@@ -9,7 +9,7 @@ unless it says otherwise).
 from mxnet import autograd, np
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import join_gates, split_gates
+from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, to_layer
 
 from . import machine, scratch
 from .gated import activation, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, slope
@@ -24,18 +24,42 @@ def params(arrays, options):
     joined = join_gates(arrays, options)
     # W_h is kept transposed, as a layer keeps it, because `product` takes it so. With 512 units and
     # one row, in a step of generating text, that takes about a sixth of the time of `h @ W_h`.
-    return scratch.params({**joined, "W_h": joined["W_h"].T}, options)
+    return scratch.params(transposed(joined), options)
 
 
-def forward(tokens, state, params, options):
+def transposed(joined):
+    """The same with the W_h of each layer transposed."""
+    return {
+        n: each.T if n.startswith("W_h") and n != "W_hq" else each for n, each in joined.items()
+    }
+
+
+def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    loop, _ = CELLS[options.cell]
-    inputs = rows(tokens.T.reshape(-1), params)  # (T*B, G*H)
-    hiddens, *results = loop(inputs, *state, params["W_h"], options)  # ((T+1)*B, H)
+    (loop, _), after, outputs = CELLS[options.cell], (), None
+    for layer, before in enumerate(by_layer(state, options)):
+        own = of_layer(params, layer)
+        inputs = upwards(tokens, outputs, params, own)  # (T*B, G*H)
+        hiddens, *results = loop(inputs, *before, own["W_h"], options)  # ((T+1)*B, H)
+        outputs = dropped(hiddens[len(state[0]) :], masks, layer)
+        after += tuple(results[: len(before)])
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 2.26 with 64 hidden units, 1.15 with 512.
-    logits = affine(hiddens[len(state[0]) :], params["W_hq"], params["b_q"])
-    return logits, tuple(results[: len(state)])
+    return affine(outputs, params["W_hq"], params["b_q"]), after
+
+
+def upwards(tokens, outputs, params, own):
+    """What goes into a layer: rows for the tokens, or outputs (T*B, H) of the layer below."""
+    if outputs is None:
+        return rows(tokens.T.reshape(-1), params)
+    return affine(outputs, own["W_x"], own["b"])
+
+
+def dropped(hiddens, masks, layer):
+    """What a layer passes upwards: its hidden states (T*B, H), or these times the masks."""
+    if masks is None:
+        return hiddens
+    return hiddens * masks[:, :, layer].swapaxes(0, 1).reshape(hiddens.shape)
 
 
 def rows(tokens, params):
@@ -95,19 +119,28 @@ def backward(batch, state, params, options):
     # Hand-written backward pass: autograd would compute a product for W_h at every time step. It
     # differentiates only what comes before the loop and what comes after it.
     # Gain: 1.19 with 64 hidden units, 1.16 with 512.
-    loop, loop_back = CELLS[options.cell]
+    (loop, loop_back), grads, last, outputs = CELLS[options.cell], {}, (), None
+    layers = []  # what each one's backward pass needs
+    for layer, own_state in enumerate(by_layer(state, options)):
+        own = of_layer(params, layer)
+        with autograd.record():
+            inputs = upwards(batch.X, outputs, params, own)  # (T*B, G*H)
+        hiddens, *results = loop(inputs, *own_state, own["W_h"], options)  # ((T+1)*B, H)
+        before, after = hiddens[: -len(batch.X)], hiddens[len(batch.X) :]  # (T*B, H)
+        after.attach_grad()
+        with autograd.record():
+            outputs = dropped(after, batch.masks, layer)
+        saved = *results[len(own_state) :], *own_state, own["W_h"]
+        layers.append((inputs, before, after, saved))
+        last += tuple(results[: len(own_state)])
     with autograd.record():
-        inputs = rows(batch.X.T.reshape(-1), params)  # (T*B, G*H)
-    hiddens, *results = loop(inputs, *state, params["W_h"], options)  # ((T+1)*B, H)
-    last, saved = results[: len(state)], results[len(state) :]
-    before, after = hiddens[: -len(batch.X)], hiddens[len(batch.X) :]  # (T*B, H)
-    after.attach_grad()
-    with autograd.record():
-        mean = scratch.loss(affine(after, params["W_hq"], params["b_q"]), batch.Y)
+        mean = scratch.loss(affine(outputs, params["W_hq"], params["b_q"]), batch.Y)
     mean.backward()
-    dz, d_W_h = loop_back(after.grad, before, after, *saved, *state, params["W_h"], options)
-    inputs.backward(dz)
-    grads = {n: d_W_h if n == "W_h" else p.grad.copy() for n, p in params.items()}
+    for layer, (inputs, before, after, saved) in reversed(list(enumerate(layers))):
+        dz, d_W_h = loop_back(after.grad, before, after, *saved, options)
+        grads |= to_layer({"W_h": d_W_h}, layer)
+        inputs.backward(dz)
+    grads = {n: grads[n] if n in grads else p.grad.copy() for n, p in params.items()}
     return mean.detach(), grads, scratch.detach(last)
 
 
@@ -122,8 +155,7 @@ def build(arrays, options):
     names = list(tensors)
 
     def to_arrays(params):
-        joined = machine.to_arrays(params)
-        return split_gates({**joined, "W_h": joined["W_h"].T}, options)
+        return split_gates(transposed(machine.to_arrays(params)), options)
 
     # One graph: a step of generating text is one call of MXNet instead of one for each operation.
     # Gain in generation: 1.27 with 64 hidden units, 1.26 with 512.
@@ -134,7 +166,9 @@ def build(arrays, options):
         logits, state = forward(tokens, state, dict(zip(names, tensors)), options)
         return logits, *state
 
-    def compiled(tokens, state, params, options):
+    def compiled(tokens, state, masks=None, *, params, options):
+        if masks is not None:
+            return forward(tokens, state, params, options, masks)
         logits, *state = flat(tokens, *state, *(params[name] for name in names), options)
         return logits, tuple(state)
 

@@ -1,12 +1,13 @@
 """A recurrent language model from scratch in MXNet, differentiated by autograd.
 
-Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
 """
 
 import numpy
 from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import bind
+from rnn_scratch.parameters import by_layer, of_layer
 
 from .machine import array, tensor, to_arrays
 from .workers import gather
@@ -15,7 +16,8 @@ from .workers import gather
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
+    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
+    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
     """
     tensors = {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
     for param in tensors.values():
@@ -24,7 +26,7 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """The state before the first token: a tuple of zeros (B, H), as many as the cell has."""
+    """The state before the first token: zeros (B, H), those of the cell in each layer."""
     shape = batch_size, options.num_hiddens
     zeros = (numpy.zeros(shape, options.dtype) for _ in range(options.num_states))
     return tuple(tensor(array, options.device) for array in zeros)
@@ -84,17 +86,22 @@ def lstm(x, state, params, options):
 CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
 
 
-def step(x, state, params, options):
-    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    state = CELLS[options.cell](x, state, params, options)
-    return state[0] @ params["W_hq"] + params["b_q"], state
+def step(x, state, params, options, masks=None):
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state; masks (B, L, H)."""
+    after = ()
+    for layer, before in enumerate(by_layer(state, options)):
+        own = CELLS[options.cell](x, before, of_layer(params, layer), options)
+        x = own[0] if masks is None else own[0] * masks[:, layer]  # what goes upwards
+        after += own
+    return x @ params["W_hq"] + params["b_q"], after
 
 
-def forward(tokens, state, params, options):
+def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
-        logits, state = step(x, state, params, options)
+    for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
+        mask = None if masks is None else masks[:, t]  # (B, L, H)
+        logits, state = step(x, state, params, options, mask)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
@@ -115,7 +122,7 @@ def gradients(model, batch, state):
     if model.backward:  # `fast` has a backward pass of its own
         return model.backward(batch, state)
     with autograd.record():  # only what is in such a block has a history
-        logits, state = model.forward(batch.X, state)
+        logits, state = model.forward(batch.X, state, masks=batch.masks)
         mean = loss(logits, batch.Y)
     mean.backward()  # writes into param.grad, and so will the next one: hence the copies
     return mean.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
@@ -144,10 +151,39 @@ def rounded(values, grid):
     return values if grid is None else np.round(values / grid) * grid
 
 
-def update(params, grads, how):
-    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
-    for name, param in params.items():
-        param -= rounded(how.lr * grads[name], how.grid)
+def sgd(grad, slots, how, rates):
+    """Plain gradient descent: the direction is the gradient, and there is nothing to remember."""
+    return grad, {}
+
+
+def momentum(grad, slots, how, rates):
+    """Polyak's heavy ball: m is a sum of all gradients, the older the less of each."""
+    m = how.beta1 * slots["m"] + grad
+    return m, {"m": m}
+
+
+def adam(grad, slots, how, rates):
+    """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
+    m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * (grad * grad)
+    return (m / rates.m) / (np.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
+
+
+OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "adam": adam}
+
+
+def update(model, grads, how, rates=None):
+    """One step of the optimizer in place; in exact mode, gradient and step rounded to a grid."""
+    lr = how.lr if rates is None else rates.lr
+    for name, param in model.params.items():
+        grad = rounded(grads[name], how.grad_grid)
+        slots = {slot: tensors[name] for slot, tensors in model.slots.items()}
+        direction, slots = OPTIMIZERS[how.optimizer](grad, slots, how, rates)
+        if how.weight_decay:
+            direction = direction + how.weight_decay * param
+        param -= rounded(lr * direction, how.grid)
+        for slot, value in slots.items():
+            model.slots[slot][name] = value
 
 
 def train_minibatch(model, batch, state, how):
@@ -155,7 +191,7 @@ def train_minibatch(model, batch, state, how):
     mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model.params, grads, how)
+    update(model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 

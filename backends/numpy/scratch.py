@@ -1,11 +1,12 @@
 """A recurrent language model from scratch in NumPy, differentiated by hand.
 
-Sizes: B batch, T time steps, V vocabulary, H hidden units, N learnable embedding.
+Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
 """
 
 import numpy as np
 
 from rnn_scratch.contract import bind
+from rnn_scratch.parameters import by_layer, of_layer, to_layer
 
 from .machine import array, tensor, to_arrays
 from .workers import gather
@@ -14,13 +15,14 @@ from .workers import gather
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H).
+    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
+    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
     """
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
 def state(batch_size, options):
-    """The state before the first token: a tuple of zeros (B, H), as many as the cell has."""
+    """The state before the first token: zeros (B, H), those of the cell in each layer."""
     shape = batch_size, options.num_hiddens
     zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
     return tuple(tensor(array, options.device) for array in zeros)
@@ -141,17 +143,43 @@ CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
 CELLS_BACK = {"rnn": rnn_back, "gru": gru_back, "gru-after": gru_after_back, "lstm": lstm_back}
 
 
-def step(x, state, params, options):
-    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state."""
-    state = CELLS[options.cell](x, state, params, options)
-    return state[0] @ params["W_hq"] + params["b_q"], state
+def step(x, state, params, options, masks=None):
+    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state; masks (B, L, H)."""
+    after = ()
+    for layer, before in enumerate(by_layer(state, options)):
+        own = CELLS[options.cell](x, before, of_layer(params, layer), options)
+        x = own[0] if masks is None else own[0] * masks[:, layer]  # what goes upwards
+        after += own
+    return x @ params["W_hq"] + params["b_q"], after
 
 
-def forward(tokens, state, params, options):
+def step_back(d_logits, d_after, after, x, before, params, options, masks=None):
+    """Its backward pass: gradients of x, of the state before, and of the parameters."""
+    layers = [by_layer(each, options) for each in (d_after, after, before)]
+    keep = np.ones((1, options.num_layers, 1)) if masks is None else masks
+    # The output layer first, then the cells from the last one down.
+    outputs = [own[0] * keep[:, layer] for layer, own in enumerate(layers[1])]  # what went upwards
+    grads = {"W_hq": outputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
+    d_x, d_before = d_logits @ params["W_hq"].T, ()
+    for layer in reversed(range(options.num_layers)):
+        d_own, own, own_before = (each[layer] for each in layers)
+        # From above and from the next time step.
+        d_own = (d_own[0] + d_x * keep[:, layer], *d_own[1:])
+        below = x if layer == 0 else outputs[layer - 1]
+        d_x, d_own, cell_grads = CELLS_BACK[options.cell](
+            d_own, own, below, own_before, of_layer(params, layer), options
+        )
+        grads |= to_layer(cell_grads, layer)
+        d_before = (*d_own, *d_before)
+    return d_x, d_before, grads
+
+
+def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
-        logits, state = step(x, state, params, options)
+    for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
+        mask = None if masks is None else masks[:, t]  # (B, L, H)
+        logits, state = step(x, state, params, options, mask)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
@@ -189,8 +217,9 @@ def gradients(model, batch, state):
 def backward(batch, state, params, options):
     """Backpropagation through time, for any cell: what `gradients` returns."""
     inputs, states, outputs = encode(batch.X.T, params), [state], []  # inputs (T, B, V)
-    for x in inputs:
-        logits, state = step(x, state, params, options)
+    masks = [None] * len(inputs) if batch.masks is None else batch.masks.swapaxes(0, 1)
+    for x, mask in zip(inputs, masks):
+        logits, state = step(x, state, params, options, mask)
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
@@ -198,14 +227,10 @@ def backward(batch, state, params, options):
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
     for t in reversed(range(len(inputs))):
-        # The output layer first. Its gradient is added to that from the next step.
-        grads["W_hq"] += states[t + 1][0].T @ d_outputs[t]
-        grads["b_q"] += d_outputs[t].sum(0)
-        d_state = (d_state[0] + d_outputs[t] @ params["W_hq"].T, *d_state[1:])
-        d_x, d_state, cell_grads = CELLS_BACK[options.cell](
-            d_state, states[t + 1], inputs[t], states[t], params, options
+        d_x, d_state, step_grads = step_back(
+            d_outputs[t], d_state, states[t + 1], inputs[t], states[t], params, options, masks[t]
         )
-        for name, grad in cell_grads.items():
+        for name, grad in step_grads.items():
             grads[name] += grad
         if "W_e" in params:
             np.add.at(grads["W_e"], batch.X[:, t], d_x)
@@ -234,10 +259,39 @@ def rounded(values, grid):
     return values if grid is None else np.round(values / grid) * grid
 
 
-def update(params, grads, how):
-    """Plain gradient descent in place; in exact mode each step is rounded to the grid."""
-    for name, param in params.items():
-        param -= rounded(how.lr * grads[name], how.grid)
+def sgd(grad, slots, how, rates):
+    """Plain gradient descent: the direction is the gradient, and there is nothing to remember."""
+    return grad, {}
+
+
+def momentum(grad, slots, how, rates):
+    """Polyak's heavy ball: m is a sum of all gradients, the older the less of each."""
+    m = how.beta1 * slots["m"] + grad
+    return m, {"m": m}
+
+
+def adam(grad, slots, how, rates):
+    """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
+    m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * (grad * grad)
+    return (m / rates.m) / (np.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
+
+
+OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "adam": adam}
+
+
+def update(model, grads, how, rates=None):
+    """One step of the optimizer in place; in exact mode, gradient and step rounded to a grid."""
+    lr = how.lr if rates is None else rates.lr
+    for name, param in model.params.items():
+        grad = rounded(grads[name], how.grad_grid)
+        slots = {slot: tensors[name] for slot, tensors in model.slots.items()}
+        direction, slots = OPTIMIZERS[how.optimizer](grad, slots, how, rates)
+        if how.weight_decay:
+            direction = direction + how.weight_decay * param
+        param -= rounded(lr * direction, how.grid)
+        for slot, value in slots.items():
+            model.slots[slot][name] = value
 
 
 def train_minibatch(model, batch, state, how):
@@ -245,7 +299,7 @@ def train_minibatch(model, batch, state, how):
     mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model.params, grads, how)
+    update(model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rnn_scratch.contract import Model, RNNScratchError
+from rnn_scratch.parameters import by_layer, to_layer
 
 from . import scratch
 from .machine import array, on
@@ -27,53 +28,60 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     # Zeros and a random seed, neither of which is used, so that the layers draw no random numbers.
     common = {"kernel_initializer": "zeros", "dtype": options.dtype}
-    recurrent = layer(
-        H,
-        activation=options.activation,
-        recurrent_initializer="zeros",
-        return_sequences=True,
-        return_state=True,
-        seed=0,
-        **common,
-    )
-    if options.device == "cpu":
-        recurrent.use_cudnn = False  # or GRU and LSTM would use a GPU if there is one
+    layers = [
+        layer(
+            H,
+            activation=options.activation,
+            recurrent_initializer="zeros",
+            return_sequences=True,
+            return_state=True,
+            seed=0,
+            **common,
+        )
+        for _ in range(options.num_layers)
+    ]
     output = keras.layers.Dense(V, **common)
-    embedding = None
+    embedding, biases, params = None, {}, {}
     with on(options.device):
         if "W_e" in arrays:
             embedding = keras.layers.Embedding(V, N, "zeros", dtype=options.dtype)
             embedding.build((None, None))
-        recurrent.build((None, None, N))
+            params["W_e"] = embedding.embeddings.value
+        for number, each in enumerate(layers):
+            if options.device == "cpu":
+                each.use_cudnn = False  # or GRU and LSTM would use a GPU if there is one
+            each.build((None, None, H if number else N))
+            cell = each.cell
+            # With the reset gate after the product, the layer has a second bias, which would double
+            # the first: it stays zero, untrained. The layer keeps both in one variable,
+            # (2, gates*H). So the first has a variable of its own here, and `forward` passes it on
+            # with zeros below.
+            if two_biases := len(cell.bias.shape) == 2:
+                biases[cell.bias] = tf.Variable(cell.bias[0])
+            bias = biases[cell.bias] if two_biases else cell.bias.value
+            # One parameter has the weights of all gates; its name lists theirs: "W_xz W_xr W_xh".
+            own = {"W_x": cell.kernel.value, "W_h": cell.recurrent_kernel.value, "b_": bias}
+            for prefix, param in own.items():  # (..., gates*H)
+                params[" ".join(to_layer({prefix + gate: None for gate in gates}, number))] = param
         output.build((None, H))
-        cell = recurrent.cell
-        # With the reset gate after the product, the layer has a second bias, which would double the
-        # first: it stays zero, untrained. The layer keeps the two in one variable, (2, gates*H). So
-        # the first has a variable of its own here, and `forward` passes it on with zeros below.
-        two_biases = len(cell.bias.shape) == 2
-        bias = tf.Variable(cell.bias[0]) if two_biases else cell.bias.value
-    # One parameter has the weights of all gates; its name lists theirs, such as "W_xz W_xr W_xh".
-    params = {
-        **({"W_e": embedding.embeddings.value} if embedding else {}),
-        " ".join(f"W_x{gate}" for gate in gates): cell.kernel.value,  # (N, gates*H)
-        " ".join(f"W_h{gate}" for gate in gates): cell.recurrent_kernel.value,  # (H, gates*H)
-        " ".join(f"b_{gate}" for gate in gates): bias,  # (gates*H,)
-        "W_hq": output.kernel.value,
-        "b_q": output.bias.value,
-    }
+    params |= {"W_hq": output.kernel.value, "b_q": output.bias.value}
     for names, param in params.items():
         start = np.concatenate([arrays[name] for name in names.split()], axis=-1)
         param.assign(start.astype(options.dtype))
 
     @tf.function
-    def forward(tokens, state):
+    def forward(tokens, state, masks=None):
         one_hot_or_rows = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
-        inputs = one_hot_or_rows(tokens)  # (B, T, N)
-        biases = [(cell.bias, tf.stack([bias, tf.zeros_like(bias)]))] if two_biases else []
-        with keras.StatelessScope(biases):  # in it the layer computes with these values
-            hiddens, *state = recurrent(inputs, initial_state=list(state))  # (B, T, H), (B, H) each
-        outputs = tf.reshape(tf.transpose(hiddens, (1, 0, 2)), (-1, hiddens.shape[2]))  # (T*B, H)
-        return output(outputs), tuple(state)
+        outputs, after = one_hot_or_rows(tokens), ()  # (B, T, N)
+        values = [(both, tf.stack([b, tf.zeros_like(b)])) for both, b in biases.items()]
+        with keras.StatelessScope(values):  # in it the layers compute with these values
+            for number, before in enumerate(by_layer(state, options)):
+                outputs, *last = layers[number](outputs, initial_state=list(before))  # (B, T, H)
+                if masks is not None:  # the core's, as Keras's dropout draws its own
+                    outputs = outputs * masks[:, :, number]
+                after += tuple(last)
+        outputs = tf.reshape(tf.transpose(outputs, (1, 0, 2)), (-1, outputs.shape[2]))  # (T*B, H)
+        return output(outputs), after
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

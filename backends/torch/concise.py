@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnn_scratch.contract import Model, RNNScratchError
+from rnn_scratch.parameters import by_layer, to_layer
 
 from . import scratch
 from .machine import array
@@ -24,31 +25,39 @@ def build(arrays, options):
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **where) if "W_e" in arrays else None
     choice = {"nonlinearity": options.activation} if layer is nn.RNN else {}
-    recurrent = layer(N, H, **choice, **where)
+    # PyTorch's own stack of layers; but its dropout draws masks itself, and so with dropout there
+    # are single layers, and between them what they pass upwards is multiplied by the core's masks.
+    height = 1 if options.dropout else options.num_layers  # of each stack
+    sizes = [N, *[H] * (options.num_layers // height - 1)]
+    stacks = [layer(size, H, height, **choice, **where) for size in sizes]
     output = nn.Linear(H, V, **where)
-    # One parameter has the weights of all gates; its name lists theirs, such as "W_xr W_xz W_xh".
-    params = {
-        **({"W_e": embedding.weight} if embedding else {}),
-        " ".join(f"W_x{gate}" for gate in gates): recurrent.weight_ih_l0,  # (gates*H, N)
-        " ".join(f"W_h{gate}" for gate in gates): recurrent.weight_hh_l0,  # (gates*H, H)
-        " ".join(f"b_{gate}" for gate in gates): recurrent.bias_ih_l0,  # (gates*H,)
-        "W_hq": output.weight,
-        "b_q": output.bias,
-    }
+    params = {"W_e": embedding.weight} if embedding else {}
+    for number in range(options.num_layers):
+        stack, own = stacks[number // height], number % height
+        # One parameter has the weights of all gates; its name lists theirs: "W_xr W_xz W_xh".
+        for prefix, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b_", "bias_ih")):
+            names = to_layer({prefix + gate: None for gate in gates}, number)
+            params[" ".join(names)] = getattr(stack, f"{kind}_l{own}")  # (gates*H, ...)
+        # The layer has a second bias, which would double the first: it stays zero, untrained.
+        nn.init.zeros_(getattr(stack, f"bias_hh_l{own}")).requires_grad_(False)
+    params |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():
         for names, param in params.items():
             start = np.concatenate([arrays[name] for name in names.split()], axis=-1)
             param.copy_(torch.tensor(_transposed(names, start)))
-        # The layer has a second bias, which would double the first: it stays zero, untrained.
-        recurrent.bias_hh_l0.zero_().requires_grad_(False)
 
-    def forward(tokens, state):
+    def forward(tokens, state, masks=None):
         one_hot_or_rows = embedding or (lambda tokens: F.one_hot(tokens, V).to(where["dtype"]))
-        inputs = one_hot_or_rows(tokens.T)  # (T, B, N)
-        before = tuple(s[None] for s in state)  # (1, B, H) each; a single one without its tuple
-        outputs, after = recurrent(inputs, before if len(before) > 1 else before[0])  # (T, B, H)
-        state = tuple(s[0] for s in (after if len(before) > 1 else (after,)))
-        return output(outputs.flatten(0, 1)), state
+        outputs, after = one_hot_or_rows(tokens.T), ()  # (T, B, N)
+        states = by_layer(state, options)
+        for number, stack in enumerate(stacks):
+            # h of all layers of the stack, (height, B, H); for an LSTM a tuple with c.
+            before = [torch.stack(s) for s in zip(*states[number * height : (number + 1) * height])]
+            outputs, last = stack(outputs, tuple(before) if len(before) > 1 else before[0])
+            if masks is not None:
+                outputs = outputs * masks[:, :, number].transpose(0, 1)  # (T, B, H)
+            after += tuple(s for each in zip(*(last if len(before) > 1 else (last,))) for s in each)
+        return output(outputs.flatten(0, 1)), after
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import join_gates, split_gates
+from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates
 
 from . import machine, scratch
 from .gated import GRU, LSTM, GRUAfter, activation, by_columns, slope
@@ -29,14 +29,24 @@ def params(arrays, options):
     return tensors
 
 
-def forward(tokens, state, params, options):
+def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    loop, inputs = CELLS[options.cell], rows(tokens.T, params)  # (T, B, G*H)
-    hiddens, *state = loop(inputs, *state, params["W_h"], options)  # (T, B, H)
+    loop, after, outputs = CELLS[options.cell], (), None
+    for layer, before in enumerate(by_layer(state, options)):
+        own = of_layer(params, layer)
+        inputs = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
+        hiddens, *last = loop(inputs, *before, own["W_h"], options)  # (T, B, H)
+        outputs = hiddens if masks is None else hiddens * masks[:, :, layer].transpose(0, 1)
+        after += hiddens[-1], *last
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.38 with 64 hidden units, 1.04 with 512.
-    outputs = hiddens.flatten(0, 1)  # (T*B, H)
-    return torch.addmm(params["b_q"], outputs, params["W_hq"]), (hiddens[-1], *state)
+    return torch.addmm(params["b_q"], outputs.flatten(0, 1), params["W_hq"]), after
+
+
+def upwards(outputs, params):
+    """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
+    inputs = torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])
+    return inputs.view(*outputs.shape[:2], -1)
 
 
 def rows(tokens, params):

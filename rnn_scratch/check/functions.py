@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, Arrays, Backend, Options, Params, State, Tensor, Update
+from ..contract import (
+    MODULES,
+    VARIANTS,
+    Arrays,
+    Backend,
+    Batch,
+    Options,
+    Params,
+    State,
+    Tensor,
+    Update,
+)
 from ..exact import GRID, STATE_GRID
 from ..parameters import initial
 from . import inputs, machine
@@ -141,7 +152,9 @@ def encode(case: Case) -> Iterator[Computed | Row]:
 def step(case: Case) -> Iterator[Computed | Row]:
     """One time step, from a state that is not zero."""
     x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
-    logits, state = case.scratch.step(case.tensor(x), case.state(), case.params(), case.options)
+    first = case.batch.map(lambda each: case.tensor(each[:, 0])).masks  # (B, L, H)
+    inputs = case.tensor(x), case.state(), case.params(), case.options
+    logits, state = case.scratch.step(*inputs, first)
     yield Computed("logits", logits)
     yield Computed("state", state)
 
@@ -169,9 +182,11 @@ def detach(case: Case) -> Iterator[Computed | Row]:
     _, _, after = reference.gradients()
     _, expected, _ = reference._replace(states=after).gradients()
 
-    def both(tokens: Tensor, state: State, **params: Params) -> tuple[Tensor, State]:
-        _, state = model.forward(tokens, state, **params)
-        return model.forward(tokens, case.scratch.detach(state), **params)
+    def both(
+        tokens: Tensor, state: State, *, masks: Tensor | None, **params: Params
+    ) -> tuple[Tensor, State]:
+        _, state = model.forward(tokens, state, masks=masks, **params)
+        return model.forward(tokens, case.scratch.detach(state), masks=masks, **params)
 
     twice = dataclasses.replace(model, forward=both, backward=None)
     _, grads, _ = case.scratch.gradients(twice, batch, start)
@@ -220,7 +235,7 @@ def update(case: Case) -> Iterator[Computed | Row]:
         # A model of the backend, because some tensors of a framework cannot be updated in place.
         model = case.model()
         tensors = {parameter: case.tensor(grad) for parameter, grad in grads.items()}
-        case.scratch.update(model.params, tensors, how)
+        case.scratch.update(model, tensors, how)
         allowed = 0 if how.grid else inputs.ROUNDING
         yield Computed(name, model.to_arrays(model.params), allowed=allowed)
 
@@ -231,13 +246,14 @@ def update(case: Case) -> Iterator[Computed | Row]:
 def forward(case: Case) -> Iterator[Computed | Row]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     model = case.model()
-    logits, state = model.forward(case.tensor(case.batch.X), case.state())
+    logits, state = model.forward(case.tensor(case.batch.X), case.state(), masks=case.masks())
     yield Computed("logits", logits)
     yield Computed("state", state)
     params, looped, looped_state = case.params(), [], case.state()
     for t in range(T):
-        x = case.scratch.encode(case.tensor(case.batch.X[:, t]), params)
-        each, looped_state = case.scratch.step(x, looped_state, params, case.options)
+        now = Batch(*(each if each is None else case.tensor(each[:, t]) for each in case.batch[:3]))
+        x = case.scratch.encode(now.X, params)
+        each, looped_state = case.scratch.step(x, looped_state, params, case.options, now.masks)
         looped.append(case.as_arrays(each))
     yield Computed("logits of a loop over its own step", logits, np.concatenate(looped))
     yield Computed("state of a loop over its own step", state, looped_state)
@@ -264,7 +280,8 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     yield Computed("of one token", grads, allowed=10 * inputs.ROUNDING)
     if case.options.activation == "tanh":
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
-        _, grads, _ = case.gradients(large, case.batch.map(lambda tokens: tokens * (LARGE_V // V)))
+        X, Y = (tokens * (LARGE_V // V) for tokens in case.batch[:2])
+        _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y))
         yield Computed(f"with {LARGE_V} characters", grads)
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
@@ -284,7 +301,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
         losses = []
         for distance in (1e-5, -1e-5):
             model = case.model({**case.arrays, name: array + distance * direction})
-            logits, _ = model.forward(batch.X, state)
+            logits, _ = model.forward(batch.X, state, masks=batch.masks)
             losses.append(float(case.scratch.loss(logits, batch.Y)))
         slope, difference = float((grads[name] * direction).sum()), (losses[0] - losses[1]) / 2e-5
         yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)

@@ -124,6 +124,10 @@ class Case(NamedTuple):
         options = self.options._replace(vocab_size=V, num_hiddens=H)
         return registry.build(self.name, self.backend, self.variant, arrays, options)
 
+    def masks(self) -> Tensor | None:
+        """The masks of dropout as a tensor of the backend, if there are any."""
+        return self.batch.map(self.tensor).masks
+
     def params(self) -> Params:
         """The parameters as tensors of ``scratch``."""
         return self.scratch.params(self.arrays, self.options)
@@ -163,7 +167,11 @@ class Case(NamedTuple):
     def label(self) -> str:
         """Dtype, cell, activation, and the names of the other options that the case tries."""
         o = self.options
-        others = [name for name in TRIED if name != "activation" and getattr(o, name)]
+        others = [
+            name
+            for name in TRIED
+            if name != "activation" and getattr(o, name) != getattr(PLAIN, name)
+        ]
         return " ".join((o.dtype, o.cell, o.activation, *others))
 
     @property
@@ -222,7 +230,8 @@ def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
             for name, value in TRIED.items():
                 # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
                 if dtype == "float64" or (cell, name) == ("rnn", "activation"):
-                    every.append(plain._replace(**{name: value}))
+                    layers = 2 if name == "dropout" else plain.num_layers  # to drop between them
+                    every.append(plain._replace(num_layers=layers)._replace(**{name: value}))
     return every
 
 
@@ -245,13 +254,15 @@ def make_case(
     tokens = chance.randint(0, V, (B, T + 1))
     # Some that are large, so that a function of limited range shows.
     states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]
+    drawn = chance.uniform(size=(B, T, options.num_layers, H)) >= options.dropout
+    masks = np.multiply(drawn, 1 / (1 - options.dropout), dtype=options.dtype)
     return Case(
         name,
         backend,
         variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        Batch(tokens[:, :-1], tokens[:, 1:]),
+        Batch(tokens[:, :-1], tokens[:, 1:], masks if options.dropout else None),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )

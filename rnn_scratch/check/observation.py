@@ -105,7 +105,7 @@ class Observer(training.Report):
         if unchanged:
             mean, after = self._original(model, batch, state, how)
         else:
-            scratch.update(model.params, self._tensors(steps), how._replace(lr=1.0))
+            scratch.update(model, self._tensors(steps), how._replace(lr=1.0))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
         now = digests(self._params() | self._joined(after))
         self.digests.append(now)
@@ -186,8 +186,8 @@ class Observer(training.Report):
     def _put(self, arrays: Arrays) -> None:
         # First zeros, because p - (p - a) is not always a.
         for changes in (self._own(), {name: -array for name, array in arrays.items()}):
-            params = self.setup.model.params
-            self.setup.backend.scratch.update(params, self._tensors(changes), SUBTRACTION)
+            tensors = self._tensors(changes)
+            self.setup.backend.scratch.update(self.setup.model, tensors, SUBTRACTION)
 
     def _tensors(self, arrays: Arrays) -> dict[str, Tensor]:
         tensor, device = self.setup.backend.machine.tensor, self.setup.runtime.device

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..contract import Arrays, RNNScratchError
+from ..parameters import shapes
 from ..settings import Settings, model_options, shown
 from ..system import files
 from ..system.files import Damaged
@@ -53,7 +54,7 @@ class Checkpoint(Record, eq=False):
     text: TextRecord
     runtime: Runtime
     # In the file these are tensors, and what is above is metadata.
-    arrays: Arrays = {}
+    arrays: Arrays = {}  # all that training changes, as `parameters.everything` names it
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
 
 
@@ -151,7 +152,8 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
     checkpoint = msgspec.json.decode(metadata, type=Checkpoint)
     settings = checkpoint.settings
     options = model_options(settings, len(checkpoint.vocab))
-    expected = options.shapes()
+    whole = shapes(options, settings.optimizer)
+    expected = dict(whole)
     if LOSSES in tensors:
         losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
         states = [f"{STATE}{number}" for number in range(options.num_states)]
@@ -165,7 +167,7 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
         raise ValueError(f"its tensors are {actual} instead of {wanted}")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
-    checkpoint.arrays = {name: tensors[name] for name in options.shapes()}
+    checkpoint.arrays = {name: tensors[name] for name in whole}
     return checkpoint
 
 

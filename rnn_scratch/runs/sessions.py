@@ -21,6 +21,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from ..contract import RNNScratchError, Team
+from ..parameters import everything
 from ..settings import Settings, differences, make
 from ..system import files, host, locks, records, signals
 from ..text import corpus, dataset
@@ -63,7 +64,7 @@ def train(
         epoch=0,
         text=about,
         runtime=setup.runtime,
-        arrays=setup.model.to_arrays(setup.model.params),
+        arrays=everything(setup.model),
     )
     with _lock(folder):
         try:

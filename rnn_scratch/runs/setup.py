@@ -4,18 +4,20 @@ Training, exact mode's check, comparison and inference all start here. (The chec
 functions has fixed arrays and no text, and builds its models from these.)
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Team
-from ..parameters import initial
+from ..contract import OPTIMIZERS, Arrays, Backend, Model, Team
+from ..parameters import initial, of_slot
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
 from ..workers import exchange
+from . import schedule
 from .runtime import Runtime
 
 
@@ -51,6 +53,8 @@ def set_up(
     device that it does not have, or a model that it does not offer, checked in this order.
     """
     prepared = None if text is None else dataset.prepare(text, settings)
+    if prepared is not None:
+        schedule.require(len(prepared.train), settings)
     backend, threads = registry.start(runtime.backend, runtime.threads)
     backend.machine.set_eager(runtime.eager)
     if team is not None:
@@ -63,11 +67,15 @@ def set_up(
         vocab_size = len(arrays["b_q"])
     options = model_options(settings, vocab_size, device)
     if arrays is None:
-        arrays = initial(options, settings.sigma, settings.seed)
+        arrays = initial(options, settings.sigma, settings.seed, settings.optimizer)
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
-    model = registry.build(runtime.backend, backend, runtime.model, arrays, options)
+    build = partial(registry.build, runtime.backend, backend, runtime.model, options=options)
+    model = build({name: arrays[name] for name in options.shapes()})
+    if prepared is not None:  # to be trained
+        for slot in OPTIMIZERS[settings.optimizer]:
+            model.slots[slot] = build(of_slot(arrays, slot)).params
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return Setup(settings, runtime, backend, model, prepared, team)

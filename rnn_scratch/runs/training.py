@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import Arrays, Batch, RNNScratchError
+from ..parameters import everything
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
 from ..workers import exchange
-from . import decoding
+from . import decoding, schedule
 from .checkpoint import NOTHING, Incomplete
 from .folder import Epoch, Session
 from .setup import Setup
@@ -92,23 +93,24 @@ def parts(
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
-    arrays = setup.model.to_arrays(setup.model.params)
+    arrays, text = everything(setup.model), setup.text.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
+    updates = schedule.updates(len(text), settings, settings.num_epochs)
     for number in range(last + 1, settings.num_epochs + 1):
-        total = minibatches.count(len(setup.text.train), settings, number)
-        batches = itertools.islice(
-            minibatches.of_epoch(setup.text.train, settings, number), len(incomplete.losses), None
-        )
+        total, done = minibatches.count(len(text), settings, number), len(incomplete.losses)
+        before = schedule.updates(len(text), settings, number - 1)
+        batches = minibatches.of_epoch(text, settings, number, done)
+        batches = schedule.with_rates(batches, settings, before + done, updates)
         while len(incomplete.losses) < total:
             progress = _progress(settings, number, total, incomplete, begin)
             begin = begin or (progress.position, time.monotonic())
             report.progress(progress)
             some = _watched(itertools.islice(batches, size), report, setup, request)
-            before, incomplete = incomplete, _train(setup, some, incomplete)
-            arrays = setup.model.to_arrays(setup.model.params)
+            earlier, incomplete = incomplete, _train(setup, some, incomplete)
+            arrays = everything(setup.model)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
-            seconds = incomplete.seconds - before.seconds
+            seconds = incomplete.seconds - earlier.seconds
             if seconds < PART / 2:
                 size = min(2 * size, total)
             elif seconds > PART:
@@ -188,7 +190,8 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
         start = time.perf_counter()
         losses, state = scratch.train_epoch(model, batches, how, carry, state)
-        machine.synchronize([*(state or ()), *model.params.values()], device)
+        slots = [each for tensors in model.slots.values() for each in tensors.values()]
+        machine.synchronize([*(state or ()), *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
     arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
     if setup.team is not None and arrays:

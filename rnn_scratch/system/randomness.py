@@ -8,9 +8,12 @@ different NumPy versions must get the same numbers.
 
 import numpy as np
 
-PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5}
+PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5, "dropout": 6}
 
 
-def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.RandomState:
-    """The generator for one purpose in one epoch; seed and epoch are from 0 to 2**32 - 1."""
-    return np.random.RandomState([seed, PURPOSES[purpose], epoch])
+def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
+    """The generator for one purpose in one epoch, or in one of its minibatches.
+
+    All numbers are from 0 to 2**32 - 1.
+    """
+    return np.random.RandomState([seed, PURPOSES[purpose], epoch, *minibatch])

@@ -4,6 +4,7 @@ One setting, ``sampling``, governs both how the text is cut and whether the stat
 minibatch to minibatch, because the two only make sense together.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,13 +51,38 @@ def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
-def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int) -> Iterator[Batch]:
-    """The minibatches of one epoch, determined by the random seed and the epoch's number."""
+def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0) -> Iterator[Batch]:
+    """The minibatches of one epoch, determined by the random seed and the epoch's number.
+
+    Those before the minibatch `first` are omitted.
+    """
     batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
     offset = draw_offset(num_steps, seed, epoch)
     if settings.sampling == "sequential":
-        return sequential(tokens, batch_size, num_steps, offset)
-    return random(tokens, batch_size, num_steps, offset, generator(seed, "shuffle", epoch))
+        batches = sequential(tokens, batch_size, num_steps, offset)
+    else:
+        chance = generator(seed, "shuffle", epoch)
+        batches = random(tokens, batch_size, num_steps, offset, chance)
+    batches = itertools.islice(batches, first, None)
+    if not settings.dropout:
+        return batches
+    return (
+        batch._replace(masks=draw_masks(batch, settings, epoch, number))
+        for number, batch in enumerate(batches, first)
+    )
+
+
+def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
+    """The masks of dropout of a minibatch, (B, T, L, H): 0 with probability p, or 1 / (1 - p).
+
+    Drawn are 16 bits for each, so that p is rounded to a multiple of 2**-16.
+    """
+    shape = *batch.X.shape, settings.num_layers, settings.num_hiddens
+    drawn = generator(settings.seed, "dropout", epoch, minibatch).randint(
+        0, 2**16, shape, np.uint16
+    )
+    keep = drawn >= round(settings.dropout * 2**16)
+    return np.multiply(keep, 1 / (1 - settings.dropout), dtype=settings.dtype)
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:

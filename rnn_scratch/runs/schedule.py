@@ -1,0 +1,61 @@
+"""The learning rate of each update, and by what Adam divides its means."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from ..contract import Batch, Rates, RNNScratchError, Update
+from ..settings import Settings
+from ..text import minibatches
+
+
+def learning_rate(settings: Settings, update: int, total: int) -> float:
+    """The learning rate of an update, from 1 to `total`.
+
+    Over the updates of the warm-up it rises in a line. Then it stays, or falls to zero along half a
+    wave of a cosine (Loshchilov and Hutter, 2017, without restarts).
+    """
+    if update <= settings.warmup:
+        return settings.lr * update / settings.warmup
+    if settings.schedule == "constant":
+        return settings.lr
+    passed = (update - settings.warmup - 1) / (total - settings.warmup)
+    return settings.lr * (1 + math.cos(math.pi * passed)) / 2
+
+
+def is_needed(settings: Settings) -> bool:
+    """Whether anything depends on the number of the update."""
+    varies = settings.schedule != "constant" or settings.warmup > 0
+    return varies or settings.optimizer == "adam"
+
+
+def updates(num_tokens: int, settings: Settings, epochs: int) -> int:
+    """The number of updates in the first epochs of training on a text; 0 where none is needed."""
+    if not is_needed(settings):
+        return 0
+    return sum(minibatches.count(num_tokens, settings, 1 + each) for each in range(epochs))
+
+
+def require(num_tokens: int, settings: Settings) -> None:
+    """Raise RNNScratchError unless there are more updates than those of the warm-up."""
+    total = updates(num_tokens, settings, settings.num_epochs)
+    if settings.warmup >= max(total, 1):
+        raise RNNScratchError(
+            f"--warmup is {settings.warmup}, and there are only {total:,} updates with --epochs "
+            f"{settings.num_epochs}.\nUse a smaller --warmup, or more --epochs."
+        )
+
+
+def with_rates(
+    batches: Iterable[Batch], settings: Settings, done: int, total: int
+) -> Iterator[Batch]:
+    """The minibatches with the rates of their updates, which follow `done` of all `total` ones."""
+    if not is_needed(settings):
+        yield from batches
+        return
+    how = Update()
+    for update, batch in enumerate(batches, done + 1):
+        means = (1 - how.beta1**update, 1 - how.beta2**update)
+        rates = learning_rate(settings, update, total), *means
+        yield batch._replace(rates=Rates(*(np.asarray(each, settings.dtype) for each in rates)))
