@@ -141,9 +141,9 @@ class Batch(NamedTuple):
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
         """What `function`, called with these further arguments, makes of everything in it."""
+        X, Y, masks = (each if each is None else function(each, *arguments) for each in self[:3])
         rates = self.rates and Rates(*(function(each, *arguments) for each in self.rates))
-        each = (value if value is None else function(value, *arguments) for value in self[:3])
-        return Batch(*each, rates)
+        return Batch(X, Y, masks, rates)
 
     def rows(self, rows: slice) -> "Batch":
         """Some of its rows."""

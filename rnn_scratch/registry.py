@@ -13,10 +13,12 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta
 from packaging.requirements import Requirement
 
-from .contract import MODULES, Arrays, Backend, Model, Options, RNNScratchError
+from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, RNNScratchError
+from .parameters import of_slot
 from .settings import checked, shown
 from .system import host, processes
 from .system.records import Count, Line, Record
@@ -166,13 +168,30 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
     return device
 
 
-def build(name: str, backend: Backend, model: str, arrays: Arrays, options: Options) -> Model:
-    """Build a variant of the model with these parameters; NotOffered if the backend has none."""
+def build(
+    name: str,
+    backend: Backend,
+    model: str,
+    arrays: Arrays,
+    options: Options,
+    optimizer: str = "sgd",
+) -> Model:
+    """Build a variant of the model with these parameters; NotOffered if the backend has none.
+
+    What the optimizer remembers is among the arrays, as `parameters.everything` names it, or zeros.
+    """
     checked("model", model)
     if not hasattr(backend, model):
         raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")
+    params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
-        return getattr(backend, model).build(arrays, options)
+        built = getattr(backend, model).build(params, options)
+        for slot in OPTIMIZERS[optimizer]:
+            # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
+            zeros = {parameter: np.zeros_like(array) for parameter, array in params.items()}
+            others = of_slot(arrays, slot) or zeros
+            built.slots[slot] = getattr(backend, model).build(others, options).params
+        return built
     except RNNScratchError as error:
         if model == "scratch":
             raise

@@ -182,7 +182,7 @@ def update(model, grads, how, rates=None):
         slots = {slot: tensors[name] for slot, tensors in model.slots.items()}
         direction, slots = OPTIMIZERS[how.optimizer](grad, slots, how, rates)
         if how.weight_decay:
-            direction = direction + how.weight_decay * param
+            direction = direction + apart(how.weight_decay * param)
         # An array cannot change: the parameter is replaced.
         model.params[name] = param - rounded(lr * direction, how.grid)
         for slot, value in slots.items():

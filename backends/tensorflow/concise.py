@@ -41,7 +41,7 @@ def build(arrays, options):
         for _ in range(options.num_layers)
     ]
     output = keras.layers.Dense(V, **common)
-    embedding, biases, params = None, {}, {}
+    embedding, biases, params = None, [], {}
     with on(options.device):
         if "W_e" in arrays:
             embedding = keras.layers.Embedding(V, N, "zeros", dtype=options.dtype)
@@ -56,9 +56,10 @@ def build(arrays, options):
             # the first: it stays zero, untrained. The layer keeps both in one variable,
             # (2, gates*H). So the first has a variable of its own here, and `forward` passes it on
             # with zeros below.
-            if two_biases := len(cell.bias.shape) == 2:
-                biases[cell.bias] = tf.Variable(cell.bias[0])
-            bias = biases[cell.bias] if two_biases else cell.bias.value
+            bias = cell.bias.value
+            if len(bias.shape) == 2:
+                bias = tf.Variable(bias[0])
+                biases.append((cell.bias, bias))
             # One parameter has the weights of all gates; its name lists theirs: "W_xz W_xr W_xh".
             own = {"W_x": cell.kernel.value, "W_h": cell.recurrent_kernel.value, "b_": bias}
             for prefix, param in own.items():  # (..., gates*H)
@@ -73,7 +74,7 @@ def build(arrays, options):
     def forward(tokens, state, masks=None):
         one_hot_or_rows = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
         outputs, after = one_hot_or_rows(tokens), ()  # (B, T, N)
-        values = [(both, tf.stack([b, tf.zeros_like(b)])) for both, b in biases.items()]
+        values = [(both, tf.stack([b, tf.zeros_like(b)])) for both, b in biases]
         with keras.StatelessScope(values):  # in it the layers compute with these values
             for number, before in enumerate(by_layer(state, options)):
                 outputs, *last = layers[number](outputs, initial_state=list(before))  # (B, T, H)

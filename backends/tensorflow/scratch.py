@@ -163,7 +163,8 @@ def momentum(grad, slots, how, rates):
 def adam(grad, slots, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
-    v = how.beta2 * slots["v"] + (1 - how.beta2) * (grad * grad)
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)  # its own operation: TensorFlow
+    # would compute a product of three factors in another order.
     return (m / rates.m) / (tf.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
 
 

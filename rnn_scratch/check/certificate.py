@@ -16,7 +16,17 @@ import numpy as np
 from ..contract import VARIANTS
 from ..settings import Settings
 from ..system.records import Record
-from .observation import CLOSEST, KEPT, LARGEST, SAMPLE, Digests, Parting, differing, distances
+from .observation import (
+    CLOSEST,
+    GRADIENT,
+    KEPT,
+    LARGEST,
+    SAMPLE,
+    Digests,
+    Parting,
+    differing,
+    distances,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -230,7 +240,8 @@ def sentence(found: Certificate) -> str:
     closest = found.closest
     if closest is None:
         return ""
-    value = "" if closest.tensor.startswith("state") else "the step of "
+    kinds = {"state": "", GRADIENT.strip(): "the "}
+    value = kinds.get(closest.tensor.partition(" ")[0], "the step of ")
     text = (
         f"Closest call: in update {closest.update:,} {value}{closest.tensor}{closest.index} was "
         f"{closest.distance:.1e} from a rounding boundary"

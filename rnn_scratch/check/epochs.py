@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Update
-from ..exact import GRID, STATE_GRID
-from ..parameters import initial
+from ..exact import FINE_GRID, GRID, STATE_GRID
+from ..parameters import everything, initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import ROUNDING, SIGMA, B, Case, Computed, Row, T, fact
+from .inputs import LR, ROUNDING, SIGMA, B, Case, Computed, Row, T, fact
 
-LR = 0.3  # which no float32 is equal to
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
 RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
 UPDATES = (1, 10, 100)
 AFTER = dict(zip(UPDATES, (1e-14, 1e-12, 1e-10)))  # allowed, in float64
 FEW = 3  # updates
+ADAM = 1e-11  # allowed, in float64: it divides small gradients by their own size
 CHOSEN = 120  # tokens
 
 
@@ -58,6 +58,15 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     yield Computed("parameters after another one", model.to_arrays(model.params))
     if exact:
         yield Computed("state in exact mode", state, allowed=0)
+    # And what is remembered of a gradient must be the same to the last bit, whatever is compiled.
+    model, (batch, state) = case.model(optimizer="adam"), case.minibatch()
+    grid, state_grid = (FINE_GRID, STATE_GRID) if exact else (None, None)
+    how = Update(0, None, grid, state_grid, 1, "adam", 0.1, grid)
+    for number in range(1, 1 + FEW):
+        rated = batch._replace(rates=case.rates(number))
+        _, state = case.scratch.train_minibatch(model, rated, state, how)
+    allowed = 0 if exact else ADAM
+    yield Computed("parameters and means with Adam", everything(model), allowed=allowed)
 
 
 def to_arrays(case: Case) -> Iterator[Computed | Row]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import exact, registry
 from ..contract import RNNScratchError, Team
+from ..parameters import everything
 from ..runs import training
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
@@ -17,7 +18,7 @@ from ..settings import Settings, model_options
 from ..text import corpus, dataset
 from ..workers import groups
 from .certificate import Account, AfterEpoch, ExactModel, ExactResult, certificate
-from .observation import Digests, Observer, Parting, states
+from .observation import Digests, Observer, Parting, observed, states
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
 
@@ -46,12 +47,14 @@ def compare(
             except RNNScratchError as error:
                 account.model.outcome, account.model.reason = "failed", str(error)
             expected = expected or account.digests
-        shapes: dict[str, tuple[int, ...]] = {}  # of the parameters and of the carried states
+        shapes: dict[str, tuple[int, ...]] = {}  # of all that is rounded
         if expected:
             options = model_options(settings, len(dataset.prepare(text, settings).vocab))
             state = settings.batch_size, settings.num_hiddens
             carried = dict.fromkeys(states(settings, options.num_states), state)
-            shapes = options.shapes() | carried
+            rounded = observed(options, settings.optimizer)
+            own = {rounded[name]: shape for name, shape in options.shapes().items()}
+            shapes = own | carried
         found = certificate([account for _, account in pairs], shapes)
     models = [account.model for account in accounts]
     complete = bool(expected) and all(model.outcome != "failed" for model in models)
@@ -100,7 +103,7 @@ def _train(
     def updates(epoch: int, perplexity: float | None) -> Updates:
         nonlocal sent
         digests, sent = observer.digests[sent:], len(observer.digests)
-        digest = exact.digest(setup.model.to_arrays(setup.model.params))
+        digest = exact.digest(everything(setup.model))
         after = AfterEpoch(epoch, perplexity, sent - 1, digest)
         return after, digests, observer.clipped, observer.parting
 

@@ -16,6 +16,7 @@ import numpy as np
 from .. import registry
 from ..contract import (
     MODULES,
+    OPTIMIZERS,
     VARIANTS,
     Arrays,
     Backend,
@@ -26,11 +27,11 @@ from ..contract import (
     Tensor,
     Update,
 )
-from ..exact import GRID, STATE_GRID
-from ..parameters import initial
+from ..exact import FINE_GRID, GRID, STATE_GRID
+from ..parameters import everything, initial
 from . import inputs, machine
-from .epochs import LR, evaluate, predict, to_arrays, train_epoch, train_minibatch
-from .inputs import SIGMA, B, Case, Computed, H, Piece, Row, T, V, fact, make_case, not_offered
+from .epochs import evaluate, predict, to_arrays, train_epoch, train_minibatch
+from .inputs import LR, SIGMA, B, Case, Computed, H, Piece, Row, T, V, fact, make_case, not_offered
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
@@ -226,7 +227,7 @@ def rounded(case: Case) -> Iterator[Computed | Row]:
 
 
 def update(case: Case) -> Iterator[Computed | Row]:
-    """Plain steps, and steps on the grid of exact mode."""
+    """Plain steps and those of all optimizers, also on the grids of exact mode."""
     _, grads, _ = case.reference.gradients()
     trials = {"plain": Update(LR), "with a learning rate above 1": Update(3.0)}
     if case.options.dtype == "float64":  # the only one with exact mode
@@ -238,6 +239,15 @@ def update(case: Case) -> Iterator[Computed | Row]:
         case.scratch.update(model, tensors, how)
         allowed = 0 if how.grid else inputs.ROUNDING
         yield Computed(name, model.to_arrays(model.params), allowed=allowed)
+    for optimizer in OPTIMIZERS:
+        for grid in (None, FINE_GRID) if case.options.dtype == "float64" else (None,):
+            how = Update(0, None, grid, None, 1, optimizer, 0.1, grid)
+            model = case.model(optimizer=optimizer)
+            for number in range(1, 4):
+                tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
+                case.scratch.update(model, tensors, how, case.rates(number))
+            name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
+            yield Computed(name, everything(model), allowed=0 if grid else inputs.ROUNDING)
 
 
 # The functions of the model, in all variants.

@@ -15,13 +15,27 @@ import numpy as np
 from msgspec.structs import replace
 
 from .. import registry
-from ..contract import CELLS, TRIED, Arrays, Backend, Batch, Model, Options, Params, State, Tensor
+from ..contract import (
+    CELLS,
+    TRIED,
+    Arrays,
+    Backend,
+    Batch,
+    Model,
+    Options,
+    Params,
+    Rates,
+    State,
+    Tensor,
+    Update,
+)
 from ..parameters import initial
 from ..system.records import Record
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
 B, T, H, V = 8, 4, 13, 11
 SIGMA = 0.2
+LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
 
@@ -117,12 +131,12 @@ class Case(NamedTuple):
         states = tuple(array[rows] for array in self.states)
         return self._replace(batch=self.batch.rows(rows), states=states)
 
-    def model(self, arrays: Arrays | None = None) -> Model:
+    def model(self, arrays: Arrays | None = None, optimizer: str = "sgd") -> Model:
         """A new model with these parameters, by default the case's."""
         arrays = arrays or self.arrays
         H, V = arrays["W_hq"].shape
         options = self.options._replace(vocab_size=V, num_hiddens=H)
-        return registry.build(self.name, self.backend, self.variant, arrays, options)
+        return registry.build(self.name, self.backend, self.variant, arrays, options, optimizer)
 
     def masks(self) -> Tensor | None:
         """The masks of dropout as a tensor of the backend, if there are any."""
@@ -178,6 +192,12 @@ class Case(NamedTuple):
     def plain(self) -> bool:
         """Whether it is a case of nothing but a cell and a dtype."""
         return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
+
+    def rates(self, update: int) -> Rates:
+        """Rates of one of the first updates, as tensors of the backend."""
+        means = (1 - beta**update for beta in (Update().beta1, Update().beta2))
+        rates = (LR / update, *means)
+        return Rates(*(self.tensor(np.asarray(each, self.options.dtype)) for each in rates))
 
     def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:
         """Compare what a piece computes with this model with what it computes with the reference.

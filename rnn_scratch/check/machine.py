@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..contract import Backend, Update
-from .epochs import FEW, LR, updated
-from .inputs import Case, Computed, Row, fact
+from .epochs import FEW, updated
+from .inputs import LR, Case, Computed, Row, fact
 
 PRODUCTS = 50
 LEAST_TIME = (

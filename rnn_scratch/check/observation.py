@@ -6,6 +6,10 @@ steps. They are observed all the same, every bit of them, and nothing is compute
 such steps the parameters vanish in rounding, so that it leaves the steps alone, and a
 multiplication by a power of two is exact. Then the parameters are put back, and `update` and
 `rounded` do the rest.
+
+An optimizer that remembers is given rounded gradients, and what it makes of them takes operations
+that IEEE 754 defines to the last bit. So for these it is the gradients that are observed, as the
+steps of plain gradient descent, and some updates are computed once more with NumPy.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import exact
-from ..contract import Arrays, Batch, Model, State, Tensor, Update
+from .. import exact, registry
+from ..contract import OPTIMIZERS, Arrays, Batch, Model, Options, State, Tensor, Update
+from ..parameters import everything
 from ..runs import growth, training
 from ..runs.setup import Setup
 from ..settings import Settings
@@ -24,6 +29,7 @@ from ..workers import exchange
 
 Digests = dict[str, str]  # of each parameter, and of each carried state
 
+GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
 SCALE = 2.0**200
 SUBTRACTION = Update(lr=1.0, theta=None)  # subtracts what it is given
 UNCHANGED = 16  # one in so many updates is made by `train_minibatch` as it is, from the first on
@@ -47,8 +53,15 @@ class Parting(Record):
 
 
 def grid(name: str) -> float:
-    """What a tensor is rounded to multiples of: the step of a parameter, or a carried state."""
-    return exact.STATE_GRID if name.startswith("state") else exact.GRID
+    """What a tensor is rounded to multiples of: a parameter's step, a gradient, a carried state."""
+    grids = {"state": exact.STATE_GRID, GRADIENT.strip(): exact.FINE_GRID}
+    return grids.get(name.partition(" ")[0], exact.GRID)
+
+
+def observed(options: Options, optimizer: str) -> dict[str, str]:
+    """For each parameter the name of what is rounded: its step, or its gradient."""
+    start = GRADIENT if OPTIMIZERS[optimizer] else ""
+    return {name: start + name for name in options.shapes()}
 
 
 def distances(name: str, values: np.ndarray) -> np.ndarray:
@@ -83,7 +96,8 @@ class Observer(training.Report):
     def __init__(self, setup: Setup, expected: Sequence[Digests], folder: Path | None) -> None:
         """Observe the updates from now on."""
         self.setup, self.expected, self.folder = setup, expected, folder
-        self.digests = [digests(self._params())]  # from before the first update on
+        self.digests = [digests(everything(setup.model))]  # from before the first update on
+        self.names = observed(setup.model.options, setup.settings.optimizer)
         self.clipped = 0  # updates
         self.parting: Parting | None = None
         self._minibatches = 0
@@ -96,30 +110,30 @@ class Observer(training.Report):
     ) -> tuple[Tensor, State]:
         # The same update, observed: digests and elements are kept, and compared.
         scratch = self.setup.backend.scratch
-        before, params = self._own(), self._params()
+        before, arrays = self._own(), everything(model)
         mean, after, values = self._probe(batch, state, how)
-        steps = {name: array / -SCALE for name, array in self._own().items()}
+        found = self._tensors({name: array / -SCALE for name, array in self._own().items()})
         self._put(before)
         number = len(self.digests)
         unchanged = number % UNCHANGED == 1
         if unchanged:
             mean, after = self._original(model, batch, state, how)
         else:
-            scratch.update(model, self._tensors(steps), how._replace(lr=1.0))
+            if OPTIMIZERS[how.optimizer]:
+                scratch.update(model, found, how, batch.rates)
+            else:  # steps, with learning rate and weight decay in them
+                scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
-        now = digests(self._params() | self._joined(after))
+        now = digests(everything(model) | self._joined(after))
         self.digests.append(now)
         self._keep(values)
-        if how.theta is not None:
-            norm = np.sqrt(sum((values[name] ** 2).sum() for name in params))
-            self.clipped += bool(norm >= how.lr * how.theta * (1 - 2.0**-30))
-        # The parameters and states that the steps lead to.
-        rounded = {name: np.round(a / grid(name)) * grid(name) for name, a in values.items()}
-        rounded |= {name: array - rounded[name] for name, array in params.items()}
-        made = digests({name: array + 0.0 for name, array in rounded.items()})
-        own = unchanged and differing(made, now)
+        self.clipped += self._is_clipped(arrays, values, batch, how)
+        own = unchanged and differing(digests(self._made(arrays, values, batch, how)), now)
         names = own or (number < len(self.expected) and differing(self.expected[number], now))
         if names and self.parting is None:
+            # What was rounded differently: a step, a gradient, or a state.
+            bases = [name.partition(".")[2] or name for name in names]
+            names = list(dict.fromkeys(self.names.get(name, name) for name in bases))
             least = {name: float(distances(name, a).min()) for name, a in values.items()}
             end = self._own()
             moved = self._moved(values, before, batch, state, how)
@@ -133,14 +147,50 @@ class Observer(training.Report):
         """The update has been made; where another function made it, there are digests only."""
         self._minibatches += 1
         if len(self.digests) == self._minibatches:  # beside those from before the first update
-            self.digests.append(digests(self._params()))
+            self.digests.append(digests(everything(self.setup.model)))
+
+    def _made(self, arrays: Arrays, values: Arrays, batch: Batch, how: Update) -> Arrays:
+        # What NumPy makes of the values: parameters, what the optimizer remembers, and states.
+        numpy, options = registry.load("numpy"), self.setup.model.options._replace(device="cpu")
+        model = registry.build("numpy", numpy, "scratch", arrays, options, how.optimizer)
+        found = {name: values[value] for name, value in self.names.items()}
+        if OPTIMIZERS[how.optimizer]:
+            rates = batch.map(self.setup.backend.machine.array).rates
+            numpy.scratch.update(model, found, how, rates)
+        else:
+            numpy.scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
+        made = everything(model)
+        for name in values.keys() - set(self.names.values()):  # states
+            made[name] = numpy.scratch.rounded(values[name], how.state_grid)
+        return {name: array + 0.0 for name, array in made.items()}
+
+    def _is_clipped(self, arrays: Arrays, values: Arrays, batch: Batch, how: Update) -> bool:
+        if how.theta is None:
+            return False
+        found, scale = {name: values[value] for name, value in self.names.items()}, 1.0
+        if not OPTIMIZERS[how.optimizer]:  # from the steps back to the gradients
+            rates = batch.rates
+            scale = how.lr if rates is None else float(self.setup.backend.machine.array(rates.lr))
+            decay = scale * how.weight_decay
+            found = {name: step - decay * arrays[name] for name, step in found.items()}
+        norm = np.sqrt(sum((array**2).sum() for array in found.values()))
+        return bool(norm >= scale * how.theta * (1 - 2.0**-30))
 
     def _probe(self, batch: Batch, state: State, how: Update) -> tuple[Tensor, State, Arrays]:
-        # The loss, the state, and all that is to be rounded. It leaves no parameters but the steps.
-        how = how._replace(lr=how.lr * SCALE, grid=None, state_grid=None)
-        mean, state = self._original(self.setup.model, batch, state, how)
-        steps = {name: array / -SCALE for name, array in self._params().items()}
-        return mean, state, steps | self._joined(state)
+        # The loss, the state, and all that is to be rounded. It leaves no parameters but the steps,
+        # or the gradients, times -SCALE.
+        if OPTIMIZERS[how.optimizer]:
+            how = Update(SCALE, how.theta, workers=how.workers)
+            batch = batch._replace(rates=None)
+        else:
+            how = how._replace(lr=how.lr * SCALE, grid=None, state_grid=None)
+            if batch.rates is not None:
+                batch = batch._replace(rates=batch.rates._replace(lr=batch.rates.lr * SCALE))
+        model = self.setup.model
+        mean, state = self._original(model, batch, state, how)
+        arrays = model.to_arrays(model.params)
+        found = {self.names[name]: array / -SCALE for name, array in arrays.items()}
+        return mean, state, found | self._joined(state)
 
     def _moved(
         self, values: Arrays, before: Arrays, batch: Batch, state: State, how: Update
@@ -174,9 +224,6 @@ class Observer(training.Report):
                 kept["index"], kept["value"] = index, flat[index]
                 with (self.folder / name).open("ab") as file:
                     kept.tofile(file)
-
-    def _params(self) -> Arrays:
-        return self.setup.model.to_arrays(self.setup.model.params)
 
     def _own(self) -> Arrays:
         # The parameters as the model keeps them: a layer may have several in one tensor.

@@ -4,14 +4,13 @@ Training, exact mode's check, comparison and inference all start here. (The chec
 functions has fixed arrays and no text, and builds its models from these.)
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from .. import registry
-from ..contract import OPTIMIZERS, Arrays, Backend, Model, Team
-from ..parameters import initial, of_slot
+from ..contract import Arrays, Backend, Model, Team
+from ..parameters import initial
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.corpus import Text
@@ -72,10 +71,7 @@ def set_up(
         # Other processors may draw numbers that differ in the last bit.
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
-    build = partial(registry.build, runtime.backend, backend, runtime.model, options=options)
-    model = build({name: arrays[name] for name in options.shapes()})
-    if prepared is not None:  # to be trained
-        for slot in OPTIMIZERS[settings.optimizer]:
-            model.slots[slot] = build(of_slot(arrays, slot)).params
+    optimizer = "sgd" if prepared is None else settings.optimizer  # which is for training only
+    model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return Setup(settings, runtime, backend, model, prepared, team)
