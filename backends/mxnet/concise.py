@@ -27,8 +27,10 @@ def build(arrays, options):
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
     choice = {"activation": options.activation} if layer is gluon.rnn.RNN else {}
     # MXNet's own stack of layers; but its dropout draws masks itself, and so with dropout there are
-    # single layers, and between them what they pass upwards is multiplied by the core's masks.
-    height = 1 if options.dropout else options.num_layers  # of each stack
+    # single layers, and between them what they pass upwards is multiplied by the core's masks. In
+    # float64 as well: there the gradients of a stack's lower layers are wrong (measured).
+    stacked = not options.dropout and options.dtype == "float32"
+    height = options.num_layers if stacked else 1  # of each stack
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(H, height, **choice, input_size=size, dtype=options.dtype) for size in sizes]
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
