@@ -119,6 +119,12 @@ def resumable(
             + "\n".join(changed)
             + "\nOmit these options, or train a new run."
         )
+    if settings.schedule != "constant" and num_epochs != before.settings.num_epochs:
+        raise RNNScratchError(
+            f"The run in {folder} has --schedule {settings.schedule} to the end of epoch "
+            f"{before.settings.num_epochs}, and --epochs is {num_epochs}.\nResume it with --epochs "
+            f"{before.settings.num_epochs}, or train a new run."
+        )
     if num_epochs <= before.epoch:
         raise RNNScratchError(
             f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
