@@ -33,7 +33,7 @@ from ..parameters import initial
 from ..system.records import Record
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
-B, T, H, V = 8, 4, 13, 11
+B, T, H, V = 12, 3, 13, 11
 SIGMA = 0.2
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
@@ -179,14 +179,11 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Dtype, cell, activation, and the names of the other options that the case tries."""
+        """Dtype, cell, activation, and what else the case tries."""
         o = self.options
-        others = [
-            name
-            for name in TRIED
-            if name != "activation" and getattr(o, name) != getattr(PLAIN, name)
-        ]
-        return " ".join((o.dtype, o.cell, o.activation, *others))
+        others = [name for name in ("embedding", "dropout") if getattr(o, name)]
+        layers = [f"{o.num_layers} layers"] if o.num_layers > 1 else []
+        return " ".join((o.dtype, o.cell, o.activation, *others, *layers))
 
     @property
     def plain(self) -> bool:
@@ -250,8 +247,8 @@ def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
             for name, value in TRIED.items():
                 # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
                 if dtype == "float64" or (cell, name) == ("rnn", "activation"):
-                    layers = 2 if name == "dropout" else plain.num_layers  # to drop between them
-                    every.append(plain._replace(num_layers=layers)._replace(**{name: value}))
+                    layers = 1 if name == "activation" else 2
+                    every.append(plain._replace(num_layers=layers, **{name: value}))
     return every
 
 
