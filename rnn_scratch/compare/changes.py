@@ -12,7 +12,7 @@ from .record import Comparison
 
 # Settings that do not change what a minibatch costs.
 FREE = (
-    *("num_epochs", "lr", "sigma", "normalize"),
+    *("num_epochs", "lr", "schedule", "warmup", "sigma", "normalize"),
     *("max_tokens", "valid_tokens", "valid_share", "seed"),
 )
 

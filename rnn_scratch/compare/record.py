@@ -23,6 +23,7 @@ COMPARISON_FILE = "comparison.json"
 COMPARISON_FORMAT = 6
 VARIED = {  # and of what its values are numbers
     "num_hiddens": "hidden units",
+    "num_layers": "layers",
     "batch_size": "rows of a minibatch",
     "num_steps": "time steps",
     "threads": "threads",

@@ -4,6 +4,7 @@ They begin in the same way, so that what is timed is what was trained: the same 
 the same minibatches, the same number of threads.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,13 +12,14 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from .. import registry
 from ..check import functions, inputs, machine
 from ..contract import CELLS, Batch, Model, RNNScratchError, Team, Tensor
 from ..exact import digest
 from ..registry import NotOffered
-from ..runs import decoding, training
+from ..runs import decoding, schedule, training
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options, update_rule
@@ -118,7 +120,7 @@ def _train(
         seed=setup.settings.seed,
         comparisons=comparisons,
         parameters=parameters,
-        minibatches_seen=digest({"": np.array(_minibatches(setup))}),
+        minibatches_seen=_seen(setup),
         samples=training.predictions(setup),
     )
 
@@ -151,8 +153,11 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Iterator[Round | None]:
     setup.backend.machine.set_tf32(plan.tf32)
     model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
-    all_batches = _minibatches(setup)
-    batches = all_batches[:MINIBATCHES]
+    settings, tokens = setup.settings, setup.text.train
+    total = schedule.updates(len(tokens), settings, settings.num_epochs)
+    all_batches = minibatches.of_epoch(tokens, settings, 1)
+    all_batches = schedule.with_rates(all_batches, settings, 0, total)
+    batches = list(itertools.islice(all_batches, MINIBATCHES))
     if setup.team is not None:
         rows = exchange.share(setup.settings.batch_size, setup.team)
         batches = [batch.rows(rows) for batch in batches]
@@ -180,7 +185,7 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
             threads=setup.runtime.threads,
             importing=importing,
             parameters=digest(arrays),
-            minibatches_seen=digest({"": np.array(all_batches)}),
+            minibatches_seen=_seen(setup),
             first=first,
             minibatches=times["minibatches"],
             products=times["products"],
@@ -190,9 +195,8 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
             device_memory=setup.backend.machine.memory(setup.runtime.device),
         )
         if own_layer:
-            layer = registry.build(
-                setup.runtime.backend, setup.backend, "concise", arrays, model.options
-            )
+            own = setup.runtime.backend, setup.backend, "concise", arrays, model.options
+            layer = registry.build(*own, settings.optimizer)
             of_layer = partial(_updates, setup, layer, batches)
             seconds(of_layer)  # to warm up
             for _ in _turns(setup):
@@ -203,9 +207,11 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
         setup.backend.workers.leave()
 
 
-def _minibatches(setup: Setup) -> list[Batch]:
-    # Those of the first epoch.
-    return list(minibatches.of_epoch(setup.text.train, setup.settings, 1))
+def _seen(setup: Setup) -> str:
+    # The digest of the minibatches of the first epoch, without masks, which are large.
+    settings = replace(setup.settings, dropout=0.0)
+    batches = minibatches.of_epoch(setup.text.train, settings, 1)
+    return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})
 
 
 def _turns(setup: Setup) -> Iterator[None]:
@@ -243,11 +249,11 @@ def _updates(
 def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     """A function that multiplies what a minibatch of training cannot do without: its limit.
 
-    For each time step the products of the cell in the forward pass, (B, H) @ (H, G*H) for G gates,
-    and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the output
-    layer and, if there is one, of the embedding's layer, forward and backward. And the gradient of
-    each of these weights, for all steps at once. One-hot vectors need none: their products are rows
-    of the weights.
+    For each time step and layer the products of the cell in the forward pass, (B, H) @ (H, G*H) for
+    G gates, and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the
+    output layer, of what goes into a layer from the one below and, if there is one, of the
+    embedding's layer, forward and backward. And the gradient of each of these weights, for all
+    steps at once. One-hot vectors need none: their products are rows of the weights.
     """
     machine, options = setup.backend.machine, setup.model.options
     random = np.random.RandomState(0)
@@ -269,10 +275,10 @@ def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     for G in gates:
         W = tensor(H, G * H)
         chain += [W, tensor(G * H, H) if G > 1 else W]
-        chains.append((before, [tensor(T * B, G * H)]))
-    chains.append((tensor(B, H), chain * T))
-    if N:
-        chains += layer(N, sum(gates) * H)
+        chains += [(before, [tensor(T * B, G * H)])] * options.num_layers
+    chains.append((tensor(B, H), chain * T * options.num_layers))
+    for size in ([N] if N else []) + [H] * (options.num_layers - 1):
+        chains += layer(size, sum(gates) * H)
     return lambda: [machine.multiply(left, matrices) for left, matrices in chains]
 
 
