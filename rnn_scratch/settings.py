@@ -178,6 +178,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     @property
+    def network(self) -> str:
+        """The cell, and how many layers of how many units, in words."""
+        layers = f"{self.num_layers} layers of " if self.num_layers > 1 else ""
+        dropout = f", dropout {self.dropout:g}" if self.dropout else ""
+        return f"{self.cell}, {layers}{self.num_hiddens} hidden units{dropout}"
+
+    @property
     def holds_out(self) -> bool:
         """Whether some of the text is held out."""
         return bool(self.valid_tokens or self.valid_share)

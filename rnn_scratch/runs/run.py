@@ -88,7 +88,7 @@ def card(
     where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
     return CARD.format(
         picture=base64.b64encode(curve.picture({runtime.backend: history})).decode(),
-        heading=html.escape(f"{where}: {settings.cell}, {settings.num_hiddens} hidden units"),
+        heading=html.escape(f"{where}: {settings.network}"),
         summary=html.escape(text),
         texts=html.escape("\n\n".join(samples)),
         folder=html.escape(str(folder)),
