@@ -10,15 +10,14 @@ import numpy as np
 from rnn_scratch.contract import bind
 from rnn_scratch.parameters import by_layer, of_layer
 
-from .machine import array, compiled, tensor, to_arrays
+from .machine import apart, array, compiled, tensor, to_arrays
 from .workers import gather
 
 
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
-    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
+    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
     """
     return {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
 
@@ -146,11 +145,6 @@ def clip(grads, theta):
 def rounded(values, grid):
     """The nearest multiples of the grid, a half to the even one; without a grid, the values."""
     return values if grid is None else jnp.round(values / grid) * grid
-
-
-def apart(product):
-    """The product, which the compiler does not fuse with a sum: that would round only once."""
-    return jnp.where(product == product, product, jnp.nan)
 
 
 def sgd(grad, slots, how, rates):

@@ -15,8 +15,7 @@ from .workers import gather
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
-    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
+    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
     """
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 

@@ -16,8 +16,7 @@ from .workers import gather
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
-    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
+    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
     """
     with on(options.device):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
@@ -163,8 +162,8 @@ def momentum(grad, slots, how, rates):
 def adam(grad, slots, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
-    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)  # its own operation: TensorFlow
-    # would compute a product of three factors in another order.
+    # Not grad * grad: the compiler would compute a product of three factors in another order.
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)
     return (m / rates.m) / (tf.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
 
 

@@ -17,8 +17,7 @@ from .workers import gather
 def params(arrays, options):
     """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
 
-    With a learnable embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2
-    (H, H), W_hg_2 and b_g_2 for each gate, and so on.
+    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
     """
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
     return {n: torch.tensor(a, **where, requires_grad=True) for n, a in arrays.items()}
