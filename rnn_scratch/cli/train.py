@@ -16,7 +16,7 @@ from ..runs import folder as run_folder
 from ..runs.folder import Epoch, Session
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.training import Diverged
-from ..settings import Settings
+from ..settings import PRESETS, Settings, option_of
 from ..workers import launch
 from ..workers.launch import COORDINATOR
 from .options import (
@@ -101,12 +101,19 @@ class BarReport(LineReport):
     help="Resume the run in this folder; requires --epochs, the total number of epochs.",
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
+@option(
+    "preset",
+    "Options by a name; those on the command line override them. chapter: the defaults; minute: "
+    "readable text after a minute or two; shakespeare: a good network for --corpus "
+    "tiny-shakespeare, in some minutes. The command that it stands for is shown.",
+)
 @text_options
 @option("eager", "Run compiled functions uncompiled, to debug them.")
 @settings_options()
 def train(
     resume: str | None,
     run: str | None,
+    preset: str | None,
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
@@ -122,6 +129,12 @@ def train(
     launching = launch.chosen(workers, rank, coordinator)
     arguments = specified({"run": run, "workers": launching, **options})
     try:
+        if preset is not None:
+            if resume is not None:
+                raise RNNScratchError("--preset is for a new run, and --resume has one: omit it.")
+            arguments = _with_preset(preset, arguments)
+            words = [f"{option_of(name)} {value}" for name, value in PRESETS[preset].items()]
+            report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
             done = api.train(report=report, **arguments)
         elif run is not None:
@@ -149,6 +162,14 @@ def train(
     report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
     for text in session.predictions:
         report.say(text)
+
+
+def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    # What is on the command line comes first; a text there takes the place of the preset's.
+    replaced = {"corpus"} if "text" in arguments else set[str]()
+    replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
+    values = {name: each for name, each in PRESETS[preset].items() if name not in replaced}
+    return {**values, **arguments}
 
 
 def _how_to_resume(folder: Path, interrupted: bool) -> str:

@@ -96,10 +96,12 @@ def parts(
     arrays, text = everything(setup.model), setup.text.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
-    updates = schedule.updates(len(text), settings, settings.num_epochs)
+    # The number of updates before this epoch, and of all.
+    before, updates = (
+        schedule.updates(len(text), settings, epochs) for epochs in (last, settings.num_epochs)
+    )
     for number in range(last + 1, settings.num_epochs + 1):
         total, done = minibatches.count(len(text), settings, number), len(incomplete.losses)
-        before = schedule.updates(len(text), settings, number - 1)
         batches = minibatches.of_epoch(text, settings, number, done)
         batches = schedule.with_rates(batches, settings, before + done, updates)
         while len(incomplete.losses) < total:
@@ -123,7 +125,7 @@ def parts(
         size = _stop_or_go_on(setup, size, request)
         if not size:
             return
-        incomplete = NOTHING
+        incomplete, before = NOTHING, before + total
 
 
 def _same_start(
