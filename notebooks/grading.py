@@ -33,7 +33,7 @@ GRADED_BY: dict[str, tuple[Piece, tuple[Options, ...]]] = {
     "clip": (functions.clip, (PLAIN,)),
     "update": (functions.update, (PLAIN,)),
 }
-TABLES = ("CELLS", "CELLS_BACK")
+TABLES = ("CELLS", "CELLS_BACK", "OPTIMIZERS")
 
 
 class _UnusableError(Exception):

@@ -28,7 +28,7 @@ def loss_by_hand(vocab, sampling, carry):
     tokens = vocabulary.encode(vocabulary.normalize(TEXT, "chapter"), vocab)
     losses, h = [], None
     settings = Settings(batch_size=3, num_steps=5, sampling=sampling)
-    for X, Y in minibatches.of_epoch(tokens, settings, 1):
+    for X, Y, *_ in minibatches.of_epoch(tokens, settings, 1):
         if h is None or not carry:
             h = np.zeros((3, 8))
         for x, y in zip(X.T, Y.T):

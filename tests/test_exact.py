@@ -226,7 +226,7 @@ def by_hand():
                 grads, norm = scratch.clip(grads, settings.theta)
                 steps = setup.model.to_arrays({n: settings.lr * g for n, g in grads.items()})
                 each.append({"state": after, **steps})
-                scratch.update(setup.model.params, grads, update_rule(settings))
+                scratch.update(setup.model, grads, update_rule(settings))
             for name, values in each[0].items():
                 grid = exact.STATE_GRID if name == "state" else exact.GRID
                 for place, value in np.ndenumerate(values):

@@ -19,7 +19,8 @@ ORDER = (
     ("exact",),
     ("settings",),
     ("system",),
-    ("parameters", "registry"),
+    ("parameters",),
+    ("registry",),
     ("text",),
     # Of the workers, what knows nothing of a run.
     ("workers.network", "workers.exchange"),

@@ -50,7 +50,7 @@ def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, e
     settings = Settings(batch_size=B, num_steps=T, sampling=sampling, seed=seed)
     batches = list(minibatches.of_epoch(tokens, settings, epoch))
     assert len(batches) == minibatches.count(len(tokens), settings, epoch) > 0
-    for X, Y in batches:
+    for X, Y, *_ in batches:
         assert X.shape == Y.shape == (B, T)
         assert X.dtype == Y.dtype == tokens.dtype
         assert X.flags.c_contiguous
@@ -66,7 +66,7 @@ def test_sequential_rows_go_on_in_the_next_minibatch(B, T, more, data):
     offset = data.draw(st.integers(0, T - 1))
     batches = cut(np.arange(needed(B, T) + more), B, T, "sequential", offset)
     assert batches[0][0][0, 0] == offset
-    for (X, _), (following, _) in itertools.pairwise(batches):
+    for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
     # The rows are equal parts of all that is left of the text, and are used to their end.
     length = (needed(B, T) + more - offset - 1) // B
@@ -78,7 +78,7 @@ def test_sequential_rows_go_on_in_the_next_minibatch(B, T, more, data):
 def test_random_takes_each_subsequence_at_most_once(B, T, more, data):
     offset = data.draw(st.integers(0, T - 1))
     tokens = np.arange(needed(B, T) + more)
-    starts = [int(row[0]) for X, _ in cut(tokens, B, T, "random", offset) for row in X]
+    starts = [int(row[0]) for X, *_ in cut(tokens, B, T, "random", offset) for row in X]
     assert len(set(starts)) == len(starts)
     assert all((start - offset) % T == 0 for start in starts)
     available = (len(tokens) - offset - 1) // T
@@ -123,15 +123,15 @@ def test_offsets_are_from_0_to_one_less_than_the_number_of_steps():
 @given(st.integers(2, 120), sizes, sizes)
 def test_whole_counts_all_tokens_but_at_most_a_few_at_the_end(num_tokens, B, T):
     batches = whole(num_tokens, B, T)
-    targets = np.concatenate([Y.ravel() for _, Y in batches])
+    targets = np.concatenate([Y.ravel() for _, Y, *_ in batches])
     assert len(set(targets)) == len(targets)
     left_out = set(range(1, num_tokens)) - set(targets.tolist())
     assert len(left_out) <= B - 1
     assert left_out == set(range(num_tokens - len(left_out), num_tokens))
     assert batches[0][0][0, 0] == 0
-    for X, Y in batches:
+    for X, Y, *_ in batches:
         np.testing.assert_array_equal(Y, X + 1)
-    for (X, _), (following, _) in itertools.pairwise(batches):
+    for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
         assert X.shape[1] == T
     assert 1 <= batches[-1][0].shape[1] <= T or len(batches[0][0]) == 1

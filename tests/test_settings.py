@@ -6,16 +6,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rnn_scratch.contract import CELLS, VARIANTS, RNNScratchError
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, RNNScratchError
 from rnn_scratch.settings import KINDS, SETTINGS, Settings, checked, differences, make, option_of
 
 WHOLE = {
     "batch_size": (1, 2**20),
     "num_steps": (1, 2**12),
     "num_hiddens": (1, 2**15),
+    "num_layers": (1, 64),
     "num_epochs": (1, 10**6),
     "embedding": (0, 2**15),
-    **dict.fromkeys(("max_tokens", "valid_tokens", "seed"), (0, 2**32 - 1)),
+    **dict.fromkeys(("max_tokens", "valid_tokens", "warmup", "seed"), (0, 2**32 - 1)),
     "threads": (1, 1024),
     "workers": (1, 256),
     "rank": (0, 255),
@@ -32,6 +33,8 @@ REAL = {
 }
 NAMED = {
     "cell": CELLS,
+    "optimizer": OPTIMIZERS,
+    "schedule": ["constant", "cosine"],
     "activation": ["tanh", "relu"],
     "sampling": ["sequential", "random"],
     "normalize": ["chapter", "spaced", "none"],
@@ -47,7 +50,8 @@ NO_NUMBERS = ["3", None, True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1
 WRONG = {
     **dict.fromkeys(WHOLE, (*NO_NUMBERS, -(10**30), 2**32, 1.0, 2.5)),
     **dict.fromkeys(REAL, (*NO_NUMBERS, 0, -0.0, -1e-300, -math.inf, 10**400)),
-    "valid_share": (*NO_NUMBERS, -1e-300, 1, 1.5, 10**400),
+    **dict.fromkeys(("valid_share", "dropout"), (*NO_NUMBERS, -1e-300, 1, 1.5, 10**400)),
+    "weight_decay": (*NO_NUMBERS, -1e-300, -math.inf, 10**400),
     **dict.fromkeys(NAMED, ("", "TANH", None, 3, ["tanh"], np.array(["rnn", "gru"]), np)),
     **dict.fromkeys(TRUTHS, (1, 0, None, "yes")),
     **dict.fromkeys(STRINGS, (None, 3, b"numpy", ["numpy"])),
@@ -131,6 +135,13 @@ def test_exact_mode_implies_float64():
     assert make({"exact": False}).dtype == "float32"
     with pytest.raises(RNNScratchError, match=r"--dtype is 'float32'.*float64"):
         make({"exact": True, "dtype": "float32"})
+
+
+def test_an_optimizer_implies_its_learning_rate():
+    assert [make({"optimizer": name}).lr for name in OPTIMIZERS] == [1.0, 0.1, 0.002]
+    assert make({"optimizer": "adam", "lr": 0.5}).lr == 0.5
+    with pytest.raises(RNNScratchError, match=r"--optimizer is \['adam'\]"):
+        make({"optimizer": ["adam"]})
 
 
 def test_an_unknown_setting_is_named_with_the_known_ones():

@@ -260,7 +260,7 @@ def change_step(copy, name, what, monkeypatch):
     """Let one worker do something in `step`; the strike that makes it."""
     path = copy / "backends" / name / "scratch.py"
     source = path.read_text(encoding="utf-8")
-    before, signature, after = source.partition("def step(x, state, params, options):\n")
+    before, signature, after = source.partition("def step(")
     docstring, end, body = after.partition('"""\n    ')
     assert body
     changed = before + signature + docstring + end + CHANGE.format(what=what) + "    " + body

@@ -145,7 +145,7 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
             states[oldest],
         )
         grads, _ = scratch.clip(grads, how.theta)
-        scratch.update(model.params, grads, how)
+        scratch.update(model, grads, how)
         states.append(state)
         losses.append(float(mean))
     return losses

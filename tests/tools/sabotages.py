@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnn_scratch.check.inputs import PLAIN
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import TRIED, Options
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
+LAYERS = PLAIN._replace(num_layers=2)
+DROPOUT = LAYERS._replace(dropout=TRIED["dropout"])
 NUMBERS = itertools.count()
 
 
@@ -99,9 +101,9 @@ SABOTAGES = [
     Sabotage("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
     Sabotage("learning rate applied twice", "update", "plain",
-             everywhere("(how.lr *", "(how.lr * how.lr *")),
+             everywhere("rounded(lr *", "rounded(lr * lr *")),
     Sabotage("learning rate cut at 1", "update", "above 1",
-             everywhere("(how.lr *", "(min(how.lr, 1.0) *")),
+             everywhere("lr = how.lr if", "lr = min(how.lr, 1.0) if")),
     Sabotage("state not rounded in exact mode", "train_minibatch", "state in exact mode",
              everywhere("rounded(each, how.state_grid)", "each")),
     Sabotage("gradients not clipped in training", "train_minibatch", "parameters",
@@ -161,7 +163,8 @@ SABOTAGES = [
             "return bind(params(arrays, options), options, forward,",
             "copies = params(arrays, options)\n"
             "    return bind(params(arrays, options), options,"
-            " lambda tokens, state, params, options: forward(tokens, state, copies, options),",
+            " lambda tokens, state, params, options, masks=None:"
+            " forward(tokens, state, copies, options, masks),",
         ),
     }),
     Sabotage("new parameters that do not leave the compiled function", "train_minibatch",
@@ -239,14 +242,14 @@ SABOTAGES = [
         "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(norm, theta) / norm"),
     }),
     Sabotage("learning rate in float32", "update", "plain",
-             everywhere("how.lr *", "float(__import__('numpy').float32(how.lr)) *")),
+             everywhere("lr = how.lr if", "lr = float(__import__('numpy').float32(how.lr)) if")),
     Sabotage("the first settings of an update for all", "train_minibatch", "another", everywhere(
         "    mean, grads, state = gradients(model, batch, state)\n",
         "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
         "    mean, grads, state = gradients(model, batch, state)\n")),
     Sabotage("exact mode forgotten in training", "train_minibatch", "another one",
-             everywhere("update(model.params, grads, how)",
-                        "update(model.params, grads, how._replace(grid=None))")),
+             everywhere("update(model, grads, how,",
+                        "update(model, grads, how._replace(grid=None),")),
     Sabotage("an epoch that begins where the one before has ended", "train_epoch", "sequential",
              everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(model)",
@@ -315,6 +318,80 @@ SABOTAGES = [
     Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", {
         "numpy": ("linear_back(d_new * product * r", "linear_back(d_new * r"),
     }, only=GRU_AFTER),
+
+    # Layers and dropout.
+    Sabotage("layers that read each other's state", "step", "logits", everywhere(
+        "enumerate(by_layer(state, options))", "enumerate(by_layer(state, options)[::-1])"),
+        only=LAYERS),
+    Sabotage("every layer has the first one's parameters", "step", "", everywhere(
+        "of_layer(params, layer), options)", "of_layer(params, 0), options)"), only=LAYERS),
+    Sabotage("masks ignored", "step", "logits", everywhere(
+        "x = own[0] if masks is None else own[0] * masks[:, layer]", "x = own[0]"), only=DROPOUT),
+    Sabotage("masks applied twice", "step", "logits", everywhere(
+        "own[0] * masks[:, layer]  #", "own[0] * masks[:, layer] * masks[:, layer]  #"),
+        only=DROPOUT),
+    Sabotage("masks applied to the state that is carried", "step", "state", everywhere(
+        "        x = own[0] if masks is None else own[0] * masks[:, layer]",
+        "        own = own if masks is None else (own[0] * masks[:, layer], *own[1:])\n"
+        "        x = own[0]"), only=DROPOUT),
+    Sabotage("the first layer's masks for all layers", "step", "logits", everywhere(
+        "own[0] * masks[:, layer]  #", "own[0] * masks[:, 0]  #"), only=DROPOUT),
+    Sabotage("the first time step's masks for all", "forward", "logits", everywhere(
+        "else masks[:, t]", "else masks[:, 0]"), only=DROPOUT),
+    Sabotage("masks that do not reach the gradients", "gradients", "", {
+        **everywhere("masks=batch.masks", "masks=None"),
+        "numpy": ("[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
+    }, only=DROPOUT),
+    Sabotage("masks left out of the gradient from above", "gradients", "W_xh", {
+        "numpy": ("d_own[0] + d_x * keep[:, layer]", "d_own[0] + d_x"),
+    }, only=DROPOUT),
+    Sabotage("masks left out of the gradients of weights", "gradients", "W_xh_2", {
+        "numpy": ("[own[0] * keep[:, layer] for", "[own[0] for"),
+    }, only=DROPOUT),
+    Sabotage("masks ignored in the optimized model", "forward", "logits", {
+        **everywhere("hiddens if masks is None else", "hiddens if True else"),
+        "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
+    }, "fast.py", "fast", DROPOUT),
+    Sabotage("masks left out of the optimized backward pass", "gradients", "W_xh", {
+        "numpy": ("if batch.masks is not None:", "if False:"),
+    }, "fast.py", "fast", DROPOUT),
+    Sabotage("a bias that the second layer lacks in the optimized model", "forward", "logits", {
+        **dict.fromkeys(("numpy", "tensorflow", "jax"),
+                        ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
+        "torch": ('torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])',
+                  'torch.mm(outputs.flatten(0, 1), params["W_x"])'),
+    }, "fast.py", "fast", LAYERS),
+
+    # The optimizers.
+    Sabotage("β1 and β2 exchanged", "update", "adam", everywhere(
+        "running means m of g and v of g squared.\"\"\"\n",
+        "running means m of g and v of g squared.\"\"\"\n"
+        "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n")),
+    Sabotage("means without the correction of their bias", "update", "adam", everywhere(
+        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)")),
+    Sabotage("ε inside the root", "update", "adam", everywhere(
+        "sqrt(v / rates.v) + how.epsilon)", "sqrt(v / rates.v + how.epsilon))")),
+    Sabotage("ε inside the correction of the bias", "update", "adam", everywhere(
+        "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
+        "sqrt(v / rates.v) +", "sqrt(v) +")),
+    Sabotage("weight decay that enters the gradient", "update", "momentum", everywhere(
+        "grad = rounded(grads[name], how.grad_grid)",
+        "grad = rounded(grads[name], how.grad_grid) + how.weight_decay * param",
+        "if how.weight_decay:", "if False:")),
+    Sabotage("no weight decay", "update", "sgd", everywhere("if how.weight_decay:", "if False:")),
+    Sabotage("momentum that forgets", "update", "momentum", everywhere(
+        'return m, {"m": m}', 'return grad, {"m": m}')),
+    Sabotage("slots that stay as they are", "update", "momentum", everywhere(
+        "for slot, value in slots.items():", "for slot, value in ():")),
+    Sabotage("a gradient that is remembered unrounded", "update", "on the grid", everywhere(
+        "rounded(grads[name], how.grad_grid)", "grads[name]")),
+    Sabotage("a learning rate that stays", "update", "sgd with", everywhere(
+        "how.lr if rates is None else rates.lr", "how.lr")),
+    Sabotage("rates that do not reach the optimizer", "train_minibatch", "NoneType", everywhere(
+        "update(model, grads, how, batch.rates)", "update(model, grads, how)")),
+    Sabotage("slots that do not leave the compiled function", "train_minibatch", "Adam", {
+        "jax": ("model.slots.update(slots)", "pass"),
+    }, "machine.py"),
 
     # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
