@@ -258,7 +258,9 @@ def records(session: nox.Session) -> None:
             command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
             models = [option for model in VARIANTS for option in ("--model", model)]
             session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
-    for name in filter(wanted, ("exercises", "gates", "growth", "optimizations", "verdicts")):
+    for name in filter(
+        wanted, ("exercises", "gates", "growth", "optimizations", "presets", "verdicts")
+    ):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
