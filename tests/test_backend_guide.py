@@ -26,7 +26,7 @@ from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.compare import record
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
-CASES = in_each_dtype(PLAIN)
+CASES = [*in_each_dtype(PLAIN), PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64")]
 # The rows of the guide's table: what is in a file, what takes its place, and what is named.
 MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
 

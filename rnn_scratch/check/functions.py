@@ -184,7 +184,7 @@ def detach(case: Case) -> Iterator[Computed | Row]:
     _, expected, _ = reference._replace(states=after).gradients()
 
     def both(
-        tokens: Tensor, state: State, *, masks: Tensor | None, **params: Params
+        tokens: Tensor, state: State, *, masks: Tensor | None = None, **params: Params
     ) -> tuple[Tensor, State]:
         _, state = model.forward(tokens, state, masks=masks, **params)
         return model.forward(tokens, case.scratch.detach(state), masks=masks, **params)
