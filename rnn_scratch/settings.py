@@ -214,7 +214,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "embedding": 64,
         "dropout": 0.2,
         "lr": 0.003,
-        "num_epochs": 4,
+        "num_epochs": 3,
     },
 }
 # The kind and the help of each setting, as its annotation says.
