@@ -259,7 +259,8 @@ def records(session: nox.Session) -> None:
             models = [option for model in VARIANTS for option in ("--model", model)]
             session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
     for name in filter(
-        wanted, ("exercises", "gates", "growth", "optimizations", "presets", "verdicts")
+        wanted,
+        ("exercises", "gates", "growth", "optimizations", "optimizers", "presets", "verdicts"),
     ):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)

@@ -5,6 +5,10 @@ import re
 import pytest
 from helpers import CLONE
 
+from rnn_scratch import contract, registry
+from rnn_scratch.check import functions
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+
 PAGE = (CLONE / "notebooks/site/contributing.md").read_text(encoding="utf-8")
 WORKFLOW = (CLONE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
 SESSIONS = set(
@@ -40,3 +44,23 @@ def test_the_workflow_runs_what_the_page_says():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))
 def test_every_file_that_the_page_names_is_there(path):
     assert (CLONE / path).is_file()
+
+
+def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
+    (function,) = re.findall(r"```python\n(def lion.*?)```", PAGE, re.DOTALL)
+    (slots,) = re.findall(r'`"lion": (.*?)`', PAGE)
+    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(slots))
+    modules = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}
+    for name in {"numpy", backend_name}:
+        scratch = registry.load(name).scratch
+        names = dict(vars(scratch))
+        exec(function.replace("torch.", f"{modules.get(name, 'np')}."), names)
+        monkeypatch.setitem(scratch.OPTIMIZERS, "lion", names["lion"])
+    pieces = (*functions.PIECES["scratch"], *functions.ONCE, *functions.OF_A_DTYPE)
+    omit = [piece for piece in pieces if piece is not functions.update]
+    cases = in_each_dtype(PLAIN)
+    backend = registry.load(backend_name)
+    rows = functions.check(backend_name, backend, cases=cases, short=True, omit=omit)
+    own = [row for row in rows if row.result.startswith("lion")]
+    assert len(own) == 3
+    assert all(row.passed for row in own)

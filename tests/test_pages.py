@@ -1,5 +1,6 @@
 """What the pages say is true: examples run, and values come from the records."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,9 +12,10 @@ from make import readme
 from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import cli
+from rnn_scratch.cli.train import train
 from rnn_scratch.compare import pictures
 from rnn_scratch.compare.record import read
-from rnn_scratch.contract import VARIANTS
+from rnn_scratch.contract import VARIANTS, Update
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import Settings
 
@@ -38,6 +40,10 @@ def test_the_page_on_using_it_names_every_command_and_options_that_exist():
     assert len(lines) >= 7
     for line in lines:
         compare.make_context("compare", shlex.split(line))  # which parses, and runs nothing
+    lines = re.findall(r"^    rnn-scratch train (--.*)$", USAGE, re.MULTILINE)
+    assert len(lines) >= 2
+    for line in lines:
+        train.make_context("train", shlex.split(line))
 
 
 def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
@@ -117,3 +123,15 @@ def test_the_tests_that_a_page_names_exist(page, least):
     for file, function in named:
         source = sources[file] if file else "".join(sources.values())
         assert f"def {function}" in source, function
+
+
+def test_the_record_of_optimizers_says_where_each_epsilon_is():
+    record = json.loads((CLONE / readme.RECORDS / "optimizers.json").read_bytes())
+    assert record["epsilon"] == Update().epsilon
+    assert {*record["frameworks"]} == {*registry.OURS[1:]}
+    for name, row in record["frameworks"].items():
+        assert row["explained"] < 1e-9, name
+        assert row["decayed"] < 1e-9, name
+        # The place of ε shows where gradients are as small as it is, and nowhere else.
+        assert (row["differences"][2] > 0.1) == row["paper"], name
+        assert row["differences"][0] < 1e-4, name

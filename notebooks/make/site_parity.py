@@ -7,7 +7,7 @@ import numpy as np
 
 from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import pictures
-from rnn_scratch.exact import GRID, STATE_GRID
+from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import curve
 from rnn_scratch.runs import folder as run_folder
 
@@ -40,6 +40,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         ],
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
+        "fine_grid": _power(FINE_GRID),
+        "optimizers": json.loads((folder / "optimizers.json").read_bytes()),
         "ends": list(zip(*(model.digests for model in exact.models))),
         "arm": json.loads((folder / "arm.json").read_bytes()),
         "runs": sorted(run_folder.listing(folder)),

@@ -1,0 +1,153 @@
+"""Adam of each framework beside this project's: where its ε is, and what its weight decay does.
+
+`python tests/tools/optimizers.py FILE` writes the record of which the page on equal numbers has a
+table: parameters after some updates in float64 with the same gradients. It takes a minute.
+"""
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnn_scratch import registry
+from rnn_scratch.contract import Model, Options, Rates, Update
+from rnn_scratch.system import processes
+from tools.exercises import write
+
+LR = 2.0**-9  # a float32, as Keras and MXNet keep theirs in one
+WEIGHT_DECAY = 0.125
+SIZES = (1.0, 1e-4, 1e-8)  # of the elements of the gradients; ε is as large as the last
+UPDATES = 10
+START = np.array([0.5, -0.25, 1.0])
+GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
+HOW = Update(optimizer="adam")
+
+
+def torch(decay):
+    """The parameters after the updates by PyTorch's AdamW."""
+    import torch
+
+    param = torch.tensor(START, requires_grad=True)
+    optimizer = torch.optim.AdamW([param], LR, eps=HOW.epsilon, weight_decay=decay)
+    for grad in GRADS:
+        param.grad = torch.tensor(grad)
+        optimizer.step()
+    return param.detach().numpy()
+
+
+def tensorflow(decay):
+    """Those by Keras's AdamW."""
+    import keras
+
+    param = keras.Variable(START, dtype="float64")
+    optimizer = keras.optimizers.AdamW(LR, epsilon=HOW.epsilon, weight_decay=decay)
+    for grad in GRADS:
+        optimizer.apply([keras.ops.convert_to_tensor(grad, "float64")], [param])
+    return np.array(param)
+
+
+def mxnet(decay):
+    """Those by MXNet's Trainer."""
+    import mxnet
+    from mxnet import autograd, gluon
+
+    param = gluon.Parameter("w", shape=START.shape, dtype="float64")
+    param.initialize("zeros")
+    param.set_data(mxnet.np.array(START, dtype="float64"))
+    choice = {"learning_rate": LR, "epsilon": HOW.epsilon, "wd": decay}
+    trainer = gluon.Trainer([param], "adam", choice)
+    for grad in GRADS:
+        with autograd.record():
+            product = (param.data() * mxnet.np.array(grad, dtype="float64")).sum()
+        product.backward()
+        trainer.step(1)
+    return param.data().asnumpy()
+
+
+def jax(decay):
+    """Those by optax's adamw."""
+    import optax
+
+    tensor = registry.load("jax").machine.tensor
+    param = tensor(START, "cpu")
+    optimizer = optax.adamw(LR, eps=HOW.epsilon, weight_decay=decay)
+    state = optimizer.init(param)
+    for grad in GRADS:
+        change, state = optimizer.update(tensor(grad, "cpu"), state, param)
+        param = optax.apply_updates(param, change)
+    return np.array(param)
+
+
+def ours(decay=0.0, name="torch"):
+    """Those by this project's Adam, written in the form of a framework's."""
+    paper, coupled = OPTIMIZERS[name][2], name == "mxnet"
+
+    def constant(value, names=("mxnet",)):  # a float32 in these frameworks
+        return float(np.float32(value)) if name in names else value
+
+    params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
+    model = Model(params, Options(1, 1), None, None, None, slots=slots)
+    betas = HOW.beta1, HOW.beta2
+    how = HOW._replace(epsilon=constant(HOW.epsilon))
+    how = how._replace(beta1=constant(betas[0]), beta2=constant(betas[1]))
+    for t, grad in enumerate(GRADS, 1):
+        rates = Rates(LR, *(1 - constant(beta, ("tensorflow",)) ** t for beta in betas))
+        if paper:  # the learning rate has the means' corrections in it, and the decay has not
+            rates = Rates(constant(LR * math.sqrt(rates.v) / rates.m), 1.0, 1.0)
+        if coupled:
+            grad = grad + decay * params["w"]
+        else:
+            how = how._replace(weight_decay=decay * LR / rates.lr)
+        registry.load("numpy").scratch.update(model, {"w": grad}, how, rates)
+    return params["w"]
+
+
+# Of each framework: its optimizer, and whether its ε is the paper's ε̂. Some constants are float32
+# besides: all of MXNet's, and the betas with which Keras corrects the means. MXNet's weight decay
+# is added to the gradient.
+OPTIMIZERS = {
+    "torch": ("torch.optim.AdamW", torch, False),
+    "tensorflow": ("keras.optimizers.AdamW", tensorflow, True),
+    "mxnet": ('gluon.Trainer(..., "adam")', mxnet, True),
+    "jax": ("optax.adamw", jax, False),
+}
+
+
+def measure(name: str) -> Iterator[dict[str, Any]]:
+    """Yield by what share of the learning rate a framework's parameters differ from others."""
+    optimizer, function, paper = OPTIMIZERS[name]
+    backend, _ = registry.start(name, threads=1)
+    library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)
+    versions = backend.machine.environment()
+    if library in ("keras", "optax"):
+        versions[library] = version(library)
+    plain, decayed = function(0.0), function(WEIGHT_DECAY)
+    yield {
+        "optimizer": optimizer,
+        "library": library,
+        "paper": paper,
+        "versions": versions,
+        "differences": (np.abs(plain - ours()) / LR).tolist(),  # from our Adam, by SIZES
+        "explained": float(np.abs(plain - ours(name=name)).max() / LR),  # from ours in its form
+        "decayed": float(np.abs(decayed - ours(WEIGHT_DECAY, name)).max() / LR),
+    }
+
+
+def main():
+    """Measure everything, each framework in a process of its own, and write the record."""
+    constants = {"lr": LR, "epsilon": HOW.epsilon, "weight_decay": WEIGHT_DECAY}
+    record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
+    for name in OPTIMIZERS:
+        (record["frameworks"][name],) = processes.ask(partial(measure, name), timeout=600)
+    write(Path(sys.argv[1]), record)
+
+
+if __name__ == "__main__":
+    # In the module of which other processes call functions, which is not this one.
+    importlib.import_module("tools.optimizers").main()
