@@ -17,7 +17,8 @@ from rnn_scratch.system import signals
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
 # One epoch has 16 minibatches or 15, depending on where it starts.
-LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50}
+LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50, "num_layers": 2, "dropout": 0.3}
+LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 
 
 class Stop(Report):
@@ -54,7 +55,7 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, mo
     for minibatches_more in (1, 3, 1000):
         saved = checkpoint.load("r")
         where.append((saved.epoch, len(saved.incomplete.losses)))
-        assert len(saved.incomplete.state) == (2 if sampling == "sequential" else 0)
+        assert len(saved.incomplete.state) == (4 if sampling == "sequential" else 0)
         with monkeypatch.context() as patch:
             stop = Stop(patch, minibatches_more)
             try:

@@ -34,13 +34,14 @@ from rnn_scratch.workers.messages import Alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
+DEEP = {"num_layers": 2, "dropout": 0.3}
 # What the workers of each backend train, and the model with which they go on with another's run.
 CASES = {
-    "numpy": ({"cell": "gru-after"}, "fast"),
-    "torch": ({"cell": "lstm"}, "concise"),
-    "tensorflow": ({"sampling": "random"}, "fast"),
-    "mxnet": ({"embedding": 5}, "concise"),
-    "jax": ({"cell": "gru"}, "fast"),
+    "numpy": ({"cell": "gru-after", "optimizer": "adam", "dropout": 0.3}, "fast"),
+    "torch": ({"cell": "lstm", "optimizer": "adam", "warmup": 20, **DEEP}, "concise"),
+    "tensorflow": ({"sampling": "random", "optimizer": "momentum"}, "fast"),
+    "mxnet": ({"embedding": 5, "weight_decay": 0.1, **DEEP}, "concise"),
+    "jax": ({"cell": "gru", "optimizer": "adam", **DEEP}, "fast"),
 }
 EXACT = {**SMALL, "exact": True, "valid_tokens": 100, "threads": 1}
 

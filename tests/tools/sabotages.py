@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rnn_scratch.check.inputs import PLAIN
+from rnn_scratch.check.inputs import PLAIN, B, T
 from rnn_scratch.contract import TRIED, Options
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
 LAYERS = PLAIN._replace(num_layers=2)
 DROPOUT = LAYERS._replace(dropout=TRIED["dropout"])
+EMBEDDING = PLAIN._replace(embedding=TRIED["embedding"])
 NUMBERS = itertools.count()
 
 
@@ -97,7 +98,7 @@ SABOTAGES = [
             "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
             "norm = tf.linalg.global_norm(list(grads.values()))",
         ),
-    }, only=PLAIN._replace(embedding=3)),
+    }, only=EMBEDDING),
     Sabotage("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
     Sabotage("learning rate applied twice", "update", "plain",
@@ -123,12 +124,12 @@ SABOTAGES = [
     Sabotage("rows of the embedding with a norm of at most 1", "encode", "vectors", {
         "torch": ('F.embedding(tokens, params["W_e"])',
                   'F.embedding(tokens, params["W_e"], max_norm=1)'),
-    }, only=PLAIN._replace(embedding=3)),
+    }, only=EMBEDDING),
     Sabotage("rows of the embedding cut in place", "encode", "parameters afterwards", {
         "torch": ('        return F.embedding(tokens, params["W_e"])',
                   '        x = F.embedding(tokens, params["W_e"])\n'
                   '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'),
-    }, only=PLAIN._replace(embedding=3)),
+    }, only=EMBEDDING),
     Sabotage("means added up instead of sums", "evaluate", "state carried",
              everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
@@ -258,7 +259,7 @@ SABOTAGES = [
     Sabotage("random sampling that begins with a state", "train_epoch", "random, 1 updates",
              everywhere(CARRY, "if state is None or losses and not carry:")),
     Sabotage("each minibatch counted as a whole one", "evaluate", "state carried",
-             everywhere(" * batch.X.size", " * 32")),
+             everywhere(" * batch.X.size", f" * {B * T}")),
     Sabotage("a sum that is a tensor", "evaluate", "a float",
              everywhere("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)")),
     Sabotage("logits as a tensor", "predict", "from arrays", {
@@ -290,7 +291,7 @@ SABOTAGES = [
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": (
             'np.add.at(grads["W_e"], batch.X[:, t], d_x)', 'grads["W_e"][batch.X[:, t]] += d_x'),
-    }, only=PLAIN._replace(embedding=3)),
+    }, only=EMBEDDING),
 
     # The gated cells.
     Sabotage("gates swapped", "step", "logits", everywhere(

@@ -1,0 +1,198 @@
+"""Optimizers: equal to the frameworks' own, and another one is added by a function in each backend.
+
+Where ε stands in Adam differs. Here it is outside of the root and of the correction of the bias, as
+in the paper's Algorithm 1, in PyTorch and in optax. In Keras and in MXNet it is what the paper
+calls ε̂, added to the root of v before its bias is corrected, which is as if ε were divided by the
+root of 1 - β2**t.
+"""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import assert_same, environment, in_one_process, options
+from safetensors.numpy import load_file
+
+from rnn_scratch import registry
+from rnn_scratch.contract import Options, Rates, Update
+from rnn_scratch.parameters import initial
+
+OPTIONS = Options(5, 4, dtype="float64")
+# Keras keeps learning rate and decays as float32. And it matters where such an ε is added.
+LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10
+BETAS = 0.875, 1 - 2.0**-10
+UPDATES = 10
+CHANCE = np.random.RandomState(0)
+# Of each update and parameter, and no larger than ε.
+GRADS = [
+    {name: CHANCE.normal(0, EPSILON, shape) for name, shape in OPTIONS.shapes().items()}
+    for _ in range(UPDATES)
+]
+
+
+def torch_own(optimizer, arrays):
+    """PyTorch's optimizer: a function of gradients, and one that returns the parameters."""
+    import torch
+
+    params = {name: torch.tensor(array) for name, array in arrays.items()}
+    if optimizer == "adam":
+        own = torch.optim.AdamW(params.values(), LR, BETAS, EPSILON, DECAY)
+    else:
+        own = torch.optim.SGD(params.values(), LR, momentum=BETAS[0])
+
+    def update(grads):
+        for name, param in params.items():
+            param.grad = torch.tensor(grads[name])
+        own.step()
+
+    return update, lambda: {name: param.numpy() for name, param in params.items()}
+
+
+def tensorflow_own(optimizer, arrays):
+    """Keras's."""
+    import keras
+
+    params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
+    if optimizer == "adam":
+        own = keras.optimizers.AdamW(LR, DECAY, *BETAS, EPSILON)
+    else:
+        own = keras.optimizers.SGD(LR, momentum=BETAS[0])
+
+    def update(grads):
+        own.apply([keras.ops.convert_to_tensor(grads[n]) for n in params], [*params.values()])
+
+    return update, lambda: {name: keras.ops.convert_to_numpy(p) for name, p in params.items()}
+
+
+def mxnet_own(optimizer, arrays):
+    """That of MXNet's Trainer, which has no decoupled weight decay."""
+    from mxnet import autograd, gluon, np
+
+    params = {
+        name: gluon.Parameter(name, shape=a.shape, dtype=a.dtype) for name, a in arrays.items()
+    }
+    for name, param in params.items():
+        param.initialize("zeros")
+        param.set_data(np.array(arrays[name], dtype="float64"))
+    if optimizer == "adam":
+        name, more = "adam", {"beta1": BETAS[0], "beta2": BETAS[1], "epsilon": EPSILON}
+    else:
+        name, more = "sgd", {"momentum": BETAS[0]}
+    own = gluon.Trainer(params, name, {"learning_rate": LR, **more})
+
+    def update(grads):
+        with autograd.record():
+            products = (p.data() * np.array(grads[n], dtype="float64") for n, p in params.items())
+            total = sum(each.sum() for each in products)
+        total.backward()
+        own.step(1)
+
+    return update, lambda: {name: param.data().asnumpy() for name, param in params.items()}
+
+
+def jax_own(optimizer, arrays):
+    """Those of optax, which Flax's users take."""
+    optax = pytest.importorskip("optax")
+    import jax.numpy as jnp
+
+    params = {name: jnp.asarray(array) for name, array in arrays.items()}
+    if optimizer == "adam":
+        own = optax.adamw(LR, *BETAS, EPSILON, weight_decay=DECAY)
+    else:
+        own = optax.sgd(LR, momentum=BETAS[0])
+    kept = own.init(params)
+
+    def update(grads):
+        nonlocal params, kept
+        changes, kept = own.update(grads, kept, params)
+        params = optax.apply_updates(params, changes)
+
+    return update, lambda: {name: np.asarray(param) for name, param in params.items()}
+
+
+OWN = {"torch": torch_own, "tensorflow": tensorflow_own, "mxnet": mxnet_own, "jax": jax_own}
+INSIDE = {"tensorflow", "mxnet"}  # whose ε is the paper's ε̂
+WITHOUT_DECAY = {"mxnet"}
+# It computes the learning rate with the correction of the bias in it, and rounds that to float32.
+TOLERANCE = {("mxnet", "adam"): 1e-9}
+
+
+def trained(name, how, corrected=False):
+    """The parameters after updates with these gradients; perhaps with ε corrected like the bias."""
+    backend = registry.load(name)
+    tensor = partial(backend.machine.tensor, device="cpu")
+    arrays = initial(OPTIONS, 1.0, 0)
+    model = registry.build(name, backend, "scratch", arrays, OPTIONS, how.optimizer)
+    for t, grads in enumerate(GRADS, 1):
+        means = 1 - how.beta1**t, 1 - how.beta2**t
+        rates = Rates(*(tensor(np.asarray(each)) for each in (LR, *means)))
+        own = how._replace(epsilon=how.epsilon / means[1] ** 0.5) if corrected else how
+        tensors = {parameter: tensor(grad) for parameter, grad in grads.items()}
+        backend.scratch.update(model, tensors, own, rates)
+    return model.to_arrays(model.params)
+
+
+@pytest.mark.frameworks(by_default=("torch",))
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_it_is_that_of_the_framework(backend, candidate, optimizer):
+    if candidate not in OWN:
+        pytest.skip("a framework that this test does not know")
+    decay = 0.0 if optimizer == "momentum" or candidate in WITHOUT_DECAY else DECAY
+    beta1, beta2 = BETAS
+    how = Update(0, None, None, None, 1, optimizer, decay, None, beta1, beta2, EPSILON)
+    inside = optimizer == "adam" and candidate in INSIDE
+    same, other = (trained(candidate, how, corrected) for corrected in (inside, not inside))
+    update, result = OWN[candidate](optimizer, initial(OPTIONS, 1.0, 0))
+    for grads in GRADS:
+        update(grads)
+    assert_same(result(), same, TOLERANCE.get((candidate, optimizer), 1e-14))
+    if optimizer == "adam":
+        assert all(np.abs(result()[name] - other[name]).max() > LR / 100 for name in other)
+
+
+# An optimizer that the project does not have: steps of one size, by the signs of two gradients.
+DECLARATION = 'OPTIMIZERS: dict[str, tuple[str, ...]] = {"signs": ("last",), '
+FUNCTION = '''
+
+def signs(grad, slots, how, rates):
+    """The signs of sums of two gradients that follow one another."""
+    both = slots["last"] + grad
+    return both / (abs(both) + how.epsilon), {"last": grad}
+'''
+TABLE = "\n\nOPTIMIZERS = {"
+SMALL = options(
+    text="long.txt", optimizer="signs", lr=0.01, num_hiddens=12, num_steps=6, max_tokens=400
+)
+
+
+def replace(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.student(by_default=("numpy", "torch"))
+def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_name):
+    start = DECLARATION.removesuffix('"signs": ("last",), ')
+    replace(copy / "rnn_scratch" / "contract.py", start, DECLARATION)
+    for path in copy.glob("backends/*/scratch.py"):
+        replace(path, TABLE, f'{FUNCTION}{TABLE}"signs": signs, ')
+    (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
+    train = ("train", "--backend", backend_name, *SMALL, "--batch-size", 4)
+    *_, checked, exact = in_one_process(
+        (*train, "--run", "whole", "--epochs", 4),
+        (*train, "--run", "half", "--epochs", 2),
+        ("train", "--resume", "half", "--epochs", 4),
+        ("check", backend_name, "--model", "scratch", "--cell", "rnn", "--json"),
+        ("check", "numpy", backend_name, "--exact", "--epochs", 2, "--json", *SMALL),
+        env=environment(PYTHONPATH=copy, OMP_NUM_THREADS=1),
+        cwd=copy,
+    )
+    half, whole = (load_file(copy / run / "checkpoint.safetensors") for run in ("half", "whole"))
+    assert_same(half, whole)
+    assert np.any(whole["last.W_hh"])
+    assert "m.W_hh" not in whole
+    own = [row for row in json.loads(checked) if row["result"].startswith("signs ")]
+    assert {row["piece"] for row in own} == {"update"}
+    assert json.loads(exact)["equal"]
