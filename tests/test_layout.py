@@ -34,7 +34,7 @@ ORDER = (
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 MOST_NAMES = 14  # at the top level: they fit on a page
-MOST_LINES = 300  # that are not blank
+MOST_LINES = 320  # that are not blank
 
 
 def name(path):
