@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, RNNScratchError
-from rnn_scratch.settings import KINDS, SETTINGS, Settings, checked, differences, make, option_of
+from rnn_scratch.settings import (
+    KINDS,
+    PRESETS,
+    SETTINGS,
+    Settings,
+    checked,
+    differences,
+    make,
+    option_of,
+)
 
 WHOLE = {
     "batch_size": (1, 2**20),
@@ -40,6 +49,7 @@ NAMED = {
     "normalize": ["chapter", "spaced", "none"],
     "dtype": ["float32", "float64"],
     "model": VARIANTS,
+    "preset": PRESETS,
     "unknown": ["error", "skip"],
 }
 TRUTHS = ["exact", "eager", "best"]

@@ -14,10 +14,7 @@ from .workers import gather
 
 
 def params(arrays, options):
-    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
-
-    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
-    """
+    """Trainable: W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq (H, V), b_q (V,)."""
     tensors = {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
     for param in tensors.values():
         param.attach_grad()
@@ -26,9 +23,8 @@ def params(arrays, options):
 
 def state(batch_size, options):
     """The state before the first token: zeros (B, H), those of the cell in each layer."""
-    shape = batch_size, options.num_hiddens
-    zeros = (numpy.zeros(shape, options.dtype) for _ in range(options.num_states))
-    return tuple(tensor(array, options.device) for array in zeros)
+    zeros = numpy.zeros((batch_size, options.num_hiddens), options.dtype)
+    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):

@@ -13,18 +13,14 @@ from .workers import gather
 
 
 def params(arrays, options):
-    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
-
-    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
-    """
+    """Trainable: W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq (H, V), b_q (V,)."""
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
 def state(batch_size, options):
     """The state before the first token: zeros (B, H), those of the cell in each layer."""
-    shape = batch_size, options.num_hiddens
-    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
-    return tuple(tensor(array, options.device) for array in zeros)
+    zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
+    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
@@ -157,16 +153,15 @@ def step_back(d_logits, d_after, after, x, before, params, options, masks=None):
     layers = [by_layer(each, options) for each in (d_after, after, before)]
     keep = np.ones((1, options.num_layers, 1)) if masks is None else masks
     # The output layer first, then the cells from the last one down.
-    outputs = [own[0] * keep[:, layer] for layer, own in enumerate(layers[1])]  # what went upwards
-    grads = {"W_hq": outputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
+    inputs = [x, *(own[0] * keep[:, layer] for layer, own in enumerate(layers[1]))]  # of each
+    grads = {"W_hq": inputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
     d_x, d_before = d_logits @ params["W_hq"].T, ()
     for layer in reversed(range(options.num_layers)):
         d_own, own, own_before = (each[layer] for each in layers)
         # From above and from the next time step.
         d_own = (d_own[0] + d_x * keep[:, layer], *d_own[1:])
-        below = x if layer == 0 else outputs[layer - 1]
         d_x, d_own, cell_grads = CELLS_BACK[options.cell](
-            d_own, own, below, own_before, of_layer(params, layer), options
+            d_own, own, inputs[layer], own_before, of_layer(params, layer), options
         )
         grads |= to_layer(cell_grads, layer)
         d_before = (*d_own, *d_before)

@@ -14,19 +14,15 @@ from .workers import gather
 
 
 def params(arrays, options):
-    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
-
-    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
-    """
+    """Trainable: W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq (H, V), b_q (V,)."""
     with on(options.device):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
 
 def state(batch_size, options):
     """The state before the first token: zeros (B, H), those of the cell in each layer."""
-    shape = batch_size, options.num_hiddens
-    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
-    return tuple(tensor(array, options.device) for array in zeros)
+    zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
+    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
@@ -162,8 +158,7 @@ def momentum(grad, slots, how, rates):
 def adam(grad, slots, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
-    # Not grad * grad: the compiler would compute a product of three factors in another order.
-    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)  # or factors are reordered
     return (m / rates.m) / (tf.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
 
 

@@ -15,19 +15,15 @@ from .workers import gather
 
 
 def params(arrays, options):
-    """Trainable: W_xg (V, H), W_hg (H, H), b_g (H,) for each gate g; W_hq (H, V), b_q (V,).
-
-    With an embedding, also W_e (V, N), and W_xg is (N, H). A second layer has W_xg_2 (H, H), ...
-    """
+    """Trainable: W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq (H, V), b_q (V,)."""
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
     return {n: torch.tensor(a, **where, requires_grad=True) for n, a in arrays.items()}
 
 
 def state(batch_size, options):
     """The state before the first token: zeros (B, H), those of the cell in each layer."""
-    shape = batch_size, options.num_hiddens
-    zeros = (np.zeros(shape, options.dtype) for _ in range(options.num_states))
-    return tuple(tensor(array, options.device) for array in zeros)
+    zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
+    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
