@@ -15,8 +15,9 @@ COMPARE = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--epochs
 CANDIDATES = ("compare", "--corpus", "tide-clock", "--epochs", "1", "--candidates")
 PREDICT = ("predict", "no-run")
 RESUME = ("train", "--resume", "no-run")
-SIZES = ("batch-size", "num-steps", "num-hiddens", "embedding", "epochs", "max-tokens")
-SETTINGS = (*SIZES, "valid-tokens", "valid-share", "seed", "lr", "sigma", "theta")
+SIZES = ("batch-size", "num-steps", "num-hiddens", "embedding", "layers", "epochs", "max-tokens")
+SHARES = ("dropout", "valid-share")
+SETTINGS = (*SIZES, *SHARES, "valid-tokens", "seed", "lr", "weight-decay", "sigma", "theta")
 # The options of each command that are numbers. Which numbers are wrong, test_settings has.
 NUMBERS = {
     TRAIN: (*SETTINGS, "threads", "patience"),
@@ -68,6 +69,12 @@ COMMANDS = [
     ((*TRAIN, "--lr", "0"), "--lr is 0.0; it must be a finite number above 0."),
     ((*TRAIN, "--theta", "-1"), "--theta is -1.0; it must be a finite number above 0, or none."),
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
+    ((*TRAIN, "--layers", "0"), "--layers is 0; it must be a whole number from 1 to 64."),
+    ((*TRAIN, "--dropout", "1"), "--dropout is 1.0; it must be a number from 0, below 1."),
+    (
+        (*TRAIN, "--warmup", "8"),
+        "--warmup is 8, and there are only 8 updates with --epochs 1.\n",
+    ),
     ((*TRAIN, "--valid-tokens", "4000000000"), "leaves nothing to train on"),
     ((*TRAIN, "--valid-tokens", "1"), "--valid-tokens holds out 1 of the characters; choose 0"),
     ((*TRAIN, "--valid-share", "1e-4"), "--valid-share holds out 1 of the characters; choose 0"),

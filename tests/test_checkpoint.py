@@ -160,6 +160,16 @@ def test_tensors_that_do_not_fit(saved, name, change):
     refused(saved, "float16" if change == "dtype" else "its tensors are")
 
 
+def test_a_moment_that_is_missing(saved):
+    settings = Settings(num_hiddens=5, optimizer="adam")
+    values = {n: v.astype("float32") for n, v in initial(OPTIONS, 1.0, 0, "adam").items()}
+    checkpoint.save(saved, make(settings=settings, arrays=values))
+    assert set(checkpoint.load(saved).arrays) > {"W_hh", "m.W_hh", "v.W_hh"}
+    del values["v.W_hh"]
+    checkpoint.save(saved, make(settings=settings, arrays=values))
+    refused(saved, "its tensors are {} instead of {'v.W_hh': ((5, 5), 'float32')}")
+
+
 BAD = [
     ({"settings": []}, "settings"),
     ({"settings": {"clipping": 1}}, "clipping"),

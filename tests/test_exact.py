@@ -1,5 +1,6 @@
 """Exact mode: the same bits in every backend, and in a run that changes its backend."""
 
+import itertools
 import json
 import math
 import shutil
@@ -87,6 +88,54 @@ def test_every_model_ends_with_the_same_bits(
     except registry.NotOffered:
         pytest.skip(f"{backend_name} has no {model} model of this cell")
     assert digest == references(LONG, **changes)
+
+
+# Layers, dropout and optimizers in small sizes.
+TINY_SIZES = {"num_hiddens": 8, "batch_size": 4, "num_steps": 6, "max_tokens": 300}
+COSINE = {"schedule": "cosine", "warmup": 5}
+OPTIMIZED = ({}, {"optimizer": "adam"}, {"optimizer": "adam", **COSINE})
+DEEP = {"num_layers": 2, "dropout": 0.3, "optimizer": "adam", "weight_decay": 0.1}
+
+
+@OTHERS
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_layers_dropout_and_optimizers_end_with_the_same_bits(
+    backend_name, tmp_path, cell, references
+):
+    for number, (num_layers, dropout, more) in enumerate(
+        itertools.product((1, 2), (0.0, 0.3), OPTIMIZED)
+    ):
+        changes = {"cell": cell, "num_layers": num_layers, "dropout": dropout, **more, **TINY_SIZES}
+        digest = trained(backend_name, tmp_path / str(number), 2, **changes)
+        assert digest == references(2, **changes), changes
+
+
+@OTHERS
+@pytest.mark.parametrize("model", ["fast", "concise"])
+def test_so_do_other_models_of_them(backend_name, tmp_path, model, references):
+    changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
+    if model not in variants(backend_name):
+        pytest.skip(f"{backend_name} has no {model} model")
+    digest = trained(backend_name, tmp_path / "run", 2, model=model, **changes)
+    assert digest == references(2, **changes)
+
+
+BY_DEFAULT = {"numpy", "torch"}
+PAIRS = [
+    pytest.param(*pair, marks=() if set(pair) == BY_DEFAULT else pytest.mark.frameworks)
+    for pair in itertools.permutations(registry.OURS, 2)
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_what_adam_remembers_is_exchanged(backend_names, tmp_path, first, second, references):
+    if not {first, second} <= set(backend_names):
+        pytest.skip("both backends are needed")
+    changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
+    trained(first, tmp_path / "run", 1, **changes)
+    run = api.resume(tmp_path / "run", 2, backend=second)
+    assert exact.digest(run.arrays) == references(2, **changes)
+    assert {"m.W_hc_2", "v.W_hc_2"} < set(run.arrays)
 
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():

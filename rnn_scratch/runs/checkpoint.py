@@ -164,7 +164,9 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
         checkpoint.incomplete = Incomplete(tuple(losses.tolist()), state, float(seconds))
     actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
-        raise ValueError(f"its tensors are {actual} instead of {wanted}")
+        wrong = {name: each for name, each in actual.items() if wanted.get(name) != each}
+        right = {name: each for name, each in wanted.items() if actual.get(name) != each}
+        raise ValueError(f"its tensors are {wrong} instead of {right}")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
     checkpoint.arrays = {name: tensors[name] for name in whole}
