@@ -5,7 +5,21 @@ import json
 import pytest
 from helpers import SMALL, options, there
 
+from rnn_scratch import registry
+from rnn_scratch.check import functions, inputs
 from rnn_scratch.contract import VARIANTS
+
+
+def test_every_result_of_the_reference_is_recorded():
+    for chosen in (each for each in inputs.cases(cells=["rnn"]) if each.dtype == "float64"):
+        case = inputs.make_case("numpy", registry.load("numpy"), "scratch", chosen)
+        names = {
+            f"{piece.__name__}: {result.name}"
+            for piece in functions.OF_SCRATCH
+            for result in piece(case)
+            if isinstance(result, inputs.Computed) and result.expected is None
+        }
+        assert names == set(inputs.recorded()[case.label])
 
 
 def check(*arguments, **more):

@@ -151,15 +151,15 @@ def step(x, state, params, options, masks=None):
 def step_back(d_logits, d_after, after, x, before, params, options, masks=None):
     """Its backward pass: gradients of x, of the state before, and of the parameters."""
     layers = [by_layer(each, options) for each in (d_after, after, before)]
-    keep = np.ones((1, options.num_layers, 1)) if masks is None else masks
+    keep = [1] * options.num_layers if masks is None else masks.swapaxes(0, 1)  # of each layer
     # The output layer first, then the cells from the last one down.
-    inputs = [x, *(own[0] * keep[:, layer] for layer, own in enumerate(layers[1]))]  # of each
+    inputs = [x, *(own[0] * keep[layer] for layer, own in enumerate(layers[1]))]  # of each
     grads = {"W_hq": inputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
     d_x, d_before = d_logits @ params["W_hq"].T, ()
     for layer in reversed(range(options.num_layers)):
         d_own, own, own_before = (each[layer] for each in layers)
         # From above and from the next time step.
-        d_own = (d_own[0] + d_x * keep[:, layer], *d_own[1:])
+        d_own = (d_own[0] + d_x * keep[layer], *d_own[1:])
         d_x, d_own, cell_grads = CELLS_BACK[options.cell](
             d_own, own, inputs[layer], own_before, of_layer(params, layer), options
         )

@@ -225,9 +225,8 @@ class Case(NamedTuple):
 
     def _recorded(self, piece: str, result: Computed) -> Row:
         row = self.row(piece, result._replace(expected=result.value))
-        results = recorded().get(self.label)
-        if results and row.passed and not self.short:
-            expected = results.get(f"{piece}: {result.name}", math.inf)
+        expected = recorded().get(self.label, {}).get(f"{piece}: {result.name}")
+        if expected is not None and row.passed and not self.short:
             row.difference = abs(weighted_sum(result.value) - expected)
             row.where, row.allowed = "recorded value", max(row.allowed, LEAST)
         return row

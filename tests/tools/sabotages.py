@@ -116,7 +116,7 @@ SABOTAGES = [
     Sabotage("the last loss only", "train_epoch", "losses",
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
     Sabotage("a state of ones", "state", "zeros",
-             everywhere(".zeros(shape,", ".ones(shape,")),
+             everywhere(".zeros((batch_size,", ".ones((batch_size,")),
     Sabotage("one vector for all characters", "encode", "vectors", {
         **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
         "numpy": (")[tokens]", ")[tokens * 0]"),
@@ -344,10 +344,10 @@ SABOTAGES = [
         "numpy": ("[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
     }, only=DROPOUT),
     Sabotage("masks left out of the gradient from above", "gradients", "W_xh", {
-        "numpy": ("d_own[0] + d_x * keep[:, layer]", "d_own[0] + d_x"),
+        "numpy": ("d_own[0] + d_x * keep[layer]", "d_own[0] + d_x"),
     }, only=DROPOUT),
     Sabotage("masks left out of the gradients of weights", "gradients", "W_xh_2", {
-        "numpy": ("[own[0] * keep[:, layer] for", "[own[0] for"),
+        "numpy": ("own[0] * keep[layer] for layer", "own[0] for layer"),
     }, only=DROPOUT),
     Sabotage("masks ignored in the optimized model", "forward", "logits", {
         **everywhere("hiddens if masks is None else", "hiddens if True else"),
