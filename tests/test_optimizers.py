@@ -151,14 +151,14 @@ def test_it_is_that_of_the_framework(backend, candidate, optimizer):
         assert all(np.abs(result()[name] - other[name]).max() > LR / 100 for name in other)
 
 
-# An optimizer that the project does not have: steps of one size, by the signs of two gradients.
-DECLARATION = 'OPTIMIZERS: dict[str, tuple[str, ...]] = {"signs": ("last",), '
+# An optimizer that the project does not have: steps of one size, by signs of a running mean.
+DECLARATION = 'OPTIMIZERS: dict[str, tuple[str, ...]] = {"signs": ("mean",), '
 FUNCTION = '''
 
 def signs(grad, slots, how, rates):
-    """The signs of sums of two gradients that follow one another."""
-    both = slots["last"] + grad
-    return both / (abs(both) + how.epsilon), {"last": grad}
+    """The signs of a running mean."""
+    mean = (slots["mean"] + grad) / 2
+    return mean / (abs(mean) + how.epsilon), {"mean": mean}
 '''
 TABLE = "\n\nOPTIMIZERS = {"
 SMALL = options(
@@ -174,7 +174,7 @@ def replace(path, old, new):
 
 @pytest.mark.student(by_default=("numpy", "torch"))
 def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_name):
-    start = DECLARATION.removesuffix('"signs": ("last",), ')
+    start = DECLARATION.removesuffix('"signs": ("mean",), ')
     replace(copy / "rnn_scratch" / "contract.py", start, DECLARATION)
     for path in copy.glob("backends/*/scratch.py"):
         replace(path, TABLE, f'{FUNCTION}{TABLE}"signs": signs, ')
@@ -191,7 +191,7 @@ def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_na
     )
     half, whole = (load_file(copy / run / "checkpoint.safetensors") for run in ("half", "whole"))
     assert_same(half, whole)
-    assert np.any(whole["last.W_hh"])
+    assert np.any(whole["mean.W_hh"])
     assert "m.W_hh" not in whole
     own = [row for row in json.loads(checked) if row["result"].startswith("signs ")]
     assert {row["piece"] for row in own} == {"update"}
