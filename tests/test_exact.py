@@ -398,7 +398,7 @@ scratch.{function} = off
         ),
         (
             "rounded",
-            "if number > 66 and arguments[1] == GRID: return plain(*arguments) + GRID",
+            "if number > 160 and arguments[1] == GRID: return plain(*arguments) + GRID",
             "numpy",
             "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Rounding does",
         ),
