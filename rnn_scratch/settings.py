@@ -190,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
-RATES = {"momentum": 0.1, "adam": 0.002}  # learning rates that these optimizers imply
+LEARNING_RATES = {"momentum": 0.1, "adam": 0.002}  # learning rates that these optimizers imply
 # Named sets of arguments of `train`, found by measuring: notebooks/records/presets.json.
 LEARNER = {
     "model": "fast",
@@ -297,8 +297,8 @@ def make(values: dict[str, Any]) -> Settings:
     if values.get("exact"):
         values = {"dtype": "float64", **values}
     optimizer = values.get("optimizer")
-    if isinstance(optimizer, str) and optimizer in RATES:
-        values = {"lr": RATES[optimizer], **values}
+    if isinstance(optimizer, str) and optimizer in LEARNING_RATES:
+        values = {"lr": LEARNING_RATES[optimizer], **values}
     return Settings(**values)
 
 
