@@ -20,6 +20,10 @@ make failures rarer. GRID is 2**-16 because the chapter's training is as good wi
 without, and because with a coarser one and a small learning rate every step would be rounded to
 zero. STATE_GRID is coarser because states differ by more than steps do; the chapter's training is
 as good with it as without, too.
+
+With an optimizer that remembers, the clipped gradient is rounded to multiples of FINE_GRID before
+it is remembered, and so is the step: an Adam whose learning rate is below half of FINE_GRID would
+train nothing.
 """
 
 import hashlib
@@ -43,7 +47,7 @@ def distances(values: np.ndarray, grid: float = GRID) -> np.ndarray:
 
 
 def digest(arrays: Arrays) -> str:
-    """16 hexadecimal digits; they are equal only if every bit of every parameter is."""
+    """16 hexadecimal digits; they are equal only if every bit of every array is."""
     content = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])

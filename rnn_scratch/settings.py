@@ -71,6 +71,7 @@ def _is_none(value: Any) -> bool:
 
 POSITIVE = _real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
 BELOW_ONE = _real("a number from 0, below 1", lambda x: 0 <= x < 1)
+DROPOUT = _real("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
 NOT_NEGATIVE = _real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
@@ -99,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1
     dropout: Annotated[
         float,
-        BELOW_ONE,
+        DROPOUT,
         "Probability with which, in training, an output of a layer is dropped on its way upwards.",
     ] = 0.0
     num_epochs: Annotated[int, _whole(1, MOST_EPOCHS), "Number of epochs."] = 500
@@ -205,7 +206,15 @@ LEARNER = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "chapter": {},
-    "minute": {**LEARNER, "num_hiddens": 256, "dropout": 0.1, "lr": 0.004, "num_epochs": 12},
+    "minute": {
+        **LEARNER,
+        "normalize": "none",
+        "num_hiddens": 256,
+        "batch_size": 16,
+        "dropout": 0.2,
+        "lr": 0.004,
+        "num_epochs": 12,
+    },
     "shakespeare": {
         **LEARNER,
         "corpus": "tiny-shakespeare",
@@ -214,7 +223,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "embedding": 64,
         "dropout": 0.2,
         "lr": 0.003,
-        "num_epochs": 3,
+        "num_epochs": 4,
     },
 }
 # The kind and the help of each setting, as its annotation says.

@@ -70,7 +70,7 @@ COMMANDS = [
     ((*TRAIN, "--theta", "-1"), "--theta is -1.0; it must be a finite number above 0, or none."),
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
     ((*TRAIN, "--layers", "0"), "--layers is 0; it must be a whole number from 1 to 64."),
-    ((*TRAIN, "--dropout", "1"), "--dropout is 1.0; it must be a number from 0, below 1."),
+    ((*TRAIN, "--dropout", "1"), "--dropout is 1.0; it must be a number from 0 to 0.99."),
     (
         (*TRAIN, "--warmup", "8"),
         "--warmup is 8, and there are only 8 updates with --epochs 1.\n",

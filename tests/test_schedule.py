@@ -65,7 +65,8 @@ def test_masks_are_those_of_seed_epoch_and_minibatch():
     assert masks.shape[1:] == (4, 6, 2, 12)  # B, T, L, H
     assert len({mask.tobytes() for mask in masks}) == len(masks)
     assert not {mask.tobytes() for mask in other.masks} & {mask.tobytes() for mask in masks}
-    assert set(np.unique(masks)) == {0, np.float32(1 / 0.7)}
+    dropped = round(0.3 * 2**16)  # of the 16 bits that are drawn
+    assert set(np.unique(masks)) == {0, np.float32(2**16 / (2**16 - dropped))}
     # Of so many, the share of zeros has a standard deviation below 0.003.
     assert abs((masks == 0).mean() - 0.3) < 0.012
     rnn_scratch.resume("r", 3, report=resumed)

@@ -94,6 +94,12 @@ def exact(folder: Path) -> dict[str, Any]:
     return {"exact": result, "models": models, "end": ends[0], "digests": digests}
 
 
+def presets() -> dict[str, Any]:
+    """What the presets of `train` reach, and a sample of each."""
+    found: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
+    return found
+
+
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
     """The epochs of ordinary training, with sequential partitioning, by backend."""
     return {
@@ -103,6 +109,7 @@ def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
 
 def readme(text: str) -> str:
     """A README with all results of the records between their marks."""
+    text = replace(text, "presets", part("presets", presets()))
     text = replace(text, "exact", part("exact", exact(RECORDS)))
     text = replace(text, "speed", part("speed", speed()))
     text = replace(text, "target", part("target", target()))

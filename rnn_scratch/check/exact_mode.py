@@ -52,8 +52,8 @@ def compare(
             options = model_options(settings, len(dataset.prepare(text, settings).vocab))
             state = settings.batch_size, settings.num_hiddens
             carried = dict.fromkeys(states(settings, options.num_states), state)
-            rounded = observed(options, settings.optimizer)
-            own = {rounded[name]: shape for name, shape in options.shapes().items()}
+            names_of = observed(options, settings.optimizer)
+            own = {names_of[name]: shape for name, shape in options.shapes().items()}
             shapes = own | carried
         found = certificate([account for _, account in pairs], shapes)
     models = [account.model for account in accounts]

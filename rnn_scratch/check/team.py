@@ -33,8 +33,8 @@ def rows(runtime: Runtime) -> Iterator[Row]:
     workers = runtime.workers
     if B % workers:
         raise RNNScratchError(
-            f"--workers is {workers}; the minibatches that are checked have {B} rows, for 1, 2, 4 "
-            "or 8 workers."
+            f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
+            f"{', '.join(str(each) for each in range(1, B + 1) if B % each == 0)} workers."
         )
     try:
         yield from groups.ask_all(groups.calls(workers, _rows, runtime), TEAM_TIMEOUT)

@@ -16,7 +16,7 @@ from ..check import exact_mode, runner
 from ..check.certificate import ExactModel, ExactResult
 from ..check.inputs import Row
 from ..contract import VARIANTS, RNNScratchError
-from ..runs import growth, training
+from ..runs import growth, schedule, training
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
@@ -24,6 +24,7 @@ from ..settings import make, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import corpus as corpora
+from ..text import dataset
 from ..workers import launch
 from .options import option, settings_options, specified, text_options
 from .screen import Screen
@@ -92,6 +93,7 @@ def check(
         for number in workers:
             launch.require_shares(made.batch_size, number)
         content = corpora.find(corpus, text, report.say)
+        schedule.require(len(dataset.prepare(content, made).train), made)
     for name in backends:
         registry.find(name)
     names = list(dict.fromkeys(backends)) or registry.usable(report.say)

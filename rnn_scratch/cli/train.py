@@ -133,7 +133,8 @@ def train(
             if resume is not None:
                 raise RNNScratchError("--preset is for a new run, and --resume has one: omit it.")
             arguments = _with_preset(preset, arguments)
-            words = [f"{option_of(name)} {value}" for name, value in PRESETS[preset].items()]
+            given = {name: each for name, each in arguments.items() if name != "workers"}
+            words = [f"{option_of(name)} {each}" for name, each in given.items()]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
             done = api.train(report=report, **arguments)
@@ -168,6 +169,7 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
     # What is on the command line comes first; a text there takes the place of the preset's.
     replaced = {"corpus"} if "text" in arguments else set[str]()
     replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
+    replaced |= {"lr"} if "optimizer" in arguments else set[str]()  # it has one of its own
     values = {name: each for name, each in PRESETS[preset].items() if name not in replaced}
     return {**values, **arguments}
 

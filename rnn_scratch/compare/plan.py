@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..contract import RNNScratchError
-from ..runs import inference
+from ..runs import inference, schedule
 from ..settings import Settings, checked
 from ..system import host
 from ..text import corpus, dataset
@@ -35,7 +35,8 @@ def new_record(
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
-        dataset.prepare(text, sized(plan, settings, value)[0])
+        at_point = sized(plan, settings, value)[0]
+        schedule.require(len(dataset.prepare(text, at_point).train), at_point)
     prepared = dataset.prepare(text, settings)
     valid = prepared.valid
     return Comparison(

@@ -31,16 +31,16 @@ def is_needed(settings: Settings) -> bool:
 
 
 def updates(num_tokens: int, settings: Settings, epochs: int) -> int:
-    """The number of updates in the first epochs of training on a text; 0 where none is needed."""
-    if not is_needed(settings):
-        return 0
+    """The number of updates in the first epochs of training on a text."""
     return sum(minibatches.count(num_tokens, settings, 1 + each) for each in range(epochs))
 
 
 def require(num_tokens: int, settings: Settings) -> None:
     """Raise RNNScratchError unless there are more updates than those of the warm-up."""
+    if settings.warmup == 0:
+        return
     total = updates(num_tokens, settings, settings.num_epochs)
-    if settings.warmup >= max(total, 1):
+    if settings.warmup >= total:
         raise RNNScratchError(
             f"--warmup is {settings.warmup}, and there are only {total:,} updates with --epochs "
             f"{settings.num_epochs}.\nUse a smaller --warmup, or more --epochs."

@@ -96,14 +96,14 @@ def parts(
     arrays, text = everything(setup.model), setup.text.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
-    # The number of updates before this epoch, and of all.
-    before, updates = (
-        schedule.updates(len(text), settings, epochs) for epochs in (last, settings.num_epochs)
-    )
+    # The number of updates before this epoch, and of all, where they matter.
+    first = schedule.updates(len(text), settings, last) if schedule.is_needed(settings) else 0
+    varies = settings.schedule != "constant"
+    updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):
         total, done = minibatches.count(len(text), settings, number), len(incomplete.losses)
         batches = minibatches.of_epoch(text, settings, number, done)
-        batches = schedule.with_rates(batches, settings, before + done, updates)
+        batches = schedule.with_rates(batches, settings, first + done, updates)
         while len(incomplete.losses) < total:
             progress = _progress(settings, number, total, incomplete, begin)
             begin = begin or (progress.position, time.monotonic())
@@ -125,7 +125,7 @@ def parts(
         size = _stop_or_go_on(setup, size, request)
         if not size:
             return
-        incomplete, before = NOTHING, before + total
+        incomplete, first = NOTHING, first + total
 
 
 def _same_start(
@@ -263,9 +263,10 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
         if settings.theta is None
         else f"a smaller --theta than {settings.theta:g}"
     )
+    decay = f" --weight-decay than {settings.weight_decay:g}, or" if settings.weight_decay else ""
     raise Diverged(
         f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
-        f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller --sigma than "
+        f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller{decay} --sigma than "
         f"{settings.sigma:g}."
     )
 

@@ -75,14 +75,14 @@ def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0)
 def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
     """The masks of dropout of a minibatch, (B, T, L, H): 0 with probability p, or 1 / (1 - p).
 
-    Drawn are 16 bits for each, so that p is rounded to a multiple of 2**-16.
+    Drawn are 16 bits for each: p is `dropout`, rounded to a multiple of 2**-16.
     """
     shape = *batch.X.shape, settings.num_layers, settings.num_hiddens
     drawn = generator(settings.seed, "dropout", epoch, minibatch).randint(
         0, 2**16, shape, np.uint16
     )
-    keep = drawn >= round(settings.dropout * 2**16)
-    return np.multiply(keep, 1 / (1 - settings.dropout), dtype=settings.dtype)
+    dropped = round(settings.dropout * 2**16)
+    return np.multiply(drawn >= dropped, 2**16 / (2**16 - dropped), dtype=settings.dtype)
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
