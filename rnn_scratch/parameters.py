@@ -27,7 +27,11 @@ def everything(model: Model) -> Arrays:
     """All that training changes, by the names of `shapes`."""
     arrays = model.to_arrays(model.params)
     for slot, tensors in model.slots.items():
-        arrays |= {f"{slot}.{name}": each for name, each in model.to_arrays(tensors).items()}
+        for name, array in model.to_arrays(tensors).items():
+            # A mean of gradients that are zero shrinks until it is no normal number. Then some
+            # frameworks replace it by zero, and others do not: here all of them do.
+            array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
+            arrays[f"{slot}.{name}"] = array
     return arrays
 
 

@@ -7,9 +7,11 @@ such steps the parameters vanish in rounding, so that it leaves the steps alone,
 multiplication by a power of two is exact. Then the parameters are put back, and `update` and
 `rounded` do the rest.
 
-An optimizer that remembers is given rounded gradients, and what it makes of them takes operations
-that IEEE 754 defines to the last bit. So for these it is the gradients that are observed, as the
-steps of plain gradient descent, and some updates are computed once more with NumPy.
+An optimizer that remembers is given rounded gradients, and what it remembers of them takes sums and
+products that IEEE 754 defines to the last bit. So for these it is the gradients that are observed,
+as the steps of plain gradient descent, and some updates are computed once more with NumPy. Its
+steps are rounded, too, and not observed: they can differ only where a compiler has rearranged
+Adam's quotient, in the last bit.
 """
 
 from collections.abc import Callable, Sequence
