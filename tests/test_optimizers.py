@@ -15,8 +15,9 @@ from helpers import assert_same, environment, in_one_process, options
 from safetensors.numpy import load_file
 
 from rnn_scratch import registry
+from rnn_scratch.check import inputs
 from rnn_scratch.contract import Options, Rates, Update
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import everything, initial
 
 OPTIONS = Options(5, 4, dtype="float64")
 # Keras keeps learning rate and decays as float32. And it matters where such an ε is added.
@@ -196,3 +197,14 @@ def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_na
     own = [row for row in json.loads(checked) if row["result"].startswith("signs ")]
     assert {row["piece"] for row in own} == {"update"}
     assert json.loads(exact)["equal"]
+
+
+def test_what_is_no_normal_number_counts_as_zero():
+    # Some frameworks replace such numbers by zero, and others do not.
+    case = inputs.make_case("numpy", registry.load("numpy"), "scratch", inputs.PLAIN)
+    for value, kept in ((1e-310, 0), (1e-300, 1e-300)):
+        means = {f"m.{name}": np.full(array.shape, value) for name, array in case.arrays.items()}
+        options = case.options._replace(dtype="float64")
+        arrays = {**case.arrays, **means}
+        model = registry.build("numpy", case.backend, "scratch", arrays, options, "momentum")
+        assert (everything(model)["m.b_q"] == kept).all()
