@@ -314,8 +314,8 @@ def test_gains_as_a_table(tmp_path):
 
 def test_a_diff_of_an_optimization_has_what_it_replaces():
     diff = optimizations.difference("torch", "One output layer", ["step"]).split("\n")
-    assert diff[0] == "-state = CELLS[options.cell](x, state, params, options)"
-    assert diff[2].startswith("+# One output layer: ")
+    assert '-return x @ params["W_hq"] + params["b_q"], after' in diff
+    assert any(line.startswith("+# One output layer: ") for line in diff)
     assert "return torch.addmm" in diff[-1]
     # In several places: each against the function of its own name first.
     first, second = optimizations.difference(
