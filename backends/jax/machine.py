@@ -150,7 +150,8 @@ def compiled(train_minibatch):
         same, own = (model.params, model.slots, batch.rates), (batch._replace(rates=None), state)
         result, (params, slots) = call(same, own, weakref.ref(model), how)
         model.params.update(params)
-        model.slots.update(slots)
+        for slot, tensors in slots.items():
+            model.slots[slot].update(tensors)  # in their order, which JAX has sorted
         return result
 
     return train
