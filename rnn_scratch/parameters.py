@@ -25,9 +25,12 @@ def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
 
 def everything(model: Model) -> Arrays:
     """All that training changes, by the names of `shapes`."""
-    arrays = model.to_arrays(model.params)
+    params = model.to_arrays(model.params)
+    arrays = dict(params)
     for slot, tensors in model.slots.items():
-        for name, array in model.to_arrays(tensors).items():
+        own = model.to_arrays(tensors)
+        for name in params:  # in their order, whatever that of the tensors is
+            array = own[name]
             # A mean of gradients that are zero shrinks until it is no normal number. Then some
             # frameworks replace it by zero, and others do not: here all of them do.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0

@@ -65,7 +65,7 @@ def test_arrows_lead_to_the_rows_that_continue_others(figure):
     assert len(arrows[0]) == 2 * (len(ways["sequential"]) - 1) == 4
     assert len(arrows[1]) < len(ways["random"])
     starts = [bar.get_x() + 0.5 for bar in sequential.patches]
-    assert starts == [row[0] for inputs, _ in ways["sequential"] for row in inputs]
+    assert starts == [row[0] for batch in ways["sequential"] for row in batch.X]
 
 
 def test_the_heat_map_has_a_column_for_each_character(figure):

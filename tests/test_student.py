@@ -176,13 +176,13 @@ def test_an_empty_copy_says_so_and_works(backend_name):
 FAULTY = {
     "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
     "loss returns None": ("loss", "logits.mean()"),
-    "'mean' (float64 rnn tanh): shape (32,) instead of ()": ("loss", "return logits[:, 0]"),
+    "'mean' (float64 rnn tanh): shape (36,) instead of ()": ("loss", "return logits[:, 0]"),
     "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
-    "shape (8, 13) instead of (8, 11)": ("step", "return state[0], state"),
+    "shape (12, 13) instead of (12, 11)": ("step", "return state[0], state"),
     "step does not return what it should (": ("step", "return state[0] @ params['W_hq']"),
     "One time step: x (B, V), or (B, N), to logits (B, V)": ("step", "return 1"),
     "float32 instead of float64": ("encode", "return numpy.eye(11, dtype='float32')[tokens]"),
-    "in 1 of 4 comparisons. The first is 'vectors' (float32 rnn tanh): float64 instead of": (
+    "in 1 of 8 comparisons. The first is 'vectors' (float32 rnn tanh): float64 instead of": (
         "encode",
         "return params['W_e'][tokens] if 'W_e' in params else numpy.eye(11)[tokens]",
     ),

@@ -150,8 +150,7 @@ def compiled(train_minibatch):
         same, own = (model.params, model.slots, batch.rates), (batch._replace(rates=None), state)
         result, (params, slots) = call(same, own, weakref.ref(model), how)
         model.params.update(params)
-        for slot, tensors in slots.items():
-            model.slots[slot].update(tensors)  # in their order, which JAX has sorted
+        model.slots.update(slots)
         return result
 
     return train

@@ -129,9 +129,10 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
     """The losses of an epoch whose gradients go back through the last `reach` minibatches."""
     scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0].X))]
-    for number, (_, Y) in enumerate(batches):
+    for number, batch in enumerate(batches):
         oldest = max(0, number + 1 - reach)
         X = np.concatenate([each.X for each in batches[oldest : number + 1]], axis=1)
+        Y = batch.Y
 
         def forward(tokens, state, last=Y.size, **params):
             logits, state = model.forward(tokens, state, **params)
