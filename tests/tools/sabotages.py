@@ -249,8 +249,8 @@ SABOTAGES = [
         "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
         "    mean, grads, state = gradients(model, batch, state)\n")),
     Sabotage("exact mode forgotten in training", "train_minibatch", "another one",
-             everywhere("update(model, grads, how,",
-                        "update(model, grads, how._replace(grid=None),")),
+             everywhere("    update(model, grads, how,",
+                        "    update(model, grads, how._replace(grid=None),")),
     Sabotage("an epoch that begins where the one before has ended", "train_epoch", "sequential",
              everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(model)",
