@@ -94,8 +94,8 @@ def train(
     is not worker 0. With `patience`, training ends after that number of epochs without a lower loss
     on held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated
     one under ``runs/``). `settings` are fields of `rnn_scratch.settings.Settings`, such as
-    num_hiddens or num_epochs; ``**PRESETS["minute"]``, of `rnn_scratch.settings`, is a preset of
-    the command line. Raises RNNScratchError.
+    num_hiddens or num_epochs; ``**PRESETS["minute"]``, of `rnn_scratch.runs.presets`, is a preset
+    of the command line. Raises RNNScratchError.
 
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
     the time left; in an interactive session of Python, lines are printed; in a program, nothing is.

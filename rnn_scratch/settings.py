@@ -192,40 +192,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 LEARNING_RATES = {"momentum": 0.1, "adam": 0.002}  # learning rates that these optimizers imply
-# Named sets of arguments of `train`, found by measuring: notebooks/records/presets.json.
-LEARNER = {
-    "model": "fast",
-    "cell": "lstm",
-    "optimizer": "adam",
-    "schedule": "cosine",
-    "warmup": 50,
-    "sigma": 0.05,
-    "num_steps": 64,
-    "max_tokens": 0,
-    "valid_share": 0.1,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "chapter": {},
-    "minute": {
-        **LEARNER,
-        "normalize": "none",
-        "num_hiddens": 256,
-        "batch_size": 16,
-        "dropout": 0.2,
-        "lr": 0.004,
-        "num_epochs": 12,
-    },
-    "shakespeare": {
-        **LEARNER,
-        "corpus": "tiny-shakespeare",
-        "normalize": "none",
-        "num_hiddens": 384,
-        "embedding": 64,
-        "dropout": 0.2,
-        "lr": 0.003,
-        "num_epochs": 4,
-    },
-}
 # The kind and the help of each setting, as its annotation says.
 SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Settings)}
 KINDS: dict[str, Kind] = {
@@ -234,7 +200,6 @@ KINDS: dict[str, Kind] = {
     "model": _choice(*VARIANTS),
     "threads": _whole(1, MOST_THREADS),
     **dict.fromkeys(("eager", "best"), TRUTH),
-    "preset": _choice(*PRESETS),
     "workers": _whole(1, MOST_WORKERS),
     "rank": _whole(0, MOST_WORKERS - 1),
     "patience": _whole(0, MOST_EPOCHS),

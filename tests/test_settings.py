@@ -9,7 +9,6 @@ import pytest
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, RNNScratchError
 from rnn_scratch.settings import (
     KINDS,
-    PRESETS,
     SETTINGS,
     Settings,
     checked,
@@ -49,7 +48,6 @@ NAMED = {
     "normalize": ["chapter", "spaced", "none"],
     "dtype": ["float32", "float64"],
     "model": VARIANTS,
-    "preset": PRESETS,
     "unknown": ["error", "skip"],
 }
 TRUTHS = ["exact", "eager", "best"]

@@ -152,8 +152,8 @@ def step_back(d_logits, d_after, after, x, before, params, options, masks=None):
     """Its backward pass: gradients of x, of the state before, and of the parameters."""
     layers = [by_layer(each, options) for each in (d_after, after, before)]
     keep = [1] * options.num_layers if masks is None else masks.swapaxes(0, 1)  # of each layer
-    # The output layer first, then the cells from the last one down.
-    inputs = [x, *(own[0] * keep[layer] for layer, own in enumerate(layers[1]))]  # of each
+    # The output layer, whose input is the last one, and then the cells from the last one down.
+    inputs = [x, *(own[0] * keep[layer] for layer, own in enumerate(layers[1]))]
     grads = {"W_hq": inputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
     d_x, d_before = d_logits @ params["W_hq"].T, ()
     for layer in reversed(range(options.num_layers)):

@@ -91,10 +91,8 @@ def step(x, state, params, options, masks=None):
 
 def forward(tokens, state, params, options, masks=None):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    outputs = []
-    for t, x in enumerate(
-        tf.unstack(encode(tf.transpose(tokens), params))
-    ):  # T times (B, V), a Python list
+    inputs, outputs = tf.unstack(encode(tf.transpose(tokens), params)), []  # a Python list
+    for t, x in enumerate(inputs):  # T times (B, V)
         mask = None if masks is None else masks[:, t]  # (B, L, H)
         logits, state = step(x, state, params, options, mask)
         outputs.append(logits)
@@ -158,7 +156,7 @@ def momentum(grad, slots, how, rates):
 def adam(grad, slots, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     m = how.beta1 * slots["m"] + (1 - how.beta1) * grad
-    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)  # or factors are reordered
+    v = how.beta2 * slots["v"] + (1 - how.beta2) * tf.square(grad)  # one factor, not reordered
     return (m / rates.m) / (tf.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
 
 

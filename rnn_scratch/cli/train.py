@@ -14,9 +14,10 @@ from ..contract import RNNScratchError
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, Session
+from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.training import Diverged
-from ..settings import PRESETS, Settings, option_of
+from ..settings import Settings, option_of
 from ..workers import launch
 from ..workers.launch import COORDINATOR
 from .options import (
@@ -101,10 +102,11 @@ class BarReport(LineReport):
     help="Resume the run in this folder; requires --epochs, the total number of epochs.",
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
-@option(
-    "preset",
-    "Options by a name; those on the command line override them. chapter: the defaults; minute: "
-    "readable text after a minute or two; shakespeare: a good network for --corpus "
+@click.option(
+    "--preset",
+    type=click.Choice([*PRESETS]),
+    help="Options by a name; those on the command line override them. chapter: the defaults; "
+    "minute: readable text after a minute or two; shakespeare: a good network for --corpus "
     "tiny-shakespeare, in some minutes. The command that it stands for is shown.",
 )
 @text_options

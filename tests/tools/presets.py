@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 import rnn_scratch
-from rnn_scratch.settings import PRESETS
+from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.system import host
 from tools.exercises import rounded, write
 

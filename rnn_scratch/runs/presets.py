@@ -1,0 +1,38 @@
+"""Named sets of arguments of `train`, found by measuring: notebooks/records/presets.json."""
+
+from typing import Any
+
+# What the two that learn a text well have in common.
+LEARNER = {
+    "model": "fast",
+    "cell": "lstm",
+    "optimizer": "adam",
+    "schedule": "cosine",
+    "warmup": 50,
+    "sigma": 0.05,
+    "num_steps": 64,
+    "max_tokens": 0,
+    "valid_share": 0.1,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "chapter": {},
+    "minute": {
+        **LEARNER,
+        "normalize": "none",
+        "num_hiddens": 256,
+        "batch_size": 16,
+        "dropout": 0.2,
+        "lr": 0.004,
+        "num_epochs": 12,
+    },
+    "shakespeare": {
+        **LEARNER,
+        "corpus": "tiny-shakespeare",
+        "normalize": "none",
+        "num_hiddens": 384,
+        "embedding": 64,
+        "dropout": 0.2,
+        "lr": 0.003,
+        "num_epochs": 4,
+    },
+}
