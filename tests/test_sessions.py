@@ -1,5 +1,7 @@
 """Two sessions on one run, signals that stop one, and folders that vanish."""
 
+import errno
+import os
 import shutil
 import signal
 import sys
@@ -179,3 +181,17 @@ def test_a_second_comparison_into_the_same_folder_is_refused(capsys):
     here(capsys, *compare, *settings).refused("Another comparison writes to c", "--output")
     assert finish(first).code == 0
     here(capsys, *compare, *settings).refused("The folder c is not empty")
+
+
+@posix
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_that_is_a_link_leaves_what_it_names_as_it_is(capsys, link):
+    rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
+    lock, kept = Path("r", locks.LOCK), Path("kept")
+    kept.write_text("precious")
+    lock.unlink()
+    link(lock, kept)
+    done = here(capsys, "train", "--resume", "r", "--epochs", 2)
+    assert kept.read_text() == "precious"
+    if lock.is_symlink():
+        done.refused("r/.lock could not be written: ", os.strerror(errno.ELOOP))

@@ -1,18 +1,35 @@
 """Locks: one process at a time writes to a folder.
 
-The system releases a lock when its process ends, however it ends. The file remains.
+The system releases a lock when its process ends, however it ends. The file remains. It is opened
+without following a link or changing what is in it: it may be the name of somebody's other file.
 """
 
 import contextlib
+import errno
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import filelock
 
 from ..contract import RNNScratchError
 from . import files
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 LOCK = ".lock"
+OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last ones: on Windows
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
@@ -21,32 +38,37 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
 
     Another thread of the same process is refused as well.
     """
-    lock = filelock.FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise RNNScratchError(message()) from error
-    except NotImplementedError as error:
-        raise RNNScratchError(
-            f"{folder} is on a file system that has no locks, so that two processes could damage "
-            "what is in it.\nChoose a folder on another disk."
-        ) from error
+        handle = os.open(folder / LOCK, OPEN | os.O_CREAT, 0o666)  # less what the umask takes away
     except OSError as error:
         raise files.unwritable(folder / LOCK, error) from error
     try:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in HELD:
+                raise RNNScratchError(message()) from error
+            if error.errno in NO_LOCKS:
+                raise RNNScratchError(
+                    f"{folder} is on a file system that has no locks, so that two processes could "
+                    "damage what is in it.\nChoose a folder on another disk."
+                ) from error
+            raise files.unwritable(folder / LOCK, error) from error
         yield
     finally:
-        lock.release()
+        os.close(handle)
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the folder's lock."""
-    if not (folder / LOCK).exists():
+    try:
+        handle = os.open(folder / LOCK, OPEN)
+    except OSError:  # there is none, or it is in a folder in which nobody may write
         return False
     try:
-        with filelock.FileLock(folder / LOCK).acquire(timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-    except (OSError, NotImplementedError):  # such as a folder in which nobody may write
+        _lock(handle)
         return False
+    except OSError as error:
+        return error.errno in HELD
+    finally:
+        os.close(handle)
