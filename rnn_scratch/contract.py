@@ -32,6 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .system.terminal import shortened
+
 Tensor = Any  # the framework's own type
 Arrays = dict[str, np.ndarray]
 Params = dict[str, Tensor]
@@ -39,13 +41,21 @@ State = tuple[Tensor, ...]
 Backend = ModuleType  # a package with the modules above
 
 VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
+LONGEST_ERROR = 4000  # characters
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: let frameworks print their own messages
 
 
 class RNNScratchError(Exception):
-    """An error for the user: the message says what is wrong with which input, and what to do."""
+    """An error for the user: the message says what is wrong with which input, and what to do.
+
+    Whatever it quotes, from files and other programs as well, it is no longer than can be shown.
+    """
 
     exit_code = 2  # of the command that meets it; 1 where the command itself was right
+
+    def __init__(self, message: str = "") -> None:
+        """Shorten the message in its middle: what to do stands at its end."""
+        super().__init__(shortened(message, LONGEST_ERROR))
 
 
 class Cell(NamedTuple):

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, RNNScratchError, Update
 from .exact import FINE_GRID, GRID, STATE_GRID
+from .system.terminal import shortened
 
 SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
@@ -241,7 +242,7 @@ def shown(value: object, length: int = 500) -> str:
         text = repr(value)
     except Exception:  # a number of thousands of digits, or a type with an error of its own
         return f"a value of the type {type(value).__name__}"
-    return text if len(text) <= length else f"{text[:length]}..."
+    return shortened(text, length)
 
 
 def option_of(name: str) -> str:

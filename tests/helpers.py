@@ -246,6 +246,22 @@ def assert_same(actual, expected, tolerance=0):
             assert actual[name].tobytes() == values.tobytes(), (name, difference)
 
 
+def _sparse(path):
+    with path.open("wb") as file:
+        file.truncate(10**11)
+
+
+# What is no file, or has no end, in place of a file.
+ENDLESS = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a sparse file": _sparse,
+}
+if sys.platform == "win32":  # which has none of these
+    ENDLESS = {}
+
+
 def hidden_files(folder):
     """Temporary files that an incomplete write has left behind."""
     names = (path.name for path in Path(folder).iterdir())

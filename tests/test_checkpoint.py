@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import ENDLESS
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -72,6 +73,18 @@ def refused(path, *words):
     for word in (str(path), *words):
         assert word in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+def test_what_an_incomplete_epoch_has(saved):
+    for losses, seconds in ((1.0, 0.0), (1.0, -1.0), (1.0, np.nan), (np.inf, 1.0)):
+        checkpoint.save(saved, make(incomplete=Incomplete((losses,), (), seconds)))
+        refused(saved, "incomplete epoch")
+
+
+def test_values_that_are_not_finite(saved):
+    values = {**make().arrays, "b_h": np.full(5, np.nan, np.float32)}
+    checkpoint.save(saved, make(arrays=values))
+    refused(saved, "b_h has values that are not finite")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -184,6 +197,8 @@ BAD = [
     ({"vocab": "abcd"}, "vocab"),
     ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),
     ({"vocab": "x" * 10**6}, "vocab"),
+    ({"vocab": ["<unk>", " ", "e", "x" * 10**6]}, "vocabulary"),
+    ({"vocab": ["<unk>", " ", "e", "e"]}, "vocabulary"),
     *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "runtime")),
 ]
 
@@ -216,6 +231,22 @@ def test_other_files(saved, content):
     saved.unlink()
     saved.mkdir()
     refused(saved)
+
+
+@pytest.mark.parametrize("make", ENDLESS.values(), ids=ENDLESS.keys())
+def test_what_has_no_end(saved, make):
+    saved.unlink()
+    make(saved)
+    refused(saved)
+
+
+def test_a_header_that_promises_more_than_the_file_has(saved):
+    header, numbers = parts(saved)
+    header["b_q"]["data_offsets"][1] += 10**11
+    put_together(saved, header, numbers)
+    refused(saved, "its size is not that of its tensors")
+    saved.write_bytes(struct.pack("<Q", 2**40) + saved.read_bytes()[8:])
+    refused(saved, "its header has more than")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, there
+from helpers import CLONE, ENDLESS, there
 from matplotlib.figure import Figure
 from mutations import mutations
 
@@ -130,5 +130,11 @@ def test_records_that_are_none_or_of_another_format():
         write(content)
         with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
             read(Path("damaged"))
+    for make in ENDLESS.values():
+        Path("damaged/comparison.json").unlink()
+        make(Path("damaged/comparison.json"))
+        with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
+            read(Path("damaged"))
+    Path("damaged/comparison.json").unlink()
     write('{"format": 5, "something": "else"}')
     there("report", "damaged").refused("damaged/comparison.json has format 5", "reads format 6")

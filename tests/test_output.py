@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, here, options, there
 
+from rnn_scratch.contract import LONGEST_ERROR, RNNScratchError
+
 # Letters of several scripts, and what some programs turn into a picture or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
 SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
@@ -133,3 +135,10 @@ def test_no_memory_for_the_framework_s_tensors(backend_name):
     done = with_little_memory(backend_name, 120, 1_000)
     done.refused("There is not enough memory: ")
     assert f"{backend_name} (scratch) on cpu" in done.out
+
+
+def test_an_error_is_no_longer_than_can_be_shown():
+    message = str(RNNScratchError(f"{'x' * 10**6} is no name.\nChoose another."))
+    assert len(message) <= LONGEST_ERROR
+    assert message.startswith("xxx")
+    assert message.endswith("x is no name.\nChoose another.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SMALL, epoch_row, here, history, lines
+from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
@@ -213,11 +213,16 @@ UNREADABLE = {
     "half of a character": lambda path: path.write_text('{"sample": "\\ud800"}\n'),
     "another type": lambda path: path.write_text("7\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
+    "a number of another format": lambda path: path.write_text(f'{{"format": {"9" * 4000}}}\n'),
+    **ENDLESS,
 }
 WRONG_SESSIONS = {
     "none": lambda session: [],
     "a time without its zone": lambda session: [{**session, "started": "2024-05-02T10:00:00"}],
     "bad threads": lambda session: [{**session, "runtime": {"threads": "2"}}],
+    "a time that other zones lack": lambda session: [
+        {**session, "started": "0001-01-01T00:00:00+00:00"}
+    ],
     "a bad outcome": lambda session: [{**session, "outcome": "fine"}],
     "more": lambda session: [{**session, "x": 1}],
 }
@@ -242,6 +247,7 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
     names = {path.name for path in Path("runs").iterdir()} - {good.name}
     assert len(done.err.splitlines()) == len(names)
     assert all(str(Path("runs", name)) in done.err for name in names)
+    assert max(map(len, done.err.splitlines())) < 1000
 
 
 def test_the_list_is_newest_first(capsys):

@@ -125,7 +125,7 @@ def test_values_that_cannot_be_shown():
         def __repr__(self):
             raise ValueError
 
-    for value, words in ((10**5000, "type int"), (Odd(), "type Odd"), ("x" * 10**6, "xxx...")):
+    for value, words in ((10**5000, "type int"), (Odd(), "type Odd"), ("x" * 10**6, "xxx ... xxx")):
         assert words in refused("num_hiddens", value)
         assert len(refused("num_hiddens", value)) < 700
 

@@ -14,8 +14,10 @@ from ..runs import folder as run_folder
 from ..runs.folder import Epoch, RunRecord
 from ..runs.progress import format_perplexity
 from ..system import locks
-from ..system.terminal import echo
+from ..system.terminal import echo, shortened
 from .screen import Screen
+
+CELL = 40  # characters of a table, at most
 
 
 @click.command()
@@ -44,12 +46,13 @@ def _runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
         session = record.sessions[-1]
         runtime = session.runtime
         last = history[-1].epoch if history else 0
+        model = "" if runtime.model == VARIANTS[0] else f" ({runtime.model})"
         killed = session.outcome == "running" and not locks.is_held(folder)
         table.add_row(
             str(folder),
             f"{session.started.astimezone():%Y-%m-%d %H:%M}",
-            runtime.backend + ("" if runtime.model == VARIANTS[0] else f" ({runtime.model})"),
-            record.text.corpus,
+            shortened(runtime.backend + model, CELL),
+            shortened(record.text.corpus, CELL),
             f"{last}/{record.settings.num_epochs}",
             format_perplexity(history[-1].perplexity) if history else "",
             "killed" if killed else session.outcome,

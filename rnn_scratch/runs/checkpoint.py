@@ -31,6 +31,7 @@ CHECKPOINT_FORMAT = "rnn-scratch 4"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
 DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
+LARGEST_HEADER = 2**26  # bytes; with all characters of Unicode, it has fewer
 LOSSES, DURATION, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
 
 
@@ -105,53 +106,63 @@ def load(run: str | Path) -> Checkpoint:
     from safetensors.numpy import load as to_arrays
 
     path = find(run)
-    data = _read(path)
-    _verify_digest(path, data)
     try:
+        data, metadata = _read(path)
         tensors = to_arrays(data)
-        # The file begins with the length of its header, which is JSON.
-        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-        metadata = json.loads(header)["__metadata__"]
         if metadata["format"] == CHECKPOINT_FORMAT:
             return _checkpoint(tensors, metadata["checkpoint"])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RNNScratchError(
+            f"There is no checkpoint at {path}.\n"
+            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
+        ) from error
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever another program may have written, with this digest
-        raise _damaged(path, shown(str(error), 2000)) from error
+        raise Damaged(
+            f"{path} is damaged, or not a checkpoint of rnn-scratch ({shown(str(error), 2000)}).\n"
+            "Use another copy of it, or train again."
+        ) from error
     raise RNNScratchError(
         f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
         f"{CHECKPOINT_FORMAT!r}.\nUse the version that wrote it."
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"There is no checkpoint at {path}.\n"
-            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RNNScratchError(f"{path} could not be read: {reason}.") from error
-
-
-def _verify_digest(path: Path, data: bytes) -> None:
-    # Before anything else in the file is believed.
-    found = re.search(DIGEST % b"([0-9a-f]{64})", data)
+def _read(path: Path) -> tuple[bytes, dict[str, str]]:
+    # All of a file with a digest that is its own, and its metadata. It begins with the length of
+    # its header, which is JSON; how long the file is stands there.
+    with files.opened(path) as file:
+        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise ValueError(f"its header has more than {LARGEST_HEADER:,} bytes")
+        header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        if size != 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()):
+            raise ValueError("its size is not that of its tensors")
+        file.seek(0)
+        data = file.read(size)
+    found = re.search(DIGEST % b"([0-9a-f]{64})", data[: 8 + length])
     if found is None:
-        raise _damaged(path, "it has no SHA-256 of its own")
+        raise ValueError("it has no SHA-256 of its own")
     hashed = hashlib.sha256(memoryview(data)[: found.start(1)])
     hashed.update(ZEROS)
     hashed.update(memoryview(data)[found.end(1) :])
     if hashed.hexdigest().encode() != found[1]:
-        raise _damaged(path, "its SHA-256 is not the one in its metadata")
+        raise ValueError("its SHA-256 is not the one in its metadata")
+    return data, metadata
 
 
 def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
     # Raises an error of some kind if tensors and metadata do not fit together.
     checkpoint = msgspec.json.decode(metadata, type=Checkpoint)
-    settings = checkpoint.settings
-    options = model_options(settings, len(checkpoint.vocab))
+    settings, vocab = checkpoint.settings, checkpoint.vocab
+    characters = set(vocab[1:])
+    if not characters or len(characters) < len(vocab) - 1 or set(map(len, characters)) != {1}:
+        raise ValueError("its vocabulary is not <unk> and different characters")
+    options = model_options(settings, len(vocab))
     whole = shapes(options, settings.optimizer)
     expected = dict(whole)
     if LOSSES in tensors:
@@ -162,19 +173,17 @@ def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
         expected |= dict.fromkeys(states, (settings.batch_size, settings.num_hiddens))
         state = tuple(tensors[name] for name in states)
         checkpoint.incomplete = Incomplete(tuple(losses.tolist()), state, float(seconds))
+        if not (checkpoint.incomplete.seconds > 0 and np.isfinite([*losses, seconds]).all()):
+            raise ValueError("an incomplete epoch has losses, and has taken some time")
     actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
         wrong = {name: each for name, each in actual.items() if wanted.get(name) != each}
         right = {name: each for name, each in wanted.items() if actual.get(name) != each}
         raise ValueError(f"its tensors are {wrong} instead of {right}")
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has values that are not finite")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
     checkpoint.arrays = {name: tensors[name] for name in whole}
     return checkpoint
-
-
-def _damaged(path: Path, reason: str) -> Damaged:
-    return Damaged(
-        f"{path} is damaged, or not a checkpoint of rnn-scratch ({reason}).\n"
-        "Use another copy of it, or train again."
-    )

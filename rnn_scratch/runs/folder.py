@@ -10,6 +10,7 @@
 import contextlib
 import datetime
 import itertools
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ from .runtime import Runtime
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 4
+LARGEST_HISTORY = 2**29  # bytes; with a million epochs, the most, it has fewer
 PARENT = Path("runs")
 
 AboveZero = Annotated[float, Meta(gt=0)]
@@ -66,6 +68,11 @@ class Session(Record):
     ended: Time | None = None
     to_epoch: LastEpoch | None = None
     predictions: list[str] = []  # continuations of two prefixes, at the end
+
+    def __post_init__(self) -> None:
+        """Refuse a time that other time zones may not have."""
+        if not 1 < self.started.year < 9999:
+            raise ValueError(f"a session of the year {self.started.year}")
 
 
 class RunRecord(Record):
@@ -135,11 +142,13 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
     path = folder / HISTORY
     try:
         # As bytes: a kill may split a character, and in text other characters than \n end lines.
-        lines = path.read_bytes().split(b"\n")
+        lines = files.read(path, LARGEST_HISTORY).split(b"\n")
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise Damaged(
+            f"{path} could not be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     epochs: list[Epoch] = []
     before = 0
     for number, line in enumerate(lines, 1):
@@ -191,9 +200,11 @@ def listing(
     Damaged ones are omitted; `say` is called with a line about each.
     """
     runs = []
-    for path in sorted(parent.glob(f"*/{RUN_FILE}")):
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if not os.path.lexists(folder / RUN_FILE):
+            continue
         try:
-            runs.append((path.parent, read(path.parent), history(path.parent)))
+            runs.append((folder, read(folder), history(folder)))
         except RNNScratchError as error:
             say(str(error).splitlines()[0])
     return sorted(runs, key=lambda run: (run[1].sessions[-1].started, str(run[0])), reverse=True)

@@ -1,23 +1,53 @@
-"""Replaces files safely.
+"""Reads and replaces files safely.
 
 A kill or a power cut at any moment leaves either the old file or the new one: data reach the disk
-before the name that refers to them does. Every file of a run is written by these functions.
+before the name that refers to them does. Every file of a run is written and read by these
+functions.
 """
 
 import contextlib
 import os
 import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ..contract import RNNScratchError
 
 TEMPORARY = ".part"
 # Windows translates line ends in files that are not opened as binary.
 BINARY = getattr(os, "O_BINARY", 0)
+# To open a pipe waits for its other end, but not with this.
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 class Damaged(RNNScratchError):  # noqa: N818 - a state, as a file's reader sees it
     """A file has been changed, or was written only in part."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open for reading; ValueError for a pipe or a device, which may have no end.
+
+    OSError if it cannot be opened.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        yield file
+
+
+def read(path: Path, largest: int) -> bytes:
+    """All of a regular file; ValueError if it is none, or has more than `largest` bytes.
+
+    OSError if it cannot be read.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise ValueError(f"it has more than {largest:,} bytes")
+        return file.read(size)
 
 
 def replace(path: Path, data: bytes) -> None:

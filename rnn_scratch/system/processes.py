@@ -30,7 +30,7 @@ from typing import IO, Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from ..contract import RNNScratchError
-from .terminal import printable
+from .terminal import printable, shortened
 
 LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
 EXCERPT = 600  # characters of a message; the names of all functions of the contract fit
@@ -88,7 +88,7 @@ def ask(
 def one_line(text: str, length: int = EXCERPT) -> str:
     """A message of another process as a line that can be shown: escaped, and shortened."""
     line = printable(" ".join(text[: 10 * length].split()))
-    return line if len(line) <= length else f"{line[: length - 4]} ..."
+    return shortened(line, length)
 
 
 def _start(

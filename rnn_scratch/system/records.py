@@ -46,9 +46,7 @@ def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
     RNNScratchError if it has another format or is absent; then `absence` is the message.
     """
     try:
-        if path.stat().st_size > LARGEST_RECORD:
-            raise ValueError(f"it has more than {LARGEST_RECORD:,} bytes")
-        data = path.read_bytes()
+        data = files.read(path, LARGEST_RECORD)
         found = msgspec.json.decode(data, type=dict[str, Any]).get("format")
         if not isinstance(found, int) or found == format:
             return msgspec.json.decode(data, type=kind)
@@ -59,8 +57,8 @@ def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
         reason = shown(str(error), 300)
         raise Damaged(f"{path} could not be read or is damaged: {reason}.") from error
     raise RNNScratchError(
-        f"{path} has format {found}, and this version of rnn-scratch reads format {format}.\n"
-        "Use the version that wrote it."
+        f"{path} has format {shown(found)}, and this version of rnn-scratch reads format "
+        f"{format}.\nUse the version that wrote it."
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes to a terminal: a terminal executes some characters instead of showing them.
+"""What is shown: not more than can be read, and nothing that a terminal executes.
 
 Texts, the names of folders, messages of other processes, and whatever is read from a file may have
 such characters. They are escaped where a stream is a terminal; into a file or a pipe they go as
@@ -15,6 +15,12 @@ import sys
 # of lines and paragraphs begin a line in some terminals and none in others. Surrogates are the
 # bytes of a file's name that are not UTF-8.
 _EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shortened(text: str, length: int) -> str:
+    """The text or, if it has more than `length` characters, its beginning and its end."""
+    end = length // 4
+    return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"
 
 
 def printable(text: str) -> str:
