@@ -225,8 +225,8 @@ def history(folder):
 
 
 def figures(folder):
-    """The history without the times, which are measured and not computed."""
-    return [{**row, "seconds": None} for row in history(folder)]
+    """The history without the times, which are measured and not computed, and their digests."""
+    return [{**row, "seconds": None, "digest": None} for row in history(folder)]
 
 
 def parameters(run):

@@ -40,6 +40,7 @@ def make(epoch=3, dtype="float32", **fields):
     settings = Settings(num_hiddens=5, dtype=dtype, theta=None)
     values = {name: v.astype(dtype) for name, v in initial(OPTIONS, 1.0, epoch).items()}
     about = {"vocab": VOCAB, "settings": settings, "epoch": epoch, "text": TEXT}
+    about |= {"identity": "0" * 32, "history": "1" * 64}
     runtime = Runtime("numpy", "scratch", "cpu", threads=1)
     return Checkpoint(**{**about, "runtime": runtime, "arrays": values, **fields})
 

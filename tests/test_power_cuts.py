@@ -32,7 +32,11 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(os, name)
 
-    def open(self, path, flags, mode=0o777):
+    def full(self, name, folder):
+        return str(name) if folder is None else os.path.join(self.handles[folder], name)
+
+    def open(self, path, flags, mode=0o777, dir_fd=None):
+        path = self.full(path, dir_fd)
         is_new = not os.path.exists(path)
         handle = os.open(path, flags, mode)
         self.handles[handle] = str(path)
@@ -50,13 +54,15 @@ class Recorder:
         kind = "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync"
         self.calls.append((kind, self.handles[handle]))
 
-    def replace(self, source, target):
+    def replace(self, source, target, src_dir_fd=None, dst_dir_fd=None):
+        source, target = self.full(source, src_dir_fd), self.full(target, dst_dir_fd)
         os.replace(source, target)
-        self.calls.append(("rename", str(source), str(target)))
+        self.calls.append(("rename", source, target))
 
-    def unlink(self, path):
+    def unlink(self, path, dir_fd=None):
+        path = self.full(path, dir_fd)
         os.unlink(path)
-        self.calls.append(("remove", str(path)))
+        self.calls.append(("remove", path))
 
 
 @contextlib.contextmanager

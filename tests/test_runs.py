@@ -83,7 +83,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
-        assert list(row) == fields.split()
+        assert list(row) == [*fields.split(), "digest"]
         assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
         assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
         assert row["backend"] == backend_name
@@ -120,6 +120,7 @@ def test_runs_that_start_in_the_same_second_get_different_folders():
 
 
 def write_history(folder, *epochs):
+    (folder / run_folder.HISTORY).touch()
     for epoch in epochs:
         run_folder.append(folder, epoch_row(epoch))
     return folder / run_folder.HISTORY
@@ -133,6 +134,7 @@ def numbers(folder, last=None):
 @pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     path = tmp_path / run_folder.HISTORY
+    path.touch()
     for epoch in (1, 2, 3):
         run_folder.append(tmp_path, epoch_row(epoch, sample=sample))
     whole = path.read_bytes()
@@ -175,17 +177,11 @@ def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, word
     path.write_bytes(b"".join([*lines, lines[2].replace(b'"epoch":3', b'"epoch":4')]))
     with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
         run_folder.history(tmp_path)
-    assert "delete this line" in str(caught.value)
+    assert "from a backup" in str(caught.value)
     damaged = path.read_bytes()
     with pytest.raises(Damaged):
         run_folder.repair_history(tmp_path, 4)
     assert path.read_bytes() == damaged
-    # As the error says.
-    lines = damaged.splitlines(keepends=True)
-    del lines[number - 1]
-    path.write_bytes(b"".join(lines))
-    run_folder.repair_history(tmp_path, 4)
-    assert numbers(tmp_path) == [epoch for epoch in (*epochs[: number - 1], *epochs[number:], 4)]
 
 
 def test_a_run_with_a_damaged_file_says_so_and_keeps_its_checkpoint(capsys):

@@ -1,4 +1,4 @@
-"""Two sessions on one run, signals that stop one, and folders that vanish."""
+"""Two sessions on one run, signals that stop one, and folders that are moved or vanish."""
 
 import errno
 import os
@@ -14,6 +14,7 @@ from helpers import (
     SAVING,
     SMALL,
     assert_same,
+    figures,
     finish,
     here,
     history,
@@ -162,14 +163,73 @@ def test_ctrl_c_during_an_import_has_no_traceback(program, times):
 
 
 @posix
-def test_the_first_error_is_reported_when_the_folder_is_removed():
+@pytest.mark.parametrize("after", ["nothing", "removed", "a new run"])
+def test_a_session_whose_folder_is_moved_saves_its_work_there_and_stops(capsys, after):
     process = training("r")
     wait_for_epochs(process, "r", 3)
-    Path("r").rename("elsewhere")
-    shutil.rmtree("elsewhere")
+    Path("r").rename("moved")
+    if after == "a new run":
+        rnn_scratch.train("numpy", run="r", num_epochs=5, seed=1, **SMALL)
+    elif after == "removed":
+        while Path("moved").exists():  # while files are written there
+            shutil.rmtree("moved", ignore_errors=True)
     done = finish(process)
-    done.refused("r/", "could not be written: the folder r no longer exists")
-    assert "no checkpoint" not in done.out + done.err
+    assert "--resume" not in done.out
+    if after == "removed":
+        done.refused("folder r ")
+        return
+    done.refused("The folder r is not the one in which this began", "moved, replaced or deleted")
+    (last,) = run_folder.read(Path("moved")).sessions
+    assert (last.process, last.outcome) == (process.pid, "failed")
+    epoch = checkpoint.load("moved").epoch
+    assert epoch == last.to_epoch >= 3
+    assert here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).code == 0
+    whole = rnn_scratch.train("numpy", run="whole", num_epochs=epoch + 2, **SMALL)
+    assert_same(parameters("moved"), parameters(whole))
+    assert figures("moved") == figures("whole")
+    if after == "a new run":
+        rnn_scratch.train("numpy", run="alone", num_epochs=5, seed=1, **SMALL)
+        assert_same(parameters("r"), parameters("alone"))
+        assert figures("r") == figures("alone")
+
+
+@posix
+def test_a_lock_that_is_deleted_lets_nobody_in(capsys):
+    process = training("r")
+    wait_for_epochs(process, "r", 3)
+    Path("r", locks.LOCK).unlink()
+    refusal = "The run in r is being trained by another session"
+    here(capsys, "train", "--resume", "r", "--epochs", 10**6).refused(refusal)
+    assert "running" in here(capsys, "runs", ".").out
+    Path("r").rename("moved")
+    here(capsys, "train", "--resume", "moved", "--epochs", 10**6).refused("another session")
+    finish(process).refused("moved, replaced or deleted")
+
+
+@posix
+def test_a_history_that_is_gone_or_a_link_stops_the_session():
+    Path("kept").write_text("precious")
+    for number, put in enumerate((lambda path: None, lambda path: path.symlink_to("../kept"))):
+        process = training(f"r{number}")
+        wait_for_epochs(process, f"r{number}", 3)
+        path = Path(f"r{number}", run_folder.HISTORY)
+        path.unlink()
+        put(path)
+        finish(process).refused(f"{path} could not be written: ")
+        assert checkpoint.load(f"r{number}").epoch >= 2
+    assert Path("kept").read_text() == "precious"
+
+
+@posix
+def test_a_comparison_whose_folder_is_moved_stops():
+    compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
+    process = start(*compare, *options(**SMALL))
+    wait_until(Path("c", locks.LOCK).exists, process)
+    wait_until(lambda: locks.is_held(Path("c")), process)
+    Path("c").rename("moved")
+    finish(process).refused("The folder c is not the one in which this began")
+    assert Path("moved/comparison.json").exists()
+    assert not Path("c").exists()
 
 
 def test_a_second_comparison_into_the_same_folder_is_refused(capsys):

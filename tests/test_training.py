@@ -134,16 +134,6 @@ def test_a_text_that_moved_or_changed(tmp_path):
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
-def test_a_checkpoint_of_another_text(run_of_two, tmp_path):
-    text = tmp_path / "text.txt"
-    for content in (STORY.replace("e", "x"), STORY + "!"):  # another vocabulary; the same one
-        text.write_text(content)
-        other = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
-        shutil.copy(checkpoint.find(other.folder), checkpoint.find(run_of_two))
-        with pytest.raises(RNNScratchError, match="was trained on another text"):
-            rnn_scratch.resume(run_of_two, 4)
-
-
 def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
     for path in (run_of_two / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RNNScratchError, match="is not the folder of a run"):

@@ -152,7 +152,7 @@ def train(
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
             with contextlib.suppress(RNNScratchError):
-                report.say(_how_to_resume(report.folder, interrupted))
+                report.say(_how_to_resume(report.folder, report.session, interrupted))
         raise
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
@@ -176,10 +176,10 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {**values, **arguments}
 
 
-def _how_to_resume(folder: Path, interrupted: bool) -> str:
+def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
+    last = run_folder.of_session(folder, session).settings.num_epochs
     saved = checkpoint.latest(folder)
-    last = run_folder.read(folder).settings.num_epochs
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
     kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
     if more := len(saved.incomplete.losses):

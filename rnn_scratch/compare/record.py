@@ -257,5 +257,9 @@ def read(folder: Path) -> Comparison:
 
 
 def write(folder: Path, record: Comparison) -> None:
-    """Write the record; the old one stays until the new one is complete."""
+    """Write the record; the old one stays until the new one is complete.
+
+    Raises RNNScratchError if the folder is held, and has been moved.
+    """
     records.write(folder / COMPARISON_FILE, record)
+    files.require_in_place(folder)

@@ -19,15 +19,16 @@ from msgspec.structs import replace
 from ..contract import Arrays, RNNScratchError
 from ..parameters import shapes
 from ..settings import Settings, model_options, shown
-from ..system import files
+from ..system import files, records
 from ..system.files import Damaged
-from ..system.records import Record
+from ..system.records import Line, Record
 from ..text.dataset import TextRecord
+from . import folder as run_folder
 from .folder import LastEpoch
 from .runtime import Runtime
 
 FILE, BEST = "checkpoint.safetensors", "best.safetensors"
-CHECKPOINT_FORMAT = "rnn-scratch 4"
+CHECKPOINT_FORMAT = "rnn-scratch 5"
 # In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
 # any other text of the metadata the quotation marks are escaped.
 DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
@@ -51,7 +52,9 @@ class Checkpoint(Record, eq=False):
 
     vocab: list[str]
     settings: Settings
+    identity: Line  # of the run
     epoch: LastEpoch
+    history: Line  # the digest of this epoch; before the first, the identity
     text: TextRecord
     runtime: Runtime
     # In the file these are tensors, and what is above is metadata.
@@ -60,7 +63,10 @@ class Checkpoint(Record, eq=False):
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file at `path` is replaced only when the new one is complete."""
+    """Write a checkpoint; the file at `path` is replaced only when the new one is complete.
+
+    Raises RNNScratchError if it could not be read again, or not be written.
+    """
     from safetensors.numpy import save as to_bytes
 
     incomplete = checkpoint.incomplete
@@ -69,10 +75,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[DURATION] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
-    about = replace(checkpoint, arrays={}, incomplete=NOTHING)
+    about = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING))
+    records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 4)  # without its escapes
     metadata = {
         "format": CHECKPOINT_FORMAT,
-        "checkpoint": msgspec.json.encode(about).decode(),
+        "checkpoint": about.decode(),
         "sha256": ZEROS.decode(),
     }
     data = to_bytes(tensors, metadata)
@@ -92,7 +99,7 @@ def latest(folder: Path) -> Checkpoint:
     """
     saved = load(folder)
     try:
-        best = load(folder / BEST) if (folder / BEST).exists() else saved
+        best = load(folder / BEST) if files.exists(folder / BEST) else saved
     except Damaged as error:
         raise Damaged(f"{error}\nWithout that file the run goes on from {FILE}.") from error
     return best if best.epoch > saved.epoch else saved
@@ -101,7 +108,8 @@ def latest(folder: Path) -> Checkpoint:
 def load(run: str | Path) -> Checkpoint:
     """Read and verify the checkpoint of a run's folder, or a file.
 
-    Raises Damaged if it is damaged or not a checkpoint, and RNNScratchError if there is none.
+    Raises Damaged if it is damaged, not a checkpoint, or one of another run than the record beside
+    it, and RNNScratchError if there is none.
     """
     from safetensors.numpy import load as to_arrays
 
@@ -110,7 +118,11 @@ def load(run: str | Path) -> Checkpoint:
         data, metadata = _read(path)
         tensors = to_arrays(data)
         if metadata["format"] == CHECKPOINT_FORMAT:
-            return _checkpoint(tensors, metadata["checkpoint"])
+            checkpoint = _checkpoint(tensors, metadata["checkpoint"])
+            _require_own(path, checkpoint)
+            return checkpoint
+    except Damaged:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"There is no checkpoint at {path}.\n"
@@ -129,6 +141,16 @@ def load(run: str | Path) -> Checkpoint:
         f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
         f"{CHECKPOINT_FORMAT!r}.\nUse the version that wrote it."
     )
+
+
+def _require_own(path: Path, checkpoint: Checkpoint) -> None:
+    # A checkpoint may be anywhere; only beside the record of a run it has a name that is the run's.
+    own = run_folder.identity(path.parent)
+    if path.name in (FILE, BEST) and own not in ("", checkpoint.identity):
+        raise Damaged(
+            f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
+            "beside it.\nRestore the file that belongs there, or move this one elsewhere to use it."
+        )
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, str]]:

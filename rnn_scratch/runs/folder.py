@@ -1,5 +1,9 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
+Record and checkpoints have the run's identity, which is drawn when it begins. Each line of the
+history has a digest of itself, of the lines before it and of the identity, and a checkpoint that of
+the last line by then: whatever is exchanged or changed is noticed.
+
 ``run.json``                settings, text, and each session: where, when and with what result
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
@@ -9,6 +13,7 @@
 
 import contextlib
 import datetime
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -17,6 +22,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from ..contract import RNNScratchError
 from ..settings import Settings, shown
@@ -49,6 +55,7 @@ class Epoch(Record, tag=True):
     seconds: Annotated[float, Meta(ge=0)]
     backend: Line
     sample: str | None  # generated text, every tenth epoch
+    digest: Line = ""  # in the history, as `append` says
 
 
 class Session(Record):
@@ -75,10 +82,11 @@ class Session(Record):
             raise ValueError(f"a session of the year {self.started.year}")
 
 
-class RunRecord(Record):
+class RunRecord(Record, kw_only=True):
     """The record of a run."""
 
     format: int
+    identity: Line = ""  # records of before there was one have none
     settings: Settings
     text: TextRecord
     sessions: Annotated[list[Session], Meta(min_length=1)]
@@ -133,11 +141,24 @@ def read(folder: Path) -> RunRecord:
         ) from error
 
 
+def of_session(folder: Path, session: Session) -> RunRecord:
+    """The record of a run whose last session is this one.
+
+    RNNScratchError if there is another by now, or another folder at its path.
+    """
+    record = read(folder)
+    last = record.sessions[-1]
+    if (last.started, last.process) != (session.started, session.process):
+        raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
+    return record
+
+
 def history(folder: Path, last: int | None = None) -> list[Epoch]:
     """The epochs recorded so far, or those up to epoch `last`.
 
     A last line that a kill has left incomplete is omitted. Raises Damaged if another one is no
-    epoch, or one that does not come after the epochs before it.
+    epoch, one that does not come after the epochs before it, or one of another run; this cannot be
+    verified without the run's record.
     """
     path = folder / HISTORY
     try:
@@ -150,7 +171,7 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
             f"{path} could not be read: {getattr(error, 'strerror', None) or error}."
         ) from error
     epochs: list[Epoch] = []
-    before = 0
+    before, digest = 0, identity(folder)
     for number, line in enumerate(lines, 1):
         if before == last:
             break
@@ -158,14 +179,17 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
             epoch = msgspec.json.decode(line, type=Epoch)
             if epoch.epoch <= before:
                 raise ValueError(f"epoch {epoch.epoch} after epoch {before}")
+            if digest and sealed(epoch, digest) != epoch:
+                raise ValueError("it, or what was before it, is not what was written")
         except (ValueError, RecursionError) as error:
             if number == len(lines):  # empty, after the end of the last line, or incomplete
                 break
             raise Damaged(
                 f"Line {number} of {path} is damaged: {shown(str(error), 200)}.\n"
-                "Take the file from a backup, or delete this line."
+                "Take the file from a backup, or train a new run. The checkpoint is another file: "
+                f"rnn-scratch predict {folder}"
             ) from error
-        before = epoch.epoch
+        before, digest = epoch.epoch, epoch.digest
         if last is None or before <= last:
             epochs.append(epoch)
     return epochs
@@ -177,8 +201,21 @@ def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
     return min(known, key=lambda each: each[0])[1] if known else None
 
 
+def identity(folder: Path) -> str:
+    """The identity of a run; an empty string if it is unknown."""
+    with contextlib.suppress(RNNScratchError):
+        return read(folder).identity
+    return ""
+
+
+def sealed(epoch: Epoch, before: str) -> Epoch:
+    """The epoch with its digest, after that of the line before it, or after the run's identity."""
+    content = before.encode() + records.line(replace(epoch, digest=""))
+    return replace(epoch, digest=hashlib.sha256(content).hexdigest())
+
+
 def append(folder: Path, epoch: Epoch) -> None:
-    """Add an epoch to the history; it is on the disk for certain after `files.sync`."""
+    """Add a sealed epoch to the history; it is on the disk for certain after `files.sync`."""
     files.append(folder / HISTORY, records.line(epoch))
 
 

@@ -29,7 +29,7 @@ class LineReport(Report):
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Say what is trained, and where."""
-        self.folder, self.last = folder, settings.num_epochs
+        self.folder, self.session, self.last = folder, session, settings.num_epochs
         self.said = time.monotonic()
         runtime = session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""

@@ -13,7 +13,7 @@ comes between the two, the run continues from the best one, which is then the la
 import contextlib
 import datetime
 import os
-import shutil
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from msgspec.structs import asdict, replace
 
 from ..contract import RNNScratchError, Team
 from ..parameters import everything
-from ..settings import Settings, differences, make
+from ..settings import Settings, differences, make, shown
 from ..system import files, host, locks, records, signals
+from ..system.files import Damaged
 from ..text import corpus, dataset
 from . import checkpoint, curve, growth, training
 from . import folder as run_folder
@@ -57,11 +58,16 @@ def train(
         growth.warn(setup, report)
     folder = run_folder.create(folder, runtime.backend)
     about = dataset.describe(text, setup.text)
-    record = RunRecord(format=run_folder.RUN_FORMAT, settings=settings, text=about, sessions=[])
+    identity = secrets.token_hex(16)
+    record = RunRecord(
+        format=run_folder.RUN_FORMAT, identity=identity, settings=settings, text=about, sessions=[]
+    )
     start = Checkpoint(
         vocab=setup.text.vocab,
         settings=settings,
+        identity=identity,
         epoch=0,
+        history=identity,
         text=about,
         runtime=setup.runtime,
         arrays=everything(setup.model),
@@ -71,7 +77,7 @@ def train(
             checkpoint.save(folder / checkpoint.FILE, start)
             _begin(folder, record, start, setup, patience)
         except BaseException:  # no run has started: leave no folder behind
-            shutil.rmtree(folder, ignore_errors=True)
+            files.remove(folder)
             raise
         return _session(folder, record, start, setup, report)
 
@@ -94,6 +100,11 @@ def resume(
     with _lock(folder):
         before, record, text = resumable(folder, num_epochs, text, values, patience)
         setup = set_up(before.settings, runtime, text, before.arrays, team)
+        if setup.text.vocab != before.vocab:
+            raise RNNScratchError(
+                f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.\n"
+                "Take it from a backup, or train a new run."
+            )
         before.runtime = setup.runtime
         _begin(folder, record, before, setup, patience)
         return _session(folder, record, before, setup, report)
@@ -112,6 +123,8 @@ def resumable(
     `values` differs from the run's, nothing is left to train, or a file is damaged.
     """
     before, record = checkpoint.latest(folder), run_folder.read(folder)
+    history = run_folder.history(folder, before.epoch)
+    _require_consistent(folder, before, record, history)
     settings = replace(before.settings, num_epochs=num_epochs)
     if changed := differences(settings, make({**asdict(settings), **values})):
         raise RNNScratchError(
@@ -131,20 +144,34 @@ def resumable(
             f"{num_epochs}: there is nothing left to train. Choose a larger number."
         )
     require_held_out(settings, patience)
-    best = run_folder.best(run_folder.history(folder, before.epoch))
+    best = run_folder.best(history)
     if reason := _impatience(best, before.epoch, patience):
         raise RNNScratchError(
             f"The run in {folder} has ended after epoch {before.epoch}: {reason}.\n"
             "Choose a larger --patience, or --patience 0 to train all epochs."
         )
     text = dataset.same_text(record.text, text)
-    if text.sha256 != before.text.sha256:
-        raise RNNScratchError(
-            f"The checkpoint in {folder} was trained on another text than the run's record "
-            "says.\nRestore the checkpoint that belongs to the run, or train a new run."
-        )
     record.settings = before.settings = settings
     return before, record, text
+
+
+def _require_consistent(
+    folder: Path, before: Checkpoint, record: RunRecord, history: list[Epoch]
+) -> None:
+    # Raise Damaged if record or history is not what the checkpoint, which is verified, belongs to.
+    last = history[-1].digest if history else record.identity
+    same = (before.identity, before.text) == (record.identity, record.text)
+    same = same and not differences(before.settings, record.settings)
+    for file, belongs in (
+        (run_folder.RUN_FILE, same),
+        (run_folder.HISTORY, last == before.history),
+    ):
+        if not belongs:
+            raise Damaged(
+                f"{folder / file} is damaged: it does not belong to the checkpoint of epoch "
+                f"{before.epoch} beside it.\nTake it from a backup, or train a new run. The "
+                f"checkpoint can be used: rnn-scratch predict {folder}"
+            )
 
 
 def require_held_out(settings: Settings, patience: int) -> None:
@@ -166,10 +193,10 @@ def follow(
             pass  # the first worker keeps the results
 
 
-def conclude(folder: Path, outcome: str, reason: str) -> None:
+def conclude(folder: Path, session: Session, outcome: str, reason: str) -> None:
     """Record why a session has ended that could not do so itself, or knows less of the reason."""
     with contextlib.suppress(RNNScratchError), _lock(folder):
-        record = run_folder.read(folder)
+        record = run_folder.of_session(folder, session)
         if record.sessions[-1].outcome in ("running", "failed"):
             saved = checkpoint.latest(folder)
             _close(folder, record, saved.epoch, outcome=outcome, reason=reason)
@@ -225,9 +252,12 @@ def _session(
             for incomplete, arrays, epoch in parts:
                 latest = replace(latest, arrays=arrays, incomplete=incomplete)
                 unsaved[checkpoint.FILE] = latest
+                files.require_in_place(folder)
                 if epoch is not None:
+                    epoch = run_folder.sealed(epoch, latest.history)
                     run_folder.append(folder, epoch)
                     latest.epoch, latest.incomplete = epoch.epoch, NOTHING
+                    latest.history = epoch.digest
                     best = run_folder.best((best, epoch))
                     if best is epoch:
                         unsaved[checkpoint.BEST] = latest
@@ -245,7 +275,7 @@ def _session(
         except BaseException as error:
             report.stop()
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            problem = str(error) if isinstance(error, RNNScratchError) else repr(error)
+            problem = str(error) if isinstance(error, RNNScratchError) else shown(error)
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):

@@ -1,7 +1,9 @@
 """Locks: one process at a time writes to a folder.
 
-The system releases a lock when its process ends, however it ends. The file remains. It is opened
-without following a link or changing what is in it: it may be the name of somebody's other file.
+The system releases a lock when its process ends, however it ends. The folder itself is locked, so
+that nothing that is renamed or deleted lets another process in, and a file in it: a lock on a
+folder is not seen by the other machines of a network. The file remains. It is opened without
+following a link or changing what is in it: it may be the name of somebody's other file.
 """
 
 import contextlib
@@ -34,16 +36,16 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 @contextlib.contextmanager
 def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
-    """Hold the folder's lock; RNNScratchError with the message if another process has it.
+    """Hold the folder's lock, and the folder, as `files.held` does.
 
-    Another thread of the same process is refused as well.
+    Raises RNNScratchError with the message if another process has the lock, or another thread.
     """
-    try:
-        handle = os.open(folder / LOCK, OPEN | os.O_CREAT, 0o666)  # less what the umask takes away
-    except OSError as error:
-        raise files.unwritable(folder / LOCK, error) from error
-    try:
+    with files.held(folder) as own, contextlib.ExitStack() as stack:
         try:
+            if own is not None:
+                _lock(own)
+            handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
+            stack.callback(os.close, handle)
             _lock(handle)
         except OSError as error:
             if error.errno in HELD:
@@ -55,20 +57,20 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
                 ) from error
             raise files.unwritable(folder / LOCK, error) from error
         yield
-    finally:
-        os.close(handle)
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the folder's lock."""
-    try:
-        handle = os.open(folder / LOCK, OPEN)
-    except OSError:  # there is none, or it is in a folder in which nobody may write
-        return False
-    try:
-        _lock(handle)
-        return False
-    except OSError as error:
-        return error.errno in HELD
-    finally:
-        os.close(handle)
+    for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, OPEN)):
+        try:
+            handle = os.open(path, flags)
+        except OSError:  # there is none, or nobody may write it
+            continue
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in HELD:
+                return True
+        finally:
+            os.close(handle)
+    return False

@@ -62,6 +62,29 @@ def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
     )
 
 
+def require_readable(
+    path: Path, data: bytes, kind: type[Record], largest: int = LARGEST_RECORD
+) -> None:
+    """Raise RNNScratchError if a record, which is to be written there, could not be read again.
+
+    Types are verified when something is read, not when it is made.
+    """
+    try:
+        if len(data) > largest:
+            raise ValueError(f"it has more than {largest:,} bytes")
+        msgspec.json.decode(data, type=kind)
+    except ValueError as error:
+        reason = shown(str(error), 300)
+        raise RNNScratchError(
+            f"{path} is not written, as it could not be read: {reason}"
+        ) from error
+
+
 def write(path: Path, record: Record) -> None:
-    """Write the record; the old one is replaced only when the new one is complete."""
-    files.replace(path, encoded(record))
+    """Write the record; the old one is replaced only when the new one is complete.
+
+    Raises RNNScratchError if it could not be read again, or not be written.
+    """
+    data = encoded(record)
+    require_readable(path, data, type(record))
+    files.replace(path, data)

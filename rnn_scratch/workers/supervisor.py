@@ -23,7 +23,7 @@ from .. import registry
 from ..contract import RNNScratchError
 from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
-from ..runs.folder import Epoch
+from ..runs.folder import Epoch, Session
 from ..runs.run import Run
 from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
@@ -125,6 +125,7 @@ class _Supervisor:
         self.counts: dict[int, int] = {}  # of minibatches, by rank
         self.changed = time.monotonic()  # when a count has changed
         self.folder: Path | None = None  # of the run
+        self.session: Session | None = None  # which is the first worker's
         self.failures: list[tuple[int, Problem]] = []  # with the rank, in the order of arrival
         self.signal: int | None = None  # that has stopped the training
         self.deadline: float | None = None  # for all to end by themselves
@@ -146,7 +147,7 @@ class _Supervisor:
         rendezvous.tell(self.peers, "done")
         if self.folder is None:
             return None
-        saved = checkpoint.load(self.folder / checkpoint.FILE)
+        saved = checkpoint.load(self.folder)
         history, record = run_folder.history(self.folder), run_folder.read(self.folder)
         run = Run(self.folder, history, record, saved.vocab, saved.arrays)
         self.report.finish(run)
@@ -199,7 +200,7 @@ class _Supervisor:
             case str():
                 self.report.say(event)
             case Start():
-                self.folder = Path(event.folder)
+                self.folder, self.session = Path(event.folder), event.session
                 self.report.start(self.folder, self.work.settings, event.session)
             case Progress() if rank == 0:
                 self.report.progress(event)
@@ -248,5 +249,5 @@ class _Supervisor:
             raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
 
     def _conclude(self, outcome: str, reason: str) -> None:
-        if self.folder is not None:
-            sessions.conclude(self.folder, outcome, reason)
+        if self.folder is not None and self.session is not None:
+            sessions.conclude(self.folder, self.session, outcome, reason)
