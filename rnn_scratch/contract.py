@@ -14,9 +14,8 @@ in a file of its name:
 `rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, L number of
-layers, H number of hidden units of each, N size of a learnable embedding.
-Tokens are integers from 0 to V-1. A tensor is of the
-framework's own type; only `tensor` and `array` convert between tensors and NumPy arrays.
+layers, H number of hidden units of each, N size of a learnable embedding. Tokens are integers from
+0 to V-1. A tensor is of the framework's own type; `tensor` and `array` convert from NumPy and back.
 
 Devices are named "cpu", "cuda", "mps" or as the framework calls others, without a number: the
 first of its kind.
@@ -41,21 +40,17 @@ State = tuple[Tensor, ...]
 Backend = ModuleType  # a package with the modules above
 
 VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
-LONGEST_ERROR = 4000  # characters
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: let frameworks print their own messages
 
 
 class RNNScratchError(Exception):
-    """An error for the user: the message says what is wrong with which input, and what to do.
-
-    Whatever it quotes, from files and other programs as well, it is no longer than can be shown.
-    """
+    """An error for the user: the message says what is wrong with which input, and what to do."""
 
     exit_code = 2  # of the command that meets it; 1 where the command itself was right
 
     def __init__(self, message: str = "") -> None:
-        """Shorten the message in its middle: what to do stands at its end."""
-        super().__init__(shortened(message, LONGEST_ERROR))
+        """Shorten what it quotes, whoever wrote that: what to do stands at the end and remains."""
+        super().__init__(shortened(message))
 
 
 class Cell(NamedTuple):

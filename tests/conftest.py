@@ -62,6 +62,15 @@ def pytest_addoption(parser):
         help="Comma-separated names of the devices to test on, such as cpu or cuda. "
         "Default: all that each backend reports.",
     )
+    parser.addoption(
+        "--trials", type=int, help="Number of trials of each campaign with random faults."
+    )
+
+
+@pytest.fixture
+def trials(request):
+    """The number of trials of a campaign that was asked for; None for its default."""
+    return request.config.getoption("--trials")
 
 
 SESSIONS = ("frameworks", "sabotages", "student", "notebooks", "team", "faults")

@@ -1,9 +1,11 @@
 """Functions that several tests share: small runs, and the command line, here or in a process."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import textwrap
@@ -244,6 +246,22 @@ def assert_same(actual, expected, tolerance=0):
         else:
             difference = np.abs(actual[name] - values).max()
             assert actual[name].tobytes() == values.tobytes(), (name, difference)
+
+
+def safetensors_parts(path):
+    """The header of a safetensors file, and the numbers after it."""
+    data = path.read_bytes()
+    length = 8 + struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8:length]), data[length:]
+
+
+def put_together(path, header, numbers):
+    """Write the file, with the digest that belongs to it, as a program that is ours would."""
+    header["__metadata__"]["sha256"] = "0" * 64
+    text = json.dumps(header, separators=(",", ":")).encode()
+    data = struct.pack("<Q", len(text)) + text + numbers
+    digest = hashlib.sha256(data).hexdigest().encode()
+    path.write_bytes(data.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest, 1))
 
 
 def _sparse(path):

@@ -1,6 +1,5 @@
 """The checkpoint: exact to the last bit, verified when read, and never incomplete."""
 
-import hashlib
 import json
 import os
 import struct
@@ -8,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ENDLESS
+from helpers import ENDLESS, put_together, safetensors_parts
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -43,22 +42,6 @@ def make(epoch=3, dtype="float32", **fields):
     about |= {"identity": "0" * 32, "history": "1" * 64}
     runtime = Runtime("numpy", "scratch", "cpu", threads=1)
     return Checkpoint(**{**about, "runtime": runtime, "arrays": values, **fields})
-
-
-def parts(path):
-    """The header of a safetensors file, and the numbers after it."""
-    data = path.read_bytes()
-    length = 8 + struct.unpack("<Q", data[:8])[0]
-    return json.loads(data[8:length]), data[length:]
-
-
-def put_together(path, header, numbers):
-    """Write the file, with the digest that belongs to it, as a program that is ours would."""
-    header["__metadata__"]["sha256"] = "0" * 64
-    text = json.dumps(header, separators=(",", ":")).encode()
-    data = struct.pack("<Q", len(text)) + text + numbers
-    digest = hashlib.sha256(data).hexdigest().encode()
-    path.write_bytes(data.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest, 1))
 
 
 @pytest.fixture
@@ -113,7 +96,7 @@ def test_others_can_read_it(saved):
     arrays = load_file(saved)
     assert sorted(arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
     assert arrays["W_hq"].shape == (5, 4)
-    metadata = parts(saved)[0]["__metadata__"]
+    metadata = safetensors_parts(saved)[0]["__metadata__"]
     assert sorted(metadata) == ["checkpoint", "format", "sha256"]
     about = json.loads(metadata["checkpoint"])
     assert about["vocab"] == VOCAB
@@ -206,7 +189,7 @@ BAD = [
 
 @pytest.mark.parametrize(("change", "word"), BAD, ids=lambda value: str(value)[:40])
 def test_metadata_that_does_not_fit(saved, change, word):
-    header, numbers = parts(saved)
+    header, numbers = safetensors_parts(saved)
     about = {**json.loads(header["__metadata__"]["checkpoint"]), **change}
     present = {key: value for key, value in about.items() if value is not None}
     header["__metadata__"]["checkpoint"] = json.dumps(present)
@@ -219,7 +202,7 @@ def test_metadata_that_does_not_fit(saved, change, word):
 )
 def test_large_metadata_are_refused_and_not_printed(saved, text):
     for key in ("checkpoint", "format"):
-        header, numbers = parts(saved)
+        header, numbers = safetensors_parts(saved)
         header["__metadata__"][key] = text
         put_together(saved, header, numbers)
         refused(saved)
@@ -242,7 +225,7 @@ def test_what_has_no_end(saved, make):
 
 
 def test_a_header_that_promises_more_than_the_file_has(saved):
-    header, numbers = parts(saved)
+    header, numbers = safetensors_parts(saved)
     header["b_q"]["data_offsets"][1] += 10**11
     put_together(saved, header, numbers)
     refused(saved, "its size is not that of its tensors")
@@ -259,7 +242,7 @@ def test_safetensors_of_another_program(saved, metadata):
 
 
 def test_a_checkpoint_of_another_version(saved):
-    header, numbers = parts(saved)
+    header, numbers = safetensors_parts(saved)
     header["__metadata__"]["format"] = "rnn-scratch 99"
     put_together(saved, header, numbers)
     refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")

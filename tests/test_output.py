@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, here, options, there
 
-from rnn_scratch.contract import LONGEST_ERROR, RNNScratchError
+from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.system.terminal import LONGEST_ERROR
 
 # Letters of several scripts, and what some programs turn into a picture or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"

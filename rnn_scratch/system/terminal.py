@@ -8,6 +8,8 @@ they are, because there they are data.
 import re
 import sys
 
+LONGEST_ERROR = 4000  # characters of a message
+
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,
 # override or isolate also reorder what the project itself prints after them; the marks for single
@@ -17,7 +19,7 @@ import sys
 _EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int = LONGEST_ERROR) -> str:
     """The text or, if it has more than `length` characters, its beginning and its end."""
     end = length // 4
     return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"
