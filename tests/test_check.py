@@ -15,7 +15,7 @@ def test_every_result_of_the_reference_is_recorded():
         case = inputs.make_case("numpy", registry.load("numpy"), "scratch", chosen)
         names = {
             f"{piece.__name__}: {result.name}"
-            for piece in functions.OF_SCRATCH
+            for piece in functions.of_case(case)
             for result in piece(case)
             if isinstance(result, inputs.Computed) and result.expected is None
         }

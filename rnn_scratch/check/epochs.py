@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import Arrays, Batch, Model, Options, Params, State, Tensor, Update
+from ..contract import Arrays, Backend, Batch, Model, Options, Params, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import everything, initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import LR, ROUNDING, SIGMA, B, Case, Computed, Row, T, fact
+from .inputs import LR, PLAIN, ROUNDING, SIGMA, B, Case, Computed, Row, T, fact, make_case
 
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
 RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
@@ -51,6 +51,8 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
     yield Computed("logits afterwards", logits)
+    if not case.plain:
+        return  # settings of an update do the same in any model, as optimizers do with any cell
     # What is compiled, or remembered, for the first update must not determine the second.
     exact = case.options.dtype == "float64"  # the only one with exact mode
     how = Update(2 * LR, None, *((GRID, STATE_GRID) if exact else ()))
@@ -58,6 +60,8 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     yield Computed("parameters after another one", model.to_arrays(model.params))
     if exact:
         yield Computed("state in exact mode", state, allowed=0)
+    if case.options.cell != PLAIN.cell:
+        return
     # And what is remembered of a gradient must be the same to the last bit, whatever is compiled.
     model, (batch, state) = case.model(optimizer="adam"), case.minibatch()
     grid, state_grid = (FINE_GRID, STATE_GRID) if exact else (None, None)
@@ -90,8 +94,7 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
     for settings in (SEQUENTIAL, RANDOM) if case.plain else (SEQUENTIAL,):
         sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
         batches = list(minibatches.of_epoch(tokens, settings, 1))[: max(milestones[-1], 10)]
-        theta = round(float(np.median(norms(case, arrays, batches, carry, None))), 2)
-        clipped = np.array(norms(case, arrays, batches, carry, theta)) > theta
+        theta, clipped = threshold(case.reference.backend, case.options, settings, len(batches))
         model, first = case.model(arrays), 0
         state: Any = case.state()
         for updates in milestones:
@@ -112,12 +115,24 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
         yield Computed(f"{sampling}, state", state, allowed=allowed)
 
 
-def norms(
-    case: Case, arrays: Arrays, batches: list[Batch], carry: bool, theta: float | None
+@functools.cache
+def threshold(
+    reference: Backend, options: Options, settings: Settings, number: int
+) -> tuple[float, np.ndarray]:
+    """A θ by which about half of so many updates are clipped, and which of them."""
+    case = make_case("numpy", reference, "scratch", options._replace(device="cpu"))
+    tokens, arrays = built_in_text(options)
+    batches = list(minibatches.of_epoch(tokens, settings, 1))[:number]
+    carry = minibatches.carries(settings.sampling)
+    theta = round(float(np.median(_norms(case, arrays, batches, carry, None))), 2)
+    return theta, np.array(_norms(case, arrays, batches, carry, theta)) > theta
+
+
+def _norms(
+    reference: Case, arrays: Arrays, batches: list[Batch], carry: bool, theta: float | None
 ) -> list[float]:
-    """The norms of the gradients when the reference is trained, clipped or not."""
-    reference, found = case.reference, list[float]()
-    model = reference.model(arrays)
+    # The norms of the gradients when the reference is trained, clipped or not.
+    found, model = list[float](), reference.model(arrays)
 
     def backward(batch: Batch, state: State) -> tuple[Tensor, Params, State]:
         assert model.backward is not None

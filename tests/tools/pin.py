@@ -18,7 +18,7 @@ for options in inputs.cases():
     if options.dtype == "float64":
         numbers[case.label] = {
             f"{piece.__name__}: {result.name}": inputs.weighted_sum(result.value)
-            for piece in functions.OF_SCRATCH
+            for piece in functions.of_case(case)
             for result in piece(case)
             if isinstance(result, inputs.Computed) and result.expected is None
         }

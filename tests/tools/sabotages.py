@@ -17,9 +17,8 @@ from rnn_scratch.contract import TRIED, Options
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
-LAYERS = PLAIN._replace(num_layers=2)
-DROPOUT = LAYERS._replace(dropout=TRIED["dropout"])
-EMBEDDING = PLAIN._replace(embedding=TRIED["embedding"])
+RELU = PLAIN._replace(activation="relu")
+DEEP = PLAIN._replace(**{**TRIED, "activation": "tanh"})  # an embedding, dropout and two layers
 NUMBERS = itertools.count()
 
 
@@ -98,7 +97,7 @@ SABOTAGES = [
             "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
             "norm = tf.linalg.global_norm(list(grads.values()))",
         ),
-    }, only=EMBEDDING),
+    }, only=DEEP),
     Sabotage("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
     Sabotage("learning rate applied twice", "update", "plain",
@@ -124,12 +123,12 @@ SABOTAGES = [
     Sabotage("rows of the embedding with a norm of at most 1", "encode", "vectors", {
         "torch": ('F.embedding(tokens, params["W_e"])',
                   'F.embedding(tokens, params["W_e"], max_norm=1)'),
-    }, only=EMBEDDING),
+    }, only=DEEP),
     Sabotage("rows of the embedding cut in place", "encode", "parameters afterwards", {
         "torch": ('        return F.embedding(tokens, params["W_e"])',
                   '        x = F.embedding(tokens, params["W_e"])\n'
                   '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'),
-    }, only=EMBEDDING),
+    }, only=DEEP),
     Sabotage("means added up instead of sums", "evaluate", "state carried",
              everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
@@ -182,7 +181,7 @@ SABOTAGES = [
         "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
         "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
         "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
-    }, only=PLAIN._replace(activation="relu")),
+    }, only=RELU),
 
     Sabotage("at most 64 rows in the loss", "loss", "with 300 characters", {
         "numpy": ("labels].mean()", "labels][:64].mean()"),
@@ -203,7 +202,7 @@ SABOTAGES = [
         "torch": ("torch.relu(z)", "F.relu6(z)"),
         "tensorflow": ("tf.nn.relu(z)", "tf.nn.relu6(z)"),
         "jax": ("jax.nn.relu(z)", "jax.nn.relu6(z)"),
-    }, only=PLAIN._replace(activation="relu")),
+    }, only=RELU),
     Sabotage("gradients in the order of their names", "gradients", "", {
         "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
         "torch": ("dict(zip(model.params, grads)), detach(",
@@ -291,7 +290,7 @@ SABOTAGES = [
     Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
         "numpy": (
             'np.add.at(grads["W_e"], batch.X[:, t], d_x)', 'grads["W_e"][batch.X[:, t]] += d_x'),
-    }, only=EMBEDDING),
+    }, only=DEEP),
 
     # The gated cells.
     Sabotage("gates swapped", "step", "logits", everywhere(
@@ -323,45 +322,48 @@ SABOTAGES = [
     # Layers and dropout.
     Sabotage("layers that read each other's state", "step", "logits", everywhere(
         "enumerate(by_layer(state, options))", "enumerate(by_layer(state, options)[::-1])"),
-        only=LAYERS),
+        only=DEEP),
     Sabotage("every layer has the first one's parameters", "step", "", everywhere(
-        "of_layer(params, layer), options)", "of_layer(params, 0), options)"), only=LAYERS),
+        "of_layer(params, layer), options)", "of_layer(params, 0), options)"), only=DEEP),
     Sabotage("masks ignored", "step", "logits", everywhere(
-        "x = own[0] if masks is None else own[0] * masks[:, layer]", "x = own[0]"), only=DROPOUT),
+        "x = own[0] if masks is None else own[0] * masks[:, layer]", "x = own[0]"), only=DEEP),
     Sabotage("masks applied twice", "step", "logits", everywhere(
         "own[0] * masks[:, layer]  #", "own[0] * masks[:, layer] * masks[:, layer]  #"),
-        only=DROPOUT),
+        only=DEEP),
     Sabotage("masks applied to the state that is carried", "step", "state", everywhere(
         "        x = own[0] if masks is None else own[0] * masks[:, layer]",
         "        own = own if masks is None else (own[0] * masks[:, layer], *own[1:])\n"
-        "        x = own[0]"), only=DROPOUT),
+        "        x = own[0]"), only=DEEP),
     Sabotage("the first layer's masks for all layers", "step", "logits", everywhere(
-        "own[0] * masks[:, layer]  #", "own[0] * masks[:, 0]  #"), only=DROPOUT),
+        "own[0] * masks[:, layer]  #", "own[0] * masks[:, 0]  #"), only=DEEP),
     Sabotage("the first time step's masks for all", "forward", "logits", everywhere(
-        "else masks[:, t]", "else masks[:, 0]"), only=DROPOUT),
+        "else masks[:, t]", "else masks[:, 0]"), only=DEEP),
     Sabotage("masks that do not reach the gradients", "gradients", "", {
         **everywhere("masks=batch.masks", "masks=None"),
         "numpy": ("[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
-    }, only=DROPOUT),
-    Sabotage("masks left out of the gradient from above", "gradients", "W_xh", {
+    }, only=DEEP),
+    Sabotage("masks left out of the gradient from above", "gradients", "W_e", {
         "numpy": ("d_own[0] + d_x * keep[layer]", "d_own[0] + d_x"),
-    }, only=DROPOUT),
+    }, only=DEEP),
     Sabotage("masks left out of the gradients of weights", "gradients", "W_xh_2", {
         "numpy": ("own[0] * keep[layer] for layer", "own[0] for layer"),
-    }, only=DROPOUT),
+    }, only=DEEP),
+    Sabotage("gradients of layers without dropout", "gradients", "with 300 characters", {
+        "numpy": ("[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"),
+    }, only=DEEP),
     Sabotage("masks ignored in the optimized model", "forward", "logits", {
         **everywhere("hiddens if masks is None else", "hiddens if True else"),
         "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
-    }, "fast.py", "fast", DROPOUT),
-    Sabotage("masks left out of the optimized backward pass", "gradients", "W_xh", {
+    }, "fast.py", "fast", DEEP),
+    Sabotage("masks left out of the optimized backward pass", "gradients", "W_e", {
         "numpy": ("if batch.masks is not None:", "if False:"),
-    }, "fast.py", "fast", DROPOUT),
+    }, "fast.py", "fast", DEEP),
     Sabotage("a bias that the second layer lacks in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])',
                   'torch.mm(outputs.flatten(0, 1), params["W_x"])'),
-    }, "fast.py", "fast", LAYERS),
+    }, "fast.py", "fast", DEEP),
 
     # The optimizers.
     Sabotage("β1 and β2 exchanged", "update", "adam", everywhere(
@@ -425,7 +427,7 @@ SABOTAGES = [
         "tensorflow": ("h > 0,", "h >= 0,"),
         "mxnet": ("np.sign(h)", "(h >= 0)"),
         "jax": ("(h > 0)", "(h >= 0)"),
-    }, "gated.py", "fast", PLAIN._replace(activation="relu")),
+    }, "gated.py", "fast", RELU),
     Sabotage("weights of the wrong gate", "params", "values", everywhere(
         "join_gates(arrays, options)",
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
