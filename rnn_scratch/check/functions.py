@@ -285,7 +285,8 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     """Loss, each gradient, and the state for the next minibatch."""
     model, (batch, start) = case.model(), case.minibatch()
     loss, own, state = case.scratch.gradients(model, batch, start)
-    case.scratch.gradients(model, batch, start)  # neither is added to the first nor replaces it
+    other = batch._replace(X=batch.Y, Y=batch.X)
+    case.scratch.gradients(model, other, start)  # neither is added to the first nor replaces it
     grads = model.to_arrays(own)
     if case.is_reference and case.options.dtype == "float64":
         yield from finite_differences(case, grads)
