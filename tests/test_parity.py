@@ -8,8 +8,8 @@ from helpers import skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, runner
-from rnn_scratch.check.inputs import Row, worst
-from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Options, Update
+from rnn_scratch.check.inputs import Row, T, V, worst
+from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
@@ -113,6 +113,25 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
                 continue
             difference, where = worst(expected, actual)
             assert difference <= allowed, (model, where)
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@pytest.mark.parametrize("cell", ["gru-after", "lstm"])
+def test_gradients_of_large_weights(backend, backend_name, device, cell):
+    # An optimized model may multiply with them by other operations than with small ones.
+    options = Options(V, 512, cell, device=device)
+    tokens = np.random.RandomState(0).randint(0, V, (4, T + 1))
+    batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy())
+    numpy = registry.load("numpy")
+
+    def gradients(name, own, model, options):
+        network = registry.build(name, own, model, initial(options, 0.05, 0), options)
+        tensors = batch.map(own.machine.tensor, options.device)
+        return network.to_arrays(own.scratch.gradients(network, tensors, network.state(4))[1])
+
+    expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
+    difference, where = worst(expected, gradients(backend_name, backend, "fast", options))
+    assert difference <= 1e-6, where
 
 
 ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}

@@ -9,19 +9,12 @@ at once, and between two products the backward pass has only a few multiplicatio
 import torch
 from torch.autograd.function import once_differentiable
 
-from .machine import multiplier
+from .products import by_columns, multiplier
 
 
 def activation(z, options):
     """Hyperbolic tangent or ReLU, in place: nothing else needs z."""
-    if options.activation == "relu":
-        return torch.relu_(z)
-    if z.dtype == torch.float64 or z.device.type != "cpu":
-        return torch.tanh_(z)
-    # Tanh by sigmoid: tanh z = 2 sigmoid(2z) - 1, within 2e-7, and PyTorch computes the sigmoid of
-    # a float32 six times faster.
-    # Gain: .
-    return z.mul_(2).sigmoid_().mul_(2).sub_(1)
+    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
 
 
 def slope(h, options):
@@ -35,16 +28,16 @@ class GRU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        times, size = len(inputs), h_0.shape[1]
-        to_zr, to_new = (multiplier(W, times) for W in W_h.tensor_split([2 * size], 1))
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(times, *h_0.shape)
+        size, W = h_0.shape[1], by_columns(W_h, len(inputs))
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
         resets, h = torch.empty_like(hiddens), h_0
         for t, x in enumerate(inputs):
             z, r, new = gates[t].chunk(3, 1)  # (B, H)
-            torch.sigmoid(to_zr(h, x[:, : 2 * size]), out=gates[t, :, : 2 * size])
+            zr = gates[t, :, : 2 * size]
+            torch.addmm(x[:, : 2 * size], h, W[:, : 2 * size], out=zr).sigmoid_()
             torch.mul(r, h, out=resets[t])
-            new.copy_(activation(to_new(resets[t], x[:, 2 * size :]), options))
-            h = torch.lerp(new, h, z, out=hiddens[t])
+            torch.addmm(x[:, 2 * size :], resets[t], W[:, 2 * size :], out=new)
+            h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, resets, h_0, W_h)
         ctx.options = options
         return (hiddens,)
@@ -64,15 +57,15 @@ class GRU(torch.autograd.Function):
             ),
             2,
         )
-        from_zr, from_new = (multiplier(W.T, len(dz)) for W in W_h.tensor_split([2 * size], 1))
-        d_h, zeros = torch.zeros_like(h_0), torch.zeros_like(h_0)
+        d_h = torch.zeros_like(h_0)
         for t in reversed(range(len(dz))):
             d_h = d_h + d_hiddens[t]
             d_z, d_r, d_new = dz[t].chunk(3, 1)
-            d_reset = from_new(d_new.mul_(d_h), zeros)
+            d_reset = torch.mm(d_new.mul_(d_h), W_h[:, 2 * size :].T)
             d_z.mul_(d_h)
             d_r.mul_(d_reset)
-            d_h = from_zr(dz[t, :, : 2 * size], torch.addcmul(d_h * z[t], d_reset, r[t]))
+            d_h = torch.addcmul(d_h * z[t], d_reset, r[t])
+            d_h.addmm_(dz[t, :, : 2 * size], W_h[:, : 2 * size].T)
         products = (
             before.flatten(0, 1).T @ dz[:, :, : 2 * size].flatten(0, 1),
             resets.flatten(0, 1).T @ dz[:, :, 2 * size :].flatten(0, 1),
@@ -86,16 +79,15 @@ class GRUAfter(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        times, size = len(inputs), h_0.shape[1]
-        product = multiplier(W_h, times)
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(times, *h_0.shape)
+        size, product = h_0.shape[1], multiplier(W_h, len(inputs))
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
         products, h, zeros = torch.empty_like(inputs), h_0, torch.zeros_like(inputs[0])
         for t, x in enumerate(inputs):
             z, r, new = gates[t].chunk(3, 1)  # (B, H)
-            products[t] = product(h, zeros)  # (B, 3H)
+            z_h = product(h, zeros, out=products[t])  # (B, 3H)
             zr = gates[t, :, : 2 * size]
-            torch.add(x[:, : 2 * size], products[t, :, : 2 * size], out=zr).sigmoid_()
-            torch.addcmul(x[:, 2 * size :], r, products[t, :, 2 * size :], out=new)
+            torch.add(x[:, : 2 * size], z_h[:, : 2 * size], out=zr).sigmoid_()
+            torch.addcmul(x[:, 2 * size :], r, z_h[:, 2 * size :], out=new)
             h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, products, h_0, W_h)
         ctx.options = options
@@ -117,12 +109,12 @@ class GRUAfter(torch.autograd.Function):
             ),
             2,
         )  # (T, B, 3, H)
-        back, d_h = multiplier(W_h.T, len(dz)), torch.zeros_like(h_0)
+        d_h, product = torch.zeros_like(h_0), multiplier(W_h.T, len(dz))
         for t in reversed(range(len(dz))):
             d_h = d_h + d_hiddens[t]
             to_new[t].mul_(d_h)
             dz[t].mul_(d_h[:, None])
-            d_h = back(dz[t].flatten(1), d_h * z[t])
+            d_h = product(dz[t].flatten(1), d_h * z[t])
         dz = dz.flatten(2)
         d_W_h = before.flatten(0, 1).T @ dz.flatten(0, 1)
         return torch.cat((dz[:, :, : 2 * size], to_new), 2), d_h, d_W_h, None
@@ -138,15 +130,14 @@ class LSTM(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h, options):
         """Compute the gates i, f, o, and c for the new values, and both states."""
-        times, size = len(inputs), h_0.shape[1]
-        product = multiplier(W_h, times)
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(times, *h_0.shape)
+        size, product = h_0.shape[1], multiplier(W_h, len(inputs))
+        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
         cells, outputs, h, c = torch.empty_like(hiddens), torch.empty_like(hiddens), h_0, c_0
         for t, x in enumerate(inputs):
             i, f, o, new = gates[t].chunk(4, 1)  # (B, H)
-            z = product(h, x)  # (B, 4H)
-            torch.sigmoid(z[:, : 3 * size], out=gates[t, :, : 3 * size])
-            new.copy_(activation(z[:, 3 * size :], options))
+            product(h, x, out=gates[t])
+            gates[t, :, : 3 * size].sigmoid_()
+            activation(new, options)
             c = torch.addcmul(f * c, i, new, out=cells[t])
             h = torch.mul(o, activation(outputs[t].copy_(c), options), out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, cells, outputs, h_0, c_0, W_h)
@@ -173,13 +164,13 @@ class LSTM(torch.autograd.Function):
             2,
         )
         to_c = o * slope(outputs, ctx.options)
-        back, d_h = multiplier(W_h.T, len(dz)), d_hiddens[-1]
+        d_h, product = d_hiddens[-1], multiplier(W_h.T, len(dz))
         for t in reversed(range(len(dz))):
             d_c = torch.addcmul(d_c, d_h, to_c[t])
             dz[t, :, :2].mul_(d_c[:, None])
             dz[t, :, 2].mul_(d_h)
             dz[t, :, 3].mul_(d_c)
             d_c = d_c * f[t]
-            d_h = back(dz[t].flatten(1), d_hiddens[t - 1] if t > 0 else torch.zeros_like(d_h))
+            d_h = product(dz[t].flatten(1), d_hiddens[t - 1] if t > 0 else torch.zeros_like(d_h))
         dz = dz.flatten(2)
         return dz, d_h, d_c, before.flatten(0, 1).T @ dz.flatten(0, 1), None

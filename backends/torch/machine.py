@@ -1,6 +1,5 @@
 """What PyTorch computes on: CPU, CUDA or MPS, and its threads."""
 
-import functools
 import os
 import re
 
@@ -79,38 +78,6 @@ def environment():
 def memory(device):
     """The most bytes that tensors have taken on the device so far; None where it is unknown."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
-
-
-def multiplier(W, times):
-    """A function of h (N, K) and z (N, M) that returns z + h @ W, to be called so many times."""
-    if times == 1:
-        return lambda h, z: torch.addmm(z, h, W)
-    # Packed weights: oneDNN multiplies faster with weights that are laid out in its blocks.
-    # Gain: .
-    if W.dtype == torch.float32 and W.device.type == "cpu" and can_pack():
-        return packed(W)
-    # Weights by columns: products with a copy that is laid out so are faster.
-    by_columns = W.T.contiguous().T
-    return lambda h, z: torch.addmm(z, h, by_columns)
-
-
-def packed(W):
-    """The same, by the operations with which PyTorch's own compiler computes linear layers."""
-    onednn = torch.ops.mkldnn
-    weights = onednn._reorder_linear_weight(W.T.contiguous(), None)
-    linear = onednn._linear_pointwise.binary
-    return lambda h, z: linear(h, z, weights, None, "add")
-
-
-@functools.cache
-def can_pack():
-    """Whether these operations, which PyTorch doesn't document, exist here and compute that."""
-    W = torch.arange(12.0).reshape(3, 4)
-    h, z = W[:, :3], W + 0.5
-    try:
-        return torch.equal(packed(W)(h, z), z + h @ W)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
 
 
 def multiply(h, matrices):
