@@ -36,7 +36,7 @@ from rnn_scratch.runs import folder as run_folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
-    pytest.mark.faults(by_default=("numpy", "torch")),
+    pytest.mark.faults(by_default=("numpy",)),
 ]
 
 # Epochs of a few milliseconds, and enough of them to be interrupted at any moment.

@@ -95,6 +95,7 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
 
 
+@pytest.mark.team
 def test_all_workers_end_by_patience_after_the_same_epoch(name):
     """The first one decides; the others would wait for it for ever, or stop it by an error."""
     settings = {**SMALL, "lr": 3.0, "valid_share": 0.2, "exact": True, "num_epochs": 30}
@@ -120,6 +121,7 @@ def test_workers_go_on_with_another_model_of_another_backend(backend_name):
     assert digest(parameters("two")) == digest(parameters(expected))
 
 
+@pytest.mark.team
 def test_workers_that_are_started_by_hand(name):
     """As on two machines: one by its options, and one by the variables of a launcher."""
     port = int(network.free_address("127.0.0.1").rpartition(":")[2])
