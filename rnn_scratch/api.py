@@ -2,14 +2,15 @@
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .contract import RNNScratchError
+from .runs import curve, inference, notebook, sessions
 from .runs import folder as run_folder
-from .runs import inference, notebook, sessions
 from .runs.progress import LineReport
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
@@ -108,10 +109,11 @@ def train(
     sessions.require_held_out(made, patience)
     require_shares(made.batch_size, launch.workers)
     content = corpora.find(corpus, text, reporter.say)
+    curve.require("png")
     if launch == Launch(1):
         folder = None if run is None else Path(run)
         return sessions.train(made, content, runtime, folder, reporter, patience=patience)
-    path = None if run is None else str(run)
+    path = None if run is None else os.fsencode(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
     return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
 
@@ -156,6 +158,7 @@ def resume(
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     # Another number of threads may add in another order.
     runtime = last.but(**chosen, workers=launch.workers)
+    curve.require("png")
     if launch == Launch(1):
         what = same, runtime, settings
         return sessions.resume(folder, num_epochs, *what, reporter, patience=patience)
@@ -166,7 +169,7 @@ def resume(
         settings=made,
         text=content,
         runtime=runtime,
-        folder=str(folder),
+        folder=os.fsencode(folder),
         resumes=True,
         patience=patience,
     )

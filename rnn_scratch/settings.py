@@ -73,6 +73,8 @@ def _is_none(value: Any) -> bool:
 POSITIVE = _real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
 BELOW_ONE = _real("a number from 0, below 1", lambda x: 0 <= x < 1)
 DROPOUT = _real("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
+# Of larger ones not every weight would be finite in float32.
+SIGMA = _real("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
 NOT_NEGATIVE = _real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
@@ -80,7 +82,12 @@ POSITIVE_OR_NONE = Kind(
     lambda value: None if _is_none(value) else float(value),
 )
 TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
-STRING = Kind("a string", lambda value: isinstance(value, str), str)
+# A record is UTF-8, which has no surrogates: they stand for bytes that are no characters.
+STRING = Kind(
+    "a string of characters",
+    lambda value: isinstance(value, str) and value == value.encode(errors="ignore").decode(),
+    str,
+)
 PATH = Kind("a path: a string or a pathlib.Path", lambda x: "\0" not in str(os.fspath(x)), Path)
 
 
@@ -126,7 +133,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         NOT_NEGATIVE,
         "Decoupled weight decay: in an update a parameter loses this share of itself, times lr.",
     ] = 0.0
-    sigma: Annotated[float, POSITIVE, "Standard deviation σ of the initial weights."] = 0.01
+    sigma: Annotated[float, SIGMA, "Standard deviation σ of the initial weights."] = 0.01
     theta: Annotated[
         float | None,
         POSITIVE_OR_NONE,

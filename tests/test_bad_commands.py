@@ -56,6 +56,7 @@ COMMANDS = [
     ((*TRAIN, "--dtype", "float16"), "float16"),
     (("train", "--corpus", "tide"), "There is no text 'tide'. The texts are: time-machine"),
     (("train", "--corpus", ""), "tide-clock"),
+    *(((*command, "--device", "\udcff"), "--device is '\\udcff'") for command in (TRAIN, COMPARE)),
     (("check", "nmpy"), "numpy"),
     (("compare", "--backends", "nmpy"), "nmpy"),
     (("compare", "--backends", ","), "no name"),
@@ -67,6 +68,7 @@ COMMANDS = [
         "--epochs is '2.5'; it must be a whole number from 1 to 1,000,000.",
     ),
     ((*TRAIN, "--lr", "0"), "--lr is 0.0; it must be a finite number above 0."),
+    ((*TRAIN, "--sigma", "1e39"), "--sigma is 1e+39; it must be a number above 0, at most 1e30."),
     ((*TRAIN, "--theta", "-1"), "--theta is -1.0; it must be a finite number above 0, or none."),
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
     ((*TRAIN, "--layers", "0"), "--layers is 0; it must be a whole number from 1 to 64."),
@@ -124,7 +126,7 @@ COMMANDS = [
     ((*COMPARE, "--output", f"{__file__}/more"), "could not be created: Not a directory"),
 ]
 if sys.platform != "win32":
-    COMMANDS.append((("train", "--backend", "numpy", "--text", "/dev/zero"), "no file on a disk"))
+    COMMANDS.append((("train", "--backend", "numpy", "--text", "/dev/zero"), "no regular file"))
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from helpers import is_running, start
+from helpers import is_running, start, wait_until
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -197,20 +198,52 @@ for pid in processes.ask(partial(work), timeout=600, python=sys.argv[1]):
 """
 
 
+@pytest.fixture
+def parent(tmp_path):
+    """A function that starts a process with a child, by an interpreter, that starts another."""
+    (tmp_path / "another.py").write_text(STARTS_ANOTHER)
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return partial(start, program=("-c", PARENT), env=env)
+
+
 @pytest.mark.parametrize(
     ("how", "wrapped"),
     [("SIGINT", False), ("SIGKILL", False), ("SIGHUP", True), ("SIGKILL", True)],
 )
-def test_nothing_outlives_the_parent(tmp_path, interpreter, how, wrapped):
-    (tmp_path / "another.py").write_text(STARTS_ANOTHER)
+def test_nothing_outlives_the_parent(parent, interpreter, how, wrapped):
     # An interpreter may be a script that waits for Python instead of becoming it.
     python = interpreter(f'{sys.executable} "$@"; exit $?') if wrapped else sys.executable
-    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    with start(python, program=("-c", PARENT), env=env) as process:
+    with parent(python) as process:
         pid = process.stdout.readline()
         process.send_signal(getattr(signal, how))
         process.communicate(timeout=60)
     assert is_gone(pid)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="a stopped process stays where nothing wakes it"
+)
+def test_a_stopped_child_does_not_outlive_the_parent_either(parent):
+    with parent(sys.executable) as process:
+        process.stdout.readline()
+        child, grandchild = psutil.Process(process.pid).children(recursive=True)
+        child.suspend()
+        process.kill()
+    assert is_gone(child.pid)
+    assert is_gone(grandchild.pid)
+
+
+def test_ctrl_z_stops_the_children_as_well(parent):
+    with parent(sys.executable) as process:
+        process.stdout.readline()
+        family = [psutil.Process(process.pid)]
+        family += family[0].children(recursive=True)
+        process.send_signal(signal.SIGTSTP)  # as the terminal does, for this one's group
+        wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED})
+        process.send_signal(signal.SIGCONT)  # as `fg` does
+        wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in family})
+        process.kill()
+    assert len(family) == 3
 
 
 def test_backends_that_cannot_be_probed_are_skipped(interpreter):

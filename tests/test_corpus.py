@@ -70,11 +70,15 @@ def stalls(handler):
     is_silent(handler)
 
 
-def drips(handler):
+def drips(begin, piece):
     """Send pieces, each within the time-out, until the test ends."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while not handler.server.over.wait(0.01):
-        handler.wfile.write(b"x" * 1024)
+
+    def answer(handler):
+        handler.wfile.write(begin)
+        while not handler.server.over.wait(0.01):
+            handler.wfile.write(piece)
+
+    return answer
 
 
 def refuses_in_many_words(handler):
@@ -165,13 +169,15 @@ def test_other_answers_that_have_the_words_of_the_book(server, file, answer, con
     assert file.is_file()
 
 
+BEGIN, CONTINUE = b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"
 FAILURES = {
     "refused": (sends(BODY, 404), "download failed (404 Not Found)", {}),
     "broken off": (sends(BODY[:-9], length=len(BODY)), "", {}),  # which library says so varies
     "silent": (is_silent, "download failed (ReadTimeout)", {"SERVER_SILENCE": 0.1}),
     "silent in between": (stalls, "download failed", {"SERVER_SILENCE": 0.1}),
-    "dripping": (drips, "more than 0.2 seconds", {"DEADLINE": 0.2}),
-    "endless": (drips, "the downloaded file is not that text", {"MOST_BYTES": 2**15}),
+    "dripping": (drips(BEGIN, b"x"), "no answer within 1 s", {"DEADLINE": 1.0}),
+    "never beginning": (drips(b"", CONTINUE), "no answer within 1 s", {"DEADLINE": 1.0}),
+    "endless": (drips(BEGIN, b"x" * 2**12), "file is not that text", {"MOST_BYTES": 2**15}),
     "many words": (refuses_in_many_words, "download failed (404 NoNo", {}),
 }
 
@@ -353,5 +359,8 @@ def test_the_largest_file(tmp_path, monkeypatch):
 def test_what_may_have_no_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # nobody writes to it: whoever opens it waits
     for path in ("/dev/zero", tmp_path / "pipe"):
-        with pytest.raises(RNNScratchError, match=f"{path} is no file on a disk"):
+        with pytest.raises(RNNScratchError, match=f"{path} could not be read: it is no regular"):
             corpus.read_file(path)
+    if os.path.exists("/proc/kmsg"):  # who reads it waits for the kernel's next message
+        with pytest.raises(RNNScratchError, match=r"/proc/kmsg (is empty|could not be read)"):
+            corpus.read_file("/proc/kmsg")

@@ -76,7 +76,14 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
                 {**TF_CONFIG, "cluster": {"chief": ["10.0.0.9:1"], **CLUSTER["cluster"]}},
             )
         ),
-        ({"TF_CONFIG": "not JSON"}, "TF_CONFIG in the environment is "),
+        *(
+            ({"TF_CONFIG": text}, "TF_CONFIG in the environment is ")
+            for text in ("not JSON", "[" * 100_000)
+        ),
+        ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
+        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
+        ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
+        ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
         (
             {"TF_CONFIG": json.dumps({**TF_CONFIG, "task": {"type": "worker", "index": 2}})},
             "In TF_CONFIG, worker 2 of 2 does not exist",

@@ -3,8 +3,11 @@
 import json
 import os
 import sys
+import threading
+from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import SMALL, here, options, there
 
@@ -40,7 +43,7 @@ def test_names_of_files_that_are_not_utf_8():
     small = options(text=text, **{key: SMALL[key] for key in ("num_hiddens", "batch_size")})
     commands = (
         ("train", "--backend", "numpy", *small, "--epochs", "1", "--run", run),
-        ("train", "--resume", run, "--text", text, "--epochs", "2"),
+        ("train", "--resume", run, "--epochs", "2"),
         ("compare", "--backends", "numpy", *small, "--repeats", "1", "--output", output),
         ("report", output),
     )
@@ -76,6 +79,48 @@ def test_no_room_for_the_output(run, arguments):
     with open("/dev/full", "w") as full:
         done = there(*arguments, stdout=full)
     assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+def test_no_room_for_an_error():
+    with open("/dev/full", "w") as full:
+        for arguments in (("trian",), ("predict", "no-run")):
+            assert there(*arguments, stderr=full).code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
+def test_a_working_folder_that_is_gone():
+    program = "import os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); {}"
+    program = program.format("from rnn_scratch.cli.main import main; main()")
+    for arguments in (("runs",), ("train", "--text", "t.txt")):
+        there(*arguments, program=("-c", program)).refused("The working folder is not there")
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value"),
+    [("train", "MPLBACKEND", "nonsense"), ("compare", "SOURCE_DATE_EPOCH", "x")],
+)
+def test_what_figures_need_is_verified_first(command, variable, value):
+    settings = options(num_epochs=1, **SMALL)
+    backend = "--backends" if command == "compare" else "--backend"
+    done = there(command, backend, "numpy", *settings, env={variable: value})
+    done.refused("Matplotlib cannot draw", variable)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("allowed", range(4))
+def test_no_more_threads(capsys, monkeypatch, allowed):
+    start, number, before = threading.Thread.start, count(), psutil.Process().children()
+
+    def limited(thread):
+        if next(number) == allowed:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    command = ("compare", "--backends", "numpy", *options(num_epochs=1, **SMALL))
+    here(capsys, *command).refused("allows no more threads")
+    assert psutil.Process().children() == before
 
 
 def test_help_says_the_defaults(capsys):

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from signal import Signals
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -21,14 +22,14 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
 from rnn_scratch.workers.launch import Launch, Work
-from rnn_scratch.workers.messages import Problem, Welcome
+from rnn_scratch.workers.messages import News, Problem, Welcome
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}
 WORK = Work(
     settings=Settings(lr=0.1 + 0.2, theta=None),
     text=Text("file", "/a/path", "secret", "sha"),
     runtime=Runtime("numpy", threads=3),
-    folder="/a/folder",
+    folder=b"/a/folder",
 )
 
 
@@ -96,15 +97,19 @@ def test_a_worker_that_is_there_twice(coordinator, short):
     assert sorted("has joined already, from 127.0.0.1" in each for each in others) == [False, True]
 
 
-def say(coordinator, said):
-    """Connect to the meeting, send these bytes, and wait until the other side closes."""
+def reach(coordinator):
+    """Connect to the meeting, as soon as it begins."""
     deadline = time.monotonic() + 10
-    while True:
+    while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError):
-            connection = socket.create_connection(network.parse(coordinator))
-            break
-        assert time.monotonic() < deadline
-    with connection:
+            return socket.create_connection(network.parse(coordinator))
+        time.sleep(0.01)
+    pytest.fail("there is no meeting")
+
+
+def say(coordinator, said):
+    """Send these bytes to the meeting, and wait until the other side closes."""
+    with reach(coordinator) as connection:
         connection.sendall(said)
         connection.settimeout(10)
         with contextlib.suppress(OSError):
@@ -130,21 +135,37 @@ FIELDS += [{"terms": {"--lr": "1" * 900_000}}]
         NESTED + b"\n",
     ],
 )
-def test_strangers_do_not_disturb(coordinator, short, said):
-    number = 1 if said else 50  # the silent ones stay connected
-    strangers = [
-        threading.Thread(target=say, args=(coordinator, said), daemon=True) for _ in range(number)
-    ]
+def test_strangers_do_not_disturb(coordinator, monkeypatch, said):
+    monkeypatch.setattr(rendezvous, "WAIT", 20.0)
+    monkeypatch.setattr(rendezvous, "GREETING", 0.3)
 
     def later():
-        for each in strangers:
-            each.start()
-        time.sleep(0.1 if said else 0.5)
-        return visit(coordinator)
+        if said:
+            threading.Thread(target=say, args=(coordinator, said), daemon=True).start()
+            time.sleep(0.1)
+            return visit(coordinator)
+        silent = [reach(coordinator) for _ in range(300)]
+        try:
+            return visit(coordinator)
+        finally:
+            for each in silent:
+                each.close()
 
     met = parallel([lambda: host(coordinator), later])
     assert [len(welcome.addresses) for welcome, _ in met] == [2, 2]
     assert [peer.rank for peer in met[0][1]] == [1]
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs a connection of datagrams")
+def test_a_message_in_single_bytes_ends_in_time(monkeypatch):
+    ours, theirs = socket.socketpair(type=socket.SOCK_DGRAM)  # each byte is received alone
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # and takes a second
+    monkeypatch.setattr(rendezvous, "time", clock)
+    with ours, theirs:
+        for byte in b"xxxxx\n":
+            theirs.send(bytes([byte]))
+        with pytest.raises(TimeoutError):
+            rendezvous.Peer(ours).receive(3.0, News)
 
 
 def test_the_wait_for_workers_is_limited(coordinator, short):

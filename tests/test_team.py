@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import (
     SETTINGS,
@@ -19,6 +20,8 @@ from helpers import (
     options,
     parameters,
     start,
+    wait_for_epochs,
+    wait_until,
 )
 
 import rnn_scratch
@@ -43,6 +46,8 @@ CASES = {
     "mxnet": ({"embedding": 5, "weight_decay": 0.1, **DEEP}, "concise"),
     "jax": ({"cell": "gru", "optimizer": "adam", **DEEP}, "fast"),
 }
+# The name of a run: on Linux it need not be UTF-8.
+TWO = os.fsdecode(b"two\xff") if sys.platform == "linux" else "two"
 EXACT = {**SMALL, "exact": True, "valid_tokens": 100, "threads": 1}
 
 
@@ -74,11 +79,11 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     settings = {**EXACT, **CASES[backend_name][0]}
     expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **settings)
 
-    run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run="two", **settings)
-    assert run.folder == Path("two")
+    run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run=TWO, **settings)
+    assert run.folder == Path(TWO)
     assert [row.epoch for row in run.history] == [1, 2, 3]
     # In exact mode the parameters agree to the last bit, and the losses nearly so.
-    for row, one in zip(history("two"), history("one"), strict=False):
+    for row, one in zip(history(TWO), history("one"), strict=False):
         assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
         assert abs(row["loss"] - one["loss"]) < 1e-12
         assert (row["epoch"], row["tokens"], row["sample"]) == tuple(
@@ -90,8 +95,8 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     assert session.engine == registry.load(backend_name).workers.engine()
 
     # One worker goes on.
-    rnn_scratch.resume("two", 4, workers=1)
-    assert digest(parameters("two")) == digest(parameters(expected))
+    rnn_scratch.resume(TWO, 4, workers=1)
+    assert digest(parameters(TWO)) == digest(parameters(expected))
     assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
 
 
@@ -300,6 +305,25 @@ def test_ctrl_c(name, workers, to):
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
     assert_ended(strike, workers)
     assert last_session().outcome == "interrupted"
+    assert_undisturbed()
+
+
+@pytest.mark.team
+def test_ctrl_z(name):
+    settings = options(**{**SMALL, "backend": name, "workers": 2, "run": "r", "num_epochs": 60})
+    process = start("train", "--exact", *settings)
+    wait_for_epochs(process, "r", STRIKE)
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    process.send_signal(signal.SIGTSTP)
+    wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED}, process)
+    trained = lines("r")
+    time.sleep(1)
+    assert len(family) == 3
+    assert lines("r") == trained
+    process.send_signal(signal.SIGCONT)  # as `fg` does
+    done = finish(process)
+    assert (done.code, done.err) == (0, "")
     assert_undisturbed()
 
 

@@ -11,11 +11,12 @@ import click
 from msgspec.structs import replace
 
 from .. import registry
-from ..compare import phases
+from ..compare import phases, pictures
 from ..compare.plan import new_record
 from ..compare.record import VARIED, Candidate, Plan, read
 from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
+from ..runs import curve
 from ..runs import folder as run_folder
 from ..settings import make
 from ..system import locks
@@ -118,6 +119,7 @@ def compare(
     content, command = corpora.find(corpus, text, screen.say), _command(pythons)
     record = new_record(chosen, plan, settings, content, interpreters, command)
     record.against = replace(read(Path(against)), against=None) if against else None
+    curve.require(*pictures.FORMATS)
     folder = _create(Path(output) if output else None)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
@@ -134,7 +136,9 @@ def compare(
 @click.argument("folder")
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
-    comparison_display.show(Path(folder), read(Path(folder)), Screen())
+    record = read(Path(folder))
+    curve.require(*pictures.FORMATS)
+    comparison_display.show(Path(folder), record, Screen())
 
 
 def _chosen(

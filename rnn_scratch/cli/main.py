@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn, TextIO
 
 import click
 
@@ -32,6 +33,13 @@ def cli() -> None:
 
     For example:  rnn-scratch train --backend torch
     """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RNNScratchError(
+            f"The working folder is not there any more: {error.strerror}.\n"
+            "Change to one that exists: cd FOLDER"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,28 +53,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         message = io.StringIO()
         error.show(message)
-        echo(message.getvalue().removesuffix("\n"), err=True)
-        sys.exit(error.exit_code)
+        _fail(message.getvalue().removesuffix("\n"), error.exit_code)
     except RNNScratchError as error:
-        echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(f"Error: {error}", error.exit_code)
     except KeyboardInterrupt as error:
         sys.exit(signals.exit_code(error))
     except click.Abort as error:  # which click makes of it
         sys.exit(signals.exit_code(error.__cause__ or error))
     except OSError as error:
         if error.filename is None:
-            # The error is one of stdout: its reader has exited, or its disk is full. Without this,
-            # Python would report it once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The error is one of stdout: its reader has exited, or its disk is full.
+            _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        echo(f"Error: {error.filename or 'The output'}: {error.strerror}.", err=True)
-        sys.exit(2)
+        _fail(f"Error: {error.filename or 'The output'}: {error.strerror}.")
     except Exception as error:
+        if str(error) == "can't start new thread":  # Python's words
+            _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")
         # Each framework has its own exception for too little memory; only the messages are alike.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
-        echo(f"Error: There is not enough memory: {reason}.", err=True)
-        sys.exit(2)
+        _fail(f"Error: There is not enough memory: {reason}.")
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    # Print the message and exit with the code, even if nothing can be printed.
+    try:
+        echo(message, err=True)
+    except OSError:
+        _discard(sys.stderr)
+    sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+    # Without this, Python would report once more at exit what the stream does not take.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,9 +1,12 @@
 """The curve of a run: perplexity against epochs, as a picture."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from io import BytesIO
 from typing import Any
 
+from ..contract import RNNScratchError
+from ..settings import shown
 from .folder import Epoch
 
 INK = "#767676"  # of figures: a contrast of 4.5 to white, and of about 4 to the usual dark pages
@@ -43,8 +46,27 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
         axes.legend(frameon=False)
 
 
-def picture(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
-    """A picture of it in PNG."""
+@cache
+def require(*formats: str) -> None:
+    """Draw once, before hours of work; RNNScratchError if Matplotlib cannot write these formats.
+
+    MemoryError if there is too little memory for it.
+    """
+    bytearray(2**26)  # with less, the library of NumPy's linear algebra would wait for ever
+    try:
+        for format in formats:
+            picture({}, format)
+    except MemoryError:
+        raise
+    except Exception as error:  # such as one of its variables in the environment
+        raise RNNScratchError(
+            f"Matplotlib cannot draw the figures: {shown(str(error), 300)}.\nCorrect its settings, "
+            "such as MPLBACKEND or SOURCE_DATE_EPOCH in the environment, or remove them."
+        ) from error
+
+
+def picture(histories: Mapping[str, Sequence[Epoch]], format: str = "png") -> bytes:
+    """A picture of it, as PNG or SVG."""
     # Not pyplot, which would look for a window system and keep every figure in memory.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -53,5 +75,5 @@ def picture(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
         figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
         draw(figure.add_subplot(), histories)
         image = BytesIO()
-        figure.savefig(image, format="png")
+        figure.savefig(image, format=format)
     return image.getvalue()

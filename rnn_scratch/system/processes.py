@@ -12,8 +12,10 @@ group of processes of its own, so that all that it starts can be killed with it.
 """
 
 import contextlib
+import ctypes
 import importlib
 import inspect
+import math
 import os
 import queue
 import select
@@ -22,9 +24,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import FrameType
 from typing import IO, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -36,7 +38,10 @@ LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
 EXCERPT = 600  # characters of a message; the names of all functions of the contract fit
 END = b"end\n"  # the last line, which is no JSON
 LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
+PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
 REST = 1.0  # seconds to wait for what is left of the output of a child that has ended
+
+children: set[int] = set()  # the processes of this one that run, by number
 
 Answer = TypeVar("Answer")
 
@@ -63,19 +68,26 @@ def ask(
     command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
     lines: queue.Queue[bytes] = queue.Queue()  # of its output; an empty one when it has ended
     last = b""
-    with tempfile.TemporaryFile() as messages:  # those on stderr: a pipe could fill up
+    # Messages are those on stderr: a pipe could fill up.
+    with tempfile.TemporaryFile() as messages, stopped_together():
         arguments = msgspec.json.encode([call.args, call.keywords])
         process = _start(command, arguments, messages, {**os.environ, **(environment or {})})
-        follower = threading.Thread(target=_follow, args=(process, lines.put), daemon=True)
-        follower.start()
+        children.add(process.pid)
+        reader = threading.Thread(target=_read, args=(process.stdout, lines.put), daemon=True)
+        follower = threading.Thread(target=_follow, args=(process, reader, lines.put), daemon=True)
         try:
+            reader.start()
+            follower.start()
             while line := _next(lines, "end" if last == END else "answer", timeout, end):
                 if line.endswith(b"\n") and line != END:  # one that is cut off is no answer
                     yield _value(line, decoder)
                 last = line
         finally:
             process.kill()
-            follower.join()
+            if follower.is_alive():
+                follower.join()
+            process.wait()
+            children.discard(process.pid)
         _require_success(process.returncode, messages)
     if last != END:
         raise RNNScratchError(
@@ -83,6 +95,32 @@ def ask(
             if last.endswith(b"\n")
             else f"it ended without an answer; is {python} a Python that has rnn-scratch?"
         )
+
+
+@contextlib.contextmanager
+def stopped_together() -> Iterator[None]:
+    """Within this, and in the main thread, Ctrl-Z stops the children as well, until ``fg``."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _signal_children(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # this process, which goes on from here
+        _signal_children(signal.SIGCONT)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if sys.platform == "win32" or not is_main or signal.getsignal(signal.SIGTSTP) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTSTP, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
+def _signal_children(number: int) -> None:
+    for child in list(children):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # one that ends
+            os.killpg(child, number)
 
 
 def one_line(text: str, length: int = EXCERPT) -> str:
@@ -112,15 +150,17 @@ def _start(
         raise RNNScratchError(f"{command[0]} could not be started: {reason}") from error
 
 
-def _follow(process: "subprocess.Popen[bytes]", put: Callable[[bytes], object]) -> None:
-    # Pass on a child's output until it has ended, and end what it has started.
-    def read(stream: IO[bytes]) -> None:
-        with stream:
-            for line in stream:
-                put(line)
+def _read(output: IO[bytes], put: Callable[[bytes], object]) -> None:
+    # Pass on a child's output.
+    with output:
+        for line in output:
+            put(line)
 
-    reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
-    reader.start()
+
+def _follow(
+    process: "subprocess.Popen[bytes]", reader: threading.Thread, put: Callable[[bytes], object]
+) -> None:
+    # When the child has ended, end what it has started, and then what is read of its output.
     process.wait()
     if hasattr(os, "killpg"):  # not on Windows
         # Some systems do not permit it where only a process that has ended is left.
@@ -133,8 +173,8 @@ def _follow(process: "subprocess.Popen[bytes]", put: Callable[[bytes], object]) 
 def _next(
     lines: "queue.Queue[bytes]", what: str, timeout: float, end: threading.Event | None
 ) -> bytes:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    # Looks are counted, and not seconds: those of a Ctrl-Z do not count.
+    for _ in range(math.ceil(timeout / LOOK)):
         if end is not None and end.is_set():
             raise RNNScratchError("it was ended")
         with contextlib.suppress(queue.Empty):
@@ -206,6 +246,8 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if hasattr(select, "poll"):  # not on Windows
         watched = os.dup(answers.fileno())  # which stays open until the process ends
+        if sys.platform == "linux":  # where one that is stopped goes on when its parent dies
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
         threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     module, name = sys.argv[1].split(":")
     try:

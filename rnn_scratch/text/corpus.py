@@ -4,13 +4,13 @@ import hashlib
 import importlib.resources
 import os
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..system import files
+from ..system import files, processes
 
 
 class Book(NamedTuple):
@@ -125,9 +125,13 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text.
 
     The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
-    run reads its text again when it is resumed.
+    run reads its text again when it is resumed. `path` is a path, or the `origin` of a text.
     """
     path = Path(path).absolute()
+    if not os.path.lexists(path):
+        path = Path(
+            re.sub(r"\\(udc[89a-f][0-9a-f])", lambda code: chr(int(code[1][1:], 16)), str(path))
+        )
     try:
         data = _read(path, LARGEST_FILE)
     except OSError as error:
@@ -141,7 +145,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
-    # A record is UTF-8, which a file's name need not be.
+    # A record is UTF-8, which a file's name need not be: `read_file` reverses this.
     return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
 
 
@@ -152,18 +156,13 @@ def digest_of_words(content: str) -> str:
 
 
 def _read(path: Path, largest: int) -> bytes:
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe, or a device
+    try:
+        return files.read(path, largest)
+    except ValueError as error:
         raise RNNScratchError(
-            f"{path} is no file on a disk, and may have no end.\n"
-            "Write the text to a file first, and choose that file."
-        )
-    with path.open("rb") as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise RNNScratchError(
-            f"{path} has more than {largest:,} bytes, the most that is read.\nChoose a part of it."
-        )
-    return data
+            f"{path} could not be read: {error}.\n"
+            "Write the text, or a part of it, to a file first, and choose that file."
+        ) from error
 
 
 def _text(corpus: str, origin: str, content: str) -> Text:
@@ -250,24 +249,33 @@ def _content(book: Book, data: bytes, source: str) -> str:
 
 def _download(book: Book) -> bytes:
     """The server's response, which may be anything; RNNScratchError if there is none in time."""
+    # In a process of its own, which can be ended: the time-out of `requests` starts again with each
+    # byte that is received.
+    call = partial(fetch, book.url, SERVER_SILENCE, MOST_BYTES)
+    try:
+        ((data, reason),) = processes.ask(call, timeout=DEADLINE)
+    except RNNScratchError as error:
+        data, reason = b"", str(error)
+    if reason:
+        raise RNNScratchError(f"the download failed ({reason}).")
+    return data
+
+
+def fetch(url: str, silence: float, most: int) -> Iterator[tuple[bytes, str]]:
+    """Yield a server's response, or a little more than `most` bytes of it; or why there is none."""
     import requests
 
-    body = bytearray()
-    end = time.monotonic() + DEADLINE
+    body, reason = bytearray(), ""
     try:
-        with requests.get(book.url, stream=True, timeout=SERVER_SILENCE) as response:
+        with requests.get(url, stream=True, timeout=silence) as response:
             response.raise_for_status()
-            # Small pieces, as the time-out starts again with each byte that is received.
-            for piece in response.iter_content(1024):
+            for piece in response.iter_content(2**16):
                 body += piece
-                if len(body) > MOST_BYTES or time.monotonic() > end:
+                if len(body) > most:
                     break
     except Exception as error:
         refusal = getattr(error, "response", None)
         reason = type(error).__name__
         if refusal is not None:
             reason = f"{refusal.status_code} {refusal.reason}"[:60]
-        raise RNNScratchError(f"the download failed ({reason}).") from error
-    if time.monotonic() > end:
-        raise RNNScratchError(f"the download took more than {DEADLINE:g} seconds.")
-    return bytes(body)
+    yield bytes(body), reason

@@ -32,7 +32,7 @@ def calls(
 @contextlib.contextmanager
 def started(
     calls: "Mapping[int, partial[Iterator[Answer]]]",
-    put: Callable[[tuple[int, Answer | RNNScratchError | None]], object],
+    put: Callable[[tuple[int, Answer | Exception | None]], object],
     end: threading.Event,
     **settings: Any,
 ) -> Iterator[None]:
@@ -49,14 +49,15 @@ def started(
                 if answer is not None:  # which only shows that the process goes on
                     put((rank, answer))
             put((rank, None))
-        except RNNScratchError as error:
+        except Exception as error:  # whatever it is: somebody waits for this
             put((rank, error))
 
     threads = [threading.Thread(target=listen, args=each) for each in calls.items()]
     try:
-        for thread in threads:
-            thread.start()
-        yield
+        with processes.stopped_together():
+            for thread in threads:
+                thread.start()
+            yield
     finally:
         end.set()
         for thread in threads:
@@ -84,6 +85,8 @@ def ask_all(
             if isinstance(message, RNNScratchError):
                 name = f"worker {rank}: " if len(calls) > 1 else ""
                 raise RNNScratchError(f"{name}{message}") from message
+            if isinstance(message, Exception):
+                raise message
             if message is None:
                 running -= 1
             elif rank == 0:

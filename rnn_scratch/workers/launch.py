@@ -39,7 +39,7 @@ class Work(Record):
     settings: Settings
     text: corpus.Text
     runtime: Runtime
-    folder: str | None  # of the run; None: a new one
+    folder: bytes | None  # of the run, whose name need not be UTF-8; None: a new one
     resumes: bool = False
     patience: int = 0
 
@@ -87,8 +87,13 @@ def _from_environment() -> Launch | None:
     # not the launcher's own, and their engines must not take them for theirs.
     if all(name in os.environ for name in TORCHRUN):
         size, rank, host, port = (os.environ.pop(name) for name in TORCHRUN)
+        source = "the environment of torchrun"
+        if not 0 < _number(port) < 2**16 - 1:
+            raise RNNScratchError(
+                f"MASTER_PORT in {source} is {shown(port)}; it must be a number from 1 to 65534."
+            )
         # The launcher itself listens at its port; the next one is this project's.
-        return _launch("the environment of torchrun", size, rank, f"{host}:{_number(port) + 1}")
+        return _launch(source, size, rank, f"{host}:{_number(port) + 1}")
     for size, rank in MPI:
         if size in os.environ and rank in os.environ:
             values = os.environ.pop(size), os.environ.pop(rank)
@@ -105,7 +110,7 @@ def _from_environment() -> Launch | None:
             if len(cluster) > 1 or task["type"] != "worker" or not isinstance(addresses, list):
                 raise ValueError("tasks of another type")
             return _launch("TF_CONFIG", str(len(addresses)), rank, str(addresses[0]))
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise RNNScratchError(
                 f"TF_CONFIG in the environment is {shown(text)}; it must be JSON with the "
                 'addresses of the workers, and no other tasks, under "cluster", and the "type" '
@@ -116,8 +121,12 @@ def _from_environment() -> Launch | None:
 
 def _launch(source: str, size: str, rank: str, coordinator: str) -> Launch | None:
     workers, own = _number(size), _number(rank)
-    if not 0 <= own < workers:
-        raise RNNScratchError(f"In {source}, worker {rank:.20} of {size:.20} does not exist.")
+    if not 0 <= own < workers <= MOST_WORKERS:
+        raise RNNScratchError(
+            f"In {source}, worker {rank:.20} of {size:.20} does not exist; "
+            f"there can be {MOST_WORKERS}, from 0."
+        )
+    network.parse(coordinator, f"The address of worker 0 in {source}")
     return None if workers == 1 else Launch(workers, own, coordinator)
 
 

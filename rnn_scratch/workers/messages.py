@@ -31,7 +31,7 @@ class Alive(Record, tag=True):
 class Start(Record, tag=True):
     """Training begins."""
 
-    folder: str  # of the run
+    folder: bytes  # of the run
     session: Session
 
 

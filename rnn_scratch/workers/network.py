@@ -62,12 +62,12 @@ def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
         os.environ.update(before)
 
 
-def parse(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT."""
+def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
+    """Host and port of HOST:PORT; RNNScratchError, with this name of it, if it has none."""
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
-            f"--coordinator is {shown(address)}; it must be HOST:PORT, with the name or IPv4 "
+            f"{name} is {shown(address)}; it must be HOST:PORT, with the name or IPv4 "
             "address of the machine of worker 0 and a port from 1 to 65535."
         )
     return parts[1], int(parts[2])

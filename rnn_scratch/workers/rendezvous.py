@@ -52,7 +52,10 @@ class Peer:
         while b"\n" not in self.incoming:
             if len(self.incoming) > LARGEST_MESSAGE:
                 raise ValueError("a message without end")
-            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:  # whatever has come meanwhile
+                raise TimeoutError(errno.ETIMEDOUT, "no whole message")
+            self.connection.settimeout(left)
             chunk = self.connection.recv(2**16)
             if not chunk:
                 raise ConnectionResetError(errno.ECONNRESET, "connection closed")
@@ -91,7 +94,7 @@ def wait_for_others(
                         f"{WAIT:g} s.\nStart each within that time: the same command with --rank "
                         f"{missing[0]}, on a machine that reaches this address."
                     )
-                with contextlib.suppress(OSError):  # also where too many have connected
+                with contextlib.suppress(OSError, RuntimeError):  # where too many have connected
                     arguments = *server.accept(), arrivals.put
                     # In a thread, as one that says nothing must not delay the others.
                     threading.Thread(target=_greet, args=arguments, daemon=True).start()

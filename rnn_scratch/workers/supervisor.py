@@ -118,7 +118,7 @@ class _Supervisor:
     ) -> None:
         self.work, self.ranks, self.report = work, ranks, report
         self.addresses, self.peers = addresses, peers  # of all workers; other machines
-        self.events: queue.Queue[tuple[int, Event | RNNScratchError | None]] = queue.Queue()
+        self.events: queue.Queue[tuple[int, Event | Exception | None]] = queue.Queue()
         self.end = threading.Event()  # all workers are to end
         self.running = set(ranks)
         self.processes: dict[int, int] = {}  # their numbers, by rank
@@ -163,6 +163,7 @@ class _Supervisor:
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
         forwarded: set[int] = set()  # the ranks of the workers that have the signal
+        now = time.monotonic()
         while self.running:
             with contextlib.suppress(queue.Empty):
                 self._handle(*self.events.get(timeout=processes.LOOK))
@@ -173,14 +174,16 @@ class _Supervisor:
                     forwarded.add(rank)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.processes[rank], request.number)
-            now = time.monotonic()
+            before, now = now, time.monotonic()
+            if now - before > WORKER_SILENCE:  # a Ctrl-Z has stopped all of it
+                self.changed = now
             if self.deadline is None and now - self.changed > STALL:
                 slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
                 self._gone(slowest, f"no minibatch was trained for {STALL:g} s")
             if self.deadline is not None and now > self.deadline:
                 self.end.set()
 
-    def _handle(self, rank: int, event: Event | RNNScratchError | None) -> None:
+    def _handle(self, rank: int, event: Event | Exception | None) -> None:
         match event:
             case None:  # it has ended
                 self.running.remove(rank)
@@ -188,6 +191,8 @@ class _Supervisor:
                 self.running.remove(rank)
                 if not self.end.is_set():
                     self._gone(rank, str(event))
+            case Exception():
+                raise event
             case Alive():
                 self.processes[rank] = event.process
                 if event.minibatches != self.counts.get(rank):
@@ -200,8 +205,9 @@ class _Supervisor:
             case str():
                 self.report.say(event)
             case Start():
-                self.folder, self.session = Path(event.folder), event.session
-                self.report.start(self.folder, self.work.settings, event.session)
+                folder = Path(os.fsdecode(event.folder))
+                self.folder, self.session = folder, event.session
+                self.report.start(folder, self.work.settings, event.session)
             case Progress() if rank == 0:
                 self.report.progress(event)
             case Epoch():

@@ -39,7 +39,7 @@ class Events(Report):
 
     def start(self, folder: Path, settings: Settings, session: Session) -> None:
         """Send where the training begins."""
-        send(Start(folder=str(folder), session=session))
+        send(Start(folder=os.fsencode(folder), session=session))
 
     def progress(self, progress: Progress) -> None:
         """Send how far the epoch has come."""
@@ -54,7 +54,7 @@ def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
     """Train as the worker of this rank; an error is an event as well, the last one."""
     report = Events()
     team = Team(rank, tuple(addresses))
-    folder = None if work.folder is None else Path(work.folder)
+    folder = None if work.folder is None else Path(os.fsdecode(work.folder))
     try:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
