@@ -248,6 +248,31 @@ def test_a_checkpoint_of_another_version(saved):
     refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")
 
 
+def test_a_vocabulary_of_all_characters(saved):
+    """What can be written can be read: a text cannot have more."""
+    points = (*range(1, 0xD800), *range(0xE000, 0x110000))
+    vocab = ["<unk>", *map(chr, points)]
+    settings = Settings(num_hiddens=1)
+    shapes = model_options(settings, len(vocab)).shapes()
+    values = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    checkpoint.save(saved, make(vocab=vocab, settings=settings, arrays=values))
+    assert checkpoint.load(saved).vocab == vocab
+
+
+def test_what_could_not_be_read_is_not_written(saved):
+    before = saved.read_bytes()
+    for change, word in (
+        ({"identity": "x" * 2000}, "identity"),
+        ({"runtime": Runtime("a\nb")}, "backend"),
+        ({"vocab": ["x" * 2**24]}, "more than"),
+    ):
+        with pytest.raises(
+            RNNScratchError, match=f"is not written, .* could not be read: .*{word}"
+        ):
+            checkpoint.save(saved, make(**change))
+    assert saved.read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_files_follow_the_umask(tmp_path, umask):

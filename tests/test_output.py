@@ -12,7 +12,7 @@ import pytest
 from helpers import SMALL, here, options, there
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.system.terminal import LONGEST_ERROR
+from rnn_scratch.system.terminal import LONGEST
 
 # Letters of several scripts, and what some programs turn into a picture or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
@@ -185,6 +185,6 @@ def test_no_memory_for_the_framework_s_tensors(backend_name):
 
 def test_an_error_is_no_longer_than_can_be_shown():
     message = str(RNNScratchError(f"{'x' * 10**6} is no name.\nChoose another."))
-    assert len(message) <= LONGEST_ERROR
+    assert len(message) <= LONGEST
     assert message.startswith("xxx")
     assert message.endswith("x is no name.\nChoose another.")

@@ -17,6 +17,7 @@ import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import corpus
 
@@ -268,6 +269,18 @@ def test_the_list_is_newest_first(capsys):
 def test_no_runs(capsys):
     assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
     assert here(capsys, "runs", "elsewhere").code == 0
+
+
+def test_a_record_that_could_not_be_read_is_not_written():
+    """Such as with a version of two lines, of somebody's backend."""
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    path = run.folder / "run.json"
+    before = path.read_bytes()
+    for versions in ({"numpy": "1.26\nor so"}, {"numpy": "1" * 2000}, {"numpy": 1}):
+        run.record.sessions[0].environment = versions
+        with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
+            records.write(path, run.record)
+    assert path.read_bytes() == before
 
 
 def test_a_record_of_another_format_is_refused(capsys):

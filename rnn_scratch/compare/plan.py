@@ -10,6 +10,7 @@ from ..contract import RNNScratchError
 from ..runs import inference, schedule
 from ..settings import Settings, checked
 from ..system import host
+from ..system.terminal import shortened
 from ..text import corpus, dataset
 from ..workers.launch import require_shares
 from .record import COMPARISON_FORMAT, VARIED, Candidate, Comparison, Plan
@@ -41,7 +42,7 @@ def new_record(
     valid = prepared.valid
     return Comparison(
         format=COMPARISON_FORMAT,
-        command=command,
+        command=shortened(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=host.describe(),
         load=host.load(),

@@ -17,6 +17,7 @@ from ..settings import Settings
 from ..system import files, records
 from ..system.host import Machine
 from ..system.records import ONE_LINE, Count, Line, Record
+from ..system.terminal import LONGEST
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
@@ -37,6 +38,7 @@ def _one_of(names: Iterable[str]) -> Meta:
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
+Sample = Annotated[str, Meta(max_length=LONGEST)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Figure = Annotated[float, Meta(ge=0, le=1e30)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -113,7 +115,7 @@ class Trial(Record, tag=True):
     comparisons: Whole = 0  # of the check before it, all passed
     parameters: Line = ""  # digest of those at the start
     minibatches_seen: Line = ""  # digest of those of the first epoch
-    samples: Annotated[list[str], Meta(max_length=100)] = []  # none until it has ended
+    samples: Annotated[list[Sample], Meta(max_length=100)] = []  # none until it has ended
 
     @property
     def seconds(self) -> float:
@@ -213,7 +215,7 @@ class Comparison(Record, kw_only=True):
     """The record of a comparison."""
 
     format: int
-    command: str
+    command: Annotated[str, Meta(max_length=LONGEST)]
     started: Line
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine

@@ -40,23 +40,27 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
 
     Raises RNNScratchError with the message if another process has the lock, or another thread.
     """
-    with files.held(folder) as own, contextlib.ExitStack() as stack:
+    with files.held(folder) as own:
         try:
-            if own is not None:
-                _lock(own)
             handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
-            stack.callback(os.close, handle)
-            _lock(handle)
         except OSError as error:
-            if error.errno in HELD:
-                raise RNNScratchError(message()) from error
-            if error.errno in NO_LOCKS:
-                raise RNNScratchError(
-                    f"{folder} is on a file system that has no locks, so that two processes could "
-                    "damage what is in it.\nChoose a folder on another disk."
-                ) from error
             raise files.unwritable(folder / LOCK, error) from error
-        yield
+        try:
+            try:
+                for each in (handle,) if own is None else (own, handle):
+                    _lock(each)
+            except OSError as error:
+                if error.errno in HELD:
+                    raise RNNScratchError(message()) from error
+                if error.errno in NO_LOCKS:
+                    raise RNNScratchError(
+                        f"{folder} is on a file system that has no locks, so that two processes "
+                        "could damage what is in it.\nChoose a folder on another disk."
+                    ) from error
+                raise files.unwritable(folder / LOCK, error) from error
+            yield
+        finally:
+            os.close(handle)
 
 
 def is_held(folder: Path) -> bool:

@@ -8,7 +8,7 @@ they are, because there they are data.
 import re
 import sys
 
-LONGEST_ERROR = 4000  # characters of a message
+LONGEST = 4000  # characters of what is quoted from elsewhere, such as a message or a command line
 
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,
@@ -19,7 +19,7 @@ LONGEST_ERROR = 4000  # characters of a message
 _EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def shortened(text: str, length: int = LONGEST_ERROR) -> str:
+def shortened(text: str, length: int = LONGEST) -> str:
     """The text or, if it has more than `length` characters, its beginning and its end."""
     end = length // 4
     return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"
