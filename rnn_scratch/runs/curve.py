@@ -52,7 +52,7 @@ def require(*formats: str) -> None:
 
     MemoryError if there is too little memory for it.
     """
-    bytearray(2**26)  # with less, the library of NumPy's linear algebra would wait for ever
+    bytearray(2**27)  # with less, threads and linear algebra may wait for ever
     try:
         for format in formats:
             picture({}, format)
