@@ -43,6 +43,7 @@ def network(request, tmp_path_factory):
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
     arrays, epochs = play.arrays(saved), settings.num_epochs
     about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
+    about |= {"identity": "0" * 32, "history": "1" * 64}
     checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
     return request.param, path
 
