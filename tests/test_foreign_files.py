@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers import SMALL, here, history, lines
+from msgspec.structs import replace
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.folder import HISTORY, RUN_FILE
+from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
 
 SETTINGS = {**SMALL, "valid_share": 0.2}
@@ -145,3 +147,12 @@ def test_a_record_without_an_identity_is_shown_as_it_is(capsys):
     assert [each.epoch for each in run_folder.history(Path("runs/r"))] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(RNNScratchError, match="does not belong to the checkpoint"):
         rnn_scratch.resume("runs/r", 8)
+
+
+def test_a_vocabulary_that_is_not_that_of_the_text(capsys):
+    saved, record = checkpoint.load("runs/r"), run_folder.read(Path("runs/r"))
+    saved.settings = record.settings = replace(saved.settings, normalize="none")
+    checkpoint.save(Path("runs/r", checkpoint.FILE), saved)
+    Path("runs/r", checkpoint.BEST).unlink()
+    records.write(Path("runs/r", RUN_FILE), record)
+    here(capsys, *MORE).refused("its vocabulary is not that of its text")
