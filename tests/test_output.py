@@ -176,6 +176,13 @@ def test_no_memory_for_the_initial_parameters(backend_name):
     assert not Path("runs").exists()
 
 
+def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():
+    sizes = ("--num-hiddens", "32768", "--layers", "16", "--cell", "lstm", "--optimizer", "adam")
+    done = there("train", "--backend", "numpy", "--corpus", "tide-clock", *sizes)
+    done.refused("The parameters, ", "GiB of memory, and this machine has ", "--num-hiddens")
+    assert not Path("runs").exists()
+
+
 def test_no_memory_for_the_framework_s_tensors(backend_name):
     if backend_name not in ("numpy", "torch"):
         pytest.skip(f"{backend_name} aborts the process when it cannot allocate memory")

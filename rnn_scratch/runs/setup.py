@@ -4,14 +4,17 @@ Training, exact mode's check, comparison and inference all start here. (The chec
 functions has fixed arrays and no text, and builds its models from these.)
 """
 
+import math
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Team
-from ..parameters import initial
+from ..contract import Arrays, Backend, Model, Options, RNNScratchError, Team
+from ..parameters import initial, shapes
 from ..settings import Settings, model_options
+from ..system import host
 from ..text import dataset
 from ..text.corpus import Text
 from ..text.dataset import Prepared
@@ -66,6 +69,7 @@ def set_up(
         vocab_size = len(arrays["b_q"])
     options = model_options(settings, vocab_size, device)
     if arrays is None:
+        _require_memory(options, settings.optimizer)
         arrays = initial(options, settings.sigma, settings.seed, settings.optimizer)
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
@@ -75,3 +79,16 @@ def set_up(
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return Setup(settings, runtime, backend, model, prepared, team)
+
+
+def _require_memory(options: Options, optimizer: str) -> None:
+    # The least that it takes: the starting values, which are drawn in float64, and the model's own.
+    # A system that promises more than it has would end the process instead of refusing.
+    numbers = sum(math.prod(shape) for shape in shapes(options, optimizer).values())
+    least, memory = numbers * (8 + np.dtype(options.dtype).itemsize), host.memory()
+    if memory is not None and least > memory:
+        raise RNNScratchError(
+            f"The parameters, {numbers:,} with what the optimizer remembers, take at least "
+            f"{least / 2**30:,.0f} GiB of memory, and this machine has {memory / 2**30:,.0f}.\n"
+            "Use fewer --num-hiddens or --layers."
+        )

@@ -71,6 +71,14 @@ def load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
+def memory() -> int | None:
+    """The bytes of memory that this machine has; None where unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return None
+
+
 def peak_memory() -> int | None:
     """The most bytes of memory that this process has used at a time; None where unknown."""
     kilobytes = re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status"))  # on Linux
