@@ -10,7 +10,6 @@ LEARNER = {
     "schedule": "cosine",
     "warmup": 50,
     "sigma": 0.05,
-    "num_steps": 64,
     "max_tokens": 0,
     "valid_share": 0.1,
 }
@@ -21,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize": "none",
         "num_hiddens": 256,
         "batch_size": 16,
+        "num_steps": 64,
         "dropout": 0.2,
         "lr": 0.004,
         "num_epochs": 12,
@@ -31,8 +31,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize": "none",
         "num_hiddens": 384,
         "embedding": 64,
-        "dropout": 0.2,
-        "lr": 0.003,
-        "num_epochs": 4,
+        "num_steps": 20,
+        "dropout": 0.1,
+        "lr": 0.005,
+        "num_epochs": 2,
     },
 }

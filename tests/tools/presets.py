@@ -1,35 +1,57 @@
-"""What the presets reach: `python tests/tools/presets.py FILE`.
+"""What the presets reach: `python tests/tools/presets.py FILE [NANOGPT]`.
 
-Each is trained with PyTorch on one thread, from the command that `train --preset` stands for. The
-README quotes the file that this writes. It takes about ten minutes.
+Each is trained on one thread, from the command that `train --preset` stands for: with PyTorch, and
+`shakespeare` with every backend. Where NANOGPT is a clone of github.com/karpathy/nanoGPT, its
+recipe for a CPU is trained as well, on one thread and the same text. The README quotes the file
+that this writes. It takes about an hour.
 """
 
+import importlib
+import os
+import re
+import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import asdict
 
 import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS
-from rnn_scratch.system import host
+from rnn_scratch.system import host, processes
+from rnn_scratch.text import corpus
 from tools.exercises import rounded, write
 
-BACKEND = "torch"
 TEXTS = {"corpus": "time-machine"}  # of a preset that names none
 SAMPLE = {"length": 300, "temperature": 0.7, "seed": 1}
+# In the README of nanoGPT: the recipe for a computer without a GPU.
+RECIPE = (
+    "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
+    " --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000"
+    " --lr_decay_iters=2000 --dropout=0.0"
+)
 
 
-def measured(name):
+def arguments(name):
+    """The arguments of a preset, with a text."""
+    return {**TEXTS, **PRESETS[name]}
+
+
+def measure(name: str, backend: str) -> Iterator[dict[str, Any]]:
     """The held-out loss of each epoch in nats, the CPU seconds of it all, and a sample."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
-        arguments = {**TEXTS, **PRESETS[name], "threads": 1, "run": Path(parent, name)}
-        run = rnn_scratch.train(BACKEND, **arguments)
+        run = rnn_scratch.train(backend, **arguments(name), threads=1, run=Path(parent, name))
         seconds = time.process_time() - start
-        return {
-            "arguments": {**TEXTS, **PRESETS[name]},
+        yield {
+            "backend": backend,
             "cpu_seconds": round(seconds),
             "held_out": [rounded(epoch.valid_loss) for epoch in run.history],
             "best_epoch": run.best.epoch,
@@ -37,9 +59,54 @@ def measured(name):
         }
 
 
-if __name__ == "__main__":
-    presets = {name: measured(name) for name in PRESETS if name != "chapter"}
-    write(
-        Path(sys.argv[1]),
-        {"machine": asdict(host.describe()), "backend": BACKEND, "presets": presets},
+def measured(name, backend):
+    """The same, in a process of its own."""
+    (training,) = processes.ask(
+        partial(measure, name, backend), timeout=7200, environment={"OMP_NUM_THREADS": "1"}
     )
+    return training
+
+
+def peer(folder):
+    """What nanoGPT's recipe reaches, as it estimates it, and its CPU seconds."""
+    with tempfile.TemporaryDirectory() as parent:
+        clone = shutil.copytree(folder, Path(parent, "nanoGPT"))
+        data = clone / "data" / "shakespeare_char"
+        text = corpus.load("tiny-shakespeare").content
+        (data / "input.txt").write_text(text, encoding="utf-8")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+        def run(*command):
+            done = subprocess.run(
+                [sys.executable, *command], cwd=clone, env=environment, stdout=-1, check=True
+            )
+            return done.stdout.decode()
+
+        run(data / "prepare.py")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        output = run("train.py", *RECIPE.split())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = sum(getattr(after, t) - getattr(before, t) for t in ("ru_utime", "ru_stime"))
+    return {
+        "recipe": RECIPE,
+        "cpu_seconds": round(seconds),
+        "held_out": float(re.findall(r"val loss ([\d.]+)", output)[-1]),
+    }
+
+
+def main():
+    """Train all presets, and write the record."""
+    file, *folders = sys.argv[1:]
+    record = {"machine": asdict(host.describe()), "presets": {}}
+    for folder in folders:
+        record["nanogpt"] = peer(folder)
+    for name in list(PRESETS)[1:]:  # without `chapter`, which has records of its own
+        backends = registry.OURS if name == "shakespeare" else ("torch",)
+        trainings = [measured(name, backend) for backend in backends]
+        record["presets"][name] = {"arguments": arguments(name), "trainings": trainings}
+    write(Path(file), record)
+
+
+if __name__ == "__main__":
+    # In the module that others import, which is not this one: other processes call its functions.
+    importlib.import_module("tools.presets").main()
