@@ -171,7 +171,7 @@ def team(session: nox.Session) -> None:
 @nox.session
 def arm(session: nox.Session) -> None:
     """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
-    session.install("-e", ".[torch]")
+    session.install("-e", ".[torch,jax]")
     session.run("python", "tests/tools/arm.py", "notebooks/records/arm.json")
 
 

@@ -39,6 +39,7 @@ CASES = (
     ("numpy", "scratch", "gru", 24, 3),
     ("numpy", "scratch", "rnn", 96, 4),
     ("torch", "scratch", "rnn", 32, 2),
+    ("jax", "scratch", "rnn", 32, 2),
 )
 
 
@@ -109,7 +110,7 @@ def libraries(folder, version):
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
-    run(*fetch, ".", say="Fetching the libraries for ARM")
+    run(*fetch, ".[jax]", say="Fetching the libraries for ARM")
     shutil.rmtree("build/lib", ignore_errors=True)  # modules that are gone would be in the wheel
     run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
@@ -138,6 +139,7 @@ def main():
             digests = []
             for architecture, (command, path) in pythons.items():
                 environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "HOME": name}
+                environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulated as well
                 command = [*command, Path(__file__).resolve(), ANSWER, backend]
                 say = f"Training {backend} on {architecture}"
                 found = json.loads(run(*command, say=say, env=environment, cwd=folder))
