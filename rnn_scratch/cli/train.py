@@ -107,7 +107,8 @@ class BarReport(LineReport):
     type=click.Choice([*PRESETS]),
     help="Options by a name; those on the command line override them. chapter: the defaults; "
     "minute: readable text after a minute or two; shakespeare: a good network for --corpus "
-    "tiny-shakespeare, in some minutes. The command that it stands for is shown.",
+    "tiny-shakespeare, in some minutes; long: a better one, in a quarter of an hour. The command "
+    "that it stands for is shown.",
 )
 @text_options
 @option("eager", "Run compiled functions uncompiled, to debug them.")
