@@ -42,9 +42,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize": "none",
         "num_hiddens": 512,
         "embedding": 64,
-        "num_steps": 24,
-        "dropout": 0.5,
+        "num_steps": 32,
+        "dropout": 0.4,
         "lr": 0.004,
-        "num_epochs": 9,
+        "num_epochs": 8,
     },
 }
