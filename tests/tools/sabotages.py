@@ -390,7 +390,7 @@ SABOTAGES = [
         "rounded(grads[name], how.grad_grid)", "grads[name]")),
     Sabotage("a learning rate that stays", "update", "sgd with", everywhere(
         "how.lr if rates is None else rates.lr", "how.lr")),
-    Sabotage("rates that do not reach the optimizer", "train_minibatch", "NoneType", everywhere(
+    Sabotage("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
         "update(model, grads, how, batch.rates)", "update(model, grads, how)")),
     Sabotage("slots that do not leave the compiled function", "train_minibatch", "Adam", {
         "jax": ("model.slots.update(slots)", "pass"),
