@@ -92,7 +92,7 @@ def test_missing_characters_are_named_and_many_are_counted():
 def test_a_large_vocabulary_is_not_printed_whole():
     vocab = [vocabulary.UNKNOWN, *map(chr, range(0x4E00, 0x9E00))]
     with pytest.raises(
-        RNNScratchError, match=r"has these 20480 characters: .*\.\.\.\.\n"
+        RNNScratchError, match=r"has these 20480 characters: '.* \.\.\. .*'\.\n"
     ) as raised:
         vocabulary.encode("a", vocab)
     assert len(str(raised.value)) < 1000
