@@ -278,14 +278,6 @@ def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params,
     """
 
 
-def all_reduce(mean: Tensor, grads: Params, workers: int) -> tuple[Tensor, Params]:
-    """Mean over all workers of the loss and of each gradient; with one worker, what it has.
-
-    Every worker calls it, with the loss and gradients of its own rows of the minibatch, as many as
-    every other one has, and gets the same result: added in the order of the workers' ranks.
-    """
-
-
 def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together.
 
@@ -312,8 +304,8 @@ def update(model: Model, grads: Params, how: Update, rates: Rates | None = None)
 def train_minibatch(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
     """One update of the parameters from a minibatch of tensors: its loss, and the detached state.
 
-    Gradients, their mean over the workers, clip, update. With a grid for states, what is returned
-    is the state `rounded` to it. A framework that compiles can compile it as a whole.
+    Gradients; of several workers, their mean; clip, update. With a grid for states, the returned
+    state is `rounded` to it. A framework that compiles can compile it as a whole.
     """
 
 
@@ -437,6 +429,14 @@ def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     which every bit is as it was sent. It can be called within `train_minibatch`, compiled or not,
     and by itself. It waits for the other workers; if one has ended it may wait forever, and whoever
     started the workers has to end them.
+    """
+
+
+def all_reduce(mean: Tensor, grads: Params, workers: int) -> tuple[Tensor, Params]:
+    """Mean over all workers, two or more, of the loss and of each gradient.
+
+    Every worker calls it, with the loss and gradients of its own rows of the minibatch, as many as
+    every other one has, and gets the same result: added in the order of the workers' ranks.
     """
 
 

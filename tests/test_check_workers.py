@@ -14,6 +14,7 @@ from rnn_scratch.text import corpus
 
 PIECES = {"gather", "all_reduce", "train_minibatch"}
 # A mistake in what each worker does with the gradients of all.
+REVERSED = "(sum(each[::-1]) / workers for"
 MEAN, WRONG = "(sum(each) / workers for", "(sum(each) for"
 
 
@@ -51,7 +52,7 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 def test_a_wrong_mean_is_detected_and_named(copy):
-    change(copy / "backends" / "torch" / "scratch.py", MEAN, WRONG)
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
     done = there(*arguments, cwd=copy)
     assert done.code == 1, done.err
@@ -70,21 +71,21 @@ def test_a_wrong_mean_is_detected_and_named(copy):
 
 
 CLIP = "    grads, _ = clip(grads, how.theta)\n"
-REDUCE = "    mean, grads = all_reduce(mean, grads, how.workers)\n"
+REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads, how.workers)\n"
 
 
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 @pytest.mark.parametrize(
-    ("old", "new", "workers", "named"),
+    ("module", "old", "new", "workers", "named"),
     [
-        (MEAN, "(sum(each[::-1]) / workers for", 4, "all_reduce gradients, added by rank"),
-        (REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
+        ("workers", MEAN, REVERSED, 4, "all_reduce gradients, added by rank"),
+        ("scratch", REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
     ],
     ids=["added in another order", "clipped before the mean"],
 )
-def test_a_mistake_of_several_workers_is_named(copy, old, new, workers, named):
-    change(copy / "backends" / "torch" / "scratch.py", old, new)
+def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
+    change(copy / "backends" / "torch" / f"{module}.py", old, new)
     done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy)
     assert done.code == 1, done.err
     assert f"look first at: {named}" in " ".join(done.out.split())

@@ -1,5 +1,7 @@
 """A recurrent language model from scratch in JAX, differentiated by jax.value_and_grad.
 
+Begin at `step`. `options` are the sizes and kind of the network, `how` the settings of training,
+and `model` a network: its parameters, and the functions that compute with them (see `build`).
 Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
 """
 
@@ -11,7 +13,7 @@ from rnn_scratch.contract import bind
 from rnn_scratch.parameters import by_layer, of_layer
 
 from .machine import apart, array, compiled, tensor, to_arrays
-from .workers import gather
+from .workers import all_reduce
 
 
 def params(arrays, options):
@@ -121,14 +123,6 @@ def gradients(model, batch, state):
     return mean, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
 
 
-def all_reduce(mean, grads, workers):
-    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    if workers == 1:
-        return mean, grads
-    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
-    return mean, dict(zip(grads, means))
-
-
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
@@ -183,7 +177,8 @@ def update(model, grads, how, rates=None):
 def train_minibatch(model, batch, state, how):
     """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
     mean, grads, state = gradients(model, batch, state)
-    mean, grads = all_reduce(mean, grads, how.workers)
+    if how.workers > 1:
+        mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
     update(model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)

@@ -97,6 +97,12 @@ def gather(tensors):
     ]
 
 
+def all_reduce(mean, grads, workers):
+    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    return mean, dict(zip(grads, means))
+
+
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
     _set_barrier(True)

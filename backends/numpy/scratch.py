@@ -1,5 +1,7 @@
 """A recurrent language model from scratch in NumPy, differentiated by hand.
 
+Begin at `step`. `options` are the sizes and kind of the network, `how` the settings of training,
+and `model` a network: its parameters, and the functions that compute with them (see `build`).
 Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
 """
 
@@ -9,7 +11,7 @@ from rnn_scratch.contract import bind
 from rnn_scratch.parameters import by_layer, of_layer, to_layer
 
 from .machine import array, tensor, to_arrays
-from .workers import gather
+from .workers import all_reduce
 
 
 def params(arrays, options):
@@ -149,20 +151,17 @@ def step(x, state, params, options, masks=None):
 
 
 def step_back(d_logits, d_after, after, x, before, params, options, masks=None):
-    """Its backward pass: gradients of x, of the state before, and of the parameters."""
+    """Its backward pass, output layer first: gradients of x, of the state, and of parameters."""
     layers = [by_layer(each, options) for each in (d_after, after, before)]
     keep = [1] * options.num_layers if masks is None else masks.swapaxes(0, 1)  # of each layer
-    # The output layer, whose input is the last one, and then the cells from the last one down.
     inputs = [x, *(own[0] * keep[layer] for layer, own in enumerate(layers[1]))]
     grads = {"W_hq": inputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
     d_x, d_before = d_logits @ params["W_hq"].T, ()
     for layer in reversed(range(options.num_layers)):
         d_own, own, own_before = (each[layer] for each in layers)
-        # From above and from the next time step.
-        d_own = (d_own[0] + d_x * keep[layer], *d_own[1:])
-        d_x, d_own, cell_grads = CELLS_BACK[options.cell](
-            d_own, own, inputs[layer], own_before, of_layer(params, layer), options
-        )
+        d_own = (d_own[0] + d_x * keep[layer], *d_own[1:])  # from above and from the next time step
+        arguments = d_own, own, inputs[layer], own_before, of_layer(params, layer), options
+        d_x, d_own, cell_grads = CELLS_BACK[options.cell](*arguments)
         grads |= to_layer(cell_grads, layer)
         d_before = (*d_own, *d_before)
     return d_x, d_before, grads
@@ -231,14 +230,6 @@ def backward(batch, state, params, options):
     return loss(logits, batch.Y), grads, detach(state)
 
 
-def all_reduce(mean, grads, workers):
-    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    if workers == 1:
-        return mean, grads
-    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
-    return mean, dict(zip(grads, means))
-
-
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
@@ -291,7 +282,8 @@ def update(model, grads, how, rates=None):
 def train_minibatch(model, batch, state, how):
     """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
     mean, grads, state = gradients(model, batch, state)
-    mean, grads = all_reduce(mean, grads, how.workers)
+    if how.workers > 1:
+        mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
     update(model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)

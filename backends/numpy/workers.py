@@ -69,6 +69,12 @@ def gather(tensors):
     return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
 
 
+def all_reduce(mean, grads, workers):
+    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    return mean, dict(zip(grads, means))
+
+
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
     # After the first, the others may still miss what MPI has sent or is about to send, because

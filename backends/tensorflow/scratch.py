@@ -1,5 +1,7 @@
 """A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
 
+Begin at `step`. `options` are the sizes and kind of the network, `how` the settings of training,
+and `model` a network: its parameters, and the functions that compute with them (see `build`).
 Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
 """
 
@@ -10,7 +12,7 @@ from rnn_scratch.contract import bind
 from rnn_scratch.parameters import by_layer, of_layer
 
 from .machine import array, on, on_its_device, tensor, to_arrays
-from .workers import gather
+from .workers import all_reduce
 
 
 def params(arrays, options):
@@ -119,14 +121,6 @@ def gradients(model, batch, state):
     return mean, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
-def all_reduce(mean, grads, workers):
-    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    if workers == 1:
-        return mean, grads
-    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
-    return mean, dict(zip(grads, means))
-
-
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     # Not clip_by_global_norm, which takes the norm of sparse gradients before it adds equal rows.
@@ -181,7 +175,8 @@ def update(model, grads, how, rates=None):
 def train_minibatch(model, batch, state, how):
     """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
     mean, grads, state = gradients(model, batch, state)
-    mean, grads = all_reduce(mean, grads, how.workers)
+    if how.workers > 1:
+        mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
     update(model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)

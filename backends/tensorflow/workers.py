@@ -69,6 +69,12 @@ def gather(tensors):
     return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
 
 
+def all_reduce(mean, grads, workers):
+    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    return mean, dict(zip(grads, means))
+
+
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
     # An error here is that of a worker which is through, and has ended before its answer was sent.

@@ -37,6 +37,12 @@ def gather(tensors):
     return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
+def all_reduce(mean, grads, workers):
+    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    return mean, dict(zip(grads, means))
+
+
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
     gather([torch.zeros(1)])  # all are here, and need the server of the first one no more

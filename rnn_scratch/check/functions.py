@@ -327,15 +327,6 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
         yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
-def all_reduce(case: Case) -> Iterator[Computed | Row]:
-    """Of a single worker: its own loss and gradients. (``check/team.py`` has several.)"""
-    loss, grads, _ = case.reference.gradients()
-    tensors = {parameter: case.tensor(grad) for parameter, grad in grads.items()}
-    mean, means = case.scratch.all_reduce(case.tensor(np.asarray(loss)), tensors, 1)
-    yield Computed("loss, one worker", mean, loss, 0)
-    yield Computed("gradients, one worker", means, grads, 0)
-
-
 # Each piece before those that use it, so that the first one that fails is the one to correct.
 TRAINING: tuple[Piece, ...] = (train_minibatch, to_arrays, train_epoch, evaluate, predict)
 # Those that do the same with any model: of each cell, but what is tried with the first cell only.
@@ -343,7 +334,6 @@ OF_A_CELL: tuple[Piece, ...] = (
     machine.tensor,
     loss,
     detach,
-    all_reduce,
     rounded,
     update,
     *TRAINING[1:],
@@ -359,7 +349,6 @@ OF_SCRATCH: tuple[Piece, ...] = (
     loss,
     gradients,
     detach,
-    all_reduce,
     clip,
     rounded,
     update,

@@ -76,7 +76,7 @@ def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
     """The means of what each worker has for its rows are those for all rows."""
     own, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
-    mean, means = own.scratch.all_reduce(loss, grads, len(team.addresses))
+    mean, means = own.backend.workers.all_reduce(loss, grads, len(team.addresses))
     expected, _, _ = case.reference.gradients()
     yield Computed("loss", mean, expected)
     arrays, workers = model.to_arrays(grads), len(team.addresses)

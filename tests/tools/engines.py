@@ -184,7 +184,7 @@ def _exchanges(
         return backend.workers.gather([vector])[0]
 
     def all_reduce(vector):
-        return list(backend.scratch.all_reduce(vector[:1], {"all": vector}, number)[1].values())
+        return list(backend.workers.all_reduce(vector[:1], {"all": vector}, number)[1].values())
 
     own = OWN_SUMS[name](backend, vector)
     if name in COMPILED:
@@ -205,7 +205,7 @@ def order(rank: int, addresses: list[str], name: str) -> Iterator[dict[str, Any]
     expected = sum(vectors[1:], vectors[0])
     vector = machine.tensor(vectors[rank], "cpu")
     own = machine.array(OWN_SUMS[name](backend, vector)())
-    _, means = backend.scratch.all_reduce(vector, {"all": vector}, number)
+    _, means = backend.workers.all_reduce(vector, {"all": vector}, number)
     mean = machine.array(means["all"])
     yield {
         "workers": number,

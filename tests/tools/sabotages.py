@@ -78,8 +78,6 @@ SABOTAGES = [
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
         "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
-    Sabotage("one worker's mean divided by two", "all_reduce", "one worker",
-             everywhere("        return mean, grads\n", "        return mean / 2, grads\n")),
     Sabotage("clip by the norm of one parameter instead of all", "clip", "norm",
              everywhere("for grad in grads.values())", "for grad in [*grads.values()][:1])")),
     Sabotage("clip that scales up where θ is above 1", "clip", "θ",
