@@ -25,7 +25,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # What may be another value in Python than on the command line.
 ARGUMENTS = {
-    "run": Kind(PATH.words, lambda run: isinstance(run, Run) or PATH.fits(run), folder_of),
+    "run": Kind(
+        PATH.words,
+        lambda run: isinstance(run, Run) or PATH.fits(run),
+        lambda run: run.folder if isinstance(run, Run) else Path(run),
+    ),
     "workers": Kind(
         KINDS["workers"].words,
         lambda each: isinstance(each, Launch) or KINDS["workers"].fits(each),

@@ -1,10 +1,13 @@
 """The command line: its output, and errors with exit code 2 for invalid input."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from helpers import SMALL, here, history, options
+
+import rnn_scratch
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -50,11 +53,30 @@ def test_predict(capsys, run):
 def test_evaluate(capsys, run):
     done = here(capsys, "evaluate", run, "--corpus", "tide-clock")
     assert (done.code, done.err) == (0, "")
-    first, loss, uniform, unigram = done.out.splitlines()
+    text, first, loss, uniform, unigram = done.out.splitlines()
+    trained = json.loads(Path(run, "run.json").read_bytes())["text"]["train_tokens"]
+    words = f"tide-clock, whose first {trained} characters were trained on"
+    assert text == f"text       {words}"
     assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)
     assert re.fullmatch(r"loss       \d\.\d{3} nats, \d\.\d{3} bits per character", loss)
     assert uniform.startswith("uniform    28.00  ")
     assert unigram.startswith("unigram    16.60  ")
+
+
+def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
+    run = "held-out"
+    assert here(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).code == 0
+    done = here(capsys, "evaluate", run)
+    assert (done.code, done.err) == (0, "")
+    trained_on, held_out = done.out.split("\n\n")
+    record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
+    for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):
+        assert f" {record['text'][size]} characters" in part.splitlines()[0]
+    assert "of tide-clock, which were trained on" in trained_on
+    assert "which were held out" in held_out
+    assert f"perplexity {last['valid_perplexity']:.2f} on " in held_out
+    assert f"{last['valid_loss']:.3f} nats" in held_out
+    assert rnn_scratch.evaluate(run).held_out.loss == last["valid_loss"]
 
 
 # `test_bad_commands` has what is refused before the backend is loaded.

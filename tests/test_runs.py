@@ -239,7 +239,7 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
         path.write_text(json.dumps(record))
     done = here(capsys, "runs")
     assert done.code == 0
-    assert [line.split()[0] for line in done.out.splitlines()[1:]] == [str(good)]
+    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["1", str(good)]]
     assert "Traceback" not in done.err
     names = {path.name for path in Path("runs").iterdir()} - {good.name}
     assert len(done.err.splitlines()) == len(names)
@@ -261,9 +261,63 @@ def test_the_list_is_newest_first(capsys):
     done = here(capsys, "runs")
     assert done.code == 0
     head, *rows = done.out.splitlines()
-    assert head.split() == ["run", "started", "backend", "text", "epochs", "perplexity", "state"]
-    assert [row.split()[0] for row in rows] == [str(folder) for folder in reversed(folders)]
+    assert head.split()[:3] == ["run", "folder", "started"]
+    assert [row.split()[:2] for row in rows] == [
+        [name, str(folder)] for name, folder in zip("321", reversed(folders))
+    ]
     assert all("2/2" in row and "finished" in row and "tide-clock" in row for row in rows)
+    # The names are of those in runs/ only, where a command looks for them.
+    elsewhere = here(capsys, "runs", Path("runs").absolute()).out.splitlines()
+    assert elsewhere[0].split()[0] == "folder"
+    assert [row.split()[0] for row in elsewhere[1:]] == [
+        str(folder.absolute()) for folder in reversed(folders)
+    ]
+
+
+def test_the_list_says_what_a_run_is(capsys):
+    network = {"cell": "lstm", "num_layers": 2, "valid_share": 0.3}
+    run = rnn_scratch.train("numpy", num_epochs=2, model="fast", **SMALL, **network)
+    head, row = here(capsys, "runs").out.splitlines()
+    assert [cell.strip() for cell in re.split("  +", head.strip())][3:6] == [
+        *("backend", "variant", "cell"),
+    ]
+    last = run.history[-1]
+    perplexities = [f"{each:.2f}" for each in (last.perplexity, last.valid_perplexity)]
+    assert re.split("  +", row.strip())[3:] == [
+        *("numpy", "fast", "lstm", "2 x 12", "tide-clock", "2/2", *perplexities, "finished"),
+    ]
+
+
+def test_every_command_finds_a_run_by_its_short_name(capsys):
+    for name, seed in (("b", 1), ("a", 2)):
+        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL)
+    path = Path("runs/a/run.json")
+    record = json.loads(path.read_bytes())
+    record["sessions"][0]["started"] = "2100-01-01T00:00:00+00:00"
+    path.write_text(json.dumps(record))
+
+    def written(name):
+        return here(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out
+
+    assert written("1") == written("runs/b") != written("runs/a") == written("2") == written("last")
+    assert here(capsys, "evaluate", "1").out == here(capsys, "evaluate", "runs/b").out
+    # A name stays that of its run when another is resumed or added.
+    assert "runs/b" in here(capsys, "train", "--resume", 1, "--epochs", 2).out
+    assert [each["epoch"] for each in history("runs/b")] == [1, 2]
+    assert run_folder.names() == {"1": Path("runs/b"), "2": Path("runs/a"), "last": Path("runs/a")}
+    assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
+    here(capsys, "predict", "3").refused("no run 3", "1 to 2, the last", "`rnn-scratch runs`")
+    here(capsys, "predict", "0").refused("no run 0")
+    # A folder of that very name comes first, also as the folder of a new run.
+    new = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
+    assert new.folder == Path("last")
+    assert written("last") == written(new.folder.absolute()) != written("2")
+
+
+def test_without_runs_there_are_no_short_names(capsys):
+    for command in (("predict", "last"), ("evaluate", 1), ("train", "--resume", "last")):
+        done = here(capsys, *command, *(["--epochs", 2] if command[0] == "train" else []))
+        done.refused("There is no run in runs yet. Start one: rnn-scratch train")
 
 
 def test_no_runs(capsys):

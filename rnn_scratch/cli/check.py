@@ -55,7 +55,7 @@ EXACT_EPOCHS = 50  # in exact mode
     "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@text_options
+@text_options()
 @option("every", "With --exact: epochs between two digests.", default=10)
 @settings_options(num_epochs=EXACT_EPOCHS, cell="all; with --exact: rnn")
 def check(

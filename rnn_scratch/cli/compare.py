@@ -84,7 +84,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
 @verbose_option
-@text_options
+@text_options()
 @settings_options(num_epochs=FEW_EPOCHS)
 def compare(
     backends: str | None,

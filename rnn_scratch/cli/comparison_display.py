@@ -8,8 +8,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..compare import metrics, pictures, report, sentences, tables
 from ..compare.metrics import Spread
 from ..compare.record import Candidate, Comparison
@@ -46,7 +44,8 @@ def show(folder: Path, record: Comparison, screen: Screen) -> None:
         say(line)
     for title, cells in tables.tables(record).items():
         screen.print()
-        screen.print(_table(title, cells))
+        # The figures are read from the right.
+        screen.table(cells[0], cells[1:], title, numbers=title != "Quality")
     for line in ("", *sentences.notes(record)):
         say(line)
     say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
@@ -76,14 +75,3 @@ def spreadsheet(record: Comparison) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _table(title: str, cells: tables.Cells) -> Table:
-    heading, *rows = cells
-    numbers = title != "Quality"  # which are read from the right
-    table = Table(title=title, title_justify="left", box=None)
-    for number, column in enumerate(heading):
-        table.add_column(column, justify="right" if numbers and number else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table

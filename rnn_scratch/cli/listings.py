@@ -1,15 +1,11 @@
 """The commands `runs` and `backends`: lists of both."""
 
 import functools
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from .. import registry
-from ..contract import VARIANTS
-from ..registry import Usable
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, RunRecord
 from ..runs.progress import format_perplexity
@@ -18,17 +14,32 @@ from ..system.terminal import echo, shortened
 from .screen import Screen
 
 CELL = 40  # characters of a table, at most
+HEADING = [
+    *("folder", "started", "backend", "variant", "cell", "units"),
+    *("text", "epochs", "perplexity", "held out", "state"),
+]
 
 
 @click.command()
-@click.argument("folder", default="runs")
+@click.argument("folder", default=str(run_folder.PARENT))
 def runs(folder: str) -> None:
-    """List the runs in FOLDER, newest first."""
-    entries = run_folder.listing(Path(folder), functools.partial(echo, err=True))
+    """List the runs in FOLDER, newest first.
+
+    Those in runs/ have short names, by which every command finds them: a number, the oldest is 1;
+    and `last` is the newest. The units are those of each layer. Perplexities are those of the last
+    epoch.
+    """
+    parent = Path(folder)
+    entries = run_folder.listing(parent, functools.partial(echo, err=True))
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
-    Screen().print(_runs_table(entries))
+    heading, rows = HEADING, [_cells(*entry) for entry in entries]
+    if parent == run_folder.PARENT:
+        names = {path: name for name, path in reversed(run_folder.names().items())}
+        heading = ["run", *heading]
+        rows = [[names[path], *row] for (path, _, _), row in zip(entries, rows)]
+    Screen().table(heading, rows)
 
 
 @click.command()
@@ -37,36 +48,36 @@ def backends() -> None:
     screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())
-    screen.print(_backends_table(probes))
-
-
-def _runs_table(runs: Sequence[tuple[Path, RunRecord, list[Epoch]]]) -> Table:
-    table = Table("run", "started", "backend", "text", "epochs", "perplexity", "state", box=None)
-    for folder, record, history in runs:
-        session = record.sessions[-1]
-        runtime = session.runtime
-        last = history[-1].epoch if history else 0
-        model = "" if runtime.model == VARIANTS[0] else f" ({runtime.model})"
-        killed = session.outcome == "running" and not locks.is_held(folder)
-        table.add_row(
-            str(folder),
-            f"{session.started.astimezone():%Y-%m-%d %H:%M}",
-            shortened(runtime.backend + model, CELL),
-            shortened(record.text.corpus, CELL),
-            f"{last}/{record.settings.num_epochs}",
-            format_perplexity(history[-1].perplexity) if history else "",
-            "killed" if killed else session.outcome,
-        )
-    return table
-
-
-def _backends_table(probes: Mapping[str, Usable | str]) -> Table:
-    # With the reason why one does not load, and what to do.
-    table = Table("backend", "usable", "devices", "versions", "what to do", box=None)
+    rows = []
     for name, probe in probes.items():
-        if isinstance(probe, str):
-            table.add_row(name, "no", "", "", probe)
+        if isinstance(probe, str):  # the reason why it does not load, and what to do
+            rows.append([name, "no", "", "", probe])
         else:
             versions = ", ".join(f"{key} {value}" for key, value in probe.environment.items())
-            table.add_row(name, "yes", ", ".join(probe.devices), versions, "")
-    return table
+            rows.append([name, "yes", ", ".join(probe.devices), versions, ""])
+    screen.table(["backend", "usable", "devices", "versions", "what to do"], rows)
+
+
+def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
+    settings, session = record.settings, record.sessions[-1]
+    epoch, perplexity, held_out = 0, "", ""
+    if history:
+        last = history[-1]
+        epoch, perplexity = last.epoch, format_perplexity(last.perplexity)
+        if last.valid_loss is not None:
+            held_out = format_perplexity(last.valid_perplexity)
+    layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""
+    killed = session.outcome == "running" and not locks.is_held(folder)
+    return [
+        str(folder),
+        f"{session.started.astimezone():%Y-%m-%d %H:%M}",
+        shortened(session.runtime.backend, CELL),
+        session.runtime.model,
+        settings.cell,
+        f"{layers}{settings.num_hiddens}",
+        shortened(record.text.corpus, CELL),
+        f"{epoch}/{settings.num_epochs}",
+        perplexity,
+        held_out,
+        "killed" if killed else session.outcome,
+    ]

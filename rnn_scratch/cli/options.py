@@ -106,17 +106,21 @@ def runtime_options(backend: str, model: str, device: str, threads: str) -> Deco
     )
 
 
-# The options that name a text.
-text_options = options(
-    option(
-        "corpus",
-        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (meant for --normalize "
-        "none, which keeps all its 65 characters) or tide-clock (built in).  "
-        "[default: time-machine, or tide-clock if that is unavailable]",
-        metavar="NAME",
-    ),
-    option("text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"),
-)
+def text_options(default: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
+    """Add the options that name a text, without which it is the one that `default` describes."""
+    return options(
+        option(
+            "corpus",
+            "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (meant for --normalize "
+            "none, which keeps all its 65 characters) or tide-clock (built in).  "
+            f"[default: {default}]",
+            metavar="NAME",
+        ),
+        option(
+            "text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"
+        ),
+    )
+
 
 best_option = option(
     "best",

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from .. import api
+from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
 from ..system.terminal import echo
 from .options import (
@@ -15,7 +16,6 @@ from .options import (
     text_options,
     unknown_option,
 )
-from .screen import Screen
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
 
@@ -49,26 +49,41 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 @unknown_option
 @runtime_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, **options: Any) -> None:
-    """Continue a prefix with the model of RUN, the folder of a run or a checkpoint file."""
+    """Continue a prefix with the model of RUN.
+
+    RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
+    for the newest), or a checkpoint file.
+    """
     echo(api.predict(run, prefix, **specified(options)))
 
 
 @click.command()
 @click.argument("run")
-@text_options
+@text_options("the run's own, what was trained on and what was held out apart")
 @best_option
 @unknown_option
 @runtime_options(**DEFAULTS)
 def evaluate(run: str, **options: Any) -> None:
     """Compute the loss of the model of RUN on a text, and the perplexity of two baselines.
 
+    RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
+
     The loss is the mean cross-entropy of a character: in nats, with the natural logarithm, and in
     bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
     characters would be as hard to predict.
     """
-    result = api.evaluate(run, report=Screen().say, **specified(options))
+    result = api.evaluate(run, **specified(options))
+    _print(result)
+    if result.held_out is not None:
+        echo()
+        _print(result.held_out)
+
+
+def _print(result: Evaluation) -> None:
+    # One line for the text, and one for each figure.
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
+    echo(f"text       {result.text}")
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"loss       {losses(result.loss)}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")

@@ -1,10 +1,11 @@
 """Rich's console, for content that may have characters that a terminal would execute."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from ..system.terminal import printable
@@ -26,6 +27,36 @@ class Screen(Console):
     def say(self, line: str) -> None:
         """Print a line, which the terminal wraps."""
         self.print(line, soft_wrap=True)
+
+    def table(
+        self,
+        heading: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        title: str | None = None,
+        numbers: bool = False,
+    ) -> None:
+        """Print a table without empty columns; `numbers` are aligned at their right.
+
+        Nothing is cut: columns for which the terminal is too narrow follow in another table below,
+        beside the first column again, and a cell that is wider alone is continued below itself.
+        """
+        first, *others = zip(heading, *rows)
+        others = [column for column in others if any(column[1:])]
+        groups: list[list[Sequence[str]]] = [[]]
+        for column in others:
+            if groups[-1] and self._measured([first, *groups[-1], column]) > self.width:
+                groups.append([])
+            groups[-1].append(column)
+        for number, group in enumerate(groups):
+            if number:
+                self.print()
+            shown = _table([first, *group], numbers)
+            shown.title = None if number else title
+            self.print(shown)
+
+    def _measured(self, columns: Sequence[Sequence[str]]) -> int:
+        unlimited = self.options.update(width=10_000)
+        return self.measure(_table(columns), options=unlimited).maximum
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print; a single string to a file or pipe is not processed by Rich."""
@@ -53,3 +84,13 @@ class Screen(Console):
     def _escapes(self) -> bool:
         # The stream itself says so: FORCE_COLOR and TTY_COMPATIBLE tell Rich something else.
         return self.file.isatty()
+
+
+def _table(columns: Sequence[Sequence[str]], numbers: bool = False) -> Table:
+    table = Table(box=None, title_justify="left")
+    for position, (heading, *_) in enumerate(columns):
+        right = numbers and position > 0
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for row in list(zip(*columns))[1:]:
+        table.add_row(*row)
+    return table

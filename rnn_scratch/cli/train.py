@@ -99,7 +99,8 @@ class BarReport(LineReport):
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Resume the run in this folder; requires --epochs, the total number of epochs.",
+    help="Resume the run in this folder, or with this short name (`rnn-scratch runs`); requires "
+    "--epochs, the total number of epochs.",
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @click.option(
@@ -110,7 +111,7 @@ class BarReport(LineReport):
     "tiny-shakespeare, in some minutes; long: a better one, in a quarter of an hour. The command "
     "that it stands for is shown.",
 )
-@text_options
+@text_options()
 @option("eager", "Run compiled functions uncompiled, to debug them.")
 @settings_options()
 def train(

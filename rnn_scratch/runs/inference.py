@@ -1,6 +1,5 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +7,14 @@ import numpy as np
 
 from ..contract import RNNScratchError
 from ..text import corpus as corpora
-from ..text import minibatches, vocabulary
+from ..text import dataset, minibatches, vocabulary
 from . import checkpoint, decoding
 from . import folder as run_folder
 from .checkpoint import Checkpoint
 from .run import Run, folder_of
 from .runtime import Runtime
 from .setup import Setup, set_up
-from .training import Report, perplexity
+from .training import perplexity
 
 PREFIX = "time traveller "
 
@@ -29,6 +28,8 @@ class Evaluation(NamedTuple):
     uniform: float  # every character of the vocabulary equally likely
     unigram: float  # every character as likely as it is frequent in this text
     skipped: int  # characters omitted because the vocabulary lacks them
+    text: str  # which characters of which text these are
+    held_out: "Evaluation | None" = None  # with the run's own text, on what it was not trained on
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
@@ -121,31 +122,52 @@ def evaluate(
     text: str | Path | None = None,
     unknown: str = "error",
     best: bool = False,
-    report: Report | Callable[[str], object] | None = None,
     **runtime: Any,
 ) -> Evaluation:
     """Loss of a run's model on a text, normalized as the run's own was, and baselines.
 
-    The text is chosen as in `train`; `report` receives a line if another one is used instead.
-    `best` and `runtime` are those of `predict`. Raises RNNScratchError for a text of fewer than two
-    characters, and as `predict` does.
+    Without `corpus` and `text` it is the run's own text: what was trained on and, as `held_out`,
+    what was held out. `best` and `runtime` are those of `predict`. Raises RNNScratchError for a
+    text of fewer than two characters, if the run's own has changed, and as `predict` does.
     """
-    say = report.say if isinstance(report, Report) else report or (lambda line: None)
-    found = corpora.find(corpus, text, say)
+    other = None
+    if corpus is not None or text is not None:
+        other = corpora.find(corpus, text, print)  # which says nothing of a text that is named
     setup, saved = load(folder_of(run), best, **runtime)
-    normalized = vocabulary.normalize(found.content, saved.settings.normalize)
+    own = saved.text
+    if other is None:
+        prepared = dataset.prepare(dataset.same_text(own, None), saved.settings)
+        name = f"the first {own.train_tokens:,} characters of {_name(own)}, which were trained on"
+        result = _evaluation(setup, saved, prepared.train, name)
+        if not own.valid_tokens:
+            return result
+        name = f"the next {own.valid_tokens:,} characters, which were held out"
+        return result._replace(held_out=_evaluation(setup, saved, prepared.valid, name))
+    normalized = vocabulary.normalize(other.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
         raise RNNScratchError(
-            f"The text ({found.origin}) has {len(tokens)} characters of the model's vocabulary, "
+            f"The text ({other.origin}) has {len(tokens)} characters of the model's vocabulary, "
             f"after --normalize {saved.settings.normalize}; evaluation needs at least 2."
         )
+    name = _name(other)
+    if other.sha256 == own.sha256:
+        name += f", whose first {own.train_tokens:,} characters were trained on"
+    return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
+
+
+def _name(text: dataset.TextRecord | corpora.Text) -> str:
+    return text.origin if text.corpus == "file" else text.corpus
+
+
+def _evaluation(
+    setup: Setup, saved: Checkpoint, tokens: np.ndarray, text: str, skipped: int = 0
+) -> Evaluation:
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
-    skipped = len(normalized) - len(tokens)
     uniform, loss = float(len(saved.vocab)), float(summed / count)
-    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped)
+    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped, text)
 
 
 def unigram(tokens: np.ndarray) -> float:

@@ -96,5 +96,8 @@ def card(
 
 
 def folder_of(run: Run | str | Path) -> Path:
-    """The folder of a run, or its path or that of a checkpoint."""
-    return run.folder if isinstance(run, Run) else Path(run)
+    """The folder of a run, or of one by its path or short name; or the path of a checkpoint.
+
+    Raises RNNScratchError as `folder.find` does.
+    """
+    return run.folder if isinstance(run, Run) else run_folder.find(Path(run))
