@@ -12,13 +12,15 @@ from .contract import RNNScratchError
 from .runs import curve, inference, notebook, sessions
 from .runs import folder as run_folder
 from .runs.progress import LineReport
+from .runs.resumption import require_held_out, resumable
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
+from .runs.sessions import Work
 from .runs.training import Report
 from .settings import KINDS, PATH, Kind, checked, make
 from .text import corpus as corpora
 from .workers import supervisor
-from .workers.launch import Launch, Work, require_shares
+from .workers.launch import Launch, require_shares
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -110,16 +112,10 @@ def train(
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
     made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
-    sessions.require_held_out(made, patience)
-    require_shares(made.batch_size, launch.workers)
     content = corpora.find(corpus, text, reporter.say)
-    curve.require("png")
-    if launch == Launch(1):
-        folder = None if run is None else Path(run)
-        return sessions.train(made, content, runtime, folder, reporter, patience=patience)
     path = None if run is None else os.fsencode(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
-    return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
+    return _train(work, launch, reporter)
 
 
 @_checked
@@ -160,24 +156,27 @@ def resume(
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
-    # Another number of threads may add in another order.
-    runtime = last.but(**chosen, workers=launch.workers)
-    curve.require("png")
-    if launch == Launch(1):
-        what = same, runtime, settings
-        return sessions.resume(folder, num_epochs, *what, reporter, patience=patience)
-    before, _, content = sessions.resumable(folder, num_epochs, same, settings, patience)
-    made = before.settings
-    require_shares(made.batch_size, launch.workers)
+    before, _, content = resumable(folder, num_epochs, same, settings, patience)
     work = Work(
-        settings=made,
+        settings=before.settings,
         text=content,
-        runtime=runtime,
+        # Another number of threads may add in another order.
+        runtime=last.but(**chosen, workers=launch.workers),
         folder=os.fsencode(folder),
         resumes=True,
         patience=patience,
     )
-    return cast(Run, supervisor.train(work, launch, reporter))  # None only with a `Launch`
+    return _train(work, launch, reporter)
+
+
+def _train(work: Work, launch: Launch, report: Report) -> Run:
+    # In this process or in those of several workers, after all that can be known before.
+    require_held_out(work.settings, work.patience)
+    require_shares(work.settings.batch_size, launch.workers)
+    curve.require("png")
+    if launch == Launch(1):
+        return sessions.train(work, report)
+    return cast(Run, supervisor.train(work, launch, report))  # None only with a `Launch`
 
 
 predict = _checked(inference.predict)

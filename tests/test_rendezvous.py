@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.runs.sessions import Work
 from rnn_scratch.settings import Settings
 from rnn_scratch.text.corpus import Text
 from rnn_scratch.workers import network, rendezvous
-from rnn_scratch.workers.launch import Launch, Work
+from rnn_scratch.workers.launch import Launch
 from rnn_scratch.workers.messages import News, Problem, Welcome
 
 TERMS = {"--lr": "1.0", "--backend": "torch"}

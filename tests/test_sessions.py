@@ -207,16 +207,29 @@ def test_a_lock_that_is_deleted_lets_nobody_in(capsys):
 
 
 @posix
-def test_a_history_that_is_gone_or_a_link_stops_the_session():
+def test_a_history_that_is_deleted_is_written_again(capsys):
+    process = training("r")
+    wait_for_epochs(process, "r", 3)
+    path = Path("r", run_folder.HISTORY)
+    path.unlink()
+    wait_until(path.exists, process)
+    process.send_signal(signal.SIGTERM)
+    assert "history.jsonl was deleted, and is written again" in finish(process).out
+    last = checkpoint.load("r").epoch + 2
+    assert here(capsys, "train", "--resume", "r", "--epochs", last).code == 0
+    rnn_scratch.train("numpy", run="whole", num_epochs=last, **SMALL)
+    assert figures("r") == figures("whole")
+
+
+@posix
+def test_a_history_that_is_a_link_stops_the_session():
+    process = training("r")
+    wait_for_epochs(process, "r", 3)
     Path("kept").write_text("precious")
-    for number, put in enumerate((lambda path: None, lambda path: path.symlink_to("../kept"))):
-        process = training(f"r{number}")
-        wait_for_epochs(process, f"r{number}", 3)
-        path = Path(f"r{number}", run_folder.HISTORY)
-        path.unlink()
-        put(path)
-        finish(process).refused(f"{path} could not be written: ")
-        assert checkpoint.load(f"r{number}").epoch >= 2
+    os.symlink("../kept", "link")
+    os.replace("link", Path("r", run_folder.HISTORY))
+    finish(process).refused("r/history.jsonl could not be written: ")
+    assert checkpoint.load("r").epoch >= 2
     assert Path("kept").read_text() == "precious"
 
 

@@ -15,6 +15,7 @@ from jinja2 import UndefinedError
 
 from rnn_scratch.compare import pictures
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.runs import sessions
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import SETTINGS, Settings, option_of
 from rnn_scratch.text import corpus
@@ -87,7 +88,7 @@ def render(
 def _equal() -> list[str]:
     # What all workers must have in common: what the supervisor compares, the settings last.
     text, runtime = corpus.Text("", "", "", ""), Runtime("numpy", "scratch")
-    work = launch.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
+    work = sessions.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
     settings = [option_of(name) for name in SETTINGS]
     names = [name for name in supervisor.terms(work) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]

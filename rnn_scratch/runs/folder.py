@@ -220,14 +220,18 @@ def append(folder: Path, epoch: Epoch) -> None:
     files.append(folder / HISTORY, records.line(epoch))
 
 
+def write_history(folder: Path, epochs: Iterable[Epoch]) -> None:
+    """Write a history of these sealed epochs."""
+    files.replace(folder / HISTORY, b"".join(map(records.line, epochs)))
+
+
 def repair_history(folder: Path, epoch: int) -> None:
     """Let the history end with this epoch, the checkpoint's.
 
     Later lines are removed, whatever they are, and incomplete files that a kill has left behind.
     """
     files.delete_temporary(folder)
-    epochs = history(folder, epoch)
-    files.replace(folder / HISTORY, b"".join(map(records.line, epochs)))
+    write_history(folder, history(folder, epoch))
 
 
 def begun(

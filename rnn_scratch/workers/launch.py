@@ -10,10 +10,7 @@ import re
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..runs.runtime import Runtime
-from ..settings import MOST_WORKERS, Settings, shown
-from ..system.records import Record
-from ..text import corpus
+from ..settings import MOST_WORKERS, shown
 from . import network
 from .groups import LOOPBACK
 
@@ -31,17 +28,6 @@ class Launch(NamedTuple):
     workers: int
     rank: int | None = None
     coordinator: str = COORDINATOR
-
-
-class Work(Record):
-    """What the workers train."""
-
-    settings: Settings
-    text: corpus.Text
-    runtime: Runtime
-    folder: bytes | None  # of the run, whose name need not be UTF-8; None: a new one
-    resumes: bool = False
-    patience: int = 0
 
 
 def chosen(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ..runs.folder import Epoch, Session
+from ..runs.sessions import Work
 from ..runs.training import Progress
 from ..settings import MOST_WORKERS
 from ..system.records import Count, Line, Record
-from .launch import Work
 
 BEAT = 1.0  # seconds between signs of life, of a worker or a machine
 

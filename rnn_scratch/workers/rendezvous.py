@@ -21,9 +21,10 @@ import msgspec
 from msgspec.structs import replace
 
 from ..contract import RNNScratchError
+from ..runs.sessions import Work
 from ..system import processes
 from . import network
-from .launch import Launch, Work
+from .launch import Launch
 from .messages import BEAT, Hello, News, Problem, Welcome
 
 WAIT = 45.0  # seconds to wait for the others at the beginning

@@ -25,12 +25,13 @@ from ..runs import checkpoint, sessions
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, Session
 from ..runs.run import Run
+from ..runs.sessions import Work
 from ..runs.training import Diverged, Progress, Report
 from ..settings import option_of
 from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
-from .launch import Launch, Work
+from .launch import Launch
 from .messages import Alive, Event, Problem, Start, Welcome
 from .rendezvous import Meeting, Peer
 

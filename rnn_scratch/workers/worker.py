@@ -16,11 +16,11 @@ from .. import registry
 from ..contract import Batch, RNNScratchError, Team
 from ..runs import sessions
 from ..runs.folder import Epoch, Session
+from ..runs.sessions import Work
 from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings
 from ..system import signals
 from ..system.processes import send
-from .launch import Work
 from .messages import BEAT, Alive, Event, Problem, Start
 
 
@@ -52,21 +52,11 @@ class Events(Report):
 
 def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
     """Train as the worker of this rank; an error is an event as well, the last one."""
-    report = Events()
-    team = Team(rank, tuple(addresses))
-    folder = None if work.folder is None else Path(os.fsdecode(work.folder))
+    report, team = Events(), Team(rank, tuple(addresses))
     try:
         signals.install()
         threading.Thread(target=_beat, args=(report,), daemon=True).start()
-        if rank:
-            sessions.follow(work.settings, work.text, work.runtime, report, team)
-        elif work.resumes and folder is not None:
-            epochs = work.settings.num_epochs
-            where = work.text, work.runtime
-            sessions.resume(folder, epochs, *where, {}, report, team, work.patience)
-        else:
-            what = work.settings, work.text, work.runtime
-            sessions.train(*what, folder, report, team, work.patience)
+        (sessions.follow if rank else sessions.train)(work, report, team)
         registry.load(work.runtime.backend).workers.leave()
     except signals.Stopped as error:
         yield Signals(error.number)
