@@ -7,7 +7,7 @@ Together with the text, the settings determine every number of a run. Each range
 import numbers
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -258,12 +258,17 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def differences(old: Settings, new: Settings) -> list[str]:
-    """A line for each setting that differs between two, except for the number of epochs."""
+def by_option(settings: Settings) -> dict[str, Any]:
+    """The values of settings, by their command-line options."""
+    return {option_of(name): getattr(settings, name) for name in SETTINGS}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each value that differs between two; what only one of them has does not."""
     return [
-        f"{option_of(name)}: {getattr(old, name)} before, {getattr(new, name)} now"
-        for name in SETTINGS
-        if name != "num_epochs" and getattr(old, name) != getattr(new, name)
+        f"{name}: {before[name]} before, {value} now"
+        for name, value in now.items()
+        if before.get(name, value) != value
     ]
 
 
@@ -286,28 +291,14 @@ def make(values: dict[str, Any]) -> Settings:
 
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """What a backend needs of the settings to build a model."""
-    return Options(
-        vocab_size=vocab_size,
-        num_hiddens=settings.num_hiddens,
-        cell=settings.cell,
-        activation=settings.activation,
-        embedding=settings.embedding,
-        num_layers=settings.num_layers,
-        dropout=settings.dropout,
-        dtype=settings.dtype,
-        device=device,
-    )
+    chosen = {name: getattr(settings, name) for name in Options._fields if name in SETTINGS}
+    return Options(vocab_size=vocab_size, device=device, **chosen)
 
 
 def update_rule(settings: Settings, workers: int = 1) -> Update:
     """What a backend needs of the settings to train one, with this number of workers."""
-    how = Update(
-        settings.lr,
-        settings.theta,
-        workers=workers,
-        optimizer=settings.optimizer,
-        weight_decay=settings.weight_decay,
-    )
+    chosen = {name: getattr(settings, name) for name in Update._fields if name in SETTINGS}
+    how = Update(workers=workers, **chosen)
     if not settings.exact:
         return how
     if not OPTIMIZERS[settings.optimizer]:

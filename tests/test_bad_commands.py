@@ -59,8 +59,8 @@ COMMANDS = [
     *(((*command, "--device", "\udcff"), "--device is '\\udcff'") for command in (TRAIN, COMPARE)),
     (("check", "nmpy"), "numpy"),
     (("compare", "--backends", "nmpy"), "nmpy"),
-    (("compare", "--backends", ","), "no name"),
-    (("compare", "--models", "slow"), "slow"),
+    (("compare", "--backends", ","), "no backend ','"),
+    ((*COMPARE, "--models", "slow"), "--model is 'slow'; it must be one of scratch, fast, concise"),
     # Numbers out of range, and the ranges that are promised because a framework crashes beyond.
     *(((*command, "--threads", "100000"), "1,024") for command in (TRAIN, PREDICT, COMPARE)),
     (
@@ -88,7 +88,7 @@ COMMANDS = [
     ((*COMPARE, "--vary", "num_hiddens=8,x"), "whole numbers"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
     ((*COMPARE, "--vary", "num_hiddens"), "--vary num_hiddens=64,128,256"),
-    ((*COMPARE, "--vary", "num_hiddens=,"), "--vary ,: no name is in it"),
+    ((*COMPARE, "--vary", "num_hiddens=,"), "whole numbers"),
     ((*COMPARE, "--vary", "batch_size=4,40000"), "--batch-size 40000"),
     ((*COMPARE, "--seed", "4294967295", "--seeds", "2"), "--seed is 4294967296"),
     ((*COMPARE, "--target", "1"), "--target is 1; it must be a perplexity above 1"),
@@ -100,9 +100,8 @@ COMMANDS = [
     ((*COMPARE, "--python", "torch=python"), "torch, which is not compared"),
     ((*CANDIDATES, "numpy@new"), "--python numpy@new=PATH"),
     ((*CANDIDATES, "numpy@"), "an environment's name"),
-    ((*CANDIDATES, "numpy:slow"), "there is no slow.\nChoose from scratch, fast, concise"),
-    ((*CANDIDATES, "numpi"), "there is no numpi"),
-    ((*CANDIDATES, ","), "no name is in it"),
+    ((*CANDIDATES, "numpy:slow"), "--model is 'slow'"),
+    ((*CANDIDATES, "numpi"), "Did you mean numpy?"),
     ((*CANDIDATES, "numpy", "--models", "fast"), "takes the place of --backends and --models"),
     ((*CANDIDATES, "numpy", "--python", "numpy@x=p"), "numpy@x, which is not compared"),
     # What excludes or requires something else.

@@ -11,6 +11,7 @@ from rnn_scratch.settings import (
     KINDS,
     SETTINGS,
     Settings,
+    by_option,
     checked,
     differences,
     make,
@@ -162,10 +163,11 @@ def test_settings_cannot_be_changed():
         Settings().lr = 0.0
 
 
-def test_differences_leave_out_the_number_of_epochs():
-    old = Settings(num_epochs=4)
-    assert differences(old, Settings(num_epochs=8)) == []
-    assert differences(old, Settings(lr=0.5, theta=None)) == [
+def test_differences():
+    old = by_option(Settings(num_epochs=4))
+    assert differences(old, {**old, "--more": 1}) == []
+    old["--epochs"] = 500
+    assert differences(old, by_option(Settings(lr=0.5, theta=None))) == [
         "--lr: 1.0 before, 0.5 now",
         "--theta: 1.0 before, None now",
     ]

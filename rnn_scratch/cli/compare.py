@@ -18,7 +18,7 @@ from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import curve
 from ..runs import folder as run_folder
-from ..settings import make
+from ..settings import checked, make
 from ..system import locks
 from ..system.terminal import printable
 from ..text import corpus as corpora
@@ -153,16 +153,13 @@ def _chosen(
             "--candidates takes the place of --backends and --models: omit these, or it."
         )
     if candidates:
-        chosen = map(_candidate, _words(candidates, "--candidates"))
+        chosen = map(_candidate, separated(candidates))
         return list({candidate.name: candidate for candidate in chosen}.values())
-    variants = _names(models or VARIANTS[0], "--models", VARIANTS)
-    if backends:
-        loading = _names(backends, "--backends", registry.names())
-    else:
-        loading = registry.usable(say, pythons)
+    loading = separated(backends) if backends else registry.usable(say, pythons)
     if not loading:
         raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
-    return [Candidate(backend, model) for backend in loading for model in variants]
+    variants = separated(models or VARIANTS[0])
+    return [_candidate(f"{backend}:{model}") for backend in loading for model in variants]
 
 
 def _create(output: Path | None) -> Path:
@@ -198,7 +195,7 @@ def _vary(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:
-        numbers = sorted({int(value) for value in _words(values, "--vary")})
+        numbers = sorted({int(value) for value in separated(values)})
     except ValueError:
         raise RNNScratchError(
             f"--vary {text}: the values must be whole numbers, such as --vary {example}"
@@ -224,23 +221,5 @@ def _candidate(text: str) -> Candidate:
             f"--candidates {text}: an environment's name has letters, digits, and . + - _ only, "
             "such as numpy@new."
         )
-    (backend,) = _names(backend, "--candidates", registry.names())
-    (model,) = _names(model, "--candidates", VARIANTS) if colon else VARIANTS[:1]
-    return Candidate(backend, model, environment)
-
-
-def _names(text: str, option: str, possible: Sequence[str]) -> list[str]:
-    names = _words(text, option)
-    if unknown := [name for name in names if name not in possible]:
-        raise RNNScratchError(
-            f"{option} {text}: there is no {', '.join(unknown)}.\n"
-            f"Choose from {', '.join(possible)}, separated by commas."
-        )
-    return names
-
-
-def _words(text: str, option: str) -> list[str]:
-    words = separated(text)
-    if not words:
-        raise RNNScratchError(f"{option} {text}: no name is in it. Separate names by commas.")
-    return words
+    registry.find(backend)
+    return Candidate(backend, checked("model", model if colon else VARIANTS[0]), environment)

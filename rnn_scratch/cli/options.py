@@ -30,12 +30,12 @@ def _converted(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 def _several(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
     # Several values, separated by commas.
-    return [_converted(ctx, param, word) for word in separated(value) or [value]]
+    return [_converted(ctx, param, word) for word in separated(value)]
 
 
 def separated(text: str) -> list[str]:
-    """The words of a text such as A,B: each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    """The words of a text such as A,B: each once. What has none is a word, as it stands."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
 
 
 def option(

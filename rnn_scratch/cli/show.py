@@ -37,7 +37,7 @@ def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | N
         raise RNNScratchError(
             f"--backends {backends} and --diff exclude each other: --diff names the two to show."
         )
-    names = diff or () if backends is None else separated(backends) or [backends]
+    names = diff or () if backends is None else separated(backends)
     codes = _choose(names, model)
     if diff and len(codes) == 1:
         backend, *_ = codes[0].split(":")

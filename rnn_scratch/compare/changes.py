@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
-from ..settings import option_of
+from .. import settings
 from . import certainty, metrics
 from .certainty import EQUAL, FASTER, SLOWER, Verdict
 from .metrics import Speed
@@ -51,12 +51,7 @@ def differences(new: Comparison) -> list[str]:
     """Lines that say in what it differs from the older one, so that no ratio is misread."""
     if new.against is None:
         return []
-    now, before = _conditions(new), _conditions(new.against)
-    return [
-        f"{what}: {before[what]} before, {now[what]} now"
-        for what in now
-        if what in before and before[what] != now[what]
-    ]
+    return settings.differences(_conditions(new.against), _conditions(new))
 
 
 def _change(new: Comparison, old: Comparison, now: Speed, before: Speed) -> Change:
@@ -89,7 +84,7 @@ def _conditions(record: Comparison) -> dict[str, Any]:
         **{"device": plan.device, "threads": plan.threads, "TF32": plan.tf32},
         "vary": f"{plan.vary}={','.join(map(str, plan.values))}" if plan.vary else "nothing",
         "text": f"{text.corpus} ({text.sha256[:8]})",
-        **{option_of(key): value for key, value in asdict(record.settings).items()},
+        **settings.by_option(record.settings),
     }
     for candidate in record.candidates:
         if candidate.ready:

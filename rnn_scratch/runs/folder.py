@@ -136,10 +136,15 @@ def read(folder: Path) -> RunRecord:
     try:
         return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
     except Damaged as error:
-        raise Damaged(
-            f"{error}\nTake it from a backup, or train a new run. The checkpoint is another file: "
-            f"rnn-scratch predict {folder}"
-        ) from error
+        raise damaged(folder, str(error)) from error
+
+
+def damaged(folder: Path, problem: str) -> Damaged:
+    """The error for a problem with a run's record or history, and what to do."""
+    return Damaged(
+        f"{problem}\nTake it from a backup, or train a new run. The checkpoint is another file: "
+        f"rnn-scratch predict {folder}"
+    )
 
 
 def of_session(folder: Path, session: Session) -> RunRecord:
@@ -185,11 +190,8 @@ def history(folder: Path, last: int | None = None) -> list[Epoch]:
         except (ValueError, RecursionError) as error:
             if number == len(lines):  # empty, after the end of the last line, or incomplete
                 break
-            raise Damaged(
-                f"Line {number} of {path} is damaged: {shown(str(error), 200)}.\n"
-                "Take the file from a backup, or train a new run. The checkpoint is another file: "
-                f"rnn-scratch predict {folder}"
-            ) from error
+            problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
+            raise damaged(folder, problem) from error
         before, digest = epoch.epoch, epoch.digest
         if last is None or before <= last:
             epochs.append(epoch)

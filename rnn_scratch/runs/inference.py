@@ -55,11 +55,6 @@ def _best_of(folder: Path) -> Path:
     path = folder / checkpoint.BEST
     if path.exists():
         return path
-    if folder.is_file():
-        raise RNNScratchError(
-            f"{folder} is a file, and --best chooses one in the folder of a run: pass the folder, "
-            "or omit --best."
-        )
     if not run_folder.read(folder).settings.holds_out:
         raise RNNScratchError(
             f"The run in {folder} holds out no text, on which its epochs could be compared.\n"

@@ -6,8 +6,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from ..contract import RNNScratchError
-from ..settings import Settings, differences, make
-from ..system.files import Damaged
+from ..settings import Settings, by_option, differences, make
 from ..text import corpus, dataset
 from . import checkpoint
 from . import folder as run_folder
@@ -31,7 +30,8 @@ def resumable(
     history = run_folder.history(folder, before.epoch)
     _require_consistent(folder, before, record, history)
     settings = replace(before.settings, num_epochs=num_epochs)
-    if changed := differences(settings, make({**asdict(settings), **values})):
+    given = make({**asdict(settings), **values})
+    if changed := differences(by_option(settings), by_option(given)):
         raise RNNScratchError(
             f"The run in {folder} can only be resumed with its own settings; these differ:\n"
             + "\n".join(changed)
@@ -64,17 +64,17 @@ def _require_consistent(
 ) -> None:
     # Raise Damaged if record or history is not what the checkpoint, which is verified, belongs to.
     last = history[-1].digest if history else record.identity
-    same = (before.identity, before.text) == (record.identity, record.text)
-    same = same and not differences(before.settings, record.settings)
+    settings = replace(record.settings, num_epochs=before.settings.num_epochs)
+    same = (settings, record.identity, record.text)
     for file, belongs in (
-        (run_folder.RUN_FILE, same),
+        (run_folder.RUN_FILE, same == (before.settings, before.identity, before.text)),
         (run_folder.HISTORY, last == before.history),
     ):
         if not belongs:
-            raise Damaged(
+            raise run_folder.damaged(
+                folder,
                 f"{folder / file} is damaged: it does not belong to the checkpoint of epoch "
-                f"{before.epoch} beside it.\nTake it from a backup, or train a new run. The "
-                f"checkpoint can be used: rnn-scratch predict {folder}"
+                f"{before.epoch} beside it.",
             )
 
 

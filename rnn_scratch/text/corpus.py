@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..contract import RNNScratchError
 from ..system import files, processes
+from .encodings import decode, not_utf8
 
 
 class Book(NamedTuple):
@@ -69,12 +70,6 @@ DEADLINE = 120.0  # seconds for all of it
 MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
-# The usual encodings: among all that there are, guesses are worse. Those with zeros have their own
-# list; that which begins with a mark is recognized by it.
-WITH_ZEROS = ("utf_32", "utf_16", "utf_16_le", "utf_16_be")
-WITH_LATIN = ("utf_16", "cp1252", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr")  # with Latin
-WITHOUT_LATIN = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "tis_620")
-
 
 def data_folder() -> Path:
     """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
@@ -115,7 +110,7 @@ def load(name: str) -> Text:
     """
     if name == BUILT_IN:
         file = importlib.resources.files("rnn_scratch") / "text" / "books" / "the_tide_clock.txt"
-        return _text(BUILT_IN, "built in", _decode(file.read_bytes(), BUILT_IN))
+        return _text(BUILT_IN, "built in", decode(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
         return _book(name)
     raise RNNScratchError(f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.")
@@ -139,9 +134,9 @@ def read_file(path: str | os.PathLike[str]) -> Text:
             f"{path} could not be read: {error.strerror}. Choose a file that you may read."
         ) from error
     try:
-        content = _decode(data, str(path))
+        content = decode(data, str(path))
     except RNNScratchError as error:
-        raise _not_utf8(path, data, str(error)) from error
+        raise not_utf8(path, data, str(error)) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
@@ -167,47 +162,6 @@ def _read(path: Path, largest: int) -> bytes:
 
 def _text(corpus: str, origin: str, content: str) -> Text:
     return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())
-
-
-def _decode(data: bytes, source: str) -> str:
-    try:
-        content = data.decode()
-    except UnicodeDecodeError as error:
-        raise RNNScratchError(
-            f"{source} is not UTF-8: the byte at offset {error.start} is 0x{data[error.start]:02x}."
-        ) from error
-    if "\0" in content:  # which UTF-8 allows, and texts don't have
-        raise RNNScratchError(f"{source} is not UTF-8: a byte is 0.")
-    return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _not_utf8(path: Path, data: bytes, problem: str) -> RNNScratchError:
-    """The error for a text that is not UTF-8, with the command that converts it."""
-    import charset_normalizer  # here, so that this module is imported quickly
-
-    letters, others = (len(re.findall(each, data)) for each in (rb"[A-Za-z]", rb"[\x80-\xff]"))
-    # A few letters with an accent could as well be those of another alphabet.
-    candidates = (
-        WITH_ZEROS
-        if b"\0" in data
-        else WITH_LATIN
-        if others < letters
-        else WITH_LATIN + WITHOUT_LATIN
-    )
-    guess = charset_normalizer.from_bytes(data, cp_isolation=list(candidates)).best()
-    what = "Its encoding is unknown, if it is a text at all; cp1250 and cp1252 are usual in Europe."
-    if guess:
-        what = f"It is probably {guess.encoding}."
-    old = path.as_posix()
-    if not re.fullmatch(r"[\w ()./:+,-]+", old):  # which a shell may change
-        old = "FILE"
-    new = re.sub(r"(\.\w+)?$", r".utf-8\1", old, count=1)
-    read = f"open('{old}', encoding='{guess.encoding if guess else 'ENCODING'}').read()"
-    # For the shells of Unix and Windows alike: PowerShell's ">" would write UTF-16.
-    return RNNScratchError(
-        f"{problem}\n{what}\nThis command writes a copy in UTF-8:\n"
-        f"python -c \"open('{new}', 'w', encoding='utf-8').write({read})\""
-    )
 
 
 def _book(name: str) -> Text:
@@ -237,7 +191,7 @@ def _book(name: str) -> Text:
 
 def _content(book: Book, data: bytes, source: str) -> str:
     """The book's text; RNNScratchError if the data are not the book."""
-    content = _decode(data, source)
+    content = decode(data, source)
     if framed := FRAMED.search(content):
         content = framed[1].strip("\n") + "\n"
     if book.words and digest_of_words(content) != book.words:

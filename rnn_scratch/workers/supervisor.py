@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from .. import registry
 from ..contract import RNNScratchError
@@ -27,7 +27,7 @@ from ..runs.folder import Epoch, Session
 from ..runs.run import Run
 from ..runs.sessions import Work
 from ..runs.training import Diverged, Progress, Report
-from ..settings import option_of
+from ..settings import by_option
 from ..system import host, processes, signals
 from ..text import corpus, dataset
 from . import groups, rendezvous, worker
@@ -82,7 +82,7 @@ def follow(
 
 def terms(work: Work) -> dict[str, str]:
     """What must be equal in all workers, by name."""
-    values = {option_of(name): str(v) for name, v in asdict(work.settings).items()}
+    values = {option: str(value) for option, value in by_option(work.settings).items()}
     return {
         **_versions(work.runtime.backend),
         "--resume": "yes" if work.resumes else "no",
