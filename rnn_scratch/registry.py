@@ -21,7 +21,7 @@ from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, RNNS
 from .parameters import of_slot
 from .settings import checked, shown
 from .system import host, processes
-from .system.records import Count, Line, Record
+from .system.records import Line, Record
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
@@ -33,7 +33,6 @@ class Usable(Record):
 
     environment: dict[str, Line]  # versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
-    threads: Count
 
 
 class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
@@ -257,9 +256,10 @@ def _describe(name: str) -> Iterator[Usable | str]:
     except RNNScratchError as error:
         yield str(error)
         return
-    threads = backend.machine.set_threads(None)  # before it looks for devices, as in `start`
-    environment, devices = backend.machine.environment(), backend.machine.devices("float32")
-    yield Usable(environment=environment, devices=devices, threads=threads)
+    backend.machine.set_threads(None)  # before it looks for devices, as in `start`
+    yield Usable(
+        environment=backend.machine.environment(), devices=backend.machine.devices("float32")
+    )
 
 
 @cache

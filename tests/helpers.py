@@ -78,6 +78,13 @@ def here(capsys, *arguments):
     return Done(code, *capsys.readouterr())
 
 
+def error_of(function, *arguments, **named):
+    """The message of the error for the user that a call raises."""
+    with pytest.raises(RNNScratchError) as raised:
+        function(*arguments, **named)
+    return str(raised.value)
+
+
 def environment(**more):
     """This process's environment, without variables that make a pipe look like a terminal."""
     rest = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ENDLESS, put_together, safetensors_parts
+from helpers import ENDLESS, error_of, put_together, safetensors_parts
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -52,11 +52,9 @@ def saved(tmp_path):
 
 
 def refused(path, *words):
-    with pytest.raises(RNNScratchError) as caught:
-        checkpoint.load(path)
-    for word in (str(path), *words):
-        assert word in str(caught.value)
-    assert len(str(caught.value)) < 1000
+    error = error_of(checkpoint.load, path)
+    assert [word for word in (str(path), *words) if word not in error] == []
+    assert len(error) < 1000
 
 
 def test_what_an_incomplete_epoch_has(saved):
@@ -142,19 +140,20 @@ def test_an_incomplete_epoch_that_does_not_fit(saved, change, word):
 
 
 @pytest.mark.parametrize("name", ["W_hh", "b_q"])
-@pytest.mark.parametrize("change", ["missing", "more", "shape", "dtype"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values, name: values.pop(name),
+        lambda values, name: values.update(more=values[name]),
+        lambda values, name: values.update({name: values[name][:-1]}),
+        lambda values, name: values.update({name: values[name].astype("float16")}),
+    ],
+)
 def test_tensors_that_do_not_fit(saved, name, change):
-    values = {key: array.copy() for key, array in make().arrays.items()}
-    if change == "missing":
-        del values[name]
-    elif change == "more":
-        values["b_hh"] = values["b_h"]
-    elif change == "shape":
-        values[name] = values[name][:-1]
-    else:
-        values[name] = values[name].astype("float16")
+    values = dict(make().arrays)
+    change(values, name)
     checkpoint.save(saved, make(arrays=values))
-    refused(saved, "float16" if change == "dtype" else "its tensors are")
+    refused(saved, "its tensors are")
 
 
 def test_a_moment_that_is_missing(saved):

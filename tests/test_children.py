@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from helpers import is_running, start, wait_until
+from helpers import error_of, is_running, start, wait_until
 
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
@@ -89,9 +89,7 @@ def is_gone(pid, seconds=10):
     ],
 )
 def test_each_misbehaving_child_is_an_error_with_its_reason(interpreter, script, reason):
-    with pytest.raises(RNNScratchError) as error:
-        list(ask(numbers, python=interpreter(script)))
-    assert str(error.value).startswith(reason)
+    assert error_of(list, ask(numbers, python=interpreter(script))).startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from helpers import is_running, options, other_packages, start, there, wait_until
 
 from rnn_scratch.compare import changes, metrics, pictures
-from rnn_scratch.compare.record import Candidate, Failure, read
+from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
 
 SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
@@ -293,21 +293,6 @@ def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing,
     assert there("report", "out").code == 0
 
 
-def test_a_variant_that_a_backend_lacks_is_not_offered(tmp_path):
-    env = packages(tmp_path / "more", {"plain": ""})
-    done = there(
-        *("compare", "--backends", "plain", *SHORT, "--models", "fast,scratch"),
-        *("--output", "out"),
-        env=env,
-    )
-    assert done.code == 0, (done.out, done.err)
-    missing = Failure("The plain backend has no fast model.", "not offered")
-    assert candidates("out")["plain fast"].failures == [missing]
-    assert f"plain fast: not offered: {missing.reason}" in done.out
-    (row,) = metrics.speeds(read(Path("out")))
-    assert (row.candidate.name, row.ratio.median) == ("plain", 1)  # ratios are taken to itself
-
-
 def test_a_new_comparison_beside_an_old_one(compared):
     folder, _ = compared
     arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
@@ -336,17 +321,6 @@ def test_what_is_checked_is_what_is_compared(tmp_path):
     done = there(*arguments, "--activation", "relu", "--embedding", "5", env=env)
     assert done.code == 1
     assert "its check failed in" in done.out
-
-
-def test_a_training_that_diverges_is_a_failure_with_its_epoch():
-    arguments = ("--lr", "1e30", "--theta", "none", "--activation", "relu", "--output", "out")
-    done = there("compare", "--backends", "numpy", *SHORT, *arguments)
-    assert done.code == 1, (done.out, done.err)
-    reason = candidates("out")["numpy"].failures[0].reason
-    assert "in epoch 1" in reason
-    assert "diverged" in reason
-    assert "smaller --lr" in reason
-    assert "checkpoint" not in reason  # a comparison keeps none
 
 
 def test_environments_of_a_backend_stand_in_one_table(tmp_path):

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import there
+from helpers import error_of, there
 
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus
@@ -119,12 +119,6 @@ def moved_to(url, monkeypatch):
 
 def load():
     return corpus.load("time-machine")
-
-
-def error_of(action, *arguments):
-    with pytest.raises(RNNScratchError) as raised:
-        action(*arguments)
-    return str(raised.value)
 
 
 def assert_fails(file, reason):

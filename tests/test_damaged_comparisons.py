@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, ENDLESS, there
+from helpers import CLONE, ENDLESS, error_of, there
 from matplotlib.figure import Figure
 from mutations import mutations
 
@@ -118,10 +118,9 @@ def test_parts_that_do_not_fit(change, place):
     record = small_record(FOLDERS[-1])
     change(record)
     write(json.dumps(record))
-    with pytest.raises(RNNScratchError) as error:
-        read(Path("damaged"))
-    assert place in str(error.value)
-    assert "compare again: rnn-scratch compare" in str(error.value)
+    error = error_of(read, Path("damaged"))
+    assert place in error
+    assert "compare again: rnn-scratch compare" in error
 
 
 def test_records_that_are_none_or_of_another_format():

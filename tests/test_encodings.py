@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from helpers import error_of
 
-from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.text import corpus
 
 WINDOWS = "He said “it’s a café” – naïve.\n" * 20
@@ -33,12 +33,6 @@ TEXTS = {
 }
 
 
-def error_of(path):
-    with pytest.raises(RNNScratchError) as raised:
-        corpus.read_file(path)
-    return str(raised.value)
-
-
 def convert(error, folder):
     """Carry out the command that an error ends with, and return the text that it has written."""
     python, *arguments = shlex.split(error.splitlines()[-1])
@@ -52,7 +46,7 @@ def convert(error, folder):
 )
 def test_the_usual_encodings(text, encoding, tmp_path):
     (tmp_path / "mine.txt").write_bytes(text.encode(encoding))
-    error = error_of(tmp_path / "mine.txt")
+    error = error_of(corpus.read_file, tmp_path / "mine.txt")
     assert "not UTF-8" in error
     assert "It is probably " in error
     assert max(map(len, error.splitlines()[2:-1])) <= 80
@@ -61,7 +55,7 @@ def test_the_usual_encodings(text, encoding, tmp_path):
 
 def test_no_guess_is_better_than_a_wrong_one(tmp_path):
     (tmp_path / "mine.txt").write_bytes(bytes(range(1, 256)) * 9)
-    error = error_of(tmp_path / "mine.txt")
+    error = error_of(corpus.read_file, tmp_path / "mine.txt")
     assert "probably" not in error
     assert "Its encoding is unknown" in error
     assert "encoding='ENCODING'" in error
@@ -71,4 +65,4 @@ def test_no_guess_is_better_than_a_wrong_one(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_a_name_that_a_shell_would_change(name, tmp_path):
     (tmp_path / name).write_bytes(FRENCH.encode("latin-1"))
-    assert "open('FILE', encoding=" in error_of(tmp_path / name)
+    assert "open('FILE', encoding=" in error_of(corpus.read_file, tmp_path / name)

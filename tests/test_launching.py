@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
+from helpers import error_of
 
-from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.workers import launch as launching
 from rnn_scratch.workers.launch import Launch
 
@@ -92,9 +92,7 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
 )
 def test_a_damaged_environment(environment, variables, words):
     environment(**variables)
-    with pytest.raises(RNNScratchError) as error:
-        launching.chosen(None, None, None)
-    assert words in str(error.value)
+    assert words in error_of(launching.chosen, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +106,4 @@ def test_a_damaged_environment(environment, variables, words):
     ],
 )
 def test_options_that_do_not_fit_together(environment, options, words):
-    with pytest.raises(RNNScratchError) as error:
-        launching.chosen(*options)
-    assert words in str(error.value)
+    assert words in error_of(launching.chosen, *options)

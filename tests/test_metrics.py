@@ -75,6 +75,16 @@ def test_a_candidate_without_a_round_has_a_row_with_the_reason():
     assert tables.tables(record) == {}
 
 
+def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
+    missing = Failure("The plain backend has no fast model.", "not offered")
+    lacking = candidate_of("plain", "fast", failures=[missing])
+    record = record_of(lacking, candidate_of("plain", "scratch", round_of()))
+    (row,) = metrics.speeds(record)
+    assert (row.candidate.name, row.ratio.median) == ("plain", 1)
+    assert sentences.notes(record) == [f"plain fast: not offered: {missing.reason}"]
+    assert not record.has_failed
+
+
 def test_several_seeds():
     ends = (1.0, 2.0, 3.0)
     trials = [trial_of(9.0, end, seed=seed) for seed, end in enumerate(ends)]

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from helpers import assert_same, environment, in_one_process, options
 from safetensors.numpy import load_file
+from tools.sabotages import make
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -42,12 +43,12 @@ SMALL = options(
 def run(copy):
     """A function that runs commands in a copy of the project that has the new cell."""
     contract = copy / "rnn_scratch" / "contract.py"
-    replace(contract, "CELLS = {\n", DECLARATION)
+    make(("CELLS = {\n", DECLARATION), contract)
     for path in copy.glob("backends/*/scratch.py"):
         backward = BACKWARD if path.parent.name == "numpy" else ""
-        replace(path, TABLE, f'{CELL}{backward}{TABLE}"mgu": mgu, ')
+        make((TABLE, f'{CELL}{backward}{TABLE}"mgu": mgu, '), path)
         if backward:
-            replace(path, TABLE_BACK, f'{TABLE_BACK}"mgu": mgu_back, ')
+            make((TABLE_BACK, f'{TABLE_BACK}"mgu": mgu_back, '), path)
     (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
     env = environment(PYTHONPATH=copy, OMP_NUM_THREADS=1)
 
@@ -57,12 +58,6 @@ def run(copy):
 def parameters(run):
     # Not by the project's own reader, which does not know this cell.
     return load_file(run / "checkpoint.safetensors")
-
-
-def replace(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (path, old)
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_it_trains_resumes_predicts_and_is_checked(run, copy, backend_name):

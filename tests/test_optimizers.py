@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from helpers import assert_same, environment, in_one_process, options
 from safetensors.numpy import load_file
+from tools.optimizers import OPTIMIZERS
+from tools.sabotages import make
 
 from rnn_scratch import registry
 from rnn_scratch.check import inputs
@@ -32,87 +34,6 @@ GRADS = [
 ]
 
 
-def torch_own(optimizer, arrays):
-    """PyTorch's optimizer: a function of gradients, and one that returns the parameters."""
-    import torch
-
-    params = {name: torch.tensor(array) for name, array in arrays.items()}
-    if optimizer == "adam":
-        own = torch.optim.AdamW(params.values(), LR, BETAS, EPSILON, DECAY)
-    else:
-        own = torch.optim.SGD(params.values(), LR, momentum=BETAS[0])
-
-    def update(grads):
-        for name, param in params.items():
-            param.grad = torch.tensor(grads[name])
-        own.step()
-
-    return update, lambda: {name: param.numpy() for name, param in params.items()}
-
-
-def tensorflow_own(optimizer, arrays):
-    """Keras's."""
-    import keras
-
-    params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
-    if optimizer == "adam":
-        own = keras.optimizers.AdamW(LR, DECAY, *BETAS, EPSILON)
-    else:
-        own = keras.optimizers.SGD(LR, momentum=BETAS[0])
-
-    def update(grads):
-        own.apply([keras.ops.convert_to_tensor(grads[n]) for n in params], [*params.values()])
-
-    return update, lambda: {name: keras.ops.convert_to_numpy(p) for name, p in params.items()}
-
-
-def mxnet_own(optimizer, arrays):
-    """That of MXNet's Trainer, which has no decoupled weight decay."""
-    from mxnet import autograd, gluon, np
-
-    params = {
-        name: gluon.Parameter(name, shape=a.shape, dtype=a.dtype) for name, a in arrays.items()
-    }
-    for name, param in params.items():
-        param.initialize("zeros")
-        param.set_data(np.array(arrays[name], dtype="float64"))
-    if optimizer == "adam":
-        name, more = "adam", {"beta1": BETAS[0], "beta2": BETAS[1], "epsilon": EPSILON}
-    else:
-        name, more = "sgd", {"momentum": BETAS[0]}
-    own = gluon.Trainer(params, name, {"learning_rate": LR, **more})
-
-    def update(grads):
-        with autograd.record():
-            products = (p.data() * np.array(grads[n], dtype="float64") for n, p in params.items())
-            total = sum(each.sum() for each in products)
-        total.backward()
-        own.step(1)
-
-    return update, lambda: {name: param.data().asnumpy() for name, param in params.items()}
-
-
-def jax_own(optimizer, arrays):
-    """Those of optax, which Flax's users take."""
-    optax = pytest.importorskip("optax")
-    import jax.numpy as jnp
-
-    params = {name: jnp.asarray(array) for name, array in arrays.items()}
-    if optimizer == "adam":
-        own = optax.adamw(LR, *BETAS, EPSILON, weight_decay=DECAY)
-    else:
-        own = optax.sgd(LR, momentum=BETAS[0])
-    kept = own.init(params)
-
-    def update(grads):
-        nonlocal params, kept
-        changes, kept = own.update(grads, kept, params)
-        params = optax.apply_updates(params, changes)
-
-    return update, lambda: {name: np.asarray(param) for name, param in params.items()}
-
-
-OWN = {"torch": torch_own, "tensorflow": tensorflow_own, "mxnet": mxnet_own, "jax": jax_own}
 INSIDE = {"tensorflow", "mxnet"}  # whose ε is the paper's ε̂
 WITHOUT_DECAY = {"mxnet"}
 # It computes the learning rate with the correction of the bias in it, and rounds that to float32.
@@ -137,19 +58,19 @@ def trained(name, how, corrected=False):
 @pytest.mark.frameworks(by_default=("torch",))
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_it_is_that_of_the_framework(backend, candidate, optimizer):
-    if candidate not in OWN:
+    if candidate not in OPTIMIZERS:
         pytest.skip("a framework that this test does not know")
     decay = 0.0 if optimizer == "momentum" or candidate in WITHOUT_DECAY else DECAY
     beta1, beta2 = BETAS
-    how = Update(0, None, None, None, 1, optimizer, decay, None, beta1, beta2, EPSILON)
+    how = Update(LR, None, None, None, 1, optimizer, decay, None, beta1, beta2, EPSILON)
     inside = optimizer == "adam" and candidate in INSIDE
     same, other = (trained(candidate, how, corrected) for corrected in (inside, not inside))
-    update, result = OWN[candidate](optimizer, initial(OPTIONS, 1.0, 0))
-    for grads in GRADS:
-        update(grads)
-    assert_same(result(), same, TOLERANCE.get((candidate, optimizer), 1e-14))
+    if candidate == "jax":
+        pytest.importorskip("optax")
+    result = OPTIMIZERS[candidate][1](initial(OPTIONS, 1.0, 0), GRADS, how)
+    assert_same(result, same, TOLERANCE.get((candidate, optimizer), 1e-14))
     if optimizer == "adam":
-        assert all(np.abs(result()[name] - other[name]).max() > LR / 100 for name in other)
+        assert all(np.abs(result[name] - other[name]).max() > LR / 100 for name in other)
 
 
 # An optimizer that the project does not have: steps of one size, by signs of a running mean.
@@ -167,18 +88,12 @@ SMALL = options(
 )
 
 
-def replace(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (path, old)
-    path.write_text(text.replace(old, new), encoding="utf-8")
-
-
 @pytest.mark.student(by_default=("numpy", "torch"))
 def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_name):
     start = DECLARATION.removesuffix('"signs": ("mean",), ')
-    replace(copy / "rnn_scratch" / "contract.py", start, DECLARATION)
+    make((start, DECLARATION), copy / "rnn_scratch" / "contract.py")
     for path in copy.glob("backends/*/scratch.py"):
-        replace(path, TABLE, f'{FUNCTION}{TABLE}"signs": signs, ')
+        make((TABLE, f'{FUNCTION}{TABLE}"signs": signs, '), path)
     (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
     train = ("train", "--backend", backend_name, *SMALL, "--batch-size", 4)
     *_, checked, exact = in_one_process(

@@ -54,15 +54,6 @@ def compared(monkeypatch, tmp_path):
     return compare
 
 
-def test_what_children_send_becomes_the_record(compared):
-    record = compared(GOOD, IN_FLOAT64, [round_of()])
-    (candidate,) = record.candidates
-    assert (candidate.failures, record.outcome) == ([], "finished")
-    assert (candidate.ready, candidate.differences) == (READY, [0.0, 0.0])
-    assert candidate.trials == [Trial(0, epochs(None, None), 1, "a", "b", ["text"])]
-    assert candidate.rounds == [round_of()]
-
-
 def test_the_reason_of_a_failure_is_one_line(compared):
     (candidate,) = compared([READY, RNNScratchError("line\n\x1b[2J")]).candidates
     assert candidate.failures[0].reason == r"line \x1b[2J"

@@ -7,7 +7,6 @@ import pytest
 from helpers import SMALL, options, other_packages, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
 
 # Each is a package of its own, installed as pip would: an entry point in a .dist-info folder.
 # Objects take the place of modules, of which only the attributes count: NumPy's, with some
@@ -144,12 +143,3 @@ def test_where_frameworks_are_available():
     assert all(map(registry.available, ("numpy", "torch", "tensorflow", "of another package")))
     # JAX: the first versions that this project can use need Python 3.11.
     assert registry.available("jax") == (sys.version_info >= (3, 11))
-
-
-def test_choose_device(backend, backend_name):
-    best, *_ = backend.machine.devices("float32")
-    assert registry.choose_device(backend_name, backend, "cpu", "float64") == "cpu"
-    assert registry.choose_device(backend_name, backend, "auto", "float32") == best
-    words = rf"--device is tpu; .* the {backend_name} backend computes float32 on: .*cpu"
-    with pytest.raises(RNNScratchError, match=words):
-        registry.choose_device(backend_name, backend, "tpu", "float32")

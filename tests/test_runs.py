@@ -185,24 +185,6 @@ def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, word
     assert path.read_bytes() == damaged
 
 
-def test_a_run_with_a_damaged_file_says_so_and_keeps_its_checkpoint(capsys):
-    run = rnn_scratch.train("numpy", num_epochs=6, run="r", **SMALL).folder
-    text = here(capsys, "predict", run).out
-    for file, old, new in (
-        ("history.jsonl", b'"epoch":3,', b'"epoch\x00:3,'),
-        ("run.json", b'"lr": 1.0', b'"lr": 0.0'),
-    ):
-        whole = (run / file).read_bytes()
-        (run / file).write_bytes(whole.replace(old, new))
-        before = [(run / name).read_bytes() for name in sorted(os.listdir(run))]
-        done = here(capsys, "train", "--resume", run, "--epochs", 8)
-        done.refused(str(run / file), "damaged", "from a backup")
-        assert [(run / name).read_bytes() for name in sorted(os.listdir(run))] == before
-        assert here(capsys, "predict", run).out == text
-        (run / file).write_bytes(whole)
-    assert here(capsys, "train", "--resume", run, "--epochs", 8).code == 0
-
-
 UNREADABLE = {
     "a folder": lambda path: path.mkdir(),
     "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe\n"),

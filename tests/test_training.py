@@ -109,6 +109,7 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
 
 def test_other_settings_are_refused(run_of_two):
     others = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
+    others |= {"optimizer": "momentum", "dropout": 0.3}
     before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
     with pytest.raises(RNNScratchError) as caught:
         rnn_scratch.resume(run_of_two, 4, **others)

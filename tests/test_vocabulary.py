@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from helpers import error_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,9 +79,7 @@ def test_skip_omits_only_characters_that_the_vocabulary_lacks(text, known):
 
 
 def test_missing_characters_are_named_and_many_are_counted():
-    with pytest.raises(RNNScratchError) as caught:
-        vocabulary.encode("Tea, 猫!", vocabulary.build("a teapot"))
-    message = str(caught.value)
+    message = error_of(vocabulary.encode, "Tea, 猫!", vocabulary.build("a teapot"))
     for named in ("'T' (U+0054)", "',' (U+002C)", "'!' (U+0021)", "'猫' (U+732B)", "' aeopt'"):
         assert named in message
     assert "'a' (" not in message

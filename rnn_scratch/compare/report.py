@@ -2,10 +2,8 @@
 
 import base64
 import re
-from importlib.resources import files
 
 import msgspec
-from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from . import sentences, tables
@@ -40,15 +38,17 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
             address = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
             figures.append({"title": title, "caption": captions[title], "source": address})
     facts = {"settings": record.settings, "plan": record.plan, "machine": record.machine}
-    source = files(__package__).joinpath("templates/report.html").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return template.from_string(source).render(
-        conclusions=[_code(line) for line in sentences.conclusions(record)],
-        lines=sentences.setting(record),
-        tables=tables.tables(record).items(),
-        pictures=figures,
-        first=("speed", "scaling"),  # above the tables; the others are below them
-        notes=sentences.notes(record),
-        how=sentences.method(record),
-        record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
+    return (
+        sentences.templates(autoescape=True)
+        .get_template("report.html")
+        .render(
+            conclusions=[_code(line) for line in sentences.conclusions(record)],
+            lines=sentences.setting(record),
+            tables=tables.tables(record).items(),
+            pictures=figures,
+            first=("speed", "scaling"),  # above the tables; the others are below them
+            notes=sentences.notes(record),
+            how=sentences.method(record),
+            record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
+        )
     )

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from importlib.resources import files
 from statistics import fmean
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from . import certainty, changes, metrics
 from .record import VARIED, Comparison
@@ -138,11 +138,19 @@ def _conclusion(name: str, record: Comparison, **values: object) -> str:
 
 
 def _template(name: str, record: Comparison) -> Template:
-    source = files(__package__).joinpath(f"templates/{name}").read_text(encoding="utf-8")
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"listed": listed, "interval": _interval}
     common = {name: getattr(record, name) for name in ("machine", "plan", "settings", "text")}
-    return environment.from_string(source, {"record": record, "certainty": certainty, **common})
+    return templates().get_template(
+        name, None, {"record": record, "certainty": certainty, **common}
+    )
+
+
+def templates(**more: Any) -> Environment:
+    """The templates of this room, with these further arguments of their environment."""
+    loader = PackageLoader(__package__)
+    more = {"loader": loader, "undefined": StrictUndefined, **more}
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, **more)
+    environment.filters |= {"listed": listed, "interval": _interval}
+    return environment
 
 
 def listed(names: Iterable[str]) -> str:

@@ -198,8 +198,4 @@ def delete_temporary(folder: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> RNNScratchError:
     """The error for a file that could not be written."""
-    if not path.parent.exists():
-        return RNNScratchError(
-            f"{path} could not be written: the folder {path.parent} no longer exists."
-        )
     return RNNScratchError(f"{path} could not be written: {error.strerror or error}.")

@@ -106,13 +106,8 @@ def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
     needed = (batch_size + 1) * num_steps
     if num_tokens >= needed:
         return
-    possible = []
-    if num_tokens // num_steps >= 2:
-        possible.append(f"--batch-size {num_tokens // num_steps - 1}")
-    if num_tokens // (batch_size + 1) >= 1:
-        possible.append(f"--num-steps {num_tokens // (batch_size + 1)}")
-    remedy = f"Use a longer text, or {' or '.join(possible)}." if possible else "Use a longer text."
     raise RNNScratchError(
         f"The text to train on has {num_tokens:,} characters; with --batch-size {batch_size} and "
-        f"--num-steps {num_steps} it needs {needed:,}.\n{remedy}"
+        f"--num-steps {num_steps} it needs {needed:,}, (batch size + 1) times the steps.\n"
+        "Use a longer text, or a smaller --batch-size or --num-steps."
     )

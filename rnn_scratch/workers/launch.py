@@ -60,11 +60,9 @@ def require_shares(batch_size: int, workers: int) -> None:
     """Raise RNNScratchError unless each worker gets as many rows of a minibatch as the others."""
     if batch_size % workers == 0:
         return
-    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= MOST_WORKERS]
     raise RNNScratchError(
         f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
-        f"Use --batch-size {(batch_size // workers + 1) * workers}, or one of these numbers of "
-        f"--workers: {', '.join(map(str, divisors))}."
+        f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}."
     )
 
 

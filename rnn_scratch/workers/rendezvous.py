@@ -197,14 +197,10 @@ def _listen(coordinator: str) -> socket.socket:
     try:
         return socket.create_server((network.numeric(host), port))
     except OSError as error:
-        reasons = {
-            errno.EADDRINUSE: "the port is in use, perhaps by another training run. Choose another "
-            "one in --coordinator",
-            errno.EADDRNOTAVAIL: "this machine does not have the address. Worker 0 runs on the "
-            "machine of the coordinator",
-        }
-        reason = reasons.get(error.errno or 0, error.strerror)
-        raise RNNScratchError(f"Worker 0 cannot listen at {coordinator}: {reason}.") from error
+        raise RNNScratchError(
+            f"Worker 0 cannot listen at {coordinator}: {error.strerror}.\nThe --coordinator has an "
+            "address of the machine of worker 0, and a port that no other program uses."
+        ) from error
 
 
 def _connect(coordinator: str, deadline: float) -> socket.socket:

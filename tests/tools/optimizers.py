@@ -26,62 +26,81 @@ SIZES = (1.0, 1e-4, 1e-8)  # of the elements of the gradients; ε is as large as
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
-HOW = Update(optimizer="adam")
+HOW = Update(LR, optimizer="adam")
 
 
-def torch(decay):
-    """The parameters after the updates by PyTorch's AdamW."""
+def torch(arrays, grads, how):
+    """The parameters that start at these arrays, after updates by PyTorch's optimizer."""
     import torch
 
-    param = torch.tensor(START, requires_grad=True)
-    optimizer = torch.optim.AdamW([param], LR, eps=HOW.epsilon, weight_decay=decay)
-    for grad in GRADS:
-        param.grad = torch.tensor(grad)
-        optimizer.step()
-    return param.detach().numpy()
+    params = {name: torch.tensor(array) for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = torch.optim.AdamW(params.values(), how.lr, betas, how.epsilon, how.weight_decay)
+    else:
+        own = torch.optim.SGD(params.values(), how.lr, momentum=how.beta1)
+    for each in grads:
+        for name, param in params.items():
+            param.grad = torch.tensor(each[name])
+        own.step()
+    return {name: param.numpy() for name, param in params.items()}
 
 
-def tensorflow(decay):
-    """Those by Keras's AdamW."""
+def tensorflow(arrays, grads, how):
+    """Those by Keras's."""
     import keras
 
-    param = keras.Variable(START, dtype="float64")
-    optimizer = keras.optimizers.AdamW(LR, epsilon=HOW.epsilon, weight_decay=decay)
-    for grad in GRADS:
-        optimizer.apply([keras.ops.convert_to_tensor(grad, "float64")], [param])
-    return np.array(param)
+    params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = keras.optimizers.AdamW(how.lr, how.weight_decay, *betas, how.epsilon)
+    else:
+        own = keras.optimizers.SGD(how.lr, momentum=how.beta1)
+    for each in grads:
+        own.apply([keras.ops.convert_to_tensor(each[n]) for n in params], [*params.values()])
+    return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
 
 
-def mxnet(decay):
-    """Those by MXNet's Trainer."""
-    import mxnet
-    from mxnet import autograd, gluon
+def mxnet(arrays, grads, how):
+    """Those by MXNet's Trainer, whose weight decay is added to the gradient."""
+    from mxnet import autograd, gluon, np
 
-    param = gluon.Parameter("w", shape=START.shape, dtype="float64")
-    param.initialize("zeros")
-    param.set_data(mxnet.np.array(START, dtype="float64"))
-    choice = {"learning_rate": LR, "epsilon": HOW.epsilon, "wd": decay}
-    trainer = gluon.Trainer([param], "adam", choice)
-    for grad in GRADS:
+    params = {
+        name: gluon.Parameter(name, shape=a.shape, dtype=a.dtype) for name, a in arrays.items()
+    }
+    for name, param in params.items():
+        param.initialize("zeros")
+        param.set_data(np.array(arrays[name], dtype="float64"))
+    adam = {"beta1": how.beta1, "beta2": how.beta2, "epsilon": how.epsilon}
+    adam["wd"] = how.weight_decay
+    name, more = {"adam": ("adam", adam)}.get(how.optimizer, ("sgd", {"momentum": how.beta1}))
+    own = gluon.Trainer(params, name, {"learning_rate": how.lr, **more})
+    for each in grads:
         with autograd.record():
-            product = (param.data() * mxnet.np.array(grad, dtype="float64")).sum()
-        product.backward()
-        trainer.step(1)
-    return param.data().asnumpy()
+            products = (p.data() * np.array(each[n], dtype="float64") for n, p in params.items())
+            total = sum(product.sum() for product in products)
+        total.backward()
+        own.step(1)
+    return {name: param.data().asnumpy() for name, param in params.items()}
 
 
-def jax(decay):
-    """Those by optax's adamw."""
+def jax(arrays, grads, how):
+    """Those by optax, which Flax's users take."""
     import optax
 
-    tensor = registry.load("jax").machine.tensor
-    param = tensor(START, "cpu")
-    optimizer = optax.adamw(LR, eps=HOW.epsilon, weight_decay=decay)
-    state = optimizer.init(param)
-    for grad in GRADS:
-        change, state = optimizer.update(tensor(grad, "cpu"), state, param)
-        param = optax.apply_updates(param, change)
-    return np.array(param)
+    tensor = partial(registry.load("jax").machine.tensor, device="cpu")
+    params = {name: tensor(array) for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = optax.adamw(how.lr, *betas, how.epsilon, weight_decay=how.weight_decay)
+    else:
+        own = optax.sgd(how.lr, momentum=how.beta1)
+    kept = own.init(params)
+    for each in grads:
+        tensors = {name: tensor(grad) for name, grad in each.items()}
+        changes, kept = own.update(tensors, kept, params)
+        params = optax.apply_updates(params, changes)
+    return {name: np.asarray(param) for name, param in params.items()}
 
 
 def ours(decay=0.0, name="torch"):
@@ -127,7 +146,11 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     versions = backend.machine.environment()
     if library in ("keras", "optax"):
         versions[library] = version(library)
-    plain, decayed = function(0.0), function(WEIGHT_DECAY)
+    grads = [{"w": grad} for grad in GRADS]
+    plain, decayed = (
+        function({"w": START}, grads, HOW._replace(weight_decay=decay))["w"]
+        for decay in (0.0, WEIGHT_DECAY)
+    )
     yield {
         "optimizer": optimizer,
         "library": library,
