@@ -13,8 +13,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rnn_scratch.check import epochs, functions
-from rnn_scratch.check.inputs import DTYPES, PLAIN, Piece, Row, in_each_dtype, make_case
+from rnn_scratch.check import epochs, functions, runner
+from rnn_scratch.check.inputs import DTYPES, PLAIN, Piece, in_each_dtype, make_case
+from rnn_scratch.check.results import Row
 from rnn_scratch.contract import TRIED, Backend, Options
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
@@ -61,7 +62,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
     except Exception as error:  # outside of the function: it is what the check does with its result
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         numbers = False
-        result = f"{name} does not return what it should ({functions.described(error)}). {purpose}"
+        result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if numbers:
         print(result)
         return function
@@ -75,7 +76,7 @@ def verdict(installed: Backend, **written: Callable) -> str:
         if _code(function) is _code(getattr(installed.scratch, name)):
             return OWN.format(name)
     cases, candidate = in_each_dtype(PLAIN), _with(installed, written)
-    rows = functions.check(_name(installed), candidate, cases=cases, short=True)
+    rows = runner.check(_name(installed), candidate, cases=cases, short=True)
     failure = next((row for row in rows if not row.passed), None)
     if failure is None:
         return "equal to the reference"
@@ -104,7 +105,7 @@ def _watched(function: Callable) -> Callable:
         except Exception as error:
             if isinstance(error, NotImplementedError) and error.args == (TO_WRITE,):
                 raise _UnusableError("is not written yet") from error
-            reason = f"{functions.described(error)}{_line(error, function)}"
+            reason = f"{runner.described(error)}{_line(error, function)}"
             raise _UnusableError(f"raises {reason}") from error
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None: is there a `return` at its end?")

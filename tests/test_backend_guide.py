@@ -21,7 +21,7 @@ from helpers import (
 )
 from tools.sabotages import copy, load, make
 
-from rnn_scratch.check import functions
+from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.compare import record
 
@@ -145,7 +145,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
         sources = (changed / "machine.py", changed / "scratch.py")
         (path,) = (path for path in sources if right in path.read_text(encoding="utf-8"))
         make((right, wrong), path)
-    rows = functions.check("toy", load(changed), cases=CASES, short=True)
+    rows = runner.check("toy", load(changed), cases=CASES, short=True)
     first = next((f"{row.piece} {row.result}" for row in rows if not row.passed), None)
     assert first == named
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from helpers import SMALL, options, there
+from helpers import SMALL, here, options, there
 
 from rnn_scratch import registry
-from rnn_scratch.check import functions, inputs
+from rnn_scratch.check import inputs, results, runner
 from rnn_scratch.contract import VARIANTS
 
 
@@ -15,9 +15,9 @@ def test_every_result_of_the_reference_is_recorded():
         case = inputs.make_case("numpy", registry.load("numpy"), "scratch", chosen)
         names = {
             f"{piece.__name__}: {result.name}"
-            for piece in functions.of_case(case)
+            for piece in runner.of_case(case)
             for result in piece(case)
-            if isinstance(result, inputs.Computed) and result.expected is None
+            if isinstance(result, results.Computed) and result.expected is None
         }
         assert names == set(inputs.recorded()[case.label])
 
@@ -62,6 +62,16 @@ def test_all_variants_are_checked_by_default_and_one_cell_on_request():
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
     assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["offered"] for row in rows if row["model"] != "concise")
+
+
+def test_several_cells_are_checked(capsys):
+    code, rows = check("numpy", "--model", "fast", "--cell", "lstm", "--cell", "rnn")
+    assert code == 0
+    cells = [row["case"].split()[1] for row in rows if row["piece"] == "forward"]
+    assert list(dict.fromkeys(cells)) == ["lstm", "rnn"]
+    here(capsys, "check", "--exact", "--cell", "gru", "--cell", "rnn").refused(
+        "--exact trains one cell at a time; --cell is gru, rnn"
+    )
 
 
 def test_the_table_says_what_is_not_offered():

@@ -13,7 +13,7 @@ import pytest
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check.functions import signatures
+from rnn_scratch.check.runner import signatures
 from rnn_scratch.contract import CELLS, MODULES, OPTIMIZERS, VARIANTS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 

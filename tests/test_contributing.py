@@ -6,7 +6,7 @@ import pytest
 from helpers import CLONE
 
 from rnn_scratch import contract, registry
-from rnn_scratch.check import functions
+from rnn_scratch.check import functions, runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 PAGE = (CLONE / "notebooks/site/contributing.md").read_text(encoding="utf-8")
@@ -56,11 +56,11 @@ def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monke
         names = dict(vars(scratch))
         exec(function.replace("torch.", f"{modules.get(name, 'np')}."), names)
         monkeypatch.setitem(scratch.OPTIMIZERS, "lion", names["lion"])
-    pieces = (*functions.PIECES["scratch"], *functions.ONCE, *functions.OF_A_DTYPE)
+    pieces = (*runner.PIECES["scratch"], *runner.ONCE, *runner.OF_A_DTYPE)
     omit = [piece for piece in pieces if piece is not functions.update]
     cases = in_each_dtype(PLAIN)
     backend = registry.load(backend_name)
-    rows = functions.check(backend_name, backend, cases=cases, short=True, omit=omit)
+    rows = runner.check(backend_name, backend, cases=cases, short=True, omit=omit)
     own = [row for row in rows if row.result.startswith("lion")]
     assert len(own) == 3
     assert all(row.passed for row in own)

@@ -7,8 +7,9 @@ import pytest
 from helpers import skip_without, variants
 
 from rnn_scratch import registry
-from rnn_scratch.check import epochs, functions, inputs, runner
-from rnn_scratch.check.inputs import Row, T, V, worst
+from rnn_scratch.check import epochs, functions, inputs, results, runner
+from rnn_scratch.check.inputs import T, V
+from rnn_scratch.check.results import Row, worst
 from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
@@ -18,14 +19,14 @@ from rnn_scratch.text import minibatches, vocabulary
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_a_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(functions.check(backend_name, backend, model, inputs.cases(device)))
+    rows = list(runner.check(backend_name, backend, model, inputs.cases(device)))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     offered = [row for row in rows if row.offered]
     if model not in variants(backend_name):
         assert {row.piece for row in offered} <= {"signature"}
         return
-    expected = {*functions.PIECES[model], *functions.ONCE} - {functions.detach}
+    expected = {*runner.PIECES[model], *runner.ONCE} - {functions.detach}
     assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
     for cell in CELLS:
         assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
@@ -35,7 +36,7 @@ def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
     cases = inputs.in_each_dtype(inputs.PLAIN._replace(activation="relu"))
-    rows = functions.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
+    rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
     (refusal,) = (row for row in rows if not row.offered)
     assert refusal.case == "float64 rnn relu"
     assert "computes relu on the CPU in float32" in refusal.note
@@ -47,7 +48,7 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
     class Backend:
         scratch, machine = numpy.scratch, numpy.machine
 
-    rows = list(functions.check("plain", Backend, "fast"))
+    rows = list(runner.check("plain", Backend, "fast"))
     assert rows
     assert all(row.passed and not row.offered for row in rows)
     assert {row.note for row in rows} == {"The plain backend has no fast model."}
@@ -60,10 +61,10 @@ def test_a_device_that_a_backend_lacks_is_a_failure():
 
 
 def test_tolerances_depend_on_dtype_and_device():
-    assert inputs.tolerance(1e-14, "float64", "cpu") == inputs.tolerance(1e-14, "float64", "cuda")
-    on_cpu, on_cuda = (inputs.tolerance(1e-14, "float32", device) for device in ("cpu", "cuda"))
-    assert 1e-6 < on_cpu < on_cuda < inputs.tolerance(1e-14, "float32", "mps") < 1e-3
-    assert inputs.tolerance(0, "float32", "mps") == 0
+    assert results.tolerance(1e-14, "float64", "cpu") == results.tolerance(1e-14, "float64", "cuda")
+    on_cpu, on_cuda = (results.tolerance(1e-14, "float32", device) for device in ("cpu", "cuda"))
+    assert 1e-6 < on_cpu < on_cuda < results.tolerance(1e-14, "float32", "mps") < 1e-3
+    assert results.tolerance(0, "float32", "mps") == 0
 
 
 def test_some_updates_are_clipped_and_others_are_not():
@@ -111,7 +112,7 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
                 actual = train(candidate, model, device, updates)
             except registry.NotOffered:
                 continue
-            difference, where = worst(expected, actual)
+            difference, where, *_ = worst(expected, actual)
             assert difference <= allowed, (model, where)
 
 
@@ -130,10 +131,11 @@ def test_gradients_of_large_weights(backend, backend_name, device, cell):
         return network.to_arrays(own.scratch.gradients(network, tensors, network.state(4))[1])
 
     expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
-    difference, where = worst(expected, gradients(backend_name, backend, "fast", options))
+    difference, where, *_ = worst(expected, gradients(backend_name, backend, "fast", options))
     assert difference <= 1e-6, where
 
 
+NEAR = {"actual": 0.512, "expected": 0.512000001}
 ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
 
 
@@ -148,15 +150,42 @@ ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
     ],
 )
 def test_worst_names_the_element_or_says_why_there_is_none(changes, found):
-    assert worst(ZEROS, {**ZEROS, **changes}) == found
+    assert worst(ZEROS, {**ZEROS, **changes})[:2] == found
     assert not Row("step", "logits", "", *found, 0.1).passed
 
 
-def test_collapse_keeps_every_failure():
-    rows = [
-        Row("step", "logits", "float64 rnn tanh", 1.0, "", 0.5),
-        Row("step", "state", "float64 rnn tanh", 2.0, "", 0.5),
-        Row("loss", "mean", "float64 rnn tanh", 0.1, "", 0.5),
-        Row("loss", "mean", "float64 rnn relu", 0.2, "", 0.5),
-    ]
-    assert runner.collapse(rows) == [rows[0], rows[1], rows[3]]
+def test_of_several_tensors_the_worst_one_is_named():
+    found = worst((np.zeros(2), np.zeros(3)), (np.zeros(2), np.array([0, 0, 0.5])))
+    assert found == (0.5, "[1][2]", 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (
+            Row("step", "logits", "float64 rnn tanh", 1e-9, "[3, 4]", 1e-14, **NEAR),
+            "logits[3, 4] is 0.512 instead of 0.512000001 in float64 rnn tanh: off by "
+            "1.0e-09, allowed 1.0e-14",
+        ),
+        (
+            Row("gradients", "W_xh", "float64 rnn tanh", 1e-9, "W_xh[0, 1]", 1e-14, **NEAR),
+            "W_xh[0, 1] is 0.512 instead of 0.512000001 in float64 rnn tanh: off by "
+            "1.0e-09, allowed 1.0e-14",
+        ),
+        (
+            Row("clip", "result, no θ", "c", 1e-9, "b_h[2]", 1e-14, **NEAR),
+            "result, no θ b_h[2] is 0.512 instead of 0.512000001 in c: off by 1.0e-09, "
+            "allowed 1.0e-14",
+        ),
+        (
+            Row("loss", "mean", "c", 1e-9, results.RECORDED, 1e-14, **NEAR),
+            "the weighted sum of mean is 0.512 instead of 0.512000001 in c: off by "
+            "1.0e-09, allowed 1.0e-14",
+        ),
+        (Row("step", "raised", "c", None, "KeyError: 'Wxh'", 0), "raised in c: KeyError: 'Wxh'"),
+        (Row("backend", "", "", None, "There is none.", 0), "There is none."),
+        (results.not_offered("fast", "c", "No.\nReally."), "No. (c)"),
+    ],
+)
+def test_a_row_says_which_number_is_off_and_by_how_much(row, sentence):
+    assert row.sentence == sentence

@@ -8,7 +8,7 @@ from helpers import there
 from tools.sabotages import SABOTAGES, THREADS_IGNORED, copy, load, make
 
 from rnn_scratch import registry
-from rnn_scratch.check import functions, inputs
+from rnn_scratch.check import inputs, runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
@@ -33,7 +33,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     package = copy(backend, tmp_path)
     make(sabotage.changes[backend_name], package / sabotage.file)
     cases, wrong = in_each_dtype(sabotage.only), load(package)
-    rows = functions.check(backend_name, wrong, sabotage.model, cases, short=True)
+    rows = runner.check(backend_name, wrong, sabotage.model, cases, short=True)
     assert_named(first_failure(rows), sabotage)
 
 
@@ -62,7 +62,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     if not recorded:
         monkeypatch.setattr(inputs, "recorded", dict)
     every = inputs.cases(cells=[sabotage.only.cell])
-    row = first_failure(functions.check("numpy", wrong, cases=every))
+    row = first_failure(runner.check("numpy", wrong, cases=every))
     assert_named(row, sabotage)
     assert recorded or "by finite differences" in row.result
 
@@ -111,7 +111,7 @@ def test_set_eager_ends_the_use_of_graphs(backend_names):
 
 def test_each_piece_has_a_mistake():
     cases = in_each_dtype(PLAIN._replace(activation="relu"))
-    rows = functions.check("numpy", registry.load("numpy"), cases=cases, short=True)
+    rows = runner.check("numpy", registry.load("numpy"), cases=cases, short=True)
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
     assert {row.piece for row in rows} <= detected
 

@@ -44,14 +44,14 @@ TRAIN = """
 import json, sys
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check import functions, inputs
+from rnn_scratch.check import functions, inputs, runner
 
 run = rnn_scratch.train(sys.argv[1], **json.loads(sys.argv[2]))
 backend = registry.load(sys.argv[1])
 answers = {"perplexity": run.perplexity, "file": backend.scratch.__file__}
 """
 CHECK = """
-rows = functions.check(sys.argv[1], backend)  # up to the first that fails
+rows = runner.check(sys.argv[1], backend)  # up to the first that fails
 answers["first"] = next((row.piece for row in rows if not row.passed), None)
 """
 DIFFERENTIATE = """

@@ -20,7 +20,7 @@ from helpers import (
 
 import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check import inputs
+from rnn_scratch.check import results
 from rnn_scratch.contract import VARIANTS, RNNScratchError
 from rnn_scratch.registry import NotOffered
 from rnn_scratch.runs import checkpoint
@@ -41,7 +41,7 @@ def assert_same_run(run, expected, device):
         assert figures(run.folder) == figures(expected.folder)
     else:
         dtype = run.record.settings.dtype
-        assert_same(parameters(run), parameters(expected), inputs.tolerance(1e-12, dtype, device))
+        assert_same(parameters(run), parameters(expected), results.tolerance(1e-12, dtype, device))
 
 
 # By default NumPy and PyTorch do it in both ways.

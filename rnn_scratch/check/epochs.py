@@ -16,7 +16,8 @@ from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import everything, initial
 from ..settings import Settings
 from ..text import corpus, minibatches, vocabulary
-from .inputs import LR, PLAIN, ROUNDING, SIGMA, B, Case, Computed, Row, T, fact, make_case
+from .inputs import LR, PLAIN, SIGMA, B, Case, T, make_case
+from .results import ROUNDING, Computed, Row, fact
 
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
 RANDOM = Settings(batch_size=B, num_steps=T, sampling="random")
@@ -192,3 +193,6 @@ def built_in_text(options: Options) -> tuple[np.ndarray, Arrays]:
     vocab = vocabulary.build(text)
     arrays = initial(options._replace(vocab_size=len(vocab)), SIGMA, 0)
     return vocabulary.encode(text, vocab), arrays
+
+
+TRAINING = (train_minibatch, to_arrays, train_epoch, evaluate, predict)

@@ -1,116 +1,23 @@
-"""One backend compared with the NumPy reference, piece by piece.
+"""The functions of the contract compared with the reference, each alone.
 
-Each piece gets the inputs that the reference would give it, so that the first row that fails names
-the piece that is wrong. A piece is a function of the contract, or `to_arrays` of a model.
+Each gets the inputs that the reference would give it, so that the first row that fails names the
+function that is wrong.
 """
 
 import dataclasses
-import inspect
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from .. import registry
-from ..contract import (
-    MODULES,
-    OPTIMIZERS,
-    VARIANTS,
-    Arrays,
-    Backend,
-    Batch,
-    Options,
-    Params,
-    State,
-    Tensor,
-    Update,
-)
+from ..contract import OPTIMIZERS, Arrays, Batch, Params, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import everything, initial
-from . import inputs, machine
-from .epochs import evaluate, predict, to_arrays, train_epoch, train_minibatch
-from .inputs import LR, SIGMA, B, Case, Computed, H, Piece, Row, T, V, fact, make_case, not_offered
+from .inputs import LR, SIGMA, B, Case, H, T, V
+from .results import ROUNDING, Computed, Row, fact
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
-
-
-def check(
-    name: str,
-    backend: Backend,
-    model: str = "scratch",
-    cases: Sequence[Options] | None = None,
-    short: bool = False,
-    omit: Sequence[Piece] = (),
-) -> Iterator[Row]:
-    """Compare a variant of a backend's model with the reference, in each of these cases.
-
-    `name` is the backend's; None: all of `inputs.cases`. A piece that raises is a row that fails.
-    The `short` form has at most 10 updates; for less, name pieces to `omit`.
-    """
-    if hasattr(backend, model):
-        yield from signatures(backend, model)
-    if model == "scratch":
-        yield from machine.devices(name, backend)
-    seen = set[str]()  # dtypes
-    for options in inputs.cases() if cases is None else cases:
-        case = make_case(name, backend, model, options, short)
-        if options.device not in backend.machine.devices(options.dtype):
-            reason = f"There is no {options.dtype} on the device {options.device}."
-            yield not_offered(model, case.label, reason)
-            continue
-        once = () if seen else ONCE
-        if model == "scratch" and options.dtype not in seen:
-            once += OF_A_DTYPE
-        pieces = of_case(case) if options.dtype in seen else PIECES[model]
-        for piece in pieces + once:
-            if piece in omit:
-                continue
-            try:
-                yield from case.rows(piece)
-            except registry.NotOffered as error:
-                yield not_offered(model, case.label, str(error))
-                break
-            except Exception as error:
-                yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
-        else:
-            seen.add(options.dtype)
-
-
-def of_case(case: Case) -> tuple[Piece, ...]:
-    """The pieces to check in a case that is not the first one of its dtype."""
-    dtype, cell = case.options.dtype, case.options.cell
-    full = dtype == "float64" and (case.plain or cell == inputs.PLAIN.cell)
-    return tuple(each for each in PIECES[case.variant] if full or each not in OF_A_CELL)
-
-
-def described(error: Exception) -> str:
-    """The type and the first line of the message of any error."""
-    message = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
-
-
-def signatures(backend: Backend, model: str) -> Iterator[Row]:
-    """Whether functions take the contract's arguments: all, or the `build` of a variant."""
-    modules = ["scratch", "machine", "workers"] if model == "scratch" else [model]
-    for module in filter(partial(hasattr, backend), modules):  # workers may be absent
-        for specification in MODULES[module]:
-            name = specification.__name__
-            expected = _parameters(specification)
-            actual = _parameters(getattr(getattr(backend, module), name, None))
-            otherwise = f"{name}{actual} instead of {name}{expected}"
-            yield fact(f"{module}.{name}", actual == expected, otherwise, piece="signature")
-
-
-def _parameters(function: Any) -> str:
-    # The arguments without annotations, which a backend need not have.
-    try:
-        parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
-    except (TypeError, ValueError) as error:  # it is no function, or not Python's
-        return f": {error}"
-    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
 
 
 # The functions of the contract, one by one.
@@ -245,7 +152,7 @@ def update(case: Case) -> Iterator[Computed | Row]:
         model = case.model()
         tensors = {parameter: case.tensor(grad) for parameter, grad in grads.items()}
         case.scratch.update(model, tensors, how)
-        allowed = 0 if how.grid else inputs.ROUNDING
+        allowed = 0 if how.grid else ROUNDING
         yield Computed(name, model.to_arrays(model.params), allowed=allowed)
     for optimizer in OPTIMIZERS:
         for grid in (None, FINE_GRID) if case.options.dtype == "float64" else (None,):
@@ -255,7 +162,7 @@ def update(case: Case) -> Iterator[Computed | Row]:
                 tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
                 case.scratch.update(model, tensors, how, case.rates(number))
             name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
-            yield Computed(name, everything(model), allowed=0 if grid else inputs.ROUNDING)
+            yield Computed(name, everything(model), allowed=0 if grid else ROUNDING)
 
 
 # The functions of the model, in all variants.
@@ -297,7 +204,7 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     if case.options.activation == "tanh":
         token = case.of_rows(slice(3, 4))  # whose gradients are large, also as they are no means
         grads = token.gradients(batch=token.batch.map(lambda each: each[:, :1]))[1]
-        yield Computed("of one token", grads, allowed=10 * inputs.ROUNDING)
+        yield Computed("of one token", grads, allowed=10 * ROUNDING)
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
         X, Y = (tokens * (LARGE_V // V) for tokens in case.batch[:2])
         # Layers without dropout have gradients of their own.
@@ -327,34 +234,5 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
         yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
-# Each piece before those that use it, so that the first one that fails is the one to correct.
-TRAINING: tuple[Piece, ...] = (train_minibatch, to_arrays, train_epoch, evaluate, predict)
-# Those that do the same with any model: of each cell, but what is tried with the first cell only.
-OF_A_CELL: tuple[Piece, ...] = (
-    machine.tensor,
-    loss,
-    detach,
-    rounded,
-    update,
-    *TRAINING[1:],
-)
-OF_A_MODEL: tuple[Piece, ...] = (params, state, forward, gradients, *TRAINING)
-OF_SCRATCH: tuple[Piece, ...] = (
-    machine.tensor,
-    params,
-    state,
-    encode,
-    step,
-    forward,
-    loss,
-    gradients,
-    detach,
-    clip,
-    rounded,
-    update,
-    *TRAINING,
-)
-PIECES = {**dict.fromkeys(VARIANTS, OF_A_MODEL), "scratch": OF_SCRATCH}
-# Those that are the same in all cases, and in all of a dtype.
-ONCE: tuple[Piece, ...] = (machine.set_eager,)
-OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``
+FUNCTIONS = (params, state, encode, step, forward, loss, gradients, detach, clip, rounded, update)
+OF_ANY_CELL = (loss, detach, rounded, update)  # which do the same whatever the cell is

@@ -1,16 +1,12 @@
-"""The cases in which a backend is compared with the reference, and how two results are compared.
+"""The cases in which a backend is compared with the reference: models, and inputs for functions.
 
 All sizes differ, so that no wrong axis can hide.
 """
 
-import functools
-import importlib.resources
-import math
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 
@@ -30,7 +26,7 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
-from ..system.records import Record
+from .results import LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
 B, T, H, V = 12, 3, 13, 11
@@ -38,63 +34,6 @@ SIGMA = 0.2
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
-
-# What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
-# float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
-# in float32 and whose sums are taken in other orders, a multiple of that.
-ROUNDING = 1e-14
-FLOAT32 = {"cpu": 2.0**29, "cuda": 2.0**31}
-OTHER_DEVICES = 2.0**33
-
-LEAST = 1e-12  # to allow: of a sum of many terms, each rounded differently on another machine
-
-
-def tolerance(difference: float, dtype: str, device: str) -> float:
-    """The difference to allow where this one is allowed in float64."""
-    if dtype == "float64":
-        return difference
-    return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
-
-
-class Row(Record):
-    """One comparison: of which piece and which of its results, the largest difference and where."""
-
-    piece: str  # a function of the contract
-    result: str
-    case: str  # dtype, cell, activation, and whether there is an embedding
-    difference: float | None  # None: it is not a number, or there is nothing to compare
-    where: str
-    allowed: float
-    note: str = ""
-    offered: bool = True
-
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is within what is allowed."""
-        return self.difference is not None and self.difference <= self.allowed
-
-
-def not_offered(piece: str, case: str, reason: str) -> Row:
-    """The row of what a backend says that it does not have."""
-    return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
-
-
-def fact(
-    result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
-) -> Row:
-    """The row of what is either so or not; `otherwise` says what is so instead."""
-    where = "" if true else otherwise
-    return Row(piece, result, case, 0.0 if true else None, where, 0.0, note)
-
-
-class Computed(NamedTuple):
-    """What a piece computes: tensors or arrays, or a dict or tuple of them."""
-
-    name: str
-    value: Any
-    expected: Any = None  # None: what the same piece computes with the reference
-    allowed: float = ROUNDING  # the difference, in float64
-    note: str = ""
 
 
 class Case(NamedTuple):
@@ -218,17 +157,19 @@ class Case(NamedTuple):
 
     def row(self, piece: str, result: Computed) -> Row:
         """Compare a result with what is expected; its worst element determines the row."""
-        expected, actual = self.as_arrays(result.expected), self.as_arrays(result.value)
-        difference, where = worst(expected, actual)
+        most = worst(self.as_arrays(result.expected), self.as_arrays(result.value))
         allowed = tolerance(result.allowed, self.options.dtype, self.options.device)
-        return Row(piece, result.name, self.label, difference, where, allowed, result.note)
+        row = Row(piece, result.name, self.label, most.difference, most.where, allowed, result.note)
+        row.expected, row.actual = most.expected, most.actual
+        return row
 
     def _recorded(self, piece: str, result: Computed) -> Row:
         row = self.row(piece, result._replace(expected=result.value))
         expected = recorded().get(self.label, {}).get(f"{piece}: {result.name}")
         if expected is not None and row.passed and not self.short:
-            row.difference = abs(weighted_sum(result.value) - expected)
-            row.where, row.allowed = "recorded value", max(row.allowed, LEAST)
+            row.expected, row.actual = expected, weighted_sum(result.value)
+            row.difference = abs(row.actual - expected)
+            row.where, row.allowed = RECORDED, max(row.allowed, LEAST)
         return row
 
 
@@ -284,52 +225,3 @@ def make_case(
         tuple(array.astype(options.dtype) for array in states),
         short,
     )
-
-
-def worst(expected: Any, actual: Any) -> tuple[float | None, str]:
-    """The largest difference and where it is; None where they cannot be compared."""
-    if isinstance(expected, dict):
-        if [*expected] != [*actual]:  # the order is that in which norms are summed
-            return None, f"names {', '.join(actual)} instead of {', '.join(expected)}"
-        each = [(name, worst(expected[name], actual[name])) for name in expected]
-        name, (difference, where) = max(each, key=lambda one: _size(one[1][0]))
-        return difference, f"{name}{where if where.startswith('[') or not where else ': ' + where}"
-    if isinstance(expected, tuple):
-        if len(expected) != len(actual):
-            return None, f"{len(actual)} tensors instead of {len(expected)}"
-        return max(map(worst, expected, actual), key=lambda one: _size(one[0]))
-    expected, actual = np.asarray(expected), np.asarray(actual)
-    if expected.shape != actual.shape:
-        return None, f"shape {actual.shape} instead of {expected.shape}"
-    if expected.dtype.kind == "f" and expected.dtype != actual.dtype and expected.shape:
-        return None, f"{actual.dtype} instead of {expected.dtype}"
-    differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
-    index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
-    largest = float(differences[index])
-    where = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
-    return (largest, where) if math.isfinite(largest) else (None, f"{where} {actual[index]}")
-
-
-def _size(difference: float | None) -> float:
-    return math.inf if difference is None else difference
-
-
-def weighted_sum(result: Any) -> float:
-    """One number for arrays, or a dict or tuple of them: their sum, each element weighted."""
-    if isinstance(result, dict):
-        result = tuple(result.values())
-    arrays = result if isinstance(result, tuple) else (result,)
-    values = np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
-    # No two weights are equal, so that a wrong order or a wrong sign changes the sum.
-    return float(values @ np.cos(np.arange(1, len(values) + 1)))
-
-
-@functools.cache
-def recorded() -> dict[str, dict[str, float]]:
-    """The reference's results when they were correct, by case and by piece and result.
-
-    Each as one number, in ``pinned.json``. tests/tools/pin.py makes that file, and says what else
-    the reference is tested by.
-    """
-    file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, updated
-from .inputs import LR, Case, Computed, Row, fact
+from .inputs import LR, Case
+from .results import Computed, Row, fact
 
 PRODUCTS = 50
 LEAST_TIME = (

@@ -1,17 +1,20 @@
-"""`check`: backends compared with the reference.
+"""`check`: a backend compared with the NumPy reference, piece by piece.
 
-Each model is checked in a process of its own, so that one framework cannot disturb another.
+A piece is a function of the contract, or `to_arrays` of a model.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from .. import registry
-from ..contract import RNNScratchError
+from ..contract import MODULES, VARIANTS, Backend, Options, RNNScratchError
 from ..runs.runtime import Runtime
 from ..system import processes
-from . import functions, inputs, machine, team
-from .inputs import Row
+from . import epochs, functions, inputs, machine, team
+from .inputs import Case, Piece, make_case
+from .results import Row, fact, not_offered
 
 MODEL_TIMEOUT = 3600.0  # seconds for one model
 
@@ -39,22 +42,91 @@ def _rows(runtime: Runtime, cells: list[str]) -> Iterator[Row]:
         yield from threads
     device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
     cases = inputs.cases(device, cells)
-    yield from functions.check(runtime.backend, backend, runtime.model, cases)
+    yield from check(runtime.backend, backend, runtime.model, cases)
 
 
-def collapse(rows: Sequence[Row]) -> list[Row]:
-    """A row per dtype and piece, the one nearest to what is allowed; and every failure.
+def check(
+    name: str,
+    backend: Backend,
+    model: str = "scratch",
+    cases: Sequence[Options] | None = None,
+    short: bool = False,
+    omit: Sequence[Piece] = (),
+) -> Iterator[Row]:
+    """Compare a variant of a backend's model with the reference, in each of these cases.
 
-    Gradients and training keep a row for each result.
+    `name` is the backend's; None: all of `inputs.cases`. A piece that raises is a row that fails.
+    The `short` form has at most 10 updates; for less, name pieces to `omit`.
     """
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        result = row.result if row.piece in ("gradients", "train_epoch") else ""
-        groups.setdefault((row.case.partition(" ")[0], row.piece, result), []).append(row)
-    shortened = []
-    for group in groups.values():
-        failures = [row for row in group if not row.passed]
-        shortened += failures or [
-            max(group, key=lambda row: (row.difference or 0) / (row.allowed or 1))
-        ]
-    return shortened
+    if hasattr(backend, model):
+        yield from signatures(backend, model)
+    if model == "scratch":
+        yield from machine.devices(name, backend)
+    seen = set[str]()  # dtypes
+    for options in inputs.cases() if cases is None else cases:
+        case = make_case(name, backend, model, options, short)
+        if options.device not in backend.machine.devices(options.dtype):
+            reason = f"There is no {options.dtype} on the device {options.device}."
+            yield not_offered(model, case.label, reason)
+            continue
+        once = () if seen else ONCE
+        if model == "scratch" and options.dtype not in seen:
+            once += OF_A_DTYPE
+        pieces = of_case(case) if options.dtype in seen else PIECES[model]
+        for piece in pieces + once:
+            if piece in omit:
+                continue
+            try:
+                yield from case.rows(piece)
+            except registry.NotOffered as error:
+                yield not_offered(model, case.label, str(error))
+                break
+            except Exception as error:
+                yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
+        else:
+            seen.add(options.dtype)
+
+
+def of_case(case: Case) -> tuple[Piece, ...]:
+    """The pieces to check in a case that is not the first one of its dtype."""
+    dtype, cell = case.options.dtype, case.options.cell
+    full = dtype == "float64" and (case.plain or cell == inputs.PLAIN.cell)
+    return tuple(each for each in PIECES[case.variant] if full or each not in OF_A_CELL)
+
+
+def described(error: Exception) -> str:
+    """The type and the first line of the message of any error."""
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
+
+
+def signatures(backend: Backend, model: str) -> Iterator[Row]:
+    """Whether functions take the contract's arguments: all, or the `build` of a variant."""
+    modules = ["scratch", "machine", "workers"] if model == "scratch" else [model]
+    for module in filter(partial(hasattr, backend), modules):  # workers may be absent
+        for specification in MODULES[module]:
+            name = specification.__name__
+            expected = _parameters(specification)
+            actual = _parameters(getattr(getattr(backend, module), name, None))
+            otherwise = f"{name}{actual} instead of {name}{expected}"
+            yield fact(f"{module}.{name}", actual == expected, otherwise, piece="signature")
+
+
+def _parameters(function: Any) -> str:
+    # The arguments without annotations, which a backend need not have.
+    try:
+        parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
+    except (TypeError, ValueError) as error:  # it is no function, or not Python's
+        return f": {error}"
+    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
+
+
+# Each piece before those that use it, so that the first one that fails is the one to correct.
+OF_SCRATCH: tuple[Piece, ...] = (machine.tensor, *functions.FUNCTIONS, *epochs.TRAINING)
+OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
+PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
+# Those that do the same with any cell, and are tried with the first one only.
+OF_A_CELL = (machine.tensor, *functions.OF_ANY_CELL, *epochs.TRAINING[1:])
+# Those that are the same in all cases, and in all of a dtype.
+ONCE: tuple[Piece, ...] = (machine.set_eager,)
+OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

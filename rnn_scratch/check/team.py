@@ -13,7 +13,8 @@ from ..contract import TRIED, RNNScratchError, Team
 from ..runs.runtime import Runtime
 from ..workers import exchange, groups
 from .epochs import FEW, clipping, updated
-from .inputs import PLAIN, B, Case, Computed, Row, fact, in_each_dtype, make_case, not_offered
+from .inputs import PLAIN, B, Case, in_each_dtype, make_case
+from .results import Computed, Row, fact, not_offered
 
 TEAM_TIMEOUT = 600.0  # seconds for one model
 CASES = tuple(

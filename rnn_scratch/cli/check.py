@@ -14,13 +14,13 @@ from rich.table import Table
 from .. import registry
 from ..check import exact_mode, runner
 from ..check.certificate import ExactModel, ExactResult
-from ..check.inputs import Row
+from ..check.results import Row
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import growth, schedule, training
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
-from ..settings import make, option_of
+from ..settings import KINDS, make, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import corpus as corpora
@@ -54,13 +54,21 @@ EXACT_EPOCHS = 50  # in exact mode
 @click.option(
     "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
 )
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(KINDS["cell"].choices),
+    multiple=True,
+    help="Recurrent cell; may be repeated.  [default: all; with --exact: rnn]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options()
 @option("every", "With --exact: epochs between two digests.", default=10)
-@settings_options(num_epochs=EXACT_EPOCHS, cell="all; with --exact: rnn")
+@settings_options(omit=["cell"], num_epochs=EXACT_EPOCHS)
 def check(
     backends: Sequence[str],
     models: Sequence[str],
+    cells: Sequence[str],
     device: str,
     workers: Sequence[int],
     all_rows: bool,
@@ -80,8 +88,10 @@ def check(
     whether rounding explains it. The exit code is 1 if anything differs.
     """
     settings = specified(options)
-    exact = settings.pop("exact", False)
-    cells = [settings.pop("cell")] if "cell" in settings and not exact else []
+    exact, cells = settings.pop("exact", False), list(dict.fromkeys(cells))
+    if exact and len(cells) > 1:
+        raise RNNScratchError(f"--exact trains one cell at a time; --cell is {', '.join(cells)}.")
+    settings |= {"cell": cells[0]} if exact and cells else {}
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
@@ -126,43 +136,48 @@ def check(
                 screen.say(result.certificate.sentence)
         equal = result.equal
     else:
-        answers = []
+        answers, verdicts = [], []
         for runtime in runtimes:
             several = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
             title = ", ".join((runtime.backend, runtime.model, *cells, *several))
             with screen.status(f"checking {title} ..."):
                 rows = list(runner.rows(runtime, cells))
             if not as_json:
-                screen.print(_table(title, rows if all_rows else runner.collapse(rows)))
-                screen.say(_summary(title, rows))
+                screen.print(_table(title, rows if all_rows else _by_function(rows)))
+            verdicts.append(_summary(title, rows))
             where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
             answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
         equal = all(answer["passed"] for answer in answers)
         if as_json:
             echo(json.dumps(answers, indent=2, ensure_ascii=False))
+        else:
+            screen.say("\n" + "\n".join(verdicts))
     sys.exit(0 if equal else 1)
 
 
-def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
-    for column in ("piece", "result", "case"):
-        table.add_column(column, no_wrap=True)
-    for column in ("largest difference", "where", "tolerance", "verdict", "note"):
-        table.add_column(column)
+def _by_function(rows: Sequence[Row]) -> list[Row]:
+    # One for each function: the first that fails, or one without a result if all are passed. And
+    # one for each reason why something is not offered, with the case if it is the only one.
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        difference = "-" if row.difference is None else f"{row.difference:.1e}"
+        groups.setdefault((row.piece, "" if row.offered else row.note), []).append(row)
+    shortened = []
+    for (piece, reason), group in groups.items():
+        passed = Row(piece, "", "", 0.0, "", 0.0, reason, offered=not reason)
+        single = group[0] if reason and len(group) == 1 else passed
+        shortened.append(next((row for row in group if not row.passed), single))
+    return shortened
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
         verdict = "not offered" if not row.offered else "ok" if row.passed else "DIFFERS"
-        table.add_row(
-            row.piece,
-            row.result,
-            row.case,
-            difference,
-            row.where,
-            f"{row.allowed:.1e}",
-            verdict,
-            row.note,
-            style=None if row.passed else "bold red",
-        )
+        style = None if row.passed else "bold red"
+        table.add_row(row.piece, verdict, row.sentence, style=style)
     return table
 
 
@@ -170,10 +185,9 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     failures = [row for row in rows if not row.passed]
     if not failures:
         number = sum(row.offered for row in rows)
-        return f"{title}: {number} comparison{'s' * (number != 1)}, all within the tolerance.\n"
-    first = failures[0]
-    what = " ".join(filter(None, (first.piece, first.result, first.case and f"in {first.case}")))
-    return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {what}.\n"
+        return f"{title}: {number} comparison{'s' * (number != 1)}, all within the tolerance."
+    first = f"{failures[0].piece} {failures[0].sentence}"
+    return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
 
 
 def _digest_table(models: Sequence[ExactModel]) -> Table:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -68,13 +68,16 @@ def options(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def settings_options(**defaults: Any) -> Decorator:
+def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
     """Add an option for each setting; its value is None if it is not on the command line.
 
-    The help names the defaults of the settings, or those that the command has instead.
+    The help names the defaults of the settings, or those that the command has instead. `omit` are
+    settings for which it has options of its own.
     """
     added, defaults = [], {**structs.asdict(Settings()), **defaults}
     for name, (_, help) in SETTINGS.items():
+        if name in omit:
+            continue
         default = defaults[name]
         number = f"{default:g}" if isinstance(default, float) else str(default)
         told = "" if isinstance(default, bool) else f"  [default: {number}]"

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from .. import registry
-from ..check import functions, inputs, machine
+from ..check import inputs, machine, runner
 from ..contract import RNNScratchError, Team
 from ..exact import digest
 from ..registry import NotOffered
@@ -107,7 +107,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
     runtime, V, H = setup.runtime, inputs.PLAIN.vocab_size, inputs.PLAIN.num_hiddens
     options = model_options(setup.settings, V, runtime.device)._replace(num_hiddens=H)
     rows = []
-    for row in functions.check(
+    for row in runner.check(
         runtime.backend,
         setup.backend,
         runtime.model,

@@ -10,17 +10,17 @@ import sys
 from pathlib import Path
 
 from rnn_scratch import registry
-from rnn_scratch.check import functions, inputs
+from rnn_scratch.check import inputs, results, runner
 
 numbers = {}
 for options in inputs.cases():
     case = inputs.make_case("numpy", registry.load("numpy"), "scratch", options)
     if options.dtype == "float64":
         numbers[case.label] = {
-            f"{piece.__name__}: {result.name}": inputs.weighted_sum(result.value)
-            for piece in functions.of_case(case)
+            f"{piece.__name__}: {result.name}": results.weighted_sum(result.value)
+            for piece in runner.of_case(case)
             for result in piece(case)
-            if isinstance(result, inputs.Computed) and result.expected is None
+            if isinstance(result, results.Computed) and result.expected is None
         }
 text = json.dumps(numbers, indent=1, ensure_ascii=False)
 Path(sys.argv[1]).write_text(text + "\n", encoding="utf-8")

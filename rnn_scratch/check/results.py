@@ -1,0 +1,170 @@
+"""The results of a piece compared with what is expected: a row for each."""
+
+import functools
+import importlib.resources
+import math
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ..system.records import Record
+
+# What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
+# float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
+# in float32 and whose sums are taken in other orders, a multiple of that.
+ROUNDING = 1e-14
+FLOAT32 = {"cpu": 2.0**29, "cuda": 2.0**31}
+OTHER_DEVICES = 2.0**33
+
+RECORDED = "recorded value"  # in the place of an element: of the weighted sum of all
+LEAST = 1e-12  # to allow: of a sum of many terms, each rounded differently on another machine
+
+
+def tolerance(difference: float, dtype: str, device: str) -> float:
+    """The difference to allow where this one is allowed in float64."""
+    if dtype == "float64":
+        return difference
+    return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
+
+
+class Row(Record):
+    """One comparison: of which piece and which of its results, the largest difference and where."""
+
+    piece: str  # a function of the contract
+    result: str
+    case: str  # dtype, cell, activation, and whether there is an embedding
+    difference: float | None  # None: it is not a number, or there is nothing to compare
+    where: str
+    allowed: float
+    note: str = ""
+    offered: bool = True
+    expected: float | None = None  # the number with the largest difference; None: it is none
+    actual: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within what is allowed."""
+        return self.difference is not None and self.difference <= self.allowed
+
+    @property
+    def sentence(self) -> str:
+        """What was compared in which case, and how far it is off; or what is wrong instead."""
+        case = f" in {self.case}" if self.case else ""
+        what, note = f"{self.result}{case}".lstrip(), f"; {self.note}" if self.note else ""
+        if not self.offered:
+            return f"{self.note} ({self.case})" if self.case else self.note
+        if self.difference is None:
+            return f"{what}: {self.where}".removeprefix(": ")
+        if self.expected is None or self.actual is None:
+            return what + note
+        if self.passed:
+            place = f" at {self.where}" if self.where else ""
+            return f"{what}: off by {self.difference:.1e}{place}, allowed {self.allowed:.1e}{note}"
+        number = f"{self.result} {self.where}".replace(" [", "[").rstrip()
+        if self.where.startswith(f"{self.result}["):  # a parameter's gradient: its name once
+            number = self.where
+        elif self.where == RECORDED:
+            number = f"the weighted sum of {self.result}"
+        return (
+            f"{number} is {_apart(self.actual, self.expected)}{case}: off by "
+            f"{self.difference:.1e}, allowed {self.allowed:.1e}{note}"
+        )
+
+
+def _apart(actual: float, expected: float) -> str:
+    # Both numbers, with so many digits that they differ in two of them.
+    for digits in range(4, 18):
+        texts = [f"{number:.{digits}g}" for number in (actual, expected)]
+        if f"{actual:.{digits - 1}g}" != f"{expected:.{digits - 1}g}":
+            break
+    return " instead of ".join(texts)
+
+
+def not_offered(piece: str, case: str, reason: str) -> Row:
+    """The row of what a backend says that it does not have."""
+    return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
+
+
+def fact(
+    result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
+) -> Row:
+    """The row of what is either so or not; `otherwise` says what is so instead."""
+    where = "" if true else otherwise
+    return Row(piece, result, case, 0.0 if true else None, where, 0.0, note)
+
+
+class Computed(NamedTuple):
+    """What a piece computes: tensors or arrays, or a dict or tuple of them."""
+
+    name: str
+    value: Any
+    expected: Any = None  # None: what the same piece computes with the reference
+    allowed: float = ROUNDING  # the difference, in float64
+    note: str = ""
+
+
+class Worst(NamedTuple):
+    """The element in which two results differ most."""
+
+    difference: float | None  # None: it is not a number, or they cannot be compared
+    where: str
+    expected: float | None = None
+    actual: float | None = None
+
+    def within(self, name: str) -> "Worst":
+        """The same element, of a result in which this one has a name."""
+        colon = "" if self.where[:1] in ("", "[") else ": "
+        return self._replace(where=f"{name}{colon}{self.where}")
+
+
+def worst(expected: Any, actual: Any) -> Worst:
+    """Compare two results: arrays or numbers, or dicts or tuples of them."""
+    if isinstance(expected, dict):
+        if [*expected] != [*actual]:  # the order is that in which norms are summed
+            return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
+        each = [worst(expected[name], actual[name]).within(name) for name in expected]
+        return max(each, key=_size)
+    if isinstance(expected, tuple):
+        if len(expected) != len(actual):
+            return Worst(None, f"{len(actual)} tensors instead of {len(expected)}")
+        each = list(map(worst, expected, actual))
+        several = [one.within(f"[{number}]") for number, one in enumerate(each)]
+        return max(several if len(each) > 1 else each, key=_size)
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    if expected.shape != actual.shape:
+        return Worst(None, f"shape {actual.shape} instead of {expected.shape}")
+    if expected.dtype.kind == "f" and expected.dtype != actual.dtype and expected.shape:
+        return Worst(None, f"{actual.dtype} instead of {expected.dtype}")
+    differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
+    index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
+    largest = float(differences[index])
+    where = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
+    if not math.isfinite(largest):
+        return Worst(None, f"{where} {actual[index]}")
+    return Worst(largest, where, float(expected[index]), float(actual[index]))
+
+
+def _size(one: Worst) -> float:
+    return math.inf if one.difference is None else one.difference
+
+
+def weighted_sum(result: Any) -> float:
+    """One number for arrays, or a dict or tuple of them: their sum, each element weighted."""
+    if isinstance(result, dict):
+        result = tuple(result.values())
+    arrays = result if isinstance(result, tuple) else (result,)
+    values = np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
+    # No two weights are equal, so that a wrong order or a wrong sign changes the sum.
+    return float(values @ np.cos(np.arange(1, len(values) + 1)))
+
+
+@functools.cache
+def recorded() -> dict[str, dict[str, float]]:
+    """The reference's results when they were correct, by case and by piece and result.
+
+    Each as one number, in ``pinned.json``. tests/tools/pin.py makes that file, and says what else
+    the reference is tested by.
+    """
+    file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])
