@@ -95,6 +95,53 @@ def test_sizes_and_workers():
     assert any("take turns" in note for note in sentences.notes(workers))
 
 
+def test_what_cannot_be_told_apart_is_called_so():
+    def sizes(*seconds):
+        rounds = [
+            [
+                round_of(0, each, value=value)
+                for value, times in zip((64, 128), of)
+                for each in times
+            ]
+            for of in seconds
+        ]
+        candidates = [candidate_of(n, "scratch", *r) for n, r in zip(("numpy", "torch"), rounds)]
+        plan = {"vary": "num_hiddens", "values": [64, 128]}
+        return sentences.scaling(record_of(*candidates, plan=plan))
+
+    clear, near, close = [4.0, 4.1], [1.0, 1.1], [1.05, 1.2]
+    equal = "there is no measurable difference between the candidates"
+    fastest = "the fastest candidate is 3.9 times as fast as the slowest"
+    assert sizes((near, near), (close, close)) == (
+        f"With 64 hidden units {equal}, and with 128 {equal}."
+    )
+    assert sizes((clear, near), (near, close)) == (
+        f"With 64 hidden units {fastest}, and with 128 {equal}."
+    )
+
+    def workers(*times):
+        rounds = [round_of(n, 2.0, value=1) for n in range(len(times))]
+        rounds += [
+            round_of(n, each, without_exchange=[1.0], value=2) for n, each in enumerate(times)
+        ]
+        plan = {"vary": "workers", "values": [1, 2]}
+        return sentences.workers(record_of(candidate_of("numpy", "scratch", *rounds), plan=plan))
+
+    assert workers(1.9, 2.1).startswith(
+        "There is no measurable difference between the speeds of 2 workers and of one; of a "
+    )
+    assert workers(1.98, 1.99).startswith("There is no measurable difference")  # below 3 %
+    assert workers(1.6, 1.7).startswith("2 workers train 1.21 times as fast as one; of a ")
+
+    def layers(*times):
+        rounds = [round_of(n, 2.0, own_layer=[each]) for n, each in enumerate(times)]
+        return sentences.own_layers(record_of(candidate_of("torch", "fast", *rounds)))
+
+    start = "Compared with the frameworks' own layers, "
+    assert layers(0.95, 1.1) == f"{start}there is no measurable difference with `fast`."
+    assert layers(1.3, 1.4) == f"{start}`fast` is 1.35 times as fast."
+
+
 def test_the_time_to_a_target():
     def ending(*runs, target=5.0):
         # Candidates by backend, and of each training run its seconds, or None if it did not end.

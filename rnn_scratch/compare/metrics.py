@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from .certainty import LEAST_CHANGE
 from .record import Candidate, Comparison, Round
 
 
@@ -14,6 +15,11 @@ class Spread(NamedTuple):
     median: float
     low: float
     high: float
+
+    @property
+    def is_one(self) -> bool:
+        """Of a ratio of speeds: whether no difference between the two is measurable."""
+        return self.low <= 1 <= self.high or abs(self.median - 1) < LEAST_CHANGE
 
 
 class Speed(NamedTuple):

@@ -51,10 +51,12 @@ def scaling(record: Comparison) -> str:
     rows = metrics.speeds(record)
     if len({row.candidate.name for row in rows}) < 2:
         return ""
-    speeds: dict[int | None, list[float]] = {}
-    for row in rows:
-        speeds.setdefault(row.value, []).append(row.train.median)
-    distances = {value: max(medians) / min(medians) for value, medians in speeds.items()}
+    distances: dict[int | None, float | None] = {}  # None: not measurable
+    for value in dict.fromkeys(row.value for row in rows):
+        speeds = sorted(row.train for row in rows if row.value == value)
+        slowest, best = speeds[0], speeds[-1]
+        overlap = slowest.high >= best.low
+        distances[value] = None if overlap else best.median / slowest.median
     return _conclusion("scaling", record, distances=list(distances.items()), units=VARIED)
 
 
