@@ -4,14 +4,13 @@
 about clipping, and the rows say how many were.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..contract import Arrays, Backend, Batch, Model, Options, Params, State, Tensor, Update
+from ..contract import Arrays, Backend, Model, Options, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import everything, initial
 from ..settings import Settings
@@ -123,30 +122,24 @@ def threshold(
     reference: Backend, options: Options, settings: Settings, number: int
 ) -> tuple[float, np.ndarray]:
     """A θ by which about half of so many updates are clipped, and which of them."""
-    case = make_case("numpy", reference, "scratch", options._replace(device="cpu"))
     tokens, arrays = built_in_text(options)
     batches = list(minibatches.of_epoch(tokens, settings, 1))[:number]
+    case = make_case("numpy", reference, "scratch", options._replace(device="cpu"))
     carry = minibatches.carries(settings.sampling)
-    theta = round(float(np.median(_norms(case, arrays, batches, carry, None))), 2)
-    return theta, np.array(_norms(case, arrays, batches, carry, theta)) > theta
 
+    def norms(theta: float | None) -> np.ndarray:
+        # Those of the gradients when the reference is trained as in `train_epoch`.
+        model, state, found = case.model(arrays), case.state(), []
+        for update, batch in enumerate(batches):
+            if update == 1 or not carry:
+                state = model.state(B)
+            _, grads, _ = case.scratch.gradients(model, batch, state)
+            found.append(float(case.scratch.clip(grads, None)[1]))
+            _, state = case.scratch.train_minibatch(model, batch, state, Update(LR, theta))
+        return np.array(found)
 
-def _norms(
-    reference: Case, arrays: Arrays, batches: list[Batch], carry: bool, theta: float | None
-) -> list[float]:
-    # The norms of the gradients when the reference is trained, clipped or not.
-    found, model = list[float](), reference.model(arrays)
-
-    def backward(batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-        assert model.backward is not None
-        loss, grads, state = model.backward(batch, state)
-        found.append(float(reference.scratch.clip(grads, None)[1]))
-        return loss, grads, state
-
-    observed = dataclasses.replace(model, backward=backward)
-    for some, start in ((batches[:1], reference.state()), (batches[1:], None)):
-        reference.scratch.train_epoch(observed, some, Update(LR, theta), carry, start)
-    return found
+    theta = round(float(np.median(norms(None))), 2)
+    return theta, norms(theta) > theta
 
 
 def evaluate(case: Case) -> Iterator[Computed | Row]:

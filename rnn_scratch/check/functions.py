@@ -170,8 +170,8 @@ def update(case: Case) -> Iterator[Computed | Row]:
 
 def forward(case: Case) -> Iterator[Computed | Row]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
-    model = case.model()
-    logits, state = model.forward(case.tensor(case.batch.X), case.state(), masks=case.masks())
+    model, (batch, start) = case.model(), case.minibatch()
+    logits, state = model.forward(batch.X, start, masks=batch.masks)
     yield Computed("logits", logits)
     yield Computed("state", state)
     params, looped, looped_state = case.params(), [], case.state()

@@ -77,10 +77,6 @@ class Case(NamedTuple):
         options = self.options._replace(vocab_size=V, num_hiddens=H)
         return registry.build(self.name, self.backend, self.variant, arrays, options, optimizer)
 
-    def masks(self) -> Tensor | None:
-        """The masks of dropout as a tensor of the backend, if there are any."""
-        return self.batch.map(self.tensor).masks
-
     def params(self) -> Params:
         """The parameters as tensors of ``scratch``."""
         return self.scratch.params(self.arrays, self.options)

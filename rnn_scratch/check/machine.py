@@ -14,9 +14,7 @@ from .inputs import LR, Case
 from .results import Computed, Row, fact
 
 PRODUCTS = 50
-LEAST_TIME = (
-    0.05  # seconds that these products take at least, so that waiting for them can be measured
-)
+LEAST_TIME = 0.05  # seconds that these take at least, so that waiting for them can be measured
 
 
 def devices(name: str, backend: Backend) -> Iterator[Row]:

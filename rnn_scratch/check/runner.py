@@ -9,32 +9,40 @@ from functools import partial
 from typing import Any
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, Backend, Options, RNNScratchError
+from ..contract import MODULES, VARIANTS, Backend, Options, RNNScratchError, Team
 from ..runs.runtime import Runtime
-from ..system import processes
+from ..workers import groups
 from . import epochs, functions, inputs, machine, team
-from .inputs import Case, Piece, make_case
+from .inputs import B, Case, Piece, make_case
 from .results import Row, fact, not_offered
 
-MODEL_TIMEOUT = 3600.0  # seconds for one model
+MODEL_TIMEOUT, TEAM_TIMEOUT = 3600.0, 600.0  # seconds for one model, and for one of several workers
 
 
 def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
     """Every comparison of a variant of a backend's model; a backend that fails is a row.
 
     Without `cells`, all of them are checked. With several workers, it is what they compute
-    together.
+    together. Raises RNNScratchError for a number of workers that does not divide the minibatch.
     """
-    if runtime.workers > 1:
-        yield from team.rows(runtime)
-        return
+    workers = runtime.workers
+    if B % workers:
+        raise RNNScratchError(
+            f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
+            f"{', '.join(str(each) for each in range(1, B + 1) if B % each == 0)} workers."
+        )
+    what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
     try:
-        yield from processes.ask(partial(_rows, runtime, list(cells)), timeout=MODEL_TIMEOUT)
+        yield from groups.ask_all(groups.calls(workers, _rows, runtime, list(cells)), timeout)
     except RNNScratchError as error:
-        yield Row("backend", "", "", None, str(error), 0)
+        yield Row(what, "", "", None, str(error), 0)
 
 
-def _rows(runtime: Runtime, cells: list[str]) -> Iterator[Row]:
+def _rows(rank: int, addresses: list[str], runtime: Runtime, cells: list[str]) -> Iterator[Row]:
+    # In a process of its own, so that one framework cannot disturb another.
+    if addresses:
+        yield from team.check(runtime, Team(rank, tuple(addresses)))
+        return
     backend = registry.load(runtime.backend)
     # Before anything is computed.
     threads = list(machine.set_threads(backend))

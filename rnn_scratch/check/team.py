@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import registry
-from ..contract import TRIED, RNNScratchError, Team
+from ..contract import TRIED, Team
 from ..runs.runtime import Runtime
-from ..workers import exchange, groups
+from ..workers import exchange
 from .epochs import FEW, clipping, updated
 from .inputs import PLAIN, B, Case, in_each_dtype, make_case
 from .results import Computed, Row, fact, not_offered
 
-TEAM_TIMEOUT = 600.0  # seconds for one model
 CASES = tuple(
     case
     for options in (PLAIN, PLAIN._replace(cell="lstm", **{**TRIED, "activation": "tanh"}))
@@ -26,25 +25,9 @@ CASES = tuple(
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
 
 
-def rows(runtime: Runtime) -> Iterator[Row]:
-    """The comparisons of a variant of a backend's model; workers that fail are a row.
-
-    Raises RNNScratchError for a number of workers that does not divide the check's minibatch.
-    """
-    workers = runtime.workers
-    if B % workers:
-        raise RNNScratchError(
-            f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
-            f"{', '.join(str(each) for each in range(1, B + 1) if B % each == 0)} workers."
-        )
-    try:
-        yield from groups.ask_all(groups.calls(workers, _rows, runtime), TEAM_TIMEOUT)
-    except RNNScratchError as error:
-        yield Row("workers", f"{workers} workers", "", None, str(error), 0)
-
-
-def _rows(rank: int, addresses: list[str], runtime: Runtime) -> Iterator[Row]:
-    name, team = runtime.backend, Team(rank, tuple(addresses))
+def check(runtime: Runtime, team: Team) -> Iterator[Row]:
+    """Compare what this worker of the team computes with the others with the reference."""
+    name = runtime.backend
     backend, _ = registry.start(name, 1)
     engine = registry.workers(name, backend)
     engine.join(team)

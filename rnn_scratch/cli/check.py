@@ -127,7 +127,8 @@ def check(
             echo(records.encoded(result).decode().rstrip())
         else:
             trained = [model for model in result.models if model.digests]
-            screen.print(_digest_table(trained))
+            if trained:
+                screen.table(["epoch", "perplexity", "digest", "models"], _digests(trained))
             for model in result.models:
                 if model.reason:
                     screen.say(f"{model.title}: {model.outcome}: {model.reason}")
@@ -190,9 +191,9 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
 
 
-def _digest_table(models: Sequence[ExactModel]) -> Table:
+def _digests(models: Sequence[ExactModel]) -> list[list[str]]:
     # A row for each digest: where all are equal, one for each epoch.
-    table = Table("epoch", "perplexity", "digest", "models", box=None)
+    rows = []
     for epoch in dict.fromkeys(after.epoch for model in models for after in model.digests):
         found = {model.title: a for model in models for a in model.digests if a.epoch == epoch}
         titles: dict[str, list[str]] = {}
@@ -202,8 +203,8 @@ def _digest_table(models: Sequence[ExactModel]) -> Table:
         for digest, equal in titles.items():
             every = len(equal) == len(found) > 1
             equals = f"all {len(equal)} equal" if every else ", ".join(equal)
-            table.add_row(str(epoch), perplexity, digest, equals)
-    return table
+            rows.append([str(epoch), perplexity, digest, equals])
+    return rows
 
 
 def _verdict(result: ExactResult, trained: Sequence[ExactModel]) -> str:
