@@ -142,13 +142,14 @@ def resume(
     must be the same if they are passed again. Only worker 0 needs the run's folder. Raises
     RNNScratchError.
     """
-    reporter, folder = _reporter(report), folder_of(run)
+    reporter = _reporter(report)
     given = corpus is not None or text is not None
     same = corpora.find(corpus, text, reporter.say) if given else None
     chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
         supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
         return cast(Run, None)
+    folder = folder_of(run)
     session = run_folder.read(folder).sessions[-1]
     last = session.runtime
     if patience is None:

@@ -273,10 +273,10 @@ def test_the_list_says_what_a_run_is(capsys):
 def test_every_command_finds_a_run_by_its_short_name(capsys):
     for name, seed in (("b", 1), ("a", 2)):
         rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL)
-    path = Path("runs/a/run.json")
-    record = json.loads(path.read_bytes())
-    record["sessions"][0]["started"] = "2100-01-01T00:00:00+00:00"
-    path.write_text(json.dumps(record))
+        path = Path(f"runs/{name}/run.json")
+        record = json.loads(path.read_bytes())
+        record["sessions"][0]["started"] = f"202{seed}-01-01T00:00:00+00:00"
+        path.write_text(json.dumps(record))
 
     def written(name):
         return here(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out

@@ -52,7 +52,7 @@ EXACT_EPOCHS = 50  # in exact mode
     several=True,
 )
 @click.option(
-    "--all", "all_rows", is_flag=True, help="Show every comparison, not only the worst ones."
+    "--all", "all_rows", is_flag=True, help="Show every comparison, not a line for each function."
 )
 @click.option(
     "--cell",

@@ -38,7 +38,7 @@ def runs(folder: str) -> None:
     if parent == run_folder.PARENT:
         names = {path: name for name, path in reversed(run_folder.names().items())}
         heading = ["run", *heading]
-        rows = [[names[path], *row] for (path, _, _), row in zip(entries, rows)]
+        rows = [[names.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
     Screen().table(heading, rows)
 
 
