@@ -10,7 +10,7 @@ from helpers import SMALL, assert_same, epoch_row, figures, here, history, optio
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import checkpoint, sessions
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import corpus
@@ -79,29 +79,6 @@ def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
     assert best_of("r").epoch == SECOND
 
 
-def test_if_the_later_file_is_the_best_one_the_run_goes_on_from_there(monkeypatch):
-    """As after a kill between the two, or where the disk is full."""
-    rnn_scratch.train("numpy", num_epochs=12, run="whole", **SETTINGS)
-    save = checkpoint.save
-
-    def fails(path, saved):
-        if path.name == checkpoint.FILE and saved.epoch:
-            raise RNNScratchError("no room")
-        save(path, saved)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", fails)
-        patch.setattr(sessions, "SHARE", 1e9)
-        with pytest.raises(RNNScratchError, match="no room"):
-            rnn_scratch.train("numpy", num_epochs=12, run="r", **SETTINGS)
-    assert (checkpoint.load("r").epoch, best_of("r").epoch) == (0, 1)
-    rnn_scratch.resume("r", 12)
-    assert run_folder.read(Path("r")).sessions[-1].from_epoch == 1
-    assert figures("r") == figures("whole")
-    for name in (checkpoint.BEST, checkpoint.FILE):
-        assert_same(*(checkpoint.load(Path(run, name)).arrays for run in ("r", "whole")))
-
-
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_patience(capsys, backend_name):
     """What is seen of it, in one session and in several."""
@@ -132,11 +109,6 @@ def test_patience(capsys, backend_name):
     patiences = [session.patience for session in run_folder.read(Path("r")).sessions]
     assert patiences == [PATIENCE, MORE, 0]
     assert best_of("r").epoch == SECOND
-
-
-def test_a_resumed_run_has_the_same_patience():
-    rnn_scratch.train("numpy", num_epochs=10, run="r", patience=PATIENCE, **SETTINGS)
-    assert len(rnn_scratch.resume("r", 40).history) == FIRST + PATIENCE
 
 
 def test_what_needs_held_out_text(capsys):

@@ -38,17 +38,14 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
             address = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
             figures.append({"title": title, "caption": captions[title], "source": address})
     facts = {"settings": record.settings, "plan": record.plan, "machine": record.machine}
-    return (
-        sentences.templates(autoescape=True)
-        .get_template("report.html")
-        .render(
-            conclusions=[_code(line) for line in sentences.conclusions(record)],
-            lines=sentences.setting(record),
-            tables=tables.tables(record).items(),
-            pictures=figures,
-            first=("speed", "scaling"),  # above the tables; the others are below them
-            notes=sentences.notes(record),
-            how=sentences.method(record),
-            record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
-        )
+    template = sentences.templates(autoescape=True).get_template("report.html")
+    return template.render(
+        conclusions=[_code(line) for line in sentences.conclusions(record)],
+        lines=sentences.setting(record),
+        tables=tables.tables(record).items(),
+        pictures=figures,
+        first=("speed", "scaling"),  # above the tables; the others are below them
+        notes=sentences.notes(record),
+        how=sentences.method(record),
+        record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
     )

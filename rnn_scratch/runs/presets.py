@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# What the two that learn a text well have in common.
+# What those that learn a text well have in common, and those of them that learn the same text.
 LEARNER = {
     "model": "fast",
     "cell": "lstm",
@@ -12,12 +12,13 @@ LEARNER = {
     "sigma": 0.05,
     "max_tokens": 0,
     "valid_share": 0.1,
+    "normalize": "none",
 }
+PLAYS = {**LEARNER, "corpus": "tiny-shakespeare", "embedding": 64}
 PRESETS: dict[str, dict[str, Any]] = {
     "chapter": {},
     "minute": {
         **LEARNER,
-        "normalize": "none",
         "num_hiddens": 256,
         "batch_size": 16,
         "num_steps": 20,
@@ -26,22 +27,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_epochs": 7,
     },
     "shakespeare": {
-        **LEARNER,
-        "corpus": "tiny-shakespeare",
-        "normalize": "none",
+        **PLAYS,
         "num_hiddens": 384,
-        "embedding": 64,
         "num_steps": 20,
         "dropout": 0.1,
         "lr": 0.005,
         "num_epochs": 2,
     },
     "long": {
-        **LEARNER,
-        "corpus": "tiny-shakespeare",
-        "normalize": "none",
+        **PLAYS,
         "num_hiddens": 512,
-        "embedding": 64,
         "num_steps": 32,
         "dropout": 0.4,
         "lr": 0.004,

@@ -65,24 +65,16 @@ def train(work: Work, report: Report, team: Team | None = None) -> Run:
     if work.settings.exact:
         growth.warn(setup, report)
     folder = run_folder.create(path, work.runtime.backend)
-    about = dataset.describe(work.text, setup.text)
-    identity = secrets.token_hex(16)
-    record = RunRecord(
-        format=run_folder.RUN_FORMAT,
-        identity=identity,
-        settings=work.settings,
-        text=about,
-        sessions=[],
-    )
+    identity, text = secrets.token_hex(16), dataset.describe(work.text, setup.text)
+    about: dict[str, Any] = {"identity": identity, "settings": work.settings, "text": text}
+    record = RunRecord(format=run_folder.RUN_FORMAT, sessions=[], **about)
     start = Checkpoint(
         vocab=setup.text.vocab,
-        settings=work.settings,
-        identity=identity,
         epoch=0,
         history=identity,
-        text=about,
         runtime=setup.runtime,
         arrays=everything(setup.model),
+        **about,
     )
     with _lock(folder):
         try:

@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -133,8 +133,11 @@ class _Supervisor:
 
     def run(self) -> Run | None:
         """Start the workers, and wait until all have ended."""
-        calls = {rank: self._call(rank) for rank in self.ranks}
-        put = self.events.put
+        runtime = replace(self.work.runtime, workers=len(self.addresses))
+        if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
+            runtime = replace(runtime, threads=max(1, host.cores() // len(self.ranks)))
+        work, put = replace(self.work, runtime=runtime), self.events.put
+        calls = {rank: partial(worker.run, rank, self.addresses, work) for rank in self.ranks}
         rendezvous.watch(self.peers, put)
         try:
             with (
@@ -153,13 +156,6 @@ class _Supervisor:
         run = Run(self.folder, history, record, saved.vocab, saved.arrays)
         self.report.finish(run)
         return run
-
-    def _call(self, rank: int) -> "partial[Iterator[Event]]":
-        # What a worker's process does.
-        runtime = replace(self.work.runtime, workers=len(self.addresses))
-        if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
-            runtime = replace(runtime, threads=max(1, host.cores() // len(self.ranks)))
-        return partial(worker.run, rank, self.addresses, replace(self.work, runtime=runtime))
 
     def _wait(self, request: signals.Request) -> None:
         # Handle events until all workers of this machine have ended.
