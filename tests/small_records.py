@@ -33,6 +33,8 @@ def round_of(number=0, seconds=2.0, products=1.0, **more):
         "first": 2.0,
         "generation": [0.5],
         "memory": 2**20,
+        "operations": 10**9,
+        "peak": [4.0],
     }
     times = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
     return Round(number=number, **{**common, **times, **more})

@@ -9,17 +9,30 @@ at once, and between two products the backward pass has only a few multiplicatio
 import torch
 from torch.autograd.function import once_differentiable
 
-from .products import by_columns, multiplier
+from .products import multiplier
 
 
-def activation(z, options):
-    """Hyperbolic tangent or ReLU, in place: nothing else needs z."""
-    return torch.tanh_(z) if options.activation == "tanh" else torch.relu_(z)
+def activation(z, options, out):
+    """Hyperbolic tangent or ReLU, written to `out`."""
+    if options.activation == "relu":
+        return torch.clamp(z, min=0, out=out)
+    if z.numel() < 2**13:
+        return torch.tanh(z, out=out)
+    # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is far faster.
+    # Gain: 1.04 with 512 hidden units.
+    return torch.add(z, z, out=out).sigmoid_().mul_(2).sub_(1)
 
 
 def slope(h, options):
     """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else (h > 0).to(h.dtype)
+    if options.activation == "relu":
+        return (h > 0).to(h.dtype)
+    return torch.addcmul(h.new_ones(()), h, h, value=-1)  # 1 - h h, in one pass
+
+
+def gate_back(d_gate, gate, out):
+    """The gradient before a gate's sigmoid, from that of its value, written to `out`."""
+    return torch.ops.aten.sigmoid_backward(d_gate, gate, grad_input=out)
 
 
 class GRU(torch.autograd.Function):
@@ -28,16 +41,17 @@ class GRU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        size, W = h_0.shape[1], by_columns(W_h, len(inputs))
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
-        resets, h = torch.empty_like(hiddens), h_0
+        size, gates, times = h_0.shape[1], inputs, len(inputs)
+        to_gates = multiplier(W_h[:, : 2 * size], times)
+        to_new = multiplier(W_h[:, 2 * size :], times)
+        hiddens, h = inputs.new_empty(times, *h_0.shape), h_0
+        resets = torch.empty_like(hiddens)
         for t, x in enumerate(inputs):
-            z, r, new = gates[t].chunk(3, 1)  # (B, H)
-            zr = gates[t, :, : 2 * size]
-            torch.addmm(x[:, : 2 * size], h, W[:, : 2 * size], out=zr).sigmoid_()
+            z, r, new = x.chunk(3, 1)  # (B, H)
+            torch.sigmoid(to_gates(h, x[:, : 2 * size]), out=x[:, : 2 * size])
             torch.mul(r, h, out=resets[t])
-            torch.addmm(x[:, 2 * size :], resets[t], W[:, 2 * size :], out=new)
-            h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
+            activation(to_new(resets[t], new), options, out=new)
+            h = torch.lerp(new, h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, resets, h_0, W_h)
         ctx.options = options
         return (hiddens,)
@@ -49,23 +63,21 @@ class GRU(torch.autograd.Function):
         gates, hiddens, resets, h_0, W_h = ctx.saved_tensors
         size, before = h_0.shape[1], torch.cat((h_0[None], hiddens[:-1]))  # (T, B, H)
         z, r, new = gates.chunk(3, 2)  # (T, B, H)
-        dz = torch.cat(
-            (
-                (before - new) * z * (1 - z),
-                before * r * (1 - r),
-                (1 - z) * slope(new, ctx.options),
-            ),
-            2,
-        )
+        dz = torch.empty_like(gates)
+        d_z, d_r, d_new = dz.chunk(3, 2)
+        gate_back(before - new, z, out=d_z)
+        gate_back(before, r, out=d_r)
+        torch.mul(1 - z, slope(new, ctx.options), out=d_new)
+        from_gates = multiplier(W_h[:, : 2 * size].T, len(dz))
+        from_new = multiplier(W_h[:, 2 * size :].T, len(dz))
         d_h = torch.zeros_like(h_0)
         for t in reversed(range(len(dz))):
             d_h = d_h + d_hiddens[t]
-            d_z, d_r, d_new = dz[t].chunk(3, 1)
-            d_reset = torch.mm(d_new.mul_(d_h), W_h[:, 2 * size :].T)
-            d_z.mul_(d_h)
-            d_r.mul_(d_reset)
+            d_reset = from_new(d_new[t].mul_(d_h))
+            d_z[t].mul_(d_h)
+            d_r[t].mul_(d_reset)
             d_h = torch.addcmul(d_h * z[t], d_reset, r[t])
-            d_h.addmm_(dz[t, :, : 2 * size], W_h[:, : 2 * size].T)
+            d_h = from_gates(dz[t, :, : 2 * size], d_h)
         products = (
             before.flatten(0, 1).T @ dz[:, :, : 2 * size].flatten(0, 1),
             resets.flatten(0, 1).T @ dz[:, :, 2 * size :].flatten(0, 1),
@@ -79,16 +91,15 @@ class GRUAfter(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, options):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
-        size, product = h_0.shape[1], multiplier(W_h, len(inputs))
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
-        products, h, zeros = torch.empty_like(inputs), h_0, torch.zeros_like(inputs[0])
+        size, gates, product = h_0.shape[1], inputs, multiplier(W_h, len(inputs))
+        hiddens, h = inputs.new_empty(len(inputs), *h_0.shape), h_0
+        products = torch.empty_like(hiddens)
         for t, x in enumerate(inputs):
-            z, r, new = gates[t].chunk(3, 1)  # (B, H)
-            z_h = product(h, zeros, out=products[t])  # (B, 3H)
-            zr = gates[t, :, : 2 * size]
-            torch.add(x[:, : 2 * size], z_h[:, : 2 * size], out=zr).sigmoid_()
-            torch.addcmul(x[:, 2 * size :], r, z_h[:, 2 * size :], out=new)
-            h = torch.lerp(activation(new, options), h, z, out=hiddens[t])
+            z, r, new = x.chunk(3, 1)  # (B, H)
+            z_h = product(h)  # (B, 3H)
+            x[:, : 2 * size].add_(z_h[:, : 2 * size]).sigmoid_()
+            new.addcmul_(r, products[t].copy_(z_h[:, 2 * size :]))
+            h = torch.lerp(activation(new, options, out=new), h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, products, h_0, W_h)
         ctx.options = options
         return (hiddens,)
@@ -101,14 +112,10 @@ class GRUAfter(torch.autograd.Function):
         size, before = h_0.shape[1], torch.cat((h_0[None], hiddens[:-1]))  # (T, B, H)
         z, r, new = gates.chunk(3, 2)  # (T, B, H)
         to_new = (1 - z) * slope(new, ctx.options)
-        dz = torch.stack(
-            (
-                (before - new) * z * (1 - z),
-                to_new * products[:, :, 2 * size :] * r * (1 - r),
-                to_new * r,
-            ),
-            2,
-        )  # (T, B, 3, H)
+        dz = torch.empty_like(gates).unflatten(2, (3, size))  # (T, B, 3, H)
+        gate_back(before - new, z, out=dz[:, :, 0])
+        gate_back(to_new * products, r, out=dz[:, :, 1])
+        torch.mul(to_new, r, out=dz[:, :, 2])
         d_h, product = torch.zeros_like(h_0), multiplier(W_h.T, len(dz))
         for t in reversed(range(len(dz))):
             d_h = d_h + d_hiddens[t]
@@ -130,16 +137,16 @@ class LSTM(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h, options):
         """Compute the gates i, f, o, and c for the new values, and both states."""
-        size, product = h_0.shape[1], multiplier(W_h, len(inputs))
-        gates, hiddens = torch.empty_like(inputs), inputs.new_empty(len(inputs), *h_0.shape)
-        cells, outputs, h, c = torch.empty_like(hiddens), torch.empty_like(hiddens), h_0, c_0
+        size, gates, product = h_0.shape[1], inputs, multiplier(W_h, len(inputs))
+        hiddens, h, c = inputs.new_empty(len(inputs), *h_0.shape), h_0, c_0
+        cells, outputs = torch.empty_like(hiddens), torch.empty_like(hiddens)
         for t, x in enumerate(inputs):
-            i, f, o, new = gates[t].chunk(4, 1)  # (B, H)
-            product(h, x, out=gates[t])
-            gates[t, :, : 3 * size].sigmoid_()
-            activation(new, options)
+            i, f, o, new = x.chunk(4, 1)  # (B, H)
+            z = product(h, x)
+            torch.sigmoid(z[:, : 3 * size], out=x[:, : 3 * size])
+            activation(z[:, 3 * size :], options, out=new)
             c = torch.addcmul(f * c, i, new, out=cells[t])
-            h = torch.mul(o, activation(outputs[t].copy_(c), options), out=hiddens[t])
+            h = torch.mul(o, activation(c, options, out=outputs[t]), out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, cells, outputs, h_0, c_0, W_h)
         ctx.options = options
         return hiddens, c.clone()
@@ -154,15 +161,11 @@ class LSTM(torch.autograd.Function):
         # Coefficients at once: they depend on the forward pass only, and a few operations for all
         # time steps take less time than many small ones.
         # Gain (lstm): 1.28 with 64 hidden units, 1.00 with 512.
-        dz = torch.stack(
-            (
-                new * i * (1 - i),
-                torch.cat((c_0[None], cells[:-1])) * f * (1 - f),
-                outputs * o * (1 - o),
-                i * slope(new, ctx.options),
-            ),
-            2,
-        )
+        dz = torch.empty_like(gates).unflatten(2, (4, -1))  # (T, B, 4, H)
+        gate_back(new, i, out=dz[:, :, 0])
+        gate_back(torch.cat((c_0[None], cells[:-1])), f, out=dz[:, :, 1])
+        gate_back(outputs, o, out=dz[:, :, 2])
+        torch.mul(i, slope(new, ctx.options), out=dz[:, :, 3])
         to_c = o * slope(outputs, ctx.options)
         d_h, product = d_hiddens[-1], multiplier(W_h.T, len(dz))
         for t in reversed(range(len(dz))):
@@ -171,6 +174,6 @@ class LSTM(torch.autograd.Function):
             dz[t, :, 2].mul_(d_h)
             dz[t, :, 3].mul_(d_c)
             d_c = d_c * f[t]
-            d_h = product(dz[t].flatten(1), d_hiddens[t - 1] if t > 0 else torch.zeros_like(d_h))
+            d_h = product(dz[t].flatten(1), d_hiddens[t - 1] if t > 0 else None)
         dz = dz.flatten(2)
         return dz, d_h, d_c, before.flatten(0, 1).T @ dz.flatten(0, 1), None

@@ -33,7 +33,8 @@ class Speed(NamedTuple):
     own_layer: Spread | None  # to the framework's own layer, in turns in one process
     products: Spread  # characters/s that the matrix products alone would allow
     of_own_limit: Spread  # share of that
-    of_best_limit: float  # share of the best of all candidates' limits
+    peak: float | None  # GFLOP/s of a large product, in the candidate that multiplies fastest
+    of_peak: float | None  # share of that which the products of training reach
     generate: Spread  # characters/s
     importing: Spread  # s
     first: Spread  # s of the first minibatch
@@ -88,10 +89,10 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
     def per_second(own: list[Round], times: Callable[[Round], Iterable[float]]) -> Spread:
         return spread(tokens / statistics.median(times(each)) for each in own)
 
-    limits = [per_second(own, lambda each: each.products) for _, own in rounds]
-    best = max((limit.median for limit in limits), default=math.nan)
+    all_peaks = [[statistics.median(each.peak) for each in own if each.peak] for _, own in rounds]
+    peak = max((statistics.median(own) for own in all_peaks if own), default=None)
     rows = []
-    for (candidate, own), limit in zip(rounds, limits):
+    for candidate, own in rounds:
         train = per_second(own, lambda each: each.minibatches)
         several = record.plan.vary == "workers"
         speed_up = _ratios(own, candidate.rounds_at(fewest)) if several else None
@@ -105,9 +106,10 @@ def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
                 own_layer=spread_of_some(
                     statistics.median(n.own_layer) for n in own if n.own_layer
                 ),
-                products=limit,
+                products=per_second(own, lambda each: each.products),
                 of_own_limit=spread(each.of_own_limit for each in own),
-                of_best_limit=train.median / best,
+                peak=peak,
+                of_peak=peak and statistics.median(each.gigaflops for each in own) / peak,
                 generate=spread(1 / statistics.median(each.generation) for each in own),
                 importing=spread(each.importing for each in own),
                 first=spread(each.first for each in own),

@@ -135,6 +135,8 @@ class Round(Record, tag=True, kw_only=True):
     first: Seconds  # minibatch, with its compilation
     minibatches: Times  # of one in the steady state, turn by turn
     products: Times  # of a minibatch's matrix products and nothing else, between them
+    operations: Whole = 0  # floating-point operations of these products
+    peak: list[Steady] = []  # operations per ns (GFLOP/s) of a large product, between them too
     generation: Times  # of one character
     without_exchange: Times | None = None  # of a minibatch in which each worker is by itself
     # How many times as long the framework's own layer takes, in turns with this model.
@@ -146,6 +148,11 @@ class Round(Record, tag=True, kw_only=True):
     def seconds(self) -> float:
         """The median time of a minibatch."""
         return statistics.median(self.minibatches)
+
+    @property
+    def gigaflops(self) -> float:
+        """The floating-point operations of the matrix products in each ns of training."""
+        return self.operations / self.seconds / 1e9
 
     @property
     def of_own_limit(self) -> float:

@@ -115,6 +115,7 @@ def method(record: Comparison) -> list[str]:
         fewest=min(numbers, default=0),
         most=max(numbers, default=0),
         with_layers=any(row.own_layer for row in rows),
+        peaks=dict.fromkeys(f"{row.peak:.0f}" for row in rows if row.peak),
     )
 
 

@@ -33,7 +33,7 @@ def speed_cells(record: Comparison) -> Cells:
         f"× {record.baseline.name}": lambda row: _figure(row.ratio, ".2f"),
         "× own layer": lambda row: _figure(row.own_layer, ".2f"),
         "of own limit": lambda row: _figure(row.of_own_limit, ".0%"),
-        "of best limit": lambda row: _figure(row.of_best_limit, ".0%"),
+        "of peak": lambda row: _figure(row.of_peak, ".0%"),
         "speed-up": lambda row: _figure(row.speed_up, ".2f"),
         "efficiency": lambda row: _figure(row.efficiency, ".0%"),
         "exchange ms": lambda row: _figure(row.exchange, ".2f"),

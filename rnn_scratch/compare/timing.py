@@ -1,6 +1,7 @@
 """What the child processes of a comparison do that measure the times of a candidate."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from .tasks import minibatches_seen, or_failure
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
 GENERATED = 100  # characters
+Chain = tuple[Tensor, list[Tensor]]  # a matrix, and those that it is multiplied with in turn
 
 
 def measure(
@@ -56,9 +58,11 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
         batches = [batch.rows(rows) for batch in batches]
     assert setup.runtime.threads is not None
     seconds, updates = partial(_seconds, setup), partial(_updates, setup, model, batches)
+    chains, large = _chains(setup), _large(setup)
     works: dict[str, Callable[[], Sequence[Tensor]]] = {
         "minibatches": updates,
-        "products": _products(setup),
+        "products": partial(_multiply, setup, chains),
+        "large": partial(_multiply, setup, [large]),
     }
     if setup.team is not None:
         works["without_exchange"] = partial(updates, workers=1)
@@ -71,7 +75,7 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
         seconds(generate)
         for _ in _turns(setup):
             for name, work in works.items():
-                number = 1 if name == "products" else len(batches)
+                number = len(batches) if name in ("minibatches", "without_exchange") else 1
                 times[name].append(seconds(work) / number)
             yield None
         result = Round(
@@ -82,6 +86,8 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
             first=first,
             minibatches=times["minibatches"],
             products=times["products"],
+            operations=_operations(chains),
+            peak=[_operations([large]) / seconds / 1e9 for seconds in times["large"]],
             without_exchange=times.get("without_exchange"),
             generation=[seconds(generate) / GENERATED for _ in range(TURNS)],
             memory=host.peak_memory(),
@@ -132,8 +138,31 @@ def _updates(
     return [*state, *model.params.values()]
 
 
-def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
-    """A function that multiplies what a minibatch of training cannot do without: its limit.
+def _multiply(setup: Setup, chains: Sequence[Chain]) -> Sequence[Tensor]:
+    return [setup.backend.machine.multiply(left, matrices) for left, matrices in chains]
+
+
+def _operations(chains: Sequence[Chain]) -> int:
+    # Of floating-point numbers: a multiplication and an addition for each product of two.
+    pairs = [(left, W) for left, matrices in chains for W in matrices]
+    return sum(2 * left.shape[0] * math.prod(W.shape) for left, W in pairs)
+
+
+def _large(setup: Setup) -> Chain:
+    # Two products, so that a matrix that is laid out for several is laid out once.
+    size = 1024 if setup.model.options.device == "cpu" else 8192
+    W = _random(setup, size, size)
+    return W, [W, W]
+
+
+def _random(setup: Setup, *shape: int) -> Tensor:
+    random, options = np.random.RandomState(0), setup.model.options
+    values = random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
+    return setup.backend.machine.tensor(values, options.device)
+
+
+def _chains(setup: Setup) -> list[Chain]:
+    """What a minibatch of training cannot do without, its limit: matrices that it multiplies.
 
     For each time step and layer the products of the cell in the forward pass, (B, H) @ (H, G*H) for
     G gates, and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the
@@ -141,18 +170,13 @@ def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     embedding's layer, forward and backward. And the gradient of each of these weights, for all
     steps at once. One-hot vectors need none: their products are rows of the weights.
     """
-    machine, options = setup.backend.machine, setup.model.options
-    random = np.random.RandomState(0)
+    options, tensor = setup.model.options, partial(_random, setup)
     B, T = setup.settings.batch_size, setup.settings.num_steps
     B //= setup.runtime.workers  # each has its share of the rows
     V, H, N = options.vocab_size, options.num_hiddens, options.embedding
     gates = CELLS[options.cell].products
 
-    def tensor(*shape: int) -> Tensor:
-        values = random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
-        return machine.tensor(values, options.device)
-
-    def layer(inputs: int, outputs: int) -> list[tuple[Tensor, list[Tensor]]]:
+    def layer(inputs: int, outputs: int) -> list[Chain]:
         there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
         gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
         return [(tensor(T * B, inputs), there_and_back), gradient]
@@ -165,7 +189,7 @@ def _products(setup: Setup) -> Callable[[], Sequence[Tensor]]:
     chains.append((tensor(B, H), chain * T * options.num_layers))
     for size in ([N] if N else []) + [H] * (options.num_layers - 1):
         chains += layer(size, sum(gates) * H)
-    return lambda: [machine.multiply(left, matrices) for left, matrices in chains]
+    return chains
 
 
 def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
