@@ -259,7 +259,9 @@ def test_a_clock_stops_when_its_results_are_computed(tmp_path):
     # Of the cell, of the output layer, and of the gradients of the weights of each.
     turns = events.count("clock " + 4 * "begun " + 4 * "computed " + "clock")
     assert turns >= 5
-    assert (events.count("begun"), events.count("computed")) == (4 * turns, 4 * turns)
+    # And in each turn, the large product.
+    assert events.count("clock begun computed clock") == turns
+    assert (events.count("begun"), events.count("computed")) == (5 * turns, 5 * turns)
     epochs = events.count("clock training trained clock")
     assert epochs >= 5
     assert events.count("training") == epochs

@@ -19,7 +19,7 @@ def activation(z, options, out):
     if z.numel() < 2**13:
         return torch.tanh(z, out=out)
     # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is far faster.
-    # Gain: 1.04 with 512 hidden units.
+    # Gain: 1.00 with 64 hidden units, 1.03 with 512.
     return torch.add(z, z, out=out).sigmoid_().mul_(2).sub_(1)
 
 
