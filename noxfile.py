@@ -42,6 +42,17 @@ for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
     for cell in CELLS[1:]:
         RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
+# What the lesson *Make it learn well* compares.
+SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"
+SMALL += " --cell lstm --optimizer adam"
+for name, options in {
+    "constant": "--num-hiddens 64 --epochs 30 --lr 0.05",
+    "cosine": "--num-hiddens 64 --epochs 30 --lr 0.05 --schedule cosine --warmup 20",
+    "one-layer": "--num-hiddens 96 --epochs 40 --lr 0.01",
+    "dropout": "--num-hiddens 96 --epochs 40 --lr 0.01 --dropout 0.5",
+    "two-layers": "--num-hiddens 96 --epochs 40 --lr 0.01 --dropout 0.3 --layers 2",
+}.items():
+    RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 # Three sizes of the network, each with a small and a large minibatch.
 SIZES = (
@@ -93,8 +104,8 @@ def lint(session: nox.Session) -> None:
     session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    beside_the_lesson = ("notebooks/drawings.py", "notebooks/grading.py")
-    session.run("mypy", "rnn_scratch", "notebooks/make", *beside_the_lesson)
+    beside_them = (f"notebooks/{name}.py" for name in ("drawings", "grading", "lesson"))
+    session.run("mypy", "rnn_scratch", "notebooks/make", *beside_them)
     # Its keys, and what an attacker could use. The linter actionlint would also check expressions,
     # but pip cannot install it where only packages can be downloaded.
     workflow = ".github/workflows/ci.yml"
@@ -246,7 +257,8 @@ def records(session: nox.Session) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
         session.run("rnn-scratch", *command, *options.split())
-        Path(folder, "checkpoint.safetensors").unlink()  # a megabyte that no page quotes
+        for file in Path(folder).glob("*.safetensors"):
+            file.unlink()  # a megabyte that no page quotes
     for name, options in filter(lambda item: wanted(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -280,7 +292,8 @@ def notebooks(session: nox.Session, which: str) -> None:
     """Make the notebooks of one framework, or one with two, with only these installed."""
     frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
-    names = [which] if which in TOGETHER else [which, f"{which}-student"]
+    parts = ("build", "build-student", "gates", "learn", "fast")
+    names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=MAKE)
 
 

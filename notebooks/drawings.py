@@ -3,6 +3,7 @@
 Backgrounds are transparent and the ink is a grey, so that a drawing suits light and dark pages.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -61,34 +62,120 @@ def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) 
     last = len(steps) - 1
     _, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
 
-    def box(x: float, y: float, name: str, color: str) -> None:
-        frame = {"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": INK}
-        axes.text(x, y, name, ha="center", va="center", color=color, bbox=frame)
-
     def arrow(start: tuple[float, float], end: tuple[float, float], words: str) -> None:
-        style = {"arrowstyle": "->", "color": INK, "shrinkA": 16, "shrinkB": 16}
-        axes.annotate("", end, start, arrowprops=style)
+        _arrow(axes, start, end)
         x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
         if start[0] == end[0]:
-            axes.text(x + 0.04, y, words, fontsize=8, va="center")
+            axes.text(x + 0.04, y, words, va="center")
         else:
-            axes.text(x, y + 0.06, words, fontsize=8, ha="center", va="bottom")
+            axes.text(x, y + 0.06, words, ha="center", va="bottom")
 
-    box(-1, 1, "$h_{-1}$", "C1")
+    _box(axes, -1, 1, "$h_{-1}$", "C1")
     for position, step in enumerate(steps):
-        box(position, 0, f"$x_{{{step}}}$", "C0")
-        box(position, 1, f"$h_{{{step}}}$", "C1")
-        box(position, 2, f"$s_{{{step}}}$", "C2")
+        _box(axes, position, 0, f"$x_{{{step}}}$", "C0")
+        _box(axes, position, 1, f"$h_{{{step}}}$", "C1")
+        _box(axes, position, 2, f"$s_{{{step}}}$", "C2")
         arrow((position, 0), (position, 1), f"({B}, {V}) @ $W_{{xh}}$")
         arrow((position, 1), (position, 2), f"({B}, {H}) @ $W_{{hq}}$")
         between = "⋯  " if position and step > steps[position - 1] + 1 else ""
         arrow((position - 1, 1), (position, 1), f"{between}({B}, {H}) @ $W_{{hh}}$")
     arrow((last, 1), (last + 1, 1), f"({B}, {H})")
-    axes.text(last + 1, 1, "next\nminibatch", ha="center", va="center", fontsize=8)
+    axes.text(last + 1, 1, "next\nminibatch", ha="center", va="center")
     axes.set(xlim=(-1.2, last + 1.3), ylim=(-0.3, 2.3))
     axes.set_title(f"{T} steps with the same weights; their logits $s_t$ together: {tuple(logits)}")
     axes.axis("off")
     plt.show()
+
+
+def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
+    """One character's logits (V,), their exponentials, and the probabilities, as bars."""
+    powers = np.exp(logits.astype("float64"))
+    rows = {"logit": logits, "exponential": powers, "probability": powers / powers.sum()}
+    _, all_axes = plt.subplots(3, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
+    colors = ["C1" if token == target else "C0" for token in range(len(vocab))]
+    for axes, (name, heights) in zip(all_axes, rows.items()):
+        axes.bar(range(len(vocab)), heights, color=colors)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_ylabel(name)
+    chosen = f"the target, {_shown(vocab[target])!r}: {rows['probability'][target]:.3f}"
+    all_axes[2].set_xticks(range(len(vocab)), [_shown(entry) for entry in vocab])
+    all_axes[2].set_title(f"they add up to 1; {chosen}", fontsize=9)
+    plt.show()
+
+
+def backward(steps: int) -> None:
+    """The network unrolled in time, and the way of the gradient back through it."""
+    _, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
+    for step in range(steps):
+        for row, (name, color) in enumerate(
+            (("x", "C0"), ("h", "C1"), ("s", "C2"), (r"\ell", INK))
+        ):
+            _box(axes, step, row, f"${name}_{{{step}}}$", color)
+            if row:
+                _arrow(axes, (step - 0.08, row - 1), (step - 0.08, row))
+            if row > 1:
+                _arrow(axes, (step + 0.08, row), (step + 0.08, row - 1), back=True)
+        if step:
+            _arrow(axes, (step - 1, 1.1), (step, 1.1))
+            _arrow(axes, (step, 0.9), (step - 1, 0.9), back=True)
+            axes.text(step - 0.5, 0.82, r"$W_{hh}^\top$", ha="center", va="top")
+        axes.text(step + 0.14, 1.5, r"$W_{hq}^\top$", va="center")
+    axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.4, 3.4))
+    axes.set_title("forward: solid; backward: dashed, from the losses to every earlier state")
+    axes.axis("off")
+    plt.show()
+
+
+def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
+    """Gradients of two parameters as arrows, as they are and clipped to the norm theta."""
+    _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    angles = np.linspace(0, 2 * np.pi, 100)
+    axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":")
+    axes.text(0, -theta, "$\\theta$", ha="center", va="top")
+    for number, gradient in enumerate(np.asarray(gradients)):
+        clipped = gradient * min(1, theta / np.linalg.norm(gradient))
+        for end, alpha in ((gradient, 0.35), (clipped, 1)):
+            style = {"arrowstyle": "->", "color": f"C{number}", "alpha": alpha, "linewidth": 2}
+            axes.annotate("", end, (0, 0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+    ends = np.array([*gradients, (-theta, -theta), (theta, theta)])
+    axes.set(xlim=(ends[:, 0].min() - 0.4, ends[:, 0].max() + 0.4), aspect="equal")
+    axes.set(ylim=(ends[:, 1].min() - 0.4, ends[:, 1].max() + 0.2))
+    axes.set_title("pale: the gradient; strong: clipped")
+    axes.set(xlabel="first parameter", ylabel="second parameter")
+    plt.show()
+
+
+def gru() -> None:
+    """One step of the GRU: the way of its state, and where its gates act."""
+    places = {
+        "$h_{t-1}$": (0, 2),
+        r"$\odot\ z_t$": (3.2, 2),
+        "+": (4.8, 2),
+        "$h_t$": (6.4, 2),
+        r"$\odot\ r_t$": (1.6, 1),
+        r"$\tilde{h}_t$": (3.2, 1),
+        r"$\odot\ (1 - z_t)$": (4.8, 1),
+        "$x_t$": (3.2, 0),
+    }
+    ways = (0, 1, 2, 3), (0, 4, 5, 6, 2), (7, 5)
+    _cell(places, ways, "the gates $r_t$ and $z_t$ are computed from $x_t$ and $h_{t-1}$")
+
+
+def lstm() -> None:
+    """One step of the LSTM: the way of its memory, and where its gates act."""
+    places = {
+        "$c_{t-1}$": (0, 2),
+        r"$\odot\ f_t$": (1.6, 2),
+        "+": (3.2, 2),
+        "$c_t$": (4.8, 2),
+        "$x_t, h_{t-1}$": (0, 1),
+        r"$\tilde{c}_t$": (1.6, 1),
+        r"$\odot\ i_t$": (3.2, 1),
+        r"tanh, $\odot\ o_t$": (4.8, 1),
+        "$h_t$": (6.4, 1),
+    }
+    ways = (0, 1, 2, 3, 7, 8), (4, 5, 6, 2)
+    _cell(places, ways, "the gates $i_t$, $f_t$, $o_t$ are computed from $x_t$ and $h_{t-1}$")
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
@@ -117,7 +204,7 @@ def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
     _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
     image = axes.imshow(values[:, :num_units].T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel="character that was read", ylabel="hidden unit")
-    axes.set_xticks(range(len(text)), ["␣" if c == " " else c for c in text])
+    axes.set_xticks(range(len(text)), [_shown(c) for c in text])
     axes.figure.colorbar(image, label="value")
     plt.show()
 
@@ -140,7 +227,7 @@ def next_characters(
         best = np.argsort(-probabilities[position])[:number][::-1]
         follows = [vocab[token] == text[position + 1] for token in best]
         colors = ["C1" if each else "C0" for each in follows]
-        names = ["␣" if vocab[token] == " " else vocab[token] for token in best]
+        names = [_shown(vocab[token]) for token in best]
         axes.barh(range(len(best)), probabilities[position][best], color=colors)
         axes.set_yticks(range(len(best)), names)
         axes.set(xlim=(0, 1), xticks=(0, 1))
@@ -179,3 +266,47 @@ def _block(axes: Axes, number: int, row: int, positions: np.ndarray) -> None:
     axes.barh(number, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
     middle = positions[0] + (len(positions) - 1) / 2
     axes.text(middle, number, f"row {row}", ha="center", va="center", color="white", fontsize=8)
+
+
+def _shown(character: str) -> str:
+    return "␣" if character == " " else character
+
+
+def _box(axes: Axes, x: float, y: float, name: str, color: str) -> None:
+    frame = {"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": INK}
+    axes.text(x, y, name, ha="center", va="center", color=color, bbox=frame)
+
+
+def _arrow(
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    back: bool = False,
+    gap: int = 18,
+) -> None:
+    color, dashes = ("C3", "--") if back else (INK, "-")
+    style = {
+        "arrowstyle": "->",
+        "color": color,
+        "linestyle": dashes,
+        "shrinkA": gap,
+        "shrinkB": gap,
+    }
+    axes.annotate("", end, start, arrowprops=style)
+
+
+def _cell(
+    places: Mapping[str, tuple[float, float]], ways: Sequence[Sequence[int]], title: str
+) -> None:
+    # One step of a cell: names at their places, and arrows along these ways from one to the next.
+    _, axes = plt.subplots(figsize=(8.5, 3), layout="constrained")
+    for name, (x, y) in places.items():
+        _box(axes, x, y, name, "C3" if "odot" in name else INK if name == "+" else "C1")
+    points = list(places.values())
+    for way in ways:
+        for start, end in itertools.pairwise(way):
+            wide = points[start][1] == points[end][1]  # along the row, boxes are wider than high
+            _arrow(axes, points[start], points[end], gap=34 if wide else 18)
+    axes.set(xlim=(-0.9, 7.3), ylim=(min(y for _, y in points) - 0.4, 2.4), title=title)
+    axes.axis("off")
+    plt.show()

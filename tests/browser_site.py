@@ -41,7 +41,7 @@ def selected(page):
 
 
 def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
-    page = visit("chapter")
+    page = visit("build")
     assert selected(page) == {"NumPy"}
     page.get_by_role("tab", name="TensorFlow").first.click()
     assert selected(page) == {"TensorFlow"}
@@ -50,17 +50,17 @@ def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
     assert {each.get_attribute("data-for") for each in panels.all()} == {"tensorflow"}
     page.reload()
     assert selected(page) == {"TensorFlow"}
-    page.goto((SITE / "exercises.html").as_uri())
+    page.goto((SITE / "learn.html").as_uri())
     # Prose has the names of frameworks too.
     assert "rnn-scratch train --backend tensorflow" in page.locator("article").inner_text()
     page.locator(".right-next").click()
-    page.wait_for_selector("h1:has-text('Spot the bug')")
+    page.wait_for_selector("h1:has-text('Make it fast')")
     assert selected(page) == {"TensorFlow"}
     assert "?" not in page.url
 
 
 def test_the_address_opens_a_framework_and_follows_the_selection(visit):
-    page = visit("chapter", framework="mxnet")
+    page = visit("build", framework="mxnet")
     assert selected(page) == {"MXNet"}
     choose(page, "PyTorch")
     assert selected(page) == {"PyTorch"}
@@ -71,7 +71,7 @@ def test_the_address_opens_a_framework_and_follows_the_selection(visit):
 
 
 def test_tabs_work_with_the_keyboard(visit):
-    page = visit("chapter")
+    page = visit("build")
     page.locator("[role=tab][aria-selected=true]").first.focus()
     page.keyboard.press("ArrowRight")
     assert selected(page) == {"PyTorch"}
@@ -84,7 +84,7 @@ def test_tabs_work_with_the_keyboard(visit):
 
 @pytest.mark.parametrize(("words", "columns"), [("two", 2), ("all", len(registry.OURS))])
 def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words, columns):
-    page = visit("chapter", 1440)
+    page = visit("build", 1440)
     choose(page, words)
     groups = page.evaluate(LINES)
     assert len(groups) > 15
@@ -113,7 +113,7 @@ def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words
     assert most == columns
     assert marked > 50
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
-    page.screenshot(path=SHOTS / f"chapter-{columns}-columns.png")
+    page.screenshot(path=SHOTS / f"build-{columns}-columns.png")
     page.set_viewport_size({"width": 800, "height": 900})  # too narrow: tabs again
     assert selected(page) == {"NumPy"}
     assert page.locator(".pieces > .panel:visible").count() == page.locator(TABS).count()
@@ -121,7 +121,7 @@ def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words
 
 @pytest.mark.parametrize(("layout", "width"), [("tabs", 1024), ("tabs", 1440), ("two", 1280)])
 def test_lines_of_88_characters_are_whole(visit, layout, width):
-    page = visit("chapter", width)
+    page = visit("build", width)
     if layout != "tabs":
         choose(page, layout)
     boxes = page.evaluate(OVERFLOW, ".highlight pre" if layout == "tabs" else ".side-by-side")
@@ -138,13 +138,13 @@ def test_lines_of_88_characters_are_whole(visit, layout, width):
 
 
 def test_the_navigation_and_the_switch_stay_in_columns(visit):
-    page = visit("chapter", 1440)
+    page = visit("build", 1440)
     choose(page, "two")
     page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
     for selector in (".bd-header", ".switch"):
         box = page.locator(selector).bounding_box()
         assert 0 <= box["y"] < 100, selector
-    assert page.get_by_role("link", name="Exercises").first.is_visible()
+    assert page.get_by_role("link", name="Gates").first.is_visible()
     page.get_by_role("button", name="On this page").click()
     page.get_by_role("link", name="Detaching").click()
     page.keyboard.press("Escape")
@@ -155,7 +155,7 @@ def test_the_navigation_and_the_switch_stay_in_columns(visit):
 
 
 def test_a_selection_keeps_the_place_of_what_is_read(visit):
-    page = visit("chapter", 1440)
+    page = visit("build", 1440)
     heading = page.get_by_role("heading", name="Clipping", exact=True)
     heading.evaluate("each => each.scrollIntoView()")
     before = heading.bounding_box()["y"]
@@ -221,12 +221,12 @@ def test_the_search_works_from_a_folder(visit):
     result = page.locator("#search-results a", has_text="Detaching").first
     result.wait_for()
     result.click()
-    page.wait_for_selector("h1:has-text('A recurrent language model')")
-    assert page.url.split("#")[0].split("?")[0].endswith("chapter.html")
+    page.wait_for_selector("h1:has-text('Build it')")
+    assert page.url.split("#")[0].split("?")[0].endswith("build.html")
 
 
 def test_code_can_be_copied(visit):
-    page = visit("chapter", 1440)
+    page = visit("build", 1440)
     # What the button copies, read where the page puts it on the clipboard.
     page.evaluate("""document.addEventListener("copy", () => {
         copied = document.activeElement.value ?? String(getSelection());
@@ -240,7 +240,7 @@ def test_code_can_be_copied(visit):
 
 
 def test_pages_without_a_script(visit):
-    page = visit("chapter", 1440, java_script_enabled=False)
+    page = visit("build", 1440, java_script_enabled=False)
     for name in registry.OURS:
         panels = page.locator(f".pieces > .panel[data-for={name}]")
         assert panels.count() > 15
@@ -248,21 +248,21 @@ def test_pages_without_a_script(visit):
         assert panels.first.locator(".name").is_visible()
     assert page.locator("[role=tab]").count() == 0
     assert page.locator(".switch").count() == 0
-    assert page.get_by_role("link", name="Exercises").first.is_visible()
+    assert page.get_by_role("link", name="Gates").first.is_visible()
     # Highlighted all the same.
     colors = page.locator(".highlight .k").first.evaluate("each => getComputedStyle(each).color")
     assert colors != page.locator("article p").first.evaluate(
         "each => getComputedStyle(each).color"
     )
-    page.screenshot(path=SHOTS / "chapter-no-script.png")
+    page.screenshot(path=SHOTS / "build-no-script.png")
 
 
 def test_solutions_are_closed_and_it_prints(visit):
-    page = visit("exercises")
+    page = visit("build")
     solutions = page.locator("details.solution")
-    assert solutions.count() == 6
+    assert solutions.count() == 4
     assert solutions.evaluate_all("all => all.every(each => !each.open)")
-    page = visit("chapter", framework="torch", color_scheme="dark")
+    page = visit("build", framework="torch", color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(ground) != "rgb(255, 255, 255)"
     page.emulate_media(media="print")
@@ -273,4 +273,4 @@ def test_solutions_are_closed_and_it_prints(visit):
     page.set_viewport_size({"width": 700, "height": 900})  # about A4: lines are broken, not cut
     boxes = page.evaluate(OVERFLOW, ".highlight pre")
     assert max(over for over, _ in boxes) <= 0
-    assert page.pdf(path=SHOTS / "chapter.pdf", format="A4").startswith(b"%PDF")
+    assert page.pdf(path=SHOTS / "build.pdf", format="A4").startswith(b"%PDF")

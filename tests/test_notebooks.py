@@ -1,4 +1,4 @@
-"""The chapter's text, and the notebooks made from it: complete, up to date, fit for publication."""
+"""The lessons, and the notebooks made from them: complete, up to date, fit for publication."""
 
 import functools
 import json
@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 from helpers import CLONE
-from make import chapter, notebooks, optimizations, prose
+from make import lessons, notebooks, optimizations, prose, site_code
 from make.optimizations import Gain
 from tools.student import GRADING, written
 
@@ -23,7 +23,10 @@ TAUGHT = [function.__name__ for function in contract.MODULES["scratch"]]
 # What the test that runs a notebook changes in it, so that its cells train less: on a fifth of the
 # text, or in fewer epochs and repetitions.
 SMALLER = {
-    **dict.fromkeys(registry.OURS, ("[:10_000]", "[:2_000]")),
+    "build": ("[:10_000]", "[:3_000]"),
+    "gates": ("num_epochs=40", "num_epochs=1"),
+    "learn": ("num_epochs=40", "num_epochs=1"),
+    "fast": ("num_epochs=20", "num_epochs=1"),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
     "comparison": ('"--epochs", "20", "--repeats", "3"', '"--epochs", "2", "--repeats", "1"'),
 }
@@ -48,7 +51,7 @@ def sources(notebook, kind):
 def extras_of(name):
     """The extras that a notebook's first cells name."""
     own = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks,workers"}
-    backend = name.removesuffix("-student")
+    backend = name.partition("-")[0]
     return {**own, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
 
 
@@ -63,21 +66,25 @@ def test_a_notebook_is_up_to_date_and_fit_for_publication(name):
     assert "image/png" in text
     assert tempfile.gettempdir() not in text
     assert len(text) < 400_000
-    (line,) = set(re.findall("pip install -e '[^']*'", cells[0][1]))
-    assert line == f"pip install -e '.[{extras_of(name)}]'"
+    if "gates" not in name and "learn" not in name and "fast" not in name:  # the first says how
+        (line,) = set(re.findall("pip install -e '[^']*'", cells[0][1]))
+        assert line == f"pip install -e '.[{extras_of(name)}]'"
 
 
 @pytest.mark.notebooks(by_default=("numpy",))
+@pytest.mark.parametrize("lesson", [*lessons.LESSONS, None])
 @pytest.mark.parametrize("backend", [*registry.OURS, *notebooks.OWN])
-def test_a_notebook_runs_on_the_real_framework(backend, backend_names, monkeypatch):
-    name = backend  # or one with two
+def test_a_notebook_runs_on_the_real_framework(backend, lesson, backend_names, monkeypatch):
+    if (lesson is None) != (backend in notebooks.OWN):
+        pytest.skip("there is no such notebook")
+    name = f"{backend}-{lesson}" if lesson else backend  # or one with two
     missing = set(notebooks.backends_of(name)) - set(backend_names)
     if missing:
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
     pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
     for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
         monkeypatch.setenv(variable, value)
-    old, new = SMALLER[name]
+    old, new = SMALLER[lesson or name]
     code = [source.replace(old, new) for source in sources(read(name), "code")]
     assert code != sources(read(name), "code"), f"{old} is not in {name}: change SMALLER"
     cells = [cell._replace(source=cell.source.replace(old, new)) for cell in CELLS(name)]
@@ -88,28 +95,49 @@ def test_a_notebook_runs_on_the_real_framework(backend, backend_names, monkeypat
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_the_first_code_says_what_to_install(backend, monkeypatch):
-    code = next(cell.source for cell in notebooks.cells(backend) if cell.kind == "code")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # all is installed
-    exec(code, {})
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == backend else name)
-    with pytest.raises(SystemExit, match=re.escape(f"{backend} is missing.")) as stop:
-        exec(code, {})
-    (line,) = str(stop.value).splitlines()
-    assert line.endswith(f"pip install -e '.[{extras_of(backend)}]'")
+def test_the_first_code_is_short_and_says_what_to_install(backend, monkeypatch):
+    for lesson in lessons.LESSONS:
+        cells = CELLS(f"{backend}-{lesson}")
+        code = next(cell.source for cell in cells if cell.kind == "code")
+        assert len(code.splitlines()) <= 5
+        for missing in ("rnn_scratch", backend):
+            there = {
+                name: name != missing or None for name in ("rnn_scratch", "matplotlib", backend)
+            }
+            monkeypatch.setattr("importlib.util.find_spec", there.get)
+            with pytest.raises(SystemExit, match=re.escape(f"{missing} is missing.")) as stop:
+                exec(code, {})
+            (line,) = str(stop.value).splitlines()
+            assert line.endswith(f"pip install -e '.[{extras_of(backend)}]'")
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_a_notebook_is_the_whole_chapter_with_the_source_of_the_backend(backend):
-    cells = notebooks.cells(backend)
+def test_the_lessons_have_the_whole_source_of_the_backend(backend):
+    cells = [cell for lesson in lessons.LESSONS for cell in CELLS(f"{backend}-{lesson}")]
     for piece in TAUGHT:
         source = source_code.find(backend, piece)[0].source
         assert any(source in cell.source for cell in cells if cell.kind == "code"), piece
     # A framework has the same sections as any other.
-    first, *headings = headings_of(cells)
-    assert first == f"# A recurrent language model from scratch, in {prose.framework(backend)}"
-    assert headings == headings_of(notebooks.cells("torch"))[1:]
+    headings = headings_of(cells)
+    title = f"# Build it: a recurrent language model, in {prose.framework(backend)}"
+    assert headings[0] == title
+    torch = [cell for lesson in lessons.LESSONS for cell in CELLS(f"torch-{lesson}")]
+    assert [each.partition(", in ")[0] for each in headings] == [
+        each.partition(", in ")[0] for each in headings_of(torch)
+    ]
     assert len(headings) > 40
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
+    cells = CELLS(name)
+    text = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+    links = re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))?(?:#([\w-]+))?\)", text)
+    for file, heading in links:
+        made = file.removesuffix(".ipynb") in notebooks.ALL
+        assert made or not file or (CLONE / "notebooks" / file).exists(), file
+        assert file or f"# {heading.replace('-', ' ')}" in text
+    assert links or name.partition("-")[0] in notebooks.OWN
 
 
 def headings_of(cells):
@@ -120,25 +148,24 @@ def headings_of(cells):
 
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
-    whole, student = (notebooks.cells(name) for name in (backend, f"{backend}-student"))
-    assert student.count(("code", chapter.CODE)) == 6
-    assert student.count(("markdown", chapter.WORDS)) == 12
+    whole, student = (CELLS(f"{backend}-{end}") for end in ("build", "build-student"))
+    assert student.count(("code", lessons.CODE)) == 4
+    assert student.count(("markdown", lessons.WORDS)) == 10
     text = "\n".join(cell.source for cell in student)
-    for answer in ("exercises.json", "def sampler(", "numpy.add.at"):
+    for answer in ('lesson.record("exercises")', "numpy.add.at"):
         assert answer in "\n".join(cell.source for cell in whole)
         assert answer not in text
-    assert "```diff" in text  # of the optimizations
-    assert "```diff" not in text[text.index("# Spot the bug") :]  # that would be a solution
+    assert "```diff" not in text  # that would be a solution
     code = [written(cell.source, backend) for cell in student if cell.kind == "code"]
-    kept = [source for source in code if source != chapter.CODE and GRADING not in source]
+    kept = [source for source in code if source != lessons.CODE and GRADING not in source]
     assert [cell.source for cell in whole if cell.source in kept] == kept
-    for part in (chapter.CODE, chapter.WORDS, GRADING, "<summary>Hint", "NotImplementedError"):
+    for part in (lessons.CODE, lessons.WORDS, GRADING, "<summary>Hint", "NotImplementedError"):
         assert not any(part in cell.source for cell in whole)
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_each_bug_is_detected_in_its_function(backend):
-    notebook = read(backend)
+    notebook = read(f"{backend}-build")
     functions = []
     for cell in notebook["cells"]:
         if match := re.search(r"^print\(verdict\((\w+)=suspect", "".join(cell["source"]), re.M):
@@ -150,7 +177,9 @@ def test_each_bug_is_detected_in_its_function(backend):
 
 @pytest.mark.parametrize("backend", registry.OURS[1:])
 def test_not_detaching_fails_where_it_should(backend):
-    outputs = [output for cell in read(backend)["cells"] for output in cell.get("outputs", ())]
+    outputs = [
+        output for cell in read(f"{backend}-build")["cells"] for output in cell.get("outputs", ())
+    ]
     text = "\n".join("".join(output.get("text", "")) for output in outputs)
     loop, graph = re.findall(r"^detached: +(\S+)\nnot detached: (.*)$", text, re.MULTILINE)
     raised = loop[1] == "Trying to backward through the graph a second time"
@@ -171,13 +200,15 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
         change.setattr(
             source_code, "files", lambda name: [copy if p == scratch else p for p in own(name)]
         )
-        assert changed() == {"torch", "torch-student", "side_by_side", "comparison"}
-    assert notebooks.remedy("torch-student") == "nox -s 'notebooks(torch)'"
+        ours = {f"torch-{end}" for end in (*lessons.LESSONS, "build-student")}
+        assert changed() == {*ours, "side_by_side", "comparison"}
+    assert notebooks.remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
     records_here = shutil.copytree(notebooks.RECORDS, tmp_path / "records")
     with (records_here / "exercises.json").open("a") as record:
         record.write("\n")
     monkeypatch.setattr(notebooks, "RECORDS", records_here)
-    assert changed() == {*notebooks.ALL} - {*notebooks.OWN}
+    quoting = {f"{backend}-{end}" for backend in registry.OURS for end in ("build", "learn")}
+    assert changed() == quoting
 
 
 def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
@@ -189,11 +220,12 @@ def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
     monkeypatch.setattr(registry, "probe", lambda name, **_: answers.get(name, absent))
     monkeypatch.setattr(sys, "argv", ["notebooks"])
     notebooks.main()
-    assert made == ["numpy", "torch", "numpy-student", "torch-student", "comparison"]
+    whole = [f"{name}-{lesson}" for name in ("numpy", "torch") for lesson in lessons.LESSONS]
+    assert made == [*whole, "numpy-build-student", "torch-build-student", "comparison"]
 
 
 def test_notebooks_that_do_not_exist(monkeypatch):
-    with pytest.raises(RNNScratchError, match=r"no notebook 'trch'(.|\n)*torch-student"):
+    with pytest.raises(RNNScratchError, match=r"no notebook 'trch'(.|\n)*torch-build-student"):
         notebooks.cells("trch")
     monkeypatch.setattr(sys, "argv", ["notebooks", "trch"])
     with pytest.raises(SystemExit, match="no notebook"):
@@ -220,7 +252,7 @@ def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
     path = tmp_path / "text.md"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RNNScratchError) as error:
-        chapter.cells(chapter.parse(path), "torch", student=True)
+        lessons.cells(lessons.parse(path), "torch", student=True)
     assert words in str(error.value)
 
 
@@ -231,17 +263,17 @@ def test_text_and_code_for_some_backends_only(tmp_path):
         "T\n::: solution\nS\n```python\ns\n```\n:::\n:::\nend\n```text\n```\n",
         encoding="utf-8",
     )
-    parts = chapter.parse(path)
+    parts = lessons.parse(path)
     end = ("markdown", "end\n```text\n```")
 
     def cells(backend, **more):
-        return [tuple(cell) for cell in chapter.cells(parts, backend, **more)]
+        return [tuple(cell) for cell in lessons.cells(parts, backend, **more)]
 
     mxnet = [("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end]
     torch = [("markdown", "For PyTorch."), ("code", "torch")]
     assert cells("mxnet") == mxnet
     assert cells("torch") == [*torch, ("markdown", "T\n\nS"), ("code", "s"), end]
-    assert cells("torch", student=True)[:4] == [*torch, ("markdown", "T"), ("code", chapter.CODE)]
+    assert cells("torch", student=True)[:4] == [*torch, ("markdown", "T"), ("code", lessons.CODE)]
 
 
 def test_outputs_that_are_not_fit_for_publication():
@@ -253,7 +285,7 @@ def test_outputs_that_are_not_fit_for_publication():
         return {"output_type": "stream", "name": stream, "text": [text]}
 
     good = printed("backend: torch 2.0\n")
-    assert notebooks.unfit(notebook(good), "torch-student") == []
+    assert notebooks.unfit(notebook(good), "torch-build-student") == []
     assert notebooks.unfit(notebook(printed("backend: mxnet")), "torch")
     assert notebooks.unfit(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
     warned = notebooks.unfit(notebook(good, printed("careful", "stderr")), "torch")
@@ -264,8 +296,8 @@ def test_outputs_that_are_not_fit_for_publication():
 
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_every_optimization_is_explained_with_a_diff(backend):
-    text = "\n".join(cell.source for cell in notebooks.cells(backend) if cell.kind == "markdown")
-    section = text[text.index("## From plain to fast") : text.index("## Summary")]
+    cells = CELLS(f"{backend}-fast")
+    section = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
     names = optimizations.names(backend)
     assert len(names) > 5
     for name in names:
@@ -273,18 +305,23 @@ def test_every_optimization_is_explained_with_a_diff(backend):
         diff = explanation.split("```diff\n")[1].split("\n```")[0]
         assert f"+# {name}" in diff
         assert all(line[:1] in ("+", "-", " ", "") for line in diff.split("\n"))
+    # Each block is there once, whatever optimizations it is part of.
+    removed = re.findall(r"^-(.*(?:\n-.*)+)", section, re.MULTILINE)
+    assert len(removed) == len({*removed}) > 2
+    added = re.findall(r"^\+(.*(?:\n\+.*){3,})", section, re.MULTILINE)
+    assert not any(one in other for one in added for other in added if one != other)
 
 
 def test_the_text_explains_no_optimization_that_there_is_not():
     def blocks(parts):
         for part in parts:
             if part.kind == "optimization":
-                yield chapter.optimization(part)
-            if part.kind in chapter.BLOCKS:
+                yield lessons.optimization(part)
+            if part.kind in lessons.BLOCKS:
                 yield from blocks(part.content)
 
     names = {name for backend in registry.OURS for name in optimizations.names(backend)}
-    explained = list(blocks(chapter.parse(chapter.TEXTS / "chapter.md")))
+    explained = list(blocks(lessons.text_of("fast")))
     assert sorted(name for name, _ in explained) == sorted(names)
     # The functions that they replace exist.
     for _, functions in explained:
@@ -313,16 +350,32 @@ def test_gains_as_a_table(tmp_path):
 
 
 def test_a_diff_of_an_optimization_has_what_it_replaces():
-    diff = optimizations.difference("torch", "One output layer", ["step"]).split("\n")
+    shown = set()
+    diff = optimizations.difference("torch", "One output layer", ["step"], shown).split("\n")
     assert '-return x @ params["W_hq"] + params["b_q"], after' in diff
     assert any(line.startswith("+# One output layer: ") for line in diff)
     assert "return torch.addmm" in diff[-1]
     # In several places: each against the function of its own name first.
     first, second = optimizations.difference(
-        "torch", "Weights by columns", ["rnn", "params"]
+        "torch", "Weights by columns", ["rnn", "params"], shown
     ).split("\n\n")
     assert "requires_grad=True" in first
     assert '-h = activation(x @ params["W_xh"]' in second
     # What the framework does without code of ours.
-    diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"])
+    diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"], shown)
     assert all(line.startswith("+") for line in diff.split("\n"))
+    # What was shown is not there again.
+    assert "-return x @" not in optimizations.difference(
+        "torch", "One output layer", ["step"], shown
+    )
+
+
+def test_every_figure_has_a_name_and_words():
+    names = []
+    for lesson in lessons.LESSONS:
+        for cell in CELLS(f"torch-{lesson}"):
+            if cell.kind == "code" and re.search(r"plt\.show\(|^drawings\.", cell.source, re.M):
+                name, words = site_code.FIGURE.search(cell.source).groups()
+                assert len(words.split()) > 10, name
+                names.append(name)
+    assert len(names) == len({*names}) > 20

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 from helpers import CLONE, other_packages, there
-from make import chapter, prose, readme, site, site_chapter, site_code, site_comparison, site_parity
-from make.chapter import Code
+from make import (
+    lessons,
+    prose,
+    readme,
+    site,
+    site_code,
+    site_comparison,
+    site_lessons,
+    site_parity,
+)
+from make.lessons import Code
 from make.site_code import Output
 from msgspec.structs import asdict
 
@@ -71,39 +80,43 @@ def code_of(page):
 
 @pytest.mark.parametrize("backend", registry.OURS)
 def test_the_pages_have_all_code_of_the_notebook_to_run_and_to_read(pages, backend):
-    whole = "".join(pages[f"{name}.md"].decode() for name in site_chapter.PAGES.values())
+    whole = "".join(pages[f"{name}.md"].decode() for name in site_lessons.PAGES)
     everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
     code = "\n".join(code_of(whole)[backend])
     for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
         assert source_code.find(backend, piece)[0].source in code
-    parts = chapter.parse(chapter.TEXTS / "chapter.md")
-    for cell in chapter.cells([part for part in parts if part.kind != "notebook"], backend):
-        read = re.findall(r"```(?:python|diff)\n(.*?)\n```", cell.source, re.DOTALL)
-        for source in [cell.source] if cell.kind == "code" else read:
-            assert source in everything, source
+    for lesson in lessons.LESSONS:
+        parts = [part for part in lessons.text_of(lesson) if part.kind != "notebook"]
+        for cell in lessons.cells(parts, backend):
+            read = re.findall(r"```(?:python|diff)\n(.*?)\n```", cell.source, re.DOTALL)
+            for source in [cell.source] if cell.kind == "code" else read:
+                assert source in everything, source
 
 
 def test_the_site_s_own_prose_takes_the_place_of_the_notebooks(pages):
-    page = pages["chapter.md"].decode()
+    page = pages["build.md"].decode()
     assert "every matrix product is in the code on this page" in page
     for words in ("in a cell below", "run the cell", "find_spec", "To run it yourself"):
         assert words not in page
-    text = "".join(
-        cell.source for cell in chapter.cells(chapter.parse(chapter.TEXTS / "chapter.md"), "torch")
-    )
+    text = "".join(cell.source for cell in lessons.cells(lessons.text_of("build"), "torch"))
     assert "in a cell below" in text
     assert "code on this page" not in text
 
 
 def test_outputs_are_there_once_where_they_are_the_same(pages):
-    page = pages["chapter.md"].decode()
+    page = pages["build.md"].decode()
     assert page.count("time-major:  [ 1  6  2  7  3  8  4  9  5 10]") == 1
     for backend in registry.OURS:
         assert page.count(f"backend: {backend} ") == 1
     pictures = set(re.findall(r'src="(_static/figures/\w+\.png)"', page))
     assert len(pictures) >= 3
     assert all(pages[picture].startswith(b"\x89PNG") for picture in pictures)
-    assert "perplexity against epoch" in page
+    for lesson in lessons.LESSONS:
+        text = pages[f"{lesson}.md"].decode()
+        words = re.findall(r'<img [^>]*alt="([^"]*)"', text)
+        assert all(len(each.split()) > 10 for each in words)
+        places = re.findall(r'class="place" id="figure-([\w-]+)" href="#figure-\1"', text)
+        assert len(places) == len({*places}) > 0
 
 
 THEIRS = """import a_framework_that_is_not_installed
@@ -118,8 +131,8 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
     path = other_packages(tmp_path, {"theirs": ""})["PYTHONPATH"]
     (tmp_path / "theirs_rnn" / "scratch.py").write_text(THEIRS)
     program = (
-        "from make import site_chapter\n"
-        "pages = site_chapter.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
+        "from make import site_lessons\n"
+        "pages = site_lessons.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
         "print('\\n'.join(pages.values()))"
     )
     env = {"PYTHONPATH": f"{path}{os.pathsep}notebooks"}
@@ -196,7 +209,7 @@ def test_corresponding_lines_are_in_the_same_row(sources, rows):
 
 
 def test_every_line_of_every_framework_has_its_own_row(pages):
-    for panel in re.findall(r"<pre.*?</pre>", pages["chapter.md"].decode()):
+    for panel in re.findall(r"<pre.*?</pre>", pages["build.md"].decode()):
         rows = [int(row) for row in re.findall(r"--row:(\d+)", panel)]
         assert rows == sorted(set(rows))
         assert not rows or panel.count('class="line"') == len(rows)

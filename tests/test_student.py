@@ -12,7 +12,7 @@ import re
 import grading
 import pytest
 from helpers import CLONE
-from make import chapter, notebooks
+from make import lessons, notebooks
 from matplotlib import pyplot as plt
 from tools.sabotages import SABOTAGES
 from tools.student import EDIT, GRADING, TRAINING, solutions, written
@@ -61,9 +61,9 @@ def execute(source, names):
 @functools.cache
 def cells(backend):
     """The cells of a student's copy up to its training."""
-    parts = chapter.parse(chapter.TEXTS / "chapter.md")
+    parts = lessons.text_of("build")
     last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
-    return chapter.cells(parts[: last + 1], backend, student=True)
+    return lessons.cells(parts[: last + 1], backend, student=True)
 
 
 def run(backend, write):
@@ -136,7 +136,7 @@ def test_a_written_copy_runs_in_jupyter_to_its_end(backend_name, monkeypatch):
     pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
     for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
         monkeypatch.setenv(variable, value)
-    name = f"{backend_name}-student"
+    name = f"{backend_name}{notebooks.STUDENT}"
     whole = [
         cell._replace(source=written(cell.source, backend_name)) for cell in notebooks.cells(name)
     ]

@@ -1,1 +1,1 @@
-"""Builds the notebooks, the site and the README from the chapter and the records; not installed."""
+"""Builds the notebooks, the site and the README from the lessons and the records; not installed."""

@@ -20,14 +20,19 @@ from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
 
-from . import chapter
-from .chapter import TEXTS, Cell
+from . import lessons
+from .lessons import LESSONS, TEXTS, Cell, Part
 from .readme import RECORDS
 
 # Those with a master text of their own, and the backends that they compare.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
-STUDENT = "-student"
-ALL = (*registry.OURS, *(name + STUDENT for name in registry.OURS), *OWN)
+STUDENT = "-build-student"  # what ends the name of a copy in which functions are to be written
+ALL = (
+    *(f"{backend}-{lesson}" for backend in registry.OURS for lesson in LESSONS),
+    *(backend + STUDENT for backend in registry.OURS),
+    *OWN,
+)
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON
 # One thread, so that sums are taken in the same order on every machine.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
 ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute())}  # drawings
@@ -35,17 +40,23 @@ ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute(
 
 def backends_of(name: str) -> tuple[str, ...]:
     """The backends that a notebook computes with."""
-    return OWN.get(name, (name.removesuffix(STUDENT),))
+    return OWN.get(name, (name.partition("-")[0],))
 
 
-def cells(name: str) -> list[Cell]:
-    """The cells of a notebook, before anything is computed."""
+def parts_of(name: str) -> list[Part]:
+    """The parts of the master text of a notebook; RNNScratchError if there is no such notebook."""
     if name not in ALL:
         raise RNNScratchError(
             f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
         )
-    parts = chapter.parse(TEXTS / f"{name if name in OWN else 'chapter'}.md")
-    return chapter.cells(parts, backends_of(name)[0], name.endswith(STUDENT))
+    if name in OWN:
+        return lessons.parse(TEXTS / f"{name}.md")
+    return lessons.text_of(name.split("-")[1])
+
+
+def cells(name: str) -> list[Cell]:
+    """The cells of a notebook, before anything is computed."""
+    return lessons.cells(parts_of(name), backends_of(name)[0], name.endswith(STUDENT))
 
 
 def fingerprint(name: str) -> str:
@@ -53,10 +64,11 @@ def fingerprint(name: str) -> str:
 
     What it measures as it runs does not count, as it differs each time.
     """
-    content = hashlib.sha256(json.dumps(cells(name)).encode())
+    text = json.dumps(cells(name))
+    content = hashlib.sha256(text.encode())
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
-    if name not in OWN:
-        files += [RECORDS / f"{name}.json" for name in ("exercises", "gates", "growth")]
+    files += [RECORDS / f"{each}.json" for each in sorted({*RECORD.findall(text)})]
+    if "lesson.run(" in text:
         files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
@@ -75,7 +87,7 @@ def stale(name: str) -> bool:
 
 def remedy(name: str) -> str:
     """The command that makes a notebook again, with only its frameworks installed."""
-    return f"nox -s 'notebooks({name.removesuffix(STUDENT)})'"
+    return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
 def make(name: str) -> None:

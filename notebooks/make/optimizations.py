@@ -21,7 +21,7 @@ from rnn_scratch.system.records import Record
 
 from .prose import Cells
 
-V = 28  # characters in the vocabulary of the chapter's text
+V = 28  # characters in the vocabulary of the lessons' text
 RECORD = Path("notebooks/records/optimizations.json")
 NAME = re.compile(r"( *)# (?!Gain)([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
 
@@ -74,16 +74,20 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys(each.name for each in find(backend)))
 
 
-def difference(backend: str, name: str, replaces: Sequence[str]) -> str:
+def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
     """The code of an optimization as a diff against the function of ``scratch`` that it replaces.
 
     `replaces` names functions: one of the same name as the function that contains the code comes
-    first, then the first of those that the backend's ``scratch`` has.
+    first, then the first of those that the backend's ``scratch`` has. What is in `shown` is not
+    there again; what is there is added.
     """
     diffs = []
     for each in (each for each in find(backend) if each.name == name):
         candidates = [each.function] if each.function in replaces else replaces
-        old = next(filter(None, (_body(backend, function) for function in candidates)), [])
+        bodies = {function: _body(backend, function) for function in candidates}
+        function = next(filter(bodies.get, bodies), "")
+        old = [] if function in shown else bodies.get(function, [])
+        shown.add(function)
         new = each.source.splitlines()
         diffs.append(diff(old, new, context=len(old)))
     return "\n\n".join(diffs)
@@ -119,15 +123,20 @@ def _of_file(path: Path) -> list[Optimization]:
     lines = path.read_text(encoding="utf-8").splitlines()
     matches = ((n, re.match(r"(?:def|class) (\w+)", line)) for n, line in enumerate(lines))
     definitions = [(number, match[1]) for number, match in matches if match]
+    starts = {
+        number: match
+        for number, line in enumerate(lines)
+        if (match := NAME.match(line))
+        and not (number and lines[number - 1].strip().startswith("#"))
+    }
+    blocks = {number: range(number, _end(lines, number, len(m[1]))) for number, m in starts.items()}
     optimizations = []
-    for number, line in enumerate(lines):
-        match = NAME.match(line)
-        if match is None or (number and lines[number - 1].lstrip().startswith("#")):
-            continue
-        end = _end(lines, number, len(match[1]))
-        source = "\n".join(each[len(match[1]) :] for each in lines[number:end]).rstrip()
-        inside = [name for start, name in definitions if start < number][-1:] if match[1] else []
-        after = [name for start, name in definitions if start > number]
+    for start, match in starts.items():
+        # A line belongs to the last of the blocks that it is in.
+        own = [n for n in blocks[start] if not any(n in blocks[m] for m in starts if m > start)]
+        source = "\n".join(lines[number][len(match[1]) :] for number in own).rstrip()
+        inside = [name for number, name in definitions if number < start][-1:] if match[1] else []
+        after = [name for number, name in definitions if number > start]
         optimizations.append(Optimization(match[2], (*inside, *after, "")[0], source))
     return optimizations
 

@@ -21,7 +21,7 @@ from rnn_scratch.runs import inference
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import corpus, dataset, vocabulary
 
-from .chapter import TEXTS
+from .lessons import TEXTS
 
 SCRIPT = TEXTS / "site" / "play" / "weights.js"
 BEFORE, AFTER = '"use strict";\nconst NETWORKS = ', ";\n"

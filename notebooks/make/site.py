@@ -2,7 +2,7 @@
 
 It runs in the folder of the clone. The pages, Markdown and pictures, are written under ``build/``,
 which git ignores; `nox -s site` runs it, and builds a site from them. With
-``--backends numpy,torch,theirs`` the chapter has the code of these backends, which may be of other
+``--backends numpy,torch,theirs`` the lessons have the code of these backends, which may be of other
 packages.
 """
 
@@ -19,8 +19,8 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import SETTINGS, Settings
 
-from . import prose, site_chapter, site_code, site_comparison, site_parity, site_play, site_workers
-from .chapter import TEXTS
+from . import prose, site_code, site_comparison, site_lessons, site_parity, site_play, site_workers
+from .lessons import TEXTS
 from .prose import SOURCES
 from .readme import COMPARISONS, RECORDS
 from .site_code import STATIC
@@ -35,7 +35,7 @@ def pages(
     backends: Sequence[str] = registry.OURS, typeset: prose.Typeset = prose.mathml
 ) -> dict[str, bytes]:
     """All pages and pictures, by their places; RNNScratchError where a text makes no sense."""
-    texts = {f"{name}.md": text for name, text in site_chapter.render(backends, typeset).items()}
+    texts = {f"{name}.md": text for name, text in site_lessons.render(backends, typeset).items()}
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
     files: dict[str, bytes] = {}
     for name, (text, pictures) in {
@@ -54,7 +54,7 @@ def pages(
     titles = {backend: prose.framework(backend) for backend in backends}
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files |= {name: text.encode() for name, text in texts.items()}
-    for sources in site_chapter.read_results(backends).values():
+    for sources in site_lessons.read_results(backends).values():
         for output in (each for outputs in sources.values() for each in outputs if each.picture):
             files[site_code.figure_name(output.picture)] = output.picture
     files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
@@ -89,7 +89,7 @@ def main() -> None:
         "--backends",
         metavar="A,B,...",
         default=",".join(registry.OURS),
-        help="those whose code the chapter has (default: %(default)s)",
+        help="those whose code the lessons have (default: %(default)s)",
     )
     backends = parser.parse_args().backends.split(",")
     try:

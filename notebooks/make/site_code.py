@@ -17,10 +17,11 @@ from pygments.lexers import get_lexer_by_name
 
 from rnn_scratch.show import alignment, source_code
 
-from .chapter import Code, place
+from .lessons import Code, place
 from .prose import framework
 
 BREAK = "&#10;"
+FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # a name, and its words
 STATIC = "_static"  # the folder of all files that are no pages, in the pages and in the site
 
 
@@ -109,9 +110,13 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
         tuple(names): "".join(_output(each, source) for each in result)
         for result, names in alike.items()
     }
+    link = ""
+    if (figure := FIGURE.search(source)) and any(each.picture for each in sum(alike, ())):
+        place = f"figure-{figure[1]}"
+        link = f'<a class="place" id="{place}" href="#{place}" title="Link to this figure">#</a>'
     if set(panels) == {tuple(everyone)}:
-        return f'<div class="results">{panels[tuple(everyone)]}</div>'
-    return _panels("results", panels, {}) if panels else ""
+        return f'<div class="results">{link}{panels[tuple(everyone)]}</div>'
+    return link + _panels("results", panels, {}) if panels else ""
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
@@ -139,11 +144,8 @@ def _panels(
 
 def _output(output: Output, source: str) -> str:
     if output.picture:
-        axes = [re.search(rf'plt\.{axis}label\("(.*?)"', source) for axis in ("y", "x")]
-        words = " against ".join(axis.group(1) for axis in axes if axis)
-        return (
-            f'<img src="{figure_name(output.picture)}" loading="lazy" '
-            f'alt="Plot made by the code above: {html.escape(words)}">'
-        )
+        figure = FIGURE.search(source)
+        words = html.escape(figure[2].replace("\n# ", " ")) if figure else ""
+        return f'<img src="{figure_name(output.picture)}" loading="lazy" alt="{words}">'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from . import play, prose, site_code
-from .chapter import Code
+from .lessons import Code
 
 SOURCES = play.SCRIPT.parent
 FILES = ("network.js", "play.js", "play.css", play.SCRIPT.name)

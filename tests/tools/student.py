@@ -2,26 +2,26 @@
 
 import functools
 
-from make import chapter
+from make import lessons
 
 from rnn_scratch.show import source_code
 
 GRADING = "grading.graded("
 # The README's edit: a network without its memory.
 EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
-TRAINING = "model, curve = train(after_epoch=measure)"  # in the cell that trains for the first time
+TRAINING = "model, curve = train()"  # in the cell that trains for the first time
 
 
 @functools.cache
 def solutions(backend):
     """What the student's copy has in place of each function to write, and the function."""
-    parts = chapter.parse(chapter.TEXTS / "chapter.md")
+    parts = lessons.text_of("build")
     pieces = {
         name: (source_code.find(backend, name)[0], after)
-        for name, after in chapter.writes(parts, backend).items()
+        for name, after in lessons.writes(parts, backend).items()
     }
     return {
-        name: (chapter.stub(piece, after), piece.source) for name, (piece, after) in pieces.items()
+        name: (lessons.stub(piece, after), piece.source) for name, (piece, after) in pieces.items()
     }
 
 

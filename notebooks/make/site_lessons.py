@@ -1,4 +1,4 @@
-"""The chapter for the site: the master text for all frameworks at once.
+"""The lessons for the site: the master texts for all frameworks at once.
 
 What is the same for all appears once; what differs is a group of panels, one for a framework or for
 some. Code comes from the backends as they are, and its outputs from the notebooks.
@@ -9,17 +9,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import chapter, optimizations, prose, site_code
-from .chapter import TEXTS, Code, Part
+from . import lessons, optimizations, prose, site_code
+from .lessons import TEXTS, Code, Part
 from .prose import Typeset
 from .site_code import Output
 
-# The text is one notebook, and three pages, each with its first line.
-PAGES = {
-    "# A recurrent language model from scratch, in {framework}": "chapter",
-    "# Exercises": "exercises",
-    "# Spot the bug": "bugs",
-}
+BUGS = "# Spot the bug"  # what follows is in the notebook of its lesson, and a page of its own
+PAGES = (*lessons.LESSONS, "bugs")
 Results = Mapping[str, Mapping[str, Sequence[Output]]]  # by backend and source
 
 
@@ -40,25 +36,28 @@ class Context(NamedTuple):
 
 
 def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
-    """The chapter's pages by name, for these backends, as Markdown with HTML in it."""
-    context = Context(read_results(backends), typeset, {backend: set() for backend in backends})
-    pages: dict[str, list[Part]] = {}
-    name = ""
-    for part in chapter.parse(TEXTS / "chapter.md"):
-        name = PAGES.get(part.content[0], name) if part.kind == "text" else name
-        pages.setdefault(name, []).append(part)
-    return {name: _page(parts, backends, context) for name, parts in pages.items()}
+    """The pages of the lessons by name, for these backends, as Markdown with HTML in it."""
+    results, pages = read_results(backends), {}
+    for lesson in lessons.LESSONS:
+        context = Context(results, typeset, {backend: set() for backend in backends})
+        parts = lessons.text_of(lesson)
+        starts = [n for n, part in enumerate(parts) if part.kind == "text" and BUGS in part.content]
+        end = starts[0] if starts else len(parts)
+        pages[lesson] = _page(parts[:end], backends, context)
+        if starts:
+            pages["bugs"] = _page(parts[end:], backends, context)
+    return pages
 
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
     """The outputs of every cell of the notebooks, by backend and the cell's source."""
     results: dict[str, dict[str, list[Output]]] = {}
     for backend in backends:
-        path = TEXTS / f"{backend}.ipynb"
-        notebook = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": []}
+        paths = (TEXTS / f"{backend}-{lesson}.ipynb" for lesson in lessons.LESSONS)
+        notebooks = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
         results[backend] = {
             "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
-            for cell in notebook["cells"]
+            for cell in (each for notebook in notebooks for each in notebook["cells"])
             if cell["cell_type"] == "code"
         }
     return results
@@ -92,12 +91,11 @@ def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
 
 def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> Iterator[Item]:
     for part in parts:
-        own = [name for name in backends if chapter.applies(part, name)]
+        own = [name for name in backends if lessons.applies(part, name)]
         if part.kind == "notebook" or not own:
             continue
         if part.kind == "text":
             if text := "\n".join(part.content).strip("\n"):
-                text = text.replace("this notebook", "this chapter")  # which the page is not
                 yield Item(prose.render(text, backends, context.typeset))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)
@@ -111,10 +109,10 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             tables = {name: optimizations.gains(name) for name in own}
             notes = {name: prose.table(table) for name, table in tables.items() if table}
             yield Item(notes={(name,): table for name, table in notes.items()})
-        elif part.kind in chapter.BLOCKS:
+        elif part.kind in lessons.BLOCKS:
             content = _page(part.content, own, context)
             yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})
-        codes = {name: chapter.code_of(part, name, context.used[name]) for name in own}
+        codes = {name: lessons.code_of(part, name, context.used[name]) for name in own}
         if there := {name: code for name, code in codes.items() if code}:
             yield Item(codes=there)
 

@@ -1,4 +1,4 @@
-"""Reads the master text: one chapter, from which each framework's cells are made.
+"""Reads the master texts: four lessons, from which each framework's cells are made.
 
 It is Markdown in which some lines are directives:
 
@@ -9,6 +9,7 @@ It is Markdown in which some lines are directives:
 ``::: source build concise``     the source of that function of another variant, to read
 ``::: core parameters.initial``  the source of that function of ``rnn_scratch``, to read
 ``::: imports``                  what ``scratch`` imports
+``::: uses build encode``        an import of those of these functions that ``scratch`` has
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
@@ -28,6 +29,7 @@ The placeholders of ``prose`` may stand anywhere.
 import ast
 import inspect
 import pkgutil
+import re
 import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +44,18 @@ from rnn_scratch.show import source_code
 from . import optimizations, prose
 
 TEXTS = Path("notebooks")
+LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
 SABOTAGES = Path("tests/tools/sabotages.py")
-LINES = ("piece", "source", "core", "imports", "bug", "fix", "gains")  # directives of one line
+LINES = (
+    "piece",
+    "source",
+    "core",
+    "imports",
+    "uses",
+    "bug",
+    "fix",
+    "gains",
+)  # directives of one line
 # Those that end with a line ":::".
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
@@ -72,6 +84,11 @@ class Cell(NamedTuple):
 
     kind: str  # "markdown" or "code"
     source: str
+
+
+def text_of(lesson: str) -> list[Part]:
+    """The parts of a lesson's master text."""
+    return parse(TEXTS / "lessons" / f"{lesson}.md")
 
 
 def parse(path: Path) -> list[Part]:
@@ -177,6 +194,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
         return Code(_imports(backend))
+    if part.kind == "uses":
+        return _uses(backend, part.argument.split(), used)
     if part.kind in ("piece", "source"):
         found = _pieces(backend, part.argument, used)
         sources = [
@@ -189,7 +208,7 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
     if part.kind == "optimization":
-        difference = optimizations.difference(backend, *optimization(part))
+        difference = optimizations.difference(backend, *optimization(part), shown=used)
         return Code(difference, "diff", runs=False)
     if part.kind in ("bug", "fix"):
         right, wrong = _mistake(backend, part.argument)
@@ -238,6 +257,14 @@ def _imports(backend: str) -> str:
     return text.replace("from . ", f"from {package} ").replace("from .", f"from {package}.")
 
 
+def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
+    # They are not shown again as helpers of others.
+    found = [each for name in names for each in source_code.find(backend, name)[:1]]
+    own = [piece.name for piece in found if piece.file.stem == "scratch"]
+    used |= {*own}
+    return Code(f"from {registry.find(backend)}.scratch import {', '.join(own)}") if own else None
+
+
 def _cells(
     parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, used: set[str]
 ) -> Iterator[tuple[str, str]]:
@@ -249,7 +276,7 @@ def _cells(
         if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
-            yield "markdown", prose.fill("\n".join(content), backend)
+            yield "markdown", _linked(prose.fill("\n".join(content), backend), backend)
         elif kind == "gains":
             yield "markdown", prose.table(optimizations.gains(backend))
         elif kind == "solution" and to_write is not None:
@@ -261,6 +288,19 @@ def _cells(
         if code := code_of(part, backend, used, to_write or {}):
             fenced = f"```{code.language}\n{code.source}\n```"
             yield ("code", code.source) if code.runs else ("markdown", fenced)
+
+
+def _linked(text: str, backend: str) -> str:
+    # Links between pages, as links between the notebooks of this backend and other files.
+    def link(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in LESSONS:
+            return f"]({backend}-{name}.ipynb)"
+        if name == "bugs":
+            return "](#Spot-the-bug)"
+        return match[0] if (TEXTS / f"{name}.md").exists() else f"](site/{name}.md)"
+
+    return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", link, text)
 
 
 def _to_write(part: Part, backend: str) -> str:

@@ -1,0 +1,76 @@
+"""What the lessons' notebooks begin with: the backend, the story, and the records that they quote.
+
+Nothing else is imported before it is known to be installed.
+"""
+
+import importlib.util
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+NOTEBOOKS = Path(__file__).parent
+LESSON = 10_000  # characters of the story to train on; as many as half of that are held out
+
+
+def start(backend: str) -> Any:
+    """The backend, with one thread, and figures in the project's style; SystemExit without it."""
+    extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
+    for module in ("rnn_scratch", "matplotlib", backend):
+        if importlib.util.find_spec(module) is None:
+            command = f"pip install -e '.[{extras}]'"
+            raise SystemExit(f"{module} is missing. Run this in the folder of the clone: {command}")
+    import drawings
+
+    from rnn_scratch import registry
+
+    drawings.style()
+    installed, _ = registry.start(backend, threads=1)
+    print("backend:", backend, installed.machine.environment()[backend])
+    return installed
+
+
+def story() -> str:
+    """The story that comes with the project, in lower-case letters and spaces."""
+    from rnn_scratch.text import corpus, vocabulary
+
+    return vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
+
+
+def text() -> tuple[list[str], Any, Any]:
+    """The story's vocabulary, its first tokens, to train on, and the next ones, held out."""
+    from rnn_scratch.text import vocabulary
+
+    vocab = vocabulary.build(story())
+    tokens = vocabulary.encode(story(), vocab)
+    return vocab, tokens[:LESSON], tokens[LESSON : LESSON * 3 // 2]
+
+
+def train(backend: str, **arguments: Any) -> Any:
+    """The run of a short training on the story by `rnn_scratch.train`; its folder is not kept."""
+    import rnn_scratch
+    from rnn_scratch.runs.training import Report
+
+    with tempfile.TemporaryDirectory() as folder:
+        return rnn_scratch.train(
+            backend,
+            corpus="tide-clock",
+            max_tokens=LESSON,
+            threads=1,
+            run=Path(folder, "run"),
+            report=Report(),  # nothing is displayed
+            **arguments,
+        )
+
+
+def record(name: str) -> Any:
+    """A record of measurements, which `nox -s records -- NAME` makes."""
+    return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def run(name: str) -> tuple[Any, Any]:
+    """The history and the record of a run of `nox -s records`."""
+    from rnn_scratch.runs import folder
+
+    path = NOTEBOOKS / "records" / name
+    return folder.history(path), folder.read(path)
