@@ -240,8 +240,8 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    pages = ("tests/browser_report.py", "tests/browser_site.py", "tests/browser_play.py")
-    session.run("python", "-m", "pytest", *pages, *session.posargs)
+    pages = [f"tests/browser_{name}.py" for name in ("report", "site", "play", "run", "scratch")]
+    session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
@@ -272,7 +272,16 @@ def records(session: nox.Session) -> None:
             session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
     for name in filter(
         wanted,
-        ("exercises", "gates", "growth", "optimizations", "optimizers", "presets", "verdicts"),
+        (
+            "digests",
+            "exercises",
+            "gates",
+            "growth",
+            "optimizations",
+            "optimizers",
+            "presets",
+            "verdicts",
+        ),
     ):
         command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)

@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
-from rnn_scratch.runs import inference
+from rnn_scratch.runs import inference, page
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import corpus, dataset, vocabulary
 
@@ -48,33 +48,18 @@ def train(settings: Settings) -> dict[str, Any]:
             **asdict(settings),
         )
         text = rnn_scratch.predict(run, PREFIX, LENGTH)
-        setup, _ = inference.load(run.folder, backend="numpy", model="scratch")
+        setup, saved = inference.load(run.folder, backend="numpy", model="scratch")
         tokens = vocabulary.encode(PREFIX, run.vocab)
         logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
     prepared = dataset.prepare(corpus.load(CORPUS), settings)
-    options = setup.model.options
     return {
-        "options": {
-            "cell": options.cell,
-            "num_hiddens": options.num_hiddens,
-            "num_states": options.num_states,
-        },
-        "vocab": run.vocab,
-        "params": {name: encode(array) for name, array in run.arrays.items()},
+        **page.network(saved),
         "passage": vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab),
         "settings": asdict(settings),
         "text": msgspec.to_builtins(run.record.text),
         "perplexity": run.perplexity,
         "valid_perplexity": run.history[-1].valid_perplexity,
         "expected": {"prefix": PREFIX, "logits": logits.tolist(), "greedy": text},
-    }
-
-
-def encode(array: np.ndarray) -> dict[str, Any]:
-    """An array as its shape and the bytes of its values, in float32 with the lowest byte first."""
-    return {
-        "shape": list(array.shape),
-        "data": base64.b64encode(array.astype("<f4").tobytes()).decode(),
     }
 
 

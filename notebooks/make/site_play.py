@@ -3,18 +3,19 @@
 import re
 from collections.abc import Sequence
 
+from rnn_scratch.runs import page
+
 from . import play, prose, site_code
 from .lessons import Code
 
-SOURCES = play.SCRIPT.parent
-FILES = ("network.js", "play.js", "play.css", play.SCRIPT.name)
+SCRIPTS = (play.SCRIPT.name, *page.SCRIPTS)
 FUNCTIONS = ("step", "encode", "rnn", "gate", "lstm")
 
 
 def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
     """The page, and the files that it loads by their places in the site."""
     networks = play.read()
-    script = (SOURCES / "network.js").read_text(encoding="utf-8")
+    script = (page.FOLDER / "scratch.js").read_text(encoding="utf-8")
     functions = []
     for name in FUNCTIONS:
         own = site_code.block(Code(function(name, script), "javascript"))
@@ -25,9 +26,13 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
         "functions": functions,
         "prefix": next(iter(networks.values()))["expected"]["prefix"].strip(),
         "arrays": play.arrays,
+        "scripts": SCRIPTS,
+        "network": (page.FOLDER / page.NETWORK).read_text(encoding="utf-8"),
     }
+    files = {name: (page.FOLDER / name).read_bytes() for name in (*page.SCRIPTS, page.STYLE)}
+    files[play.SCRIPT.name] = play.SCRIPT.read_bytes()
     return prose.page("play.md", values), {
-        f"{site_code.STATIC}/play/{name}": (SOURCES / name).read_bytes() for name in FILES
+        f"{site_code.STATIC}/play/{name}": content for name, content in files.items()
     }
 
 

@@ -15,11 +15,12 @@ from ..system.terminal import echo
 from .check import check
 from .compare import compare, report
 from .listings import backends, runs
+from .play import play
 from .predict import evaluate, predict
 from .show import show
 from .train import train
 
-COMMANDS = (train, predict, evaluate, runs, backends, show, check, compare, report)
+COMMANDS = (train, predict, evaluate, play, runs, backends, show, check, compare, report)
 OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
 
 

@@ -1,24 +1,38 @@
-// What the page shows of the networks, and what its controls do.
+// What the page shows of the networks of `weights.js`, and what its controls do.
 "use strict";
 (() => {
   const models = Object.fromEntries(
     Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
-  const TENSORS = ["H", "C"]; // of a state
+  const TENSORS = { lstm: ["H", "C"] }; // of a state; those of other cells are H alone
   const MOST = 8; // bars
+  const READ = 100; // characters on which the next one is shown to depend
   const LONGEST = 2000; // characters, after which a text that runs by itself stops
   const find = (name) => document.getElementById(`play-${name}`);
-  const { cell, prefix, temperature } = find("controls").elements;
-  const passages = {}; // by cell: the steps of the passage of the story
+  const { prefix, temperature } = find("controls").elements;
+  const passages = {}; // by network: the steps of the passage of the story
   const unit = { which: 0, index: 0 }; // the selected one, and the tensor that it is in
   let model, steps, typed, timer;
 
+  const chosen = (group) => find("play").querySelector(`[name=${group}]:checked`).value;
   const degrees = () => Number(temperature.value);
   const last = () => steps[steps.length - 1];
-  const name = (token) => ({ " ": "space", "<unk>": "other" })[model.vocab[token]] ?? model.vocab[token];
+  const NAMES = { " ": "space", "\n": "line", "<unk>": "other" };
+  const name = (token) => NAMES[model.vocab[token]] ?? model.vocab[token];
   const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
   const signed = (value) => value.toFixed(2).replace("-", "−");
-  // The values of a tensor, from −1 to 1. C has no bounds, and is shown through tanh.
-  const shades = (state, which) => (which ? state[which].map(Math.tanh) : state[which]);
+  // The tensors of a state by name: those of the cell in each layer.
+  function names({ cell, num_layers }) {
+    const layers = Array.from({ length: num_layers }, (_, n) => (n ? `_${n + 1}` : ""));
+    return layers.flatMap((end) => (TENSORS[cell] ?? ["H"]).map((name) => name + end));
+  }
+
+  // The values of a tensor, from −1 to 1. What has no bounds is shown through tanh.
+  function shades(state, which) {
+    const { values } = state[which];
+    const bounded = names(model.options)[which][0] === "H" && model.options.activation === "tanh";
+    return bounded ? values : values.map(Math.tanh);
+  }
+
   const shade = (state) => shades(state, unit.which)[unit.index];
 
   function make(tag, properties = {}, ...children) {
@@ -33,23 +47,49 @@
     element.style.setProperty("--strength", Math.abs(value).toFixed(3));
   }
 
-  function write(target, steps, underlined = 0) {
+  function write(target, steps, values, underlined = 0) {
     target.replaceChildren(...steps.map((each, n) => {
       const span = make("span", { textContent: model.vocab[each.token] });
       if (n < underlined) span.className = "typed";
-      paint(span, shade(each.state));
+      paint(span, values[n]);
       return span;
     }));
+  }
+
+  // The colours of the text: a unit's values, or what the most likely next character depends on.
+  function colours() {
+    const influences = chosen("colours") === "influence" && steps.length > 0;
+    find("influence").hidden = !influences;
+    if (!influences) return steps.map((each) => shade(each.state));
+    const token = greedy(last().logits);
+    const found = influence(steps, token, READ, model);
+    const largest = Math.max(...found.map(Math.abs), Number.MIN_VALUE);
+    find("token").textContent = name(token);
+    find("characters").textContent = found.length;
+    const earlier = Array(steps.length - found.length).fill(0);
+    return [...earlier, ...found.map((each) => each / largest)];
+  }
+
+  // What the prefix is at first: that of `predict`, or the site's.
+  function opening(model) {
+    const usual = model.expected?.prefix ?? "time traveller ";
+    return tokenize(usual, model)[1].length ? model.vocab[1] : usual;
   }
 
   // From the prefix, with the network that is selected.
   function start() {
     stop();
-    model = models[cell.value];
-    const tokens = tokenize(prefix.value, model.vocab);
+    model = models[chosen("network")];
+    const [tokens, lacking] = tokenize(prefix.value, model);
     typed = tokens.length;
     steps = read(tokens, model);
+    const named = lacking.slice(0, 5).map((each) => `“${each}”`).join(", ");
+    const kind = model.normalize === "none" ? "character" : "letter";
+    const needed = `The network needs at least one ${kind} to start from.`;
+    find("empty").textContent = (lacking.length ? `The network does not know ${named}. ` : "")
+      + (typed ? "" : needed);
     if (unit.which >= model.options.num_states) unit.which = 0;
+    unit.index = Math.min(unit.index, model.options.num_hiddens - 1);
     grids();
     story();
     show();
@@ -82,19 +122,19 @@
 
   function show() {
     for (const button of ["step", "run", "back"]) find(button).disabled = !steps.length;
-    find("empty").hidden = steps.length > 0;
     find("ahead").hidden = !steps.length;
     find("degrees").textContent = degrees().toFixed(1);
-    write(find("text"), steps, typed);
+    write(find("text"), steps, colours(), typed);
     find("text").scrollTop = find("text").scrollHeight;
     if (steps.length) bars(last().logits);
-    fill(steps.length ? last().state : state(model.options));
+    fill(steps.length ? last().state : state(1, model.options));
   }
 
   function bars(logits) {
     const best = greedy(logits);
     const shares = degrees() ? softmax(logits, degrees()) : logits.map((_, j) => Number(j === best));
     const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, MOST);
+    [...find("next").children].forEach((each, n) => (each.hidden = n >= order.length));
     order.forEach((token, n) => {
       const button = find("next").children[n].firstChild;
       button.value = token;
@@ -104,13 +144,13 @@
       button.children[2].textContent = percent(shares[token]);
     });
     const others = 1 - order.reduce((sum, token) => sum + shares[token], 0);
-    const count = logits.length - MOST;
-    find("others").textContent = `The other ${count}: ${percent(Math.max(0, others))}`;
+    const count = logits.length - order.length;
+    find("others").textContent = count ? `The other ${count}: ${percent(Math.max(0, others))}` : "";
   }
 
   // A square for each unit. The squares of a tensor are one stop of the Tab key.
   function grids() {
-    const tensors = TENSORS.slice(0, model.options.num_states).map((tensor, which) => {
+    const tensors = names(model.options).map((tensor, which) => {
       const squares = Array.from({ length: model.options.num_hiddens }, (_, index) => {
         const square = make("button", { type: "button", onclick: () => select(which, index) });
         square.setAttribute("role", "radio");
@@ -131,7 +171,7 @@
       const chosen = which === unit.which ? unit.index : -1;
       [...grid.children].forEach((square, index) => {
         square.setAttribute("aria-checked", index === chosen);
-        square.setAttribute("aria-label", `Unit ${index}: ${signed(state[which][index])}`);
+        square.setAttribute("aria-label", `Unit ${index}: ${signed(state[which].values[index])}`);
         square.tabIndex = index === Math.max(chosen, 0) ? 0 : -1;
         paint(square, values[index]);
       });
@@ -159,9 +199,11 @@
 
   // Where the selected unit fires: in a passage of the story, and after which characters.
   function story() {
-    const made = passages[cell.value] ??= read(tokenize(model.passage, model.vocab), model);
-    find("unit").textContent = `unit ${unit.index} of ${TENSORS[unit.which]}`;
-    write(find("story"), made);
+    find("unit").textContent = `unit ${unit.index} of ${names(model.options)[unit.which]}`;
+    find("fires").hidden = !model.passage;
+    if (!model.passage) return;
+    const made = passages[chosen("network")] ??= read(tokenize(model.passage, model)[0], model);
+    write(find("story"), made, made.map((each) => shade(each.state)));
     const values = new Map();
     for (const { token, state } of made) {
       values.set(token, [...(values.get(token) ?? []), shade(state)]);
@@ -175,10 +217,11 @@
     }));
   }
 
-  // How far the logits are from NumPy's, which are in weights.js.
+  // How far the logits are from NumPy's, which are in weights.js of the site.
   function compare() {
+    if (!find("difference")) return;
     const differences = Object.values(models).flatMap((each) => {
-      const steps = read(tokenize(each.expected.prefix, each.vocab), each);
+      const steps = read(tokenize(each.expected.prefix, each)[0], each);
       return each.expected.logits.flatMap((row, t) =>
         row.map((value, j) => Math.abs(value - steps[t].logits[j])));
     });
@@ -192,6 +235,15 @@
     button.onclick = () => goOnce(Number(button.value));
     find("next").append(make("li", {}, button));
   }
+  const all = Object.keys(models);
+  for (const value of all) {
+    const radio = make("input", { type: "radio", name: "network", value });
+    radio.checked = value === all.at(-1);
+    find("networks").append(make("label", {}, radio, ` ${value.toUpperCase()}`));
+  }
+  find("networks").hidden = all.length < 2;
+  prefix.value = opening(models[all[0]]);
+  find("colours").oninput = show;
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());
   find("step").onclick = () => goOnce();

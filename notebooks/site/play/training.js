@@ -1,0 +1,259 @@
+// A training in the page as `rnn-scratch train` does it: text, vocabulary, starting values,
+// minibatches and their order, learning rates, exact mode's digest. Settings have the core's names.
+"use strict";
+
+// Exact mode rounds steps, or with an optimizer that remembers steps and gradients; and states.
+const [GRID, FINE_GRID, STATE_GRID] = [2 ** -16, 2 ** -20, 2 ** -10];
+const GATES = { rnn: "h", gru: "zrh", "gru-after": "zrh", lstm: "ifoc" };
+const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
+const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
+// The settings that a visitor cannot choose, as the command has them by default.
+const FIXED = {
+  batch_size: 32, num_steps: 35, num_layers: 1, embedding: 0, dropout: 0, sigma: 0.01, seed: 0,
+  max_tokens: 10000,
+};
+// The options of the others, and their defaults besides the learning rate.
+const OPTIONS = {
+  cell: "--cell", num_hiddens: "--num-hiddens", num_epochs: "--epochs", optimizer: "--optimizer",
+  lr: "--lr", theta: "--theta", sampling: "--sampling", normalize: "--normalize",
+};
+const DEFAULTS = {
+  cell: "rnn", optimizer: "sgd", theta: 1, sampling: "sequential", normalize: "chapter",
+};
+const [MOST_CHARACTERS, MOST_PARAMETERS] = [10 ** 6, 2 ** 19];
+
+function normalize(text, how) {
+  text = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n");
+  if (how === "none") return text;
+  const lines = text.split("\n").map((line) => line.replace(/[^A-Za-z]+/g, " ").trim());
+  return lines.join("").toLowerCase();
+}
+
+// `<unk>`, then the characters by falling frequency, ties by code point.
+function vocabulary(text) {
+  const counts = new Map();
+  for (const each of text) counts.set(each, (counts.get(each) ?? 0) + 1);
+  const order = ([a, m], [b, n]) => n - m || a.codePointAt(0) - b.codePointAt(0);
+  return ["<unk>", ...[...counts].sort(order).map(([each]) => each)];
+}
+
+function tokens_of(text, vocab) {
+  const index = new Map(vocab.map((each, token) => [each, token]));
+  return [...text].map((each) => index.get(each));
+}
+
+// The shapes of the parameters by name, in the order in which they are drawn.
+function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V }) {
+  const found = N ? { W_e: [V, N] } : {};
+  for (let layer = 0; layer < num_layers; layer++) {
+    for (const gate of GATES[cell]) {
+      const inputs = layer ? H : N || V;
+      const own = { [`W_x${gate}`]: [inputs, H], [`W_h${gate}`]: [H, H], [`b_${gate}`]: [H] };
+      Object.assign(found, to_layer(own, layer));
+    }
+  }
+  return { ...found, W_hq: [H, V], b_q: [V] };
+}
+
+// Starting values: weights normal with standard deviation sigma, the rest zero.
+function initial(options, sigma, seed, log) {
+  const draw = normals(generator(seed, "initial"), log);
+  return by_name(shapes(options), (shape, name) =>
+    name.startsWith("W") ? map(() => sigma * draw(), zeros(...shape)) : zeros(...shape));
+}
+
+// The minibatches of one epoch: X and Y, both (B, T), and masks of dropout.
+function of_epoch(tokens, settings, epoch) {
+  const { batch_size: B, num_steps: T, seed, sampling } = settings;
+  const offset = whole(generator(seed, "offset", epoch), T - 1);
+  const available = tokens.length - offset - 1;
+  const length = Math.floor(available / B); // of a row, in sequential partitioning
+  const shuffle = generator(seed, "shuffle", epoch);
+  const order = sampling === "random" ? permutation(shuffle, Math.floor(available / T)) : null;
+  return Array.from({ length: Math.floor(available / (B * T)) }, (_, n) => {
+    // Where each row starts: at some subsequence, or where it ended in the minibatch before.
+    const start = (b) => offset + (order ? T * order[n * B + b] : b * length + n * T);
+    const starts = Array.from({ length: B }, (_, b) => start(b));
+    const cut = (shift) => starts.map((each) => tokens.slice(each + shift, each + shift + T));
+    return { X: cut(0), Y: cut(1), masks: masks(settings, epoch, n) };
+  });
+}
+
+// The masks of dropout of a minibatch, T lists of L arrays (B, H): 0, or 1 / (1 - dropout).
+function masks(settings, epoch, n) {
+  const { batch_size: B, num_steps: T, num_layers: L, num_hiddens: H, dropout, seed } = settings;
+  if (!dropout) return null;
+  const dropped = Math.round(dropout * 2 ** 16);
+  const drawn = sixteens(generator(seed, "dropout", epoch, n), B * T * L * H); // of (B, T, L, H)
+  const kept = drawn.map((each) => (each >= dropped ? 2 ** 16 / (2 ** 16 - dropped) : 0));
+  return Array.from({ length: T }, (_, t) => Array.from({ length: L }, (_, layer) => {
+    const mask = zeros(B, H);
+    for (let b = 0; b < B; b++) {
+      const start = ((b * T + t) * L + layer) * H;
+      row(mask, b).set(kept.slice(start, start + H));
+    }
+    return mask;
+  }));
+}
+
+// How the parameters change.
+function update_rule({ lr, theta, optimizer, exact }) {
+  const fine = SLOTS[optimizer] ? FINE_GRID : null;
+  return {
+    lr, theta, optimizer, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8,
+    grid: exact ? fine ?? GRID : null, grad_grid: exact ? fine : null,
+    state_grid: exact ? STATE_GRID : null,
+  };
+}
+
+// The rates of an update, from 1: the learning rate, and by what Adam divides its means.
+function rates(how, update) {
+  return { lr: how.lr, m: 1 - how.beta1 ** update, v: 1 - how.beta2 ** update };
+}
+
+// A training before its first epoch; an Error with a sentence where it cannot begin. `text` is what
+// the visitor gave, `exceptions` those of `c_library`.
+function begin(settings, text, exceptions) {
+  const { normalize: how, batch_size, num_steps, exact } = settings;
+  const counted = (number) => number.toLocaleString("en");
+  if (text.length > MOST_CHARACTERS) {
+    throw Error(`The text has ${counted(text.length)} characters, and this page takes at most `
+      + `${counted(MOST_CHARACTERS)}. Use a part of it.`);
+  }
+  if (!text.trim()) throw Error("There is no text. Paste one, or choose the story.");
+  const normalized = normalize(text, how);
+  if (!normalized) {
+    throw Error("The text has no letters from a to z, so that nothing is left of it. "
+      + "Keep all its characters instead.");
+  }
+  const vocab = vocabulary(normalized);
+  const tokens = tokens_of(normalized, vocab).slice(0, settings.max_tokens);
+  const needed = (batch_size + 1) * num_steps;
+  if (tokens.length < needed) {
+    throw Error(`The text has ${counted(tokens.length)} characters to train on; with minibatches `
+      + `of ${batch_size} subsequences of ${num_steps} it needs ${counted(needed)}.`);
+  }
+  const { cell, num_hiddens, num_layers, embedding } = settings;
+  const num_states = num_layers * (cell === "lstm" ? 2 : 1);
+  const options = { cell, num_hiddens, num_layers, num_states, embedding, activation: "tanh",
+    vocab_size: vocab.length };
+  const count = Object.values(shapes(options)).reduce((sum, [m, n = 1]) => sum + m * n, 0);
+  if (count > MOST_PARAMETERS) {
+    throw Error(`With ${counted(vocab.length)} different characters the network has `
+      + `${counted(count)} parameters, and on this page at most ${counted(MOST_PARAMETERS)}. `
+      + "Use fewer units, or a text with fewer characters.");
+  }
+  const log = exact ? c_library(exceptions) : undefined;
+  const model = build(initial(options, settings.sigma, settings.seed, log), options);
+  for (const slot of SLOTS[settings.optimizer]) {
+    model.slots[slot] = by_name(model.params, (param) => zeros(...param.shape));
+  }
+  const training = { settings, vocab, tokens, model, how: update_rule(settings), update: 0 };
+  return begin_epoch({ ...training, epoch: 0 });
+}
+
+function begin_epoch(training) {
+  const epoch = training.epoch + 1;
+  const batches = of_epoch(training.tokens, training.settings, epoch);
+  return Object.assign(training, { epoch, batches, losses: [], last: null });
+}
+
+// Train with the next minibatch; whether the epoch has ended with it. An Error if it has diverged.
+function advance(training) {
+  const { model, batches, how, losses, settings } = training;
+  const batch = { ...batches[losses.length], rates: rates(how, (training.update += 1)) };
+  const carry = settings.sampling === "sequential";
+  const [[mean], last] = train_epoch(model, [batch], how, carry, training.last);
+  losses.push(mean);
+  training.last = last;
+  if (!Number.isFinite(mean)) {
+    throw Error(`The loss is not finite in epoch ${training.epoch}: training has diverged. Begin `
+      + "again with a smaller learning rate, or a smaller θ.");
+  }
+  return losses.length === batches.length;
+}
+
+// The tokens of the prefix, which is the visitor's; an Error with a sentence if it has none, or
+// characters that the vocabulary lacks.
+function prefix_of(text, vocab) {
+  const lacking = [...new Set(text)].filter((each) => vocab.indexOf(each) < 1);
+  if (lacking.length) {
+    const names = lacking.slice(0, 5).map((each) => `“${each}”`).join(", ");
+    throw Error(`The network does not know ${names}: it has read other characters only.`);
+  }
+  if (!text) throw Error("The network needs at least one character to start from.");
+  return tokens_of(text, vocab);
+}
+
+// The command that trains the same network to the end of this epoch.
+function command({ corpus, ...settings }, epoch) {
+  const usual = { lr: LEARNING_RATES[settings.optimizer], ...DEFAULTS };
+  const options = [["--backend", "numpy"], corpus ? ["--corpus", corpus] : ["--text", "text.txt"]];
+  for (const [name, option] of Object.entries(OPTIONS)) {
+    const value = name === "num_epochs" ? epoch : settings[name];
+    if (value !== usual[name]) options.push([option, value ?? "none"]);
+  }
+  return ["rnn-scratch train --exact", ...options.flat()].join(" ");
+}
+
+// All that training changes; a number so small that it is no normal one is zero.
+function everything(model) {
+  const arrays = { ...model.params };
+  for (const [slot, own] of Object.entries(model.slots)) {
+    for (const name in model.params) {
+      arrays[`${slot}.${name}`] = map((x) => (Math.abs(x) < 2 ** -1022 ? 0 : x), own[name]);
+    }
+  }
+  return arrays;
+}
+
+// 16 hexadecimal digits; they are equal only if every bit of every array is.
+function digest(arrays) {
+  const parts = Object.keys(arrays).sort().flatMap((name) => {
+    const { shape, values } = arrays[name];
+    const axes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
+    const view = new DataView(new ArrayBuffer(8 * values.length)); // the lowest byte first
+    values.forEach((value, n) => view.setFloat64(8 * n, value, true));
+    return [new TextEncoder().encode(`${name} <f8 (${axes}) `), new Uint8Array(view.buffer)];
+  });
+  return sha256(parts).slice(0, 16);
+}
+
+// The SHA-256 of these bytes, in hexadecimal digits: `crypto.subtle` is not there for every page.
+function sha256(parts) {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const bytes = new Uint8Array(64 * Math.ceil((length + 9) / 64));
+  const view = new DataView(bytes.buffer);
+  parts.reduce((start, part) => (bytes.set(part, start), start + part.length), 0);
+  bytes[length] = 0x80;
+  view.setBigUint64(bytes.length - 8, BigInt(8 * length));
+  // The first 32 bits of the fractional parts of the roots of the first primes.
+  const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32);
+  const primes = [];
+  for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime)) primes.push(n);
+  const K = primes.map((prime) => fraction(Math.cbrt(prime)) | 0);
+  const H = primes.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)) | 0);
+  const turned = (x, n) => (x >>> n) | (x << (32 - n));
+  const w = new Int32Array(64);
+  for (let start = 0; start < bytes.length; start += 64) {
+    for (let n = 0; n < 64; n++) {
+      if (n < 16) {
+        w[n] = view.getInt32(start + 4 * n);
+        continue;
+      }
+      const [p, q] = [w[n - 15], w[n - 2]];
+      const mixed = turned(p, 7) ^ turned(p, 18) ^ (p >>> 3);
+      w[n] = w[n - 16] + mixed + w[n - 7] + (turned(q, 17) ^ turned(q, 19) ^ (q >>> 10));
+    }
+    let [a, b, c, d, e, f, g, h] = H;
+    for (let n = 0; n < 64; n++) {
+      const first = turned(e, 6) ^ turned(e, 11) ^ turned(e, 25);
+      const one = (h + first + ((e & f) ^ (~e & g)) + K[n] + w[n]) | 0;
+      const second = turned(a, 2) ^ turned(a, 13) ^ turned(a, 22);
+      const two = (second + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+      [h, g, f, e, d, c, b, a] = [g, f, e, (d + one) | 0, c, b, a, (one + two) | 0];
+    }
+    [a, b, c, d, e, f, g, h].forEach((each, n) => (H[n] = (H[n] + each) | 0));
+  }
+  return H.map((each) => (each >>> 0).toString(16).padStart(8, "0")).join("");
+}

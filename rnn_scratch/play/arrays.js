@@ -1,0 +1,118 @@
+// What NumPy does by itself, for `scratch.js`: arrays of one axis or two in float64; and the core's
+// views of parameters by layer. An array is its shape and its values, one row after another.
+"use strict";
+
+function zeros(...shape) {
+  return { shape, values: new Float64Array(shape.reduce((a, b) => a * b, 1)) };
+}
+
+function copy(A) {
+  return { shape: A.shape, values: A.values.slice() };
+}
+
+// A function of the elements of arrays of one shape, up to four.
+function map(f, A, B = A, C = A, D = A) {
+  const [result, a, b, c, d] = [zeros(...A.shape), A.values, B.values, C.values, D.values];
+  for (let k = 0; k < a.length; k++) result.values[k] = f(a[k], b[k], c[k], d[k]);
+  return result;
+}
+
+function times(A, B) {
+  return map((a, b) => a * b, A, B);
+}
+
+// The sum of arrays; one of one axis is added to each row.
+function add(first, ...others) {
+  const { shape, values } = copy(first);
+  for (const { values: other } of others) {
+    for (let start = 0; start < values.length; start += other.length) {
+      for (let k = 0; k < other.length; k++) values[start + k] += other[k];
+    }
+  }
+  return { shape, values };
+}
+
+// A row, which shares its memory with the array.
+function row(A, n) {
+  const width = A.shape[1];
+  return A.values.subarray(n * width, (n + 1) * width);
+}
+
+// The product of matrices, (m, n) and (n, p).
+function dot(A, B) {
+  const [[m, n], p] = [A.shape, B.shape[1]];
+  const [C, b] = [zeros(m, p), B.values];
+  for (let i = 0; i < m; i++) {
+    const own = row(C, i);
+    for (let k = 0; k < n; k++) {
+      const a = A.values[i * n + k];
+      if (a === 0) continue; // for speed: of a one-hot vector, all elements but one are zero
+      for (let j = 0; j < p; j++) own[j] += a * b[k * p + j];
+    }
+  }
+  return C;
+}
+
+function transpose(A) {
+  const [m, n] = A.shape;
+  const B = zeros(n, m);
+  for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) B.values[j * m + i] = A.values[i * n + j];
+  return B;
+}
+
+function sum_of_rows(A) {
+  const sums = zeros(A.shape[1]);
+  for (let k = 0; k < A.values.length; k++) sums.values[k % A.shape[1]] += A.values[k];
+  return sums;
+}
+
+// Add each row of B to the row of A that has the index there; some may have the same.
+function add_at(A, indices, B) {
+  indices.forEach((index, n) => {
+    const [target, source] = [row(A, index), row(B, n)];
+    for (let j = 0; j < source.length; j++) target[j] += source[j];
+  });
+}
+
+function concatenate(arrays) {
+  const whole = zeros(arrays.length * arrays[0].shape[0], arrays[0].shape[1]);
+  arrays.forEach(({ values }, n) => whole.values.set(values, n * values.length));
+  return whole;
+}
+
+// The same number of rows in each part; they share the memory of the whole.
+function split(A, parts) {
+  const [shape, size] = [[A.shape[0] / parts, A.shape[1]], A.values.length / parts];
+  const values = (n) => A.values.subarray(n * size, (n + 1) * size);
+  return Array.from({ length: parts }, (_, n) => ({ shape, values: values(n) }));
+}
+
+// The columns of a list of rows.
+function columns(rows) {
+  return rows[0].map((_, t) => rows.map((each) => each[t]));
+}
+
+// What a function makes of each value of an object, under the same names.
+function by_name(object, f) {
+  return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, f(each, name)]));
+}
+
+// The state's arrays of each layer.
+function by_layer(state, options) {
+  const [length, size] = [options.num_layers, state.length / options.num_layers];
+  return Array.from({ length }, (_, n) => state.slice(n * size, (n + 1) * size));
+}
+
+// The parameters of one layer, from 0, by the names that they have in the first.
+function of_layer(params, layer) {
+  if (layer === 0) return params;
+  const end = `_${layer + 1}`;
+  const own = Object.entries(params).filter(([name]) => name.endsWith(end));
+  return Object.fromEntries(own.map(([name, each]) => [name.slice(0, -end.length), each]));
+}
+
+// What `of_layer` undoes: these with the names that they have in this layer.
+function to_layer(params, layer) {
+  const end = layer ? `_${layer + 1}` : "";
+  return Object.fromEntries(Object.entries(params).map(([name, each]) => [name + end, each]));
+}

@@ -1,0 +1,74 @@
+// A trained network: its weights, the text that it reads, and what a prediction depends on.
+"use strict";
+
+// The next character.
+
+function softmax(logits, temperature) {
+  const largest = Math.max(...logits);
+  const weights = logits.map((value) => Math.exp((value - largest) / temperature));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / sum);
+}
+
+function greedy(logits) {
+  return logits.indexOf(Math.max(...logits));
+}
+
+function sample(logits, temperature) {
+  let rest = Math.random();
+  const token = softmax(logits, temperature).findIndex((share) => (rest -= share) < 0);
+  return token < 0 ? greedy(logits) : token; // the rounded shares may add up to less than 1
+}
+
+// Reading the weights, and a text.
+
+function decode({ shape, data }) {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  const view = new DataView(bytes.buffer); // of float32 or float64, the lowest byte first
+  const array = zeros(...shape), size = bytes.length / array.values.length;
+  const read = size === 4 ? view.getFloat32 : view.getFloat64;
+  array.values.forEach((_, n, values) => (values[n] = read.call(view, size * n, true)));
+  return array;
+}
+
+function load(saved) {
+  return { ...saved, params: by_name(saved.params, decode) };
+}
+
+// The characters of a text as the network's own text was normalized, and those that its vocabulary
+// lacks.
+function tokenize(text, { vocab, normalize }) {
+  if (normalize !== "none") text = text.toLowerCase().replace(/[^a-z]+/g, " ").trimStart();
+  const known = (each) => vocab.indexOf(each) >= 0;
+  const lacking = new Set([...text].filter((each) => !known(each)));
+  return [[...text].filter(known).map((each) => vocab.indexOf(each)), [...lacking]];
+}
+
+// The steps that a network makes for these tokens, after those that it has made before.
+function read(tokens, { params, options }, before = []) {
+  const steps = [...before];
+  for (const token of tokens) {
+    const last = steps.length ? steps.at(-1).state : state(1, options);
+    const [logits, next] = step(encode([token], params), last, params, options);
+    steps.push({ token, logits: logits.values, state: next });
+  }
+  return steps;
+}
+
+// How the logit of a token depends on the last characters, at most `number`: for each the gradient
+// of the logit with respect to the character's vector, times that vector.
+function influence(steps, token, number, model) {
+  const { params, options } = model;
+  let [d_logits, d_state] = [zeros(1, params.b_q.shape[0]), state(1, options)];
+  d_logits.values[token] = 1;
+  const first = Math.max(0, steps.length - number), found = [];
+  for (let t = steps.length - 1; t >= first; t--) {
+    const x = encode([steps[t].token], params);
+    const before = t ? steps[t - 1].state : state(1, options);
+    const back = [d_logits, d_state, steps[t].state, x, before, params, options];
+    const [d_x, d_before] = step_back(...back);
+    found.unshift(times(d_x, x).values.reduce((a, b) => a + b, 0));
+    [d_logits, d_state] = [zeros(...d_logits.shape), d_before]; // earlier logits do not count
+  }
+  return found;
+}

@@ -1,0 +1,44 @@
+"""The page of `rnn-scratch play RUN`, in a real browser: `nox -s browser`."""
+
+import threading
+
+import pytest
+from browser import SHOTS, assert_accessible
+from browser_play import shades, step, text_of
+
+import rnn_scratch
+from rnn_scratch import contract
+from rnn_scratch.cli import play
+
+pytest_plugins = ["browser"]  # for the fixtures
+MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_layers": 2}]
+PREFIX = "The tide"
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
+def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
+    more = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
+    more |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
+    run = rnn_scratch.train("numpy", corpus="tide-clock", **more, **model)
+    with play.serve(run.folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = visit(play.address(server), color_scheme="dark", width=390)
+        page.get_by_label("Prefix").fill(f"{PREFIX}é")
+        assert page.get_by_text("The network does not know “é”.").is_visible()
+        page.get_by_label("Temperature").fill("0")
+        step(page, 200)
+        text = text_of(page)
+        assert text == rnn_scratch.predict(run, PREFIX, 200)
+        assert len(set(text[len(PREFIX) :])) > 3
+        page.get_by_label("which characters the next one depends on").check()
+        values = shades(page.locator("#play-text"))
+        assert max(map(abs, values[-100:])) == 1
+        assert not any(values[:-100])
+        tensors = run.record.settings.num_layers * (2 if model["cell"] == "lstm" else 1)
+        grids = page.get_by_role("radiogroup", name="Units of")
+        assert grids.count() == tensors
+        grids.last.get_by_role("radio", name="Unit 3:").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
+        assert_accessible(page)
+        server.shutdown()
