@@ -19,9 +19,10 @@ from packaging.requirements import Requirement
 
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, RNNScratchError
 from .parameters import of_slot
-from .settings import checked, shown
+from .settings import checked
 from .system import host, processes
 from .system.records import Line, Record
+from .system.terminal import shown
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings

@@ -4,22 +4,31 @@ Together with the text, the settings determine every number of a run. Each range
 `Settings`, the Python interface and the command line check their values by the same table, KINDS.
 """
 
-import numbers
-import os
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import structs
 
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, RNNScratchError, Update
 from .exact import FINE_GRID, GRID, STATE_GRID
-from .system.terminal import shortened
+from .system.kinds import (
+    BELOW_ONE,
+    DROPOUT,
+    NOT_NEGATIVE,
+    PATH,
+    POSITIVE,
+    POSITIVE_OR_NONE,
+    SIGMA,
+    STRING,
+    TRUTH,
+    Kind,
+    choice,
+    real,
+    whole,
+)
+from .system.terminal import shown
 
-SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
 # every time step of a minibatch, and the history has a line for every epoch.
@@ -32,89 +41,30 @@ MOST_WORKERS = 256  # of a team
 MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
-class Kind(NamedTuple):
-    """What a value must be: in words, whether it is that, and its conversion to Python's own type.
-
-    Numbers may be NumPy's, and True is none. What converts a value also converts its text.
-    """
-
-    words: str
-    fits: Callable[[Any], bool]
-    convert: Callable[[Any], Any]
-    choices: tuple[str, ...] = ()
-
-
-def _whole(low: int, high: int = SEED) -> Kind:
-    def fits(value: Any) -> bool:
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return is_whole and low <= value <= high
-
-    highest = "2**32 - 1" if high == SEED else f"{high:,}"
-    return Kind(f"a whole number from {low} to {highest}", fits, int)
-
-
-def _real(words: str, within: Callable[[Any], Any]) -> Kind:
-    def fits(value: Any) -> bool:
-        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return is_real and bool(within(value))
-
-    return Kind(words, fits, float)
-
-
-def _choice(*choices: str) -> Kind:
-    words = "one of " + ", ".join(choices)
-    return Kind(words, lambda value: isinstance(value, str) and value in choices, str, choices)
-
-
-def _is_none(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value == "none")
-
-
-POSITIVE = _real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
-BELOW_ONE = _real("a number from 0, below 1", lambda x: 0 <= x < 1)
-DROPOUT = _real("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
-# Of larger ones not every weight would be finite in float32.
-SIGMA = _real("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
-NOT_NEGATIVE = _real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
-POSITIVE_OR_NONE = Kind(
-    f"{POSITIVE.words}, or none",
-    lambda value: _is_none(value) or POSITIVE.fits(value),
-    lambda value: None if _is_none(value) else float(value),
-)
-TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
-# A record is UTF-8, which has no surrogates: they stand for bytes that are no characters.
-STRING = Kind(
-    "a string of characters",
-    lambda value: isinstance(value, str) and value == value.encode(errors="ignore").decode(),
-    str,
-)
-PATH = Kind("a path: a string or a pathlib.Path", lambda x: "\0" not in str(os.fspath(x)), Path)
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: Annotated[int, _whole(1, MOST_ROWS), "Number of subsequences in a minibatch."] = 32
-    num_steps: Annotated[int, _whole(1, MOST_STEPS), "Number of time steps in a subsequence."] = 35
-    num_hiddens: Annotated[int, _whole(1, MOST_UNITS), "Number of hidden units."] = 512
-    cell: Annotated[str, _choice(*CELLS), "Recurrent cell."] = "rnn"
+    batch_size: Annotated[int, whole(1, MOST_ROWS), "Number of subsequences in a minibatch."] = 32
+    num_steps: Annotated[int, whole(1, MOST_STEPS), "Number of time steps in a subsequence."] = 35
+    num_hiddens: Annotated[int, whole(1, MOST_UNITS), "Number of hidden units."] = 512
+    cell: Annotated[str, choice(*CELLS), "Recurrent cell."] = "rnn"
     embedding: Annotated[
         int,
-        _whole(0, MOST_UNITS),
+        whole(0, MOST_UNITS),
         "Size of a learnable embedding of the characters; 0: one-hot vectors.",
     ] = 0
     num_layers: Annotated[
-        int, _whole(1, MOST_LAYERS), "Number of recurrent layers, on top of one another."
+        int, whole(1, MOST_LAYERS), "Number of recurrent layers, on top of one another."
     ] = 1
     dropout: Annotated[
         float,
         DROPOUT,
         "Probability with which, in training, an output of a layer is dropped on its way upwards.",
     ] = 0.0
-    num_epochs: Annotated[int, _whole(1, MOST_EPOCHS), "Number of epochs."] = 500
+    num_epochs: Annotated[int, whole(1, MOST_EPOCHS), "Number of epochs."] = 500
     optimizer: Annotated[
         str,
-        _choice(*OPTIMIZERS),
+        choice(*OPTIMIZERS),
         "Gradient descent as it is, with momentum 0.9, or Adam.",
     ] = "sgd"
     lr: Annotated[
@@ -122,11 +72,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1.0
     schedule: Annotated[
         str,
-        _choice("constant", "cosine"),
+        choice("constant", "cosine"),
         "Whether the learning rate stays, or falls to zero along half a wave of a cosine.",
     ] = "constant"
     warmup: Annotated[
-        int, _whole(0), "Number of updates in which the learning rate first rises from zero."
+        int, whole(0), "Number of updates in which the learning rate first rises from zero."
     ] = 0
     weight_decay: Annotated[
         float,
@@ -140,24 +90,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "Largest norm θ of the gradients; larger ones are clipped; none: no clipping.",
     ] = 1.0
     activation: Annotated[
-        str, _choice("tanh", "relu"), "Activation function of the hidden units."
+        str, choice("tanh", "relu"), "Activation function of the hidden units."
     ] = "tanh"
     sampling: Annotated[
         str,
-        _choice("sequential", "random"),
+        choice("sequential", "random"),
         "Sequential partitioning or random sampling of the minibatches.",
     ] = "sequential"
     normalize: Annotated[
         str,
-        _choice("chapter", "spaced", "none"),
+        choice("chapter", "spaced", "none"),
         "Normalization of the text. chapter: lower-case letters and spaces, as in the chapter; "
         "spaced: the same with a space between lines; none: the text unchanged.",
     ] = "chapter"
     max_tokens: Annotated[
-        int, _whole(0), "Number of characters to train on, from the start of the text; 0: all."
+        int, whole(0), "Number of characters to train on, from the start of the text; 0: all."
     ] = 10_000
     valid_tokens: Annotated[
-        int, _whole(0), "Number of held-out characters after those, for evaluation."
+        int, whole(0), "Number of held-out characters after those, for evaluation."
     ] = 0
     valid_share: Annotated[
         float,
@@ -165,13 +115,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "Instead of --valid-tokens: the share of the --max-tokens characters that is held out, at "
         "their end; the others are trained on.",
     ] = 0.0
-    dtype: Annotated[str, _choice("float32", "float64"), "Floating-point type."] = "float32"
+    dtype: Annotated[str, choice("float32", "float64"), "Floating-point type."] = "float32"
     exact: Annotated[
         bool,
         TRUTH,
         "Exact mode: the same parameters in every backend to the last bit, in float64.",
     ] = False
-    seed: Annotated[int, _whole(0), "Random seed."] = 0
+    seed: Annotated[int, whole(0), "Random seed."] = 0
 
     def __post_init__(self) -> None:
         """Check every value; numbers of other types, such as NumPy's, become Python's."""
@@ -205,26 +155,26 @@ SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Setting
 KINDS: dict[str, Kind] = {
     # Where and how to compute.
     **dict.fromkeys(("backend", "device"), STRING),
-    "model": _choice(*VARIANTS),
-    "threads": _whole(1, MOST_THREADS),
+    "model": choice(*VARIANTS),
+    "threads": whole(1, MOST_THREADS),
     **dict.fromkeys(("eager", "best"), TRUTH),
-    "workers": _whole(1, MOST_WORKERS),
-    "rank": _whole(0, MOST_WORKERS - 1),
-    "patience": _whole(0, MOST_EPOCHS),
+    "workers": whole(1, MOST_WORKERS),
+    "rank": whole(0, MOST_WORKERS - 1),
+    "patience": whole(0, MOST_EPOCHS),
     # Texts, and what is generated.
     "corpus": STRING,
     "text": PATH,
-    "unknown": _choice("error", "skip"),
+    "unknown": choice("error", "skip"),
     "prefix": STRING,
-    "length": _whole(1, MOST_CHARACTERS),
+    "length": whole(1, MOST_CHARACTERS),
     "temperature": POSITIVE,
-    "top_k": _whole(1),
-    **dict.fromkeys(("top_p", "min_p"), _real("a number above 0, at most 1", lambda x: 0 < x <= 1)),
+    "top_k": whole(1),
+    **dict.fromkeys(("top_p", "min_p"), real("a number above 0, at most 1", lambda x: 0 < x <= 1)),
     # Check and comparison.
-    "every": _whole(1, MOST_EPOCHS),
-    **dict.fromkeys(("repeats", "seeds"), _whole(1, 1000)),
+    "every": whole(1, MOST_EPOCHS),
+    **dict.fromkeys(("repeats", "seeds"), whole(1, 1000)),
     "target": POSITIVE,
-    "timeout": _real("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6),
+    "timeout": real("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6),
     **{name: kind for name, (kind, _) in SETTINGS.items()},
 }
 
@@ -241,15 +191,6 @@ def checked(name: str, value: Any, kind: Kind | None = None) -> Any:
     except Exception:  # of a type with an error of its own, such as an array compared with a number
         pass
     raise RNNScratchError(f"{label} is {shown(value)}; it must be {kind.words}.")
-
-
-def shown(value: object, length: int = 500) -> str:
-    """The value in an error: shortened, whatever it is."""
-    try:
-        text = repr(value)
-    except Exception:  # a number of thousands of digits, or a type with an error of its own
-        return f"a value of the type {type(value).__name__}"
-    return shortened(text, length)
 
 
 def option_of(name: str) -> str:

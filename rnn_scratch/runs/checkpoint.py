@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from ..contract import Arrays, RNNScratchError
 from ..parameters import shapes
-from ..settings import Settings, model_options, shown
+from ..settings import Settings, model_options
 from ..system import files, records
 from ..system.files import Damaged
 from ..system.records import Line, Record
+from ..system.terminal import shown
 from ..text.dataset import TextRecord
 from . import folder as run_folder
 from .folder import LastEpoch

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 
 from ..contract import RNNScratchError
-from ..settings import shown
+from ..system.terminal import shown
 from .folder import Epoch
 
 INK = "#767676"  # of figures: a contrast of 4.5 to white, and of about 4 to the usual dark pages

@@ -26,11 +26,12 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from ..contract import RNNScratchError
-from ..settings import Settings, shown
+from ..settings import Settings
 from ..system import files, records
 from ..system.files import Damaged
 from ..system.host import Machine
 from ..system.records import Count, Line, Record
+from ..system.terminal import shown
 from ..text.dataset import TextRecord
 from .runtime import Runtime
 

@@ -23,9 +23,10 @@ from msgspec.structs import replace
 
 from ..contract import RNNScratchError, Team
 from ..parameters import everything
-from ..settings import Settings, shown
+from ..settings import Settings
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
+from ..system.terminal import shown
 from ..text import corpus, dataset
 from . import checkpoint, curve, growth, training
 from . import folder as run_folder

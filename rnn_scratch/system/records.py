@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from ..contract import RNNScratchError
-from ..settings import shown
 from . import files
 from .files import Damaged
+from .terminal import shown
 
 LARGEST_RECORD = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
 

@@ -25,6 +25,15 @@ def shortened(text: str, length: int = LONGEST) -> str:
     return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"
 
 
+def shown(value: object, length: int = 500) -> str:
+    """The value in an error: shortened, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, or a type with an error of its own
+        return f"a value of the type {type(value).__name__}"
+    return shortened(text, length)
+
+
 def printable(text: str) -> str:
     r"""The text with the characters that a terminal would execute as escapes, such as ``\x1b``."""
     return _EXECUTED.sub(_escape, text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..contract import RNNScratchError
-from ..settings import shown
+from ..system.terminal import shown
 
 UNKNOWN = "<unk>"
 

@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 from ..contract import RNNScratchError
-from ..settings import MOST_WORKERS, shown
+from ..settings import MOST_WORKERS
+from ..system.terminal import shown
 from . import network
 from .groups import LOOPBACK
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from ..contract import RNNScratchError, Team
-from ..settings import shown
+from ..system.terminal import shown
 
 try:
     import fcntl
