@@ -110,16 +110,6 @@ def test_layers_dropout_and_optimizers_end_with_the_same_bits(
         assert digest == references(2, **changes), changes
 
 
-@OTHERS
-@pytest.mark.parametrize("model", ["fast", "concise"])
-def test_so_do_other_models_of_them(backend_name, tmp_path, model, references):
-    changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
-    if model not in variants(backend_name):
-        pytest.skip(f"{backend_name} has no {model} model")
-    digest = trained(backend_name, tmp_path / "run", 2, model=model, **changes)
-    assert digest == references(2, **changes)
-
-
 BY_DEFAULT = {"numpy", "torch"}
 PAIRS = [
     pytest.param(*pair, marks=() if set(pair) == BY_DEFAULT else pytest.mark.frameworks)

@@ -196,7 +196,7 @@ class _Supervisor:
                     self.counts[rank], self.changed = event.minibatches, time.monotonic()
             case signal.Signals():
                 self.signal = event
-                self._end_within(SIGNAL_GRACE)
+                self.deadline = self.deadline or time.monotonic() + SIGNAL_GRACE
             case Problem():
                 self._fail(rank, event)
             case str():
@@ -222,16 +222,12 @@ class _Supervisor:
         is_news = self.signal is None and failure.kind == "gone"
         if is_news or failure.kind in FOR_USERS:
             self._tell(failure)
-        self._end_within(GRACE)
+        self.deadline = self.deadline or time.monotonic() + GRACE
 
     def _tell(self, failure: Problem) -> None:
         # The others have no more words for it than these.
         kind = failure.kind if failure.kind in FOR_USERS else "error"
         rendezvous.tell(self.peers, replace(failure, kind=kind))
-
-    def _end_within(self, seconds: float) -> None:
-        if self.deadline is None:
-            self.deadline = time.monotonic() + seconds
 
     def _require_success(self) -> None:
         # Raise what ended the training, if anything did before its end.
