@@ -16,7 +16,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.cli.main import main
-from rnn_scratch.compare import tables
+from rnn_scratch.compare import sentences, tables
 from rnn_scratch.compare.record import read
 
 pytestmark = pytest.mark.parametrize("columns", [60, 80, 100])
@@ -110,15 +110,18 @@ def rows(tmp_path_factory):
 def test_check(shown, columns, rows, detail, monkeypatch):
     monkeypatch.setattr(runner, "rows", lambda *arguments: rows)  # without another process
     output = shown("check", "numpy", "--model", "fast", *detail, code=1)
+    assert_fits(output, columns)
     table, verdict = output.strip().split("\n\n")
-    assert_fits(table, columns)
+    verdict = " ".join(verdict.split())
     title, *lines = re.split(r"\n (?! )", table)
     assert title.strip() == "numpy, fast"
     failures = [row for row in rows if not row.passed]
     first = failures[0]
     number = f"numpy, fast: {len(failures)} of {len(rows)} comparisons fail; look first at: "
     assert_has(verdict, [f"{number}{first.piece} {first.result}{first.where} is "])
-    figures = re.findall(r" is (\S+) instead of (\S+) in float64 rnn tanh: off by", verdict)
+    figures = re.findall(
+        r" is (\S+) instead of (\S+) in float64 rnn tanh: off by", " ".join(verdict.split())
+    )
     assert [*map(float, figures[0])] == pytest.approx([first.actual, first.expected], rel=1e-3)
     if detail:
         for row in rows:
@@ -139,6 +142,14 @@ def test_check(shown, columns, rows, detail, monkeypatch):
 
 def test_a_comparison(shown, columns, tmp_path):  # `report` prints it as `compare` does
     shutil.copytree(RECORD, tmp_path / "speed")
-    output = shown("report", "speed")
-    for cells in tables.tables(read(RECORD)).values():
-        assert_has(output, [cell for row in cells for cell in row])
+    output, record = shown("report", "speed"), read(RECORD)
+    *shown_lines, _ = output.splitlines()
+    assert_fits("\n".join(shown_lines), columns)
+    assert_has(output, [line.replace("`", "") for line in sentences.conclusions(record)])
+    assert_has(output, [*sentences.setting(record), *sentences.notes(record)])
+    for heading, *rows in tables.tables(record).values():
+        assert_has(output, [cell for row in (heading, *rows) for cell in row])
+        if heading[1] == record.plan.vary:
+            # Each part of a table says of what its rows are.
+            lines = [line.split() for line in output.splitlines()]
+            assert sum(line[:1] == ["threads"] for line in lines) >= 3

@@ -132,9 +132,9 @@ def check(
             for model in result.models:
                 if model.reason:
                     screen.say(f"{model.title}: {model.outcome}: {model.reason}")
-            screen.say(_verdict(result, trained))
+            screen.print(_verdict(result, trained))
             if result.certificate.sentence:
-                screen.say(result.certificate.sentence)
+                screen.print(result.certificate.sentence)
         equal = result.equal
     else:
         answers, verdicts = [], []
@@ -152,7 +152,7 @@ def check(
         if as_json:
             echo(json.dumps(answers, indent=2, ensure_ascii=False))
         else:
-            screen.say("\n" + "\n".join(verdicts))
+            screen.print("\n" + "\n".join(verdicts))
     sys.exit(0 if equal else 1)
 
 

@@ -38,17 +38,18 @@ def show(folder: Path, record: Comparison, screen: Screen) -> None:
         files.replace(folder / file_name, content)
     files.replace(folder / "comparison.csv", spreadsheet(record).encode())
     files.replace(folder / "report.html", report.page(record, images).encode())
-    say = screen.say
     conclusions = [line.replace("`", "") for line in sentences.conclusions(record)]
     for line in (*conclusions, "", *sentences.setting(record)):
-        say(line)
+        screen.print(line)
     for title, cells in tables.tables(record).items():
         screen.print()
+        heading, *rows = cells
+        keys = 2 if heading[1] == record.plan.vary else 1
         # The figures are read from the right.
-        screen.table(cells[0], cells[1:], title, numbers=title != "Quality")
+        screen.table(heading, rows, title, numbers=title != "Quality", keys=keys)
     for line in ("", *sentences.notes(record)):
-        say(line)
-    say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
+        screen.print(line)
+    screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 
 
 def spreadsheet(record: Comparison) -> str:

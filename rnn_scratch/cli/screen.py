@@ -34,23 +34,25 @@ class Screen(Console):
         rows: Sequence[Sequence[str]],
         title: str | None = None,
         numbers: bool = False,
+        keys: int = 1,
     ) -> None:
         """Print a table without empty columns; `numbers` are aligned at their right.
 
         Nothing is cut: columns for which the terminal is too narrow follow in another table below,
-        beside the first column again, and a cell that is wider alone is continued below itself.
+        beside the first columns again, the `keys` of the rows; and a cell that is wider alone is
+        continued below itself.
         """
-        first, *others = zip(heading, *rows)
-        others = [column for column in others if any(column[1:])]
+        columns = list(zip(heading, *rows))
+        first, others = columns[:keys], [column for column in columns[keys:] if any(column[1:])]
         groups: list[list[Sequence[str]]] = [[]]
         for column in others:
-            if groups[-1] and self._measured([first, *groups[-1], column]) > self.width:
+            if groups[-1] and self._measured([*first, *groups[-1], column]) > self.width:
                 groups.append([])
             groups[-1].append(column)
         for number, group in enumerate(groups):
             if number:
                 self.print()
-            shown = _table([first, *group], numbers)
+            shown = _table([*first, *group], numbers)
             shown.title = None if number else title
             self.print(shown)
 
