@@ -1,8 +1,12 @@
-"""A cell that the project does not have: one declaration and a function per backend are enough."""
+"""A cell and an optimizer that the project does not have.
+
+For each, one declaration and a function per backend are enough.
+"""
 
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 from helpers import assert_same, environment, in_one_process, options
 from safetensors.numpy import load_file
@@ -34,19 +38,28 @@ def mgu_back(d_after, after, x, before, params, options):
     return d_x_h + d_x_f, (d_h * (1 - f) + d_fh * f + d_h_f,), grads_h | grads_f
 '''
 TABLE, TABLE_BACK = "\n\nCELLS = {", "\nCELLS_BACK = {"
-SMALL = options(
-    text="long.txt", cell="mgu", num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400
-)
+# Steps of one size, by signs of a running mean.
+OPTIMIZER = '''
+
+def signs(grad, slots, how, rates):
+    """The signs of a running mean."""
+    mean = (slots["mean"] + grad) / 2
+    return mean / (abs(mean) + how.epsilon), {"mean": mean}
+'''
+DECLARED, OPTIMIZERS = "OPTIMIZERS: dict[str, tuple[str, ...]] = {", "\n\nOPTIMIZERS = {"
+SIZES = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
+SMALL = options(text="long.txt", cell="mgu", optimizer="signs", lr=0.01, **SIZES)
 
 
 @pytest.fixture
 def run(copy):
-    """A function that runs commands in a copy of the project that has the new cell."""
-    contract = copy / "rnn_scratch" / "contract.py"
-    make(("CELLS = {\n", DECLARATION), contract)
+    """A function that runs commands in a copy of the project that has both."""
+    declared = DECLARED, f'{DECLARED}"signs": ("mean",), '
+    make(("CELLS = {\n", DECLARATION, *declared), copy / "rnn_scratch" / "contract.py")
     for path in copy.glob("backends/*/scratch.py"):
         backward = BACKWARD if path.parent.name == "numpy" else ""
         make((TABLE, f'{CELL}{backward}{TABLE}"mgu": mgu, '), path)
+        make((OPTIMIZERS, f'{OPTIMIZER}{OPTIMIZERS}"signs": signs, '), path)
         if backward:
             make((TABLE_BACK, f'{TABLE_BACK}"mgu": mgu_back, '), path)
     (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
@@ -56,11 +69,11 @@ def run(copy):
 
 
 def parameters(run):
-    # Not by the project's own reader, which does not know this cell.
+    # Not by the project's own reader, which knows neither of them.
     return load_file(run / "checkpoint.safetensors")
 
 
-def test_it_trains_resumes_predicts_and_is_checked(run, copy, backend_name):
+def test_they_train_resume_predict_and_are_checked(run, copy, backend_name):
     train = ("train", "--backend", backend_name, *SMALL)
     models = ("--model", "scratch", "--model", "fast")
     *_, predicted, checked, exact = run(
@@ -72,7 +85,10 @@ def test_it_trains_resumes_predicts_and_is_checked(run, copy, backend_name):
         ("check", "numpy", backend_name, "--exact", "--epochs", 2, "--json", *SMALL),
     )
     assert_same(parameters(copy / "half"), parameters(copy / "whole"))
-    assert set(parameters(copy / "half")) > {"W_xf", "W_hf", "b_f"}
+    whole = parameters(copy / "whole")
+    assert set(whole) > {"W_xf", "W_hf", "b_f"}
+    assert np.any(whole["mean.W_hh"])
+    assert "m.W_hh" not in whole
     text = predicted.splitlines()[-1]
     assert text.startswith("it was ")
     assert len(text) == len("it was ") + 9
@@ -80,10 +96,12 @@ def test_it_trains_resumes_predicts_and_is_checked(run, copy, backend_name):
     pieces = {row["piece"] for row in own if row["model"] == "scratch"}
     assert {"step", "forward", "gradients", "train_epoch", "predict"} <= pieces
     assert {row["offered"] for row in own if row["model"] == "fast"} == {False}
+    own = [row for row in json.loads(checked) if row["result"].startswith("signs ")]
+    assert {row["piece"] for row in own} == {"update"}
     assert json.loads(exact)["equal"]
 
 
-def test_it_is_compared(run, copy):
+def test_they_are_compared(run, copy):
     compare = ("compare", "--backends", "numpy", "--models", "scratch,fast")
     run((*compare, "--epochs", 1, "--repeats", 1, "--output", "out", *SMALL))
     record = json.loads((copy / "out" / "comparison.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Optimizers: equal to the frameworks' own, and another one is added by a function in each backend.
+"""Optimizers: equal to the frameworks' own.
 
 Where ε stands in Adam differs. Here it is outside of the root and of the correction of the bias, as
 in the paper's Algorithm 1, in PyTorch and in optax. In Keras and in MXNet it is what the paper
@@ -6,15 +6,12 @@ calls ε̂, added to the root of v before its bias is corrected, which is as if 
 root of 1 - β2**t.
 """
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers import assert_same, environment, in_one_process, options
-from safetensors.numpy import load_file
+from helpers import assert_same
 from tools.optimizers import OPTIMIZERS
-from tools.sabotages import make
 
 from rnn_scratch import registry
 from rnn_scratch.check import inputs
@@ -71,47 +68,6 @@ def test_it_is_that_of_the_framework(backend, candidate, optimizer):
     assert_same(result, same, TOLERANCE.get((candidate, optimizer), 1e-14))
     if optimizer == "adam":
         assert all(np.abs(result[name] - other[name]).max() > LR / 100 for name in other)
-
-
-# An optimizer that the project does not have: steps of one size, by signs of a running mean.
-DECLARATION = 'OPTIMIZERS: dict[str, tuple[str, ...]] = {"signs": ("mean",), '
-FUNCTION = '''
-
-def signs(grad, slots, how, rates):
-    """The signs of a running mean."""
-    mean = (slots["mean"] + grad) / 2
-    return mean / (abs(mean) + how.epsilon), {"mean": mean}
-'''
-TABLE = "\n\nOPTIMIZERS = {"
-SMALL = options(
-    text="long.txt", optimizer="signs", lr=0.01, num_hiddens=12, num_steps=6, max_tokens=400
-)
-
-
-@pytest.mark.student(by_default=("numpy", "torch"))
-def test_another_one_is_a_function_in_each_backend_and_an_entry(copy, backend_name):
-    start = DECLARATION.removesuffix('"signs": ("mean",), ')
-    make((start, DECLARATION), copy / "rnn_scratch" / "contract.py")
-    for path in copy.glob("backends/*/scratch.py"):
-        make((TABLE, f'{FUNCTION}{TABLE}"signs": signs, '), path)
-    (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
-    train = ("train", "--backend", backend_name, *SMALL, "--batch-size", 4)
-    *_, checked, exact = in_one_process(
-        (*train, "--run", "whole", "--epochs", 4),
-        (*train, "--run", "half", "--epochs", 2),
-        ("train", "--resume", "half", "--epochs", 4),
-        ("check", backend_name, "--model", "scratch", "--cell", "rnn", "--json"),
-        ("check", "numpy", backend_name, "--exact", "--epochs", 2, "--json", *SMALL),
-        env=environment(PYTHONPATH=copy, OMP_NUM_THREADS=1),
-        cwd=copy,
-    )
-    half, whole = (load_file(copy / run / "checkpoint.safetensors") for run in ("half", "whole"))
-    assert_same(half, whole)
-    assert np.any(whole["mean.W_hh"])
-    assert "m.W_hh" not in whole
-    own = [row for row in json.loads(checked) if row["result"].startswith("signs ")]
-    assert {row["piece"] for row in own} == {"update"}
-    assert json.loads(exact)["equal"]
 
 
 def test_what_is_no_normal_number_counts_as_zero():
