@@ -16,7 +16,8 @@ pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 PATH = README.split("## Change a line")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
-(EDIT,) = (command for command in COMMANDS if command.startswith("sed "))
+(EDIT,) = (command for command in COMMANDS if command.startswith("perl "))
+CHANGE = re.search(r"'s/\\Q(.*?)/(.*)/' (\S+)", EDIT).groups()  # old, new, file
 SHORT = {
     "corpus": "tide-clock",
     "num_epochs": 1,
@@ -77,11 +78,11 @@ def run(copy, name, *programs):
 
 def test_the_path_has_five_commands_at_most_and_changes_the_source_that_show_shows():
     assert len(COMMANDS) <= 5
-    old, file = re.search(r"'s/(.*?)/.*/' (\S+)", EDIT).groups()
+    old, _, file = CHANGE
     assert file == "backends/torch/scratch.py"
-    shown = source_code.join(source_code.find("torch", "step"))
+    shown = source_code.join(source_code.find("torch", "rnn"))
     assert shown.count(old) == (CLONE / file).read_text(encoding="utf-8").count(old) == 1
-    assert any("show step" in command for command in COMMANDS)
+    assert any("show rnn" in command for command in COMMANDS)
 
 
 def edit(copy, backend_name, change):
@@ -101,7 +102,7 @@ def has_changed(backend_name, answers):
 
 
 def test_the_readme_s_edit_of_the_step_changes_the_next_training(backend_name, copy):
-    edit(copy, backend_name, re.search(r"'s/(.*?)/(.*)/' ", EDIT).groups())
+    edit(copy, backend_name, CHANGE[:2])
     answers = run(copy, backend_name, TRAIN, CHECK)
     assert has_changed(backend_name, answers)
     assert answers["first"] == "step"
@@ -118,12 +119,10 @@ def test_an_edit_of_the_activation_trains_with_its_own_gradients(backend_name, c
         assert max(answers["off"].values()) < 1e-9
 
 
-def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(
-    backend_names, copy, book
-):
+def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backend_names, copy):
     if "torch" not in backend_names:
         pytest.skip("the README's commands train with PyTorch")
-    quoted = re.findall(r"ends\s+at\s+(?:a\s+perplexity\s+of\s+)?(\d+\.\d)", PATH)
+    quoted = re.findall(r"ends\s+at\s+(?:a\s+\*perplexity\*\s+of\s+)?(\d+\.\d)", PATH)
     train = next(command for command in COMMANDS if " train " in command)
     arguments = train.split(" train ")[1].split()
     program, env = ("-c", "from rnn_scratch.cli.main import main; main()"), {"OMP_NUM_THREADS": 1}
@@ -131,6 +130,7 @@ def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(
     for command in (None, EDIT):
         if command:
             subprocess.run(command, shell=True, check=True, cwd=copy)
+            assert not list(copy.rglob("*.bak"))  # it leaves no file behind
         done = there("train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env)
         assert done.code == 0, done.err
         measured.append(float(re.search(r"^perplexity (\S+),", done.out, re.MULTILINE)[1]))

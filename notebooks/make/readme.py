@@ -5,81 +5,41 @@ comparisons in ``notebooks/comparisons``. The results are between marks in the R
 fails when they differ from the records.
 """
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.console import Console
 
 from rnn_scratch import registry
 from rnn_scratch.check.certificate import ExactResult
-from rnn_scratch.compare import metrics, pictures, sentences, tables
+from rnn_scratch.compare import metrics
 from rnn_scratch.compare import record as comparison
-from rnn_scratch.runs import curve
+from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import folder as run_folder
-from rnn_scratch.system import files
+from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
 
 RECORDS = Path("notebooks/records")
-FIGURE = Path("notebooks/figures/perplexity.png")
 COMPARISONS = Path("notebooks/comparisons")
 README = Path("README.md")
-# The picture of each comparison that the README includes.
-PICTURES = {"speed": "speed.png"}
-# The comparisons with a target, by cell, and those whose runs in float64 diverge.
-TARGETS = ("target-rnn", "target-lstm")
-CURVES = ("curves", "curves-story")
+STEP = Path("notebooks/figures/step.svg")
 
 
 def speed() -> dict[str, Any]:
-    """The speeds of training with the fewest threads, and how they were measured."""
+    """The speed of training of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
-    head, *rows = tables.speed_cells(record)
-    fewest = rows[0][1]
-    # It names the kind of processor for which the library has chosen its kernels.
-    ready = record.candidates[0].ready
-    blas = ready.versions.get("blas", "unknown") if ready else "unknown"
-    return {
-        "cells": [[row[0], *row[2:]] for row in [head, *(row for row in rows if row[1] == fewest)]],
-        "threads": "one thread" if fewest == "1" else f"{fewest} threads",
-        "processor": record.machine.processor,
-        "blas": blas.replace(" for ", " with kernels for "),
-        "command": record.command.split(" --output")[0],
-        "repeats": record.plan.repeats,
-    }
-
-
-def target() -> dict[str, Any]:
-    """Seconds and epochs of training until the target of held-out perplexity."""
-    read = [comparison.read(COMPARISONS / name) for name in TARGETS]
-    head, rows = [""], {each.name: [each.name] for each in read[0].candidates}
-    for record in read:
-        cell = record.settings.cell
-        head += [f"{cell}: seconds", f"{cell}: epochs"]
-        for row in metrics.qualities(record):
-            rows[row.candidate.name] += tables.target_cells(row)
-    return {"cells": [head, *rows.values()], "record": read[0]}
-
-
-def divergence() -> str:
-    """When losses in float64 begin to differ, and when by a percent, on each of the texts."""
-    parts = []
-    for name in CURVES:
-        record = comparison.read(COMPARISONS / name)
-        curves = [each.differences for each in record.candidates if each.differences]
-        worst = [max(updates) for updates in zip(*curves)]
-        epochs = record.settings.num_epochs
-        begins, percent = (
-            1 + next(n for n, value in enumerate(worst) if value > bound) * epochs // len(worst)
-            for bound in (sentences.GROWN, 0.01)
-        )
-        where = f"in epoch {begins} and by 1% in epoch {percent}"
-        parts.append(f"on `{record.text.corpus}` {where}")
-    return (
-        "How soon the losses of the frameworks in float64 diverge depends on the text. They first "
-        f"differ by a relative {sentences.GROWN:g} {'; '.join(parts)}."
-    )
+    rows = [row for row in metrics.speeds(record) if row.value == record.plan.points[0]]
+    speeds: dict[str, dict[str, str]] = {}
+    for row in rows:
+        own = speeds.setdefault(row.candidate.backend, {})
+        own[row.candidate.model] = f"{row.train.median:,.0f}"
+    cells = [[name, *(own.get(model, "") for model in VARIANTS)] for name, own in speeds.items()]
+    head = ["characters per second", *VARIANTS]
+    return {"cells": [head, *cells], "threads": rows[0].threads, "record": record}
 
 
 def exact(folder: Path) -> dict[str, Any]:
@@ -107,13 +67,30 @@ def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
     }
 
 
+def step() -> bytes:
+    """A picture of one time step in two frameworks, beside each other, as `show` prints it."""
+    pieces = {
+        name: [source_code.find(name, function)[0] for function in ("activation", "rnn", "step")]
+        for name in ("numpy", "torch")
+    }
+    screen = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)
+    columns.show(screen, "one time step", pieces, marked=True)
+    picture = screen.export_svg(title="rnn-scratch show", unique_id="step")
+    return re.sub(
+        r"@font-face {.*?}\s*", "", picture, flags=re.DOTALL
+    ).encode()  # nothing is loaded
+
+
 def readme(text: str) -> str:
     """A README with all results of the records between their marks."""
-    text = replace(text, "presets", part("presets", presets()))
-    text = replace(text, "exact", part("exact", exact(RECORDS)))
-    text = replace(text, "speed", part("speed", speed()))
-    text = replace(text, "target", part("target", target()))
-    return replace(text, "divergence", divergence())
+    for mark, values in {
+        "sample": presets(),
+        "speed": speed(),
+        "presets": presets(),
+        "exact": exact(RECORDS),
+    }.items():
+        text = replace(text, mark, part(mark, values))
+    return text
 
 
 def part(mark: str, values: dict[str, Any]) -> str:
@@ -133,7 +110,4 @@ def replace(text: str, mark: str, content: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
-    FIGURE.write_bytes(curve.picture(histories(RECORDS)))
-    for folder, picture in PICTURES.items():
-        images = pictures.draw(comparison.read(COMPARISONS / folder), [picture])
-        files.replace(COMPARISONS / folder / picture, images[picture])
+    STEP.write_bytes(step())

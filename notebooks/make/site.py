@@ -19,7 +19,16 @@ from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import SETTINGS, Settings
 
-from . import prose, site_code, site_comparison, site_lessons, site_parity, site_play, site_workers
+from . import (
+    prose,
+    readme,
+    site_code,
+    site_comparison,
+    site_lessons,
+    site_parity,
+    site_play,
+    site_workers,
+)
 from .lessons import TEXTS
 from .prose import SOURCES
 from .readme import COMPARISONS, RECORDS
@@ -46,7 +55,12 @@ def pages(
     }.items():
         texts[f"{name}.md"] = text
         files |= pictures
-    values = {"settings": SETTINGS, "defaults": Settings(), **_start(backends)}
+    values = {
+        "settings": SETTINGS,
+        "defaults": Settings(),
+        "presets": readme.presets()["presets"],
+        **_start(backends),
+    }
     for path in sorted(SOURCES.glob("*.md")):
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values, backends, typeset)
