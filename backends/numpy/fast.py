@@ -77,9 +77,12 @@ def rows_back(d_rows, tokens, size):
 
 def rnn(inputs, h_0, W_h, options):
     """Inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
-    hiddens, h = np.empty_like(inputs), h_0
-    for t, x in enumerate(inputs):
-        h = hiddens[t] = scratch.activation(x + h @ W_h, options)  # (B, H)
+    # In place: each input becomes a hidden state, as new memory costs more than the additions.
+    # Gain: 1.04 with 64 hidden units, 1.02 with 512.
+    hiddens, h = inputs, h_0
+    for z in hiddens:
+        z += h @ W_h
+        h = np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)  # (B, H)
     return (hiddens,), (hiddens, h_0)
 
 
@@ -92,8 +95,9 @@ def rnn_back(d_hiddens, saved, W_h, options):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
     # One product per gradient: the sum over time is part of a matrix product over T*B rows.
     # Gain: 1.06 with 64 hidden units, 1.06 with 512.
-    before = np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
-    return dz, rows_of(before).T @ rows_of(dz)
+    d_W_h = rows_of(hiddens[:-1]).T @ rows_of(dz[1:])  # all but the first step's
+    d_W_h += h_0.T @ dz[0]
+    return dz, d_W_h
 
 
 CELLS = {
