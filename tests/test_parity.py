@@ -179,7 +179,7 @@ def test_of_several_tensors_the_worst_one_is_named():
         ),
         (
             Row("loss", "mean", "c", 1e-9, results.RECORDED, 1e-14, **NEAR),
-            "the weighted sum of mean is 0.512 instead of 0.512000001 in c: off by "
+            "mean (weighted sum) is 0.512 instead of 0.512000001 in c: off by "
             "1.0e-09, allowed 1.0e-14",
         ),
         (Row("step", "raised", "c", None, "KeyError: 'Wxh'", 0), "raised in c: KeyError: 'Wxh'"),

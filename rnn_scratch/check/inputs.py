@@ -155,9 +155,8 @@ class Case(NamedTuple):
         """Compare a result with what is expected; its worst element determines the row."""
         most = worst(self.as_arrays(result.expected), self.as_arrays(result.value))
         allowed = tolerance(result.allowed, self.options.dtype, self.options.device)
-        row = Row(piece, result.name, self.label, most.difference, most.where, allowed, result.note)
-        row.expected, row.actual = most.expected, most.actual
-        return row
+        place, numbers = (most.difference, most.where), (most.expected, most.actual)
+        return Row(piece, result.name, self.label, *place, allowed, result.note, True, *numbers)
 
     def _recorded(self, piece: str, result: Computed) -> Row:
         row = self.row(piece, result._replace(expected=result.value))

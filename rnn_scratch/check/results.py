@@ -58,18 +58,14 @@ class Row(Record):
             return f"{what}: {self.where}".removeprefix(": ")
         if self.expected is None or self.actual is None:
             return what + note
-        if self.passed:
-            place = f" at {self.where}" if self.where else ""
-            return f"{what}: off by {self.difference:.1e}{place}, allowed {self.allowed:.1e}{note}"
         number = f"{self.result} {self.where}".replace(" [", "[").rstrip()
         if self.where.startswith(f"{self.result}["):  # a parameter's gradient: its name once
             number = self.where
         elif self.where == RECORDED:
-            number = f"the weighted sum of {self.result}"
-        return (
-            f"{number} is {_apart(self.actual, self.expected)}{case}: off by "
-            f"{self.difference:.1e}, allowed {self.allowed:.1e}{note}"
-        )
+            number = f"{self.result} (weighted sum)"
+        figures = "" if self.passed else f" is {_apart(self.actual, self.expected)}"
+        off = f"off by {self.difference:.1e}, allowed {self.allowed:.1e}"
+        return f"{number}{figures}{case}: {off}{note}"
 
 
 def _apart(actual: float, expected: float) -> str:
