@@ -131,7 +131,12 @@ def evaluate(
     setup, saved = load(folder_of(run), best, **runtime)
     own = saved.text
     if other is None:
-        prepared = dataset.prepare(dataset.same_text(own, None), saved.settings)
+        try:
+            prepared = dataset.prepare(dataset.same_text(own, None), saved.settings)
+        except RNNScratchError as error:
+            raise RNNScratchError(
+                f"{error}\nTo evaluate on another text: --corpus NAME or --text FILE"
+            ) from error
         name = f"the first {own.train_tokens:,} characters of {_name(own)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)
         if not own.valid_tokens:
