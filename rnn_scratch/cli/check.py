@@ -80,7 +80,9 @@ def check(
 ) -> None:
     """Compare backends with the NumPy reference, piece by piece.
 
-    NumPy itself is compared with recorded values, and its gradients with finite differences.
+    A line for each function says that it is equal, or names the first number that differs. The last
+    lines name the function to look at first. NumPy itself is compared with recorded values, and its
+    gradients with finite differences.
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
     epochs), and compare their parameters to the last bit: either they are equal, and it says how
