@@ -11,7 +11,7 @@ from make import readme
 
 from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
-from rnn_scratch.cli.main import cli
+from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS, Update
@@ -33,7 +33,7 @@ def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
 
 
 def test_the_page_on_using_it_names_every_command_and_options_that_exist():
-    for command in cli.commands:
+    for command in COMMANDS:
         assert f"`rnn-scratch {command}" in USAGE, command
     lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
     assert len(lines) >= 7

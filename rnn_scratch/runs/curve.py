@@ -48,14 +48,16 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 @cache
 def require(*formats: str) -> None:
-    """Draw once, before hours of work; RNNScratchError if Matplotlib cannot write these formats.
+    """Write a figure before hours of work; RNNScratchError if Matplotlib cannot in these formats.
 
     MemoryError if there is too little memory for it.
     """
     bytearray(2**27)  # with less, threads and linear algebra may wait for ever
     try:
-        for format in formats:
-            picture({}, format)
+        from matplotlib.figure import Figure
+
+        for format in formats:  # an empty one, which takes no time
+            Figure(figsize=(1, 1)).savefig(BytesIO(), format=format)
     except MemoryError:
         raise
     except Exception as error:  # such as one of its variables in the environment
