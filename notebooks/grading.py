@@ -1,22 +1,27 @@
-"""Grades a function that a reader has written in a notebook: which number is off, and by how much.
+"""Grades a function that a reader has written in a notebook: which number is off, and why.
 
 It is compared with the NumPy reference by the check's own rows, and alone: whatever it calls of the
-other functions to write is the project's.
+other functions to write is the project's. Wrong numbers are compared with those of the mistakes in
+the clone's tests/tools/sabotages.py, each made in the reference.
 """
 
 import functools
 import importlib.util
 import inspect
 import itertools
+import runpy
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
-from rnn_scratch.check.inputs import DTYPES, PLAIN, Piece, in_each_dtype, make_case
-from rnn_scratch.check.results import Row
+from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.results import Computed, Row, worst
 from rnn_scratch.contract import TRIED, Backend, Options
+from rnn_scratch.text import corpus, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, and run its cell and this one again."
@@ -35,6 +40,11 @@ GRADED_BY: dict[str, tuple[Piece, tuple[Options, ...]]] = {
     "update": (functions.update, (PLAIN,)),
 }
 TABLES = ("CELLS", "CELLS_BACK", "OPTIMIZERS")
+# Of a function that later lessons need more of: the results that the first one needs.
+FIRST = {"update": ("plain", "with a learning rate above 1")}
+NEEDED = "equal to the reference in all that this lesson needs."
+CHANGING = ("predict", "update")  # what they do is not only what they return
+CATALOGUE = Path(__file__).parents[1] / "tests" / "tools" / "sabotages.py"
 
 
 class _UnusableError(Exception):
@@ -44,27 +54,40 @@ class _UnusableError(Exception):
 def graded(installed: Backend, function: Callable) -> Callable:
     """Print how a function of a notebook compares with the reference; return the one to go on with.
 
-    That is the function itself if it returns numbers, even others than it should. Otherwise it is
-    the project's own, so that the cells below can be run in any case. `installed` is the backend.
+    That is the function itself if it returns numbers, even others than it should; what is printed
+    says so. Otherwise it is the project's own, so that the cells below can be run in any case.
+    `installed` is the backend.
     """
     name = function.__name__
     own = getattr(installed.scratch, name)
     if _code(function) is _code(own):  # it has taken the place of yours
         print(OWN.format(name))
         return function
+    rows: list[Row] = []
+    error: Exception | None = None
     try:
-        rows = list(_rows(installed, function))
-        failures = [row for row in rows if not row.passed]
-        numbers = not failures or failures[0].difference is not None
+        for row in _rows(installed, function):
+            rows.append(row)  # those before an error count
+    except Exception as each:
+        error = each
+    failures = [row for row in rows if not row.passed]
+    needed = [row for row in failures if row.result in FIRST.get(name, (row.result,))]
+    complete = {*FIRST.get(name, ())} <= {row.result for row in rows} and name in FIRST
+    usable = error is None or (complete and not needed)
+    if needed or error is None:
         result = _sentence(name, failures, len(rows))
-    except _UnusableError as error:
-        numbers, result = False, f"{name} {error}."
-    except Exception as error:  # outside of the function: it is what the check does with its result
+        usable = usable and not (needed and needed[0].difference is None)
+        if needed and (mistake := _diagnosis(installed, function)):
+            result += f"\nThese are the numbers of a known mistake: {mistake}."
+    elif usable:
+        result = f"{name}: {NEEDED} Later lessons need more; there it {error}."
+    elif isinstance(error, _UnusableError):
+        result = f"{name} {error}."
+    else:  # outside of the function: it is what the check does with its result
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-        numbers = False
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
-    if numbers:
-        print(result)
+    if usable:
+        print(f"{result}\nThe cells below use your {name}{', as it is' if failures else ''}.")
         return function
     print(f"{result}\nUntil then, the cells below use the project's own {name}.")
     return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
@@ -84,20 +107,84 @@ def verdict(installed: Backend, **written: Callable) -> str:
 
 
 def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
+    for case in _cases(installed, function, DTYPES):
+        yield from case.rows(GRADED_BY[function.__name__][0])
+
+
+def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Iterator[Case]:
+    # What the function is tried in: the backend with it, and all others to write the project's.
     name = function.__name__
     project = vars(_with(installed, {}).scratch)
     others = {key: project[key] for key in (*GRADED_BY, *TABLES) if key in project}
-    alone = _watched(_calling(function, {**inspect.unwrap(function).__globals__, **others}))
-    candidate = _with(installed, {name: alone})
-    piece, cases = GRADED_BY[name]
-    for dtype, options in itertools.product(DTYPES, cases):
+    names = inspect.unwrap(function).__globals__
+    alone = _calling(function, {**names, **others})
+    if alone is function:  # decorated: it has the notebook's functions, but the project's tables
+        alone = _among(function, {key: others[key] for key in TABLES if key in others})
+    candidate = _with(installed, {name: _watched(alone, project[name])})
+    for dtype, options in itertools.product(dtypes, GRADED_BY[name][1]):
         own = options._replace(dtype=dtype)
-        case = make_case(_name(installed), candidate, "scratch", own, short=True)
-        yield from case.rows(piece)
+        yield make_case(_name(installed), candidate, "scratch", own, short=True)
 
 
-def _watched(function: Callable) -> Callable:
-    # An error inside the function is distinguished from a result that the check cannot use.
+def _diagnosis(installed: Backend, function: Callable) -> str:
+    # The known mistake with which the reference computes the function's numbers, or "".
+    piece, _ = GRADED_BY[function.__name__]
+    cases = list(_cases(installed, function, DTYPES[:1]))
+    try:
+        own = [_numbers(case, piece) for case in cases]
+    except Exception:  # they cannot all be computed
+        return ""
+    for mistake, changes in _known(piece.__name__).items():
+        wrong = _mistaken(changes)
+        try:
+            theirs = [_numbers(case._replace(name="numpy", backend=wrong), piece) for case in cases]
+        except Exception:  # it cannot be computed here
+            continue
+        if all(map(_equal, theirs, own)):
+            return mistake
+    return ""
+
+
+def _numbers(case: Case, piece: Piece) -> list[Computed]:
+    computed = (each for each in piece(case) if isinstance(each, Computed))
+    return [each._replace(value=case.as_arrays(each.value)) for each in computed]
+
+
+def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
+    if [each.name for each in expected] != [each.name for each in actual]:
+        return False
+    for each, own in zip(expected, actual):
+        difference = worst(each.value, own.value).difference
+        if difference is None or difference > each.allowed:
+            return False
+    return True
+
+
+@functools.cache
+def _known(piece: str) -> dict[str, tuple[str, ...]]:
+    # The mistakes that this piece of the check finds, and each one's change in the reference.
+    catalogue = runpy.run_path(str(CATALOGUE))["SABOTAGES"] if CATALOGUE.exists() else []
+    return {
+        each.mistake: each.changes["numpy"]
+        for each in catalogue
+        if each.piece == piece and "numpy" in each.changes and each.file == "scratch.py"
+    }
+
+
+def _mistaken(changes: Sequence[str]) -> Any:
+    # The reference with a mistake: with each text replaced by the one that follows it.
+    reference = registry.load("numpy")
+    source = inspect.getsource(reference.scratch)
+    for old, new in zip(changes[::2], changes[1::2]):
+        source = source.replace(old, new, 1)
+    scratch = importlib.util.module_from_spec(reference.scratch.__spec__)
+    exec(compile(source, "scratch.py with a mistake", "exec"), vars(scratch))
+    return types.SimpleNamespace(machine=reference.machine, scratch=scratch)
+
+
+def _watched(function: Callable, own: Callable) -> Callable:
+    # An error inside the function is distinguished from a result that the check cannot use, and
+    # from one that has not the form of what the project's own function returns.
     @functools.wraps(function)
     def watched(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -109,9 +196,26 @@ def _watched(function: Callable) -> Callable:
             raise _UnusableError(f"raises {reason}") from error
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None: is there a `return` at its end?")
+        if function.__name__ not in CHANGING:
+            returned, right = _form(result), _form(own(*arguments, **keywords))
+            if returned != right:
+                raise _UnusableError(f"returns {returned} instead of {right}")
         return result
 
     return watched
+
+
+def _form(value: Any) -> str:
+    # What a result is made of, with the shape and the type of each array in it.
+    if isinstance(value, dict):
+        return "a dict of " + ", ".join(f"{name}: {_form(each)}" for name, each in value.items())
+    if isinstance(value, (tuple, list)):
+        kind = type(value).__name__
+        return f"a {kind} of {len(value)}: {', '.join(map(_form, value))}"
+    if not hasattr(value, "shape"):
+        return f"a {type(value).__name__}"
+    dtype = getattr(value.dtype, "name", str(value.dtype)).removeprefix("torch.")
+    return f"{dtype} {tuple(value.shape)}"
 
 
 def _with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
@@ -138,13 +242,35 @@ def _calling(function: Callable, names: dict[str, Any]) -> Callable:
     return copy
 
 
+def _among(function: Callable, tables: Mapping[str, Any]) -> Callable:
+    # The function, with these tables in place of those of its module during each call.
+    names = inspect.unwrap(function).__globals__
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **keywords: Any) -> Any:
+        before = {key: names[key] for key in tables if key in names}
+        names.update(tables)
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            names.update(before)
+
+    return called
+
+
 def _sentence(name: str, failures: list[Row], number: int) -> str:
     if not failures:
         return f"{name}: equal to the reference, in {number} comparisons."
     first = failures[0]
+    what = f"The first is {first.result!r} ({first.case}): {_what(first)}."
+    if name in FIRST and not any(row.result in FIRST[name] for row in failures):
+        return (
+            f"{name}: {NEEDED} Later lessons need more, {len(failures)} of {number} comparisons. "
+            f"{what}"
+        )
     return (
         f"{name}: not yet equal to the reference, in {len(failures)} of {number} comparisons. "
-        f"The first is {first.result!r} ({first.case}): {_what(first)}."
+        f"{what}"
     )
 
 
@@ -152,6 +278,10 @@ def _what(row: Row) -> str:
     if row.difference is None:
         return row.where
     place = f"element {row.where}" if row.where.startswith("[") else row.where or "the number"
+    if row.result == "tokens" and row.actual is not None and row.expected is not None:
+        story = vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
+        vocab = vocabulary.build(story)
+        return f"{place} is {vocab[int(row.actual)]!r} instead of {vocab[int(row.expected)]!r}"
     return f"{place} is off by {row.difference:.2g}"
 
 

@@ -25,12 +25,12 @@ pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 MISTAKES = {
     "encode": ("one vector for all characters", "vectors"),
     "rnn": ("W_hh transposed in the step", "logits"),
-    "rnn_back": (("d_h * slope(h, options)", "d_h"), "W_xh"),
-    "step": ((' + params["b_q"]', ""), "logits"),
+    "rnn_back": ("no slope of the activation in the gradient", "W_xh"),
+    "step": ("the output layer without its bias", "logits"),
     "loss": ("targets not transposed", "mean"),
-    "loss_back": ((" / len(labels)", ""), "W_xh"),
+    "loss_back": ("gradient of a sum instead of a mean", "W_xh"),
     "backward": ("a character that occurs twice counted once", "W_e"),
-    "predict": ("a state that is forgotten after 100 tokens", "logits"),
+    "predict": ("warm-up left out: only the last token of the prefix is read", "logits"),
     "clip": ("clip by the norm of one parameter instead of all", "norm, θ half the norm"),
     "update": ("learning rate applied twice", "plain"),
 }
@@ -64,6 +64,13 @@ def cells(backend):
     parts = lessons.text_of("build")
     last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
     return lessons.cells(parts[: last + 1], backend, student=True)
+
+
+def changed(source, change):
+    """The source with each text replaced by the one that follows it."""
+    for old, new in zip(change[::2], change[1::2]):
+        source = source.replace(old, new, 1)
+    return source
 
 
 def run(backend, write):
@@ -104,19 +111,23 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
     passed = gradings(printed)
     assert list(passed) == list(functions)
     for name, text in passed.items():
-        assert re.fullmatch(name + r": equal to the reference, in \d+ comparisons\.", text), text
+        equal = name + r": equal to the reference, in \d+ comparisons\."
+        assert re.fullmatch(f"{equal}\nThe cells below use your {name}\\.", text), text
     # A mistake in each of them. The function stays, so that its effect can be seen.
     losses = names["losses"]
     for name, (mistake, result) in MISTAKES.items():
         if name not in functions:
             continue
         _, source = functions[name]
-        change = mistake if isinstance(mistake, tuple) else CHANGES[mistake][backend_name]
+        change = CHANGES[mistake][backend_name]
         assert change[0] in source
-        text = grade(name, source.replace(*change), names)
+        text = grade(name, changed(source, change), names)
         where = re.escape(f"The first is {result!r} (float64 rnn tanh")
         assert text.startswith(f"{name}: not yet equal to the reference, in "), text
-        assert re.search(where + r".*\): .+ is off by \d\S*\.\n$", text), text
+        first, diagnosis, what = text.splitlines()
+        assert re.search(where + r".*\): .+ is off by \d\S*\.$", first), text
+        assert diagnosis == f"These are the numbers of a known mistake: {mistake}."
+        assert what == f"The cells below use your {name}, as it is."
         assert inspect.unwrap(names[name]).__code__.co_filename.startswith("<cell")
         execute(source, names)
     # An edit reaches the curve.
@@ -176,13 +187,25 @@ def test_an_empty_copy_says_so_and_works(backend_name):
 FAULTY = {
     "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
     "loss returns None": ("loss", "logits.mean()"),
-    "'mean' (float64 rnn tanh): shape (36,) instead of ()": ("loss", "return logits[:, 0]"),
+    "loss returns float64 (36,) instead of float64 ()": ("loss", "return logits[:, 0]"),
+    "rnn returns float64 (12, 13) instead of a tuple of 1: float64 (12, 13)": (
+        "rnn",
+        "return activation(x @ params['W_xh'], options)",
+    ),
+    "predict: not yet equal": ("predict", "return [3] * (len(prefix) + num_preds)"),
+    "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
-    "shape (12, 13) instead of (12, 11)": ("step", "return state[0], state"),
-    "step does not return what it should (": ("step", "return state[0] @ params['W_hq']"),
-    "One time step: x (B, V), or (B, N), to logits (B, V)": ("step", "return 1"),
-    "float32 instead of float64": ("encode", "return numpy.eye(11, dtype='float32')[tokens]"),
-    "in 1 of 8 comparisons. The first is 'vectors' (float32 rnn tanh): float64 instead of": (
+    "a tuple of 2: float64 (12, 13), a tuple": ("step", "return state[0], state"),
+    "returns float64 (12, 11) instead of a tuple of 2: ": (
+        "step",
+        "return state[0] @ params['W_hq']",
+    ),
+    "returns a int instead of a tuple of 2: ": ("step", "return 1"),
+    "returns float32 (12, 3, 11) instead of float64 (12, 3, 11)": (
+        "encode",
+        "return numpy.eye(11, dtype='float32')[tokens]",
+    ),
+    "returns float64 (12, 3, 11) instead of float32": (
         "encode",
         "return params['W_e'][tokens] if 'W_e' in params else numpy.eye(11)[tokens]",
     ),

@@ -134,6 +134,16 @@ SABOTAGES = [
     Sabotage("a state that is forgotten after 100 tokens", "predict", "", everywhere(
         "        # Warm-up:",
         "        state = state if t % 100 else model.state(1)\n        # Warm-up:")),
+    Sabotage("warm-up left out: the prefix is not read but chosen", "predict", "", everywhere(
+        "prefix[t] if t < len(prefix) else choose(", "choose(")),
+    Sabotage("warm-up left out: only the last token of the prefix is read", "predict", "",
+             everywhere("model.state(1), [prefix[0]]", "model.state(1), [*prefix]",
+                        "range(1, len(prefix)", "range(len(prefix), len(prefix)")),
+    Sabotage("the output layer without its bias", "step", "logits",
+             everywhere(' + params["b_q"], after', ", after")),
+    Sabotage("the previous state left out of the step", "step", "logits",
+             everywhere(' + h @ params["W_hh"] + params["b_h"], options)  #',
+                        ' + params["b_h"], options)  #')),
     Sabotage("W_hh transposed in the step", "step", "logits", {
         **everywhere('h @ params["W_hh"] + ', 'h @ params["W_hh"].T + '),
         "tensorflow": ('h @ params["W_hh"] + ', 'h @ tf.transpose(params["W_hh"]) + '),
@@ -278,6 +288,15 @@ SABOTAGES = [
     # NumPy's hand-written backward pass.
     Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
         "numpy": ("1 - h * h if", "1 - np.arctanh(h) ** 2 if"),
+    }),
+    Sabotage("gradient of a sum instead of a mean", "gradients", "", {
+        "numpy": ("return d_logits / len(labels)", "return d_logits"),
+    }),
+    Sabotage("gradient of the loss without the one-hot vector", "gradients", "", {
+        "numpy": ("d_logits[np.arange(len(labels)), labels] -= 1", "pass"),
+    }),
+    Sabotage("no slope of the activation in the gradient", "gradients", "", {
+        "numpy": ("linear_back(d_h * slope(h, options), x,", "linear_back(d_h, x,"),
     }),
     Sabotage("bias gradient missing", "gradients", "b_h", {
         "numpy": ('f"b_{name}": dz.sum(0)', 'f"b_{name}": np.zeros_like(params["b_h"])'),
