@@ -112,3 +112,11 @@ def test_files_that_are_not_models(capsys, run):
     for command in (("predict",), evaluate, ("train", "--epochs", 3, "--resume")):
         here(capsys, *command, run).refused(file.name, "damaged")
     here(capsys, "predict", "x" * 5000).refused("File name too long")
+
+
+def test_a_training_in_exact_mode_prints_the_digest_that_check_prints(capsys):
+    same = options(optimizer="adam", num_epochs=2, **SMALL)
+    done = here(capsys, "train", "--backend", "numpy", "--exact", "--run", "r", *same)
+    (digest,) = re.findall(r"^digest ([0-9a-f]{16})$", done.out, re.MULTILINE)
+    assert digest in here(capsys, "check", "numpy", "--exact", *same).out
+    assert "digest" not in here(capsys, "train", "--backend", "numpy", "--run", "s", *same).out

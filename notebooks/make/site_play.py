@@ -1,14 +1,25 @@
 """The site's page to play with: its text, its scripts, and the code that it shows."""
 
+import json
 import re
 from collections.abc import Sequence
 
 from rnn_scratch.runs import page
+from rnn_scratch.text import corpus
 
 from . import play, prose, site_code
 from .lessons import Code
+from .readme import RECORDS
 
-SCRIPTS = (play.SCRIPT.name, *page.SCRIPTS)
+SOURCES = play.SCRIPT.parent  # of what the page of `rnn-scratch play` does not have
+TRAINING = ("training.js", "train.js")
+# The scripts of the training's thread. A page in a folder may load none into a thread, so that they
+# are a string of another script.
+WORKER = (
+    *(page.FOLDER / name for name in ("arrays.js", "scratch.js")),
+    *(SOURCES / name for name in ("random.js", "training.js", "worker.js")),
+)
+DATA = "data.js"
 FUNCTIONS = ("step", "encode", "rnn", "gate", "lstm")
 
 
@@ -26,14 +37,27 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
         "functions": functions,
         "prefix": next(iter(networks.values()))["expected"]["prefix"].strip(),
         "arrays": play.arrays,
-        "scripts": SCRIPTS,
+        "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),
+        "training": (SOURCES / "train.html").read_text(encoding="utf-8"),
         "network": (page.FOLDER / page.NETWORK).read_text(encoding="utf-8"),
     }
     files = {name: (page.FOLDER / name).read_bytes() for name in (*page.SCRIPTS, page.STYLE)}
-    files[play.SCRIPT.name] = play.SCRIPT.read_bytes()
+    files |= {name: (SOURCES / name).read_bytes() for name in (play.SCRIPT.name, *TRAINING)}
+    files[DATA] = data().encode()
     return prose.page("play.md", values), {
         f"{site_code.STATIC}/play/{name}": content for name, content in files.items()
     }
+
+
+def data() -> str:
+    """The script of what a training needs: the story, NumPy's digests, and the thread's scripts."""
+    values = {
+        "CORPUS": play.CORPUS,
+        "STORY": corpus.load(play.CORPUS).content,
+        "RECORDED": json.loads((RECORDS / "digests.json").read_text(encoding="utf-8")),
+        "WORKER": "\n".join(path.read_text(encoding="utf-8") for path in WORKER),
+    }
+    return "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
 
 
 def function(name: str, script: str) -> str:

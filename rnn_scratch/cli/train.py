@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn
 
-from .. import api
+from .. import api, exact
 from ..contract import RNNScratchError
 from ..runs import checkpoint, training
 from ..runs import folder as run_folder
@@ -165,6 +165,8 @@ def train(
     speed = statistics.median(row.tokens / row.seconds for row in epochs)
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
     report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
+    if done.record.settings.exact:
+        report.say(f"digest {exact.digest(checkpoint.load(done.folder).arrays)}")
     for text in session.predictions:
         report.say(text)
 
