@@ -309,6 +309,13 @@ def notebooks(session: nox.Session, which: str) -> None:
 
 
 @nox.session
+def slides(session: nox.Session) -> None:
+    """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
+    session.install("-e", ".[notebooks]", "nbconvert")
+    session.run("python", "-m", "make.slides", *session.posargs, env=MAKE)
+
+
+@nox.session
 def play(session: nox.Session) -> None:
     """Train the networks of the site's page to play with, and write their weights."""
     session.install("-e", ".")
@@ -325,6 +332,7 @@ def student(session: nox.Session, backend: str) -> None:
     session.chdir(clone)
     framework = "workers" if backend == "numpy" else backend
     options = ("-m", "student", "--backends", backend, *session.posargs)
+    session.install("nbgrader", "nbconvert")
     run_tests(session, f"{framework},notebooks", *options)
 
 

@@ -47,6 +47,10 @@ CHANGING = ("predict", "update")  # what they do is not only what they return
 CATALOGUE = Path(__file__).parents[1] / "tests" / "tools" / "sabotages.py"
 
 
+# The points of each function that was graded: 1 for one that this lesson can use as it should be.
+POINTS: dict[str, int] = {}
+
+
 class _UnusableError(Exception):
     """What a function did instead of returning a result."""
 
@@ -60,6 +64,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
     """
     name = function.__name__
     own = getattr(installed.scratch, name)
+    POINTS[name] = 0
     if _code(function) is _code(own):  # it has taken the place of yours
         print(OWN.format(name))
         return function
@@ -87,10 +92,16 @@ def graded(installed: Backend, function: Callable) -> Callable:
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if usable:
+        POINTS[name] = int(not needed)
         print(f"{result}\nThe cells below use your {name}{', as it is' if failures else ''}.")
         return function
     print(f"{result}\nUntil then, the cells below use the project's own {name}.")
     return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
+
+
+def points(name: str) -> int:
+    """1 if the function was right when it was graded last, otherwise 0: nbgrader's points."""
+    return POINTS[name]
 
 
 def verdict(installed: Backend, **written: Callable) -> str:
@@ -134,14 +145,14 @@ def _diagnosis(installed: Backend, function: Callable) -> str:
         own = [_numbers(case, piece) for case in cases]
     except Exception:  # they cannot all be computed
         return ""
-    for mistake, changes in _known(piece.__name__).items():
-        wrong = _mistaken(changes)
+    for each in known(piece.__name__):
+        wrong = _mistaken(each.changes["numpy"])
         try:
             theirs = [_numbers(case._replace(name="numpy", backend=wrong), piece) for case in cases]
         except Exception:  # it cannot be computed here
             continue
         if all(map(_equal, theirs, own)):
-            return mistake
+            return str(each.mistake)
     return ""
 
 
@@ -161,14 +172,14 @@ def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
 
 
 @functools.cache
-def _known(piece: str) -> dict[str, tuple[str, ...]]:
-    # The mistakes that this piece of the check finds, and each one's change in the reference.
+def known(piece: str) -> list[Any]:
+    """The mistakes that this piece of the check finds, of those with a change in the reference."""
     catalogue = runpy.run_path(str(CATALOGUE))["SABOTAGES"] if CATALOGUE.exists() else []
-    return {
-        each.mistake: each.changes["numpy"]
+    return [
+        each
         for each in catalogue
         if each.piece == piece and "numpy" in each.changes and each.file == "scratch.py"
-    }
+    ]
 
 
 def _mistaken(changes: Sequence[str]) -> Any:

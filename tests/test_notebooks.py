@@ -139,6 +139,21 @@ def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
     assert links or name.partition("-")[0] in notebooks.OWN
 
 
+def test_a_fork_s_notebooks_open_in_colab(monkeypatch):
+    name = "torch-gates"
+    before = CELLS(name)
+    assert not any("colab" in cell.source for cell in before)
+    monkeypatch.setattr(notebooks, "cells", CELLS.__wrapped__)
+    monkeypatch.setattr(notebooks, "REPOSITORY", "somebody/a-fork")
+    first, install, *others = notebooks.cells(name)
+    assert others == before[1:]
+    address = "https://colab.research.google.com/github/somebody/a-fork/blob/main/notebooks"
+    assert first.source.endswith(f"({address}/{name}.ipynb)")
+    assert '"https://github.com/somebody/a-fork"' in install.source
+    assert '".[torch,notebooks]"' in install.source
+    exec(install.source, {})  # elsewhere it does nothing
+
+
 def headings_of(cells):
     """The headings of a notebook's text."""
     text = "\n".join(cell.source for cell in cells if cell.kind == "markdown")

@@ -15,7 +15,7 @@ from helpers import CLONE
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
 from tools.sabotages import SABOTAGES
-from tools.student import EDIT, GRADING, TRAINING, solutions, written
+from tools.student import EDIT, GRADING, TRAINING, changed, solutions, written
 
 from rnn_scratch import registry
 
@@ -64,13 +64,6 @@ def cells(backend):
     parts = lessons.text_of("build")
     last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
     return lessons.cells(parts[: last + 1], backend, student=True)
-
-
-def changed(source, change):
-    """The source with each text replaced by the one that follows it."""
-    for old, new in zip(change[::2], change[1::2]):
-        source = source.replace(old, new, 1)
-    return source
 
 
 def run(backend, write):
@@ -235,7 +228,11 @@ def test_each_function_to_write_has_a_hint_and_a_mistake():
             task, hint = sources[number + 1].split("<summary>Hint</summary>")
             assert task.startswith(f"**Write `{name}`.**")
             assert len(hint.split()) > 10
-            assert sources[number + 2] == f"{name} = {GRADING}installed, {name})"
+            line, points = sources[number + 2].splitlines()
+            assert line == f"{name} = {GRADING}installed, {name})"
+            assert points == f"grading.points({name!r})"
+            assert notebooks.metadata(sources[number])["nbgrader"]["grade_id"] == f"write-{name}"
+            assert notebooks.metadata(sources[number + 2])["nbgrader"]["points"] == 1
         missing = {*MISTAKES} - {*functions}
         assert missing == (set() if backend == "numpy" else {"rnn_back", "loss_back", "backward"})
     assert set(MISTAKES) == set(grading.GRADED_BY)

@@ -320,7 +320,7 @@ def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str
     intro = "\n\n".join([f"**Write `{name}`.**", *task])
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
     yield "markdown", f"{intro}\n\n{folded}"
-    yield "code", f"{name} = grading.graded(installed, {name})"
+    yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 
 def _mistake(backend: str, mistake: str) -> tuple[str, str]:

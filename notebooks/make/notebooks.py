@@ -16,11 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import grading
+
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.show import source_code
 
-from . import lessons
+from . import lessons, prose
 from .lessons import LESSONS, TEXTS, Cell, Part
 from .readme import RECORDS
 
@@ -33,6 +35,23 @@ ALL = (
     *OWN,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON
+STUB = re.compile(  # a function to write, up to where its body is missing
+    rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
+)
+GRADED = re.compile(r"^(\w+) = grading\.graded\(")
+# OWNER/NAME at GitHub. With it, lessons have a link that opens them in Colab: a fork sets its own.
+REPOSITORY = ""
+IN_COLAB = """\
+import site, subprocess, sys, sysconfig
+
+if "google.colab" in sys.modules:  # which has nothing but this notebook
+    clone = "/content/rnn-scratch"
+    subprocess.run(["git", "clone", "https://github.com/{repository}", clone], check=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "-e", "{install}"]
+    subprocess.run(pip, check=True, cwd=clone)
+    site.addsitedir(sysconfig.get_paths()["purelib"])  # what was installed just now
+    sys.path.append(f"{clone}/notebooks")
+"""
 # One thread, so that sums are taken in the same order on every machine.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
 ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute())}  # drawings
@@ -56,7 +75,14 @@ def parts_of(name: str) -> list[Part]:
 
 def cells(name: str) -> list[Cell]:
     """The cells of a notebook, before anything is computed."""
-    return lessons.cells(parts_of(name), backends_of(name)[0], name.endswith(STUDENT))
+    backend = backends_of(name)[0]
+    first, *others = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
+    if not REPOSITORY or name in OWN:
+        return [first, *others]
+    place = f"github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
+    link = f"[Open in Colab](https://colab.research.google.com/{place})"
+    install = Cell("code", prose.fill(IN_COLAB.replace("{repository}", REPOSITORY), backend))
+    return [first._replace(source=f"{first.source}\n\n{link}"), install, *others]
 
 
 def fingerprint(name: str) -> str:
@@ -113,7 +139,10 @@ def execute(name: str) -> str:
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     # Numbered: random ids would differ in every commit.
-    parts = [kinds[kind](source, id=f"cell-{n}") for n, (kind, source) in enumerate(cells(name))]
+    parts = [
+        kinds[kind](source, id=f"cell-{n}", metadata=metadata(source))
+        for n, (kind, source) in enumerate(cells(name))
+    ]
     notebook = v4.new_notebook(
         cells=parts,
         metadata={
@@ -143,6 +172,25 @@ def execute(name: str) -> str:
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def metadata(source: str) -> dict[str, Any]:
+    """What nbgrader has to know of a cell: which are written, and which give points for them."""
+    written, graded = STUB.search(source), GRADED.match(source)
+    if written is None and graded is None:
+        return {}
+    own: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
+    if written:
+        own |= {
+            "grade_id": f"write-{written[1]}",
+            "solution": True,
+            "grade": False,
+            "locked": False,
+        }
+    elif graded:
+        own |= {"grade_id": f"points-{graded[1]}", "solution": False, "grade": True, "locked": True}
+        own |= {"points": 1}
+    return {"nbgrader": own}
 
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:

@@ -14,10 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grading
+
 from rnn_scratch import registry
+from rnn_scratch.check.inputs import PLAIN
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.settings import SETTINGS, Settings
+from rnn_scratch.show import source_code
 
 from . import (
     prose,
@@ -59,6 +63,7 @@ def pages(
         "settings": SETTINGS,
         "defaults": Settings(),
         "presets": readme.presets()["presets"],
+        "mistakes": _mistakes(),
         **_start(backends),
     }
     for path in sorted(SOURCES.glob("*.md")):
@@ -73,6 +78,19 @@ def pages(
             files[site_code.figure_name(output.picture)] = output.picture
     files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
     return files
+
+
+def _mistakes() -> dict[str, list[str]]:
+    # Those that grading recognizes, by the function in whose code, in NumPy, they are made.
+    found: dict[str, list[str]] = {}
+    for name, (piece, _) in grading.GRADED_BY.items():
+        source = source_code.join(source_code.find("numpy", name)[:1])
+        found[name] = [
+            each.mistake
+            for each in grading.known(piece.__name__)
+            if each.only == PLAIN and all(old in source for old in each.changes["numpy"][::2])
+        ]
+    return found
 
 
 def _start(backends: Sequence[str]) -> dict[str, Any]:
