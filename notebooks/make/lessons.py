@@ -9,6 +9,7 @@ It is Markdown in which some lines are directives:
 ``::: source build concise``     the source of that function of another variant, to read
 ``::: core parameters.initial``  the source of that function of ``rnn_scratch``, to read
 ``::: imports``                  what ``scratch`` imports
+``::: imports framework``        the same without the modules of this project, but for ``machine``
 ``::: uses build encode``        an import of those of these functions that ``scratch`` has
 ``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
@@ -31,6 +32,7 @@ import inspect
 import pkgutil
 import re
 import runpy
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,7 +195,7 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
-        return Code(_imports(backend))
+        return Code(_imports(backend, part.argument))
     if part.kind == "uses":
         return _uses(backend, part.argument.split(), used)
     if part.kind in ("piece", "source"):
@@ -247,11 +249,14 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Def
     return fresh
 
 
-def _imports(backend: str) -> str:
+def _imports(backend: str, some: str) -> str:
     # The neighbours first: ``machine`` sets what must be set before the framework is imported.
     (path,) = (each for each in source_code.files(backend) if each.stem == "scratch")
     nodes = ast.parse(path.read_text(encoding="utf-8")).body
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    if some:
+        ours = re.compile(r"from (rnn_scratch|[.](?!machine))")
+        lines = [line for line in lines if not ours.match(line)]
     text = "\n".join(sorted(lines, key=lambda line: not line.startswith("from .")))
     package = registry.find(backend)
     return text.replace("from . ", f"from {package} ").replace("from .", f"from {package}.")
@@ -262,7 +267,11 @@ def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
     found = [each for name in names for each in source_code.find(backend, name)[:1]]
     own = [piece.name for piece in found if piece.file.stem == "scratch"]
     used |= {*own}
-    return Code(f"from {registry.find(backend)}.scratch import {', '.join(own)}") if own else None
+    listed = textwrap.fill(", ".join(own), 84, initial_indent="    ", subsequent_indent="    ")
+    start = f"from {registry.find(backend)}.scratch import"
+    line = f"{start} {listed.strip()}"
+    long = len(line) > 88 or "\n" in listed
+    return Code(f"{start} (\n{listed},\n)" if long else line) if own else None
 
 
 def _cells(
