@@ -117,18 +117,18 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("cell", ["gru-after", "lstm"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_gradients_of_large_weights(backend, backend_name, device, cell):
-    # An optimized model may multiply with them by other operations than with small ones.
+    # An optimized model may compute with them by other operations than with small ones.
     options = Options(V, 512, cell, device=device)
-    tokens = np.random.RandomState(0).randint(0, V, (4, T + 1))
+    tokens = np.random.RandomState(0).randint(0, V, (32, T + 1))
     batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy())
     numpy = registry.load("numpy")
 
     def gradients(name, own, model, options):
         network = registry.build(name, own, model, initial(options, 0.05, 0), options)
         tensors = batch.map(own.machine.tensor, options.device)
-        return network.to_arrays(own.scratch.gradients(network, tensors, network.state(4))[1])
+        return network.to_arrays(own.scratch.gradients(network, tensors, network.state(32))[1])
 
     expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
     difference, where, *_ = worst(expected, gradients(backend_name, backend, "fast", options))
