@@ -105,3 +105,38 @@ def test_the_growth_has_a_curve_for_each_cell_and_marks_where_all_frameworks_are
     assert all(drawn[cell] == points for cell, points in curves.items())
     assert (drawn["rnn, all equal"], drawn["rnn, not all equal"]) == ([[2, 1e2]], [[4, 1e6]])
     assert axes.get_yscale() == "log"
+
+
+def test_the_softmax_of_a_character_is_drawn_in_three_steps(figure):
+    logits = np.array([0.0, 1.0, -2.0])
+    drawings.softmax(logits, ["<unk>", " ", "e"], target=1)
+    heights = [[bar.get_height() for bar in axes.patches] for axes in figure().axes]
+    assert heights[0] == logits.tolist()
+    assert heights[1] == pytest.approx(np.exp(logits))
+    assert heights[2] == pytest.approx(np.exp(logits) / np.exp(logits).sum())
+    assert "'␣': 0.705" in figure().axes[2].get_title()
+    assert len({bar.get_facecolor() for bar in figure().axes[2].patches}) == 2
+
+
+def test_clipped_gradients_end_on_the_circle_in_their_direction(figure):
+    drawings.clipping([(0.3, 0.4), (3.0, 4.0)], theta=1.0)
+    (axes,) = figure().axes
+    ends = [arrow.xy for arrow in axes.texts if arrow.get_text() == ""]
+    assert np.allclose(ends, [(0.3, 0.4), (0.3, 0.4), (3, 4), (0.6, 0.8)])
+
+
+def test_gradients_go_back_from_each_state_and_loss(figure):
+    drawings.backward(steps=3)
+    (axes,) = figure().axes
+    labels = words(axes)
+    assert labels.count(r"$W_{hh}^\top$") == 2
+    assert labels.count(r"$W_{hq}^\top$") == 3
+
+
+@pytest.mark.parametrize(("draw", "gates"), [(drawings.gru, "rz"), (drawings.lstm, "fio")])
+def test_a_cell_has_its_gates(figure, draw, gates):
+    draw()
+    (axes,) = figure().axes
+    for gate in gates:
+        assert any(f"{gate}_t" in label for label in words(axes))
+        assert f"${gate}_t$" in axes.get_title()

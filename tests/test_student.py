@@ -220,6 +220,30 @@ def test_what_is_no_result_is_explained(words):
     assert own == ("is off by" not in text)
 
 
+@pytest.mark.parametrize(
+    ("lr", "words"),
+    [
+        ("how.lr", "Later lessons need more, 10 of 14 comparisons. The first is 'on the grid'"),
+        ("{'sgd': how.lr}[how.optimizer]", "there it raises KeyError: 'momentum', in `param -="),
+    ],
+)
+def test_what_only_later_lessons_need_is_said_and_costs_no_points(lr, words):
+    names = {**vars(registry.load("numpy").scratch), "grading": grading}
+    names["installed"] = registry.load("numpy")
+    source = (
+        "def update(model, grads, how, rates=None):\n"
+        "    for name, param in model.params.items():\n"
+        f"        param -= {lr} * grads[name]\n"
+    )
+    text = grade("update", source, names)
+    assert text.startswith("update: equal to the reference in all that this lesson needs. ")
+    assert words in text
+    assert "known mistake" not in text
+    assert grading.points("update") == 1
+    grade("update", source.replace("-=", "+="), names)
+    assert grading.points("update") == 0
+
+
 def test_each_function_to_write_has_a_hint_and_a_mistake():
     for backend in registry.OURS:
         functions, sources = solutions(backend), [cell.source for cell in cells(backend)]
