@@ -9,8 +9,10 @@ from browser_play import shades, step, text_of
 import rnn_scratch
 from rnn_scratch import contract
 from rnn_scratch.cli import play
+from rnn_scratch.runs import page as page_files
 
 pytest_plugins = ["browser"]  # for the fixtures
+SMALL = {"num_hiddens": 4, "num_epochs": 1, "corpus": "tide-clock"}
 MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_layers": 2}]
 PREFIX = "The tide"
 
@@ -41,4 +43,22 @@ def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
         assert_accessible(page)
+        server.shutdown()
+
+
+def test_a_cell_that_the_page_lacks_gets_a_sentence(browser, tmp_path, monkeypatch):
+    run = rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL)
+    network = page_files.network
+    other = {"cell": "mine"}
+    monkeypatch.setattr(
+        page_files,
+        "network",
+        lambda saved: {**(own := network(saved)), "options": {**own["options"], **other}},
+    )
+    with play.serve(run.folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(play.address(server))
+        assert page.get_by_text("The page has no cell “mine”").is_visible()
+        assert page.get_by_role("button", name="Step").is_hidden()
         server.shutdown()

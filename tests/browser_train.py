@@ -111,9 +111,21 @@ def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(visit):
     page.get_by_label("Column", exact=True).fill("4")
     page.get_by_label("Column", exact=True).fill("3")
     expect(page.get_by_label("Value", exact=True)).to_have_value("7.50000")
-    page.get_by_label("Learning rate").fill("0.25")
-    number = page.locator("#train-samples li").count()
+    page.get_by_label("Learning rate").fill("1e308")
     page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#train-problem")).to_contain_text("training has diverged")
+
+
+def test_what_has_been_changed_is_said_in_place_of_the_command(visit):
+    page = visit()
+    choose(page, Epochs="100")
+    page.get_by_role("button", name="Train").click()
+    expect(page.locator("#train-samples li").first).to_be_visible(timeout=MINUTES)
+    page.get_by_label("Value", exact=True).fill("0.5")
+    page.get_by_role("button", name="Change").click()
+    page.get_by_label("Learning rate").fill("0.25")
+    page.get_by_label("Prefix of the samples").focus()  # the rate is entered now
+    number = page.locator("#train-samples li").count()
     page.wait_for_function(
         f"document.querySelectorAll('#train-samples li').length > {number}", timeout=MINUTES
     )

@@ -38,16 +38,23 @@ function row(A, n) {
   return A.values.subarray(n * width, (n + 1) * width);
 }
 
-// The product of matrices, (m, n) and (n, p).
+// The product of matrices, (m, n) and (n, p). For speed, it takes four terms at a time, and leaves
+// out those of zeros: all elements of a one-hot vector but one.
 function dot(A, B) {
   const [[m, n], p] = [A.shape, B.shape[1]];
-  const [C, b] = [zeros(m, p), B.values];
+  const [C, a, b] = [zeros(m, p), A.values, B.values];
   for (let i = 0; i < m; i++) {
-    const own = row(C, i);
-    for (let k = 0; k < n; k++) {
-      const a = A.values[i * n + k];
-      if (a === 0) continue; // for speed: of a one-hot vector, all elements but one are zero
-      for (let j = 0; j < p; j++) own[j] += a * b[k * p + j];
+    const own = row(C, i), end = (i + 1) * n;
+    let [from, start] = [i * n, 0]; // in A, and of the row of B
+    for (; from + 4 <= end; from += 4, start += 4 * p) {
+      const [a0, a1, a2, a3] = [a[from], a[from + 1], a[from + 2], a[from + 3]];
+      if (a0 === 0 && a1 === 0 && a2 === 0 && a3 === 0) continue;
+      for (let j = 0, k = start; j < p; j++, k++) {
+        own[j] += a0 * b[k] + a1 * b[k + p] + a2 * b[k + 2 * p] + a3 * b[k + 3 * p];
+      }
+    }
+    for (; from < end; from++, start += p) {
+      if (a[from] !== 0) for (let j = 0; j < p; j++) own[j] += a[from] * b[start + j];
     }
   }
   return C;

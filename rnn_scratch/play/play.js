@@ -132,7 +132,8 @@
 
   function bars(logits) {
     const best = greedy(logits);
-    const shares = degrees() ? softmax(logits, degrees()) : logits.map((_, j) => Number(j === best));
+    const certain = logits.map((_, j) => Number(j === best));
+    const shares = degrees() ? softmax(logits, degrees()) : certain;
     const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, MOST);
     [...find("next").children].forEach((each, n) => (each.hidden = n >= order.length));
     order.forEach((token, n) => {
@@ -226,9 +227,16 @@
         row.map((value, j) => Math.abs(value - steps[t].logits[j])));
     });
     const [digit, power] = Math.max(...differences).toExponential(0).split("e-");
-    find("difference").replaceChildren(`${digit} · 10`, make("sup", { textContent: `−${power}` }));
+    const exponent = make("sup", { textContent: `−${power}` });
+    find("difference").replaceChildren(`${digit} · 10`, exponent);
   }
 
+  const unknown = Object.values(models).find(({ options }) => !(options.cell in CELLS));
+  if (unknown) {
+    find("script").textContent = `The page has no cell “${unknown.options.cell}”: add one to `
+      + "rnn_scratch/play/scratch.js, as in the backends.";
+    return;
+  }
   // The same buttons for all steps, so that the focus stays where it is.
   for (let n = 0; n < MOST; n++) {
     const button = make("button", { type: "button" }, make("b"), make("i"), make("span"));

@@ -43,7 +43,6 @@ def files(saved: Checkpoint, title: str) -> dict[str, bytes]:
     networks = json.dumps({saved.settings.cell: network(saved)})
     found[WEIGHTS] = f'"use strict";\nconst NETWORKS = {networks};\n'.encode()
     template = Environment(autoescape=True).from_string((FOLDER / "page.html").read_text("utf-8"))
-    fragment = (FOLDER / NETWORK).read_text("utf-8")
-    settings, epoch = saved.settings, saved.epoch
-    page = template.render(title=title, network=fragment, settings=settings, epoch=epoch)
+    network_part = (FOLDER / NETWORK).read_text("utf-8")
+    page = template.render(title=title, network=network_part, saved=saved)
     return {**found, "index.html": page.encode()}
