@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 from helpers import CLONE
-from make import lessons, notebooks, optimizations, prose, site_code
+from make import lessons, notebooks, optimizations, prose, site_code, slides
 from make.optimizations import Gain
 from tools.student import GRADING, written
 
@@ -158,6 +158,28 @@ def test_a_fork_s_notebooks_open_in_colab(monkeypatch):
     assert '"https://github.com/somebody/a-fork"' in install.source
     assert '".[torch,notebooks]"' in install.source
     exec(install.source, {})  # elsewhere it does nothing
+
+
+def test_slides_show_code_function_by_function_and_prose_to_the_speaker():
+    def cell(kind, source, outputs=()):
+        return {"cell_type": kind, "source": source, "outputs": list(outputs)}
+
+    notebook = {
+        "cells": [
+            cell("markdown", "# A\n\nProse.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```"),
+            cell("code", "def f():\n    pass\n\n\ndef g():\n    pass", ["printed"]),
+            cell("code", "f()"),
+        ]
+    }
+    assert list(slides.cells(notebook)) == [
+        ("slide", "markdown", "# A", []),
+        ("notes", "markdown", "Prose.", []),
+        ("fragment", "markdown", "$$x$$", []),
+        ("fragment", "markdown", "```diff\n-a\n\n+b\n```", []),
+        ("subslide", "code", "def f():\n    pass", []),
+        ("fragment", "code", "def g():\n    pass", ["printed"]),
+        ("subslide", "code", "f()", []),
+    ]
 
 
 def headings_of(cells):
