@@ -5,7 +5,11 @@
     Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
   const TENSORS = { lstm: ["H", "C"] }; // of a state; those of other cells are H alone
   const MOST = 8; // bars
-  const READ = 100; // characters on which the next one is shown to depend
+  // Characters on which the next one is shown to depend: fewer of a large network, which takes long.
+  const reach = ({ params }) => {
+    const size = Object.values(params).reduce((sum, { values }) => sum + values.length, 0);
+    return Math.max(10, Math.min(100, Math.floor(2e7 / size)));
+  };
   const LONGEST = 2000; // characters, after which a text that runs by itself stops
   const find = (name) => document.getElementById(`play-${name}`);
   const { prefix, temperature } = find("controls").elements;
@@ -62,7 +66,7 @@
     find("influence").hidden = !influences;
     if (!influences) return steps.map((each) => shade(each.state));
     const token = greedy(last().logits);
-    const found = influence(steps, token, READ, model);
+    const found = influence(steps, token, reach(model), model);
     const largest = Math.max(...found.map(Math.abs), Number.MIN_VALUE);
     find("token").textContent = name(token);
     find("characters").textContent = found.length;
