@@ -19,7 +19,7 @@ from typing import Any
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
 from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
-from rnn_scratch.check.results import Computed, Row, worst
+from rnn_scratch.check.results import Computed, Row, apart, worst
 from rnn_scratch.contract import TRIED, Backend, Options
 from rnn_scratch.text import corpus, vocabulary
 
@@ -43,6 +43,11 @@ TABLES = ("CELLS", "CELLS_BACK", "OPTIMIZERS")
 # Of a function that later lessons need more of: the results that the first one needs.
 FIRST = {"update": ("plain", "with a learning rate above 1")}
 NEEDED = "equal to the reference in all that this lesson needs."
+# What a result is whose name does not say it.
+EXPLAINED = {
+    "of one token": "the gradients of a text of one token",
+    "with 300 characters": "with 300 entries in the vocabulary",
+}
 CHANGING = ("predict", "update")  # what they do is not only what they return
 CATALOGUE = Path(__file__).parents[1] / "tests" / "tools" / "sabotages.py"
 
@@ -95,7 +100,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
         POINTS[name] = int(not needed)
         print(f"{result}\nThe cells below use your {name}{', as it is' if failures else ''}.")
         return function
-    print(f"{result}\nUntil then, the cells below use the project's own {name}.")
+    print(f"{result}\nFor now, the cells below use the project's own {name}.")
     return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
 
 
@@ -206,27 +211,45 @@ def _watched(function: Callable, own: Callable) -> Callable:
             reason = f"{runner.described(error)}{_line(error, function)}"
             raise _UnusableError(f"raises {reason}") from error
         if result is None and function.__name__ != "update":  # which changes its argument
-            raise _UnusableError("returns None: is there a `return` at its end?")
+            raise _UnusableError("returns None, as without a `return` at its end")
         if function.__name__ not in CHANGING:
-            returned, right = _form(result), _form(own(*arguments, **keywords))
-            if returned != right:
-                raise _UnusableError(f"returns {returned} instead of {right}")
+            instead = _instead(result, own(*arguments, **keywords))
+            if instead:
+                raise _UnusableError(f"returns {instead}")
         return result
 
     return watched
 
 
+def _instead(value: Any, right: Any, place: str = "") -> str:
+    # What the first part of a result is instead of what, where their forms differ, or "".
+    parts: list[tuple[Any, Any, Any]] | None = None
+    if isinstance(value, dict) and isinstance(right, dict) and [*value] == [*right]:
+        parts = [(name, value[name], right[name]) for name in right]
+    alike = type(value) is type(right) and isinstance(value, (tuple, list))
+    if alike and len(value) == len(right):
+        parts = [(number, *each) for number, each in enumerate(zip(value, right))]
+    if parts is not None:
+        each = (_instead(own, other, f"{place}[{key!r}]") for key, own, other in parts)
+        return next(filter(None, each), "")
+    returned, expected = _form(value), _form(right)
+    where = f" in `result{place}`" if place else ""
+    return f"{returned} instead of {expected}{where}" if returned != expected else ""
+
+
 def _form(value: Any) -> str:
-    # What a result is made of, with the shape and the type of each array in it.
+    # What a result is made of, with the shape and the type of an array.
     if isinstance(value, dict):
-        return "a dict of " + ", ".join(f"{name}: {_form(each)}" for name, each in value.items())
+        return f"a dict of {', '.join(map(str, value))}"
     if isinstance(value, (tuple, list)):
         kind = type(value).__name__
         return f"a {kind} of {len(value)}: {', '.join(map(_form, value))}"
+    if isinstance(value, (int, float)) and not hasattr(value, "shape"):
+        return "a number"
     if not hasattr(value, "shape"):
-        return f"a {type(value).__name__}"
+        return f"a value of the type {type(value).__name__}"
     dtype = getattr(value.dtype, "name", str(value.dtype)).removeprefix("torch.")
-    return f"{dtype} {tuple(value.shape)}"
+    return f"{dtype} {tuple(value.shape)}" if len(value.shape) else f"a {dtype} array without axes"
 
 
 def _with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
@@ -272,8 +295,11 @@ def _among(function: Callable, tables: Mapping[str, Any]) -> Callable:
 def _sentence(name: str, failures: list[Row], number: int) -> str:
     if not failures:
         return f"{name}: equal to the reference, in {number} comparisons."
-    first = failures[0]
-    what = f"The first is {first.result!r} ({first.case}): {_what(first)}."
+    first, piece = failures[0], GRADED_BY[name][0].__name__
+    case = ", ".join(filter(None, (first.case, EXPLAINED.get(first.result))))
+    what = f"The first is {first.result!r} ({case}): {_what(first)}."
+    if piece != name:
+        what = f"They are of `{piece}`, run with your `{name}`. {what}"
     if name in FIRST and not any(row.result in FIRST[name] for row in failures):
         return (
             f"{name}: {NEEDED} Later lessons need more, {len(failures)} of {number} comparisons. "
@@ -293,7 +319,9 @@ def _what(row: Row) -> str:
         story = vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
         vocab = vocabulary.build(story)
         return f"{place} is {vocab[int(row.actual)]!r} instead of {vocab[int(row.expected)]!r}"
-    return f"{place} is off by {row.difference:.2g}"
+    if row.actual is None or row.expected is None:
+        return f"{place} is off by {row.difference:.2g}"
+    return f"{place} is {apart(row.actual, row.expected)}"
 
 
 def _line(error: Exception, function: Callable) -> str:

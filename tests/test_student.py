@@ -18,6 +18,7 @@ from tools.sabotages import SABOTAGES
 from tools.student import EDIT, GRADING, TRAINING, changed, solutions, written
 
 from rnn_scratch import registry
+from rnn_scratch.check.inputs import PLAIN, make_case
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -118,14 +119,16 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
         where = re.escape(f"The first is {result!r} (float64 rnn tanh")
         assert text.startswith(f"{name}: not yet equal to the reference, in "), text
         first, diagnosis, what = text.splitlines()
-        assert re.search(where + r".*\): .+ is off by \d\S*\.$", first), text
+        assert re.search(where + r".*\): .+ is \S+ instead of \S+\.$", first), text
+        piece = grading.GRADED_BY[name][0].__name__
+        assert (f"of `{piece}`, run with your `{name}`" in first) == (piece != name)
         assert diagnosis == f"These are the numbers of a known mistake: {mistake}."
         assert what == f"The cells below use your {name}, as it is."
         assert inspect.unwrap(names[name]).__code__.co_filename.startswith("<cell")
         execute(source, names)
     # An edit reaches the curve.
     text = grade("rnn", functions["rnn"][1].replace(*EDIT), names)
-    assert "is off by" in text
+    assert "not yet equal" in text
     execute(f"CELLS['rnn'] = rnn\n{TRAIN}", names)
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
     # A step that is right is not blamed for the cell.
@@ -163,7 +166,7 @@ def test_an_empty_copy_says_so_and_works(backend_name):
     assert list(texts) == list(solutions(backend_name))
     for name, text in texts.items():
         assert text == (
-            f"{name} is not written yet.\nUntil then, the cells below use the project's own {name}."
+            f"{name} is not written yet.\nFor now, the cells below use the project's own {name}."
         )
     losses = names["losses"]
     assert losses[-1] < losses[0]
@@ -179,8 +182,24 @@ def test_an_empty_copy_says_so_and_works(backend_name):
 
 FAULTY = {
     "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
-    "loss returns None": ("loss", "logits.mean()"),
-    "loss returns float64 (36,) instead of float64 ()": ("loss", "return logits[:, 0]"),
+    "loss returns None, as without a `return` at its end.\n": ("loss", "logits.mean()"),
+    "loss returns float64 (36,) instead of a float64 array without axes.": (
+        "loss",
+        "return logits[:, 0]",
+    ),
+    "loss returns a number instead of a float64 array": ("loss", "return float(logits.mean())"),
+    "clip returns float64 (2, 13) instead of float64 (11, 13) in `result[0]['W_xh']`.": (
+        "clip",
+        "return {name: grad[:2] for name, grad in grads.items()}, numpy.float64(1)",
+    ),
+    "loss returns a tuple of 1: float64 (36, 11) instead of a float64 array": (
+        "loss",
+        "return (logits,)",
+    ),
+    "clip returns a dict of 0 instead of a dict of W_xh, W_hh, b_h, W_hq, b_q in `result[0]`.": (
+        "clip",
+        "return {0: 1}, numpy.float64(1)",
+    ),
     "rnn returns float64 (12, 13) instead of a tuple of 1: float64 (12, 13)": (
         "rnn",
         "return activation(x @ params['W_xh'], options)",
@@ -188,12 +207,15 @@ FAULTY = {
     "predict: not yet equal": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
-    "a tuple of 2: float64 (12, 13), a tuple": ("step", "return state[0], state"),
+    "step returns float64 (12, 13) instead of float64 (12, 11) in `result[0]`.": (
+        "step",
+        "return state[0], state",
+    ),
     "returns float64 (12, 11) instead of a tuple of 2: ": (
         "step",
         "return state[0] @ params['W_hq']",
     ),
-    "returns a int instead of a tuple of 2: ": ("step", "return 1"),
+    "returns a number instead of a tuple of 2: ": ("step", "return 1"),
     "returns float32 (12, 3, 11) instead of float64 (12, 3, 11)": (
         "encode",
         "return numpy.eye(11, dtype='float32')[tokens]",
@@ -215,9 +237,9 @@ def test_what_is_no_result_is_explained(words):
     end = source.index('"""\n') + 4
     text = grade(name, f"{source[:end]}    {line}\n", names)
     assert words in text
-    own = "Until then" in text
+    own = "For now" in text
     assert own == (names[name].__code__ is getattr(installed.scratch, name).__code__)
-    assert own == ("is off by" not in text)
+    assert own == (f"The cells below use your {name}" not in text)
 
 
 @pytest.mark.parametrize(
@@ -260,3 +282,9 @@ def test_each_function_to_write_has_a_hint_and_a_mistake():
         missing = {*MISTAKES} - {*functions}
         assert missing == (set() if backend == "numpy" else {"rnn_back", "loss_back", "backward"})
     assert set(MISTAKES) == set(grading.GRADED_BY)
+
+
+def test_each_result_that_is_explained_is_one_of_the_check():
+    case = make_case("numpy", registry.load("numpy"), "scratch", PLAIN, short=True)
+    results = {row.result for row in case.rows(grading.GRADED_BY["loss_back"][0])}
+    assert {*grading.EXPLAINED} <= results

@@ -63,13 +63,13 @@ class Row(Record):
             number = self.where
         elif self.where == RECORDED:
             number = f"{self.result} (weighted sum)"
-        figures = "" if self.passed else f" is {_apart(self.actual, self.expected)}"
+        figures = "" if self.passed else f" is {apart(self.actual, self.expected)}"
         off = f"off by {self.difference:.1e}, allowed {self.allowed:.1e}"
         return f"{number}{figures}{case}: {off}{note}"
 
 
-def _apart(actual: float, expected: float) -> str:
-    # Both numbers, with so many digits that they differ in two of them.
+def apart(actual: float, expected: float) -> str:
+    """One number instead of the other, with so many digits that they differ in two of them."""
     for digits in range(4, 18):
         texts = [f"{number:.{digits}g}" for number in (actual, expected)]
         if f"{actual:.{digits - 1}g}" != f"{expected:.{digits - 1}g}":
