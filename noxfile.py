@@ -317,9 +317,9 @@ def slides(session: nox.Session) -> None:
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the site's page to play with, and write their weights."""
-    session.install("-e", ".")
-    session.run("python", "-m", "make.play", env={**ENVIRONMENT, **MAKE})
+    """Train the networks of the site's page to play with; with -- RUN, but the preset's run."""
+    session.install("-e", ".[torch]")
+    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **MAKE})
 
 
 @nox.session

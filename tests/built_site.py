@@ -106,5 +106,5 @@ def test_the_formulas_of_the_lessons_are_there(pages):
 
 def test_the_site_and_the_page_with_networks_are_small():
     sizes = {path: path.stat().st_size for path in SITE.rglob("*") if path.is_file()}
-    assert 0 < sum(size for path, size in sizes.items() if path.parent.name == "play") < 1e6
-    assert sum(sizes.values()) < 10e6
+    assert 0 < sum(size for path, size in sizes.items() if path.parent.name == "play") < 5e6
+    assert sum(sizes.values()) < 12e6

@@ -1,12 +1,15 @@
 """Trains the networks of the site's page to play with: `python -m make.play`, or `nox -s play`.
 
-It runs in the folder of the clone, and takes a minute or a few. The weights, and what NumPy
+It runs in the folder of the clone, and takes half an hour, of which the preset `long`, trained with
+PyTorch, takes the most; with the folder of a run of it, a few minutes. The weights, and what NumPy
 computes with them, are written to a script that assigns them: a page in a folder may load scripts,
 but no data.
 """
 
 import base64
 import json
+import math
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,13 @@ from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
-from rnn_scratch.runs import inference, page
+from rnn_scratch.runs import decoding, inference, page, training
+from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs.presets import PRESETS
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import corpus, dataset, vocabulary
+from rnn_scratch.text import corpus, dataset, minibatches, vocabulary
 
 from .lessons import TEXTS
 
@@ -33,11 +40,12 @@ SETTINGS = (
     replace(COMMON, num_epochs=200),
     replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
-Networks = dict[str, dict[str, Any]]  # by cell
+LONG, LONG_PREFIX = "long", "ROMEO:"  # a preset, whose weights are stored in half precision
+Networks = dict[str, dict[str, Any]]  # by cell, and of the preset by its name
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """A trained network, with all that the page needs of it."""
+    """A network that is trained on the story, with all that the page needs of it."""
     with tempfile.TemporaryDirectory() as folder:
         run = rnn_scratch.train(
             "numpy",
@@ -47,19 +55,35 @@ def train(settings: Settings) -> dict[str, Any]:
             run=Path(folder, "run"),
             **asdict(settings),
         )
-        text = rnn_scratch.predict(run, PREFIX, LENGTH)
-        setup, saved = inference.load(run.folder, backend="numpy", model="scratch")
-        tokens = vocabulary.encode(PREFIX, run.vocab)
-        logits, _ = setup.model.forward(tokens[None], setup.model.state(1))
+        saved = described(run.folder, PREFIX, "<f4")
     prepared = dataset.prepare(corpus.load(CORPUS), settings)
+    passage = vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab)
+    return {**saved, "passage": passage}
+
+
+def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
+    """What the page needs of a run's network, with its parameters in this dtype."""
+    _, saved = inference.load(folder, backend="numpy", model="scratch")
+    settings, text = saved.settings, corpus.load(saved.text.corpus)
+    saved = replace(saved, arrays={name: each.astype(dtype) for name, each in saved.arrays.items()})
+    setup = set_up(settings, Runtime("numpy"), arrays=saved.arrays)
+    scratch, model = setup.backend.scratch, setup.model
+    tokens = vocabulary.encode(prefix, saved.vocab)
+    logits, _ = model.forward(tokens[None], model.state(1))
+    written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
+    held_out = minibatches.whole(dataset.prepare(text, settings).valid, settings)
+    summed, count = scratch.evaluate(model, held_out, True)
     return {
         **page.network(saved),
-        "passage": vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab),
         "settings": asdict(settings),
-        "text": msgspec.to_builtins(run.record.text),
-        "perplexity": run.perplexity,
-        "valid_perplexity": run.history[-1].valid_perplexity,
-        "expected": {"prefix": PREFIX, "logits": logits.tolist(), "greedy": text},
+        "text": msgspec.to_builtins(saved.text),
+        "perplexity": run_folder.history(folder)[-1].perplexity,
+        "valid_perplexity": training.perplexity(summed / count),
+        "expected": {
+            "prefix": prefix,
+            "logits": logits.tolist(),
+            "greedy": vocabulary.decode(written, saved.vocab),
+        },
     }
 
 
@@ -71,19 +95,26 @@ def read(path: Path = SCRIPT) -> Networks:
 
 
 def arrays(saved: dict[str, Any]) -> Arrays:
-    """The parameters of one of them."""
-    return {
-        name: np.frombuffer(base64.b64decode(each["data"]), "<f4").reshape(each["shape"])
-        for name, each in saved["params"].items()
-    }
+    """The parameters of one of them, in float32."""
+    found = {}
+    for name, each in saved["params"].items():
+        data = base64.b64decode(each["data"])
+        dtype = f"<f{len(data) // math.prod(each['shape'])}"
+        found[name] = np.frombuffer(data, dtype).reshape(each["shape"]).astype(np.float32)
+    return found
 
 
 def main() -> None:
-    """Train both networks, and write the script."""
-    networks = {}
+    """Train the networks, or with the folder of a run of the preset only those of the story."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
+        if not run.exists():
+            rnn_scratch.train("torch", threads=1, run=run, **PRESETS[LONG])
+        networks = {LONG: described(run, LONG_PREFIX, "<f2")}
     for settings in SETTINGS:
-        saved = networks[settings.cell] = train(settings)
-        print(f"{settings.cell}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
+        networks[settings.cell] = train(settings)
+    for name, saved in networks.items():
+        print(f"{name}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
         print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
     SCRIPT.write_text(f"{BEFORE}{json.dumps(networks)}{AFTER}", encoding="utf-8")
     print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")

@@ -35,7 +35,7 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
     values = {
         "networks": networks,
         "functions": functions,
-        "prefix": next(iter(networks.values()))["expected"]["prefix"].strip(),
+        "prefixes": dict.fromkeys(each["expected"]["prefix"] for each in networks.values()),
         "arrays": play.arrays,
         "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),
         "training": (SOURCES / "train.html").read_text(encoding="utf-8"),

@@ -24,11 +24,22 @@ function sample(logits, temperature) {
 
 function decode({ shape, data }) {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer); // of float32 or float64, the lowest byte first
+  const view = new DataView(bytes.buffer); // of floating-point numbers, the lowest byte first
   const array = zeros(...shape), size = bytes.length / array.values.length;
-  const read = size === 4 ? view.getFloat32 : view.getFloat64;
-  array.values.forEach((_, n, values) => (values[n] = read.call(view, size * n, true)));
+  const read = {
+    2: (place) => half(view.getUint16(place, true)),
+    4: (place) => view.getFloat32(place, true),
+    8: (place) => view.getFloat64(place, true),
+  }[size];
+  array.values.forEach((_, n, values) => (values[n] = read(size * n)));
   return array;
+}
+
+// A number of half precision from its 16 bits: sign, exponent and fraction.
+function half(bits) {
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+  const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+  return bits >> 15 ? -size : size;
 }
 
 function load(saved) {

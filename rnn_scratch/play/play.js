@@ -254,7 +254,7 @@
     find("networks").append(make("label", {}, radio, ` ${value.toUpperCase()}`));
   }
   find("networks").hidden = all.length < 2;
-  prefix.value = opening(models[all[0]]);
+  prefix.value = opening(models[all.at(-1)]);
   find("colours").oninput = show;
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());
