@@ -24,7 +24,7 @@ from rnn_scratch.contract import TRIED, Backend, Options
 from rnn_scratch.text import corpus, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
-OWN = "{} is the project's own: write yours, and run its cell and this one again."
+OWN = "{} is the project's own: write yours, run the cell that defines it, and then this one."
 RELU, EMBEDDING = (PLAIN._replace(**{name: TRIED[name]}) for name in ("activation", "embedding"))
 # The functions to write, and what grades each: a piece of the check, in the cases that concern it.
 GRADED_BY: dict[str, tuple[Piece, tuple[Options, ...]]] = {
@@ -98,7 +98,8 @@ def graded(installed: Backend, function: Callable) -> Callable:
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if usable:
         POINTS[name] = int(not needed)
-        print(f"{result}\nThe cells below use your {name}{', as it is' if failures else ''}.")
+        which = f"{name}, although it is not right yet" if failures else name
+        print(f"{result}\nThe cells below use your {which}.")
         return function
     print(f"{result}\nFor now, the cells below use the project's own {name}.")
     return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
@@ -302,13 +303,10 @@ def _sentence(name: str, failures: list[Row], number: int) -> str:
         what = f"They are of `{piece}`, run with your `{name}`. {what}"
     if name in FIRST and not any(row.result in FIRST[name] for row in failures):
         return (
-            f"{name}: {NEEDED} Later lessons need more, {len(failures)} of {number} comparisons. "
-            f"{what}"
+            f"{name}: {NEEDED} Of the {number} comparisons of later lessons too, "
+            f"{len(failures)} fail; ignore them for now. {what}"
         )
-    return (
-        f"{name}: not yet equal to the reference, in {len(failures)} of {number} comparisons. "
-        f"{what}"
-    )
+    return f"{name}: {len(failures)} of {number} comparisons with the reference fail. {what}"
 
 
 def _what(row: Row) -> str:
