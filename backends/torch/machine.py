@@ -86,7 +86,8 @@ def memory(device):
 def multiply(h, matrices):
     """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
     times = Counter(map(id, matrices))
-    products = {id(W): multiplier(W, times[id(W)]) for W in matrices}
+    distinct = {id(W): W for W in matrices}
+    products = {key: multiplier(W, times[key]) for key, W in distinct.items()}
     for W in matrices:
         h = products[id(W)](h)
     return h
