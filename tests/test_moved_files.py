@@ -19,7 +19,7 @@ from helpers import ENDLESS, SMALL, assert_same, figures, parameters
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import checkpoint, curve, sessions
+from rnn_scratch.runs import catalog, checkpoint, curve, sessions
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.training import Report
 from rnn_scratch.system import locks
@@ -172,7 +172,7 @@ def kind_of(folder):
 def verify(whole, done, started):
     """What is left of the runs."""
     assert Path("precious").read_text() == "precious"
-    run_folder.listing(Path())
+    catalog.listing(Path())
     outcomes = Counter()
     for folder in sorted(path for path in Path().iterdir() if path.is_dir()):
         if folder.is_symlink():

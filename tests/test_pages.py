@@ -15,7 +15,7 @@ from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS, Update
-from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs import catalog
 from rnn_scratch.settings import Settings
 
 HERE = Path(__file__).parent
@@ -89,7 +89,7 @@ def test_what_the_records_of_comparisons_must_show():
 def test_what_the_records_must_show():
     runs = {
         path.name: (record, history)
-        for path, record, history in run_folder.listing(CLONE / readme.RECORDS)
+        for path, record, history in catalog.listing(CLONE / readme.RECORDS)
     }
     for name, (record, history) in runs.items():
         settings, model = record.settings, record.sessions[-1].runtime.model
@@ -115,7 +115,7 @@ def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_every_framewor
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():
     losses = {
         path.name: [row.loss for row in history]
-        for path, _, history in run_folder.listing(CLONE / readme.RECORDS / "float64")
+        for path, _, history in catalog.listing(CLONE / readme.RECORDS / "float64")
     }
     assert sorted(losses) == sorted(registry.OURS)
     for name in losses:

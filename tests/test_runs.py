@@ -15,7 +15,7 @@ from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
 
 import rnn_scratch
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import catalog, checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
@@ -286,7 +286,7 @@ def test_every_command_finds_a_run_by_its_short_name(capsys):
     # A name stays that of its run when another is resumed or added.
     assert "runs/b" in here(capsys, "train", "--resume", 1, "--epochs", 2).out
     assert [each["epoch"] for each in history("runs/b")] == [1, 2]
-    assert run_folder.names() == {"1": Path("runs/b"), "2": Path("runs/a"), "last": Path("runs/a")}
+    assert catalog.names() == {"1": Path("runs/b"), "2": Path("runs/a"), "last": Path("runs/a")}
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
     here(capsys, "predict", "3").refused("no run 3", "1 to 2, the last", "`rnn-scratch runs`")
     here(capsys, "predict", "0").refused("no run 0")

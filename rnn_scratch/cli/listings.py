@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .. import registry
+from ..runs import catalog
 from ..runs import folder as run_folder
 from ..runs.folder import Epoch, RunRecord
 from ..runs.progress import format_perplexity
@@ -30,13 +31,13 @@ def runs(folder: str) -> None:
     epoch.
     """
     parent = Path(folder)
-    entries = run_folder.listing(parent, functools.partial(echo, err=True))
+    entries = catalog.listing(parent, functools.partial(echo, err=True))
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
     heading, rows = HEADING, [_cells(*entry) for entry in entries]
     if parent == run_folder.PARENT:
-        names = {path: name for name, path in reversed(run_folder.names().items())}
+        names = {path: name for name, path in reversed(catalog.names().items())}
         heading = ["run", *heading]
         rows = [[names.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
     Screen().table(heading, rows)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..contract import Arrays
 from ..settings import Settings
-from . import curve
+from . import catalog, curve
 from . import folder as run_folder
 from .folder import Epoch, RunRecord, Session
 from .progress import format_perplexity, perplexities
@@ -98,6 +98,6 @@ def card(
 def folder_of(run: Run | str | Path) -> Path:
     """The folder of a run, or of one by its path or short name; or the path of a checkpoint.
 
-    Raises RNNScratchError as `folder.find` does.
+    Raises RNNScratchError as `catalog.find` does.
     """
-    return run.folder if isinstance(run, Run) else run_folder.find(Path(run))
+    return run.folder if isinstance(run, Run) else catalog.find(Path(run))
