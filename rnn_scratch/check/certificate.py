@@ -2,37 +2,15 @@
 
 Models stay equal as long as no midpoint of two multiples of the grid lies between their values of
 an element, of a step or of a carried state. So two figures say how safe an element was: how close
-it came to a midpoint, and by how much the models differ in it. The smallest ratio of the two, among
-the elements that were kept of every update, is the safety factor.
+it came to a midpoint, and by how much a model and the first one differ in it. The smallest ratio of
+the two, among the elements that the first kept of every update, is the safety factor.
 """
-
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
 
 from ..contract import VARIANTS
 from ..settings import Settings
 from ..system.records import Record
-from .observation import (
-    CLOSEST,
-    GRADIENT,
-    KEPT,
-    LARGEST,
-    SAMPLE,
-    Digests,
-    Parting,
-    differing,
-    distances,
-)
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-# Rounding is the reason of a difference that is not as many times as large as the one that it was
-# measured to make: it may make a larger one in another framework.
-MARGIN = 1000
+GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
 CHAOS = 1000  # the growth of a difference within a minibatch from which it is worth a sentence
 
 
@@ -77,7 +55,12 @@ class Closest(Record):
     index: list[int]
     update: int
     distance: float  # from a rounding boundary
-    difference: float | None  # of the models; None: there is only one
+    difference: float | None  # of the model and the first one; None: it is the first
+
+    @property
+    def factor(self) -> float | None:
+        """The distance, divided by the difference; None where the models do not differ."""
+        return self.distance / self.difference if self.difference else None
 
 
 class Divergence(Record):
@@ -115,119 +98,6 @@ class ExactResult(Record):
     models: list[ExactModel]
     equal: bool
     certificate: Certificate
-
-
-@dataclasses.dataclass
-class Account:
-    """What the process of a model has sent of its updates."""
-
-    model: ExactModel
-    folder: Path  # of what it kept: a file for each tensor
-    digests: list[Digests] = dataclasses.field(default_factory=list)  # from before the first on
-    clipped: int = 0
-    parting: Parting | None = None
-
-
-def certificate(accounts: Sequence[Account], shapes: Shapes) -> Certificate:
-    """What was observed of these models, the first that of the reference if there is one.
-
-    `shapes` are those of the parameters and of the carried states.
-    """
-    started = [account for account in accounts if account.digests]
-    trained = [account for account in started if account.model.outcome == "trained"]
-    unobserved = [each.model.title for each in trained if not any(each.folder.iterdir())]
-    divergence = _divergence(started, shapes)
-    closest = None if divergence or unobserved else _closest(trained, shapes)
-    factor = closest.distance / closest.difference if closest and closest.difference else None
-    updates = max((len(account.digests) - 1 for account in started), default=0)
-    clipped = max((account.clipped for account in started), default=0)
-    kept = CLOSEST + SAMPLE
-    found = Certificate(updates, clipped, kept, closest, factor, divergence, "", unobserved)
-    found.sentence = sentence(found)
-    return found
-
-
-def _tables(accounts: Sequence[Account], name: str, size: int) -> list[np.ndarray]:
-    # What the models kept of a tensor of this size, with a row for each update.
-    paths = [account.folder / name for account in accounts]
-    number = min(CLOSEST, size) + min(SAMPLE, size)
-    return [np.fromfile(path, KEPT).reshape(-1, number) for path in paths if path.exists()]
-
-
-def _elements(tables: Sequence[np.ndarray], name: str, size: int) -> tuple[np.ndarray, ...]:
-    # Of each element that a model kept: update and index as one number, the smallest distance, and
-    # the difference. Where a model has not kept it, it is no closer to a boundary there than those
-    # that were kept, and the difference is what it is at least.
-    keys, values, ends = [], [], []
-    for table in tables:
-        key = np.arange(len(table))[:, None] * size + table["index"]
-        key, first = np.unique(key, return_index=True)
-        keys.append(key)
-        values.append(np.nan_to_num(table["value"].ravel()[first], nan=LARGEST))
-        ends.append(distances(name, table["value"][:, : min(CLOSEST, size)]).max(axis=1))
-    every, place, count = np.unique(np.concatenate(keys), return_inverse=True, return_counts=True)
-    value = np.concatenate(values)
-    low, high, distance = (np.full(len(every), each) for each in (np.inf, -np.inf, np.inf))
-    np.minimum.at(low, place, value)
-    np.maximum.at(high, place, value)
-    np.minimum.at(distance, place, distances(name, value))
-    least = np.maximum(np.min(ends, axis=0)[every // size] - distance, 0)
-    return every, distance, np.where(count < len(tables), least, high - low)
-
-
-def _closest(accounts: Sequence[Account], shapes: Shapes) -> Closest | None:
-    # The smallest ratio of distance and difference; where nothing differs, the smallest distance.
-    found = []
-    for name, shape in shapes.items():
-        size = math.prod(shape)
-        tables = _tables(accounts, name, size)
-        if not tables:
-            continue
-        every, distance, difference = _elements(tables, name, size)
-        ratio = np.full(len(every), np.inf)
-        with np.errstate(over="ignore"):
-            np.divide(distance, difference, out=ratio, where=difference > 0)
-        at = np.lexsort([distance, ratio])[0]
-        index = [int(each) for each in np.unravel_index(every[at] % size, shape)]
-        apart = float(difference[at]) if len(tables) > 1 else None
-        closest = Closest(name, index, int(every[at] // size) + 1, float(distance[at]), apart)
-        found.append((ratio[at], distance[at], closest))
-    return min(found, key=lambda each: each[:2])[2] if found else None
-
-
-def _divergence(started: Sequence[Account], shapes: Shapes) -> Divergence | None:
-    # The first of all, but rather one that rounding does not explain.
-    found = []
-    for account in started:
-        pairs = enumerate(zip(started[0].digests, account.digests))
-        names = ((update, tensors) for update, pair in pairs if (tensors := differing(*pair)))
-        update, tensors = next(names, (None, []))
-        if account.parting and update != 0:
-            found.append(_explained(started[0], account, account.parting, shapes))
-        elif update is not None:
-            models = [started[0].model.title, account.model.title]
-            found.append(Divergence(models, update, tensors))
-    return min(found, key=lambda each: (bool(each.explained), each.update), default=None)
-
-
-def _explained(base: Account, account: Account, parting: Parting, shapes: Shapes) -> Divergence:
-    # Whether rounding explains that the elements that differ were rounded differently, and the
-    # differences of all that were kept.
-    row, title = parting.update - 1, account.model.title
-    differences, scores = {}, {}
-    for name, moved in parting.moved.items():
-        size = math.prod(shapes[name])
-        tables = _tables([base, account], name, size)
-        tables = [table[row : row + 1] for table in tables if len(table) > row]
-        differences[name] = float(_elements(tables, name, size)[2].max())
-        distance = parting.distances[name] if name in parting.tensors else 0.0
-        scores[name] = max(distance, differences[name]) / moved
-    explained = max(scores.values()) <= MARGIN
-    # Of all that do not fit, the worst one; else of those that were rounded differently.
-    tensor = max(parting.tensors if explained else scores, key=scores.__getitem__)
-    models = [f"{title}'s own steps" if parting.itself else base.model.title, title]
-    figures = parting.distances[tensor], differences[tensor], parting.moved[tensor], parting.growth
-    return Divergence(models, parting.update, parting.tensors, explained, tensor, *figures)
 
 
 def sentence(found: Certificate) -> str:

@@ -14,9 +14,10 @@ steps are rounded, too, and not observed: they can differ only where a compiler 
 Adam's quotient, in the last bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from .. import exact, registry
@@ -25,13 +26,12 @@ from ..parameters import everything
 from ..runs import growth, training
 from ..runs.setup import Setup
 from ..settings import Settings
-from ..system.records import Record
 from ..text import minibatches
 from ..workers import exchange
+from .certificate import GRADIENT, Closest, Divergence
 
 Digests = dict[str, str]  # of each parameter, and of each carried state
 
-GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
 SCALE = 2.0**200
 SUBTRACTION = Update(lr=1.0, theta=None)  # subtracts what it is given
 UNCHANGED = 16  # one in so many updates is made by `train_minibatch` as it is, from the first on
@@ -41,17 +41,10 @@ KEPT = np.dtype([("index", np.int64), ("value", np.float64)])
 EPSILON = 2.0**-52  # of rounding, relative
 TRIALS = 3  # of what rounding changes
 LARGEST = float(np.finfo(np.float64).max)
-
-
-class Parting(Record):
-    """What a model measures in the first update after which it differs from the first model."""
-
-    update: int
-    tensors: list[str]  # parameters and states that differ
-    itself: bool  # `train_minibatch` differs from its own steps, rounded
-    distances: dict[str, float]  # of each tensor's closest element to a boundary
-    moved: dict[str, float]  # the most by which rounding moves an element of each tensor
-    growth: float  # of a difference in the state, over the time steps of a minibatch
+# Rounding is the reason of a difference that is not as many times as large as the one that it was
+# measured to make: it may make a larger one in another framework.
+MARGIN = 1000
+FILE = "digests"  # of the first model, with a line for each update
 
 
 def grid(name: str) -> float:
@@ -88,21 +81,37 @@ def states(settings: Settings, number: int) -> list[str]:
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
 
 
+def _chosen(name: str, flat: np.ndarray) -> np.ndarray:
+    # The elements that are kept of a tensor in an update: index and value.
+    number = min(CLOSEST, flat.size)
+    closest = np.argpartition(distances(name, flat), number - 1)[:number]
+    sample = np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(np.int64)
+    index = np.concatenate([closest, sample])
+    kept = np.empty(len(index), KEPT)
+    kept["index"], kept["value"] = index, flat[index]
+    return kept
+
+
 class Observer(training.Report):
     """Observes a model's updates, by a function in the place of its `train_minibatch`.
 
-    With several workers, each has one. `expected` are the digests of the model to compare with. The
-    elements go into the folder, a file for each tensor; None: they are not kept.
+    The first model leaves digests and elements in a folder, with which the others are compared.
+    With several workers, each has an observer.
     """
 
-    def __init__(self, setup: Setup, expected: Sequence[Digests], folder: Path | None) -> None:
-        """Observe the updates from now on."""
-        self.setup, self.expected, self.folder = setup, expected, folder
-        self.digests = [digests(everything(setup.model))]  # from before the first update on
+    def __init__(self, setup: Setup, title: str, first: str, folder: Path) -> None:
+        """Observe the updates from now on; `first` is the first model's title, "" in itself."""
+        self.setup, self.title, self.first, self.folder = setup, title, first, folder
+        self.keeps = not first and (setup.team is None or setup.team.rank == 0)
+        lines = (folder / FILE).read_bytes().splitlines() if first else []
+        self.expected = [msgspec.json.decode(line, type=Digests) for line in lines]
         self.names = observed(setup.model.options, setup.settings.optimizer)
-        self.clipped = 0  # updates
-        self.parting: Parting | None = None
+        self.updates = self.clipped = 0
+        self.closest: Closest | None = None
+        self.divergence: Divergence | None = None
+        self._least = np.inf, np.inf  # ratio and distance of the closest element
         self._minibatches = 0
+        self._end_update()
         self._original: Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
         self._original = setup.backend.scratch.train_minibatch
         setup.backend.scratch.train_minibatch = self._train_minibatch
@@ -110,14 +119,14 @@ class Observer(training.Report):
     def _train_minibatch(
         self, model: Model, batch: Batch, state: State, how: Update
     ) -> tuple[Tensor, State]:
-        # The same update, observed: digests and elements are kept, and compared.
+        # The same update, observed: digests and elements are kept or compared.
         scratch = self.setup.backend.scratch
         before, arrays = self._own(), everything(model)
         mean, after, values = self._probe(batch, state, how)
         found = self._tensors({name: array / -SCALE for name, array in self._own().items()})
         self._put(before)
-        number = len(self.digests)
-        unchanged = number % UNCHANGED == 1
+        self.updates += 1
+        unchanged = self.updates % UNCHANGED == 1
         if unchanged:
             mean, after = self._original(model, batch, state, how)
         else:
@@ -127,29 +136,90 @@ class Observer(training.Report):
                 scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
         now = digests(everything(model) | self._joined(after))
-        self.digests.append(now)
-        self._keep(values)
         self.clipped += self._is_clipped(arrays, values, batch, how)
+        apart = {name: self._apart(name, array) for name, array in values.items()}
         own = unchanged and differing(digests(self._made(arrays, values, batch, how)), now)
-        names = own or (number < len(self.expected) and differing(self.expected[number], now))
-        if names and self.parting is None:
-            # What was rounded differently: a step, a gradient, or a state.
-            bases = [name.partition(".")[2] or name for name in names]
-            names = list(dict.fromkeys(self.names.get(name, name) for name in bases))
-            least = {name: float(distances(name, a).min()) for name, a in values.items()}
-            end = self._own()
-            moved = self._moved(values, before, batch, state, how)
+        differ = self._differing(now)
+        if (names := own or differ) and self.divergence is None:
+            end, moved = self._own(), self._moved(values, before, batch, state, how)
             self._put(before)
             grows = float(np.nan_to_num(growth.growth(self.setup), nan=LARGEST))
             self._put(end)
-            self.parting = Parting(number, names, bool(own), least, moved, grows)
+            self.divergence = self._explained(names, values, apart, moved, grows)
+            if own:
+                self.divergence.models[0] = f"{self.title}'s own steps"
         return mean, after
 
     def minibatch(self, batch: Batch) -> None:
         """The update has been made; where another function made it, there are digests only."""
         self._minibatches += 1
-        if len(self.digests) == self._minibatches:  # beside those from before the first update
-            self.digests.append(digests(everything(self.setup.model)))
+        if self.updates < self._minibatches:
+            self.updates += 1
+            self._end_update()
+
+    def _end_update(self) -> None:
+        # Compare the digests of an update that was not observed, or of before the first.
+        names = self._differing(digests(everything(self.setup.model)))
+        if names and self.divergence is None:
+            self.divergence = Divergence([self.first, self.title], self.updates, names)
+
+    def _differing(self, now: Digests) -> list[str]:
+        # What differs from the first model after this update; in that, the digests are kept.
+        if self.keeps:
+            with (self.folder / FILE).open("ab") as file:
+                file.write(msgspec.json.encode(now) + b"\n")
+        same_update = self.expected[self.updates : self.updates + 1]
+        return differing(same_update[0], now) if same_update else []
+
+    def _apart(self, name: str, array: np.ndarray) -> float:
+        # By how much this model and the first differ in the elements that are kept of a tensor. The
+        # one with the smallest ratio of distance and difference is remembered; where none differs,
+        # the one with the smallest distance.
+        flat, path = array.ravel(), self.folder / name
+        size = min(CLOSEST, flat.size) + min(SAMPLE, flat.size)
+        if self.first and path.exists():
+            kept = np.fromfile(path, KEPT, size, offset=(self.updates - 1) * size * KEPT.itemsize)
+        else:
+            kept = _chosen(name, flat)
+            if self.keeps:
+                with path.open("ab") as file:
+                    kept.tofile(file)
+        both = [np.nan_to_num(each, nan=LARGEST) for each in (flat[kept["index"]], kept["value"])]
+        distance = np.min([distances(name, each) for each in both], axis=0)
+        apart, ratio = np.abs(both[0] - both[1]), np.full(size, np.inf)
+        with np.errstate(over="ignore"):
+            np.divide(distance, apart, out=ratio, where=apart > 0)
+        at = np.lexsort([distance, ratio])[0]
+        if (ratio[at], distance[at]) < self._least:
+            self._least = ratio[at], distance[at]
+            index = [int(each) for each in np.unravel_index(kept["index"][at], array.shape)]
+            difference = float(apart[at]) if self.first else None
+            self.closest = Closest(name, index, self.updates, float(distance[at]), difference)
+        return float(apart.max())
+
+    def _explained(
+        self,
+        names: list[str],
+        values: Arrays,
+        apart: dict[str, float],
+        moved: dict[str, float],
+        grows: float,
+    ) -> Divergence:
+        # Whether rounding explains what was rounded differently, steps, gradients or states, and
+        # the differences of all that were kept.
+        bases = [name.partition(".")[2] or name for name in names]
+        tensors = list(dict.fromkeys(self.names.get(name, name) for name in bases))
+        least = {name: float(distances(name, array).min()) for name, array in values.items()}
+        scores = {
+            name: max(least[name] if name in tensors else 0.0, apart[name]) / moved[name]
+            for name in values
+        }
+        explained = max(scores.values()) <= MARGIN
+        # Of all that do not fit, the worst one; else of those that were rounded differently.
+        tensor = max(tensors if explained else scores, key=scores.__getitem__)
+        figures = least[tensor], apart[tensor], moved[tensor], grows
+        models = [self.first, self.title]
+        return Divergence(models, self.updates, tensors, explained, tensor, *figures)
 
     def _made(self, arrays: Arrays, values: Arrays, batch: Batch, how: Update) -> Arrays:
         # What NumPy makes of the values: parameters, what the optimizer remembers, and states.
@@ -213,19 +283,6 @@ class Observer(training.Report):
             for name, array in values.items():
                 moved[name] = np.fmax(moved[name], np.abs(others[name] - array).max())
         return {name: float(np.nan_to_num(each, nan=LARGEST)) for name, each in moved.items()}
-
-    def _keep(self, values: Arrays) -> None:
-        for name, array in values.items():
-            if self.folder is not None:
-                flat = array.ravel()
-                number = min(CLOSEST, flat.size)
-                closest = np.argpartition(distances(name, flat), number - 1)[:number]
-                sample = np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(np.int64)
-                index = np.concatenate([closest, sample])
-                kept = np.empty(len(index), KEPT)
-                kept["index"], kept["value"] = index, flat[index]
-                with (self.folder / name).open("ab") as file:
-                    kept.tofile(file)
 
     def _own(self) -> Arrays:
         # The parameters as the model keeps them: a layer may have several in one tensor.
