@@ -5,7 +5,10 @@ import gzip
 import hashlib
 import http.server
 import os
+import shlex
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -281,7 +284,7 @@ def test_the_data_folder(tmp_path, monkeypatch):
 
 def test_the_import_leaves_the_slow_modules_for_later():
     done = there(program=("-c", "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"))
-    slow = {"requests", "urllib3", "charset_normalizer", "rich", "platformdirs"}
+    slow = {"requests", "urllib3", "rich", "platformdirs"}
     assert not slow & set(done.out.split())
 
 
@@ -311,8 +314,8 @@ def test_a_file(data, content, tmp_path, monkeypatch):
     [
         (b"", ["is empty"]),
         (b" \r\n\t\n", ["only white space"]),
-        (b"GIF89a\x01\x00\x01", ["not UTF-8", "if it is a text at all"]),
-        (b"\0" * 2000, ["if it is a text at all"]),
+        (b"GIF89a\x01\x00\x01", ["not UTF-8", "If it is a text, save it as UTF-8"]),
+        (b"\0" * 2000, ["If it is a text, save it as UTF-8"]),
         (b"caf\xe9 \n", ["not UTF-8", "0xe9", "offset 3 ", "python -c"]),
         (b"\xef\xbb\xbfcaf\xe9 \n", ["not UTF-8", "0xe9", "offset 6 "]),
         (b"cut short \xe2\x82", ["not UTF-8", "0xe2", "offset 10 "]),
@@ -324,6 +327,15 @@ def test_a_file_without_text(data, reasons, tmp_path):
     error = error_of(corpus.read_file, path)
     for part in (str(path), *reasons):
         assert part in error
+
+
+def test_a_text_that_is_not_utf8_is_converted_by_the_command_that_the_error_shows(tmp_path):
+    (tmp_path / "OLD").write_bytes(b"Un \xe9t\xe9 \x96 pr\xe8s de l\x92eau\n")
+    error = error_of(corpus.read_file, tmp_path / "OLD")
+    python, *arguments = shlex.split(error.splitlines()[-1])
+    assert python == "python"
+    subprocess.run([sys.executable, *arguments], check=True, cwd=tmp_path)
+    assert corpus.read_file(tmp_path / "NEW").content == "Un été – près de l’eau\n"
 
 
 def test_the_largest_file(tmp_path, monkeypatch):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ..contract import RNNScratchError
 from ..system import files, processes
-from .encodings import decode, not_utf8
 
 
 class Book(NamedTuple):
@@ -68,6 +67,11 @@ FRAMED = re.compile(
 SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
 DEADLINE = 120.0  # seconds for all of it
 MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
+NOT_UTF8 = """\
+If it is a text, save it as UTF-8 in an editor, or write a copy with this command,
+where OLD is the file, NEW the copy, and cp1252 the encoding of Western Europe; of
+other texts it may be utf-16, cp1250, cp1251 (Russian), gb18030 or shift_jis:
+python -c "open('NEW', 'w', encoding='utf-8').write(open('OLD', encoding='cp1252').read())\""""
 LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
 
 
@@ -136,12 +140,25 @@ def read_file(path: str | os.PathLike[str]) -> Text:
     try:
         content = decode(data, str(path))
     except RNNScratchError as error:
-        raise not_utf8(path, data, str(error)) from error
+        raise RNNScratchError(f"{error}\n{NOT_UTF8}") from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
     # A record is UTF-8, which a file's name need not be: `read_file` reverses this.
     return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
+
+
+def decode(data: bytes, source: str) -> str:
+    """The text of UTF-8 with any line ends; RNNScratchError, with the place, for other bytes."""
+    try:
+        content = data.decode()
+    except UnicodeDecodeError as error:
+        raise RNNScratchError(
+            f"{source} is not UTF-8: the byte at offset {error.start} is 0x{data[error.start]:02x}."
+        ) from error
+    if "\0" in content:  # which UTF-8 allows, and texts don't have
+        raise RNNScratchError(f"{source} is not UTF-8: a byte is 0.")
+    return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def digest_of_words(content: str) -> str:
