@@ -191,7 +191,7 @@ def lockstep(session: nox.Session) -> None:
     """Exact mode's certificate beside the true safety factors, for many settings."""
     session.install("-e", ".[torch]")
     for number in session.posargs or ("0", "50"):
-        session.run("python", "tests/tools/lockstep.py", number)
+        session.run("python", "-m", "tools", "lockstep", number, env=TOOLS)
 
 
 @nox.session
@@ -285,10 +285,10 @@ def records(session: nox.Session) -> None:
             "verdicts",
         ),
     ):
-        command = ("python", f"tests/tools/{name}.py", f"notebooks/records/{name}.json")
+        command = ("python", "-m", "tools", name, f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
-        command = ("python", "tests/tools/engines.py", "notebooks/records/workers.json", name)
+        command = ("python", "-m", "tools", "engines", "notebooks/records/workers.json", name)
         session.run(*command, env=TOOLS)
     session.run("python", "-m", "make.readme", env=MAKE)
 

@@ -1,4 +1,4 @@
-"""Exact mode's digests for the page that trains: `python tests/tools/digests.py FILE`.
+"""Exact mode's digests for the page that trains: `python -m tools digests FILE`.
 
 NumPy trains on the built-in story with each of the settings that the page offers, but for learning
 rates and θ of one's own. The record also says which of the first logarithms that are drawn for
@@ -8,11 +8,7 @@ minutes.
 
 import itertools
 import math
-import sys
 from decimal import Decimal, localcontext
-from pathlib import Path
-
-from msgspec.structs import asdict
 
 from rnn_scratch import exact
 from rnn_scratch.parameters import everything
@@ -23,7 +19,7 @@ from rnn_scratch.settings import make
 from rnn_scratch.system import host
 from rnn_scratch.system.randomness import generator
 from rnn_scratch.text import corpus
-from tools.exercises import write
+from tools.measuring import write
 
 OFFERED = {
     "cell": ("rnn", "gru-after", "lstm"),
@@ -64,20 +60,16 @@ def exceptions(points):
     return found
 
 
-def main(path):
+def main(file):
     """Train all of them, and write the record."""
     found = {}
     for values in itertools.product(*OFFERED.values()):
         found[" ".join(map(str, values))] = digests(**dict(zip(OFFERED, values)))
         print(*values, found[" ".join(map(str, values))][-1], flush=True)
     record = {
-        "machine": asdict(host.describe()),
+        "machine": host.describe(),
         "offered": OFFERED,
         "digests": found,
         "exceptions": exceptions(POINTS),
     }
-    write(path, record)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write(file, record)

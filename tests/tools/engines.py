@@ -1,4 +1,4 @@
-"""What several workers exchange costs, and what it leads to: `python tests/tools/engines.py FILE`.
+"""What several workers exchange costs, and what it leads to: `python -m tools engines FILE`.
 
 The site's page on several workers quotes the file that this writes. It has two parts, and with
 names after FILE only these are made, and the rest of the file stays:
@@ -11,8 +11,6 @@ names after FILE only these are made, and the rest of the file stays:
 The times are those of one thread for each worker, and need a machine with nothing else to do.
 """
 
-import argparse
-import importlib
 import json
 import shlex
 import statistics
@@ -24,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from rnn_scratch import registry
@@ -33,7 +30,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host, processes
 from rnn_scratch.workers import groups
-from tools.exercises import write
+from tools.measuring import rounded, write
 
 WORKERS = 2  # that exchange something when it is timed
 SUMMED = (2, 4)  # numbers of workers whose sums are compared, bit by bit
@@ -247,7 +244,7 @@ def _join(rank: int, addresses: list[str], name: str) -> Any:
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and largest, with the digits that a page could print."""
     ends = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in ends.items()}
+    return {name: rounded(value) for name, value in ends.items()}
 
 
 def engines() -> dict[str, Any]:
@@ -301,24 +298,11 @@ def exact() -> dict[str, Any]:
 PARTS = {"workers": engines, "workers-exact": exact}
 
 
-def main() -> None:
-    """Make the parts that the command line names, or all."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    file = options.file
-    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for name in options.parts or PARTS:
-        about = {
-            "command": f"nox -s records -- {name}",
-            "machine": msgspec.to_builtins(host.describe()),
-            "load": host.load(),
-        }
-        record[name] = {**about, **PARTS[name]()}
+def main(file: str, *parts: str) -> None:
+    """Make these parts, or all."""
+    path = Path(file)
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name in parts or PARTS:
+        about = {"command": f"nox -s records -- {name}", "load": host.load()}
+        record[name] = {**about, "machine": host.describe(), **PARTS[name]()}
         write(file, record)
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one: other processes call its functions.
-    importlib.import_module("tools.engines").main()

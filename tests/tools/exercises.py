@@ -1,4 +1,4 @@
-"""Measurements for the chapter's exercises: `python tests/tools/exercises.py FILE`.
+"""Measurements for the chapter's exercises: `python -m tools exercises FILE`.
 
 All values in the worked solutions come from the file that this writes. The runs train on the
 built-in text, so that they can be repeated anywhere, and two on books that are downloaded; with the
@@ -6,12 +6,8 @@ NumPy backend, on one thread. It takes about twenty minutes.
 """
 
 import dataclasses
-import importlib
 import itertools
-import json
-import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec.structs import asdict
 
@@ -33,6 +28,7 @@ from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make
 from rnn_scratch.system import host, processes
 from rnn_scratch.text import corpus, minibatches
+from tools.measuring import rounded, write
 
 MODEL = "fast"  # the same numbers as scratch, in less time
 BASE = {"num_hiddens": 256, "num_epochs": 300, "valid_tokens": 5_000}
@@ -95,11 +91,6 @@ def run(settings, book="tide-clock", other=None):
     }
 
 
-def rounded(perplexity):
-    """A perplexity with the digits that a page could print."""
-    return None if perplexity is None else float(f"{perplexity:.4g}")
-
-
 def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """Yield the result of gradients that go back through the last `reach` minibatches.
 
@@ -152,9 +143,9 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
     return losses
 
 
-def main():
+def main(file):
     """Measure everything, and write the record."""
-    record = {"machine": msgspec.to_builtins(host.describe()), "runs": {}, "not detached": {}}
+    record = {"machine": host.describe(), "runs": {}, "not detached": {}}
     for name, settings in RUNS.items():
         record["runs"][name] = run(settings)
     record["books"] = {book: run(READING, book, other) for book, other in (BOOKS, BOOKS[::-1])}
@@ -163,16 +154,4 @@ def main():
         for reach in REACHES:
             (result,) = processes.ask(partial(not_detached, name, reach), timeout=3600)
             record["not detached"][name][str(reach)] = result
-    write(Path(sys.argv[1]), record)
-
-
-def write(path, record):
-    """Write a record as JSON, each innermost list or object on one line."""
-    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
-    text = innermost.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(record, indent=1))
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one: other processes call its functions.
-    importlib.import_module("tools.exercises").main()
+    write(file, record)

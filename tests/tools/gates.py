@@ -1,14 +1,10 @@
-"""How far back gradients reach in each cell: `python tests/tools/gates.py FILE`.
+"""How far back gradients reach in each cell: `python -m tools gates FILE`.
 
 The chapter's part on gates quotes the file that this writes. The networks train on the built-in
 text, with PyTorch, on one thread. After some epochs NumPy's backward passes, which take one step
 each, compute the gradients in float64, from a copy of the parameters. It takes about ten minutes.
 """
 
-import sys
-from pathlib import Path
-
-import msgspec
 import numpy as np
 from msgspec.structs import asdict, replace
 
@@ -19,7 +15,7 @@ from rnn_scratch.runs import training
 from rnn_scratch.settings import make, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import corpus, dataset, minibatches
-from tools.exercises import rounded, write
+from tools.measuring import rounded, write
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
 SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
@@ -105,12 +101,12 @@ def reach(arrays, cell, tokens):
     return norms
 
 
-def main():
+def main(file):
     """Measure everything, and write the record."""
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(corpus.load("tide-clock"), SETTINGS)
     record = {
-        "machine": msgspec.to_builtins(host.describe()),
+        "machine": host.describe(),
         "environment": backend.machine.environment(),
         "settings": {n: v for n, v in asdict(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",
@@ -118,8 +114,4 @@ def main():
     }
     for name, how in RUNS.items():
         record["runs"][name] = run(*how, backend, text)
-    write(Path(sys.argv[1]), record)
-
-
-if __name__ == "__main__":
-    main()
+    write(file, record)

@@ -1,12 +1,9 @@
 """The growth of a difference in the state, and whether frameworks stay equal, for larger weights.
 
-`python tests/tools/growth.py FILE` writes the record of which chapter and pages draw a picture.
+`python -m tools growth FILE` writes the record of which chapter and pages draw a picture.
 Growth is that before training, by NumPy. For equality NumPy is trained in exact mode beside each
 other framework, on the same minibatches, until their parameters differ. It takes some minutes.
 """
-
-import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -18,7 +15,7 @@ from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import make, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import corpus, minibatches
-from tools.exercises import rounded, write
+from tools.measuring import rounded, write
 
 CELLS = ("rnn", "gru", "lstm")
 UNITS = 128
@@ -55,7 +52,7 @@ def equal_updates(made, name, text):
     return updates, updates
 
 
-def main():
+def main(file):
     """Measure everything, and write the record."""
     text = corpus.load("time-machine")
     environment = {}
@@ -63,7 +60,7 @@ def main():
         backend, _ = registry.start(name, threads=1)
         environment |= backend.machine.environment()
     record = {
-        "machine": msgspec.to_builtins(host.describe()),
+        "machine": host.describe(),
         "environment": environment,
         "settings": {
             name: value
@@ -82,8 +79,4 @@ def main():
             for name in registry.OURS[1:]
         },
     }
-    write(Path(sys.argv[1]), record)
-
-
-if __name__ == "__main__":
-    main()
+    write(file, record)

@@ -1,4 +1,4 @@
-"""Whether the certificate of exact mode can be believed: `python tests/tools/lockstep.py [N]`.
+"""Whether the certificate of exact mode can be believed: `python -m tools lockstep [N]`.
 
 Models of NumPy and PyTorch are trained in lockstep, in one process. In every update all elements of
 steps and carried states are compared before they are rounded, so that the true safety factor is
@@ -9,7 +9,6 @@ factors, and ends with ACCUSED if a framework is blamed for what rounding does.
 """
 
 import random
-import sys
 
 import numpy as np
 
@@ -106,8 +105,9 @@ def compare(changes, text):
     return not accused and agrees and (divergence.update if divergence else None) == differs
 
 
-def main(number=0):
+def main(number="0"):
     """Compare for each setting of the table, or for so many random ones."""
+    number = int(number)
     chance = random.Random(number)
     some = [{name: chance.choice(each) for name, each in CHOICES.items()} for _ in range(number)]
     text = corpus.find("tide-clock" if number else None, None, print)
@@ -118,7 +118,3 @@ def main(number=0):
         except RNNScratchError as error:
             print(f"{str(error).splitlines()[0]} {changes}", flush=True)
     print(f"{sum(map(bool, results))} of {len(results)} as they should be")
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What each optimization of `fast` gains: `python tests/tools/optimizations.py FILE`.
+"""What each optimization of `fast` gains: `python -m tools optimizations FILE`.
 
 Each is undone by itself, in a copy of the backend. The copy and the original take turns in one
 process; the gain is the median, over the turns, of the time without the optimization relative to
@@ -6,10 +6,8 @@ the time with it. The cell rnn, one thread, float32, the chapter's sizes, unless
 says otherwise. The gains go into the record FILE and into the comments of the backends.
 """
 
-import importlib
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -149,7 +147,7 @@ def measured(name):
         yield from processes.ask(call, timeout=600, environment=threads)
 
 
-def main():
+def main(file):
     """Measure all optimizations; write the record and the comments."""
     record = Gains()
     for name in registry.OURS:
@@ -157,9 +155,4 @@ def main():
         record.versions[name] = registry.probe(name).environment
         record.backends[name] = list(measured(name))
         annotate(source_code.files(name)[0].parent, record.backends[name])
-    records.write(Path(sys.argv[1]), record)
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one: other processes call its functions.
-    importlib.import_module("tools.optimizations").main()
+    records.write(Path(file), record)

@@ -1,16 +1,13 @@
 """Adam of each framework beside this project's: where its ε is, and what its weight decay does.
 
-`python tests/tools/optimizers.py FILE` writes the record of which the page on equal numbers has a
+`python -m tools optimizers FILE` writes the record of which the page on equal numbers has a
 table: parameters after some updates in float64 with the same gradients. It takes a minute.
 """
 
-import importlib
 import math
-import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ import numpy as np
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Rates, Update
 from rnn_scratch.system import processes
-from tools.exercises import write
+from tools.measuring import write
 
 LR = 2.0**-9  # a float32, as Keras and MXNet keep theirs in one
 WEIGHT_DECAY = 0.125
@@ -162,15 +159,10 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     }
 
 
-def main():
+def main(file):
     """Measure everything, each framework in a process of its own, and write the record."""
     constants = {"lr": LR, "epsilon": HOW.epsilon, "weight_decay": WEIGHT_DECAY}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:
         (record["frameworks"][name],) = processes.ask(partial(measure, name), timeout=600)
-    write(Path(sys.argv[1]), record)
-
-
-if __name__ == "__main__":
-    # In the module of which other processes call functions, which is not this one.
-    importlib.import_module("tools.optimizers").main()
+    write(file, record)

@@ -1,4 +1,4 @@
-"""What the presets reach: `python tests/tools/presets.py FILE [NANOGPT]`.
+"""What the presets reach: `python -m tools presets FILE [NANOGPT]`.
 
 Each is trained on one thread, from the command that `train --preset` stands for: with PyTorch, and
 `shakespeare` with every backend. Where NANOGPT is a clone of github.com/karpathy/nanoGPT, its
@@ -6,7 +6,6 @@ recipe for a CPU is trained as well, on one thread and the same text. The README
 that this writes. It takes about an hour.
 """
 
-import importlib
 import os
 import re
 import resource
@@ -20,14 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict
-
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.system import host, processes
 from rnn_scratch.text import corpus
-from tools.exercises import rounded, write
+from tools.measuring import rounded, write
 
 TEXTS = {"corpus": "time-machine"}  # of a preset that names none
 SAMPLE = {"length": 300, "temperature": 0.5, "seed": 1}
@@ -96,10 +93,9 @@ def peer(folder):
     }
 
 
-def main():
+def main(file, *folders):
     """Train all presets, and write the record."""
-    file, *folders = sys.argv[1:]
-    record = {"machine": asdict(host.describe()), "presets": {}}
+    record = {"machine": host.describe(), "presets": {}}
     record["temperature"] = SAMPLE["temperature"]
     for folder in folders:
         record["nanogpt"] = peer(folder)
@@ -107,9 +103,4 @@ def main():
         backends = registry.OURS if name == "shakespeare" else ("torch",)
         trainings = [measured(name, backend) for backend in backends]
         record["presets"][name] = {"arguments": arguments(name), "trainings": trainings}
-    write(Path(file), record)
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one: other processes call its functions.
-    importlib.import_module("tools.presets").main()
+    write(file, record)

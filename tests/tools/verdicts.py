@@ -1,11 +1,10 @@
-"""Whether `compare --against` can be believed: `python tests/tools/verdicts.py FILE`.
+"""Whether `compare --against` can be believed: `python -m tools verdicts FILE`.
 
 Twice, two comparisons of all backends in a row, between which nothing has changed; and twice, one
 of a copy of the project whose minibatches take 5 % longer. The verdicts go into the record FILE,
 with the seconds that each comparison took. It needs a machine with nothing else to do.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,12 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import msgspec
-
 from rnn_scratch import registry
 from rnn_scratch.compare import changes
 from rnn_scratch.compare.record import read
 from rnn_scratch.system import host
+from tools.measuring import write
 
 SLOWER = 1.05  # times as long
 SLOWED = ("numpy", "torch")  # those that compute at once, so that what follows them takes longer
@@ -64,9 +62,9 @@ def compare(folder, backends, against=None, copy=None):
     return result
 
 
-def main():
+def main(file):
     """Compare, and write the record."""
-    record = {"machine": msgspec.to_builtins(host.describe()), "unchanged": [], "slowed": []}
+    record = {"machine": host.describe(), "unchanged": [], "slowed": []}
     record |= {"slower": SLOWER, "slowed backends": SLOWED}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -81,8 +79,4 @@ def main():
             before = compare(first, registry.OURS)
             record["unchanged"].append({"first": before, **compare(second, registry.OURS, first)})
             record["slowed"].append(compare(third, SLOWED, second, folder / "copy"))
-    Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    write(file, record)
