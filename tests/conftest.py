@@ -87,8 +87,7 @@ def pytest_collection_modifyitems(config, items):
 
     def is_left(item):
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        names = {name for name in ("backend_name", "candidate", "backend") if name in parameters}
-        backends = {parameters[name] for name in names}
+        backends = {parameters[name] for name in (*CHOICES, "backend") if name in parameters}
         for mark in filter(lambda mark: mark.name in SESSIONS, item.iter_markers()):
             chosen = mark.kwargs.get("by_default")
             if not chosen or (backends and not backends & set(chosen)):
@@ -129,14 +128,19 @@ def devices_to_test(config):
     return {name: [d for d in each if d in selected] for name, each in devices.items()}
 
 
-def pytest_generate_tests(metafunc):
-    """Run a test once for each backend, and for each of its devices if it takes `device`.
+# Arguments of tests, and the backends that each stands for.
+CHOICES = {
+    "backend_name": lambda name: True,
+    "candidate": lambda name: name != "numpy",  # which is the reference
+    "own_name": lambda name: name in registry.OURS,
+}
 
-    With `backend_name` it runs for all backends, with `candidate` for all but the reference.
-    """
+
+def pytest_generate_tests(metafunc):
+    """Run a test once for each backend, and for each of its devices if it takes `device`."""
     names = backends_to_test(metafunc.config)
-    for argument in {"backend_name", "candidate"} & set(metafunc.fixturenames):
-        chosen = [name for name in names if argument == "backend_name" or name != "numpy"]
+    for argument in CHOICES.keys() & set(metafunc.fixturenames):
+        chosen = list(filter(CHOICES[argument], names))
         if "device" in metafunc.fixturenames:
             devices = devices_to_test(metafunc.config)
             pairs = [(name, device) for name in chosen for device in devices[name]]
@@ -153,9 +157,9 @@ def pytest_report_header(config):
 @pytest.fixture
 def backend(request):
     """The backend under test; if it does not load, the test fails and is not skipped."""
+    (argument,) = CHOICES.keys() & set(request.fixturenames)
     try:
-        candidate = "candidate" in request.fixturenames
-        return registry.load(request.getfixturevalue("candidate" if candidate else "backend_name"))
+        return registry.load(request.getfixturevalue(argument))
     except RNNScratchError as error:
         pytest.fail(str(error))
 

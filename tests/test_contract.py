@@ -25,14 +25,6 @@ BACKWARD = {"loss_back", "log_softmax", "backward", "step_back", "slope", "linea
 BACKWARD |= {f"{cell}_back" for cell in CELL_NAMES}
 
 
-@pytest.fixture
-def own(backend, backend_name):
-    """A backend of this project."""
-    if backend_name not in registry.OURS:
-        pytest.skip("of another package")
-    return backend
-
-
 def sources(backend):
     return Path(backend.__file__).parent
 
@@ -68,21 +60,21 @@ def test_a_model_takes_arguments_by_name(backend, backend_name):
 
 
 @pytest.mark.parametrize("module", ["scratch", "machine", "workers"])
-def test_functions_of_the_contract_are_documented_in_the_same_words(own, backend_name, module):
+def test_functions_of_the_contract_are_documented_in_the_same_words(backend, own_name, module):
     # One says of which libraries it returns the versions.
     contract = [f.__name__ for f in MODULES[module] if f.__name__ != "environment"]
     reference = getattr(registry.load("numpy"), module)
     for name in contract:
         expected = inspect.getdoc(getattr(reference, name))
-        actual = inspect.getdoc(getattr(getattr(own, module), name))
+        actual = inspect.getdoc(getattr(getattr(backend, module), name))
         assert actual == expected, name
 
 
-def test_functions_come_in_the_contract_s_order(own, backend_name):
-    names = list(functions(sources(own) / "scratch.py"))
+def test_functions_come_in_the_contract_s_order(backend, own_name):
+    names = list(functions(sources(backend) / "scratch.py"))
     contract = [function.__name__ for function in MODULES["scratch"]]
     assert [name for name in names if name in contract] == contract
-    helpers = {"activation", "gate", *CELL_NAMES} | (BACKWARD if backend_name == "numpy" else set())
+    helpers = {"activation", "gate", *CELL_NAMES} | (BACKWARD if own_name == "numpy" else set())
     assert set(names) - set(contract) == helpers | set(OPTIMIZERS)
     # And the helpers stand between `encode` and `step`, but for those of the backward pass.
     start, end = names.index("encode"), names.index("step")
@@ -92,16 +84,16 @@ def test_functions_come_in_the_contract_s_order(own, backend_name):
     assert names[start + 1 : end] == list(OPTIMIZERS)
 
 
-def test_scratch_can_be_read_in_one_sitting(own, backend_name):
-    text = (sources(own) / "scratch.py").read_text(encoding="utf-8")
-    assert text.count("\n") <= LINES.get(backend_name, 230)
+def test_scratch_can_be_read_in_one_sitting(backend, own_name):
+    text = (sources(backend) / "scratch.py").read_text(encoding="utf-8")
+    assert text.count("\n") <= LINES.get(own_name, 230)
 
 
-def test_no_function_ignores_an_argument(own, backend_name):
+def test_no_function_ignores_an_argument(backend, own_name):
     for model in VARIANTS:
-        if (backend_name, model) == ("numpy", "concise"):
+        if (own_name, model) == ("numpy", "concise"):
             continue  # it only says that there is none
-        for name, function in functions(sources(own) / f"{model}.py").items():
+        for name, function in functions(sources(backend) / f"{model}.py").items():
             used = {
                 node.id
                 for part in function.body
@@ -116,8 +108,8 @@ def test_no_function_ignores_an_argument(own, backend_name):
             assert unused <= alike, f"{model}.{name} ignores {unused}"
 
 
-def test_forward_is_a_loop_over_step(own, backend_name):
-    function = functions(sources(own) / "scratch.py")["forward"]
+def test_forward_is_a_loop_over_step(backend, own_name):
+    function = functions(sources(backend) / "scratch.py")["forward"]
     called = {
         node.func.id
         for node in ast.walk(function)
@@ -135,8 +127,8 @@ def imports(path):
             yield node.module
 
 
-def test_a_backend_imports_only_what_the_core_offers_to_backends(own, backend_name):
-    for path in sources(own).glob("*.py"):
+def test_a_backend_imports_only_what_the_core_offers_to_backends(backend, own_name):
+    for path in sources(backend).glob("*.py"):
         core = {name for name in imports(path) if name.split(".")[0] == "rnn_scratch"}
         offered = {"contract", "parameters", "system", "workers"}
         assert core <= {f"rnn_scratch.{name}" for name in offered}, path

@@ -1,4 +1,4 @@
-"""The choice of the next token."""
+"""The choice of the next token, and the random numbers that it and others draw."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rnn_scratch.runs import decoding
 from rnn_scratch.runs.decoding import greedy, sampler
+from rnn_scratch.system import randomness
 
 LOGITS = np.array([0.3, -1.2, 2.0, 0.9, 1.1])
 finite = {
@@ -74,3 +76,23 @@ def test_always_an_index_and_never_a_warning(dtype, data):
             assert type(chosen) is int
             assert 0 <= chosen < len(logits)
     assert 0 <= greedy(logits) < len(logits)
+
+
+# Random numbers as literals: every NumPy must produce these, and every backend receives them.
+
+
+def test_decoding():
+    choose = decoding.sampler(1.0, 0)
+    logits = np.array([0.0, 1.0, 2.0, 3.0])
+    assert [choose(logits) for _ in range(30)] == [
+        3, 2, 2, 3, 3, 2, 3, 3, 3, 3, 2, 3, 3, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 3, 1, 2,
+    ]  # fmt: skip
+
+
+def test_each_purpose_seed_and_epoch_has_its_own_stream():
+    keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in randomness.PURPOSES
+            for epoch in (0, 1)]  # fmt: skip
+    first = [randomness.generator(*key).random_sample() for key in keys]
+    assert len(set(first)) == len(keys)
+    assert [randomness.generator(*key).random_sample() for key in keys] == first
+    randomness.generator(2**32 - 1, "offset", 2**32 - 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from helpers import options, other_packages, skip_without, there, variants
+from helpers import CLONE, options, other_packages, skip_without, there, variants
+from tools import arm
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check import exact_mode
@@ -448,3 +449,26 @@ def test_rounding_is_named_where_it_is_the_reason():
     assert found["difference"] < 1000 * found["moved"]
     assert ". Rounding explains it: in W_hh it moves" in certificate["sentence"]
     assert certificate["sentence"].endswith("-fold, and what has grown so far no rounding removes.")
+
+
+# The record of ARM, and the tool that makes it.
+
+
+CASES = json.loads((CLONE / "notebooks/records/arm.json").read_bytes())["cases"]
+
+
+def test_this_code_ends_with_the_digest_of_both_architectures():
+    run = arm.train(arm.CASES[0], "exact")
+    assert set(CASES[0]["exact"].values()) == {exact.digest(run.arrays)}
+
+
+def test_the_digests_are_equal_in_exact_mode_and_would_not_be_without():
+    assert [tuple(case[name] for name in arm.FIELDS) for case in CASES] == list(arm.CASES)
+    assert all(len(set(case["exact"].values())) == 1 for case in CASES)
+    assert all(len(set(case["ordinary"].values())) == 2 for case in CASES)
+
+
+def test_without_the_emulator_the_tool_says_what_it_needs(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"^This needs"):
+        arm.main()

@@ -10,18 +10,12 @@ from make.optimizations import names as names_in_code
 from msgspec.structs import replace
 from tools import optimizations
 
-from rnn_scratch import parameters, registry
+from rnn_scratch import parameters
 from rnn_scratch.contract import Batch, Options
 
 RECORD = Path(__file__).parent.parent / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
 GAIN = Gain(name="Bias in the table", num_hiddens={64: 1.234, 512: 1.0})
-
-
-def cases(backend_name):
-    if backend_name not in registry.OURS:
-        pytest.skip(f"{backend_name} is a backend of another package")
-    return optimizations.cases(backend_name)
 
 
 def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
@@ -36,11 +30,9 @@ def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("vocabulary", [11, 150])
-def test_without_any_of_them_the_gradients_are_the_same(
-    backend, backend_name, vocabulary, tmp_path
-):
+def test_without_any_of_them_the_gradients_are_the_same(backend, own_name, vocabulary, tmp_path):
     sizes = {**OURS, "vocabulary": vocabulary}
-    own = cases(backend_name)
+    own = optimizations.cases(own_name)
     expected = {cell: gradients(backend, cell, **sizes) for cell in {case.cell for case in own}}
     for case in own:
         results = gradients(optimizations.undone(backend, case, tmp_path), case.cell, **sizes)
@@ -51,11 +43,11 @@ def test_without_any_of_them_the_gradients_are_the_same(
             )
 
 
-def test_record_code_and_script_have_the_same_names_and_gains(backend, backend_name):
-    names = [case.name for case in cases(backend_name)]
-    gains = read(RECORD).backends[backend_name]
+def test_record_code_and_script_have_the_same_names_and_gains(backend, own_name):
+    names = [case.name for case in optimizations.cases(own_name)]
+    gains = read(RECORD).backends[own_name]
     assert [each.name for each in gains] == names
-    assert sorted(names_in_code(backend_name)) == sorted(names)
+    assert sorted(names_in_code(own_name)) == sorted(names)
     code = "\n".join(
         path.read_text(encoding="utf-8") for path in Path(backend.__file__).parent.glob("*.py")
     )

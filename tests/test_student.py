@@ -7,7 +7,12 @@ import io
 import itertools
 import json
 import linecache
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import grading
 import pytest
@@ -97,11 +102,9 @@ def gradings(printed):
     }
 
 
-def test_written_functions_pass_and_mistakes_are_named(backend_name):
-    if backend_name not in registry.OURS:
-        pytest.skip("there are notebooks of this project's backends only")
-    functions = solutions(backend_name)
-    printed, names = run(backend_name, write=True)
+def test_written_functions_pass_and_mistakes_are_named(own_name):
+    functions = solutions(own_name)
+    printed, names = run(own_name, write=True)
     passed = gradings(printed)
     assert list(passed) == list(functions)
     for name, text in passed.items():
@@ -113,7 +116,7 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
         if name not in functions:
             continue
         _, source = functions[name]
-        change = CHANGES[mistake][backend_name]
+        change = CHANGES[mistake][own_name]
         assert change[0] in source
         text = grade(name, changed(source, change), names)
         where = re.escape(f"The first is {result!r} (float64 rnn tanh")
@@ -137,16 +140,12 @@ def test_written_functions_pass_and_mistakes_are_named(backend_name):
 
 @pytest.mark.student  # in no other session: it trains for as long as the notebook does
 @pytest.mark.timeout(1800)
-def test_a_written_copy_runs_in_jupyter_to_its_end(backend_name, monkeypatch):
-    if backend_name not in registry.OURS:
-        pytest.skip("there are notebooks of this project's backends only")
+def test_a_written_copy_runs_in_jupyter_to_its_end(own_name, monkeypatch):
     pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
     for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
         monkeypatch.setenv(variable, value)
-    name = f"{backend_name}{notebooks.STUDENT}"
-    whole = [
-        cell._replace(source=written(cell.source, backend_name)) for cell in notebooks.cells(name)
-    ]
+    name = f"{own_name}{notebooks.STUDENT}"
+    whole = [cell._replace(source=written(cell.source, own_name)) for cell in notebooks.cells(name)]
     monkeypatch.setattr(notebooks, "cells", lambda name: whole)
     cells_run = json.loads(notebooks.execute(name))["cells"]
     texts = [
@@ -154,16 +153,14 @@ def test_a_written_copy_runs_in_jupyter_to_its_end(backend_name, monkeypatch):
         for each in cells_run
         if GRADING in "".join(each["source"])
     ]
-    assert len(texts) == len(solutions(backend_name)) >= 7
+    assert len(texts) == len(solutions(own_name)) >= 7
     assert all("equal to the reference, in" in text for text in texts), texts
 
 
-def test_an_empty_copy_says_so_and_works(backend_name):
-    if backend_name not in registry.OURS:
-        pytest.skip("there are notebooks of this project's backends only")
-    printed, names = run(backend_name, write=False)
+def test_an_empty_copy_says_so_and_works(own_name):
+    printed, names = run(own_name, write=False)
     texts = gradings(printed)
-    assert list(texts) == list(solutions(backend_name))
+    assert list(texts) == list(solutions(own_name))
     for name, text in texts.items():
         assert text == (
             f"{name} is not written yet.\nFor now, the cells below use the project's own {name}."
@@ -288,3 +285,72 @@ def test_each_result_that_is_explained_is_one_of_the_check():
     case = make_case("numpy", registry.load("numpy"), "scratch", PLAIN, short=True)
     results = {row.result for row in case.rows(grading.GRADED_BY["loss_back"][0])}
     assert {*grading.EXPLAINED} <= results
+
+
+# nbgrader grades a class: three submissions, one right, one wrong and one empty.
+
+WRONG = ("encode", "rnn", "loss")  # functions with a mistake in the second one
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def unexecuted(name):
+    """A student's notebook, without outputs."""
+    from nbformat import v4
+
+    kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
+    cells = [
+        kinds[kind](source, id=f"cell-{n}", metadata=notebooks.metadata(source))
+        for n, (kind, source) in enumerate(notebooks.cells(name))
+    ]
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def nbgrader(course, *arguments):
+    """Run nbgrader in a course's folder."""
+    paths = [str(CLONE / "notebooks"), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, **notebooks.ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # of alembic
+    program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
+    command = [sys.executable, *program, *arguments]
+    done = subprocess.run(command, cwd=course, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.student
+@pytest.mark.timeout(1800)
+def test_three_submissions_are_graded(own_name, tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed")
+    import nbformat
+    from nbgrader.api import Gradebook
+
+    name = f"{own_name}{notebooks.STUDENT}"
+    functions = solutions(own_name)
+    changes = {function: CHANGES[MISTAKES[function][0]][own_name] for function in WRONG}
+    shutil.copy(CLONE / "notebooks" / "nbgrader_config.py", tmp_path)
+    source = tmp_path / "source" / "build"
+    source.mkdir(parents=True)
+    nbformat.write(unexecuted(name), source / f"{name}.ipynb")
+    nbgrader(tmp_path, "generate_assignment", "build", "--create")
+    released = tmp_path / "release" / "build" / f"{name}.ipynb"
+    assert "raise NotImplementedError" in released.read_text(encoding="utf-8")
+    for student in ("right", "wrong", "empty"):
+        submitted = tmp_path / "submitted" / student / "build" / released.name
+        submitted.parent.mkdir(parents=True)
+        notebook = json.loads(released.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            if student != "empty" and cell["cell_type"] == "code":
+                text = written(text, own_name)
+                for each, change in changes.items() if student == "wrong" else ():
+                    right = functions[each][1]
+                    text = text.replace(right, changed(right, change))
+            cell["source"] = text
+        submitted.write_text(json.dumps(notebook), encoding="utf-8")
+    nbgrader(tmp_path, "autograde", "build", "--create")
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
+        scores = {
+            student: gradebook.find_submission("build", student).score
+            for student in ("right", "wrong", "empty")
+        }
+    most = len(functions)
+    assert scores == {"right": most, "wrong": most - len(WRONG), "empty": 0}

@@ -1,4 +1,4 @@
-"""Texts to tokens and back, and the three normalizations."""
+"""Texts to tokens and back, the three normalizations, and the parts of a text for a run."""
 
 import re
 
@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.text import corpus, vocabulary
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import dataset, vocabulary
+from rnn_scratch.text.corpus import Text
 
 TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow! Ёлка, 猫\u2028\t\n"
 # Any text in UTF-8, in which letters and line ends are frequent.
@@ -47,12 +49,6 @@ def test_the_time_machine_has_the_chapter_s_numbers(book):
     assert len(vocab) == 28
     assert "".join(vocab[1:]) == " etainoshrdlmucfwgypbvkxzjq"
     assert len(vocabulary.normalize(book.content, "spaced")) == 173_427
-
-
-def test_the_built_in_text_has_the_same_alphabet():
-    text = corpus.load("tide-clock").content
-    assert len(vocabulary.build(vocabulary.normalize(text, "chapter"))) == 28
-    assert len(vocabulary.build(vocabulary.normalize(text, "none"))) > 60
 
 
 def test_most_frequent_first_ties_alphabetical():
@@ -95,3 +91,57 @@ def test_a_large_vocabulary_is_not_printed_whole():
     ) as raised:
         vocabulary.encode("a", vocab)
     assert len(str(raised.value)) < 1000
+
+
+# Training tokens and held-out tokens
+
+
+FOX = "The quick brown fox\njumps over 2 lazy dogs.\n" * 10
+FOX_TEXT = Text("file", "here", FOX, "0" * 64)
+
+
+def prepare(text=FOX_TEXT, **settings):
+    return dataset.prepare(text, Settings(batch_size=2, num_steps=4, **settings))
+
+
+@pytest.mark.parametrize("how", ["chapter", "spaced", "none"])
+def test_the_vocabulary_is_that_of_the_whole_text(how):
+    whole = vocabulary.normalize(FOX, how)
+    prepared = prepare(normalize=how, max_tokens=12)
+    assert prepared.vocab == vocabulary.build(whole)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == whole[:12]
+    assert len(prepared.valid) == 0
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "valid_tokens", "train", "valid"),
+    [
+        (0, 0, slice(0, 440), slice(0, 0)),
+        (0, 30, slice(0, 410), slice(410, 440)),
+        (100, 30, slice(0, 100), slice(100, 130)),
+        (420, 30, slice(0, 410), slice(410, 440)),
+        (10_000, 0, slice(0, 440), slice(0, 0)),
+        (0, 428, slice(0, 12), slice(12, 440)),
+    ],
+)
+def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, train, valid):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
+    assert len(FOX) == 440
+    assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[valid]
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "share", "train", "used"), [(0, 0.25, 330, 440), (200, 0.1, 180, 200)]
+)
+def test_a_share_is_held_out_of_the_characters_that_are_used(max_tokens, share, train, used):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_share=share)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[:train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[train:used]
+
+
+def test_a_text_of_other_letters():
+    russian = FOX_TEXT._replace(content="привет 123\n" * 20)
+    with pytest.raises(RNNScratchError, match=r"has no letters from a to z.*\n.*--normalize none"):
+        prepare(russian)
+    assert len(prepare(russian, normalize="none").train) == 220
