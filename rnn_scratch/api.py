@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .contract import RNNScratchError
-from .runs import curve, inference, notebook, sessions
+from .runs import curve, inference, sessions
 from .runs import folder as run_folder
 from .runs.progress import LineReport
 from .runs.resumption import require_held_out, resumable
-from .runs.run import Run, folder_of
+from .runs.run import Live, Run, folder_of, shell
 from .runs.runtime import Runtime
 from .runs.sessions import Work
 from .runs.training import Report
@@ -190,6 +190,6 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
         return report
     if report is not None:
         return LineReport(report)
-    if notebook.shell() is not None:
-        return notebook.Live(print)
+    if shell() is not None:
+        return Live(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()

@@ -11,7 +11,8 @@ import pytest
 from helpers import SMALL, epoch_row
 
 import rnn_scratch
-from rnn_scratch.runs import curve, notebook
+from rnn_scratch.runs import curve
+from rnn_scratch.runs import run as run_module
 from rnn_scratch.runs.run import shown
 
 
@@ -28,7 +29,7 @@ def kernel(monkeypatch):
     displays = types.SimpleNamespace(display=display)
     parts = {"get_ipython": lambda: here, "display": displays, "version_info": (9, 0)}
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
-    monkeypatch.setattr(notebook, "EVERY", 0.0)
+    monkeypatch.setattr(run_module, "EVERY", 0.0)
     shown.clear()
     return here
 
@@ -56,7 +57,7 @@ def test_a_resumed_run_s_curve_has_all_its_epochs(kernel):
 
 
 def test_an_interruption_says_how_to_go_on(kernel):
-    class Interrupted(notebook.Live):
+    class Interrupted(run_module.Live):
         def epoch(self, epoch):
             super().epoch(epoch)
             raise KeyboardInterrupt

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from mutations import mutations
 
 import rnn_scratch
-from rnn_scratch.cli.comparison_display import spreadsheet
 from rnn_scratch.compare import pictures, report, sentences, tables
 from rnn_scratch.compare.record import Failure, read
+from rnn_scratch.compare.tables import spreadsheet
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder

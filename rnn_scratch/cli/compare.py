@@ -1,9 +1,10 @@
 """The commands `compare` and `report`."""
 
+import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,19 @@ import click
 from msgspec.structs import replace
 
 from .. import registry
-from ..compare import phases, pictures
+from ..compare import phases, pictures, sentences, tables
 from ..compare.plan import new_record
-from ..compare.record import VARIED, Candidate, Plan, read
+from ..compare.record import VARIED, Candidate, Comparison, Plan, read
+from ..compare.report import page
 from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS, RNNScratchError
 from ..runs import curve
 from ..runs import folder as run_folder
 from ..settings import checked, make
-from ..system import locks
+from ..system import files, locks
 from ..system.terminal import printable
 from ..text import corpus as corpora
-from . import comparison_display
-from .options import (
-    option,
-    separated,
-    settings_options,
-    specified,
-    text_options,
-    verbose_option,
-)
+from .options import option, separated, settings_options, specified, text_options, verbose_option
 from .screen import Screen
 
 FEW_EPOCHS = 5
@@ -124,9 +118,9 @@ def compare(
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
-        with comparison_display.progress(screen) as tell:
+        with _progress(screen) as tell:
             phases.run(record, content, interpreters, folder, tell)
-        comparison_display.show(folder, record, screen)
+        _show(folder, record, screen)
     if record.outcome == "interrupted":
         raise KeyboardInterrupt
     sys.exit(1 if record.has_failed else 0)
@@ -138,7 +132,44 @@ def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
     record = read(Path(folder))
     curve.require(*pictures.FORMATS)
-    comparison_display.show(Path(folder), record, Screen())
+    _show(Path(folder), record, Screen())
+
+
+@contextlib.contextmanager
+def _progress(screen: Screen) -> Iterator[Callable[[str, str], None]]:
+    # A function that shows a step of a comparison as a line and, on a terminal, how far it is.
+    say, last = screen.say, ""
+    with screen.status("", spinner="line") as status:
+
+        def tell(step: str, how_far: str) -> None:
+            nonlocal last
+            if step != last:
+                say(step)
+            last = step
+            status.update(f"{how_far}; Ctrl-C keeps what has been measured")
+
+        yield tell
+
+
+def _show(folder: Path, record: Comparison, screen: Screen) -> None:
+    # Print the tables of a record, and make its files again: CSV, pictures, report.
+    images = pictures.draw(record)
+    for file_name, content in images.items():
+        files.replace(folder / file_name, content)
+    files.replace(folder / "comparison.csv", tables.spreadsheet(record).encode())
+    files.replace(folder / "report.html", page(record, images).encode())
+    conclusions = [line.replace("`", "") for line in sentences.conclusions(record)]
+    for line in (*conclusions, "", *sentences.setting(record)):
+        screen.print(line)
+    for title, cells in tables.tables(record).items():
+        screen.print()
+        heading, *rows = cells
+        keys = 2 if heading[1] == record.plan.vary else 1
+        # The figures are read from the right.
+        screen.table(heading, rows, title, numbers=title != "Quality", keys=keys)
+    for line in ("", *sentences.notes(record)):
+        screen.print(line)
+    screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 
 
 def _chosen(

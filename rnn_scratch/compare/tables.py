@@ -1,11 +1,14 @@
-"""The tables of a comparison, as cells of text."""
+"""The tables of a comparison, as cells of text; and its figures as CSV."""
 
+import csv
 import statistics
 from collections.abc import Callable, Sequence
+from io import StringIO
+from typing import Any
 
 from . import changes, metrics
 from .metrics import Quality, Speed, Spread
-from .record import Comparison
+from .record import Candidate, Comparison
 
 Cells = list[list[str]]  # a heading, then rows
 Columns = dict[str, Callable[[Speed], str]]
@@ -141,6 +144,32 @@ def against_cells(record: Comparison) -> Cells:
             ]
         )
     return [heading, *rows]
+
+
+def spreadsheet(record: Comparison) -> str:
+    """All figures of a record as CSV, with a column for each part of a spread, and for a mean."""
+    results = {row.candidate.name: row for row in metrics.qualities(record)}
+    rows = []
+    for row in metrics.speeds(record):
+        flat: dict[str, Any] = {}
+        for key, value in {**row._asdict(), **results[row.candidate.name]._asdict()}.items():
+            if isinstance(value, Candidate):
+                flat |= {"candidate": value.name, "backend": value.backend, "model": value.model}
+                flat["environment"] = value.environment
+            elif isinstance(value, Spread):
+                flat |= {f"{key}_{part}": number for part, number in value._asdict().items()}
+            elif isinstance(value, list):
+                flat[f"{key}_mean"] = statistics.fmean(value) if value else ""
+                flat[f"{key}_deviation"] = statistics.stdev(value) if len(value) > 1 else ""
+            else:
+                flat[key] = value
+        rows.append(flat)
+    text = StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _used(cells: Cells) -> Cells:

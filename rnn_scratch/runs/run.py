@@ -1,18 +1,25 @@
-"""A finished run, as Python's `train` and `resume` return it, and as a notebook shows it."""
+"""A run as Python's `train` and `resume` return it, and its card in a notebook.
+
+The card is there while the run is trained, and its curve grows.
+"""
 
 import base64
 import html
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..contract import Arrays
 from ..settings import Settings
 from . import catalog, curve
 from . import folder as run_folder
 from .folder import Epoch, RunRecord, Session
-from .progress import format_perplexity, perplexities
+from .progress import LineReport, format_perplexity, numbers_within, perplexities, time_left
+from .training import Progress
+
+EVERY = 2.0  # seconds, at least, between two states of a card: to draw one takes about 0.1
 
 # It takes its colors from the page, light or dark.
 CARD = """\
@@ -101,3 +108,55 @@ def folder_of(run: Run | str | Path) -> Path:
     Raises RNNScratchError as `catalog.find` does.
     """
     return run.folder if isinstance(run, Run) else catalog.find(Path(run))
+
+
+def shell() -> Any:
+    """IPython's shell if this process is the kernel of a notebook, else None."""
+    ipython = sys.modules.get("IPython")
+    found = ipython and ipython.get_ipython()
+    return found if hasattr(found, "kernel") else None
+
+
+class Live(LineReport):
+    """In place of lines, the card of a run that is under way; its last state stays."""
+
+    def start(self, folder: Path, settings: Settings, session: Session) -> None:
+        """Display the card."""
+        self.path, self.settings, self.session = folder, settings, session
+        self.history, self.drawn = run_folder.history(folder), time.monotonic()
+        display = sys.modules["IPython"].display.display
+        data = self._data(f"epoch {session.from_epoch + 1} of {settings.num_epochs}")
+        self.handle = display(data, raw=True, display_id=True)
+        shown[folder] = shell().execution_count
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the training has come, and the time left."""
+        if time.monotonic() - self.drawn >= EVERY:
+            so_far = f"{numbers_within(progress)}{time_left(progress)}"
+            text = f"epoch {progress.epoch} of {self.settings.num_epochs}  {so_far}"
+            self.handle.update(self._data(text.rstrip()), raw=True)
+            self.drawn = time.monotonic()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Add the epoch to the curve."""
+        self.history.append(epoch)
+
+    def stop(self) -> None:
+        """Leave the last state, which depends on no clock, and say how to go on if interrupted."""
+        if hasattr(self, "handle"):
+            text = summary(self.history)
+            if isinstance(sys.exc_info()[1], KeyboardInterrupt):  # which is being handled
+                last = self.settings.num_epochs
+                text += f"; to go on: rnn_scratch.resume({str(self.path)!r}, {last})"
+            self.handle.update(self._data(text), raw=True)
+
+    def finish(self, run: Run) -> None:
+        """Replace the card by that of the finished run."""
+        data = {"text/html": run._repr_html_(), "text/plain": repr(run)}
+        self.handle.update(data, raw=True)
+
+    def _data(self, text: str) -> dict[str, str]:
+        # The card, and one line for programs that show no pictures.
+        samples = [epoch.sample for epoch in self.history if epoch.sample is not None][-1:]
+        content = card(self.path, self.history, self.settings, self.session, text, samples)
+        return {"text/html": content, "text/plain": text}
