@@ -9,8 +9,7 @@ import click
 from msgspec import structs
 
 from ..contract import VERBOSE
-from ..settings import KINDS, SETTINGS, Settings, checked, option_of
-from ..system.kinds import TRUTH
+from ..settings import KINDS, SETTINGS, TRUTH, Settings, checked, option_of
 from ..text.corpus import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
