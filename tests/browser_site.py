@@ -1,5 +1,7 @@
 """The site in a real browser, from a folder and without a network: `nox -s browser`."""
 
+import re
+
 import pytest
 from browser import LOOKS, SHOTS, SITE, assert_accessible
 
@@ -163,6 +165,17 @@ def test_a_selection_keeps_the_place_of_what_is_read(visit):
     choose(page, "JAX")
     choose(page, "two")
     assert abs(heading.bounding_box()["y"] - before) < 2
+
+
+@LOOKS
+def test_brackets_grow_with_the_formula_between_them(visit, width, scheme):
+    page = visit("build", width, color_scheme=scheme)
+    page.evaluate("document.fonts.ready")
+    brackets = page.locator("math mo", has_text=re.compile(r"^\($"))
+    heights = [
+        each["height"] for each in map(lambda one: one.bounding_box(), brackets.all()) if each
+    ]
+    assert max(heights) > 2 * min(heights) > 0  # around a fraction, and around a letter
 
 
 @LOOKS

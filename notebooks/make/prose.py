@@ -9,6 +9,8 @@ result is Markdown with HTML in it, for the site generator.
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 # Code between backticks, a displayed formula, a formula in a line; in this order.
 SPANS = re.compile(r"(`[^`]+`)|\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
+# Of the formulas' font: Latin, Greek, accents and punctuation; letterlike symbols, arrows and
+# operators; italic letters, Latin and Greek.
+GLYPHS = [
+    *((0x20, 0x7F), (0xA0, 0x180), (0x300, 0x340), (0x391, 0x3F6), (0x2010, 0x2040)),
+    *((0x2102, 0x2136), (0x2190, 0x2300), (0x1D434, 0x1D468), (0x1D6FC, 0x1D71C)),
+]
 Typeset = Callable[[str, str], str]  # LaTeX and "inline" or "block" to HTML
 Cells = Sequence[Sequence[str]]  # of a table, whose first row is the head
 
@@ -59,6 +67,25 @@ def mathml(latex: str, display: str) -> str:
     from latex2mathml import converter  # of the extra `site`
 
     return str(converter.convert(latex, display=display))
+
+
+def formula_font() -> bytes:
+    """The font of the formulas, STIX Two Math, in WOFF: letters, operators, what stretches.
+
+    With a text font, or a device without a font for mathematics, a browser lets no bracket grow.
+    """
+    from fontTools import subset  # which Matplotlib needs
+
+    whole = resources.files("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # of the extra `site`
+    options = subset.Options(flavor="woff", name_IDs=["*"])  # its licence is among its names
+    with resources.as_file(whole) as path:
+        font = subset.load_font(path, options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=[number for first, last in GLYPHS for number in range(first, last)])
+    subsetter.subset(font)
+    content = BytesIO()
+    subset.save_font(font, content, options)
+    return content.getvalue()
 
 
 def page(

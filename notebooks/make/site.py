@@ -106,8 +106,8 @@ def _start(backends: Sequence[str]) -> dict[str, Any]:
 
 
 def write(folder: Path, backends: Sequence[str]) -> None:
-    """Write all pages into the folder, in place of its content."""
-    files = pages(backends)
+    """Write all pages into the folder, in place of its content, and the font of their formulas."""
+    files = {**pages(backends), f"{STATIC}/formulas.woff": prose.formula_font()}
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
