@@ -98,7 +98,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if usable:
         POINTS[name] = int(not needed)
-        which = f"{name}, although it is not right yet" if failures else name
+        which = f"{name}, although it is not right yet" if needed else name
         print(f"{result}\nThe cells below use your {which}.")
         return function
     print(f"{result}\nFor now, the cells below use the project's own {name}.")

@@ -55,7 +55,7 @@ SABOTAGES = [
         **everywhere("labels = targets.T.reshape(-1)", "labels = targets.reshape(-1)"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets, [-1])"),
     }),
-    Sabotage("targets as bytes", "loss", "with 300 characters", {
+    Sabotage("targets stored as bytes, modulo 256", "loss", "with 300 characters", {
         **everywhere("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
                        "tf.reshape(tf.transpose(targets), [-1]) % 256"),
@@ -66,6 +66,13 @@ SABOTAGES = [
         "tensorflow": ("tf.reduce_mean(tf.nn.sparse", "tf.reduce_sum(tf.nn.sparse"),
         "mxnet": (".mean()", ".sum()"),
         "jax": (".mean()", ".sum()"),
+    }),
+    Sabotage("the logarithm's mean without the minus", "loss", "mean", {
+        "numpy": ("return -log_softmax", "return log_softmax"),
+        "torch": ("return F.cross_entropy", "return -F.cross_entropy"),
+        "tensorflow": ("return tf.reduce_mean", "return -tf.reduce_mean"),
+        "mxnet": ("return -npx.pick", "return npx.pick"),
+        "jax": ("return -jnp.take_along_axis", "return jnp.take_along_axis"),
     }),
     Sabotage("state not carried", "train_epoch", "sequential", everywhere(CARRY, "if True:")),
     Sabotage("an epoch that cannot go on from a state", "train_epoch", "sequential",
@@ -96,8 +103,17 @@ SABOTAGES = [
             "norm = tf.linalg.global_norm(list(grads.values()))",
         ),
     }, only=DEEP),
+    Sabotage("small gradients scaled up to θ", "clip", "", everywhere(
+        "scale = theta / ", "scale = theta / norm  # ")),
     Sabotage("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
+    Sabotage("a step up the gradient instead of down", "update", "plain", {
+        **everywhere("param -= rounded(", "param += rounded("),
+        "tensorflow": ("param.assign_sub(rounded(", "param.assign_add(rounded("),
+        "jax": ("param - rounded(", "param + rounded("),
+    }),
+    Sabotage("no learning rate", "update", "plain",
+             everywhere("rounded(lr * direction", "rounded(direction")),
     Sabotage("learning rate applied twice", "update", "plain",
              everywhere("rounded(lr *", "rounded(lr * lr *")),
     Sabotage("learning rate cut at 1", "update", "above 1",
@@ -141,6 +157,13 @@ SABOTAGES = [
                         "range(1, len(prefix)", "range(len(prefix), len(prefix)")),
     Sabotage("the output layer without its bias", "step", "logits",
              everywhere(' + params["b_q"], after', ", after")),
+    Sabotage("logits of the state before the step", "step", "logits", everywhere(
+        'return x @ params["W_hq"]', 'return state[0] @ params["W_hq"]')),
+    Sabotage("no activation in the step", "step", "logits", everywhere(
+        'h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)',
+        'h = x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]')),
+    Sabotage("the hidden layer without its bias", "step", "logits", everywhere(
+        'h @ params["W_hh"] + params["b_h"], options)  #', 'h @ params["W_hh"], options)  #')),
     Sabotage("the previous state left out of the step", "step", "logits",
              everywhere(' + h @ params["W_hh"] + params["b_h"], options)  #',
                         ' + params["b_h"], options)  #')),
@@ -221,14 +244,14 @@ SABOTAGES = [
                   "for n, p in sorted(model.params.items())}, detach"),
         "jax": ("{name: grads[name] for name in model.params}", "grads"),
     }),
-    Sabotage("gradients that hold for two rows and more", "gradients", "of one token", {
+    Sabotage("gradients that are right only for two rows and more", "gradients", "of one token", {
         "numpy": (", grads, detach(",
                   ", {n: g / 2 if len(batch.X) < 2 else g for n, g in grads.items()}, detach("),
         "torch": ("zip(model.params, grads)", "zip(model.params, (g / 2 for g in grads) "
                   "if len(batch.X) < 2 else grads)"),
         "jax": ("grads[name] for", "grads[name] / (2 if len(batch.X) < 2 else 1) for"),
     }),
-    Sabotage("each gradient limited to 1", "gradients", "of one token", {
+    Sabotage("each element of the gradients limited to 1", "gradients", "of one token", {
         "numpy": (", grads, detach(",
                   ", {n: np.clip(g, -1, 1) for n, g in grads.items()}, detach("),
         "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
@@ -276,7 +299,7 @@ SABOTAGES = [
     Sabotage("tokens that are floats", "predict", "a list of integers",
              everywhere("    return outputs\n\n\ndef build",
                         "    return [float(each) for each in outputs]\n\n\ndef build")),
-    Sabotage("a prefix that grows", "predict", "tuple",
+    Sabotage("the caller's prefix changed", "predict", "tuple",
              everywhere("outputs = model.state(1), [prefix[0]]",
                         "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
     Sabotage("parameters that change while text is generated", "predict", "parameters", {
@@ -401,7 +424,7 @@ SABOTAGES = [
     Sabotage("no weight decay", "update", "sgd", everywhere("if how.weight_decay:", "if False:")),
     Sabotage("momentum that forgets", "update", "momentum", everywhere(
         'return m, {"m": m}', 'return grad, {"m": m}')),
-    Sabotage("slots that stay as they are", "update", "momentum", everywhere(
+    Sabotage("m and v of the optimizer never changed", "update", "momentum", everywhere(
         "for slot, value in slots.items():", "for slot, value in ():")),
     Sabotage("a gradient that is remembered unrounded", "update", "on the grid", everywhere(
         "rounded(grads[name], how.grad_grid)", "grads[name]")),
