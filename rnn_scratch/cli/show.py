@@ -96,11 +96,9 @@ def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     if name in names:
         return RNNScratchError(_absence(name, codes))
     close = difflib.get_close_matches(name, [*names, "all"], 1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return RNNScratchError(
-        f"There is no function {name!r} in {', '.join(codes)}.{hint}\n"
-        f"There are: {', '.join(names)}; or all, for those of scratch."
-    )
+    public = ", ".join(each for each in names if not each.startswith("_"))
+    hint = f"Did you mean {close[0]}?" if close else f"There are: {public}; or all, for scratch's."
+    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.\n{hint}")
 
 
 def _together(screen: Screen, name: str, pieces: Definitions) -> None:

@@ -125,8 +125,8 @@ def train(
 ) -> None:
     """Train a model on a text, and print text that it generates.
 
-    With --resume, text and hyperparameters are those of the run; backend, model, device, number of
-    threads, workers and patience are by default.
+    With --resume, text and hyperparameters are those of the run, and backend, model, device,
+    number of threads, workers and patience default to the run's.
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)

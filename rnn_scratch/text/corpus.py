@@ -135,7 +135,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         data = _read(path, LARGEST_FILE)
     except OSError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error.strerror}. Choose a file that you may read."
+            f"{path} could not be read: {error.strerror}. Choose a file that can be."
         ) from error
     try:
         content = decode(data, str(path))
