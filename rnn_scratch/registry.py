@@ -26,6 +26,7 @@ from .system.terminal import shown
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
+PROBE_TIMEOUT = 120.0  # seconds for a backend to load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
@@ -220,35 +221,26 @@ def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None)
 def probes(
     names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Usable | str]:
-    """What `probe` returns for each backend; as many load at a time as there are cores."""
+    """What each backend says of itself, or why it does not load.
+
+    Each is tried in a process of its own, because it may crash; as many at a time as there are
+    cores.
+    """
     end = threading.Event()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        answers = [
-            pool.submit(probe, name, python=pythons.get(name, sys.executable), end=end)
-            for name in names
-        ]
+
+    def probe(name: str) -> Usable | str:
+        call, python = partial(_describe, name), pythons.get(name, sys.executable)
         try:
-            return {name: answer.result() for name, answer in zip(names, answers)}
+            return list(processes.ask(call, timeout=PROBE_TIMEOUT, python=python, end=end))[-1]
+        except RNNScratchError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            return dict(zip(names, pool.map(probe, names)))
         finally:  # after a Ctrl-C those that still load are ended, and no other begins
             end.set()
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def probe(
-    name: str,
-    timeout: float = 120,
-    python: str = sys.executable,
-    end: threading.Event | None = None,
-) -> Usable | str:
-    """A backend, or why it does not load: tried in a process of its own, because it may crash.
-
-    It is ended when `end` is set.
-    """
-    call = partial(_describe, name)
-    try:
-        return list(processes.ask(call, timeout=timeout, python=python, end=end))[-1]
-    except RNNScratchError as error:
-        return str(error)
 
 
 def _describe(name: str) -> Iterator[Usable | str]:

@@ -5,6 +5,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -52,17 +53,13 @@ def started(
         except Exception as error:  # whatever it is: somebody waits for this
             put((rank, error))
 
-    threads = [threading.Thread(target=listen, args=each) for each in calls.items()]
-    try:
-        with processes.stopped_together():
-            for thread in threads:
-                thread.start()
+    with ThreadPoolExecutor(len(calls)) as pool, processes.stopped_together():
+        try:
+            for rank, call in calls.items():
+                pool.submit(listen, rank, call)
             yield
-    finally:
-        end.set()
-        for thread in threads:
-            if thread.is_alive():  # a Ctrl-C may come before it is started
-                thread.join()
+        finally:
+            end.set()
 
 
 def ask_all(

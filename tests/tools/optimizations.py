@@ -152,7 +152,7 @@ def main(file):
     record = Gains()
     for name in registry.OURS:
         record.machines[name] = host.describe()
-        record.versions[name] = registry.probe(name).environment
+        record.versions[name] = registry.probes([name])[name].environment
         record.backends[name] = list(measured(name))
         annotate(source_code.files(name)[0].parent, record.backends[name])
     records.write(Path(file), record)
