@@ -65,6 +65,12 @@ def assert_has(output, values):
     assert [value for value in values if "".join(str(value).split()) not in text] == []
 
 
+def test_the_list_of_commands(shown, columns):
+    output = shown("--help")
+    assert_fits(output, columns)
+    assert "..." not in output.partition("Commands:")[2]
+
+
 def test_runs_and_evaluate(shown, columns):
     folder = f"runs/{'a-very-long-name-' * 5}"
     settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}

@@ -1,6 +1,7 @@
 """The command line: calls the command, and prints errors as messages."""
 
 import importlib
+import inspect
 import io
 import os
 import re
@@ -43,6 +44,8 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
         command: click.Command = getattr(module, cmd_name)
+        # The list of commands has the whole first paragraph: click would cut it to fit a line.
+        command.short_help, _, _ = inspect.cleandoc(command.help or "").partition("\n\n")
         return command
 
 

@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 @best_option
 @click.option("--no-browser", is_flag=True, help="Only print the address of the page.")
 def play(run: str, best: bool | None, no_browser: bool) -> None:
-    """Open a page on the network of RUN in the browser, until Ctrl-C.
+    """Open a page in the browser with the network of RUN, until Ctrl-C.
 
     RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
 
