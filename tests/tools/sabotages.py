@@ -162,6 +162,9 @@ SABOTAGES = [
     Sabotage("no activation in the step", "step", "logits", everywhere(
         'h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)',
         'h = x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]')),
+    Sabotage("tanh in the step, whatever the activation", "step", "logits", everywhere(
+        'h @ params["W_hh"] + params["b_h"], options)  #',
+        'h @ params["W_hh"] + params["b_h"], options._replace(activation="tanh"))  #'), only=RELU),
     Sabotage("the hidden layer without its bias", "step", "logits", everywhere(
         'h @ params["W_hh"] + params["b_h"], options)  #', 'h @ params["W_hh"], options)  #')),
     Sabotage("the previous state left out of the step", "step", "logits",
@@ -214,7 +217,7 @@ SABOTAGES = [
         "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
     }, only=RELU),
 
-    Sabotage("at most 64 rows in the loss", "loss", "with 300 characters", {
+    Sabotage("only the first 64 rows counted in the loss", "loss", "with 300 characters", {
         "numpy": ("labels].mean()", "labels][:64].mean()"),
         "torch": ("entropy(logits, labels)", "entropy(logits[:64], labels[:64])"),
         "tensorflow": ("_with_logits(labels, logits)", "_with_logits(labels, logits)[:64]"),
@@ -428,7 +431,7 @@ SABOTAGES = [
         "for slot, value in slots.items():", "for slot, value in ():")),
     Sabotage("a gradient that is remembered unrounded", "update", "on the grid", everywhere(
         "rounded(grads[name], how.grad_grid)", "grads[name]")),
-    Sabotage("a learning rate that stays", "update", "sgd with", everywhere(
+    Sabotage("the schedule's learning rate ignored", "update", "sgd with", everywhere(
         "how.lr if rates is None else rates.lr", "how.lr")),
     Sabotage("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
         "update(model, grads, how, batch.rates)", "update(model, grads, how)")),
