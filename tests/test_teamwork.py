@@ -1,6 +1,5 @@
 """How workers are launched, what they agree on and what they send: without any framework."""
 
-import json
 import os
 import threading
 from types import SimpleNamespace
@@ -158,8 +157,6 @@ def environment(monkeypatch):
 
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29400"}
-CLUSTER = {"cluster": {"worker": ["10.0.0.1:1", "10.0.0.2:2"]}}
-TF_CONFIG = {**CLUSTER, "task": {"type": "worker", "index": 1}}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +167,6 @@ TF_CONFIG = {**CLUSTER, "task": {"type": "worker", "index": 1}}
         ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, None),
         ({"PMI_SIZE": "2", "PMI_RANK": "0"}, Launch(2, 0)),
         ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}, Launch(3, 2)),
-        ({"TF_CONFIG": json.dumps(TF_CONFIG)}, Launch(2, 1, "10.0.0.1:1")),
         ({"RANK": "3"}, None),
     ],
 )
@@ -200,28 +196,11 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
         ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
         ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
         ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
-        *(
-            ({"TF_CONFIG": json.dumps(config)}, "TF_CONFIG in the environment is ")
-            for config in (
-                {},
-                {**TF_CONFIG, "cluster": {"worker": []}},
-                {**TF_CONFIG, "cluster": {"worker": "10.0.0.1:1"}},
-                {**TF_CONFIG, "task": {"type": "ps", "index": 0}},
-                {**TF_CONFIG, "cluster": {"chief": ["10.0.0.9:1"], **CLUSTER["cluster"]}},
-            )
-        ),
-        *(
-            ({"TF_CONFIG": text}, "TF_CONFIG in the environment is ")
-            for text in ("not JSON", "[" * 100_000)
-        ),
+        ({"TF_CONFIG": "{}"}, "Say the same with --workers N, --rank K and --coordinator"),
         ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
         ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
         ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
         ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
-        (
-            {"TF_CONFIG": json.dumps({**TF_CONFIG, "task": {"type": "worker", "index": 2}})},
-            "In TF_CONFIG, worker 2 of 2 does not exist",
-        ),
     ],
 )
 def test_a_damaged_environment(environment, variables, words):

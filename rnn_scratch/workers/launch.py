@@ -1,10 +1,9 @@
 """How workers are launched: by the options, or by a launcher whose environment says it.
 
 ``torchrun`` sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; ``mpiexec`` the variables of its
-MPI; TensorFlow's launchers set TF_CONFIG, which has the addresses of all workers.
+MPI.
 """
 
-import json
 import os
 import re
 from typing import NamedTuple
@@ -87,20 +86,10 @@ def _from_environment() -> Launch | None:
                 del os.environ[name]
             return _launch(f"the environment of mpiexec ({size}, {rank})", *values, COORDINATOR)
     if "TF_CONFIG" in os.environ:
-        text = os.environ.pop("TF_CONFIG")
-        try:
-            config = json.loads(text)
-            cluster, task = config["cluster"], config["task"]
-            addresses, rank = cluster["worker"], str(task["index"])
-            if len(cluster) > 1 or task["type"] != "worker" or not isinstance(addresses, list):
-                raise ValueError("tasks of another type")
-            return _launch("TF_CONFIG", str(len(addresses)), rank, str(addresses[0]))
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise RNNScratchError(
-                f"TF_CONFIG in the environment is {shown(text)}; it must be JSON with the "
-                'addresses of the workers, and no other tasks, under "cluster", and the "type" '
-                'and "index" of this one under "task". Correct or delete it.'
-            ) from error
+        raise RNNScratchError(
+            "TF_CONFIG in the environment, of a launcher of TensorFlow, is not read here.\nSay the "
+            "same with --workers N, --rank K and --coordinator HOST:PORT, or delete it."
+        )
     return None
 
 
