@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from .. import exact, registry
-from ..contract import OPTIMIZERS, Arrays, Batch, Model, Options, State, Tensor, Update
+from ..contract import OPTIMIZERS, Arrays, Batch, Model, State, Tensor, Update
 from ..parameters import everything
 from ..runs import growth, training
 from ..runs.setup import Setup
@@ -51,12 +51,6 @@ def grid(name: str) -> float:
     """What a tensor is rounded to multiples of: a parameter's step, a gradient, a carried state."""
     grids = {"state": exact.STATE_GRID, GRADIENT.strip(): exact.FINE_GRID}
     return grids.get(name.partition(" ")[0], exact.GRID)
-
-
-def observed(options: Options, optimizer: str) -> dict[str, str]:
-    """For each parameter the name of what is rounded: its step, or its gradient."""
-    start = GRADIENT if OPTIMIZERS[optimizer] else ""
-    return {name: start + name for name in options.shapes()}
 
 
 def distances(name: str, values: np.ndarray) -> np.ndarray:
@@ -105,7 +99,9 @@ class Observer(training.Report):
         self.keeps = not first and (setup.team is None or setup.team.rank == 0)
         lines = (folder / FILE).read_bytes().splitlines() if first else []
         self.expected = [msgspec.json.decode(line, type=Digests) for line in lines]
-        self.names = observed(setup.model.options, setup.settings.optimizer)
+        # For each parameter the name of what is rounded: its step, or its gradient.
+        start = GRADIENT if OPTIMIZERS[setup.settings.optimizer] else ""
+        self.names = {name: start + name for name in setup.model.options.shapes()}
         self.updates = self.clipped = 0
         self.closest: Closest | None = None
         self.divergence: Divergence | None = None

@@ -8,14 +8,7 @@ from .. import api
 from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
 from ..system.terminal import echo
-from .options import (
-    best_option,
-    option,
-    runtime_options,
-    specified,
-    text_options,
-    unknown_option,
-)
+from .options import best_option, option, runtime_options, specified, text_options, unknown_option
 
 DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
 

@@ -20,13 +20,7 @@ from ..runs.training import Diverged
 from ..settings import Settings, option_of
 from ..workers import launch
 from ..workers.launch import COORDINATOR
-from .options import (
-    option,
-    runtime_options,
-    settings_options,
-    specified,
-    text_options,
-)
+from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
 
