@@ -46,10 +46,16 @@ class Done(NamedTuple):
     out: str
     err: str
 
+    def ended(self, code=0, err=None):
+        """Check that it ended with this exit code, and perhaps this on stderr; returns itself."""
+        assert self.code == code, (self.out, self.err)
+        assert "Traceback" not in self.err
+        assert err is None or self.err.strip() == err.strip(), self.err
+        return self
+
     def refused(self, *words):
         """Check that it ended with exit code 2 and an error that contains these words."""
-        assert self.code == 2, (self.out, self.err)
-        assert "Traceback" not in self.err
+        self.ended(2)
         *_, message = re.split("^Error: ", self.err, flags=re.MULTILINE)
         for word in words:
             assert word in message, (word, self.err)
@@ -184,8 +190,7 @@ for command in json.loads(sys.argv[1]):
 def in_one_process(*commands, **more):
     """The outputs of commands that run one after another in a process of their own."""
     words = [[str(word) for word in command] for command in commands]
-    done = there(json.dumps(words), program=("-c", COMMANDS), **more)
-    assert (done.code, done.err) == (0, "")
+    done = there(json.dumps(words), program=("-c", COMMANDS), **more).ended(err="")
     return done.out.split("\f")[:-1]
 
 

@@ -11,6 +11,7 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.training import Report
+from rnn_scratch.settings import SETTINGS, option_of
 from rnn_scratch.text import corpus
 
 STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
@@ -49,41 +50,17 @@ def test_numbers_of_numpy_and_every_kind_of_path():
         assert result == rnn_scratch.evaluate("one", text="story.txt", unknown="skip")
 
 
-# Of each argument one value; `test_settings` has all that they must not be.
-WRONG = {
-    "backend": [None],
-    "corpus": [["tide-clock"]],
-    "text": [b"story.txt"],
-    "model": [None],
-    "device": [0],
-    "threads": ["2"],
-    "eager": [None],
-    "workers": [0],
-    "run": [3, b"r", True, "nul\0"],
-    "report": [3, "print", Report],
-    "num_hiddens": ["64"],
-    "exact": [1],
-}
-WRONG_TO_PREDICT = {
-    "run": [3, None, b"r"],
-    "model": ["plain"],
-    "prefix": [b"the"],
-    "length": [None, 0],
-    "temperature": [float("nan")],
-    "top_k": [0],
-    "top_p": [1.5],
-    "seed": [-1],
-    "unknown": ["leave"],
-    "backend": [3],
-    "threads": [100_000],
-    "workers": [2],
-    "colour": ["red"],
-}
+# The arguments of two functions, and what some of them must not be, besides an object.
+TRAIN = ("backend", "corpus", "text", "model", "device", "threads", "eager", "workers", "patience")
+TRAIN += ("run", "report", *SETTINGS)
+PREDICT = ("run", "model", "prefix", "length", "temperature", "top_k", "top_p", "min_p", "seed")
+PREDICT += ("unknown", "backend", "threads", "workers", "best", "colour")
+WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
 
 
 def names(name, error):
     """Whether an error begins with the name of the argument, in Python or as an option."""
-    words = (f"{name} is ", f"--{name.replace('_', '-')} is ", f"Unknown argument: {name}")
+    words = (f"{name} is ", f"{option_of(name)} is ", f"Unknown argument: {name}")
     return str(error).startswith(words)
 
 
@@ -96,15 +73,15 @@ def refused(function, arguments, name):
 
 def test_wrong_arguments(monkeypatch):
     monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
-    for name, values in WRONG.items():
-        for value in values:
-            arguments = {"backend": "numpy", "corpus": "tide-clock", name: value}
-            if name == "text":
-                del arguments["corpus"]
-            refused(rnn_scratch.train, arguments, name)
+    whole = {"backend": "numpy", "corpus": "tide-clock"}
+    for name in TRAIN:
+        for value in (object(), *WRONG.get(name, ())):
+            rest = {} if name == "text" else whole
+            refused(rnn_scratch.train, {"backend": "numpy", **rest, name: value}, name)
+    refused(rnn_scratch.train, {**whole, "run": "nul\0"}, "run")
     assert not Path("runs").exists()
-    for name, values in WRONG_TO_PREDICT.items():
-        for value in values:
+    for name in PREDICT:
+        for value in (object(), *WRONG.get(name, ())):
             refused(rnn_scratch.predict, {"run": "no-run", name: value}, name)
 
 

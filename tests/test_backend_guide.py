@@ -178,8 +178,7 @@ def test_the_backend_is_compared(package):
     (command,) = (block.text for block in BLOCKS if " compare " in block.text)
     assert "--backends numpy,toy --models scratch,fast" in command
     settings = options(**SMALL, num_epochs=1, repeats=1, output="out", models="scratch,fast")
-    done = there("compare", "--backends", "numpy,toy", *settings, env=package[1])
-    assert done.code == 0, (done.out, done.err)
+    there("compare", "--backends", "numpy,toy", *settings, env=package[1]).ended()
     measured = [each.name for each in record.read(Path("out")).candidates if each.rounds]
     assert measured == ["numpy", "numpy fast", "toy", "toy fast"]
 
@@ -191,6 +190,5 @@ def test_the_test_suite_runs_on_the_backend_alone(package):
     names = ("contract", "epoch", "threads_and_forks")
     paths = [CLONE / "tests" / f"test_{name}.py" for name in names]
     arguments = (*command.split()[1:], "-p", "no:cacheprovider", *paths)
-    done = there(*arguments, program=("-m", "pytest"), env=package[1])
-    assert done.code == 0, done.out
+    done = there(*arguments, program=("-m", "pytest"), env=package[1]).ended()
     assert re.search(r"\d+ passed", done.out)

@@ -54,14 +54,12 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
 def test_a_wrong_mean_is_detected_and_named(copy):
     change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
-    done = there(*arguments, cwd=copy)
-    assert done.code == 1, done.err
+    done = there(*arguments, cwd=copy).ended(1)
     assert "look first at: all_reduce loss" in done.out
     # And in exact mode, where the first update after which parameters differ is named.
     small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
     exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
-    done = there(*exact, cwd=copy)
-    assert done.code == 1, done.err
+    done = there(*exact, cwd=copy).ended(1)
     answer = json.loads(done.out)
     assert [model["workers"] for model in answer["models"]] == [1, 2]
     divergence = answer["certificate"]["divergence"]
@@ -86,8 +84,7 @@ REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads,
 )
 def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
     change(copy / "backends" / "torch" / f"{module}.py", old, new)
-    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy)
-    assert done.code == 1, done.err
+    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy).ended(1)
     assert f"look first at: {named}" in " ".join(done.out.split())
 
 
@@ -98,8 +95,7 @@ def test_a_worker_that_fails_is_a_row(copy):
     line = "    vector = torch.cat("
     change(copy / "backends" / "torch" / "workers.py", line, broken + line)
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2", "--json")
-    done = there(*arguments, cwd=copy)
-    assert done.code == 1
+    done = there(*arguments, cwd=copy).ended(1)
     (row,) = json.loads(done.out)
     assert row["where"].startswith("worker 1: failed with exit code 1: ")
     assert row["where"].endswith("ValueError: broken")

@@ -15,15 +15,14 @@ TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 @pytest.fixture
 def run(capsys):
     """A small run, in the folder r."""
-    assert here(capsys, *TRAIN, *options(run="r", **SMALL)).code == 0
+    here(capsys, *TRAIN, *options(run="r", **SMALL)).ended()
     return "r"
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_the_output_of_a_training(capsys, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
-    done = here(capsys, "train", *options(run="r", **settings))
-    assert (done.code, done.err) == (0, "")
+    done = here(capsys, "train", *options(run="r", **settings)).ended(err="")
     assert not {"\x1b", "\r"} & set(done.out)
     first, tenth, eleventh, best, summary, *texts = done.out.splitlines()
     assert re.fullmatch(
@@ -39,8 +38,7 @@ def test_the_output_of_a_training(capsys, backend_name):
 
 
 def test_predict(capsys, run):
-    done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12")
-    assert (done.code, done.err) == (0, "")
+    done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12").ended(err="")
     assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
     hot = ("predict", f"{run}/checkpoint.safetensors", "--temperature", 9, "--seed")
     first, again, other = (here(capsys, *hot, seed).out for seed in (1, 1, 2))
@@ -51,8 +49,7 @@ def test_predict(capsys, run):
 
 
 def test_evaluate(capsys, run):
-    done = here(capsys, "evaluate", run, "--corpus", "tide-clock")
-    assert (done.code, done.err) == (0, "")
+    done = here(capsys, "evaluate", run, "--corpus", "tide-clock").ended(err="")
     text, first, loss, uniform, unigram = done.out.splitlines()
     trained = json.loads(Path(run, "run.json").read_bytes())["text"]["train_tokens"]
     words = f"tide-clock, whose first {trained} characters were trained on"
@@ -65,9 +62,8 @@ def test_evaluate(capsys, run):
 
 def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
     run = "held-out"
-    assert here(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).code == 0
-    done = here(capsys, "evaluate", run)
-    assert (done.code, done.err) == (0, "")
+    here(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).ended()
+    done = here(capsys, "evaluate", run).ended(err="")
     trained_on, held_out = done.out.split("\n\n")
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
     for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):

@@ -84,8 +84,7 @@ def compared(tmp_path_factory):
     """The folder of a comparison of NumPy's variants, and what was printed about it."""
     folder = tmp_path_factory.mktemp("compared")
     more = ("--models", "scratch,fast", "--seeds", "2", "--repeats", "2", "--output", "out")
-    done = there("compare", "--backends", "numpy", *SHORT, *more, cwd=folder)
-    assert done.code == 0, (done.out, done.err)
+    done = there("compare", "--backends", "numpy", *SHORT, *more, cwd=folder).ended()
     return folder / "out", done.out
 
 
@@ -106,8 +105,7 @@ def sleeping_process(process):
 def test_what_a_comparison_writes(chosen, backend_names):
     backend_names = [name for name in backend_names if name in chosen]
     chosen = ("--backends", ",".join(backend_names), "--models", "scratch,concise")
-    done = there("compare", *chosen, *SHORT, "--output", "out")
-    assert done.code == 0, done
+    done = there("compare", *chosen, *SHORT, "--output", "out").ended()
     record = read(Path("out"))
     assert record.outcome == "finished"
     measured = {each.name: each for each in record.offered}
@@ -160,8 +158,7 @@ def test_the_report_is_made_from_the_record_alone_and_is_self_contained(compared
     page = (folder / "report.html").read_text(encoding="utf-8")
     Path("again").mkdir()
     shutil.copy(folder / "comparison.json", "again")
-    done = there("report", "again")
-    assert done.code == 0, done.err
+    there("report", "again").ended()
     assert Path("again/report.html").read_text(encoding="utf-8") == page
     assert {path.name for path in Path("again").iterdir()} == {
         path.name for path in folder.iterdir()
@@ -175,9 +172,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     done = there(
         *("compare", "--backends", names, *SHORT, "--timeout", "30", "--output", "out"),
         env=failing,
-    )
-    assert done.code == 1, (done.out, done.err)
-    assert "Traceback" not in done.err
+    ).ended(1)
     reasons = {
         "sleeping": "no answer within 30 s",
         "incomplete": "needs the Python module a_module_that_nobody_has",
@@ -252,8 +247,7 @@ ASYNCHRONOUS = """
 
 def test_a_clock_stops_when_its_results_are_computed(tmp_path):
     env = packages(tmp_path / "more", {"asynchronous": ASYNCHRONOUS})
-    done = there("compare", "--backends", "asynchronous", *SHORT, env=env)
-    assert done.code == 0, (done.out, done.err)
+    there("compare", "--backends", "asynchronous", *SHORT, env=env).ended()
     # Of the last process, which took the times.
     events = Path("events").read_text()
     # Of the cell, of the output layer, and of the gradients of the weights of each.
@@ -292,14 +286,13 @@ def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing,
     assert len(record.candidates[0].trials[0].epochs) == 2
     if not is_killed:
         assert "Interrupted: this is what was measured until then." in out
-    assert there("report", "out").code == 0
+    there("report", "out").ended()
 
 
 def test_a_new_comparison_beside_an_old_one(compared):
     folder, _ = compared
     arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
-    done = there(*arguments, "--against", folder)
-    assert done.code == 0, (done.out, done.err)
+    done = there(*arguments, "--against", folder).ended()
     (row,) = changes.speeds(read(Path("new")))
     assert row.ratio == row.now.train.median / row.before.train.median
     assert (row.corrected, row.now.of_own_limit.median > 0) == (True, True)
@@ -319,9 +312,8 @@ def test_what_is_checked_is_what_is_compared(tmp_path):
     """
     env = packages(tmp_path / "more", {"stubborn": source})
     arguments = ("compare", "--backends", "stubborn", *SHORT)
-    assert there(*arguments, env=env).code == 0
-    done = there(*arguments, "--activation", "relu", "--embedding", "5", env=env)
-    assert done.code == 1
+    there(*arguments, env=env).ended()
+    done = there(*arguments, "--activation", "relu", "--embedding", "5", env=env).ended(1)
     assert "its check failed in" in done.out
 
 
@@ -331,8 +323,7 @@ def test_environments_of_a_backend_stand_in_one_table(tmp_path):
     paths = {"numpy@1.26-same": sys.executable, "shared": sys.executable, "bare": bare}
     pythons = [f"--python={name}={path}" for name, path in paths.items()]
     names = "numpy,numpy@1.26-same:fast,numpy@shared,numpy@bare,numpy@1.26-same:fast"
-    done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out")
-    assert done.code == 1, (done.out, done.err)
+    done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out").ended(1)
     record = read(Path("out"))
     assert [each.candidate.name for each in metrics.speeds(record)] == [
         "numpy",
@@ -353,8 +344,7 @@ def test_a_training_ends_when_the_target_is_reached():
     sizes = {"num_hiddens": 16, "num_steps": 8, "batch_size": 8, "max_tokens": 2000}
     more = {"target": 15, "seeds": 2, "num_epochs": 60, "valid_tokens": 400, "output": "out"}
     arguments = ("--backends", "numpy", *SHORT, *options(**sizes, **more))
-    done = there("compare", *arguments)
-    assert done.code == 0, (done.out, done.err)
+    done = there("compare", *arguments).ended()
     record = read(Path("out"))
     (candidate,) = record.candidates
     assert not candidate.differences

@@ -32,8 +32,7 @@ def run(two_devices, tmp_path):
         file.write(RECORDING)
 
     def command(device, *arguments):
-        done = there(*arguments, env=two_devices)
-        assert done.code == 0, (done.out, done.err)
+        done = there(*arguments, env=two_devices).ended()
         assert set(Path("devices.txt").read_text().split()) == {device}
         Path("devices.txt").unlink()
         return done.out
@@ -86,8 +85,7 @@ def test_the_project_s_own_tests_run_on_a_device_that_is_not_the_cpu(two_devices
     command = ("-p", "no:cacheprovider", "--backends", "two")
     own = partial(there, *command, program=("-m", "pytest"), env=two_devices, cwd=TESTS.parent)
     names = ("training", "inference", "runs", "host", "exact", "parity")
-    done = own("-v", "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names))
-    assert done.code == 0, done.out
+    done = own("-v", "-k", "two-gpu", *(TESTS / f"test_{name}.py" for name in names)).ended()
     for name in names:  # of each, at least one has run
         assert re.search(rf"test_{name}.py s*\.", done.out), done.out
     done = own("--devices", "tpu", TESTS / "test_host.py")

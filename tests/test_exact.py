@@ -199,8 +199,7 @@ def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name)
     def digests(folder, **kernels):
         Path(folder).mkdir()
         arguments = (backend_name, repr(settings))
-        done = there(*arguments, program=("-c", DIGESTS), env=kernels, cwd=folder)
-        assert done.code == 0, done.err
+        done = there(*arguments, program=("-c", DIGESTS), env=kernels, cwd=folder).ended()
         return [line.split()[1] for line in done.out.splitlines() if line.startswith("digest")]
 
     (exact_own, own), (exact_other, other) = digests("own"), digests("o", **KERNELS[backend_name])
@@ -298,8 +297,7 @@ def check_tiny(*arguments, **more):
 
 def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand):
     models = ("--model", "scratch", "--model", "fast")
-    done = check_tiny("numpy", *models, "--json")
-    assert done.code == 0, done.err
+    done = check_tiny("numpy", *models, "--json").ended()
     certificate = msgspec.json.decode(done.out, type=ExactResult).certificate
     updates, clipped, elements = by_hand
     assert (certificate.updates, certificate.clipped) == (updates, clipped)
@@ -416,9 +414,7 @@ def test_of_models_that_diverge_update_and_parameter_are_named(
     tmp_path, function, change, other, words
 ):
     source = OFF.format(function=function, change=change)
-    done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source}))
-    assert done.code == 1, done.err
-    assert "Traceback" not in done.err
+    done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source})).ended(1)
     assert "not equal to the last bit" in done.out
     assert done.out.splitlines()[-1].startswith(words)
 
@@ -429,8 +425,7 @@ def test_where_train_epoch_is_another_package_s_there_is_no_certificate(tmp_path
         from rnn_scratch.backends.numpy import machine, scratch
         scratch = SimpleNamespace(**vars(scratch))
     """
-    done = check_tiny("off", "numpy", env=other_packages(tmp_path, {"off": source}))
-    assert done.code == 0, done.err
+    done = check_tiny("off", "numpy", env=other_packages(tmp_path, {"off": source})).ended()
     assert (
         "No certificate: train_epoch calls another train_minibatch than its own in off." in done.out
     )
@@ -440,8 +435,7 @@ def test_rounding_is_named_where_it_is_the_reason():
     # With weights as large as these, a difference grows within a minibatch.
     models = ("--model", "scratch", "--model", "fast")
     chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
-    done = there("check", "numpy", *models, "--exact", "--json", *chaos)
-    assert done.code == 1, done.err
+    done = there("check", "numpy", *models, "--exact", "--json", *chaos).ended(1)
     certificate = json.loads(done.out)["certificate"]
     found = certificate["divergence"]
     assert found["explained"]

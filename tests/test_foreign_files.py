@@ -49,14 +49,14 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file, o
     assert contents() == before
     # What uses the file says so, and what does not use it works.
     for command, used in (((), checkpoint.FILE), (("--best",), checkpoint.BEST)):
-        done = here(capsys, "predict", "runs/r", *command)
-        assert done.code == (2 if file in (RUN_FILE, used) else 0)
+        code = 2 if file in (RUN_FILE, used) else 0
+        here(capsys, "predict", "runs/r", *command).ended(code)
     done = here(capsys, "runs")
     assert ("runs/r/history.jsonl is damaged" in done.err) == (file in (RUN_FILE, HISTORY))
     # All files of it together are that run.
     for name in os.listdir(f"runs/{other}"):
         shutil.copy(f"runs/{other}/{name}", f"runs/r/{name}")
-    assert here(capsys, *MORE).code == 0
+    here(capsys, *MORE).ended()
     rnn_scratch.resume(f"runs/{other}", 8)
     assert [row["loss"] for row in history("runs/r")] == [
         row["loss"] for row in history(f"runs/{other}")

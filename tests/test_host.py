@@ -19,8 +19,7 @@ def test_two_threads_give_the_same_numbers(backend_name):
     losses = []
     for name, threads in (("numpy", 1), (backend_name, 2)):
         settings = options(**WIDE, backend=name, threads=threads, run=f"{name}{threads}")
-        done = there("train", *settings)
-        assert done.code == 0, done.err
+        there("train", *settings).ended()
         losses.append([row["loss"] for row in history(f"{name}{threads}")])
     expected, actual = losses
     assert actual == pytest.approx(expected, rel=1e-12)

@@ -104,7 +104,7 @@ def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
         starts = [session.from_epoch for session in sessions]
         arguments = ("--resume", run, "--threads", 1)
     last = checkpoint.latest(run).epoch + 5  # the best one, if the kill came before the other
-    assert there("train", *arguments, "--epochs", last).code == 0
+    there("train", *arguments, "--epochs", last).ended()
     assert starts == sorted(starts)
     assert starts[0] == 0 < starts[-1]
     assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, last - 5]
@@ -117,8 +117,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_nam
     process = train(backend_name, "with a space")
     wait_for_epochs(process, "with a space", 5)
     process.send_signal(signal.SIGINT)
-    done = finish(process)
-    assert done.code == 130
+    done = finish(process).ended(130)
     assert done.err.strip() == ""
     *_, kept, line = done.out.splitlines()
     saved = checkpoint.load("with a space")

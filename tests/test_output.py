@@ -28,8 +28,7 @@ def text():
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_text_is_printed_unchanged(capsys, text, backend_name):
     settings = {"backend": backend_name, "num_epochs": 40, **SETTINGS}
-    done = here(capsys, "train", *options(text=text, run="r", **settings))
-    assert (done.code, done.err) == (0, "")
+    done = here(capsys, "train", *options(text=text, run="r", **settings)).ended(err="")
     assert LINE in done.out
     assert repr(LINE)[1:-1] in done.out
     done = here(capsys, "predict", "r", "--prefix", "α", "--length", len(LINE) - 1)
@@ -48,8 +47,7 @@ def test_names_of_files_that_are_not_utf_8():
         ("report", output),
     )
     for command in commands:
-        done = there(*command)
-        assert (done.code, done.err) == (0, ""), done
+        there(*command).ended(err="")
     origin = json.loads(Path(run, "run.json").read_bytes())["text"]["origin"]
     assert origin.endswith(r"t\udcff")
 
@@ -58,18 +56,16 @@ def test_names_of_files_that_are_not_utf_8():
 def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
     env = {"PYTHONIOENCODING": encoding}
     train = ["train", "--backend", "numpy", *options(text=text, run="r", num_epochs=40, **SETTINGS)]
-    done = there(*train, env=env)
-    assert (done.code, done.err) == (0, "")
+    done = there(*train, env=env).ended(err="")
     assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in done.out
-    done = there("train", "--help", env=env)
-    assert (done.code, done.err) == (0, "")
+    done = there("train", "--help", env=env).ended(err="")
     assert "standard deviation" in done.out.lower()
 
 
 @pytest.fixture
 def run(capsys):
     settings = options(run="runs/r", num_epochs=1, **SMALL)
-    assert here(capsys, "train", "--backend", "numpy", *settings).code == 0
+    here(capsys, "train", "--backend", "numpy", *settings).ended()
     return "runs/r"
 
 
@@ -85,7 +81,7 @@ def test_no_room_for_the_output(run, arguments):
 def test_no_room_for_an_error():
     with open("/dev/full", "w") as full:
         for arguments in (("trian",), ("predict", "no-run")):
-            assert there(*arguments, stderr=full).code == 2
+            there(*arguments, stderr=full).ended(2)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
@@ -134,8 +130,9 @@ def test_help_says_the_defaults(capsys):
     ids=["pieces", "exact"],
 )
 def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
-    done = there("check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"})  # as Jupyter sets it
-    assert done.code == 0
+    done = there(
+        "check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"}
+    ).ended()  # as Jupyter sets it
     assert json.loads(done.out)
     assert "numpy" in done.err  # the progress
 

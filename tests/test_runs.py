@@ -219,8 +219,7 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
         record = json.loads(path.read_text())
         record["sessions"] = sessions(*record["sessions"])
         path.write_text(json.dumps(record))
-    done = here(capsys, "runs")
-    assert done.code == 0
+    done = here(capsys, "runs").ended()
     assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["1", str(good)]]
     assert "Traceback" not in done.err
     names = {path.name for path in Path("runs").iterdir()} - {good.name}
@@ -240,8 +239,7 @@ def test_the_list_is_newest_first(capsys):
         record = json.loads((folder / "run.json").read_text())
         record["sessions"][-1]["started"] = clock
         (folder / "run.json").write_text(json.dumps(record))
-    done = here(capsys, "runs")
-    assert done.code == 0
+    done = here(capsys, "runs").ended()
     head, *rows = done.out.splitlines()
     assert head.split()[:6] == ["run", "folder", "started", "backend", "variant", "cell"]
     assert [row.split()[:2] for row in rows] == [
@@ -290,7 +288,7 @@ def test_without_runs_there_are_no_short_names(capsys):
 
 def test_no_runs(capsys):
     assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
-    assert here(capsys, "runs", "elsewhere").code == 0
+    here(capsys, "runs", "elsewhere").ended()
 
 
 def test_a_record_that_could_not_be_read_is_not_written():

@@ -83,8 +83,7 @@ def test_a_number_of_threads_that_is_ignored_is_detected(backend, own_name, tmp_
         return there(package.name, program=("-c", program), env={"PYTHONPATH": tmp_path, **numbers})
 
     assert run(THREADS_IGNORED.changes[own_name]).code == 1
-    done = run(())
-    assert done.code == 0, done.err
+    run(()).ended()
 
 
 def test_set_eager_ends_the_use_of_graphs(backend_names):
@@ -140,6 +139,7 @@ def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, copy):
     file, tests, *change = CORE_MISTAKES[mistake]
     make(change, copy / "rnn_scratch" / file)
     program = ("-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy")
-    done = there(tests, program=program, cwd=Path(__file__).parent, env={"PYTHONPATH": copy})
-    assert done.code == 1, done.out
+    done = there(tests, program=program, cwd=Path(__file__).parent, env={"PYTHONPATH": copy}).ended(
+        1
+    )
     assert "FAILED" in done.out, done.out

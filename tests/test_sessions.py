@@ -36,15 +36,17 @@ from rnn_scratch.system import locks
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
-def training(run, *more, epochs=10**6, **how):
-    settings = options(run=run, num_epochs=epochs, **SMALL)
-    return start("train", "--backend", "numpy", *settings, *more, program=("-c", SAVING), **how)
+def training(run, **how):
+    """A training that has made three epochs, and goes on."""
+    settings = options(run=run, num_epochs=10**6, **SMALL)
+    process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **how)
+    wait_for_epochs(process, run, 3)
+    return process
 
 
 def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     process = training("runs/r")
     try:
-        wait_for_epochs(process, "runs/r", 3)
         session = run_folder.read(Path("runs/r")).sessions[-1]
         here(capsys, "train", "--resume", "runs/r", "--epochs", 10**6).refused(
             "The run in runs/r is being trained by another session",
@@ -61,7 +63,7 @@ def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     assert epochs == list(range(1, len(epochs) + 1))
     # Its death has released the lock.
     last = len(epochs) + 2
-    assert here(capsys, "train", "--resume", "runs/r", "--epochs", last).code == 0
+    here(capsys, "train", "--resume", "runs/r", "--epochs", last).ended()
     assert [row["epoch"] for row in history("runs/r")] == list(range(1, last + 1))
 
 
@@ -82,10 +84,8 @@ def test_resumes_that_start_at_once(tmp_path):
 def test_each_signal_ends_a_training_as_ctrl_c_does(name):
     number = getattr(signal, name)
     process = training("r")
-    wait_for_epochs(process, "r", 3)
     process.send_signal(number)
-    done = finish(process)
-    assert (done.code, done.err.strip()) == (128 + number, "")
+    done = finish(process).ended(128 + number, err="")
     assert "Interrupted. The checkpoint of epoch" in done.out
     (session,) = run_folder.read(Path("r")).sessions
     assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
@@ -95,7 +95,6 @@ def test_each_signal_ends_a_training_as_ctrl_c_does(name):
 @posix
 def test_an_ignored_signal_stays_ignored():
     process = training("r", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    wait_for_epochs(process, "r", 3)
     process.send_signal(signal.SIGHUP)
     wait_for_epochs(process, "r", len(history("r")) + 3)
     process.send_signal(signal.SIGTERM)
@@ -159,15 +158,13 @@ except BaseException:
 def test_ctrl_c_during_an_import_has_no_traceback(program, times):
     Path("compiled.py").write_text(COMPILED.format(signals=times))
     begin = "import sys; sys.path.insert(0, '')\nfrom rnn_scratch.system import signals\n"
-    done = finish(start(program=("-c", begin + program)))
-    assert (done.code, done.err.strip()) == (128 + signal.SIGINT, "")
+    finish(start(program=("-c", begin + program))).ended(128 + signal.SIGINT, err="")
 
 
 @posix
 @pytest.mark.parametrize("after", ["nothing", "removed", "a new run"])
 def test_a_session_whose_folder_is_moved_saves_its_work_there_and_stops(capsys, after):
     process = training("r")
-    wait_for_epochs(process, "r", 3)
     Path("r").rename("moved")
     if after == "a new run":
         rnn_scratch.train("numpy", run="r", num_epochs=5, seed=1, **SMALL)
@@ -186,7 +183,7 @@ def test_a_session_whose_folder_is_moved_saves_its_work_there_and_stops(capsys, 
     assert (last.process, last.outcome) == (process.pid, "failed")
     epoch = checkpoint.load("moved").epoch
     assert epoch == last.to_epoch >= 3
-    assert here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).code == 0
+    here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).ended()
     whole = rnn_scratch.train("numpy", run="whole", num_epochs=epoch + 2, **SMALL)
     assert_same(parameters("moved"), parameters(whole))
     assert figures("moved") == figures("whole")
@@ -199,7 +196,6 @@ def test_a_session_whose_folder_is_moved_saves_its_work_there_and_stops(capsys, 
 @posix
 def test_a_lock_that_is_deleted_lets_nobody_in(capsys):
     process = training("r")
-    wait_for_epochs(process, "r", 3)
     Path("r", locks.LOCK).unlink()
     refusal = "The run in r is being trained by another session"
     here(capsys, "train", "--resume", "r", "--epochs", 10**6).refused(refusal)
@@ -212,14 +208,13 @@ def test_a_lock_that_is_deleted_lets_nobody_in(capsys):
 @posix
 def test_a_history_that_is_deleted_is_written_again(capsys):
     process = training("r")
-    wait_for_epochs(process, "r", 3)
     path = Path("r", run_folder.HISTORY)
     path.unlink()
     wait_until(path.exists, process)
     process.send_signal(signal.SIGTERM)
     assert "history.jsonl was deleted, and is written again" in finish(process).out
     last = checkpoint.load("r").epoch + 2
-    assert here(capsys, "train", "--resume", "r", "--epochs", last).code == 0
+    here(capsys, "train", "--resume", "r", "--epochs", last).ended()
     rnn_scratch.train("numpy", run="whole", num_epochs=last, **SMALL)
     assert figures("r") == figures("whole")
 
@@ -227,7 +222,6 @@ def test_a_history_that_is_deleted_is_written_again(capsys):
 @posix
 def test_a_history_that_is_a_link_stops_the_session():
     process = training("r")
-    wait_for_epochs(process, "r", 3)
     Path("kept").write_text("precious")
     os.symlink("../kept", "link")
     os.replace("link", Path("r", run_folder.HISTORY))

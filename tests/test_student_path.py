@@ -69,8 +69,7 @@ def run(copy, name, *programs):
     """The answers of these programs, run in the copy by a new process."""
     code = "\n".join([*programs, "print(json.dumps(answers))"])
     arguments, env = (name, json.dumps(SHORT)), {"OMP_NUM_THREADS": 1}
-    done = there(*arguments, program=("-c", code), cwd=copy, env=env)
-    assert done.code == 0, done.err
+    done = there(*arguments, program=("-c", code), cwd=copy, env=env).ended()
     answers = json.loads(done.out.splitlines()[-1])
     assert Path(answers["file"]).is_relative_to(copy)
     return answers
@@ -129,8 +128,9 @@ def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backe
         if command:
             subprocess.run(command, shell=True, check=True, cwd=copy)
             assert not list(copy.rglob("*.bak"))  # it leaves no file behind
-        done = there("train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env)
-        assert done.code == 0, done.err
+        done = there(
+            "train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env
+        ).ended()
         measured.append(float(re.search(r"^perplexity (\S+),", done.out, re.MULTILINE)[1]))
     # The figures are rounded, and processors differ in the last bits.
     assert [float(number) for number in quoted] == pytest.approx(measured, abs=0.11)

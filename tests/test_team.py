@@ -322,8 +322,7 @@ def test_ctrl_z(name):
     assert len(family) == 3
     assert lines("r") == trained
     process.send_signal(signal.SIGCONT)  # as `fg` does
-    done = finish(process)
-    assert (done.code, done.err) == (0, "")
+    finish(process).ended(err="")
     assert_undisturbed()
 
 

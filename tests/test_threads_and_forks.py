@@ -59,9 +59,7 @@ else:
 
 def lines_of(*arguments):
     """What the program prints, by the names of its runs."""
-    done = there(*arguments, program=("-c", PROGRAM))
-    assert done.code == 0, done.err
-    assert "Traceback" not in done.err
+    done = there(*arguments, program=("-c", PROGRAM)).ended()
     return re.findall(r"^([a-z]+(?:-\d)?) (\S+) ?(.*)$", done.out, re.MULTILINE)
 
 
