@@ -25,6 +25,22 @@ def assert_accessible(page):
     ]
 
 
+def assert_legible(page, name, controls=None):
+    """The page fits its window, as do these controls, and axe finds nothing; with a picture."""
+    width, scheme = page.viewport_size["width"], page.locator("html").get_attribute("data-theme")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if controls:
+        boxes = (
+            "all => all.map(each => each.getBoundingClientRect()).map(box => [box.left, box.right])"
+        )
+        edges = [edge for box in page.locator(controls).evaluate_all(boxes) for edge in box]
+        assert min(edges) >= 0
+        assert max(edges) <= width
+    page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    if width != 1024:  # axe takes long for a large page
+        assert_accessible(page)
+
+
 @pytest.fixture(scope="module")
 def browser():
     names = ("chromium", "chromium-browser", "google-chrome")

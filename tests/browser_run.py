@@ -1,5 +1,6 @@
 """The page of `rnn-scratch play RUN`, in a real browser: `nox -s browser`."""
 
+import contextlib
 import threading
 
 import pytest
@@ -17,14 +18,22 @@ MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_la
 PREFIX = "The tide"
 
 
+@contextlib.contextmanager
+def serving(run):
+    """The address of the run's page."""
+    with play.serve(run.folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield play.address(server)
+        server.shutdown()
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
 def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
     more = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
     more |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
     run = rnn_scratch.train("numpy", corpus="tide-clock", **more, **model)
-    with play.serve(run.folder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = visit(play.address(server), color_scheme="dark", width=390)
+    with serving(run) as address:
+        page = visit(address, color_scheme="dark", width=390)
         page.get_by_label("Prefix").fill(f"{PREFIX}é")
         assert page.get_by_text("The network does not know “é”.").is_visible()
         page.get_by_label("Temperature").fill("0")
@@ -43,7 +52,6 @@ def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
         assert_accessible(page)
-        server.shutdown()
 
 
 def test_a_cell_that_the_page_lacks_gets_a_sentence(browser, tmp_path, monkeypatch):
@@ -55,10 +63,8 @@ def test_a_cell_that_the_page_lacks_gets_a_sentence(browser, tmp_path, monkeypat
         "network",
         lambda saved: {**(own := network(saved)), "options": {**own["options"], **other}},
     )
-    with play.serve(run.folder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(run) as address:
         page = browser.new_page()
-        page.goto(play.address(server))
+        page.goto(address)
         assert page.get_by_text("The page has no cell “mine”").is_visible()
         assert page.get_by_role("button", name="Step").is_hidden()
-        server.shutdown()

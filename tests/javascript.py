@@ -89,22 +89,23 @@ def backend(process):
     def encode(tokens, params):
         return own("encode", tokens.ravel(), params)[0].reshape(*tokens.shape, -1)
 
+    def with_state(name, *values):
+        # What a function returns, of which the last is a state.
+        *others, state = own(name, *values)[0]
+        return *others, tuple(state)
+
     def step(x, state, params, options, masks=None):
         masks = None if masks is None else _masks(masks[:, None])[0]
-        logits, state = own("step", x, state, params, options, masks)[0]
-        return logits, tuple(state)
+        return with_state("step", x, state, params, options, masks)
 
     def forward(tokens, state, params, options, masks=None):
-        logits, state = own("forward", tokens, state, params, options, _masks(masks))[0]
-        return logits, tuple(state)
+        return with_state("forward", tokens, state, params, options, _masks(masks))
 
-    def backward(batch, state, params, options):
-        loss, grads, state = own("backward", batch, state, params, options)[0]
-        return loss, grads, tuple(state)
+    def backward(*values):
+        return with_state("backward", *values)
 
-    def gradients(model, batch, state):
-        loss, grads, state = own("gradients", model, batch, state)[0]
-        return loss, grads, tuple(state)
+    def gradients(*values):
+        return with_state("gradients", *values)
 
     def changing(name):
         # A function that changes the model, whose arrays are replaced.

@@ -13,6 +13,7 @@ TRAIN = ("train", "--backend", "numpy", "--corpus", "tide-clock", "--epochs", "1
 CHECK = ("check", "numpy", "--corpus", "tide-clock", "--exact")
 COMPARE = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--epochs", "1")
 CANDIDATES = ("compare", "--corpus", "tide-clock", "--epochs", "1", "--candidates")
+WORKERS = (*TRAIN, "--workers", "2")
 PREDICT = ("predict", "no-run")
 RESUME = ("train", "--resume", "no-run")
 SIZES = ("batch-size", "num-steps", "num-hiddens", "embedding", "layers", "epochs", "max-tokens")
@@ -114,6 +115,15 @@ COMMANDS = [
     (("check", "numpy", "--lr", "1"), "--exact"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "exclude each other"),
+    ((*WORKERS, "--rank", "2"), "--rank is 2, and --workers is 2"),
+    ((*TRAIN, "--rank", "0"), "--rank is 0, and --workers is missing"),
+    ((*WORKERS, "--coordinator", "h:5"), "add --rank K"),
+    *(
+        ((*WORKERS, "--rank", "0", "--coordinator", address), "it must be HOST:PORT")
+        for address in ("h", "h:0", "h:99999", "h:http", ":29500", "::1:29500", f"h:{'9' * 5000}")
+    ),
+    (("check", "numpy", "--workers", "5"), "12 rows, for 1, 2, 3, 4, 6, 12 workers"),
+    (("check", "numpy", "--workers", "two"), "two"),
     # Files and folders that are not there, or are something else.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
     (("train", "--backend", "numpy", "--text", "."), "could not be read"),

@@ -206,17 +206,3 @@ def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
 def test_a_damaged_environment(environment, variables, words):
     environment(**variables)
     assert words in error_of(launching.chosen, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ((2, 2, None), "--rank is 2, and --workers is 2"),
-        ((None, 0, None), "--rank is 0, and --workers is missing"),
-        ((2, None, "h:5"), "add --rank K"),
-        ((2, 0, "h"), "it must be HOST:PORT"),
-        ((2, 0, f"h:{'9' * 5000}"), "it must be HOST:PORT"),
-    ],
-)
-def test_options_that_do_not_fit_together(environment, options, words):
-    assert words in error_of(launching.chosen, *options)
