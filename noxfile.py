@@ -240,9 +240,7 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    pages = [
-        f"tests/browser_{name}.py" for name in ("report", "site", "play", "run", "train", "scratch")
-    ]
+    pages = [f"tests/browser_{name}.py" for name in ("site", "play", "run", "train", "scratch")]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
 

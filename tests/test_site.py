@@ -150,12 +150,6 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
     assert "<b>TensorFlow</b>" not in page
 
 
-def test_the_script_has_the_names_of_the_backends(pages):
-    script = pages["_static/frameworks.js"].decode()
-    assert 'const NAMES = {"numpy": "NumPy", "torch": "PyTorch", "tensorflow": ' in script
-    assert "{frameworks}" not in script
-
-
 def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
     page, _, lists = pages["index.md"].decode().partition("\n- ")
     assert lists

@@ -204,15 +204,10 @@ FAULTY = {
     "comparisons with the reference fail": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
-    "step returns float64 (12, 13) instead of float64 (12, 11) in `result[0]`.": (
-        "step",
-        "return state[0], state",
-    ),
     "returns float64 (12, 11) instead of a tuple of 2: ": (
         "step",
         "return state[0] @ params['W_hq']",
     ),
-    "returns a number instead of a tuple of 2: ": ("step", "return 1"),
     "returns float32 (12, 3, 11) instead of float64 (12, 3, 11)": (
         "encode",
         "return numpy.eye(11, dtype='float32')[tokens]",
