@@ -11,6 +11,8 @@ from rnn_scratch.contract import OPTIMIZERS, RNNScratchError
 from rnn_scratch.settings import (
     KINDS,
     SETTINGS,
+    STRING,
+    TRUTH,
     Settings,
     by_option,
     checked,
@@ -18,7 +20,6 @@ from rnn_scratch.settings import (
     make,
     option_of,
 )
-from rnn_scratch.system.kinds import STRING, TRUTH
 
 # Beyond these a framework crashes, or does not begin.
 LARGEST = {"batch_size": 2**20, "num_steps": 2**12, "num_hiddens": 2**15, "embedding": 2**15}
