@@ -8,6 +8,7 @@ failure is recorded with its reason, and the others continue.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,7 @@ from ..text import corpus
 from ..workers import groups
 from . import plan as plans
 from . import tasks
-from .record import (
-    Candidate,
-    Comparison,
-    EpochResult,
-    Failure,
-    Loss,
-    Phase,
-    Ready,
-    Round,
-    Trial,
-    write,
-)
+from .record import Candidate, Comparison, EpochResult, Failure, Phase, Ready, Round, Trial, write
 
 # Libraries that read their number of threads from the environment, before any call can set it.
 THREAD_VARIABLES = (
@@ -47,7 +37,7 @@ THREAD_VARIABLES = (
 # By seed or value: of whom, and its two digests.
 Beginnings = dict[int | None, tuple[str, str, str]]
 Tell = Callable[[str, str], None]  # receives a step of the comparison, and how far it is
-Ask = Callable[..., Failure | None]  # `_ask` for one comparison
+Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one comparison
 
 
 def run(
@@ -80,12 +70,13 @@ def trials(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
             step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
             tell(step, "starting")
             candidate.trials.append(Trial(seed))  # in the record even after a Ctrl-C
-            receive = partial(_receive_of_trial, record, candidate, digests, partial(tell, step))
             settings, runtime = replace(record.settings, seed=seed), _runtime(record, candidate)
             call = partial(tasks.train, settings, runtime, text, plan, check=seed == first)
-            failure = ask(candidate, runtime, [call], receive, "training")
+            with ask(candidate, runtime, [call], "training") as answers:
+                for answer in answers:
+                    _receive(record, candidate, digests, partial(tell, step), answer)
             yield
-            if failure is not None:
+            if candidate.failure("training"):
                 break
 
 
@@ -104,10 +95,13 @@ def float64(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iter
             continue
         step, losses = f"{candidate.name}: training in float64", list[float]()
         tell(step, "starting")
-        receive = partial(_receive_losses, losses, partial(tell, step))
         runtime = _runtime(record, candidate)
         call = partial(tasks.losses, settings, runtime, text)
-        failure = ask(candidate, runtime, [call], receive, "float64")
+        with ask(candidate, runtime, [call], "float64") as answers:
+            for answer in answers:
+                losses += answer
+                tell(step, f"update {len(losses)}")
+        failure = candidate.failure("float64")
         if failure is None:
             reference = reference or losses
             for loss, expected in zip(losses, reference):
@@ -136,18 +130,20 @@ def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
                 continue
             step = f"timing, round {number + 1}/{plan.repeats}"
             tell(step, plan.labelled(candidate.name, value))
-            receive = partial(_receive_round, candidate, digests, number, value)
             settings, threads, workers = plans.sized(plan, record.settings, value)
             runtime = _runtime(record, candidate, threads, workers)
             own_layer = _has_layer(record, candidate, value)
             calls = groups.calls(workers, tasks.measure, settings, runtime, text, plan, own_layer)
             # Which of both has failed, the next round will show.
             phase = "layer" if own_layer else "timing"
-            ask(candidate, runtime, calls, receive, phase, value)
+            with ask(candidate, runtime, calls, phase, value) as answers:
+                for answer in answers:
+                    _require_same(candidate, answer, digests, value)
+                    candidate.rounds.append(replace(answer, number=number, value=value))
             yield
 
 
-def _receive_of_trial(
+def _receive(
     record: Comparison,
     candidate: Candidate,
     digests: Beginnings,
@@ -167,18 +163,6 @@ def _receive_of_trial(
     else:
         _require_same(candidate, answer, digests, answer.seed)
         candidate.trials[-1] = replace(answer, epochs=trial.epochs)
-
-
-def _receive_losses(losses: list[float], tell: Callable[[str], None], answer: list[Loss]) -> None:
-    losses += answer
-    tell(f"update {len(losses)}")
-
-
-def _receive_round(
-    candidate: Candidate, digests: Beginnings, number: int, value: int | None, answer: Round
-) -> None:
-    _require_same(candidate, answer, digests, value)
-    candidate.rounds.append(replace(answer, number=number, value=value))
 
 
 def _require_same(
@@ -212,6 +196,7 @@ def _runtime(
     return Runtime(candidate.backend, candidate.model, plan.device, threads, workers=workers)
 
 
+@contextlib.contextmanager
 def _ask(
     record: Comparison,
     pythons: Mapping[str, str],
@@ -219,28 +204,30 @@ def _ask(
     candidate: Candidate,
     runtime: Runtime,
     calls: Sequence[partial[Iterator[Any]]],
-    receive: Callable[[Any], None],
     phase: Phase,
     value: int | None = None,
-) -> Failure | None:
-    # Passes on a child's answers, until one is a failure or it fails: the failure is recorded, and
-    # returned. The child has ended when this returns: were it left to a destructor to end it, a
-    # Ctrl-C meanwhile would be lost.
+) -> Iterator[Iterator[Any]]:
+    # A child's answers, up to one that is a failure. That, or an error until the end, is recorded.
+    # The child has ended then: were it left to a destructor to end it, a Ctrl-C meanwhile would be
+    # lost.
     python = plans.python_of(candidate, pythons) or sys.executable
     environment = dict.fromkeys(THREAD_VARIABLES, str(runtime.threads))
-    asked = groups.ask_all(calls, record.plan.timeout, environment, python)
-    failure = None
-    with contextlib.closing(asked):
-        try:
-            for answer in asked:
-                if isinstance(answer, Failure):
-                    failure = answer
-                    break
-                receive(answer)
-        except RNNScratchError as error:
-            failure = Failure(processes.one_line(str(error)))
-    if failure is not None:
+    failures: list[Failure] = []
+
+    def until_failure(asked: Iterator[Any]) -> Iterator[Any]:
+        for answer in asked:
+            if isinstance(answer, Failure):
+                failures.append(answer)
+                return
+            yield answer
+
+    try:
+        asked = groups.ask_all(calls, record.plan.timeout, environment, python)
+        with contextlib.closing(asked):
+            yield until_failure(asked)
+    except RNNScratchError as error:
+        failures.append(Failure(processes.one_line(str(error))))
+    for failure in failures:
         failure.phase, failure.value = phase, value
         candidate.failures.append(failure)
         tell(f"{candidate.name}: {failure.reason}", "")
-    return failure
