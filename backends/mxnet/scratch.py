@@ -11,7 +11,7 @@ from mxnet import autograd, np, npx
 from rnn_scratch.contract import bind
 from rnn_scratch.parameters import by_layer, of_layer
 
-from . import fused
+from .fused import adam_at_once, squares
 from .machine import array, tensor, to_arrays
 from .workers import all_reduce
 
@@ -128,7 +128,7 @@ def gradients(model, batch, state):
 
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
-    norm = np.sqrt(sum(fused.squares(grad) for grad in grads.values()))
+    norm = np.sqrt(sum(squares(grad) for grad in grads.values()))
     if theta is None:
         return grads, norm
     scale = theta / np.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
@@ -162,10 +162,9 @@ def adam(grad, slots, how, rates):
 OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "adam": adam}
 
 
+@adam_at_once  # in `fast`, by an operation of MXNet
 def update(model, grads, how, rates=None):
     """One step of the optimizer in place; in exact mode, gradient and step rounded to a grid."""
-    if model.backward and (how.optimizer, model.options.dtype) == ("adam", "float32"):
-        return fused.adam(model, grads, how, rates)  # not in exact mode, which is in float64
     lr = how.lr if rates is None else rates.lr
     for name, param in model.params.items():
         grad = rounded(grads[name], how.grad_grid)
