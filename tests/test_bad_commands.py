@@ -74,10 +74,7 @@ COMMANDS = [
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
     ((*TRAIN, "--layers", "0"), "--layers is 0; it must be a whole number from 1 to 64."),
     ((*TRAIN, "--dropout", "1"), "--dropout is 1.0; it must be a number from 0 to 0.99."),
-    (
-        (*TRAIN, "--warmup", "8"),
-        "--warmup is 8, and there are only 8 updates with --epochs 1.\n",
-    ),
+    ((*TRAIN, "--warmup", "8"), "--warmup is 8, and there are only 8 updates with --epochs 1.\n"),
     ((*TRAIN, "--valid-tokens", "4000000000"), "leaves nothing to train on"),
     ((*TRAIN, "--valid-tokens", "1"), "--valid-tokens holds out 1 of the characters; choose 0"),
     ((*TRAIN, "--valid-share", "1e-4"), "--valid-share holds out 1 of the characters; choose 0"),

@@ -32,8 +32,7 @@ def check(*arguments, **more):
 
 
 @pytest.mark.parametrize(
-    ("device", "cell", "least"),
-    [("gpu", "rnn", 150), ("cpu", "lstm", 50), ("auto", "gru", 50)],
+    ("device", "cell", "least"), [("gpu", "rnn", 150), ("cpu", "lstm", 50), ("auto", "gru", 50)]
 )
 def test_a_device_that_is_not_the_cpu_is_checked(two_devices, device, cell, least):
     cell = ("--cell", cell)

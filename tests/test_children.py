@@ -205,8 +205,7 @@ def parent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "wrapped"),
-    [("SIGINT", False), ("SIGKILL", False), ("SIGHUP", True), ("SIGKILL", True)],
+    ("how", "wrapped"), [("SIGINT", False), ("SIGKILL", False), ("SIGHUP", True), ("SIGKILL", True)]
 )
 def test_nothing_outlives_the_parent(parent, interpreter, how, wrapped):
     # An interpreter may be a script that waits for Python instead of becoming it.

@@ -170,8 +170,7 @@ def test_the_report_is_made_from_the_record_alone_and_is_self_contained(compared
 def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     names = "numpy,sleeping,incomplete,oversized,wrong,slow"
     done = there(
-        *("compare", "--backends", names, *SHORT, "--timeout", "30", "--output", "out"),
-        env=failing,
+        *("compare", "--backends", names, *SHORT, "--timeout", "30", "--output", "out"), env=failing
     ).ended(1)
     reasons = {
         "sleeping": "no answer within 30 s",

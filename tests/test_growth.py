@@ -64,10 +64,7 @@ def test_training_in_exact_mode_begins_with_a_warning_where_it_will_not_hold(set
 
 @pytest.mark.parametrize(
     "command",
-    [
-        ("check", "numpy", "--exact"),
-        ("train", "--backend", "numpy", "--exact", "--workers", "2"),
-    ],
+    [("check", "numpy", "--exact"), ("train", "--backend", "numpy", "--exact", "--workers", "2")],
     ids=lambda command: command[0],
 )
 def test_a_command_warns_once(command):

@@ -39,6 +39,11 @@ def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(OURS, change)
 
 
+def within(backend: str, *change: str) -> dict[str, tuple[str, ...]]:
+    """A change in one backend."""
+    return {backend: change}
+
+
 def products(some: str) -> dict[str, tuple[str, ...]]:
     """Some of the products of `multiply` only."""
     compiled = ("for i in order:", f"for i in order{some}:")
@@ -96,13 +101,10 @@ SABOTAGES = [
         "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
         "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(1, theta / (norm + 1e-6))"),
     }),
-    Sabotage("clip on unsummed sparse rows", "clip", "own gradients", {
-        "tensorflow": (
-            "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
-            "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
-            "norm = tf.linalg.global_norm(list(grads.values()))",
-        ),
-    }, only=DEEP),
+    Sabotage("clip on unsummed sparse rows", "clip", "own gradients", within("tensorflow",
+        "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
+        "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
+        "norm = tf.linalg.global_norm(list(grads.values()))"), only=DEEP),
     Sabotage("small gradients scaled up to θ", "clip", "", everywhere(
         "scale = theta / ", "scale = theta / norm  # ")),
     Sabotage("halves rounded up", "rounded", "ties",
@@ -134,15 +136,14 @@ SABOTAGES = [
         **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
         "numpy": (")[tokens]", ")[tokens * 0]"),
     }),
-    Sabotage("rows of the embedding with a norm of at most 1", "encode", "vectors", {
-        "torch": ('F.embedding(tokens, params["W_e"])',
-                  'F.embedding(tokens, params["W_e"], max_norm=1)'),
-    }, only=DEEP),
-    Sabotage("rows of the embedding cut in place", "encode", "parameters afterwards", {
-        "torch": ('        return F.embedding(tokens, params["W_e"])',
-                  '        x = F.embedding(tokens, params["W_e"])\n'
-                  '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'),
-    }, only=DEEP),
+    Sabotage("rows of the embedding with a norm of at most 1", "encode", "vectors", within("torch",
+        'F.embedding(tokens, params["W_e"])',
+        'F.embedding(tokens, params["W_e"], max_norm=1)'), only=DEEP),
+    Sabotage("rows of the embedding cut in place", "encode", "parameters afterwards",
+             within("torch",
+        '        return F.embedding(tokens, params["W_e"])',
+        '        x = F.embedding(tokens, params["W_e"])\n'
+        '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'), only=DEEP),
     Sabotage("means added up instead of sums", "evaluate", "state carried",
              everywhere(" * batch.X.size", "")),
     Sabotage("argmax over the wrong axis", "predict", "",
@@ -192,23 +193,18 @@ SABOTAGES = [
         "jax": ("a.astype(options.dtype)", "a.astype(options.dtype, copy=False)"),
     }),
     Sabotage("forward with the parameters that training started at", "train_minibatch",
-             "logits afterwards", {
-        "numpy": (
-            "return bind(params(arrays, options), options, forward,",
-            "copies = params(arrays, options)\n"
-            "    return bind(params(arrays, options), options,"
-            " lambda tokens, state, params, options, masks=None:"
-            " forward(tokens, state, copies, options, masks),",
-        ),
-    }),
+             "logits afterwards", within("numpy",
+        "return bind(params(arrays, options), options, forward,",
+        "copies = params(arrays, options)\n"
+        "    return bind(params(arrays, options), options,"
+        " lambda tokens, state, params, options, masks=None:"
+        " forward(tokens, state, copies, options, masks),")),
     Sabotage("new parameters that do not leave the compiled function", "train_minibatch",
-             "parameters", {
-        "jax": ("model.params.update(params)", "pass"),
-    }, "machine.py"),
+             "parameters", within("jax",
+        "model.params.update(params)", "pass"), "machine.py"),
     Sabotage("an optimized forward with the parameters that training started at",
-             "train_minibatch", "logits afterwards", {
-        "jax": ("params=tensors):", "params=dict(tensors)):"),
-    }, "fast.py", "fast"),
+             "train_minibatch", "logits afterwards", within("jax",
+        "params=tensors):", "params=dict(tensors)):"), "fast.py", "fast"),
     Sabotage("slope of ReLU at 0 is 1", "gradients", "", {
         "numpy": ("(h > 0)", "(h >= 0)"),
         "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
@@ -260,9 +256,8 @@ SABOTAGES = [
         "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
         "jax": ("grads[name] for", "grads[name].clip(-1, 1) for"),
     }),
-    Sabotage("a state with history", "detach", "second time", {
-        "torch": ("grads)), detach(state)", "grads)), state"),
-    }),
+    Sabotage("a state with history", "detach", "second time", within("torch",
+        "grads)), detach(state)", "grads)), state")),
     Sabotage("gradients added to those before", "gradients", "", {
         "torch": ("grads = torch.autograd.grad(mean, list(model.params.values()))",
                   "mean.backward()\n    grads = [param.grad for param in model.params.values()]"),
@@ -312,28 +307,21 @@ SABOTAGES = [
     }),
 
     # NumPy's hand-written backward pass.
-    Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", {
-        "numpy": ("1 - h * h if", "1 - np.arctanh(h) ** 2 if"),
-    }),
-    Sabotage("gradient of a sum instead of a mean", "gradients", "", {
-        "numpy": ("return d_logits / len(labels)", "return d_logits"),
-    }),
-    Sabotage("gradient of the loss without the one-hot vector", "gradients", "", {
-        "numpy": ("d_logits[np.arange(len(labels)), labels] -= 1", "pass"),
-    }),
-    Sabotage("no slope of the activation in the gradient", "gradients", "", {
-        "numpy": ("linear_back(d_h * slope(h, options), x,", "linear_back(d_h, x,"),
-    }),
-    Sabotage("bias gradient missing", "gradients", "b_h", {
-        "numpy": ('f"b_{name}": dz.sum(0)', 'f"b_{name}": np.zeros_like(params["b_h"])'),
-    }),
-    Sabotage("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", {
-        "numpy": ('dz @ params[f"W_h{name}"].T', 'dz @ params[f"W_h{name}"]'),
-    }),
-    Sabotage("a character that occurs twice counted once", "gradients", "W_e", {
-        "numpy": (
-            'np.add.at(grads["W_e"], batch.X[:, t], d_x)', 'grads["W_e"][batch.X[:, t]] += d_x'),
-    }, only=DEEP),
+    Sabotage("derivative of tanh from the pre-activation", "gradients", "W_xh", within("numpy",
+        "1 - h * h if", "1 - np.arctanh(h) ** 2 if")),
+    Sabotage("gradient of a sum instead of a mean", "gradients", "", within("numpy",
+        "return d_logits / len(labels)", "return d_logits")),
+    Sabotage("gradient of the loss without the one-hot vector", "gradients", "", within("numpy",
+        "d_logits[np.arange(len(labels)), labels] -= 1", "pass")),
+    Sabotage("no slope of the activation in the gradient", "gradients", "", within("numpy",
+        "linear_back(d_h * slope(h, options), x,", "linear_back(d_h, x,")),
+    Sabotage("bias gradient missing", "gradients", "b_h", within("numpy",
+        'f"b_{name}": dz.sum(0)', 'f"b_{name}": np.zeros_like(params["b_h"])')),
+    Sabotage("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", within("numpy",
+        'dz @ params[f"W_h{name}"].T', 'dz @ params[f"W_h{name}"]')),
+    Sabotage("a character that occurs twice counted once", "gradients", "W_e", within("numpy",
+        'np.add.at(grads["W_e"], batch.X[:, t], d_x)',
+        'grads["W_e"][batch.X[:, t]] += d_x'), only=DEEP),
 
     # The gated cells.
     Sabotage("gates swapped", "step", "logits", everywhere(
@@ -352,15 +340,12 @@ SABOTAGES = [
     Sabotage("states in the wrong order", "step", "logits", everywhere(
         "return o * activation(c, options), c",
         "return c, o * activation(c, options)"), only=LSTM),
-    Sabotage("gradient of the forget gate missing", "gradients", "W_x", {
-        "numpy": ('"f": d_f', '"f": 0 * d_f'),
-    }, only=LSTM),
-    Sabotage("gradient through the reset gate missing", "gradients", "W_x", {
-        "numpy": ("linear_back(d_rh * h * r", "linear_back(0 * d_rh * h * r"),
-    }, only=GRU),
-    Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", {
-        "numpy": ("linear_back(d_new * product * r", "linear_back(d_new * r"),
-    }, only=GRU_AFTER),
+    Sabotage("gradient of the forget gate missing", "gradients", "W_x", within("numpy",
+        '"f": d_f', '"f": 0 * d_f'), only=LSTM),
+    Sabotage("gradient through the reset gate missing", "gradients", "W_x", within("numpy",
+        "linear_back(d_rh * h * r", "linear_back(0 * d_rh * h * r"), only=GRU),
+    Sabotage("product left out of the reset gate's gradient", "gradients", "W_x", within("numpy",
+        "linear_back(d_new * product * r", "linear_back(d_new * r"), only=GRU_AFTER),
 
     # Layers and dropout.
     Sabotage("layers that read each other's state", "step", "logits", everywhere(
@@ -385,22 +370,19 @@ SABOTAGES = [
         **everywhere("masks=batch.masks", "masks=None"),
         "numpy": ("[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
     }, only=DEEP),
-    Sabotage("masks left out of the gradient from above", "gradients", "W_e", {
-        "numpy": ("d_own[0] + d_x * keep[layer]", "d_own[0] + d_x"),
-    }, only=DEEP),
-    Sabotage("masks left out of the gradients of weights", "gradients", "W_xh_2", {
-        "numpy": ("own[0] * keep[layer] for layer", "own[0] for layer"),
-    }, only=DEEP),
-    Sabotage("gradients of layers without dropout", "gradients", "with 300 characters", {
-        "numpy": ("[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"),
-    }, only=DEEP),
+    Sabotage("masks left out of the gradient from above", "gradients", "W_e", within("numpy",
+        "d_own[0] + d_x * keep[layer]", "d_own[0] + d_x"), only=DEEP),
+    Sabotage("masks left out of the gradients of weights", "gradients", "W_xh_2", within("numpy",
+        "own[0] * keep[layer] for layer", "own[0] for layer"), only=DEEP),
+    Sabotage("gradients of layers without dropout", "gradients", "with 300 characters",
+             within("numpy",
+        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"), only=DEEP),
     Sabotage("masks ignored in the optimized model", "forward", "logits", {
         **everywhere("hiddens if masks is None else", "hiddens if True else"),
         "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
     }, "fast.py", "fast", DEEP),
-    Sabotage("masks left out of the optimized backward pass", "gradients", "W_e", {
-        "numpy": ("if batch.masks is not None:", "if False:"),
-    }, "fast.py", "fast", DEEP),
+    Sabotage("masks left out of the optimized backward pass", "gradients", "W_e", within("numpy",
+        "if batch.masks is not None:", "if False:"), "fast.py", "fast", DEEP),
     Sabotage("a bias that the second layer lacks in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
@@ -435,9 +417,9 @@ SABOTAGES = [
         "how.lr if rates is None else rates.lr", "how.lr")),
     Sabotage("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
         "update(model, grads, how, batch.rates)", "update(model, grads, how)")),
-    Sabotage("slots that do not leave the compiled function", "train_minibatch", "Adam", {
-        "jax": ("model.slots.update(slots)", "pass"),
-    }, "machine.py"),
+    Sabotage("slots that do not leave the compiled function", "train_minibatch", "Adam",
+             within("jax",
+        "model.slots.update(slots)", "pass"), "machine.py"),
 
     # The optimized model.
     Sabotage("input bias left out", "forward", "logits", everywhere(
@@ -491,9 +473,9 @@ SABOTAGES = [
         **dict.fromkeys(("tensorflow", "mxnet", "jax"),
                         ("to_new * products * r", "to_new * r")),
     }, "gated.py", "fast", GRU_AFTER),
-    Sabotage("rows of a large vocabulary not summed", "gradients", "with 300 characters", {
-        "numpy": ("np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"),
-    }, "fast.py", "fast"),
+    Sabotage("rows of a large vocabulary not summed", "gradients", "with 300 characters",
+             within("numpy",
+        "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"), "fast.py", "fast"),
 
     # The machine.
     Sabotage("a device with a number", "devices", "names",
