@@ -117,18 +117,3 @@ def test_forward_is_a_loop_over_step(backend, own_name):
     }
     assert {"encode", "step"} <= called
     assert any(isinstance(node, ast.For) for node in function.body)
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
-
-
-def test_a_backend_imports_only_what_the_core_offers_to_backends(backend, own_name):
-    for path in sources(backend).glob("*.py"):
-        core = {name for name in imports(path) if name.split(".")[0] == "rnn_scratch"}
-        offered = {"contract", "parameters", "system", "workers"}
-        assert core <= {f"rnn_scratch.{name}" for name in offered}, path

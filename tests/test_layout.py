@@ -104,6 +104,13 @@ def test_the_core_imports_no_framework_and_nothing_what_builds_the_pages():
             assert not any(imported.startswith(backends) for imported in imports(path)), path
 
 
+def test_a_backend_imports_only_what_the_core_offers_to_backends():
+    offered = {f"{CORE.name}.{name}" for name in ("contract", "parameters", "system", "workers")}
+    for path in (REPOSITORY / "backends").rglob("*.py"):
+        core = {each for each in imports(path) if each.startswith(f"{CORE.name}.")}
+        assert {".".join(each.split(".")[:2]) for each in core} <= offered, path
+
+
 def test_no_two_modules_share_a_name():
     # Python runs a folder as a program by the module `__main__`.
     stems = Counter(path.stem for path in MODULES.values() if not path.stem.startswith("__"))

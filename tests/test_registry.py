@@ -96,16 +96,20 @@ IMPORTED = """
 import sys
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
-for arguments in (["--help"], ["train", "--help"], ["runs"], ["--version"]):
+commands = [["--help"], ["train", "--help"], ["runs"], ["--version"]]
+commands += [["show", "all"], ["show", "all", "--diff", "mxnet", "mxnet:fast"]]
+for arguments in commands:
     main(arguments)
 registry.names()
-print({"torch", "tensorflow", "keras", "mxnet", "jax", "flax"} & set(sys.modules))
+modules = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax", "rnn_scratch.backends.numpy"}
+print(modules & set(sys.modules))
 """
 
 
 def test_the_core_imports_no_framework():
     out = there(program=("-c", IMPORTED)).out
     assert "--num-hiddens" in out
+    assert "def train_epoch" in out
     assert out.endswith("set()\n")
 
 

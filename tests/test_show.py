@@ -102,20 +102,6 @@ def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
     assert here(capsys, "show", "activation", "--backends", "torch:fast").out.count(".tanh(") == 1
 
 
-def test_no_framework_and_no_backend_is_imported():
-    code = (
-        "import sys; from rnn_scratch.cli import main as cli\n"
-        "for more in ([], ['--model', 'fast'], ['--diff', 'mxnet', 'mxnet:fast']):\n"
-        "    try: cli.main(['show', 'all', *more])\n"
-        "    except SystemExit: pass\n"
-        "names = ('torch', 'tensorflow', 'keras', 'mxnet', 'jax', 'rnn_scratch.backends.numpy')\n"
-        "sys.exit(str([name for name in names if name in sys.modules]))"
-    )
-    done = there(program=("-c", code))
-    assert done.err.strip().endswith("[]"), done.err
-    assert "def train_epoch" in done.out
-
-
 def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
     env = other_packages(tmp_path, {"nested": ""})
     (info,) = tmp_path.glob("*/entry_points.txt")
