@@ -81,7 +81,7 @@ def test_no_room_for_the_output(run, arguments):
 def test_no_room_for_an_error():
     with open("/dev/full", "w") as full:
         for arguments in (("trian",), ("predict", "no-run")):
-            there(*arguments, stderr=full).ended(2)
+            assert there(*arguments, stderr=full).code == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
