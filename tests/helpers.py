@@ -49,7 +49,7 @@ class Done(NamedTuple):
     def ended(self, code=0, err=None):
         """Check that it ended with this exit code, and perhaps this on stderr; returns itself."""
         assert self.code == code, (self.out, self.err)
-        assert "Traceback" not in self.err
+        assert "Traceback" not in (self.err or "")
         assert err is None or self.err.strip() == err.strip(), self.err
         return self
 
