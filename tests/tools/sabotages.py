@@ -545,13 +545,17 @@ def copy(backend, folder: Path) -> Path:
     return Path(shutil.copytree(own, folder / f"changed_{next(NUMBERS)}", ignore=ignored))
 
 
-def make(change: Sequence[str], path: Path) -> None:
-    """Change a file: what is there and what takes its place; and so on."""
-    text = path.read_text(encoding="utf-8")
+def changed(text: str, change: Sequence[str], where: object = "the source") -> str:
+    """A text with what takes the place of what is there; and so on."""
     for old, new in zip(change[::2], change[1::2]):
-        assert old in text, f"{old!r} is not in {path}: make the change follow the code"
+        assert old in text, f"{old!r} is not in {where}: make the change follow the code"
         text = text.replace(old, new, 1)
-    path.write_text(text, encoding="utf-8")
+    return text
+
+
+def make(change: Sequence[str], path: Path) -> None:
+    """Change a file."""
+    path.write_text(changed(path.read_text(encoding="utf-8"), change, path), encoding="utf-8")
 
 
 def load(package: Path):

@@ -25,14 +25,6 @@ def solutions(backend):
     }
 
 
-def changed(source, change):
-    """The source with each text replaced by the one that follows it."""
-    for old, new in zip(change[::2], change[1::2]):
-        assert old in source
-        source = source.replace(old, new, 1)
-    return source
-
-
 def written(cell, backend):
     """The cell with the functions that are to be written in it."""
     for stub, source in solutions(backend).values():

@@ -96,12 +96,11 @@ def source_files():
     """The files of the backend's package: names and contents."""
     import rnn_scratch.backends.numpy as numpy
 
+    from tools.sabotages import changed
+
     files = {"two_devices.py": SOURCE.read_text(encoding="utf-8")}
     files["__init__.py"] = "from . import machine, scratch\n"
     for name, change in CHANGES.items():
         text = Path(numpy.__file__).with_name(name).read_text(encoding="utf-8")
-        for old, new in zip(change[::2], change[1::2]):
-            assert old in text, f"{old!r} is not in NumPy's {name}: make this file follow the code"
-            text = text.replace(old, new)
-        files[name] = text
+        files[name] = changed(text, change, f"NumPy's {name}")
     return files
