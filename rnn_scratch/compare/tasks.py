@@ -262,8 +262,9 @@ def _operations(chains: Sequence[Chain]) -> int:
 
 
 def _large(setup: Setup) -> Chain:
-    # Two products, so that a matrix that is laid out for several is laid out once.
-    size = 1024 if setup.model.options.device == "cpu" else 8192
+    # Two products, so that a matrix that is laid out for several is laid out once. A GPU, which is
+    # a device that says how much memory it has taken, needs larger ones to be busy.
+    size = 1024 if setup.backend.machine.memory(setup.model.options.device) is None else 8192
     W = _random(setup, size, size)
     return W, [W, W]
 
