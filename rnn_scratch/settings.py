@@ -150,7 +150,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sampling: Annotated[
         str,
         choice("sequential", "random"),
-        "Sequential partitioning or random sampling of the minibatches.",
+        "Whether each minibatch continues the one before it (sequential), or is random.",
     ] = "sequential"
     normalize: Annotated[
         str,
@@ -159,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "spaced: the same with a space between lines; none: the text unchanged.",
     ] = "chapter"
     max_tokens: Annotated[
-        int, whole(0), "Number of characters to train on, from the start of the text; 0: all."
+        int, whole(0), "Number of characters to use, from the start of the text; 0: all."
     ] = 10_000
     valid_tokens: Annotated[
         int, whole(0), "Number of held-out characters after those, for evaluation."

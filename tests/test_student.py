@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import grading
+import numpy as np
 import pytest
 from helpers import CLONE
 from make import lessons, notebooks
@@ -253,8 +254,21 @@ def test_what_only_later_lessons_need_is_said_and_costs_no_points(lr, words):
     assert words in text
     assert "known mistake" not in text
     assert grading.points("update") == 1
-    grade("update", source.replace("-=", "+="), names)
+    # A mistake in what the lesson needs is named, however much later lessons need.
+    text = grade("update", source.replace("-=", "+="), names)
+    assert "known mistake: a step up the gradient instead of down." in text
     assert grading.points("update") == 0
+
+
+def test_two_equal_mistakes_divide_by_zero_alike():
+    installed = registry.load("numpy")
+    names = {**vars(installed.scratch), "installed": installed, "grading": grading}
+    _, source = solutions("numpy")["clip"]
+    right = "theta / np.maximum(norm, theta)"
+    assert right in source
+    with np.errstate(all="ignore"):
+        text = grade("clip", source.replace(right, "theta / norm"), names)
+    assert "known mistake: small gradients scaled up to θ." in text
 
 
 def test_each_function_to_write_has_a_hint_and_a_mistake():

@@ -119,6 +119,8 @@ def train(
 ) -> None:
     """Train a model on a text, and print text that it generates.
 
+    The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
+
     With --resume, text and hyperparameters are those of the run, and backend, model, device,
     number of threads, workers and patience default to the run's.
     """

@@ -135,7 +135,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         data = _read(path, LARGEST_FILE)
     except OSError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error.strerror}. Choose a file that can be."
+            f"{path} could not be read: {error.strerror}. Check the path."
         ) from error
     try:
         content = decode(data, str(path))
