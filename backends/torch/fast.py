@@ -13,8 +13,8 @@ from rnn_scratch.contract import RNNScratchError, bind
 from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates
 
 from . import machine, scratch
-from .gated import GRU, LSTM, GRUAfter, activation, slope
-from .products import multiplier
+from .gated import GRU, LSTM, GRUAfter, activation, over_time, slope
+from .products import linear, multiplier
 
 
 def params(arrays, options):
@@ -41,12 +41,12 @@ def forward(tokens, state, params, options, masks=None):
         after += hiddens[-1], *last
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.38 with 64 hidden units, 1.04 with 512.
-    return torch.addmm(params["b_q"], outputs.flatten(0, 1), params["W_hq"]), after
+    return linear(outputs.flatten(0, 1), params["W_hq"], params["b_q"]), after
 
 
 def upwards(outputs, params):
     """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
-    inputs = torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])
+    inputs = linear(outputs.flatten(0, 1), params["W_x"], params["b"])
     return inputs.view(*outputs.shape[:2], -1)
 
 
@@ -91,12 +91,13 @@ class Recurrence(torch.autograd.Function):
         hiddens, h_0, W_h = ctx.saved_tensors
         product = multiplier(W_h.T, len(hiddens))
         dz = slope(hiddens, ctx.options)  # (T, B, H), in place from here on
-        dz[-1].mul_(d_hiddens[-1])
+        d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H); indexing at each step takes longer
+        d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
-            dz[t].mul_(product(dz[t + 1], d_hiddens[t]))  # (B, H)
+            d_z[t].mul_(product(d_z[t + 1], d_h[t]))
         # One product per gradient: the sum over time is part of a matrix product.
         # Gain: 1.13 with 64 hidden units, 1.11 with 512.
-        d_W_h = hiddens[:-1].flatten(0, 1).T @ dz[1:].flatten(0, 1)  # all but the first step's
+        d_W_h = over_time(hiddens[:-1], dz[1:])  # all but the first step's
         d_W_h += h_0.T @ dz[0]
         d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None
         return dz, d_h, d_W_h, None

@@ -386,8 +386,8 @@ SABOTAGES = [
     Sabotage("a bias that the second layer lacks in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
-        "torch": ('torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])',
-                  'torch.mm(outputs.flatten(0, 1), params["W_x"])'),
+        "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
+                  'outputs.flatten(0, 1) @ params["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
     # The optimizers.
