@@ -256,10 +256,7 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
 def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
     made = []
     monkeypatch.setattr(notebooks, "make", made.append)
-    usable = registry.Usable(environment={}, devices=["cpu"])
-    answers = dict.fromkeys(("numpy", "torch"), usable)
-    absent = "not installed"
-    monkeypatch.setattr(registry, "probe", lambda name, **_: answers.get(name, absent))
+    monkeypatch.setattr(registry, "usable", lambda say: ["numpy", "torch"])
     monkeypatch.setattr(sys, "argv", ["notebooks"])
     notebooks.main()
     whole = [f"{name}-{lesson}" for name in ("numpy", "torch") for lesson in lessons.LESSONS]
