@@ -36,7 +36,7 @@ def forward(tokens, state, params, options, masks=None):
         outputs = hiddens if masks is None else hiddens * masks[:, :, layer].swapaxes(0, 1)
         after += hiddens[-1], *last
     # One output layer: it does not feed back, so one product can serve all time steps.
-    # Gain: 2.16 with 64 hidden units, 1.34 with 512.
+    # Gain: 2.12 with 64 hidden units, 1.44 with 512.
     W_hq = params["W_hq"] if tokens.shape[1] == 1 else narrow(params["W_hq"])
     return flatten(outputs) @ W_hq + params["b_q"], after
 
