@@ -393,7 +393,7 @@ def test_a_diff_of_an_optimization_has_what_it_replaces():
     diff = optimizations.difference("torch", "One output layer", ["step"], shown).split("\n")
     assert '-return x @ params["W_hq"] + params["b_q"], after' in diff
     assert any(line.startswith("+# One output layer: ") for line in diff)
-    assert "return torch.addmm" in diff[-1]
+    assert diff[-1].startswith("+return ")
     # The function of the same name as the one that it is in comes first.
     diff = optimizations.difference("torch", "Weights by columns", ["rnn", "params"], shown)
     assert "requires_grad=True" in diff
