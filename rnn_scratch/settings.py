@@ -120,7 +120,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optimizer: Annotated[
         str,
         choice(*OPTIMIZERS),
-        "Gradient descent as it is, with momentum 0.9, or Adam.",
+        "Plain gradient descent, gradient descent with momentum 0.9, or Adam.",
     ] = "sgd"
     lr: Annotated[
         float, POSITIVE, "Learning rate; by default 0.1 with momentum, and 0.002 with Adam."

@@ -117,7 +117,10 @@ def load(name: str) -> Text:
         return _text(BUILT_IN, "built in", decode(file.read_bytes(), BUILT_IN))
     if name in BOOKS:
         return _book(name)
-    raise RNNScratchError(f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.")
+    raise RNNScratchError(
+        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.\n"
+        "For a file of your own, use --text FILE."
+    )
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
