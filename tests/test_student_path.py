@@ -54,6 +54,7 @@ answers = {"perplexity": run.perplexity, "file": backend.scratch.__file__}
 CHECK = """
 rows = runner.check(sys.argv[1], backend)  # up to the first that fails
 answers["first"] = next((row.piece for row in rows if not row.passed), None)
+rows.close()  # and not when the process ends, without its modules
 """
 DIFFERENTIATE = """
 case = inputs.make_case(sys.argv[1], backend, "scratch", inputs.PLAIN._replace(dtype="float64"))
