@@ -17,7 +17,8 @@ from .runs.run import Live, Run, folder_of, shell
 from .runs.runtime import Runtime
 from .runs.sessions import Work
 from .runs.training import Report
-from .settings import KINDS, PATH, Kind, checked, make
+from .settings import KINDS, checked, make
+from .system.kinds import PATH, Kind
 from .text import corpus as corpora
 from .workers import supervisor
 from .workers.launch import Launch, require_shares

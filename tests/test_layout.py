@@ -15,7 +15,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 
 # Each module or folder may import from those before it, and from its own folder.
 ORDER = (
-    ("system.terminal",),  # which knows nothing of this project
+    ("system.terminal", "system.kinds"),  # which know nothing of this project
     ("contract",),
     ("exact",),
     ("settings",),

@@ -9,7 +9,8 @@ import click
 from msgspec import structs
 
 from ..contract import VERBOSE
-from ..settings import KINDS, SETTINGS, TRUTH, Settings, checked, option_of
+from ..settings import KINDS, SETTINGS, Settings, checked, option_of
+from ..system.kinds import TRUTH
 from ..text.corpus import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]

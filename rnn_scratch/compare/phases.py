@@ -21,7 +21,7 @@ from ..system import processes
 from ..text import corpus
 from ..workers import groups
 from . import plan as plans
-from . import tasks
+from . import tasks, timing
 from .record import Candidate, Comparison, EpochResult, Failure, Phase, Ready, Round, Trial, write
 
 # Libraries that read their number of threads from the environment, before any call can set it.
@@ -133,7 +133,7 @@ def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
             settings, threads, workers = plans.sized(plan, record.settings, value)
             runtime = _runtime(record, candidate, threads, workers)
             own_layer = _has_layer(record, candidate, value)
-            calls = groups.calls(workers, tasks.measure, settings, runtime, text, plan, own_layer)
+            calls = groups.calls(workers, timing.measure, settings, runtime, text, plan, own_layer)
             # Which of both has failed, the next round will show.
             phase = "layer" if own_layer else "timing"
             with ask(candidate, runtime, calls, phase, value) as answers:

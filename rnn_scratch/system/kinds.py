@@ -1,0 +1,76 @@
+"""What a value must be that a user passes: numbers in a range, choices, strings, paths."""
+
+import numbers
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
+
+
+class Kind(NamedTuple):
+    """What a value must be: in words, whether it is that, and its conversion to Python's own type.
+
+    Numbers may be NumPy's, and True is none. What converts a value also converts its text.
+    """
+
+    words: str
+    fits: Callable[[Any], bool]
+    convert: Callable[[Any], Any]
+    choices: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int = SEED) -> Kind:
+    """A whole number in this range."""
+
+    def fits(value: Any) -> bool:
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_whole and low <= value <= high
+
+    highest = "2**32 - 1" if high == SEED else f"{high:,}"
+    return Kind(f"a whole number from {low} to {highest}", fits, int)
+
+
+def real(words: str, within: Callable[[Any], Any]) -> Kind:
+    """A real number for which a function is true, and this in words."""
+
+    def fits(value: Any) -> bool:
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return is_real and bool(within(value))
+
+    return Kind(words, fits, float)
+
+
+def choice(*choices: str) -> Kind:
+    """One of these strings."""
+    words = "one of " + ", ".join(choices)
+    return Kind(words, lambda value: isinstance(value, str) and value in choices, str, choices)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value == "none")
+
+
+POSITIVE = real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
+BELOW_ONE = real("a number from 0, below 1", lambda x: 0 <= x < 1)
+DROPOUT = real("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
+# Of larger ones not every weight would be finite in float32.
+SIGMA = real("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
+NOT_NEGATIVE = real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
+POSITIVE_OR_NONE = Kind(
+    f"{POSITIVE.words}, or none",
+    lambda value: _is_none(value) or POSITIVE.fits(value),
+    lambda value: None if _is_none(value) else float(value),
+)
+TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
+# A record is UTF-8, which has no surrogates: they stand for bytes that are no characters.
+STRING = Kind(
+    "a string of characters",
+    lambda value: isinstance(value, str) and value == value.encode(errors="ignore").decode(),
+    str,
+)
+PATH = Kind("a path: a string or a pathlib.Path", lambda x: "\0" not in str(os.fspath(x)), Path)
