@@ -27,7 +27,8 @@ from .certificate import (
     ExactResult,
     sentence,
 )
-from .observation import CLOSEST, SAMPLE, Observer
+from .kept import CLOSEST, SAMPLE
+from .observation import Observer
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
 
@@ -118,7 +119,7 @@ def _train(
     def updates(epoch: int, perplexity: float | None) -> Updates:
         digest = exact.digest(everything(setup.model))
         after = AfterEpoch(epoch, perplexity, observer.updates, digest)
-        return after, observer.clipped, observer.closest, observer.divergence
+        return after, observer.clipped, observer.kept.closest, observer.divergence
 
     yield updates(0, None)
     for epoch, _ in training.epochs(setup, observer):

@@ -17,10 +17,9 @@ Adam's quotient, in the last bit.
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from .. import exact, registry
+from .. import registry
 from ..contract import OPTIMIZERS, Arrays, Batch, Model, State, Tensor, Update
 from ..parameters import everything
 from ..runs import growth, training
@@ -28,44 +27,17 @@ from ..runs.setup import Setup
 from ..settings import Settings
 from ..text import minibatches
 from ..workers import exchange
-from .certificate import GRADIENT, Closest, Divergence
-
-Digests = dict[str, str]  # of each parameter, and of each carried state
+from .certificate import GRADIENT, Divergence
+from .kept import LARGEST, Kept, differing, digests, distances
 
 SCALE = 2.0**200
 SUBTRACTION = Update(lr=1.0, theta=None)  # subtracts what it is given
 UNCHANGED = 16  # one in so many updates is made by `train_minibatch` as it is, from the first on
-CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a boundary,
-SAMPLE = 16  # and some that are the same ones in every update
-KEPT = np.dtype([("index", np.int64), ("value", np.float64)])
 EPSILON = 2.0**-52  # of rounding, relative
 TRIALS = 3  # of what rounding changes
-LARGEST = float(np.finfo(np.float64).max)
 # Rounding is the reason of a difference that is not as many times as large as the one that it was
 # measured to make: it may make a larger one in another framework.
 MARGIN = 1000
-FILE = "digests"  # of the first model, with a line for each update
-
-
-def grid(name: str) -> float:
-    """What a tensor is rounded to multiples of: a parameter's step, a gradient, a carried state."""
-    grids = {"state": exact.STATE_GRID, GRADIENT.strip(): exact.FINE_GRID}
-    return grids.get(name.partition(" ")[0], exact.GRID)
-
-
-def distances(name: str, values: np.ndarray) -> np.ndarray:
-    """How far values of a tensor are from the nearest boundary of rounding; 0 if not finite."""
-    return np.nan_to_num(exact.distances(values, grid(name)), nan=0.0)
-
-
-def digests(arrays: Arrays) -> Digests:
-    """The digest of each of these arrays."""
-    return {name: exact.digest({name: array}) for name, array in arrays.items()}
-
-
-def differing(one: Digests, other: Digests) -> list[str]:
-    """The names of those that both have and that are not equal."""
-    return [name for name in one if other.get(name, one[name]) != one[name]]
 
 
 def states(settings: Settings, number: int) -> list[str]:
@@ -73,17 +45,6 @@ def states(settings: Settings, number: int) -> list[str]:
     if not minibatches.carries(settings.sampling):
         return []
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
-
-
-def _chosen(name: str, flat: np.ndarray) -> np.ndarray:
-    # The elements that are kept of a tensor in an update: index and value.
-    number = min(CLOSEST, flat.size)
-    closest = np.argpartition(distances(name, flat), number - 1)[:number]
-    sample = np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(np.int64)
-    index = np.concatenate([closest, sample])
-    kept = np.empty(len(index), KEPT)
-    kept["index"], kept["value"] = index, flat[index]
-    return kept
 
 
 class Observer(training.Report):
@@ -95,17 +56,14 @@ class Observer(training.Report):
 
     def __init__(self, setup: Setup, title: str, first: str, folder: Path) -> None:
         """Observe the updates from now on; `first` is the first model's title, "" in itself."""
-        self.setup, self.title, self.first, self.folder = setup, title, first, folder
-        self.keeps = not first and (setup.team is None or setup.team.rank == 0)
-        lines = (folder / FILE).read_bytes().splitlines() if first else []
-        self.expected = [msgspec.json.decode(line, type=Digests) for line in lines]
+        self.setup, self.title, self.first = setup, title, first
+        keeps = not first and (setup.team is None or setup.team.rank == 0)
+        self.kept = Kept(folder, bool(first), keeps)
         # For each parameter the name of what is rounded: its step, or its gradient.
         start = GRADIENT if OPTIMIZERS[setup.settings.optimizer] else ""
         self.names = {name: start + name for name in setup.model.options.shapes()}
         self.updates = self.clipped = 0
-        self.closest: Closest | None = None
         self.divergence: Divergence | None = None
-        self._least = np.inf, np.inf  # ratio and distance of the closest element
         self._minibatches = 0
         self._end_update()
         self._original: Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
@@ -133,9 +91,9 @@ class Observer(training.Report):
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
         now = digests(everything(model) | self._joined(after))
         self.clipped += self._is_clipped(arrays, values, batch, how)
-        apart = {name: self._apart(name, array) for name, array in values.items()}
+        apart = {name: self.kept.apart(self.updates, name, array) for name, array in values.items()}
         own = unchanged and differing(digests(self._made(arrays, values, batch, how)), now)
-        differ = self._differing(now)
+        differ = self.kept.differing(self.updates, now)
         if (names := own or differ) and self.divergence is None:
             end, moved = self._own(), self._moved(values, before, batch, state, how)
             self._put(before)
@@ -155,43 +113,9 @@ class Observer(training.Report):
 
     def _end_update(self) -> None:
         # Compare the digests of an update that was not observed, or of before the first.
-        names = self._differing(digests(everything(self.setup.model)))
+        names = self.kept.differing(self.updates, digests(everything(self.setup.model)))
         if names and self.divergence is None:
             self.divergence = Divergence([self.first, self.title], self.updates, names)
-
-    def _differing(self, now: Digests) -> list[str]:
-        # What differs from the first model after this update; in that, the digests are kept.
-        if self.keeps:
-            with (self.folder / FILE).open("ab") as file:
-                file.write(msgspec.json.encode(now) + b"\n")
-        same_update = self.expected[self.updates : self.updates + 1]
-        return differing(same_update[0], now) if same_update else []
-
-    def _apart(self, name: str, array: np.ndarray) -> float:
-        # By how much this model and the first differ in the elements that are kept of a tensor. The
-        # one with the smallest ratio of distance and difference is remembered; where none differs,
-        # the one with the smallest distance.
-        flat, path = array.ravel(), self.folder / name
-        size = min(CLOSEST, flat.size) + min(SAMPLE, flat.size)
-        if self.first and path.exists():
-            kept = np.fromfile(path, KEPT, size, offset=(self.updates - 1) * size * KEPT.itemsize)
-        else:
-            kept = _chosen(name, flat)
-            if self.keeps:
-                with path.open("ab") as file:
-                    kept.tofile(file)
-        both = [np.nan_to_num(each, nan=LARGEST) for each in (flat[kept["index"]], kept["value"])]
-        distance = np.min([distances(name, each) for each in both], axis=0)
-        apart, ratio = np.abs(both[0] - both[1]), np.full(size, np.inf)
-        with np.errstate(over="ignore"):
-            np.divide(distance, apart, out=ratio, where=apart > 0)
-        at = np.lexsort([distance, ratio])[0]
-        if (ratio[at], distance[at]) < self._least:
-            self._least = ratio[at], distance[at]
-            index = [int(each) for each in np.unravel_index(kept["index"][at], array.shape)]
-            difference = float(apart[at]) if self.first else None
-            self.closest = Closest(name, index, self.updates, float(distance[at]), difference)
-        return float(apart.max())
 
     def _explained(
         self,

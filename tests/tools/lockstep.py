@@ -13,7 +13,7 @@ import random
 import numpy as np
 
 from rnn_scratch import exact
-from rnn_scratch.check import exact_mode, observation
+from rnn_scratch.check import exact_mode, kept, observation
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
@@ -70,7 +70,7 @@ def true_factor(settings, text):
             number += 1
             for name, one in values[0].items():
                 difference = np.abs(one - values[1][name])
-                distances = [observation.distances(name, each[name]) for each in values]
+                distances = [kept.distances(name, each[name]) for each in values]
                 moved = difference > 0
                 ratios = np.minimum(*distances)[moved] / difference[moved]
                 factor = min(factor, ratios.min(initial=np.inf))
