@@ -1,17 +1,17 @@
 """Exact mode: the same parameters in every framework, to the last bit.
 
 Frameworks add the terms of a matrix product in different orders. In float64 an element of a
-gradient therefore differs between them by a rounding error of 1e-18 to 1e-17. In ordinary training
-such a difference enters the parameters, and where the loss surface is steep it grows to percents:
-after some epochs or some hundreds, depending on the text. In exact mode each step lr * g, where g
+gradient therefore differs between them by a rounding error, some 1e-17. In ordinary training
+such a difference enters the parameters, and where the loss surface is steep it grows, to percents
+in the first two hundred epochs of the chapter's training. In exact mode each step lr * g, where g
 is the clipped gradient, is rounded to a multiple of GRID before it is taken. Two values 1e-17 apart
 are rounded to the same multiple, and the difference is gone, unless the midpoint of two multiples
 lies between them.
 
-The state that a minibatch passes on to the next differs as well, by 1e-16 to 1e-15. Where the
-weights are large the network is chaotic: in each time step such a difference grows by a factor. So
-the state is rounded to multiples of STATE_GRID, and a difference in it can grow over the time steps
-of one minibatch, but not over those of an epoch.
+The state that a minibatch passes on to the next differs as well. Where the weights are large the
+network is chaotic: in each time step such a difference grows by a factor. So the state is rounded
+to multiples of STATE_GRID, and a difference in it can grow over the time steps of one minibatch,
+but not over those of an epoch.
 
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
 with probability d / GRID. How safe one run was is known afterwards: `check --exact`

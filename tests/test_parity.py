@@ -1,6 +1,7 @@
 """Every model against the reference, by the same code that `rnn-scratch check` runs."""
 
 import itertools
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -135,6 +136,31 @@ def test_gradients_of_large_weights(backend, backend_name, device, cell):
     expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
     difference, where, *_ = worst(expected, gradients(backend_name, backend, "fast", options))
     assert difference <= 1e-6, where
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_onednn_gets_weights_whose_rows_or_columns_are_next_to_each_other(
+    backend_names, cell, monkeypatch
+):
+    if "torch" not in backend_names:
+        pytest.skip("PyTorch is not under test")
+    backend = registry.load("torch")
+    products = import_module(f"{backend.__name__}.products")
+    if not products.can_pack():
+        pytest.skip("this PyTorch has no such operations")
+    multiplied, by_onednn = [], products.by_onednn
+
+    def watched(h, W, b=None):
+        multiplied.append(W)
+        return by_onednn(h, W, b)
+
+    monkeypatch.setattr(products, "by_onednn", watched)
+    options = Options(V, 512, cell)
+    batch = Batch(*np.zeros((2, 2, 3), np.int64)).map(backend.machine.tensor, "cpu")
+    model = registry.build("torch", backend, "fast", initial(options, 0.01, 0), options)
+    backend.scratch.gradients(model, batch, model.state(2))
+    assert multiplied
+    assert all(W.is_contiguous() or W.T.is_contiguous() for W in multiplied)
 
 
 NEAR = {"actual": 0.512, "expected": 0.512000001}

@@ -36,7 +36,7 @@ def affine(x, W, b):
 
 def split(x, size):
     """The rows of x (N, H) in parts (size, H)."""
-    # Parts in one operation: np.split takes many times as long. This one is for MXNet's older
+    # Parts in one operation: np.split takes longer. This one is for MXNet's older
     # arrays, and returns a list only for two parts or more.
     # Gain: 1.69 with 64 hidden units, 1.58 with 512.
     parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)
@@ -55,5 +55,5 @@ def chunk(x, number):
 
 
 def join(*parts):
-    """Parts (N, H) side by side; np.concatenate takes ten times as long and more."""
+    """Parts (N, H) side by side; np.concatenate takes longer."""
     return mxnet.nd.concat(*(part.as_nd_ndarray() for part in parts), dim=1).as_np_ndarray()

@@ -21,7 +21,7 @@ def activation(z, options, out):
         return torch.clamp(z, min=0, out=out)
     if z.numel() < 2**13:
         return torch.tanh(z, out=out)
-    # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is far faster.
+    # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is faster.
     # Gain: 1.00 with 64 hidden units, 1.05 with 512.
     return torch.add(MINUS_ONE, torch.add(z, z, out=out).sigmoid_(), alpha=2, out=out)
 

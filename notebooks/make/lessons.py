@@ -287,7 +287,7 @@ def _cells(
         if kind == "text":
             yield "markdown", _linked(prose.fill("\n".join(content), backend), backend)
         elif kind == "gains":
-            yield "markdown", prose.table(optimizations.gains(backend))
+            yield "markdown", optimizations.gains_table(backend)
         elif kind == "solution" and to_write is not None:
             if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
                 yield "code", CODE

@@ -95,7 +95,8 @@ def fingerprint(name: str) -> str:
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
     files += [RECORDS / f"{each}.json" for each in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
-        files += sorted(RECORDS.glob(f"{backends_of(name)[0]}-scratch-*/*.json*"))
+        for runs in (f"{backends_of(name)[0]}-scratch-*", "learn/*"):
+            files += sorted(RECORDS.glob(f"{runs}/*.json*"))
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()

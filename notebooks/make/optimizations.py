@@ -19,6 +19,7 @@ from rnn_scratch.show import source_code
 from rnn_scratch.system import host
 from rnn_scratch.system.records import Record
 
+from . import prose
 from .prose import Cells
 
 V = 28  # characters in the vocabulary of the lessons' text
@@ -105,6 +106,16 @@ def gains(backend: str, path: Path = RECORD) -> Cells:
         for each in own
     )
     return [head, *rows]
+
+
+def gains_table(backend: str) -> str:
+    """The same in Markdown, with the machine and the versions below it."""
+    record, cells = read(), gains(backend)
+    if not cells:
+        return ""
+    machine = record.machines[backend].processor
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions[backend].items())
+    return f"{prose.table(cells)}\n\nThe machine: {machine}; {versions}."
 
 
 def _measured(gain: Gain) -> str:

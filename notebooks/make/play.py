@@ -1,9 +1,9 @@
 """Trains the networks of the site's page to play with: `python -m make.play`, or `nox -s play`.
 
-It runs in the folder of the clone, and takes half an hour, of which the preset `long`, trained with
-PyTorch, takes the most; with the folder of a run of it, a few minutes. The weights, and what NumPy
-computes with them, are written to a script that assigns them: a page in a folder may load scripts,
-but no data.
+It runs in the folder of the clone, and takes a quarter of an hour, of which the preset `long`,
+trained with PyTorch, takes the most; with the folder of a run of it, a few minutes. The weights,
+and what NumPy computes with them, are written to a script that assigns them: a page in a folder may
+load scripts, but no data.
 """
 
 import base64

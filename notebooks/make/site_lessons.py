@@ -106,9 +106,8 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 f"{content}\n\n</details>"
             )
         elif part.kind == "gains":
-            tables = {name: optimizations.gains(name) for name in own}
-            notes = {name: prose.table(table) for name, table in tables.items() if table}
-            yield Item(notes={(name,): table for name, table in notes.items()})
+            tables = {(name,): optimizations.gains_table(name) for name in own}
+            yield Item(notes={own: table for own, table in tables.items() if table})
         elif part.kind in lessons.BLOCKS:
             content = _page(part.content, own, context)
             yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})

@@ -14,7 +14,7 @@ EQUAL: Final = "no measurable difference"
 TOO_FEW: Final = "too few processes to tell"
 UNSTABLE = 0.1  # standard deviation of the processes' times, relative to their mean
 # Smaller changes are not called changes, however certain they are: two comparisons of unchanged
-# code, made minutes apart, have differed by 2 %.
+# code, made minutes apart, have differed by almost as much.
 LEAST_CHANGE = 0.03
 HIGHEST_P = 0.03  # with which equal candidates would be called different
 MANY_TIMES = 20  # processes, above which an approximation is good enough
