@@ -1,7 +1,7 @@
 """Exact mode: the same parameters in every framework, to the last bit.
 
 Frameworks add the terms of a matrix product in different orders. In float64 an element of a
-gradient therefore differs between them by a rounding error, some 1e-17. In ordinary training
+gradient therefore differs between them by a rounding error of about 1e-17. In ordinary training
 such a difference enters the parameters, and where the loss surface is steep it grows, to percents
 in the first two hundred epochs of the chapter's training. In exact mode each step lr * g, where g
 is the clipped gradient, is rounded to a multiple of GRID before it is taken. Two values 1e-17 apart

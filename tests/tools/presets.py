@@ -42,17 +42,11 @@ RECIPE = (
 )
 
 
-def arguments(name, changed=()):
-    """The arguments of a preset, with a text, and with what is changed in it."""
-    return {**TEXTS, **PRESETS[name], **dict(changed)}
-
-
-def measure(name: str, backend: str, changed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def measure(given: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
     """The held-out loss of each epoch in nats, the CPU seconds of it all; a sample of PyTorch's."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
-        given = arguments(name, changed)
-        run = rnn_scratch.train(backend, **given, threads=1, run=Path(parent, name))
+        run = rnn_scratch.train(backend, **given, threads=1, run=Path(parent, "run"))
         seconds = time.process_time() - start
         training = {
             "backend": backend,
@@ -65,12 +59,10 @@ def measure(name: str, backend: str, changed: dict[str, Any]) -> Iterator[dict[s
         yield training
 
 
-def measured(name, backend="torch", changed=()):
+def measured(given, backend="torch"):
     """The same, in a process of its own."""
     (training,) = processes.ask(
-        partial(measure, name, backend, dict(changed)),
-        timeout=7200,
-        environment={"OMP_NUM_THREADS": "1"},
+        partial(measure, given, backend), timeout=7200, environment={"OMP_NUM_THREADS": "1"}
     )
     return training
 
@@ -110,10 +102,9 @@ def main(file, *folders):
         record["nanogpt"] = peer(folder)
     for name in list(PRESETS)[1:]:  # without `chapter`, which has records of its own
         backends = registry.OURS if name == "shakespeare" else ("torch",)
-        trainings = [measured(name, backend) for backend in backends]
-        record["presets"][name] = {"arguments": arguments(name), "trainings": trainings}
-    record["tried"] = [
-        {"arguments": arguments("minute", changed), **measured("minute", changed=changed)}
-        for changed in TRIED
-    ]
+        given = {**TEXTS, **PRESETS[name]}
+        trainings = [measured(given, backend) for backend in backends]
+        record["presets"][name] = {"arguments": given, "trainings": trainings}
+    tried = [{**TEXTS, **PRESETS["minute"], **changed} for changed in TRIED]
+    record["tried"] = [{"arguments": given, **measured(given)} for given in tried]
     write(file, record)
