@@ -145,6 +145,8 @@ def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
 
 def main(file):
     """Measure everything, and write the record."""
+    for book in BOOKS:
+        corpus.load(book)  # a missing one is missed now, and not after all runs before
     record = {"machine": host.describe(), "runs": {}, "not detached": {}}
     for name, settings in RUNS.items():
         record["runs"][name] = run(settings)
