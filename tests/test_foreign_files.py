@@ -10,7 +10,6 @@ from helpers import SMALL, here, history, lines
 from msgspec.structs import replace
 
 import rnn_scratch
-from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs import folder as run_folder
 from rnn_scratch.runs.folder import HISTORY, RUN_FILE
@@ -136,17 +135,6 @@ def test_a_record_that_says_something_else_than_the_checkpoint(capsys, part, nam
     record[part][name] += 1
     path.write_text(json.dumps(record))
     here(capsys, *MORE).refused(f"{path} is damaged", "does not belong to the checkpoint")
-
-
-def test_a_record_without_an_identity_is_shown_as_it_is(capsys):
-    path = Path("runs/r", RUN_FILE)
-    record = json.loads(path.read_bytes())
-    del record["identity"]
-    path.write_text(json.dumps(record))
-    assert "runs/r " in here(capsys, "runs").out
-    assert [each.epoch for each in run_folder.history(Path("runs/r"))] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(RNNScratchError, match="does not belong to the checkpoint"):
-        rnn_scratch.resume("runs/r", 8)
 
 
 def test_a_vocabulary_that_is_not_that_of_the_text(capsys):

@@ -86,7 +86,7 @@ class RunRecord(Record, kw_only=True):
     """The record of a run."""
 
     format: int
-    identity: Line = ""  # records of before there was one have none
+    identity: Line
     settings: Settings
     text: TextRecord
     sessions: Annotated[list[Session], Meta(min_length=1)]
