@@ -173,7 +173,7 @@ def team(session: nox.Session) -> None:
     run_tests(session, "all", "-m", "team")
     session.run(
         "python",
-        "tests/tools/team_faults.py",
+        "notebooks/measure/team_faults.py",
         *session.posargs,
         env={**ENVIRONMENT, "PYTHONPATH": "tests"},
     )
@@ -183,7 +183,7 @@ def team(session: nox.Session) -> None:
 def arm(session: nox.Session) -> None:
     """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
     session.install("-e", ".[torch,jax]")
-    session.run("python", "tests/tools/arm.py", "notebooks/records/arm.json")
+    session.run("python", "notebooks/measure/arm.py", "notebooks/records/arm.json")
 
 
 @nox.session
@@ -191,7 +191,7 @@ def lockstep(session: nox.Session) -> None:
     """Exact mode's certificate beside the true safety factors, for many settings."""
     session.install("-e", ".[torch]")
     for number in session.posargs or ("0", "50"):
-        session.run("python", "-m", "tools", "lockstep", number, env=TOOLS)
+        session.run("python", "-m", "measure", "lockstep", number, env=TOOLS)
 
 
 @nox.session
@@ -228,7 +228,7 @@ def site(session: nox.Session) -> None:
     session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
-    session.run("python", "-m", "pytest", "tests/built_site.py", *options)
+    session.run("python", "-m", "pytest", "tests/pages/built_site.py", *options)
     if "serve" in session.posargs:
         session.log("The site is at http://127.0.0.1:8000/ until Ctrl-C.")
         folder = ("--bind", "127.0.0.1", "--directory", "build/site")
@@ -240,7 +240,9 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    pages = [f"tests/browser_{name}.py" for name in ("site", "play", "run", "train", "scratch")]
+    pages = [
+        f"tests/pages/browser_{name}.py" for name in ("site", "play", "run", "train", "scratch")
+    ]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
 
@@ -283,10 +285,10 @@ def records(session: nox.Session) -> None:
             "verdicts",
         ),
     ):
-        command = ("python", "-m", "tools", name, f"notebooks/records/{name}.json")
+        command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
-        command = ("python", "-m", "tools", "engines", "notebooks/records/workers.json", name)
+        command = ("python", "-m", "measure", "engines", "notebooks/records/workers.json", name)
         session.run(*command, env=TOOLS)
     session.run("python", "-m", "make.readme", env=MAKE)
 
@@ -335,7 +337,7 @@ def student(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(venv_backend="none")
-def everything(session: nox.Session) -> None:
+def trained_arrays(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
         *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),

@@ -2,7 +2,7 @@
 
 It is compared with the NumPy reference by the check's own rows, and alone: whatever it calls of the
 other functions to write is the project's. Wrong numbers are compared with those of the mistakes in
-the clone's tests/tools/sabotages.py, each made in the reference.
+the clone's tests/sabotages.py, each made in the reference.
 """
 
 import functools
@@ -23,7 +23,7 @@ from rnn_scratch.check import epochs, functions, runner
 from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
 from rnn_scratch.check.results import Computed, Row, apart, worst
 from rnn_scratch.contract import TRIED, Backend, Options
-from rnn_scratch.text import corpus, vocabulary
+from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, run the cell that defines it, and then this one."
@@ -51,7 +51,7 @@ EXPLAINED = {
     "with 300 characters": "with 300 entries in the vocabulary",
 }
 CHANGING = ("predict", "update")  # what they do is not only what they return
-CATALOGUE = Path(__file__).parents[1] / "tests" / "tools" / "sabotages.py"
+CATALOGUE = Path(__file__).parents[1] / "tests" / "sabotages.py"
 
 
 # The points of each function that was graded: 1 for one that this lesson can use as it should be.
@@ -330,7 +330,7 @@ def _what(row: Row) -> str:
         return row.where
     place = f"element {row.where}" if row.where.startswith("[") else row.where or "the number"
     if row.result == "tokens" and row.actual is not None and row.expected is not None:
-        story = vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
+        story = vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
         vocab = vocabulary.build(story)
         return f"{place} is {vocab[int(row.actual)]!r} instead of {vocab[int(row.expected)]!r}"
     if row.actual is None or row.expected is None:

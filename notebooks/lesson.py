@@ -32,9 +32,9 @@ def start(backend: str) -> Any:
 
 def story() -> str:
     """The story that comes with the project, in lower-case letters and spaces."""
-    from rnn_scratch.text import corpus, vocabulary
+    from rnn_scratch.text import books, vocabulary
 
-    return vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
+    return vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
 
 
 def text() -> tuple[list[str], Any, Any]:
@@ -70,7 +70,7 @@ def record(name: str) -> Any:
 
 def run(name: str) -> tuple[Any, Any]:
     """The history and the record of a run of `nox -s records`."""
-    from rnn_scratch.runs import folder
+    from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name
-    return folder.history(path), folder.read(path)
+    return run_folder.history(path), run_folder.read(path)

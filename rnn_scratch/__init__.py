@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .api import evaluate, predict, resume, train
-    from .contract import RNNScratchError
+    from .errors import RNNScratchError
 
 __all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
 

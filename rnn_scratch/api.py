@@ -8,18 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from .contract import RNNScratchError
-from .runs import curve, inference, sessions
-from .runs import folder as run_folder
+from .errors import RNNScratchError
+from .runs import curve, inference, run_folder, sessions
 from .runs.progress import LineReport
 from .runs.resumption import require_held_out, resumable
-from .runs.run import Live, Run, folder_of, shell
+from .runs.run import Live, Run, folder_of, notebook_shell
 from .runs.runtime import Runtime
 from .runs.sessions import Work
 from .runs.training import Report
 from .settings import KINDS, checked, make
 from .system.kinds import PATH, Kind
-from .text import corpus as corpora
+from .text import books
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
@@ -113,7 +112,7 @@ def train(
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
     made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
-    content = corpora.find(corpus, text, reporter.say)
+    content = books.find(corpus, text, reporter.say)
     path = None if run is None else os.fsencode(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
     return _train(work, launch, reporter)
@@ -145,7 +144,7 @@ def resume(
     """
     reporter = _reporter(report)
     given = corpus is not None or text is not None
-    same = corpora.find(corpus, text, reporter.say) if given else None
+    same = books.find(corpus, text, reporter.say) if given else None
     chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
         supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
@@ -175,7 +174,7 @@ def _train(work: Work, launch: Launch, report: Report) -> Run:
     # In this process or in those of several workers, after all that can be known before.
     require_held_out(work.settings, work.patience)
     require_shares(work.settings.batch_size, launch.workers)
-    curve.require("png")
+    curve.check_matplotlib("png")
     if launch == Launch(1):
         return sessions.train(work, report)
     return cast(Run, supervisor.train(work, launch, report))  # None only with a `Launch`
@@ -190,6 +189,6 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
         return report
     if report is not None:
         return LineReport(report)
-    if shell() is not None:
+    if notebook_shell() is not None:
         return Live(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .system.terminal import shortened
+from .errors import RNNScratchError as RNNScratchError
 
 Tensor = Any  # the framework's own type
 Arrays = dict[str, np.ndarray]
@@ -41,16 +41,6 @@ Backend = ModuleType  # a package with the modules above
 
 VARIANTS = ("scratch", "fast", "concise")  # of the model, the default first
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: let frameworks print their own messages
-
-
-class RNNScratchError(Exception):
-    """An error for the user: the message says what is wrong with which input, and what to do."""
-
-    exit_code = 2  # of the command that meets it; 1 where the command itself was right
-
-    def __init__(self, message: str = "") -> None:
-        """Shorten what it quotes, whoever wrote that: what to do stands at the end and remains."""
-        super().__init__(shortened(message))
 
 
 class Cell(NamedTuple):

@@ -5,7 +5,7 @@ side by side, or apart.
 import numpy as np
 
 from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
-from .system.randomness import generator
+from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
@@ -23,7 +23,7 @@ def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
     return own | {f"{slot}.{name}": own[name] for slot in OPTIMIZERS[optimizer] for name in own}
 
 
-def everything(model: Model) -> Arrays:
+def trained_arrays(model: Model) -> Arrays:
     """All that training changes, by the names of `shapes`."""
     params = model.to_arrays(model.params)
     arrays = dict(params)

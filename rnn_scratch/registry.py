@@ -17,12 +17,12 @@ import numpy as np
 from msgspec import Meta
 from packaging.requirements import Requirement
 
-from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, RNNScratchError
+from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options
+from .errors import RNNScratchError, shown
 from .parameters import of_slot
 from .settings import checked
 from .system import host, processes
 from .system.records import Line, Record
-from .system.terminal import shown
 
 GROUP = "rnn_scratch.backends"
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
@@ -137,7 +137,7 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load the backend and set its number of threads: the backend, and the number in use."""
     if threads is not None:
         checked("threads", threads)
-    host.keep_memory()
+    host.disable_malloc_trim()
     backend = load(name)
     # Before anything is computed: TensorFlow fixes the number when it first looks for devices.
     return backend, backend.machine.set_threads(threads)
@@ -179,7 +179,7 @@ def build(
 ) -> Model:
     """Build a variant of the model with these parameters; NotOffered if the backend has none.
 
-    What the optimizer remembers is among the arrays, as `parameters.everything` names it, or zeros.
+    The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
     checked("model", model)
     if not hasattr(backend, model):
@@ -206,7 +206,7 @@ def workers(name: str, backend: Backend) -> ModuleType:
     return backend.workers
 
 
-def usable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
+def loadable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
     """The backends that load; `say` is called with a line about each of the others.
 
     `pythons` names the interpreter of a backend that has an environment of its own.

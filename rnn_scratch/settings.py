@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import structs
 
-from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, RNNScratchError, Update
+from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
+from .errors import RNNScratchError, shown
 from .exact import FINE_GRID, GRID, STATE_GRID
 from .system.kinds import (
     BELOW_ONE,
+    BOOL,
     DROPOUT,
     NOT_NEGATIVE,
     PATH,
@@ -21,13 +23,11 @@ from .system.kinds import (
     POSITIVE_OR_NONE,
     SIGMA,
     STRING,
-    TRUTH,
     Kind,
     choice,
     real,
     whole,
 )
-from .system.terminal import shown
 
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
@@ -118,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: Annotated[str, choice("float32", "float64"), "Floating-point type."] = "float32"
     exact: Annotated[
         bool,
-        TRUTH,
+        BOOL,
         "Exact mode: the same parameters in every backend to the last bit, in float64.",
     ] = False
     seed: Annotated[int, whole(0), "Random seed."] = 0
@@ -157,7 +157,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("backend", "device"), STRING),
     "model": choice(*VARIANTS),
     "threads": whole(1, MOST_THREADS),
-    **dict.fromkeys(("eager", "best"), TRUTH),
+    **dict.fromkeys(("eager", "best"), BOOL),
     "workers": whole(1, MOST_WORKERS),
     "rank": whole(0, MOST_WORKERS - 1),
     "patience": whole(0, MOST_EPOCHS),

@@ -9,11 +9,11 @@ import tempfile
 import hypothesis
 import pytest
 from helpers import CLONE, other_packages
-from tools.two_devices import source_files
+from two_devices import source_files
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.text import corpus
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.text import books
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # no test measures time
 hypothesis.settings.load_profile("no deadline")
@@ -201,7 +201,7 @@ def _empty_folder(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def book():
     """The Time Machine, where it is in the data folder; no test downloads it."""
-    path = corpus.data_folder() / "timemachine.txt"
+    path = books.data_folder() / "timemachine.txt"
     if not path.exists():
         pytest.skip(f"The Time Machine is not at {path}")
-    return corpus.load("time-machine")
+    return books.load("time-machine")

@@ -20,13 +20,15 @@ import pytest
 
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import VARIANTS, Options, RNNScratchError
+from rnn_scratch.contract import VARIANTS, Options
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
-from rnn_scratch.runs.folder import Epoch
+from rnn_scratch.runs.run_folder import Epoch
 from rnn_scratch.system import locks
 
 CLONE = Path(__file__).parent.parent
+TEST_FILES = {path.stem: path for path in (CLONE / "tests").rglob("test_*.py")}
 # A run of these takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}

@@ -11,7 +11,7 @@ It is Markdown in which some lines are directives:
 ``::: imports``                  what ``scratch`` imports
 ``::: imports framework``        the same without the modules of this project, but for ``machine``
 ``::: uses build encode``        an import of those of these functions that ``scratch`` has
-``::: bug MISTAKE``              a function with a mistake of tests/tools/sabotages.py in it
+``::: bug MISTAKE``              a function with a mistake of tests/sabotages.py in it
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
@@ -40,14 +40,14 @@ from typing import Any, NamedTuple
 import grading
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
 from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
-SABOTAGES = Path("tests/tools/sabotages.py")
+SABOTAGES = Path("tests/sabotages.py")
 LINES = (
     "piece",
     "source",

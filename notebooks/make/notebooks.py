@@ -19,7 +19,7 @@ from typing import Any
 import grading
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
 from . import lessons, prose
@@ -220,9 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m make.notebooks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
     chosen = parser.parse_args().names
-    usable = set() if chosen else set(registry.usable(print))
+    loadable = set() if chosen else set(registry.loadable(print))
     try:
-        for name in chosen or (each for each in ALL if usable.issuperset(backends_of(each))):
+        for name in chosen or (each for each in ALL if loadable.issuperset(backends_of(each))):
             make(name)
             print(f"made {_path(name)}")
     except RNNScratchError as error:

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from rnn_scratch.contract import MODULES, RNNScratchError
+from rnn_scratch.contract import MODULES
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host
 from rnn_scratch.system.records import Record
@@ -47,7 +48,7 @@ class Gain(Record):
 
 
 class Gains(Record):
-    """The record of `tests/tools/optimizations.py`, by backend."""
+    """The record of `notebooks/measure/optimizations.py`, by backend."""
 
     machines: dict[str, host.Machine] = {}
     versions: dict[str, dict[str, str]] = {}

@@ -20,13 +20,12 @@ from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
-from rnn_scratch.runs import decoding, inference, page, training
-from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs import decoding, inference, page, run_folder, training
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import corpus, dataset, minibatches, vocabulary
+from rnn_scratch.text import books, dataset, minibatches, vocabulary
 
 from .lessons import TEXTS
 
@@ -56,7 +55,7 @@ def train(settings: Settings) -> dict[str, Any]:
             **asdict(settings),
         )
         saved = described(run.folder, PREFIX, "<f4")
-    prepared = dataset.prepare(corpus.load(CORPUS), settings)
+    prepared = dataset.prepare(books.load(CORPUS), settings)
     passage = vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab)
     return {**saved, "passage": passage}
 
@@ -64,7 +63,7 @@ def train(settings: Settings) -> dict[str, Any]:
 def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     """What the page needs of a run's network, with its parameters in this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
-    settings, text = saved.settings, corpus.load(saved.text.corpus)
+    settings, text = saved.settings, books.load(saved.text.corpus)
     saved = replace(saved, arrays={name: each.astype(dtype) for name, each in saved.arrays.items()})
     setup = set_up(settings, Runtime("numpy"), arrays=saved.arrays)
     scratch, model = setup.backend.scratch, setup.model

@@ -18,7 +18,7 @@ from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import metrics
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs import run_folder
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES

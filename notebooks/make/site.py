@@ -17,8 +17,8 @@ from typing import Any
 import grading
 
 from rnn_scratch import registry
-from rnn_scratch.contract import RNNScratchError
-from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import SETTINGS, Settings
 from rnn_scratch.show import source_code
 

@@ -8,8 +8,7 @@ import numpy as np
 from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
-from rnn_scratch.runs import catalog, curve
-from rnn_scratch.runs import folder as run_folder
+from rnn_scratch.runs import catalog, curve, run_folder
 
 from . import figures, prose, readme
 from .prose import framework

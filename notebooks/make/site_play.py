@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from rnn_scratch.runs import page
-from rnn_scratch.text import corpus
+from rnn_scratch.text import books
 
 from . import play, prose, site_code
 from .lessons import Code
@@ -53,7 +53,7 @@ def data() -> str:
     """The script of what a training needs: the story, NumPy's digests, and the thread's scripts."""
     values = {
         "CORPUS": play.CORPUS,
-        "STORY": corpus.load(play.CORPUS).content,
+        "STORY": books.load(play.CORPUS).content,
         "RECORDED": json.loads((RECORDS / "digests.json").read_text(encoding="utf-8")),
         "WORKER": "\n".join(path.read_text(encoding="utf-8") for path in WORKER),
     }

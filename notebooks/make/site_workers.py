@@ -1,7 +1,7 @@
 """The site's page on several workers: their engines' code, and what is computed from the record.
 
-`tests/tools/engines.py` writes the record. What it does not contain is computed here: the bytes of
-an exchange from the shapes of the parameters, and when two workers are faster than one.
+`measure engines` writes the record. What it does not contain is computed here: the bytes of an
+exchange from the shapes of the parameters, and when two workers are faster than one.
 """
 
 import json
@@ -14,11 +14,11 @@ import numpy as np
 from jinja2 import UndefinedError
 
 from rnn_scratch.compare import pictures
-from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import sessions
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import SETTINGS, Settings, option_of
-from rnn_scratch.text import corpus
+from rnn_scratch.text import books
 from rnn_scratch.workers import groups, launch, rendezvous, supervisor
 
 from . import exchange, figures, prose, site_code
@@ -87,7 +87,7 @@ def render(
 
 def _equal() -> list[str]:
     # What all workers must have in common: what the supervisor compares, the settings last.
-    text, runtime = corpus.Text("", "", "", ""), Runtime("numpy", "scratch")
+    text, runtime = books.Text("", "", "", ""), Runtime("numpy", "scratch")
     work = sessions.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
     settings = [option_of(name) for name in SETTINGS]
     names = [name for name in supervisor.terms(work) if name not in settings]

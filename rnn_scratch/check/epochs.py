@@ -12,9 +12,9 @@ import numpy as np
 
 from ..contract import Arrays, Backend, Model, Options, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
-from ..parameters import everything, initial
+from ..parameters import initial, trained_arrays
 from ..settings import Settings
-from ..text import corpus, minibatches, vocabulary
+from ..text import books, minibatches, vocabulary
 from .inputs import LR, PLAIN, SIGMA, B, Case, T, make_case
 from .results import ROUNDING, Computed, Row, fact
 
@@ -70,7 +70,7 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
         rated = batch._replace(rates=case.rates(number))
         _, state = case.scratch.train_minibatch(model, rated, state, how)
     allowed = 0 if exact else ADAM
-    yield Computed("parameters and means with Adam", everything(model), allowed=allowed)
+    yield Computed("parameters and means with Adam", trained_arrays(model), allowed=allowed)
 
 
 def to_arrays(case: Case) -> Iterator[Computed | Row]:
@@ -95,7 +95,7 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
     allowed = AFTER[milestones[-1]]
     for settings in (SEQUENTIAL, RANDOM) if both else (SEQUENTIAL,):
         sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
-        batches = list(minibatches.of_epoch(tokens, settings, 1))[: max(milestones[-1], 10)]
+        batches = list(minibatches.epoch_batches(tokens, settings, 1))[: max(milestones[-1], 10)]
         theta, clipped = threshold(case.reference.backend, case.options, settings, len(batches))
         model, first = case.model(arrays), 0
         state: Any = case.state()
@@ -123,7 +123,7 @@ def threshold(
 ) -> tuple[float, np.ndarray]:
     """A θ by which about half of so many updates are clipped, and which of them."""
     tokens, arrays = built_in_text(options)
-    batches = list(minibatches.of_epoch(tokens, settings, 1))[:number]
+    batches = list(minibatches.epoch_batches(tokens, settings, 1))[:number]
     case = make_case("numpy", reference, "scratch", options._replace(device="cpu"))
     carry = minibatches.carries(settings.sampling)
 
@@ -182,7 +182,7 @@ def predict(case: Case) -> Iterator[Computed | Row]:
 @functools.cache
 def built_in_text(options: Options) -> tuple[np.ndarray, Arrays]:
     """Tokens of the built-in text, and starting values for its vocabulary."""
-    text = vocabulary.normalize(corpus.load(corpus.BUILT_IN).content, "chapter")
+    text = vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
     vocab = vocabulary.build(text)
     arrays = initial(options._replace(vocab_size=len(vocab)), SIGMA, 0)
     return vocabulary.encode(text, vocab), arrays

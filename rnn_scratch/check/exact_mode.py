@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .. import exact, registry
-from ..contract import RNNScratchError, Team
-from ..parameters import everything
+from ..contract import Team
+from ..errors import RNNScratchError
+from ..parameters import trained_arrays
 from ..runs import training
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
 from ..settings import Settings
-from ..text import corpus
+from ..text import books
 from ..workers import groups
 from .certificate import (
     AfterEpoch,
@@ -39,7 +40,7 @@ Updates = tuple[AfterEpoch, int, Closest | None, Divergence | None]
 
 
 def compare(
-    runtimes: Sequence[Runtime], settings: Settings, text: corpus.Text, progress: Notify
+    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, progress: Notify
 ) -> ExactResult:
     """Train these models in exact mode, and compare their parameters after every update."""
     models = [
@@ -103,7 +104,7 @@ def _train(
     addresses: list[str],
     runtime: Runtime,
     settings: Settings,
-    text: corpus.Text,
+    text: books.Text,
     title: str,
     first: str,
     folder: str,
@@ -117,7 +118,7 @@ def _train(
     observer = Observer(setup, title, first, Path(folder))
 
     def updates(epoch: int, perplexity: float | None) -> Updates:
-        digest = exact.digest(everything(setup.model))
+        digest = exact.digest(trained_arrays(setup.model))
         after = AfterEpoch(epoch, perplexity, observer.updates, digest)
         return after, observer.clipped, observer.kept.closest, observer.divergence
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..contract import OPTIMIZERS, Arrays, Batch, Params, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
-from ..parameters import everything, initial
+from ..parameters import initial, trained_arrays
 from .inputs import LR, SIGMA, B, Case, H, T, V
 from .results import ROUNDING, Computed, Row, fact
 
@@ -162,7 +162,7 @@ def update(case: Case) -> Iterator[Computed | Row]:
                 tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
                 case.scratch.update(model, tensors, how, case.rates(number))
             name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
-            yield Computed(name, everything(model), allowed=0 if grid else ROUNDING)
+            yield Computed(name, trained_arrays(model), allowed=0 if grid else ROUNDING)
 
 
 # The functions of the model, in all variants.

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import OPTIMIZERS, Arrays, Batch, Model, State, Tensor, Update
-from ..parameters import everything
+from ..parameters import trained_arrays
 from ..runs import growth, training
 from ..runs.setup import Setup
 from ..settings import Settings
@@ -75,7 +75,7 @@ class Observer(training.Report):
     ) -> tuple[Tensor, State]:
         # The same update, observed: digests and elements are kept or compared.
         scratch = self.setup.backend.scratch
-        before, arrays = self._own(), everything(model)
+        before, arrays = self._own(), trained_arrays(model)
         mean, after, values = self._probe(batch, state, how)
         found = self._tensors({name: array / -SCALE for name, array in self._own().items()})
         self._put(before)
@@ -89,7 +89,7 @@ class Observer(training.Report):
             else:  # steps, with learning rate and weight decay in them
                 scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
             after = tuple(scratch.rounded(each, how.state_grid) for each in after)
-        now = digests(everything(model) | self._joined(after))
+        now = digests(trained_arrays(model) | self._joined(after))
         self.clipped += self._is_clipped(arrays, values, batch, how)
         apart = {name: self.kept.apart(self.updates, name, array) for name, array in values.items()}
         own = unchanged and differing(digests(self._made(arrays, values, batch, how)), now)
@@ -113,7 +113,7 @@ class Observer(training.Report):
 
     def _end_update(self) -> None:
         # Compare the digests of an update that was not observed, or of before the first.
-        names = self.kept.differing(self.updates, digests(everything(self.setup.model)))
+        names = self.kept.differing(self.updates, digests(trained_arrays(self.setup.model)))
         if names and self.divergence is None:
             self.divergence = Divergence([self.first, self.title], self.updates, names)
 
@@ -151,7 +151,7 @@ class Observer(training.Report):
             numpy.scratch.update(model, found, how, rates)
         else:
             numpy.scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
-        made = everything(model)
+        made = trained_arrays(model)
         for name in values.keys() - set(self.names.values()):  # states
             made[name] = numpy.scratch.rounded(values[name], how.state_grid)
         return {name: array + 0.0 for name, array in made.items()}

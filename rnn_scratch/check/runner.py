@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, Backend, Options, RNNScratchError, Team
+from ..contract import MODULES, VARIANTS, Backend, Options, Team
+from ..errors import RNNScratchError
 from ..runs.runtime import Runtime
 from ..workers import groups
 from . import epochs, functions, inputs, machine, team

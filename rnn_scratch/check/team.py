@@ -35,7 +35,7 @@ def check(runtime: Runtime, team: Team) -> Iterator[Row]:
     for options in CASES:
         case = make_case(name, backend, runtime.model, options._replace(device=device))
         try:
-            for piece in OF_A_TEAM if runtime.model == "scratch" else (train_minibatch,):
+            for piece in TEAM_PIECES if runtime.model == "scratch" else (train_minibatch,):
                 yield from case.rows(piece, team)
         except registry.NotOffered as error:
             yield not_offered(runtime.model, case.label, str(error))
@@ -83,4 +83,4 @@ def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Row]:
     yield fact("same in all workers", len(set(digests)) == 1, str(digests))
 
 
-OF_A_TEAM = (gather, all_reduce, train_minibatch)
+TEAM_PIECES = (gather, all_reduce, train_minibatch)

@@ -15,7 +15,8 @@ from .. import registry
 from ..check import exact_mode, runner
 from ..check.certificate import ExactModel, ExactResult
 from ..check.results import Row
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import VARIANTS
+from ..errors import RNNScratchError
 from ..runs import growth, schedule, training
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
@@ -23,8 +24,7 @@ from ..runs.setup import set_up
 from ..settings import KINDS, make, option_of
 from ..system import records
 from ..system.terminal import echo
-from ..text import corpus as corpora
-from ..text import dataset
+from ..text import books, dataset
 from ..workers import launch
 from .options import option, settings_options, specified, text_options
 from .screen import Screen
@@ -104,11 +104,11 @@ def check(
     if exact:
         for number in workers:
             launch.require_shares(made.batch_size, number)
-        content = corpora.find(corpus, text, report.say)
+        content = books.find(corpus, text, report.say)
         schedule.require(len(dataset.prepare(content, made).train), made)
     for name in backends:
         registry.find(name)
-    names = list(dict.fromkeys(backends)) or registry.usable(report.say)
+    names = list(dict.fromkeys(backends)) or registry.loadable(report.say)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     each = itertools.product(names, variants, workers)

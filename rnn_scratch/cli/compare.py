@@ -17,13 +17,13 @@ from ..compare.plan import new_record
 from ..compare.record import VARIED, Candidate, Comparison, Plan, read
 from ..compare.report import page
 from ..compare.sentences import DESCRIPTIONS
-from ..contract import VARIANTS, RNNScratchError
-from ..runs import curve
-from ..runs import folder as run_folder
+from ..contract import VARIANTS
+from ..errors import RNNScratchError
+from ..runs import curve, run_folder
 from ..settings import checked, make
 from ..system import files, locks
 from ..system.terminal import printable
-from ..text import corpus as corpora
+from ..text import books
 from .options import option, separated, settings_options, specified, text_options, verbose_option
 from .screen import Screen
 
@@ -110,10 +110,10 @@ def compare(
     varied, values = _vary(vary) if vary else (None, [])
     chosen = _chosen(candidates, backends, models, interpreters, screen.say)
     plan = Plan(vary=varied, values=values, target=target, **common)
-    content, command = corpora.find(corpus, text, screen.say), _command(pythons)
+    content, command = books.find(corpus, text, screen.say), _command(pythons)
     record = new_record(chosen, plan, settings, content, interpreters, command)
     record.against = replace(read(Path(against)), against=None) if against else None
-    curve.require(*pictures.FORMATS)
+    curve.check_matplotlib(*pictures.FORMATS)
     folder = _create(Path(output) if output else None)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
@@ -131,7 +131,7 @@ def compare(
 def report(folder: str) -> None:
     """Make the report of a comparison again, from its record in FOLDER alone."""
     record = read(Path(folder))
-    curve.require(*pictures.FORMATS)
+    curve.check_matplotlib(*pictures.FORMATS)
     _show(Path(folder), record, Screen())
 
 
@@ -186,7 +186,7 @@ def _chosen(
     if candidates:
         chosen = map(_candidate, separated(candidates))
         return list({candidate.name: candidate for candidate in chosen}.values())
-    loading = separated(backends) if backends else registry.usable(say, pythons)
+    loading = separated(backends) if backends else registry.loadable(say, pythons)
     if not loading:
         raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
     variants = separated(models or VARIANTS[0])

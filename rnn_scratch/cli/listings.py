@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 
 from .. import registry
-from ..runs import catalog
-from ..runs import folder as run_folder
-from ..runs.folder import Epoch, RunRecord
+from ..errors import shortened
+from ..runs import catalog, run_folder
 from ..runs.progress import format_perplexity
+from ..runs.run_folder import Epoch, RunRecord
 from ..system import locks
-from ..system.terminal import echo, shortened
+from ..system.terminal import echo
 from .screen import Screen
 
 CELL = 40  # characters of a table, at most

@@ -11,7 +11,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..system import signals
 from ..system.terminal import echo
 

@@ -10,8 +10,8 @@ from msgspec import structs
 
 from ..contract import VERBOSE
 from ..settings import KINDS, SETTINGS, Settings, checked, option_of
-from ..system.kinds import TRUTH
-from ..text.corpus import LARGEST_FILE
+from ..system.kinds import BOOL
+from ..text.books import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 METAVARS: dict[Any, str | None] = {int: "INTEGER", str: None}  # None: click's own
@@ -44,7 +44,7 @@ def option(
 ) -> Decorator:
     """An option of the table of `settings`, with this default or that which the help names."""
     kind = KINDS[name]
-    if kind is TRUTH:
+    if kind is BOOL:
         return click.option(option_of(name), name, is_flag=True, default=None, help=help)
     return click.option(
         option_of(name),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import click
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, RNNScratchError
+from ..contract import MODULES, VARIANTS
+from ..errors import RNNScratchError
 from ..settings import checked
 from ..show import columns, source_code
 from ..show.columns import Definitions, location

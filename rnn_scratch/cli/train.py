@@ -10,12 +10,11 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn
 
 from .. import api, exact
-from ..contract import RNNScratchError
-from ..runs import checkpoint, training
-from ..runs import folder as run_folder
-from ..runs.folder import Epoch, Session
+from ..errors import RNNScratchError
+from ..runs import checkpoint, run_folder, training
 from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
+from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import Settings, option_of
 from ..workers import launch

@@ -15,10 +15,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..runs.runtime import Runtime
 from ..system import processes
-from ..text import corpus
+from ..text import books
 from ..workers import groups
 from . import plan as plans
 from . import tasks, timing
@@ -41,7 +41,7 @@ Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one com
 
 
 def run(
-    record: Comparison, text: corpus.Text, pythons: Mapping[str, str], folder: Path, tell: Tell
+    record: Comparison, text: books.Text, pythons: Mapping[str, str], folder: Path, tell: Tell
 ) -> None:
     """Compare, and keep the record in the folder, which exists, whatever happens.
 
@@ -61,7 +61,7 @@ def run(
     write(folder, record)
 
 
-def trials(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
+def trials(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Check and train each candidate, with one random seed after another."""
     plan, first = record.plan, record.settings.seed
     digests: Beginnings = {}
@@ -80,7 +80,7 @@ def trials(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Itera
                 break
 
 
-def float64(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
+def float64(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Train in float64, to compare the losses of each candidate with those of NumPy.
 
     NumPy is the first, wherever it is among the candidates. Not with a target, with which each run
@@ -113,7 +113,7 @@ def float64(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iter
         yield
 
 
-def rounds(record: Comparison, text: corpus.Text, ask: Ask, tell: Tell) -> Iterator[None]:
+def rounds(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Time each candidate in turn, in an order that is rotated by one from round to round."""
     plan = record.plan
     turns = [

@@ -6,12 +6,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError, shortened
 from ..runs import inference, schedule
 from ..settings import Settings, checked
 from ..system import host
-from ..system.terminal import shortened
-from ..text import corpus, dataset
+from ..text import books, dataset
 from ..workers.launch import require_shares
 from .record import COMPARISON_FORMAT, VARIED, Candidate, Comparison, Plan
 
@@ -20,7 +19,7 @@ def new_record(
     candidates: Sequence[Candidate],
     plan: Plan,
     settings: Settings,
-    text: corpus.Text,
+    text: books.Text,
     pythons: Mapping[str, str],
     command: str,
 ) -> Comparison:

@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ..contract import VARIANTS, RNNScratchError
+from ..contract import VARIANTS
+from ..errors import LONGEST, RNNScratchError
 from ..registry import FRAMEWORKS
 from ..settings import Settings
 from ..system import files, records
 from ..system.host import Machine
 from ..system.records import ONE_LINE, Count, Line, Record
-from ..system.terminal import LONGEST
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"

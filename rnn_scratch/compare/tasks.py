@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from .. import registry
 from ..check import inputs, machine, runner
-from ..contract import RNNScratchError, Team
+from ..contract import Team
+from ..errors import RNNScratchError
 from ..exact import digest
 from ..registry import NotOffered
 from ..runs import training
@@ -24,35 +25,35 @@ from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options
 from ..system import host, processes
 from ..system.processes import Answer
-from ..text import corpus, minibatches
+from ..text import books, minibatches
 from .record import EpochResult, Failure, Loss, Plan, Ready, Trial
 
 
 def train(
-    settings: Settings, runtime: Runtime, text: corpus.Text, plan: Plan, check: bool
+    settings: Settings, runtime: Runtime, text: books.Text, plan: Plan, check: bool
 ) -> Iterator[Ready | EpochResult | Trial | Failure | None]:
     """Train a candidate, and check it before: where it runs, then each epoch, then the trial.
 
     A failure is the last answer. None only shows that the check advances.
     """
-    return or_failure(settings, runtime, text, None, partial(_train, plan, check))
+    return catch_failures(settings, runtime, text, None, partial(_train, plan, check))
 
 
 def losses(
-    settings: Settings, runtime: Runtime, text: corpus.Text
+    settings: Settings, runtime: Runtime, text: books.Text
 ) -> Iterator[list[Loss] | Failure | None]:
     """Train a candidate: the losses of the minibatches of each epoch. A failure is the last."""
 
     def each_epoch(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
         return (losses for _, losses in training.epochs(setup, training.Report()))
 
-    return or_failure(settings, runtime, text, None, each_epoch)
+    return catch_failures(settings, runtime, text, None, each_epoch)
 
 
-def or_failure(
+def catch_failures(
     settings: Settings,
     runtime: Runtime,
-    text: corpus.Text,
+    text: books.Text,
     team: Team | None,
     work: Callable[[Setup, float], Iterator[Answer]],
 ) -> Iterator[Answer | Failure]:
@@ -129,5 +130,5 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def minibatches_seen(setup: Setup) -> str:
     """The digest of the minibatches of the first epoch, without masks, which are large."""
     settings = replace(setup.settings, dropout=0.0)
-    batches = minibatches.of_epoch(setup.text.train, settings, 1)
+    batches = minibatches.epoch_batches(setup.text.train, settings, 1)
     return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})

@@ -16,10 +16,10 @@ from ..runs.runtime import Runtime
 from ..runs.setup import Setup
 from ..settings import Settings, update_rule
 from ..system import host
-from ..text import corpus, minibatches
+from ..text import books, minibatches
 from ..workers import exchange
 from .record import Failure, Plan, Round
-from .tasks import minibatches_seen, or_failure
+from .tasks import catch_failures, minibatches_seen
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
@@ -32,7 +32,7 @@ def measure(
     addresses: list[str],
     settings: Settings,
     runtime: Runtime,
-    text: corpus.Text,
+    text: books.Text,
     plan: Plan,
     own_layer: bool,
 ) -> Iterator[Round | Failure | None]:
@@ -42,7 +42,7 @@ def measure(
     answer. None only shows that timing advances.
     """
     team = Team(rank, tuple(addresses)) if addresses else None
-    return or_failure(settings, runtime, text, team, partial(_measure, plan, own_layer))
+    return catch_failures(settings, runtime, text, team, partial(_measure, plan, own_layer))
 
 
 def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Iterator[Round | None]:
@@ -50,7 +50,7 @@ def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Ite
     model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
     settings, tokens = setup.settings, setup.text.train
     total = schedule.updates(len(tokens), settings, settings.num_epochs)
-    all_batches = minibatches.of_epoch(tokens, settings, 1)
+    all_batches = minibatches.epoch_batches(tokens, settings, 1)
     all_batches = schedule.with_rates(all_batches, settings, 0, total)
     batches = list(itertools.islice(all_batches, MINIBATCHES))
     if setup.team is not None:

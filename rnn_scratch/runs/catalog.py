@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..contract import RNNScratchError
-from .folder import PARENT, RUN_FILE, Epoch, RunRecord, history, read
+from ..errors import RNNScratchError
+from .run_folder import PARENT, RUN_FILE, Epoch, RunRecord, history, read
 
 
 def begun(

@@ -16,16 +16,16 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from ..contract import Arrays, RNNScratchError
+from ..contract import Arrays
+from ..errors import RNNScratchError, shown
 from ..parameters import shapes
 from ..settings import Settings, model_options
 from ..system import files, records
 from ..system.files import Damaged
 from ..system.records import Line, Record
-from ..system.terminal import shown
 from ..text.dataset import TextRecord
-from . import folder as run_folder
-from .folder import LastEpoch
+from . import run_folder
+from .run_folder import LastEpoch
 from .runtime import Runtime
 
 FILE, BEST = "checkpoint.safetensors", "best.safetensors"
@@ -59,7 +59,7 @@ class Checkpoint(Record, eq=False):
     text: TextRecord
     runtime: Runtime
     # In the file these are tensors, and what is above is metadata.
-    arrays: Arrays = {}  # all that training changes, as `parameters.everything` names it
+    arrays: Arrays = {}  # all that training changes, as `parameters.trained_arrays` names it
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
 
 

@@ -5,9 +5,8 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
-from ..contract import RNNScratchError
-from ..system.terminal import shown
-from .folder import Epoch
+from ..errors import RNNScratchError, shown
+from .run_folder import Epoch
 
 INK = "#767676"  # of figures: a contrast of 4.5 to white, and of about 4 to the usual dark pages
 INKS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
@@ -47,7 +46,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 
 @cache
-def require(*formats: str) -> None:
+def check_matplotlib(*formats: str) -> None:
     """Write a figure before hours of work; RNNScratchError if Matplotlib cannot in these formats.
 
     MemoryError if there is too little memory for it.

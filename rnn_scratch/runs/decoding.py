@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..system.randomness import generator
+from ..randomness import generator
 
 
 def greedy(logits: np.ndarray) -> int:

@@ -7,7 +7,7 @@ chaotic. The larger they are in the end, the likelier one of them is not rounded
 
 import numpy as np
 
-from ..system.randomness import generator
+from ..randomness import generator
 from ..text import minibatches
 from .setup import Setup
 from .training import Report
@@ -27,7 +27,7 @@ def growth(setup: Setup) -> float:
     step the difference is scaled to DISTANCE again. Returned is the product of the T factors.
     """
     model, machine, device = setup.model, setup.backend.machine, setup.runtime.device
-    X = next(minibatches.of_epoch(setup.text.train, setup.settings, 1)).X
+    X = next(minibatches.epoch_batches(setup.text.train, setup.settings, 1)).X
 
     def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
         tensors = tuple(machine.tensor(each, device) for each in state)

@@ -5,11 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import RNNScratchError
-from ..text import corpus as corpora
-from ..text import dataset, minibatches, vocabulary
-from . import checkpoint, decoding
-from . import folder as run_folder
+from ..errors import RNNScratchError
+from ..text import books, dataset, minibatches, vocabulary
+from . import checkpoint, decoding, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, folder_of
 from .runtime import Runtime
@@ -127,12 +125,12 @@ def evaluate(
     """
     other = None
     if corpus is not None or text is not None:
-        other = corpora.find(corpus, text, print)  # which says nothing of a text that is named
+        other = books.find(corpus, text, print)  # which says nothing of a text that is named
     setup, saved = load(folder_of(run), best, **runtime)
     own = saved.text
     if other is None:
         try:
-            prepared = dataset.prepare(dataset.same_text(own, None), saved.settings)
+            prepared = dataset.prepare(dataset.reload_and_verify(own, None), saved.settings)
         except RNNScratchError as error:
             raise RNNScratchError(
                 f"{error}\nTo evaluate on another text: --corpus NAME or --text FILE"
@@ -156,7 +154,7 @@ def evaluate(
     return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
 
 
-def _name(text: dataset.TextRecord | corpora.Text) -> str:
+def _name(text: dataset.TextRecord | books.Text) -> str:
     return text.origin if text.corpus == "file" else text.corpus
 
 

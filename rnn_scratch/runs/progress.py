@@ -9,7 +9,7 @@ from typing import Any
 
 from ..settings import Settings
 from . import training
-from .folder import Epoch, Session
+from .run_folder import Epoch, Session
 from .training import SAMPLE_EVERY, Progress, Report
 
 QUIET = 30.0  # seconds after which a line is due, within an epoch too

@@ -5,22 +5,21 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..settings import Settings, by_option, differences, make
-from ..text import corpus, dataset
-from . import checkpoint
-from . import folder as run_folder
+from ..text import books, dataset
+from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
-from .folder import Epoch, RunRecord
+from .run_folder import Epoch, RunRecord
 
 
 def resumable(
     folder: Path,
     num_epochs: int,
-    text: corpus.Text | None,
+    text: books.Text | None,
     values: dict[str, Any],
     patience: int = 0,
-) -> tuple[Checkpoint, RunRecord, corpus.Text]:
+) -> tuple[Checkpoint, RunRecord, books.Text]:
     """Checkpoint and record of a run that is to be resumed, with its new settings, and its text.
 
     RNNScratchError if the text (loaded again if it is None) has changed, one of the settings in
@@ -49,12 +48,12 @@ def resumable(
             f"{num_epochs}: there is nothing left to train. Choose a larger number."
         )
     best = run_folder.best(history)
-    if reason := impatience(best, before.epoch, patience):
+    if reason := early_stop_reason(best, before.epoch, patience):
         raise RNNScratchError(
             f"The run in {folder} has ended after epoch {before.epoch}: {reason}.\n"
             "Choose a larger --patience, or --patience 0 to train all epochs."
         )
-    text = dataset.same_text(record.text, text)
+    text = dataset.reload_and_verify(record.text, text)
     record.settings = before.settings = settings
     return before, record, text
 
@@ -87,7 +86,7 @@ def require_held_out(settings: Settings, patience: int) -> None:
         )
 
 
-def impatience(best: Epoch | None, last: int, patience: int) -> str | None:
+def early_stop_reason(best: Epoch | None, last: int, patience: int) -> str | None:
     """Why training ends after epoch `last`, if it does: so many have been no better than `best`."""
     if best is None or not 0 < patience <= last - best.epoch:
         return None

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from ..contract import Arrays
 from ..settings import Settings
-from . import catalog, curve
-from . import folder as run_folder
-from .folder import Epoch, RunRecord, Session
+from . import catalog, curve, run_folder
 from .progress import LineReport, format_perplexity, numbers_within, perplexities, time_left
+from .run_folder import Epoch, RunRecord, Session
 from .training import Progress
 
 EVERY = 2.0  # seconds, at least, between two states of a card: to draw one takes about 0.1
@@ -110,7 +109,7 @@ def folder_of(run: Run | str | Path) -> Path:
     return run.folder if isinstance(run, Run) else catalog.find(Path(run))
 
 
-def shell() -> Any:
+def notebook_shell() -> Any:
     """IPython's shell if this process is the kernel of a notebook, else None."""
     ipython = sys.modules.get("IPython")
     found = ipython and ipython.get_ipython()
@@ -127,7 +126,7 @@ class Live(LineReport):
         display = sys.modules["IPython"].display.display
         data = self._data(f"epoch {session.from_epoch + 1} of {settings.num_epochs}")
         self.handle = display(data, raw=True, display_id=True)
-        shown[folder] = shell().execution_count
+        shown[folder] = notebook_shell().execution_count
 
     def progress(self, progress: Progress) -> None:
         """Show how far the training has come, and the time left."""

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ..contract import Batch, Rates, RNNScratchError, Update
+from ..contract import Batch, Rates, Update
+from ..errors import RNNScratchError
 from ..settings import Settings
 from ..text import minibatches
 

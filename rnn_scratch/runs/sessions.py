@@ -21,19 +21,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..contract import RNNScratchError, Team
-from ..parameters import everything
+from ..contract import Team
+from ..errors import RNNScratchError, shown
+from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
-from ..system.terminal import shown
-from ..text import corpus, dataset
-from . import checkpoint, curve, growth, training
-from . import folder as run_folder
+from ..text import books, dataset
+from . import checkpoint, curve, growth, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
-from .folder import Epoch, RunRecord, Session
-from .resumption import impatience, resumable
+from .resumption import early_stop_reason, resumable
 from .run import Run
+from .run_folder import Epoch, RunRecord, Session
 from .runtime import Runtime
 from .setup import Setup, set_up
 from .training import Diverged, Report
@@ -46,7 +45,7 @@ class Work(Record):
     """What a session trains, by itself or as one of several workers."""
 
     settings: Settings
-    text: corpus.Text
+    text: books.Text
     runtime: Runtime
     folder: bytes | None  # of the run, whose name need not be UTF-8; None: a new one
     resumes: bool = False
@@ -74,7 +73,7 @@ def train(work: Work, report: Report, team: Team | None = None) -> Run:
         epoch=0,
         history=identity,
         runtime=setup.runtime,
-        arrays=everything(setup.model),
+        arrays=trained_arrays(setup.model),
         **about,
     )
     with _lock(folder):
@@ -106,7 +105,7 @@ def follow(work: Work, report: Report, team: Team) -> None:
     """Train as one of a team's workers after the first, whose session it is."""
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     with signals.deferred() as request:
-        for _ in training.parts(setup, 0, NOTHING, report, request):
+        for _ in training.train_in_chunks(setup, 0, NOTHING, report, request):
             pass  # the first worker keeps the results
 
 
@@ -166,7 +165,9 @@ def _session(
         latest = before
         try:
             report.start(folder, before.settings, record.sessions[-1])
-            parts = training.parts(setup, before.epoch, before.incomplete, report, request)
+            parts = training.train_in_chunks(
+                setup, before.epoch, before.incomplete, report, request
+            )
             for incomplete, arrays, epoch in parts:
                 latest = replace(latest, arrays=arrays, incomplete=incomplete)
                 unsaved[checkpoint.FILE] = latest
@@ -183,7 +184,7 @@ def _session(
                     best = run_folder.best((best, epoch))
                     if best is epoch:
                         unsaved[checkpoint.BEST] = latest
-                    reason = impatience(best, epoch.epoch, patience)
+                    reason = early_stop_reason(best, epoch.epoch, patience)
                     request.enough = reason is not None
                 if time.perf_counter() >= due:
                     due, before = _save(folder, unsaved), latest

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Options, RNNScratchError, Team
+from ..contract import Arrays, Backend, Model, Options, Team
+from ..errors import RNNScratchError
 from ..parameters import initial, shapes
 from ..settings import Settings, model_options
 from ..system import host
 from ..text import dataset
-from ..text.corpus import Text
+from ..text.books import Text
 from ..text.dataset import Prepared
 from ..workers import exchange
 from . import schedule

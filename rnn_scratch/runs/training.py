@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Arrays, Batch, RNNScratchError
-from ..parameters import everything
+from ..contract import Arrays, Batch
+from ..errors import RNNScratchError
+from ..parameters import trained_arrays
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
 from ..workers import exchange
 from . import decoding, schedule
 from .checkpoint import NOTHING, Incomplete
-from .folder import Epoch, Session
+from .run_folder import Epoch, Session
 from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
@@ -77,12 +78,12 @@ class Report:
 def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
     """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
     with signals.deferred() as request:
-        for trained, _, epoch in parts(setup, 0, NOTHING, report, request):
+        for trained, _, epoch in train_in_chunks(setup, 0, NOTHING, report, request):
             if epoch is not None:
                 yield epoch, list(trained.losses)
 
 
-def parts(
+def train_in_chunks(
     setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
 ) -> Iterator[tuple[Incomplete, Arrays, Epoch | None]]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
@@ -93,7 +94,7 @@ def parts(
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
-    arrays, text = everything(setup.model), setup.text.train
+    arrays, text = trained_arrays(setup.model), setup.text.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
@@ -102,7 +103,7 @@ def parts(
     updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):
         total, done = minibatches.count(len(text), settings, number), len(incomplete.losses)
-        batches = minibatches.of_epoch(text, settings, number, done)
+        batches = minibatches.epoch_batches(text, settings, number, done)
         batches = schedule.with_rates(batches, settings, first + done, updates)
         while len(incomplete.losses) < total:
             progress = _progress(settings, number, total, incomplete, begin)
@@ -110,7 +111,7 @@ def parts(
             report.progress(progress)
             some = _watched(itertools.islice(batches, size), report, setup, request)
             earlier, incomplete = incomplete, _train(setup, some, incomplete)
-            arrays = everything(setup.model)
+            arrays = trained_arrays(setup.model)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
             seconds = incomplete.seconds - earlier.seconds
             if seconds < PART / 2:

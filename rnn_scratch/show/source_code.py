@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, RNNScratchError
+from ..contract import MODULES, VARIANTS
+from ..errors import RNNScratchError
 
 CONTRACT = tuple(dict.fromkeys(each.__name__ for module in MODULES.values() for each in module))
 

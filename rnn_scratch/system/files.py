@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 
 TEMPORARY = ".part"
 # Windows translates line ends in files that are not opened as binary.

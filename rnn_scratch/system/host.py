@@ -56,7 +56,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def keep_memory() -> None:
+def disable_malloc_trim() -> None:
     """Let this process reuse the memory of deleted arrays for new ones."""
     # By default glibc returns the memory of large arrays to the system, which then has to provide
     # it again for every minibatch: up to a tenth of the time of training (measured).

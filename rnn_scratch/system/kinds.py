@@ -66,7 +66,7 @@ POSITIVE_OR_NONE = Kind(
     lambda value: _is_none(value) or POSITIVE.fits(value),
     lambda value: None if _is_none(value) else float(value),
 )
-TRUTH = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
+BOOL = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)), bool)
 # A record is UTF-8, which has no surrogates: they stand for bytes that are no characters.
 STRING = Kind(
     "a string of characters",

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from . import files
 
 if sys.platform == "win32":

@@ -31,8 +31,8 @@ from typing import IO, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from ..contract import RNNScratchError
-from .terminal import printable, shortened
+from ..errors import RNNScratchError, shortened
+from .terminal import printable
 
 LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
 EXCERPT = 600  # characters of a message; the names of all functions of the contract fit

@@ -10,10 +10,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError, shown
 from . import files
 from .files import Damaged
-from .terminal import shown
 
 LARGEST_RECORD = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
 

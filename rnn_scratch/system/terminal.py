@@ -8,8 +8,6 @@ they are, because there they are data.
 import re
 import sys
 
-LONGEST = 4000  # characters of what is quoted from elsewhere, such as a message or a command line
-
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,
 # override or isolate also reorder what the project itself prints after them; the marks for single
@@ -17,21 +15,6 @@ LONGEST = 4000  # characters of what is quoted from elsewhere, such as a message
 # of lines and paragraphs begin a line in some terminals and none in others. Surrogates are the
 # bytes of a file's name that are not UTF-8.
 _EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def shortened(text: str, length: int = LONGEST) -> str:
-    """The text or, if it has more than `length` characters, its beginning and its end."""
-    end = length // 4
-    return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"
-
-
-def shown(value: object, length: int = 500) -> str:
-    """The value in an error: shortened, whatever it is."""
-    try:
-        text = repr(value)
-    except Exception:  # a number of thousands of digits, or a type with an error of its own
-        return f"a value of the type {type(value).__name__}"
-    return shortened(text, length)
 
 
 def printable(text: str) -> str:

@@ -5,10 +5,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..settings import Settings
 from ..system.records import Count, Line, Record
-from . import corpus, minibatches, vocabulary
+from . import books, minibatches, vocabulary
 
 
 class Prepared(NamedTuple):
@@ -22,7 +22,7 @@ class Prepared(NamedTuple):
 class TextRecord(Record):
     """What a record says of the text that was trained on: enough to find and verify it again."""
 
-    corpus: Line  # a name among `corpus.NAMES`, or "file"
+    corpus: Line  # a name among `books.NAMES`, or "file"
     # A path or, because the path of the data folder is private, the name of a book.
     origin: Annotated[str, Meta(max_length=2**16)]
     sha256: Line  # before normalization
@@ -31,7 +31,7 @@ class TextRecord(Record):
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
 
 
-def prepare(text: corpus.Text, settings: Settings) -> Prepared:
+def prepare(text: books.Text, settings: Settings) -> Prepared:
     """Normalize and tokenize a text, and split it into training and held-out tokens."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
@@ -60,12 +60,12 @@ def prepare(text: corpus.Text, settings: Settings) -> Prepared:
     return Prepared(vocab, tokens[:end], tokens[end : end + held_out])
 
 
-def same_text(original: TextRecord | corpus.Text, text: corpus.Text | None) -> corpus.Text:
+def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
     """The text of a run, loaded again if `text` is None; RNNScratchError if it has changed."""
     if text is None and original.corpus == "file":
-        text = corpus.read_file(original.origin)
+        text = books.read_file(original.origin)
     elif text is None:
-        text = corpus.load(original.corpus)
+        text = books.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
@@ -75,11 +75,11 @@ def same_text(original: TextRecord | corpus.Text, text: corpus.Text | None) -> c
     return text
 
 
-def describe(text: corpus.Text, prepared: Prepared) -> TextRecord:
+def describe(text: books.Text, prepared: Prepared) -> TextRecord:
     """What a record says of a text."""
     return TextRecord(
         corpus=text.corpus,
-        origin=text.corpus if text.corpus in corpus.BOOKS else text.origin,
+        origin=text.corpus if text.corpus in books.BOOKS else text.origin,
         sha256=text.sha256,
         vocabulary=len(prepared.vocab),
         train_tokens=len(prepared.train),

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..contract import Batch, RNNScratchError
+from ..contract import Batch
+from ..errors import RNNScratchError
+from ..randomness import generator
 from ..settings import Settings
-from ..system.randomness import generator
 
 
 def carries(sampling: str) -> bool:
@@ -51,7 +52,9 @@ def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
-def of_epoch(tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0) -> Iterator[Batch]:
+def epoch_batches(
+    tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0
+) -> Iterator[Batch]:
     """The minibatches of one epoch, determined by the random seed and the epoch's number.
 
     Those before the minibatch `first` are omitted.

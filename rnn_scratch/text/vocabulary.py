@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contract import RNNScratchError
-from ..system.terminal import shown
+from ..errors import RNNScratchError, shown
 
 UNKNOWN = "<unk>"
 

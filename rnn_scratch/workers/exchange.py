@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contract import Arrays, Backend, Options, RNNScratchError, Team
+from ..contract import Arrays, Backend, Options, Team
+from ..errors import RNNScratchError
 from ..exact import digest
 
 MOST = 2**24  # float32 has every whole number up to this one

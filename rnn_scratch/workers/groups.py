@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..system import processes
 from ..system.processes import Answer
 from . import network

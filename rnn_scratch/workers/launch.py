@@ -8,9 +8,8 @@ import os
 import re
 from typing import NamedTuple
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError, shown
 from ..settings import MOST_WORKERS
-from ..system.terminal import shown
 from . import network
 from .groups import LOOPBACK
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ..runs.folder import Epoch, Session
+from ..runs.run_folder import Epoch, Session
 from ..runs.sessions import Work
 from ..runs.training import Progress
 from ..settings import MOST_WORKERS

@@ -9,8 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from ..contract import RNNScratchError, Team
-from ..system.terminal import shown
+from ..contract import Team
+from ..errors import RNNScratchError, shown
 
 try:
     import fcntl

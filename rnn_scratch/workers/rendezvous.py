@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ..contract import RNNScratchError
+from ..errors import RNNScratchError
 from ..runs.sessions import Work
 from ..system import processes
 from . import network

@@ -20,16 +20,15 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from .. import registry
-from ..contract import RNNScratchError
-from ..runs import checkpoint, sessions
-from ..runs import folder as run_folder
-from ..runs.folder import Epoch, Session
+from ..errors import RNNScratchError
+from ..runs import checkpoint, run_folder, sessions
 from ..runs.run import Run
+from ..runs.run_folder import Epoch, Session
 from ..runs.sessions import Work
 from ..runs.training import Diverged, Progress, Report
 from ..settings import by_option
 from ..system import host, processes, signals
-from ..text import corpus, dataset
+from ..text import books, dataset
 from . import groups, rendezvous, worker
 from .launch import Launch
 from .messages import Alive, Event, Problem, Start, Welcome
@@ -61,9 +60,7 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
         return _Supervisor(work, ranks, welcome.addresses, peers, report).run()
 
 
-def follow(
-    launch: Launch, text: corpus.Text | None, chosen: dict[str, Any], report: Report
-) -> None:
+def follow(launch: Launch, text: books.Text | None, chosen: dict[str, Any], report: Report) -> None:
     """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
     rank = launch.rank or 0
     own = {"--resume": "yes", **_versions(chosen["backend"])}
@@ -71,7 +68,7 @@ def follow(
     with rendezvous.visit(launch, own, report.say) as (welcome, peers):
         work = welcome.work
         try:
-            text = dataset.same_text(work.text, text)
+            text = dataset.reload_and_verify(work.text, text)
         except RNNScratchError as error:  # which only this machine has met
             rendezvous.tell(peers, Problem(reason=_named(rank, str(error))))
             raise

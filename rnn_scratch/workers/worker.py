@@ -13,9 +13,10 @@ from pathlib import Path
 from signal import Signals
 
 from .. import registry
-from ..contract import Batch, RNNScratchError, Team
+from ..contract import Batch, Team
+from ..errors import RNNScratchError
 from ..runs import sessions
-from ..runs.folder import Epoch, Session
+from ..runs.run_folder import Epoch, Session
 from ..runs.sessions import Work
 from ..runs.training import Diverged, Progress, Report
 from ..settings import Settings

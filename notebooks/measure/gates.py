@@ -1,0 +1,117 @@
+"""How far back gradients reach in each cell: `python -m measure gates FILE`.
+
+The chapter's part on gates quotes the file that this writes. The networks train on the built-in
+text, with PyTorch, on one thread. After some epochs NumPy's backward passes, which take one step
+each, compute the gradients in float64, from a copy of the parameters. It takes about ten minutes.
+"""
+
+import numpy as np
+from msgspec.structs import asdict, replace
+
+from measure.measuring import rounded, write
+from rnn_scratch import registry
+from rnn_scratch.contract import Options
+from rnn_scratch.parameters import initial
+from rnn_scratch.runs import training
+from rnn_scratch.settings import make, update_rule
+from rnn_scratch.system import host
+from rnn_scratch.text import books, dataset, minibatches
+
+BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
+SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
+# The cell, and the starting value of the forget gate's bias.
+RUNS = {
+    f"{name}, seed {seed}": (cell, bias, seed)
+    for seed in range(3)
+    for name, cell, bias in (
+        ("rnn", "rnn", 0),
+        ("gru", "gru", 0),
+        ("lstm", "lstm", 0),
+        ("lstm, forget bias 1", "lstm", 1),
+    )
+}
+GRUS = ("gru", "gru-after")  # each could read the parameters of the other
+EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # after which the gradients are computed
+ROWS, STEPS = 64, 100  # of the text that they are computed on
+
+
+def run(cell, bias, seed, backend, text):
+    """Train a network; its perplexity and the norms of gradients after some of the epochs."""
+    options = Options(len(text.vocab), SETTINGS.num_hiddens, cell)
+    arrays = initial(options, SETTINGS.sigma, seed)
+    if bias:
+        arrays["b_f"] += bias
+    model = registry.build(BACKEND, backend, MODEL, arrays, options)
+    settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
+    perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
+    for epoch in range(1, settings.num_epochs + 1):
+        batches = minibatches.of_epoch(text.train, settings, epoch)
+        carry = minibatches.carries(settings.sampling)
+        losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
+        if epoch in EPOCHS:
+            mean = sum(losses) / len(losses)
+            perplexities[str(epoch)] = rounded(training.perplexity(mean))
+            trained = model.to_arrays(model.params)
+            norms[str(epoch)] = reach(trained, cell, text.train)
+            if cell in GRUS:
+                read_as[str(epoch)] = {
+                    name: evaluated(trained, options._replace(cell=name), backend, text)
+                    for name in GRUS
+                }
+    return {
+        "cell": cell,
+        "forget bias": bias,
+        "perplexity": perplexities,
+        "norms": norms,
+        **({"read as": read_as} if read_as else {}),
+    }
+
+
+def evaluated(arrays, options, backend, text):
+    """The perplexity of the training text with these parameters in the cell of these options."""
+    model = registry.build(BACKEND, backend, MODEL, arrays, options)
+    batches = minibatches.whole(text.train, SETTINGS)
+    summed, count = backend.scratch.evaluate(model, batches, carry=True)
+    return rounded(training.perplexity(summed / count))
+
+
+def reach(arrays, cell, tokens):
+    """The mean norm of the last step's gradient with respect to the state 1, 2, ... steps before.
+
+    The mean is over rows of the text, and the norm over all tensors of the state.
+    """
+    numpy = registry.load("numpy").scratch
+    H, V = arrays["W_hq"].shape
+    options = Options(V, H, cell, dtype="float64")
+    params, state = numpy.params(arrays, options), numpy.state(ROWS, options)
+    starts = np.linspace(0, len(tokens) - STEPS - 1, ROWS).astype(int)
+    X = np.stack([tokens[start : start + STEPS] for start in starts])
+    Y = np.stack([tokens[start + STEPS : start + STEPS + 1] for start in starts])
+    inputs, states = numpy.encode(X.T, params), [state]
+    for x in inputs:
+        logits, state = numpy.step(x, state, params, options)
+        states.append(state)
+    d_logits = numpy.loss_back(logits, Y) * ROWS  # each row's own, not their mean
+    d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
+    norms = []
+    for t in reversed(range(STEPS)):
+        back = numpy.CELLS_BACK[cell]
+        _, d_state, _ = back(d_state, states[t + 1], inputs[t], states[t], params, options)
+        norms.append(rounded(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
+    return norms
+
+
+def main(file):
+    """Measure everything, and write the record."""
+    backend, _ = registry.start(BACKEND, threads=1)
+    text = dataset.prepare(books.load("tide-clock"), SETTINGS)
+    record = {
+        "machine": host.describe(),
+        "environment": backend.machine.environment(),
+        "settings": {n: v for n, v in asdict(SETTINGS).items() if n not in ("cell", "seed")},
+        "model": f"{BACKEND}, {MODEL}",
+        "runs": {},
+    }
+    for name, how in RUNS.items():
+        record["runs"][name] = run(*how, backend, text)
+    write(file, record)

@@ -1,0 +1,168 @@
+"""Adam of each framework beside this project's: where its ε is, and what its weight decay does.
+
+`python -m measure optimizers FILE` writes the record of which the page on equal numbers has a
+table: parameters after some updates in float64 with the same gradients. It takes a minute.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from measure.measuring import write
+from rnn_scratch import registry
+from rnn_scratch.contract import Model, Options, Rates, Update
+from rnn_scratch.system import processes
+
+LR = 2.0**-9  # a float32, as Keras and MXNet keep theirs in one
+WEIGHT_DECAY = 0.125
+SIZES = (1.0, 1e-4, 1e-8)  # of the elements of the gradients; ε is as large as the last
+UPDATES = 10
+START = np.array([0.5, -0.25, 1.0])
+GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
+HOW = Update(LR, optimizer="adam")
+
+
+def torch(arrays, grads, how):
+    """The parameters that start at these arrays, after updates by PyTorch's optimizer."""
+    import torch
+
+    params = {name: torch.tensor(array) for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = torch.optim.AdamW(params.values(), how.lr, betas, how.epsilon, how.weight_decay)
+    else:
+        own = torch.optim.SGD(params.values(), how.lr, momentum=how.beta1)
+    for each in grads:
+        for name, param in params.items():
+            param.grad = torch.tensor(each[name])
+        own.step()
+    return {name: param.numpy() for name, param in params.items()}
+
+
+def tensorflow(arrays, grads, how):
+    """Those by Keras's."""
+    import keras
+
+    params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = keras.optimizers.AdamW(how.lr, how.weight_decay, *betas, how.epsilon)
+    else:
+        own = keras.optimizers.SGD(how.lr, momentum=how.beta1)
+    for each in grads:
+        own.apply([keras.ops.convert_to_tensor(each[n]) for n in params], [*params.values()])
+    return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
+
+
+def mxnet(arrays, grads, how):
+    """Those by MXNet's Trainer, whose weight decay is added to the gradient."""
+    from mxnet import autograd, gluon, np
+
+    params = {
+        name: gluon.Parameter(name, shape=a.shape, dtype=a.dtype) for name, a in arrays.items()
+    }
+    for name, param in params.items():
+        param.initialize("zeros")
+        param.set_data(np.array(arrays[name], dtype="float64"))
+    adam = {"beta1": how.beta1, "beta2": how.beta2, "epsilon": how.epsilon}
+    adam["wd"] = how.weight_decay
+    name, more = {"adam": ("adam", adam)}.get(how.optimizer, ("sgd", {"momentum": how.beta1}))
+    own = gluon.Trainer(params, name, {"learning_rate": how.lr, **more})
+    for each in grads:
+        with autograd.record():
+            products = (p.data() * np.array(each[n], dtype="float64") for n, p in params.items())
+            total = sum(product.sum() for product in products)
+        total.backward()
+        own.step(1)
+    return {name: param.data().asnumpy() for name, param in params.items()}
+
+
+def jax(arrays, grads, how):
+    """Those by optax, which Flax's users take."""
+    import optax
+
+    tensor = partial(registry.load("jax").machine.tensor, device="cpu")
+    params = {name: tensor(array) for name, array in arrays.items()}
+    if how.optimizer == "adam":
+        betas = how.beta1, how.beta2
+        own = optax.adamw(how.lr, *betas, how.epsilon, weight_decay=how.weight_decay)
+    else:
+        own = optax.sgd(how.lr, momentum=how.beta1)
+    kept = own.init(params)
+    for each in grads:
+        tensors = {name: tensor(grad) for name, grad in each.items()}
+        changes, kept = own.update(tensors, kept, params)
+        params = optax.apply_updates(params, changes)
+    return {name: np.asarray(param) for name, param in params.items()}
+
+
+def ours(decay=0.0, name="torch"):
+    """Those by this project's Adam, written in the form of a framework's."""
+    paper, coupled = OPTIMIZERS[name][2], name == "mxnet"
+
+    def constant(value, names=("mxnet",)):  # a float32 in these frameworks
+        return float(np.float32(value)) if name in names else value
+
+    params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
+    model = Model(params, Options(1, 1), None, None, None, slots=slots)
+    betas = HOW.beta1, HOW.beta2
+    how = HOW._replace(epsilon=constant(HOW.epsilon))
+    how = how._replace(beta1=constant(betas[0]), beta2=constant(betas[1]))
+    for t, grad in enumerate(GRADS, 1):
+        rates = Rates(LR, *(1 - constant(beta, ("tensorflow",)) ** t for beta in betas))
+        if paper:  # the learning rate has the means' corrections in it, and the decay has not
+            rates = Rates(constant(LR * math.sqrt(rates.v) / rates.m), 1.0, 1.0)
+        if coupled:
+            grad = grad + decay * params["w"]
+        else:
+            how = how._replace(weight_decay=decay * LR / rates.lr)
+        registry.load("numpy").scratch.update(model, {"w": grad}, how, rates)
+    return params["w"]
+
+
+# Of each framework: its optimizer, and whether its ε is the paper's ε̂. Some constants are float32
+# besides: all of MXNet's, and the betas with which Keras corrects the means. MXNet's weight decay
+# is added to the gradient.
+OPTIMIZERS = {
+    "torch": ("torch.optim.AdamW", torch, False),
+    "tensorflow": ("keras.optimizers.AdamW", tensorflow, True),
+    "mxnet": ('gluon.Trainer(..., "adam")', mxnet, True),
+    "jax": ("optax.adamw", jax, False),
+}
+
+
+def measure(name: str) -> Iterator[dict[str, Any]]:
+    """Yield by what share of the learning rate a framework's parameters differ from others."""
+    optimizer, function, paper = OPTIMIZERS[name]
+    backend, _ = registry.start(name, threads=1)
+    library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)
+    versions = backend.machine.environment()
+    if library in ("keras", "optax"):
+        versions[library] = version(library)
+    grads = [{"w": grad} for grad in GRADS]
+    plain, decayed = (
+        function({"w": START}, grads, HOW._replace(weight_decay=decay))["w"]
+        for decay in (0.0, WEIGHT_DECAY)
+    )
+    yield {
+        "optimizer": optimizer,
+        "library": library,
+        "paper": paper,
+        "versions": versions,
+        "differences": (np.abs(plain - ours()) / LR).tolist(),  # from our Adam, by SIZES
+        "explained": float(np.abs(plain - ours(name=name)).max() / LR),  # from ours in its form
+        "decayed": float(np.abs(decayed - ours(WEIGHT_DECAY, name)).max() / LR),
+    }
+
+
+def main(file):
+    """Measure everything, each framework in a process of its own, and write the record."""
+    constants = {"lr": LR, "epsilon": HOW.epsilon, "weight_decay": WEIGHT_DECAY}
+    record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
+    for name in OPTIMIZERS:
+        (record["frameworks"][name],) = processes.ask(partial(measure, name), timeout=600)
+    write(file, record)

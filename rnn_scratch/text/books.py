@@ -1,0 +1,255 @@
+"""Texts: a built-in one, books that are downloaded and verified, and files of the user."""
+
+import hashlib
+import importlib.resources
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import RNNScratchError
+from ..system import files, processes
+
+
+class Book(NamedTuple):
+    """A text that can be downloaded, and how its file is verified."""
+
+    title: str
+    url: str
+    file: str  # its name in the data folder
+    words: str = ""  # their digest, by `digest_of_words`: editions with other lines have the same
+    sha256: str = ""  # of all its characters, where these matter, in place of the words' digest
+
+
+class Text(NamedTuple):
+    """A text and its origin."""
+
+    corpus: str  # a name among NAMES, or "file"
+    origin: str  # a path, or "built in"
+    content: str
+    sha256: str  # of the UTF-8 bytes of `content`
+
+
+BOOKS = {
+    "time-machine": Book(
+        title="The Time Machine",
+        url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+        file="timemachine.txt",
+        words="2332beb8e60d589e4ffe93af561b52c21b74b820549f38fec59577a24b6fd94a",
+    ),
+    "war-of-the-worlds": Book(
+        title="The War of the Worlds",
+        url="https://www.gutenberg.org/cache/epub/36/pg36.txt",
+        file="pg36.txt",
+        words="0eae90474d2609bee0c2760e20d1552135dc84e7fd7347ac841706ba464420e1",
+    ),
+    # 40,000 lines of Shakespeare's plays, with which other projects train and compare networks:
+    # 65 different characters, all of which --normalize none keeps.
+    "tiny-shakespeare": Book(
+        title="Tiny Shakespeare",
+        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+        "input.txt",
+        file="tinyshakespeare.txt",
+        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+}
+BUILT_IN = "tide-clock"
+NAMES = (*BOOKS, BUILT_IN)
+# A text in a file of Project Gutenberg, between the lines before and after it.
+FRAMED = re.compile(
+    r"^\*\*\* START OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*\n"
+    r"((?s:.*?))^\*\*\* END OF TH(?:E|IS) PROJECT GUTENBERG EBOOK",
+    re.MULTILINE,
+)
+
+SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
+DEADLINE = 120.0  # seconds for all of it
+MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
+NOT_UTF8 = """\
+If it is a text, save it as UTF-8 in an editor, or write a copy with this command,
+where OLD is the file, NEW the copy, and cp1252 the encoding of Western Europe; of
+other texts it may be utf-16, cp1250, cp1251 (Russian), gb18030 or shift_jis:
+python -c "open('NEW', 'w', encoding='utf-8').write(open('OLD', encoding='cp1252').read())\""""
+LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
+
+
+def data_folder() -> Path:
+    """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
+    if folder := os.environ.get("RNN_SCRATCH_DATA"):
+        return Path(folder).absolute()
+    import platformdirs  # here, like others below, so that this module is imported quickly
+
+    return platformdirs.user_cache_path("rnn-scratch")
+
+
+def find(
+    name: str | None, path: str | os.PathLike[str] | None, say: Callable[[str], object]
+) -> Text:
+    """The text with this name, or that of a file; RNNScratchError for both.
+
+    Without either it is The Time Machine or, if that is unavailable, the built-in text, after a
+    call of `say` with one line about it.
+    """
+    if name is not None and path is not None:
+        raise RNNScratchError(
+            f"--corpus {name} and --text {path} exclude each other: choose one text."
+        )
+    if path is not None:
+        return read_file(path)
+    if name is not None:
+        return load(name)
+    try:
+        return load("time-machine")
+    except RNNScratchError as error:
+        say(f"{str(error).splitlines()[0]} The built-in text {BUILT_IN} is used instead.")
+        return load(BUILT_IN)
+
+
+def load(name: str) -> Text:
+    """The text with this name; a book is downloaded if it is not in the data folder yet.
+
+    Raises RNNScratchError for an unknown name, and if the book with this name is unavailable.
+    """
+    if name == BUILT_IN:
+        file = importlib.resources.files("rnn_scratch") / "text" / "books" / "the_tide_clock.txt"
+        return _text(BUILT_IN, "built in", decode(file.read_bytes(), BUILT_IN))
+    if name in BOOKS:
+        return _book(name)
+    raise RNNScratchError(
+        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.\n"
+        "For a file of your own, use --text FILE."
+    )
+
+
+def read_file(path: str | os.PathLike[str]) -> Text:
+    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text.
+
+    The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
+    run reads its text again when it is resumed. `path` is a path, or the `origin` of a text.
+    """
+    path = Path(path).absolute()
+    if not os.path.lexists(path):
+        path = Path(
+            re.sub(r"\\(udc[89a-f][0-9a-f])", lambda code: chr(int(code[1][1:], 16)), str(path))
+        )
+    try:
+        data = _read(path, LARGEST_FILE)
+    except OSError as error:
+        raise RNNScratchError(
+            f"{path} could not be read: {error.strerror}. Check the path."
+        ) from error
+    try:
+        content = decode(data, str(path))
+    except RNNScratchError as error:
+        raise RNNScratchError(f"{error}\n{NOT_UTF8}") from error
+    if not content.strip():
+        problem = "contains only white space" if data else "is empty"
+        raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
+    # A record is UTF-8, which a file's name need not be: `read_file` reverses this.
+    return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
+
+
+def decode(data: bytes, source: str) -> str:
+    """The text of UTF-8 with any line ends; RNNScratchError, with the place, for other bytes."""
+    try:
+        content = data.decode()
+    except UnicodeDecodeError as error:
+        raise RNNScratchError(
+            f"{source} is not UTF-8: the byte at offset {error.start} is 0x{data[error.start]:02x}."
+        ) from error
+    if "\0" in content:  # which UTF-8 allows, and texts don't have
+        raise RNNScratchError(f"{source} is not UTF-8: a byte is 0.")
+    return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def digest_of_words(content: str) -> str:
+    """The SHA-256 of a text's words: of its letters a to z, whatever is between them."""
+    words = " ".join(re.findall("[a-z]+", content.lower()))
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _read(path: Path, largest: int) -> bytes:
+    try:
+        return files.read(path, largest)
+    except ValueError as error:
+        raise RNNScratchError(
+            f"{path} could not be read: {error}.\n"
+            "Write the text, or a part of it, to a file first, and choose that file."
+        ) from error
+
+
+def _text(corpus: str, origin: str, content: str) -> Text:
+    return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())
+
+
+def _book(name: str) -> Text:
+    """The verified book. The first line of an error is also the message of `find`'s fallback."""
+    book = BOOKS[name]
+    path = data_folder() / book.file
+    try:
+        if os.path.lexists(path):
+            content = _content(book, _read(path, MOST_BYTES), f"the file {path}")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = _download(book)
+            content = _content(book, data, "the downloaded file")
+            files.replace(path, data)
+    except (RNNScratchError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
+            reason = f"{error.filename}: {error.strerror}."
+        raise RNNScratchError(
+            f"{book.title} is unavailable: {reason}\n"
+            f"Try again, or download {book.url} by hand and save it as\n"
+            f"{path}, replacing any file of that name.\n"
+            "The environment variable RNN_SCRATCH_DATA sets another folder."
+        ) from error
+    return _text(name, str(path), content)
+
+
+def _content(book: Book, data: bytes, source: str) -> str:
+    """The book's text; RNNScratchError if the data are not the book."""
+    content = decode(data, source)
+    if framed := FRAMED.search(content):
+        content = framed[1].strip("\n") + "\n"
+    if book.words and digest_of_words(content) != book.words:
+        raise RNNScratchError(f"{source} is not that text: it has other words.")
+    if book.sha256 and hashlib.sha256(content.encode()).hexdigest() != book.sha256:
+        raise RNNScratchError(f"{source} is not that text: it has other characters.")
+    return content
+
+
+def _download(book: Book) -> bytes:
+    """The server's response, which may be anything; RNNScratchError if there is none in time."""
+    # In a process of its own, which can be ended: the time-out of `requests` starts again with each
+    # byte that is received.
+    call = partial(fetch, book.url, SERVER_SILENCE, MOST_BYTES)
+    try:
+        ((data, reason),) = processes.ask(call, timeout=DEADLINE)
+    except RNNScratchError as error:
+        data, reason = b"", str(error)
+    if reason:
+        raise RNNScratchError(f"the download failed ({reason}).")
+    return data
+
+
+def fetch(url: str, silence: float, most: int) -> Iterator[tuple[bytes, str]]:
+    """Yield a server's response, or a little more than `most` bytes of it; or why there is none."""
+    import requests
+
+    body, reason = bytearray(), ""
+    try:
+        with requests.get(url, stream=True, timeout=silence) as response:
+            response.raise_for_status()
+            for piece in response.iter_content(2**16):
+                body += piece
+                if len(body) > most:
+                    break
+    except Exception as error:
+        refusal = getattr(error, "response", None)
+        reason = type(error).__name__
+        if refusal is not None:
+            reason = f"{refusal.status_code} {refusal.reason}"[:60]
+    yield bytes(body), reason

@@ -1,0 +1,274 @@
+"""The page with networks to play with, in a real browser and from a folder: `nox -s browser`."""
+
+import functools
+import html
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from browser import LOOKS, SITE, assert_legible
+from make import play, site_play
+from playwright.sync_api import expect
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.parameters import shapes
+from rnn_scratch.runs import checkpoint, inference
+from rnn_scratch.runs import page as page_files
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.settings import Settings, model_options
+from rnn_scratch.show import source_code
+from rnn_scratch.text import vocabulary
+from rnn_scratch.text.dataset import TextRecord
+
+CLONE = Path(__file__).parents[2]
+NETWORKS = play.read(CLONE / play.SCRIPT)
+PREFIX = "she looked at the dial and "
+CELLS = list(NETWORKS)
+pytest_plugins = ["browser"]  # for the fixtures
+
+
+@pytest.fixture
+def visit(visit):
+    """Open the page."""
+    return functools.partial(visit, "play")
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def network(request, tmp_path_factory):
+    """The cell of one of the page's networks, and a checkpoint of it."""
+    saved = NETWORKS[request.param]
+    path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
+    settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
+    every = shapes(model_options(settings, len(saved["vocab"])), settings.optimizer)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in every.items()}
+    arrays |= play.arrays(saved)  # what the optimizer remembers is not among them
+    epochs = settings.num_epochs
+    about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
+    about |= {"identity": "0" * 32, "history": "1" * 64}
+    checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
+    return request.param, path
+
+
+def computed(path, text):
+    """NumPy's logits (T, V), and the state after each character, for a text."""
+    setup, saved = inference.load(path, backend="numpy")
+    state, logits, states = setup.model.state(1), [], []
+    for token in vocabulary.encode(text, saved.vocab):
+        each, state = setup.model.forward(np.array([[token]]), state)
+        logits.append(each[0])
+        states.append([tensor[0] for tensor in state])
+    return np.array(logits), states
+
+
+def use(page, cell, temperature=0.5):
+    """Choose the network and the temperature, and type the prefix."""
+    page.get_by_role("radio", name=cell.upper()).check()
+    page.get_by_label("Prefix", exact=True).fill(PREFIX)
+    page.get_by_label("Temperature").fill(str(temperature))
+
+
+def step(page, times):
+    """Press the button for a step with the keyboard."""
+    page.get_by_role("button", name="Step").focus()
+    for _ in range(times):
+        page.keyboard.press("Enter")
+
+
+def shades(text):
+    """The values that the colours of a text stand for."""
+    found = text.evaluate(
+        "text => [...text.children].map(each => [each.dataset.sign, "
+        "each.style.getPropertyValue('--strength')])"
+    )
+    return [float(strength) * (-1 if sign == "minus" else 1) for sign, strength in found]
+
+
+def text_of(page):
+    return page.locator("#play-text").text_content()
+
+
+def test_the_weights_are_those_that_were_trained(network):
+    cell, path = network
+    expected = NETWORKS[cell]["expected"]
+    logits, _ = computed(path, expected["prefix"])
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-5)
+    length = len(expected["greedy"]) - len(expected["prefix"])
+    assert rnn_scratch.predict(path, expected["prefix"], length) == expected["greedy"]
+
+
+def test_the_bars_are_the_probabilities_and_samples_follow_them(visit, network):
+    cell, path = network
+    page = visit()
+    use(page, cell, temperature=1.5)
+    logits, _ = computed(path, PREFIX)
+    weights = np.exp(logits[-1].astype(float) / 1.5)
+    shares = weights / weights.sum()
+    bars = page.locator("#play-next button").all()
+    order = np.argsort(-shares)[: len(bars)]
+    assert len(bars) == 8
+    assert [int(bar.get_attribute("value")) for bar in bars] == order.tolist()
+    drawn = [
+        bar.locator("i").evaluate("bar => bar.style.getPropertyValue('--share')") for bar in bars
+    ]
+    np.testing.assert_allclose([float(each) for each in drawn], shares[order], atol=1e-5)
+    samples = page.evaluate(
+        "([logits, n]) => Array.from({ length: n }, () => sample(logits, 1.5))",
+        [logits[-1].tolist(), 20_000],
+    )
+    counts = np.bincount(samples, minlength=len(shares))
+    errors = np.sqrt(20_000 * shares * (1 - shares))
+    assert np.all(np.abs(counts - 20_000 * shares) < 5 * errors + 1)
+    bars[2].click()  # a character of one's own choice
+    assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
+
+
+def test_the_state_and_the_colours_are_the_values_of_the_units(visit, network):
+    cell, path = network
+    page = visit()
+    use(page, cell)
+    _, states = computed(path, PREFIX)
+    grids = page.get_by_role("radiogroup", name="Units of").all()
+    assert len(grids) == len(states[0])
+    for which, grid in enumerate(grids):
+        value = np.tanh if which else np.asarray  # C is shown through tanh
+        np.testing.assert_allclose(shades(grid), value(states[-1][which]), atol=1e-3)
+        grid.get_by_role("radio", name="Unit 37:").click()
+        assert page.locator("#play-unit").text_content() == f"unit 37 of {'HC'[which]}"
+        values = [value(each[which][37]) for each in states]
+        np.testing.assert_allclose(shades(page.locator("#play-text")), values, atol=1e-3)
+        story = page.locator("#play-story")
+        if "passage" not in NETWORKS[cell]:  # its text is not the project's own
+            assert story.is_hidden()
+            continue
+        passage = story.text_content()
+        assert passage == NETWORKS[cell]["passage"]
+        _, read = computed(path, passage)
+        values = np.array([value(each[which][37]) for each in read])
+        np.testing.assert_allclose(shades(story), values, atol=1e-3)
+        means = {
+            ("space" if each == " " else each): values[[each == other for other in passage]].mean()
+            for each in set(passage)
+        }
+        rows = [row.split() for row in page.locator("#play-means li").all_inner_texts()]
+        shown = {name: float(mean.replace("−", "-")) for name, mean in rows}
+        assert shown == pytest.approx(means, abs=6e-3)
+        assert list(shown.values()) == sorted(shown.values(), reverse=True)
+
+
+def test_it_runs_by_itself_until_it_is_stopped(visit):
+    page = visit()
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_function("document.querySelector('#play-text').children.length > 20")
+    page.locator("#play-play").get_by_role("button", name="Stop").click()
+    length = len(text_of(page))
+    page.wait_for_timeout(400)
+    assert len(text_of(page)) == length
+    page.get_by_role("button", name="Back to the prefix").click()
+    step(page, 1)
+    expect(page.locator("#play-status")).to_have_text(re.compile(r"Next character: \w+"))
+    assert len(text_of(page)) < 20
+    page.get_by_role("button", name="Run").click()
+    page.get_by_label("Prefix", exact=True).fill("a")  # typing stops it too
+    assert page.get_by_role("button", name="Run").is_visible()
+    page.wait_for_timeout(300)
+    assert text_of(page) == "a"
+
+
+def test_any_text_can_be_typed(visit):
+    page = visit()
+    page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
+    assert text_of(page) == "the clock "
+    page.get_by_label("Prefix", exact=True).fill("1893 ")
+    assert text_of(page) == ""
+    assert page.get_by_text("at least one letter").is_visible()
+    assert page.get_by_role("button", name="Step").is_disabled()
+    assert page.locator("#play-next button").first.is_hidden()
+    page.get_by_label("Prefix", exact=True).fill("a")
+    assert page.get_by_role("button", name="Step").is_enabled()
+    assert page.get_by_text("at least one letter").is_hidden()
+
+
+def test_it_can_be_used_with_the_keyboard_alone(visit):
+    page = visit()
+    page.get_by_role("radio", name="LSTM").focus()
+    focused = (
+        "document.activeElement.id || document.activeElement.name || document.activeElement.value"
+    )
+
+    def tab():
+        page.keyboard.press("Tab")
+        return page.evaluate(focused)
+
+    page.keyboard.press("ArrowLeft")
+    assert page.get_by_role("radio", name="RNN").is_checked()
+    page.keyboard.press("ArrowRight")
+    assert tab() == "prefix"
+    page.keyboard.type("ha ")
+    typed = text_of(page)
+    assert "ha " in typed
+    assert tab() == "temperature"
+    page.keyboard.press("End")
+    assert page.locator("#play-degrees").text_content() == "2.0"
+    assert tab() == "play-step"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")
+    assert len(text_of(page)) == len(typed) + 2
+    names = ["play-run", "play-back", "play-text", "colours"]
+    assert [tab(), tab(), tab(), tab()] == names
+    tab()  # the first of the bars; with a second one the focus stays on it
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert len(text_of(page)) == len(typed) + 4
+    for _ in range(8):
+        page.keyboard.press("Tab")
+    columns = page.locator(".grid").first.evaluate(
+        "grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length"
+    )
+    for key, number in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("Home", 0), ("End", 127)):
+        page.keyboard.press(key)
+        assert page.locator("#play-unit").text_content() == f"unit {number} of H"
+        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert label.startswith(f"Unit {number}:")
+    assert page.get_by_role("radio", name=re.compile("^Unit"), checked=True).count() == 1
+    page.keyboard.press("Tab")  # one stop for each grid
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#play-unit").text_content() == "unit 1 of C"
+
+
+def test_the_code_on_the_page_is_the_code_that_runs(visit):
+    page = (SITE / "play.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'<div class="highlight">(.*?)</div>', page, re.DOTALL)
+    shown = [html.unescape(re.sub(r"<[^>]*>", "", block)).rstrip() for block in blocks]
+    script = (page_files.FOLDER / "scratch.js").read_text(encoding="utf-8")
+    for name in site_play.FUNCTIONS:
+        assert site_play.function(name, script) in shown
+        for backend in registry.OURS:
+            assert source_code.find(backend, name)[0].source in shown
+    page = visit()
+    difference = page.locator("#play-difference").text_content()
+    assert re.fullmatch(r"\d · 10−[5-9]", difference), difference
+    for saved in NETWORKS.values():
+        row = page.get_by_role("row", name="Perplexity on held-out text")
+        assert f"{saved['valid_perplexity']:.2f}" in row.text_content()
+
+
+@LOOKS
+def test_the_page_is_legible_and_accessible(visit, width, scheme):
+    page = visit(width, color_scheme=scheme, has_touch=width < 500)
+    use(page, "lstm", temperature=0)  # which has all that the other has, and more
+    step(page, 30)
+    page.get_by_role("radio", name="Unit 20:").last.click()
+    for size in ("width", "height"):  # large enough for a finger, or for a mouse
+        unit = page.get_by_role("radio", name="Unit 20:").first.bounding_box()
+        assert unit[size] >= (20 if width < 500 else 16)
+        assert page.locator("#play-next button").first.bounding_box()[size] >= 24
+    assert_legible(page, "play", ".play :is(button, input)")
+
+
+def test_without_a_script_the_page_says_so(visit):
+    page = visit(java_script_enabled=False)
+    assert page.get_by_text("which this browser does not run").first.is_visible()
+    assert page.get_by_role("button", name="Step").count() == 0

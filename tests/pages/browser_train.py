@@ -1,0 +1,186 @@
+"""The page that trains a network, in a real browser and from a folder: `nox -s browser`."""
+
+import json
+import re
+
+import pytest
+from browser import LOOKS, assert_legible
+from browser_scratch import OTHER, RECORD
+from helpers import here
+from playwright.sync_api import expect
+
+from rnn_scratch.text import books
+
+pytest_plugins = ["browser"]  # for the fixtures
+DIGESTS = json.loads(RECORD.read_text(encoding="utf-8"))["digests"]
+MINUTES = 3 * 60_000  # milliseconds for a training, however busy the machine is
+
+
+@pytest.fixture
+def visit(visit):
+    """Open the page, on which a training of few epochs can begin."""
+
+    def visit_page(*arguments, **more):
+        page = visit("play", *arguments, **more)
+        choose(page, Units="16", Epochs="5")
+        return page
+
+    return visit_page
+
+
+def choose(page, **options):
+    """Choose in the lists of these labels."""
+    for label, option in options.items():
+        page.locator("#train-settings").get_by_label(label).select_option(option)
+
+
+def begin(page):
+    """Begin a long training, and wait for its first epoch."""
+    choose(page, Epochs="100")
+    page.get_by_role("button", name="Train").click()
+    expect(page.locator("#train-samples li").first).to_be_visible(timeout=MINUTES)
+
+
+def train(page):
+    """Train to the end."""
+    page.get_by_role("button", name="Train").click()
+    expect(page.locator("#train-status")).to_have_text("Trained for 5 epochs.", timeout=MINUTES)
+
+
+def own(page, text):
+    """Give the page a text, however long it is."""
+    page.get_by_label("your own").check()
+    page.locator("#train-text").evaluate("(area, text) => { area.value = text; }", text)
+
+
+@pytest.mark.parametrize(
+    ("cell", "optimizer", "sampling"), [("rnn", "sgd", "sequential"), ("lstm", "adam", "random")]
+)
+def test_a_training_on_the_story_ends_at_the_recorded_digest(visit, cell, optimizer, sampling):
+    page = visit()
+    choose(page, Cell=cell, Optimizer=optimizer, Sampling=sampling)
+    train(page)
+    digest = DIGESTS[f"{cell} 16 {optimizer} {sampling}"][4]
+    assert page.locator("#train-digest").text_content() == digest
+    recorded = f"NumPy's, in the project's records: {digest}, the same to the last bit."
+    assert page.locator("#train-recorded").text_content() == recorded
+    samples = page.locator("#train-samples li").all_text_contents()
+    assert [int(re.match(r"epoch (\d), perplexity \d+", each)[1]) for each in samples] == [
+        *(5, 4, 3, 2, 1)
+    ]
+    assert all("time traveller" in each for each in samples)
+    points = page.locator("#train-curve polyline").get_attribute("points").split()
+    heights = [float(each.split(",")[1]) for each in points]
+    assert len(heights) == 5
+    assert heights == sorted(heights)  # downwards, as the perplexity falls
+    for name in ("state", "value", "gradient"):
+        assert page.locator(f"#train-{name}").evaluate("""canvas => canvas.getContext("2d")
+            .getImageData(0, 0, canvas.width, canvas.height).data.some(each => each > 100)""")
+    assert page.get_by_role("button", name="Go on").is_disabled()
+
+
+def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(visit, capsys):
+    page = visit()
+    own(page, OTHER)
+    page.get_by_label("all its characters").check()
+    choose(page, Cell="lstm")
+    train(page)
+    assert page.locator("#train-recorded").text_content() == ""
+    with page.expect_download() as download:
+        page.locator("#train-file").click()
+    download.value.save_as("text.txt")
+    command = page.locator("#train-command").text_content().split()
+    done = here(capsys, *command[1:], "--run", "r").ended()
+    assert f"\ndigest {page.locator('#train-digest').text_content()}\n" in done.out
+    assert books.read_file("text.txt").content == OTHER.replace("\r\n", "\n")
+
+
+def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(visit):
+    page = visit()
+    begin(page)
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(500)
+    stopped = page.locator("#train-status").text_content()
+    page.wait_for_timeout(500)
+    assert page.locator("#train-status").text_content() == stopped
+    page.get_by_label("Parameter").select_option("b_q")
+    expect(page.locator("#train-value")).to_have_attribute("aria-label", "Values of b_q")
+    assert page.get_by_label("Row", exact=True).is_disabled()
+    page.get_by_label("Parameter").select_option("W_hh")
+    expect(page.locator("#train-value")).to_have_attribute("aria-label", "Values of W_hh")
+    page.locator("#train-value").click(position={"x": 2, "y": 2})
+    page.get_by_label("Column", exact=True).fill("3")
+    page.get_by_label("Value", exact=True).fill("7.5")
+    page.get_by_role("button", name="Change").click()
+    page.get_by_label("Column", exact=True).fill("4")
+    page.get_by_label("Column", exact=True).fill("3")
+    expect(page.get_by_label("Value", exact=True)).to_have_value("7.50000")
+    page.get_by_label("Learning rate").fill("1e308")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#train-problem")).to_contain_text("training has diverged")
+
+
+def test_what_has_been_changed_is_said_in_place_of_the_command(visit):
+    page = visit()
+    begin(page)
+    page.get_by_label("Value", exact=True).fill("0.5")
+    page.get_by_role("button", name="Change").click()
+    page.get_by_label("Learning rate").fill("0.25")
+    page.get_by_label("Prefix of the samples").focus()  # the rate is entered now
+    number = page.locator("#train-samples li").count()
+    page.wait_for_function(
+        f"document.querySelectorAll('#train-samples li').length > {number}", timeout=MINUTES
+    )
+    words = "No command trains this network: you have changed a weight and the learning rate."
+    assert page.locator("#train-same").text_content() == words
+    assert page.locator("#train-command").is_hidden()
+    assert page.locator("#train-recorded").text_content() == ""
+
+
+def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(visit):
+    page = visit()
+    problem = page.locator("#train-problem")
+
+    def refused(words):
+        page.get_by_role("button", name="Train").click()
+        expect(problem).to_contain_text(words)
+
+    own(page, "")
+    refused("There is no text.")
+    own(page, "a" * 10**7)
+    refused("The text has 10,000,000 characters, and this page takes at most 1,000,000.")
+    own(page, "a" * 100)
+    refused("The text has 100 characters to train on")
+    page.get_by_role("radio", name="the story").check()
+    page.get_by_label("Prefix of the samples").fill("Ж")
+    refused("The network does not know “Ж”")
+    page.get_by_label("Prefix of the samples").fill("the ")
+    for name, value in (("Learning rate", "fast"), ("Clipping θ", "-1")):
+        before = page.get_by_label(name).input_value()
+        page.get_by_label(name).fill(value)
+        refused(f"is “{value}”; it must be a number above 0.")
+        page.get_by_label(name).fill(before)
+    page.get_by_label("Learning rate").fill("1e308")
+    page.get_by_label("Clipping θ").fill("none")
+    page.get_by_label("exact mode").uncheck()
+    refused("training has diverged")
+    page.get_by_label("Learning rate").fill("1")
+    train(page)
+    assert problem.text_content() == ""
+    assert page.locator("#train-exact").is_hidden()
+    page.get_by_label("Column", exact=True).fill("99")
+    expect(problem).to_contain_text("W_hq has the shape (16, 28)")
+    page.get_by_label("Column", exact=True).fill("2")
+    page.get_by_label("Value", exact=True).fill("x")
+    page.get_by_role("button", name="Change").click()
+    expect(problem).to_contain_text("The value is “x”; it must be a number.")
+
+
+@LOOKS
+def test_a_training_is_legible_and_accessible(visit, width, scheme):
+    page = visit(width, color_scheme=scheme, has_touch=width < 500)
+    own(page, "")
+    page.get_by_role("radio", name="the story").check()
+    choose(page, Cell="lstm")
+    train(page)
+    assert_legible(page, "train", "#train-train :is(button, input, select, canvas, svg)")

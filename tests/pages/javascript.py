@@ -1,0 +1,144 @@
+"""The page's JavaScript as a backend: computed by Node, which Playwright brings along."""
+
+import base64
+import functools
+import json
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import playwright
+
+from rnn_scratch import contract, registry
+from rnn_scratch.contract import Batch, Model, Options, bind
+
+CLONE = Path(__file__).parents[2]
+SCRIPTS = (
+    *(CLONE / "rnn_scratch" / "play" / name for name in ("arrays.js", "scratch.js", "network.js")),
+    *(CLONE / "notebooks" / "site" / "play" / name for name in ("random.js", "training.js")),
+)
+
+
+def start(scripts=SCRIPTS):
+    """A process that computes with these scripts."""
+    node = Path(playwright.__file__).parent / "driver" / "node"
+    command = [str(node), str(CLONE / "tests" / "engine.js"), *map(str, scripts)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def call(process, name, *values, choose=None):
+    """What a function returns, and its arguments afterwards."""
+    _write(process, {"name": name, "values": values})
+    while "logits" in (answer := _read(process)):
+        _write(process, choose(answer["logits"]))
+    return answer["result"], answer["values"]
+
+
+def _write(process, value):
+    process.stdin.write(json.dumps(_plain(value)).encode() + b"\n")
+    process.stdin.flush()
+
+
+def _read(process):
+    return _arrays(json.loads(process.stdout.readline()))
+
+
+def _plain(value):
+    # A value of the contract as the scripts have it.
+    if isinstance(value, Batch):
+        return _plain({**value._asdict(), "masks": _masks(value.masks)})
+    if isinstance(value, Options):
+        return {**value._asdict(), "num_states": value.num_states}
+    if isinstance(value, Model):
+        return _plain({each: getattr(value, each) for each in ("params", "options", "slots")})
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim:
+        data = base64.b64encode(value.astype("<f8").tobytes()).decode()
+        return {"shape": value.shape, "data": data}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _masks(masks):
+    # (B, T, L, H) as T lists of L arrays (B, H).
+    return None if masks is None else [[*step] for step in masks.transpose(1, 2, 0, 3)]
+
+
+def _arrays(value):
+    if isinstance(value, dict) and value.keys() == {"shape", "data"}:
+        array = np.frombuffer(base64.b64decode(value["data"]), "<f8")
+        return array.reshape(value["shape"]).copy()
+    if isinstance(value, dict):
+        return {name: _arrays(each) for name, each in value.items()}
+    return list(map(_arrays, value)) if isinstance(value, list) else value
+
+
+def backend(process):
+    """The functions of `scratch.js` as a backend of the contract; NumPy has its arrays."""
+    numpy, scratch = registry.load("numpy"), ModuleType("scratch")
+    own = functools.partial(call, process)
+
+    def function(name):
+        return lambda *values: own(name, *values)[0]
+
+    def encode(tokens, params):
+        return own("encode", tokens.ravel(), params)[0].reshape(*tokens.shape, -1)
+
+    def with_state(name, *values):
+        # What a function returns, of which the last is a state.
+        *others, state = own(name, *values)[0]
+        return *others, tuple(state)
+
+    def step(x, state, params, options, masks=None):
+        masks = None if masks is None else _masks(masks[:, None])[0]
+        return with_state("step", x, state, params, options, masks)
+
+    def forward(tokens, state, params, options, masks=None):
+        return with_state("forward", tokens, state, params, options, _masks(masks))
+
+    def backward(*values):
+        return with_state("backward", *values)
+
+    def gradients(*values):
+        return with_state("gradients", *values)
+
+    def changing(name):
+        # A function that changes the model, whose arrays are replaced.
+        def change(model, *values):
+            values = [list(each) if hasattr(each, "__next__") else each for each in values]
+            result, (after, *_) = own(name, model, *values)
+            model.params.update(after["params"])
+            for slot, arrays in after["slots"].items():
+                model.slots[slot].update(arrays)
+            return result and (result[0], tuple(result[1]))
+
+        return change
+
+    def evaluate(model, minibatches, carry):
+        summed, num_tokens = own("evaluate", model, list(minibatches), carry)[0]
+        return float(summed), num_tokens
+
+    def predict(model, prefix, num_preds, choose):
+        return own("predict", model, prefix, num_preds, "choose", choose=choose)[0]
+
+    def state(batch_size, options):
+        return tuple(own("state", batch_size, options)[0])
+
+    def build(arrays, options):
+        params = own("build", arrays, options)[0]["params"]
+        return bind(params, options, forward, state, numpy.machine.to_arrays, backward)
+
+    given = dict(locals())
+    changes = ("update", "train_minibatch", "train_epoch")
+    for specification in contract.MODULES["scratch"]:
+        name = specification.__name__
+        made = changing(name) if name in changes else given.get(name) or function(name)
+        setattr(scratch, name, functools.wraps(specification)(made))
+    module = ModuleType("javascript")
+    module.scratch, module.machine = scratch, numpy.machine
+    return module

@@ -1,0 +1,417 @@
+"""The lessons, and the notebooks made from them: complete, up to date, fit for publication."""
+
+import functools
+import json
+import re
+import shutil
+import sys
+import tempfile
+
+import pytest
+from helpers import CLONE
+from make import lessons, notebooks, optimizations, prose, site_code, slides
+from make.optimizations import Gain
+from student import GRADING, written
+
+from rnn_scratch import contract, registry
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.show import source_code
+from rnn_scratch.system import records
+
+TAUGHT = [function.__name__ for function in contract.MODULES["scratch"]]
+
+# What the test that runs a notebook changes in it, so that its cells train less: on a fifth of the
+# text, or in fewer epochs and repetitions.
+SMALLER = {
+    "build": ("[:10_000]", "[:3_000]"),
+    "gates": ("num_epochs=40", "num_epochs=1"),
+    "learn": ("num_epochs=40", "num_epochs=1", "num_epochs=15", "num_epochs=1"),
+    "fast": ("num_epochs=20", "num_epochs=1"),
+    "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
+    "comparison": ('"--epochs", "20", "--repeats", "3"', '"--epochs", "2", "--repeats", "1"'),
+}
+
+CELLS = functools.cache(notebooks.cells)  # which takes seconds, and several tests need them
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch, _empty_folder):
+    monkeypatch.chdir(CLONE)
+    monkeypatch.setattr(notebooks, "cells", CELLS)
+
+
+def read(name):
+    return json.loads((CLONE / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def sources(notebook, kind):
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def extras_of(name):
+    """The extras that a notebook's first cells name."""
+    own = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks,workers"}
+    backend = name.partition("-")[0]
+    return {**own, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_a_notebook_is_up_to_date_and_fit_for_publication(name):
+    assert not notebooks.stale(name), f"make it again: {notebooks.remedy(name)}"
+    notebook = read(name)
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert cells == [tuple(cell) for cell in notebooks.cells(name)]
+    assert notebooks.unfit(notebook, name) == []
+    text = json.dumps(notebook)
+    assert "image/png" in text
+    assert tempfile.gettempdir() not in text
+    assert len(text) < 400_000
+    if "gates" not in name and "learn" not in name and "fast" not in name:  # the first says how
+        (line,) = set(re.findall("pip install -e '[^']*'", cells[0][1]))
+        assert line == f"pip install -e '.[{extras_of(name)}]'"
+
+
+@pytest.mark.notebooks(by_default=("numpy",))
+@pytest.mark.parametrize("lesson", [*lessons.LESSONS, None])
+@pytest.mark.parametrize("backend", [*registry.OURS, *notebooks.OWN])
+def test_a_notebook_runs_on_the_real_framework(backend, lesson, backend_names, monkeypatch):
+    if (lesson is None) != (backend in notebooks.OWN):
+        pytest.skip("there is no such notebook")
+    name = f"{backend}-{lesson}" if lesson else backend  # or one with two
+    missing = set(notebooks.backends_of(name)) - set(backend_names)
+    if missing:
+        pytest.skip(f"not tested: {', '.join(sorted(missing))}")
+    pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
+        monkeypatch.setenv(variable, value)
+    change, text = SMALLER[lesson or name], "".join(sources(read(name), "code"))
+    assert all(old in text for old in change[::2]), f"that is not in {name}: change SMALLER"
+
+    def smaller(source):
+        for old, new in zip(change[::2], change[1::2]):
+            source = source.replace(old, new)
+        return source
+
+    code = [smaller(source) for source in sources(read(name), "code")]
+    cells = [cell._replace(source=smaller(cell.source)) for cell in CELLS(name)]
+    monkeypatch.setattr(notebooks, "cells", lambda name: cells)
+    notebook = json.loads(notebooks.execute(name))
+    assert sources(notebook, "code") == code
+    assert notebooks.unfit(notebook, name) == []
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_the_first_code_is_short_and_says_what_to_install(backend, monkeypatch):
+    notebook = [CELLS(f"{backend}-{lesson}") for lesson in lessons.LESSONS]
+    for code in (next(cell.source for cell in cells if cell.kind == "code") for cells in notebook):
+        assert len(code.splitlines()) <= 5
+        for missing in ("rnn_scratch", backend):
+            there = {
+                name: name != missing or None for name in ("rnn_scratch", "matplotlib", backend)
+            }
+            monkeypatch.setattr("importlib.util.find_spec", there.get)
+            with pytest.raises(SystemExit, match=re.escape(f"{missing} is missing.")) as stop:
+                exec(code, {})
+            (line,) = str(stop.value).splitlines()
+            assert line.endswith(f"pip install -e '.[{extras_of(backend)}]'")
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_the_lessons_have_the_whole_source_of_the_backend(backend):
+    cells = [cell for lesson in lessons.LESSONS for cell in CELLS(f"{backend}-{lesson}")]
+    for piece in TAUGHT:
+        source = source_code.find(backend, piece)[0].source
+        assert any(source in cell.source for cell in cells if cell.kind == "code"), piece
+    # A framework has the same sections as any other.
+    headings = headings_of(cells)
+    title = f"# Build it: a recurrent language model, in {prose.framework(backend)}"
+    assert headings[0] == title
+    torch = [cell for lesson in lessons.LESSONS for cell in CELLS(f"torch-{lesson}")]
+    assert [each.partition(", in ")[0] for each in headings] == [
+        each.partition(", in ")[0] for each in headings_of(torch)
+    ]
+    assert len(headings) > 40
+
+
+@pytest.mark.parametrize("name", notebooks.ALL)
+def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
+    cells = CELLS(name)
+    text = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+    links = re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))?(?:#([\w-]+))?\)", text)
+    for file, heading in links:
+        made = file.removesuffix(".ipynb") in notebooks.ALL
+        assert made or not file or (CLONE / "notebooks" / file).exists(), file
+        assert file or f"# {heading.replace('-', ' ')}" in text
+    assert links or name.partition("-")[0] in notebooks.OWN
+
+
+def test_a_fork_s_notebooks_open_in_colab(monkeypatch):
+    name = "torch-gates"
+    before = CELLS(name)
+    assert not any("colab" in cell.source for cell in before)
+    monkeypatch.setattr(notebooks, "cells", CELLS.__wrapped__)
+    monkeypatch.setattr(notebooks, "REPOSITORY", "somebody/a-fork")
+    first, install, *others = notebooks.cells(name)
+    assert others == before[1:]
+    address = "https://colab.research.google.com/github/somebody/a-fork/blob/main/notebooks"
+    assert first.source.endswith(f"({address}/{name}.ipynb)")
+    assert '"https://github.com/somebody/a-fork"' in install.source
+    assert '".[torch,notebooks]"' in install.source
+    exec(install.source, {})  # elsewhere it does nothing
+
+
+def test_slides_show_code_function_by_function_and_prose_to_the_speaker():
+    def cell(kind, source, outputs=()):
+        return {"cell_type": kind, "source": source, "outputs": list(outputs)}
+
+    notebook = {
+        "cells": [
+            cell("markdown", "# A\n\nProse.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```"),
+            cell("code", "def f():\n    pass\n\n\ndef g():\n    pass", ["printed"]),
+            cell("code", "f()"),
+        ]
+    }
+    assert list(slides.cells(notebook)) == [
+        ("slide", "markdown", "# A", []),
+        ("notes", "markdown", "Prose.", []),
+        ("fragment", "markdown", "$$x$$", []),
+        ("fragment", "markdown", "```diff\n-a\n\n+b\n```", []),
+        ("subslide", "code", "def f():\n    pass", []),
+        ("fragment", "code", "def g():\n    pass", ["printed"]),
+        ("subslide", "code", "f()", []),
+    ]
+
+
+def headings_of(cells):
+    """The headings of a notebook's text."""
+    text = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+    return re.findall(r"^#+ .*", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
+    whole, student = (CELLS(f"{backend}-{end}") for end in ("build", "build-student"))
+    assert student.count(("code", lessons.CODE)) == 4
+    assert student.count(("markdown", lessons.WORDS)) == 10
+    text = "\n".join(cell.source for cell in student)
+    for answer in ('lesson.record("exercises")', "numpy.add.at"):
+        assert answer in "\n".join(cell.source for cell in whole)
+        assert answer not in text
+    assert "```diff" not in text  # that would be a solution
+    code = [written(cell.source, backend) for cell in student if cell.kind == "code"]
+    kept = [source for source in code if source != lessons.CODE and GRADING not in source]
+    assert [cell.source for cell in whole if cell.source in kept] == kept
+    for part in (lessons.CODE, lessons.WORDS, GRADING, "<summary>Hint", "NotImplementedError"):
+        assert not any(part in cell.source for cell in whole)
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_each_bug_is_detected_in_its_function(backend):
+    notebook = read(f"{backend}-build")
+    functions = []
+    for cell in notebook["cells"]:
+        if match := re.search(r"^print\(verdict\((\w+)=suspect", "".join(cell["source"]), re.M):
+            (output,) = cell["outputs"]
+            assert "".join(output["text"]).startswith(f"{match[1]} fails"), output
+            functions.append(match[1])
+    assert functions == ["loss", "step", "clip", "update", "train_epoch", "predict"]
+
+
+@pytest.mark.parametrize("backend", registry.OURS[1:])
+def test_not_detaching_fails_where_it_should(backend):
+    outputs = [
+        output for cell in read(f"{backend}-build")["cells"] for output in cell.get("outputs", ())
+    ]
+    text = "\n".join("".join(output.get("text", "")) for output in outputs)
+    loop, graph = re.findall(r"^detached: +(\S+)\nnot detached: (.*)$", text, re.MULTILINE)
+    raised = loop[1] == "Trying to backward through the graph a second time"
+    assert raised if backend == "torch" else loop[1] == loop[0]
+    assert graph[0] == loop[0] != graph[1]
+
+
+def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
+    before = {name: notebooks.fingerprint(name) for name in notebooks.ALL}
+
+    def changed():
+        return {name for name in before if notebooks.fingerprint(name) != before[name]}
+
+    own, copy = source_code.files, tmp_path / "scratch.py"
+    (scratch,) = (path for path in own("torch") if path.name == copy.name)
+    copy.write_text(scratch.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with monkeypatch.context() as change:
+        change.setattr(
+            source_code, "files", lambda name: [copy if p == scratch else p for p in own(name)]
+        )
+        ours = {f"torch-{end}" for end in (*lessons.LESSONS, "build-student")}
+        assert changed() == {*ours, "side_by_side", "comparison"}
+    assert notebooks.remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
+    records_here = shutil.copytree(notebooks.RECORDS, tmp_path / "records")
+    with (records_here / "exercises.json").open("a") as record:
+        record.write("\n")
+    monkeypatch.setattr(notebooks, "RECORDS", records_here)
+    quoting = {f"{backend}-{end}" for backend in registry.OURS for end in ("build", "learn")}
+    assert changed() == quoting
+
+
+def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
+    made = []
+    monkeypatch.setattr(notebooks, "make", made.append)
+    monkeypatch.setattr(registry, "usable", lambda say: ["numpy", "torch"])
+    monkeypatch.setattr(sys, "argv", ["notebooks"])
+    notebooks.main()
+    whole = [f"{name}-{lesson}" for name in ("numpy", "torch") for lesson in lessons.LESSONS]
+    assert made == [*whole, "numpy-build-student", "torch-build-student", "comparison"]
+
+
+def test_notebooks_that_do_not_exist(monkeypatch):
+    with pytest.raises(RNNScratchError, match=r"no notebook 'trch'(.|\n)*torch-build-student"):
+        notebooks.cells("trch")
+    monkeypatch.setattr(sys, "argv", ["notebooks", "trch"])
+    with pytest.raises(SystemExit, match="no notebook"):
+        notebooks.main()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# A\n::: pice step\n", "line 2: there is no directive 'pice'; there are: piece"),
+        ("a\n\n::: only torch\nb\n", "line 3: the block only does not end"),
+        ("a\n:::\n", "line 2: ::: ends a block, and none is open"),
+        ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
+        ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
+        ("::: only trch\n:::\n", "Line 1 names trch"),
+        ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
+        ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
+        ("::: write stp\n:::\n", "names stp, which grading does not grade"),
+        ("::: bug no such\n", "has no mistake 'no such' for torch"),
+        ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
+    ],
+)
+def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
+    path = tmp_path / "text.md"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RNNScratchError) as error:
+        lessons.cells(lessons.parse(path), "torch", student=True)
+    assert words in str(error.value)
+
+
+def test_text_and_code_for_some_backends_only(tmp_path):
+    path = tmp_path / "text.md"
+    path.write_text(
+        "For {framework}.\n\n```python\n{backend}\n```\n```python mxnet\nmx\n```\n::: only torch\n"
+        "T\n::: solution\nS\n```python\ns\n```\n:::\n:::\nend\n```text\n```\n",
+        encoding="utf-8",
+    )
+    parts = lessons.parse(path)
+    end = ("markdown", "end\n```text\n```")
+
+    def cells(backend, **more):
+        return [tuple(cell) for cell in lessons.cells(parts, backend, **more)]
+
+    mxnet = [("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end]
+    torch = [("markdown", "For PyTorch."), ("code", "torch")]
+    assert cells("mxnet") == mxnet
+    assert cells("torch") == [*torch, ("markdown", "T\n\nS"), ("code", "s"), end]
+    assert cells("torch", student=True)[:4] == [*torch, ("markdown", "T"), ("code", lessons.CODE)]
+
+
+def test_outputs_that_are_not_fit_for_publication():
+    def notebook(*outputs, count=1):
+        cell = {"cell_type": "code", "source": "", "execution_count": count, "outputs": outputs}
+        return {"cells": [cell]}
+
+    def printed(text, stream="stdout"):
+        return {"output_type": "stream", "name": stream, "text": [text]}
+
+    good = printed("backend: torch 2.0\n")
+    assert notebooks.unfit(notebook(good), "torch-build-student") == []
+    assert notebooks.unfit(notebook(printed("backend: mxnet")), "torch")
+    assert notebooks.unfit(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
+    warned = notebooks.unfit(notebook(good, printed("careful", "stderr")), "torch")
+    assert warned == ["cell 0 prints careful"]
+    assert notebooks.unfit(notebook(good, {"output_type": "error"}), "torch")
+    assert "path" in notebooks.unfit(notebook(good, printed(sys.prefix)), "torch")[0]
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_every_optimization_is_explained_with_a_diff(backend):
+    cells = CELLS(f"{backend}-fast")
+    section = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+    names = optimizations.names(backend)
+    assert len(names) > 5
+    for name in names:
+        explanation = section.split(f"*{name}.*")[1]
+        diff = explanation.split("```diff\n")[1].split("\n```")[0]
+        assert f"+# {name}" in diff
+        assert all(line[:1] in ("+", "-", " ", "") for line in diff.split("\n"))
+    # Each block is there once, whatever optimizations it is part of.
+    removed = re.findall(r"^-(.*(?:\n-.*)+)", section, re.MULTILINE)
+    assert len(removed) == len({*removed}) > 2
+    added = re.findall(r"^\+(.*(?:\n\+.*){3,})", section, re.MULTILINE)
+    assert not any(one in other for one in added for other in added if one != other)
+
+
+def test_the_text_explains_no_optimization_that_there_is_not():
+    def blocks(parts):
+        for part in parts:
+            if part.kind == "optimization":
+                yield lessons.optimization(part)
+            if part.kind in lessons.BLOCKS:
+                yield from blocks(part.content)
+
+    names = {name for backend in registry.OURS for name in optimizations.names(backend)}
+    explained = list(blocks(lessons.text_of("fast")))
+    assert sorted(name for name, _ in explained) == sorted(names)
+    # The functions that they replace exist.
+    for _, functions in explained:
+        for function in functions:
+            assert any(source_code.find(backend, function) for backend in registry.OURS)
+
+
+def test_gains_as_a_table(tmp_path):
+    record = tmp_path / "optimizations.json"
+    assert optimizations.gains("torch", record) == []
+    gains = [
+        Gain(name="A", num_hiddens={512: 1.104, 64: 0.996}),
+        Gain(name="B", num_hiddens={512: 2, 64: 3}, what="generation", threads=2),
+        Gain(name="C", num_hiddens={512: 1, 64: 1}, vocabulary=5000),
+        Gain(name="D", num_hiddens={512: 1, 64: 1}, cell="lstm"),
+    ]
+    records.write(record, optimizations.Gains(backends={"torch": gains}))
+    assert optimizations.gains("mxnet", record) == []
+    assert optimizations.gains("torch", record) == [
+        ["optimization", "64 hidden units", "512 hidden units", "timed"],
+        ["A", "1.00", "1.10", "training"],
+        ["B", "3.00", "2.00", "generation, 2 threads"],
+        ["C", "1.00", "1.00", "training, 5,000 characters in the vocabulary"],
+        ["D", "1.00", "1.00", "training, lstm"],
+    ]
+
+
+def test_a_diff_of_an_optimization_has_what_it_replaces():
+    shown = set()
+    diff = optimizations.difference("torch", "One output layer", ["step"], shown).split("\n")
+    assert '-return x @ params["W_hq"] + params["b_q"], after' in diff
+    assert any(line.startswith("+# One output layer: ") for line in diff)
+    assert diff[-1].startswith("+return ")
+    # The function of the same name as the one that it is in comes first.
+    diff = optimizations.difference("torch", "Weights by columns", ["rnn", "params"], shown)
+    assert "requires_grad=True" in diff
+    # What the framework does without code of ours.
+    diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"], shown)
+    assert all(line.startswith("+") for line in diff.split("\n"))
+    # What was shown is not there again.
+    assert "-return x @" not in optimizations.difference(
+        "torch", "One output layer", ["step"], shown
+    )
+
+
+def test_every_figure_has_a_name_and_words():
+    names = []
+    for lesson in lessons.LESSONS:
+        for cell in CELLS(f"torch-{lesson}"):
+            if cell.kind == "code" and re.search(r"plt\.show\(|^drawings\.", cell.source, re.M):
+                name, words = site_code.FIGURE.search(cell.source).groups()
+                assert len(words.split()) > 10, name
+                names.append(name)
+    assert len(names) == len({*names}) > 20

@@ -1,0 +1,208 @@
+"""What the pages say is true: examples run, and values come from the records."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+from helpers import CLONE
+from make import readme
+
+from rnn_scratch import contract, registry
+from rnn_scratch.check import functions, runner
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+from rnn_scratch.cli.compare import compare
+from rnn_scratch.cli.main import COMMANDS
+from rnn_scratch.cli.train import train
+from rnn_scratch.compare.record import read
+from rnn_scratch.contract import VARIANTS, Update
+from rnn_scratch.runs import catalog
+from rnn_scratch.settings import Settings
+
+README = (CLONE / "README.md").read_text(encoding="utf-8")
+USAGE = (CLONE / "notebooks" / "site" / "usage.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
+    exec(compile(example, "usage.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("runs/")
+    assert lines[1].startswith("the clock ")
+
+
+def test_the_page_on_using_it_names_every_command_and_options_that_exist():
+    for command in COMMANDS:
+        assert f"`rnn-scratch {command}" in USAGE, command
+    lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
+    assert len(lines) >= 7
+    for line in lines:
+        compare.make_context("compare", shlex.split(line))  # which parses, and runs nothing
+    lines = re.findall(r"^    rnn-scratch train (--.*)$", USAGE, re.MULTILINE)
+    assert len(lines) >= 2
+    for line in lines:
+        train.make_context("train", shlex.split(line))
+
+
+def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
+    # It reads the folders of records by names relative to the clone.
+    monkeypatch.chdir(CLONE)
+    assert readme.readme(README) == README, "make them again: python -m make.readme"
+    # The code in the picture is that of today.
+    drawn = readme.STEP.read_text(encoding="utf-8")
+
+    def words(picture):
+        return re.sub(r"<style>.*?</style>|<[^>]*>|&#160;|\s", "", picture, flags=re.DOTALL)
+
+    assert words(drawn) == words(readme.step().decode()), "make it again: python -m make.readme"
+    assert "torch.tanh" in drawn
+    assert "@font-face" not in drawn  # it loads nothing
+
+
+def test_the_readme_is_short_and_its_pictures_exist():
+    text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(
+        r"^(    |[|]).*|<!--.*-->|\(http\S*\)|\(notebooks\S*\)", "", text, flags=re.MULTILINE
+    )
+    assert len(prose.split()) <= 720
+    places = re.findall(r"!\[[^\]]{20,}\]\(([^)]*)\)", README)
+    assert len(places) == README.count("![") == 2
+    assert all((CLONE / place).is_file() for place in places)
+
+
+def test_what_the_records_of_comparisons_must_show():
+    for folder in sorted((CLONE / readme.COMPARISONS).iterdir()):
+        record = read(folder)
+        assert record.outcome == "finished"
+        assert record.text.corpus in ("time-machine", "tide-clock")
+        assert not record.has_failed
+        assert {each.backend for each in record.offered} == set(registry.OURS)
+        if record.plan.target:
+            last = [each.epochs[-1].held_out for one in record.offered for each in one.trials]
+            assert all(map(record.plan.is_reached, last))
+    for candidate in read(CLONE / readme.COMPARISONS / "curves").candidates:
+        assert candidate.trials[0].epochs[-1].perplexity < 1.1
+        assert max(candidate.differences[:100]) < 1e-12
+
+
+def test_what_the_records_must_show():
+    runs = {
+        path.name: (record, history)
+        for path, record, history in catalog.listing(CLONE / readme.RECORDS)
+    }
+    for name, (record, history) in runs.items():
+        settings, model = record.settings, record.sessions[-1].runtime.model
+        assert history[-1].epoch == 500
+        assert record.text.corpus == "time-machine"
+        most = {"random": 1.8}.get(settings.sampling, 1.1 if settings.cell == "rnn" else 1.2)
+        most = 1.5 if model == "concise" else most
+        assert history[-1].perplexity <= most, name
+    assert len(runs) >= 11
+
+
+def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_every_framework():
+    exact = readme.exact(CLONE / readme.RECORDS)["exact"]
+    assert exact.settings == Settings(exact=True, dtype="float64")
+    assert {run.model for run in exact.models} == set(VARIANTS)
+    assert {run.backend for run in exact.models} == set(registry.OURS)
+    digests = [[after.digest for after in run.digests] for run in exact.models]
+    assert all(each == digests[0] for each in digests)
+    assert len(set(digests[0])) == len(digests[0]) > 10
+    assert exact.equal
+
+
+def test_the_record_of_float64_agrees_for_a_hundred_epochs():
+    losses = {
+        path.name: [row.loss for row in history]
+        for path, _, history in catalog.listing(CLONE / readme.RECORDS / "float64")
+    }
+    assert sorted(losses) == sorted(registry.OURS)
+    for name in losses:
+        assert len(losses[name]) == 100
+        np.testing.assert_allclose(np.exp(losses[name]), np.exp(losses["numpy"]), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("page", "least"), [("errata.md", 1), ("site/security.md", 20)])
+def test_the_tests_that_a_page_names_exist(page, least):
+    text = (CLONE / "notebooks" / page).read_text(encoding="utf-8")
+    sources = {
+        path.name: path.read_text(encoding="utf-8") for path in (CLONE / "tests").rglob("test_*.py")
+    }
+    named = re.findall(r"`(test_\w+\.py)?:{0,2}(test_\w+)?`", text)
+    assert len(named) >= least
+    for file, function in named:
+        source = sources[file] if file else "".join(sources.values())
+        assert f"def {function}" in source, function
+
+
+def test_the_record_of_optimizers_says_where_each_epsilon_is():
+    record = json.loads((CLONE / readme.RECORDS / "optimizers.json").read_bytes())
+    assert record["epsilon"] == Update().epsilon
+    assert {*record["frameworks"]} == {*registry.OURS[1:]}
+    for name, row in record["frameworks"].items():
+        assert row["explained"] < 1e-9, name
+        assert row["decayed"] < 1e-9, name
+        # The place of ε shows where gradients are as small as it is, and nowhere else.
+        assert (row["differences"][2] > 0.1) == row["paper"], name
+        assert row["differences"][0] < 1e-4, name
+
+
+# The page for contributors and the workflow name sessions and files that there are.
+
+
+PAGE = (CLONE / "notebooks/site/contributing.md").read_text(encoding="utf-8")
+WORKFLOW = (CLONE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+SESSIONS = set(
+    re.findall(
+        r'^@nox\.session(?:\(name="(\w+)"\)|.*)\n(?:@.*\n)*def (\w+)',
+        (CLONE / "noxfile.py").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+)
+NAMES = {name or function for name, function in SESSIONS}
+
+
+def test_the_page_s_sessions_are_those_of_the_noxfile():
+    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line]
+    listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
+    assert listed == NAMES
+    for name in re.findall(r'nox -s "?(\w+)', PAGE):
+        assert name in NAMES, name
+
+
+def test_the_workflow_runs_what_the_page_says():
+    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
+    rows = [line.split("|")[1] for line in table.splitlines()[2:12]]
+    for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
+        text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
+        (together,) = re.findall(r"session: \[(.*?)\]", text)
+        sessions = {*together.split(", "), *re.findall(r"session: (\w+)", text)}
+        assert sessions == {name for row in listed for name in re.findall(r"`(\w+)`", row)}
+        assert sessions <= NAMES
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))
+def test_every_file_that_the_page_names_is_there(path):
+    assert (CLONE / path).is_file()
+
+
+def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
+    (function,) = re.findall(r"```python\n(def lion.*?)```", PAGE, re.DOTALL)
+    (slots,) = re.findall(r'`"lion": (.*?)`', PAGE)
+    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(slots))
+    modules = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}
+    for name in {"numpy", backend_name}:
+        scratch = registry.load(name).scratch
+        names = dict(vars(scratch))
+        exec(function.replace("torch.", f"{modules.get(name, 'np')}."), names)
+        monkeypatch.setitem(scratch.OPTIMIZERS, "lion", names["lion"])
+    pieces = (*runner.PIECES["scratch"], *runner.ONCE, *runner.OF_A_DTYPE)
+    omit = [piece for piece in pieces if piece is not functions.update]
+    cases = in_each_dtype(PLAIN)
+    backend = registry.load(backend_name)
+    rows = runner.check(backend_name, backend, cases=cases, short=True, omit=omit)
+    own = [row for row in rows if row.result.startswith("lion")]
+    assert len(own) == 3
+    assert all(row.passed for row in own)

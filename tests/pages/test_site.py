@@ -1,0 +1,407 @@
+"""The site's pages as they are written, before a site is built from them."""
+
+import html
+import json
+import os
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+from helpers import CLONE, other_packages, there
+from make import (
+    exchange,
+    lessons,
+    prose,
+    readme,
+    site,
+    site_code,
+    site_comparison,
+    site_lessons,
+    site_parity,
+    site_workers,
+)
+from make.exchange import Exchange
+from make.lessons import Code
+from make.site_code import Output
+from msgspec.structs import asdict
+
+from rnn_scratch import registry
+from rnn_scratch.compare import metrics
+from rnn_scratch.compare.record import read
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import curve, run_folder
+from rnn_scratch.settings import Settings
+from rnn_scratch.show import source_code
+from rnn_scratch.workers import rendezvous, supervisor
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch):
+    monkeypatch.chdir(CLONE)
+
+
+def plain(latex, display):
+    """Formulas in LaTeX, so that nothing else needs to be installed."""
+    return f"[{latex}]"
+
+
+@pytest.fixture(scope="module")
+def pages():
+    before = Path.cwd()
+    os.chdir(CLONE)
+    try:
+        return site.pages(registry.OURS, plain)
+    finally:
+        os.chdir(before)
+
+
+def test_what_the_reference_describes_exists_and_it_has_every_setting(pages):
+    page = pages["reference.md"].decode()
+    defaults = asdict(Settings()).items()
+    assert all(f"| `{name}` | `{default!r}` |" in page for name, default in defaults)
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
+    assert len(names) > 10
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
+def code_of(page):
+    """The code in a page's panels, by framework."""
+    codes = {}
+    panels = re.findall(
+        r'<div class="panel" data-for="([^"]*)"><p class="name">(?:(?!<div).)*</p>'
+        r'<div class="highlight">(.*?)</div>',
+        page,
+        re.DOTALL,
+    )
+    for names, block in panels:
+        text = html.unescape(re.sub(r"<[^>]*>", "", block))
+        for name in names.split():
+            codes.setdefault(name, []).append(text.rstrip("\n"))
+    return codes
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_the_pages_have_all_code_of_the_notebook_to_run_and_to_read(pages, backend):
+    whole = "".join(pages[f"{name}.md"].decode() for name in site_lessons.PAGES)
+    everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
+    code = "\n".join(code_of(whole)[backend])
+    for piece in ("params", "state", "encode", "step", "forward", "clip", "train_epoch", "predict"):
+        assert source_code.find(backend, piece)[0].source in code
+    for lesson in lessons.LESSONS:
+        parts = [part for part in lessons.text_of(lesson) if part.kind != "notebook"]
+        for cell in lessons.cells(parts, backend):
+            read = re.findall(r"```(?:python|diff)\n(.*?)\n```", cell.source, re.DOTALL)
+            for source in [cell.source] if cell.kind == "code" else read:
+                assert source in everything, source
+
+
+def test_the_site_s_own_prose_takes_the_place_of_the_notebooks(pages):
+    page = pages["build.md"].decode()
+    assert "every matrix product is in the code on this page" in page
+    for words in ("in a cell below", "run the cell", "find_spec", "To run it yourself"):
+        assert words not in page
+    text = "".join(cell.source for cell in lessons.cells(lessons.text_of("build"), "torch"))
+    assert "in a cell below" in text
+    assert "code on this page" not in text
+
+
+def test_outputs_are_there_once_where_they_are_the_same(pages):
+    page = pages["build.md"].decode()
+    assert page.count("time-major:  [ 1  6  2  7  3  8  4  9  5 10]") == 1
+    for backend in registry.OURS:
+        assert page.count(f"backend: {backend} ") == 1
+    pictures = set(re.findall(r'src="(_static/figures/\w+\.png)"', page))
+    assert len(pictures) >= 3
+    assert all(pages[picture].startswith(b"\x89PNG") for picture in pictures)
+    for lesson in lessons.LESSONS:
+        text = pages[f"{lesson}.md"].decode()
+        words = re.findall(r'<img [^>]*alt="([^"]*)"', text)
+        assert all(len(each.split()) > 10 for each in words)
+        places = re.findall(r'class="place" id="figure-([\w-]+)" href="#figure-\1"', text)
+        assert len(places) == len({*places}) > 0
+
+
+THEIRS = """import a_framework_that_is_not_installed
+
+
+def step(x, state, params, options):
+    return "<theirs>", state
+"""
+
+
+def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
+    path = other_packages(tmp_path, {"theirs": ""})["PYTHONPATH"]
+    (tmp_path / "theirs_rnn" / "scratch.py").write_text(THEIRS)
+    program = (
+        "from make import site_lessons\n"
+        "pages = site_lessons.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
+        "print('\\n'.join(pages.values()))"
+    )
+    env = {"PYTHONPATH": f"{path}{os.pathsep}notebooks"}
+    page = there(program=("-c", program), env=env, cwd=CLONE).out
+    assert set(code_of(page)) == {"numpy", "theirs"}
+    code = "\n".join(code_of(page)["theirs"])
+    assert 'return "<theirs>", state' in code
+    assert "<b>theirs</b> <span>theirs_rnn/scratch.py, line 4</span>" in page
+    assert "import a_framework_that_is_not_installed" in code
+    assert "<b>TensorFlow</b>" not in page
+
+
+def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
+    page, _, lists = pages["index.md"].decode().partition("\n- ")
+    assert lists
+    assert "from scratch, in NumPy, PyTorch, TensorFlow, MXNet and JAX." in page
+    assert f'<img src="{site_parity.PERPLEXITY}"' in page
+    last = run_folder.history(readme.RECORDS / site.RUN)[-1]
+    assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
+    codes = code_of(page)
+    assert set(codes) == {"numpy", "torch"}
+    for backend, (code,) in codes.items():
+        assert source_code.find(backend, "step")[0].source in code
+
+
+def test_the_comparison_begins_with_three_sentences(pages):
+    _, first, *_ = pages["comparison.md"].decode().split("\n\n")
+    speed = read(readme.COMPARISONS / "speed")
+    rows = [row for row in metrics.speeds(speed) if row.value == 1]
+    fastest = max(rows, key=lambda row: row.train.median)
+    assert f"{fastest.train.median:,.0f} characters per second" in first
+    assert f"`{fastest.candidate.model}`" in first
+    assert len(re.findall(r"[.](?= |$)", first)) == 3
+    assert not re.search(r"nan|inf", first)
+
+
+def test_pictures_suit_a_light_page_and_a_dark_one(pages):
+    drawn = {name: text for name, text in pages.items() if name.endswith(".svg")}
+    assert len(drawn) >= 6
+    for name, text in drawn.items():
+        assert b"#000000" not in text, name
+        assert b"<dc:date>" not in text, name  # the same records make the same pages
+        assert curve.INK.encode() in text, name
+        ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
+        assert b"fill: none" in ground[1], name
+
+
+@pytest.mark.parametrize(
+    ("sources", "rows"),
+    [
+        (["a = 1\nb = 2"], [[0, 1]]),
+        (
+            [
+                "def f(x):\n    return x + 1",
+                "@compiled\ndef f(x):\n    return x + 1.0",
+                "def f(x):\n    # why\n    return x + 1",
+            ],
+            [[1, 3], [0, 1, 3], [1, 2, 3]],
+        ),
+        (  # no line is aligned with one of another function
+            ["def f(x):\n    return x", "def g(x):\n    return x\n\n\ndef f(x):\n    return x"],
+            [[4, 5], [0, 1, 2, 3, 4, 5]],
+        ),
+    ],
+)
+def test_corresponding_lines_are_in_the_same_row(sources, rows):
+    assert site_code.rows(sources) == rows
+
+
+def test_every_line_of_every_framework_has_its_own_row(pages):
+    for panel in re.findall(r"<pre.*?</pre>", pages["build.md"].decode()):
+        rows = [int(row) for row in re.findall(r"--row:(\d+)", panel)]
+        assert rows == sorted(set(rows))
+        assert not rows or panel.count('class="line"') == len(rows)
+
+
+def test_code_is_escaped_and_no_line_is_lost():
+    block = site_code.block(Code('a < b and """x\n\n&y"""\n'))
+    assert "\n" not in block
+    assert re.sub(r"<[^>]*>", "", block).count("&#10;") == 4
+    assert "&lt;" in block
+    assert "&amp;y" in block
+    block = site_code.block(Code("-a\n+b\n+c", "diff"))
+    assert [block.count(f'<span class="{each}">') for each in ("gd", "gi")] == [1, 2]
+
+
+def test_equal_outputs_are_grouped():
+    results = {"numpy": [Output("1\n")], "torch": [Output("2")], "mxnet": [Output("1\n")]}
+    outputs = site_code.outputs(results, registry.OURS, "")
+    assert re.findall(r'data-for="(.*?)"', outputs) == ["numpy mxnet", "torch"]
+    same = {name: [Output("<1>")] for name in registry.OURS}
+    assert site_code.outputs(same, registry.OURS, "").count("&lt;1&gt;") == 1
+    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
+
+
+def test_formulas_and_names_in_prose():
+    text = (
+        "# At $(T \\cdot B)$, in {framework}\n\n`a$b$` and `{backend}` $x_1$\n\n```text\n$y$\n```"
+    )
+    written = prose.render(text, ["numpy", "mxnet"], plain)
+    assert written.startswith("# At (T·B)\n")
+    assert "`a$b$`" in written
+    assert "<span>[x_1]</span>" in written
+    assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in written
+    assert "```text\n$y$\n```" in written
+    assert prose.render("in {framework}", ["torch"], plain) == "in PyTorch"
+    assert prose.render("in {framework}", ["theirs"], plain) == "in theirs"
+
+
+def test_a_try_of_the_verdicts_has_a_row_for_each_backend(tmp_path, monkeypatch):
+    def compared(verdict, ratio):
+        return {"seconds": 150, "verdicts": {"torch": {"verdict": verdict, "ratio": ratio}}}
+
+    record = {
+        "machine": {"processor": "one"},
+        "slower": 1.05,
+        "unchanged": [{"first": {"seconds": 170}, **compared("no measurable difference", 1.01)}],
+        "slowed": [compared("slower", 0.952)],
+    }
+    (tmp_path / site_comparison.VERDICTS).write_text(json.dumps(record))
+    one = {"target-rnn": site_comparison.COMPARISONS["target-rnn"]}  # without pictures
+    monkeypatch.setattr(site_comparison, "COMPARISONS", one)
+    monkeypatch.setattr(site_comparison, "SENTENCES", {})
+    text, _ = site_comparison.render(readme.COMPARISONS, tmp_path)
+    assert "| nothing changed | 1 | torch | 1.010 | no measurable difference |" in text
+    assert "| 5% more time | 1 | torch | 0.952 | slower |" in text
+    assert "Tries on one: 1, each" in text
+    assert "took 150 to 170 seconds" in text
+
+
+# The page on several workers
+
+
+def render(folder):
+    page, pictures = site_workers.render(folder, registry.OURS, lambda latex, display: latex)
+    assert set(pictures) == {site_workers.EXCHANGE}
+    return page
+
+
+def record():
+    text = (CLONE / readme.RECORDS / site_workers.RECORD).read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def write(folder, content, name=site_workers.RECORD):
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_page_quotes_its_record(tmp_path):
+    content = record()
+    engine = content["workers"]["engines"]["torch"]
+    engine["exchanges"][0]["gather"]["median"] = 0.0321  # of one number
+    engine["sums"][-1]["own"] = 987
+    content["workers-exact"]["trainings"][0]["models"][0]["digests"][-1]["perplexity"] = 4.5678
+    write(tmp_path, content)
+    before, page = render(readme.RECORDS), render(tmp_path)
+    for words in ("| PyTorch | 0.0321 |", "| 987 of 1,000 |", "the perplexity is 4.5678 "):
+        assert words in page
+        assert words not in before
+
+
+def test_the_page_has_the_code_and_the_constants():
+    page = render(readme.RECORDS)
+    text = re.sub(r"<[^>]*>", "", page)
+    for backend in registry.OURS:
+        assert f'data-for="{backend}"' in page
+        (first, *_) = source_code.find(backend, "gather")
+        assert first.source.split("\n")[0] in text
+    assert (
+        f"worker 0 waits for it, and so do those that have started | {rendezvous.WAIT:g} s |"
+        in text
+    )
+    assert f"no sign of life from it | {supervisor.WORKER_SILENCE:g} s |" in text
+    assert "the version of the backend" in text
+    assert "every setting, from `--batch-size` to `--seed`" in text
+    prose = re.sub(r'<div class="pieces">.*', "", page)
+    assert not re.search(r"\{\w+\}", prose)
+
+
+def test_digests_that_differ_are_counted(tmp_path):
+    content = record()
+    training = content["workers-exact"]["trainings"][0]
+    number = len(training["models"])
+    assert f"all {number} training runs end with the same parameters" in render(readme.RECORDS)
+    training["models"][-1]["digests"][-1]["digest"] = "0123456789abcdef"
+    write(tmp_path, content)
+    page = render(tmp_path)
+    assert f"the {number} training runs end with 2 different digests" in page
+    assert "| `0123456789abcdef` |" in page
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("workers-exact",),
+        ("workers", "engines", "jax", "exchanges", 2),  # of the chapter's size
+        ("workers", "engines", "mxnet", "minibatches", slice(None, None, 5)),  # half of the rows
+        ("workers", "engines", "numpy", "sums"),
+        ("workers", "machine", "processor"),
+    ],
+)
+def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, place):
+    with pytest.raises(RNNScratchError, match=site_workers.RECORD):  # without any
+        render(tmp_path)
+    content = part = record()
+    *outer, last = place
+    for each in outer:
+        part = part[each]
+    del part[last]
+    write(tmp_path, content)
+    with pytest.raises(RNNScratchError, match=r"lacks what the page quotes(.|\n)*nox -s records"):
+        render(tmp_path)
+
+
+def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
+    def trial(kind, backend, seconds, problem=None):
+        fields = {"kind": kind, "backend": backend, "name": "", "seconds": seconds}
+        return {**fields, "problem": problem}
+
+    write(tmp_path, record())
+    assert "nox -s team" not in render(tmp_path)
+    trials = [trial("kill", "mxnet", seconds) for seconds in (1.0, 6.0, 2.0)]
+    trials += [trial("kill", "jax", 3.0, "a process is left"), trial("resume", "jax", None)]
+    write(tmp_path, {"seed": 1, "trials": trials}, site_workers.FAULTS)
+    page = render(tmp_path)
+    assert "| a process is killed | MXNet | 3 | 0 | 2.0 | 6.0 |" in page
+    assert "| a process is killed | JAX | 1 | 1 | 3.0 | 3.0 |" in page
+    assert "| JAX | 1 | 0 |  |  |" in page
+
+
+def test_the_numbers_and_the_bytes_of_an_exchange():
+    # W_xh (3, 2), W_hh (2, 2), b_h (2,), W_hq (2, 3), b_q (3,); three more gates in an LSTM.
+    assert exchange.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
+    assert exchange.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
+    assert exchange.received(10, 2, "float32") == 40
+    assert exchange.received(10, 4, "float64") == 3 * 80
+    # 32 bits are two integers of at most 22 bits, and 64 are three; each is a float32.
+    assert exchange.received_from_server(10, 2, "float32") == 2 * 2 * 40
+    assert exchange.received_from_server(10, 4, "float64") == 4 * 3 * 40
+    # Vectors travel in both directions at once; a server needs all before it sends the sum.
+    assert exchange.transferred_in_turn("torch", 10) == 40
+    assert exchange.transferred_in_turn("mxnet", 10) == 2 * 160
+
+
+def test_a_line_through_exchanges():
+    exact = exchange.fit([(4, 2.004), (1000, 3), (100_000, 102)])  # 2 ms, and 1 for 1000 bytes
+    assert exact.latency == pytest.approx(2)
+    assert exact.per_byte == pytest.approx(1e-3)
+    assert exact.of(5000) == pytest.approx(7)
+    # Errors are relative: a large exchange that is a tenth off hardly changes the latency.
+    rough = exchange.fit([(4, 2.004), (50_000, 52), (100_000, 92)])
+    assert rough.latency == pytest.approx(2, rel=0.05)
+
+
+def test_the_gain_of_two_workers():
+    # A row takes 1 ms and an exchange 5: with 10 rows two workers are as fast as one.
+    assert exchange.gain(10, 5, 5) == 1
+    assert exchange.smallest(1, 5) == 12
+    assert exchange.smallest(1, 4.9) == 10
+    minibatches = [
+        {"num_hiddens": 2, "batch_size": rows, "median": milliseconds}
+        for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # of 64 rows nothing is known
+    ]
+    engines = {"torch": {"minibatches": minibatches}}
+    measured = {"settings": {"vocabulary": 3}, "engines": engines}
+    # 22 float32, the loss among them, are 88 bytes: 3 + 88 / 44 ms.
+    fits = {"torch": Exchange(3, 1 / 44)}
+    assert exchange.payoff(measured, fits) == {("torch", 2, 32): pytest.approx(11 / (6 + 5))}

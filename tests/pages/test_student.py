@@ -1,0 +1,364 @@
+"""The student's copies: what is written in them is graded, and an empty one works and says so."""
+
+import contextlib
+import functools
+import inspect
+import io
+import itertools
+import json
+import linecache
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grading
+import numpy as np
+import pytest
+from helpers import CLONE
+from make import lessons, notebooks
+from matplotlib import pyplot as plt
+from sabotages import SABOTAGES, changed
+from student import EDIT, GRADING, TRAINING, solutions, written
+
+from rnn_scratch import registry
+from rnn_scratch.check.inputs import PLAIN, make_case
+
+pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
+
+# A mistake in each function, a sabotage or a change, and the first result that it makes wrong.
+MISTAKES = {
+    "encode": ("one vector for all characters", "vectors"),
+    "rnn": ("W_hh transposed in the step", "logits"),
+    "rnn_back": ("no slope of the activation in the gradient", "W_xh"),
+    "step": ("the output layer without its bias", "logits"),
+    "loss": ("targets not transposed", "mean"),
+    "loss_back": ("gradient of a sum instead of a mean", "W_xh"),
+    "backward": ("a character that occurs twice counted once", "W_e"),
+    "predict": ("warm-up left out: only the last token of the prefix is read", "logits"),
+    "clip": ("clip by the norm of one parameter instead of all", "norm, θ half the norm"),
+    "update": ("learning rate applied twice", "plain"),
+}
+NUMBERS = itertools.count()
+# Three updates by the notebook's functions.
+TRAIN = "losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, Update(), True)"
+CHANGES = {sabotage.mistake: sabotage.changes for sabotage in SABOTAGES}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch, _empty_folder):
+    monkeypatch.chdir(CLONE)
+    plt.switch_backend("agg")
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def execute(source, names):
+    """Run a cell among these names; what it prints."""
+    file = f"<cell {next(NUMBERS)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, file, "exec"), names)
+    return printed.getvalue()
+
+
+@functools.cache
+def cells(backend):
+    """The cells of a student's copy up to its training."""
+    parts = lessons.text_of("build")
+    last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
+    return lessons.cells(parts[: last + 1], backend, student=True)
+
+
+def run(backend, write):
+    """Run a student's copy up to its training, and a short one; what its cells print, and names.
+
+    With `write` its functions are written.
+    """
+    names, printed = {}, {}
+    for source in (cell.source for cell in cells(backend) if cell.kind == "code"):
+        source = source.split(f"\n{TRAINING}")[0]
+        # In the tests' process the number of threads is fixed.
+        source = source.replace("threads=1", "threads=None")
+        printed[source] = execute(written(source, backend) if write else source, names)
+    execute(TRAIN, names)
+    return printed, names
+
+
+def grade(name, source, names):
+    """Run the function's cell and the one that grades it; what the latter prints."""
+    execute(source, names)
+    return execute(f"{name} = {GRADING}installed, {name})", names)
+
+
+def gradings(printed):
+    """What the cells that grade a function print, by the function."""
+    return {
+        source.partition(" = ")[0]: text.strip()
+        for source, text in printed.items()
+        if GRADING in source
+    }
+
+
+def test_written_functions_pass_and_mistakes_are_named(own_name):
+    functions = solutions(own_name)
+    printed, names = run(own_name, write=True)
+    passed = gradings(printed)
+    assert list(passed) == list(functions)
+    for name, text in passed.items():
+        equal = name + r": equal to the reference, in \d+ comparisons\."
+        assert re.fullmatch(f"{equal}\nThe cells below use your {name}\\.", text), text
+    # A mistake in each of them. The function stays, so that its effect can be seen.
+    losses = names["losses"]
+    for name, (mistake, result) in MISTAKES.items():
+        if name not in functions:
+            continue
+        _, source = functions[name]
+        change = CHANGES[mistake][own_name]
+        text = grade(name, changed(source, change), names)
+        where = re.escape(f"The first is {result!r} (float64 rnn tanh")
+        assert re.match(rf"{name}: \d+ of \d+ comparisons with the reference fail\.", text), text
+        first, diagnosis, what = text.splitlines()
+        assert re.search(where + r".*\): .+ is \S+ instead of \S+\.$", first), text
+        piece = grading.GRADED_BY[name][0].__name__
+        assert (f"of `{piece}`, run with your `{name}`" in first) == (piece != name)
+        assert diagnosis == f"These are the numbers of a known mistake: {mistake}."
+        assert what == f"The cells below use your {name}, although it is not right yet."
+        assert inspect.unwrap(names[name]).__code__.co_filename.startswith("<cell")
+        execute(source, names)
+    # An edit reaches the curve.
+    text = grade("rnn", functions["rnn"][1].replace(*EDIT), names)
+    assert "comparisons with the reference fail" in text
+    execute(f"CELLS['rnn'] = rnn\n{TRAIN}", names)
+    assert abs(names["losses"][-1] - losses[-1]) > 1e-3
+    # A step that is right is not blamed for the cell.
+    assert grade("step", functions["step"][1], names).strip() == passed["step"]
+
+
+@pytest.mark.student  # in no other session: it trains for as long as the notebook does
+@pytest.mark.timeout(1800)
+def test_a_written_copy_runs_in_jupyter_to_its_end(own_name, monkeypatch):
+    pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
+        monkeypatch.setenv(variable, value)
+    name = f"{own_name}{notebooks.STUDENT}"
+    whole = [cell._replace(source=written(cell.source, own_name)) for cell in notebooks.cells(name)]
+    monkeypatch.setattr(notebooks, "cells", lambda name: whole)
+    cells_run = json.loads(notebooks.execute(name))["cells"]
+    texts = [
+        "".join(each["outputs"][0]["text"])
+        for each in cells_run
+        if GRADING in "".join(each["source"])
+    ]
+    assert len(texts) == len(solutions(own_name)) >= 7
+    assert all("equal to the reference, in" in text for text in texts), texts
+
+
+def test_an_empty_copy_says_so_and_works(own_name):
+    printed, names = run(own_name, write=False)
+    texts = gradings(printed)
+    assert list(texts) == list(solutions(own_name))
+    for name, text in texts.items():
+        assert text == (
+            f"{name} is not written yet.\nFor now, the cells below use the project's own {name}."
+        )
+    losses = names["losses"]
+    assert losses[-1] < losses[0]
+    # They are still the notebook's: what is edited in it has its effect.
+    execute(f"def activation(z, options):\n    return 2 * z\n\n\n{TRAIN}", names)
+    assert abs(names["losses"][-1] - losses[-1]) > 1e-3
+    # Nor is it mistaken for the reader's, when it is graded once more.
+    text = execute(f"loss = {GRADING}installed, loss)", names)
+    assert text.startswith("loss is the project's own: write yours")
+    text = execute("print(grading.verdict(installed, step=step))", names)
+    assert text.startswith("step is the project's own: write yours")
+
+
+FAULTY = {
+    "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
+    "loss returns None, as without a `return` at its end.\n": ("loss", "logits.mean()"),
+    "loss returns float64 (36,) instead of a float64 array without axes.": (
+        "loss",
+        "return logits[:, 0]",
+    ),
+    "loss returns a number instead of a float64 array": ("loss", "return float(logits.mean())"),
+    "clip returns float64 (2, 13) instead of float64 (11, 13) in `result[0]['W_xh']`.": (
+        "clip",
+        "return {name: grad[:2] for name, grad in grads.items()}, numpy.float64(1)",
+    ),
+    "loss returns a tuple of 1: float64 (36, 11) instead of a float64 array": (
+        "loss",
+        "return (logits,)",
+    ),
+    "clip returns a dict of 0 instead of a dict of W_xh, W_hh, b_h, W_hq, b_q in `result[0]`.": (
+        "clip",
+        "return {0: 1}, numpy.float64(1)",
+    ),
+    "rnn returns float64 (12, 13) instead of a tuple of 1: float64 (12, 13)": (
+        "rnn",
+        "return activation(x @ params['W_xh'], options)",
+    ),
+    "comparisons with the reference fail": ("predict", "return [3] * (len(prefix) + num_preds)"),
+    "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
+    "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
+    "returns float64 (12, 11) instead of a tuple of 2: ": (
+        "step",
+        "return state[0] @ params['W_hq']",
+    ),
+    "returns float32 (12, 3, 11) instead of float64 (12, 3, 11)": (
+        "encode",
+        "return numpy.eye(11, dtype='float32')[tokens]",
+    ),
+    "returns float64 (12, 3, 11) instead of float32": (
+        "encode",
+        "return params['W_e'][tokens] if 'W_e' in params else numpy.eye(11)[tokens]",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FAULTY)
+def test_what_is_no_result_is_explained(words):
+    name, line = FAULTY[words]
+    installed = registry.load("numpy")
+    names = {**vars(installed.scratch), "numpy": installed.scratch.np}
+    names |= {"installed": installed, "grading": grading}
+    _, source = solutions("numpy")[name]
+    end = source.index('"""\n') + 4
+    text = grade(name, f"{source[:end]}    {line}\n", names)
+    assert words in text
+    own = "For now" in text
+    assert own == (names[name].__code__ is getattr(installed.scratch, name).__code__)
+    assert own == (f"The cells below use your {name}" not in text)
+
+
+@pytest.mark.parametrize(
+    ("lr", "words"),
+    [
+        ("how.lr", "10 fail; ignore them for now. The first is 'on the grid'"),
+        ("{'sgd': how.lr}[how.optimizer]", "there it raises KeyError: 'momentum', in `param -="),
+    ],
+)
+def test_what_only_later_lessons_need_is_said_and_costs_no_points(lr, words):
+    names = {**vars(registry.load("numpy").scratch), "grading": grading}
+    names["installed"] = registry.load("numpy")
+    source = (
+        "def update(model, grads, how, rates=None):\n"
+        "    for name, param in model.params.items():\n"
+        f"        param -= {lr} * grads[name]\n"
+    )
+    text = grade("update", source, names)
+    assert text.startswith("update: equal to the reference in all that this lesson needs. ")
+    assert words in text
+    assert "known mistake" not in text
+    assert grading.points("update") == 1
+    # A mistake in what the lesson needs is named, however much later lessons need.
+    text = grade("update", source.replace("-=", "+="), names)
+    assert "known mistake: a step up the gradient instead of down." in text
+    assert grading.points("update") == 0
+
+
+def test_two_equal_mistakes_divide_by_zero_alike():
+    installed = registry.load("numpy")
+    names = {**vars(installed.scratch), "installed": installed, "grading": grading}
+    _, source = solutions("numpy")["clip"]
+    right = "theta / np.maximum(norm, theta)"
+    assert right in source
+    with np.errstate(all="ignore"):
+        text = grade("clip", source.replace(right, "theta / norm"), names)
+    assert "known mistake: small gradients scaled up to θ." in text
+
+
+def test_each_function_to_write_has_a_hint_and_a_mistake():
+    for backend in registry.OURS:
+        functions, sources = solutions(backend), [cell.source for cell in cells(backend)]
+        for name, (stub, _) in functions.items():
+            (number,) = (n for n, source in enumerate(sources) if stub in source)
+            task, hint = sources[number + 1].split("<summary>Hint</summary>")
+            assert task.startswith(f"**Write `{name}`.**")
+            assert len(hint.split()) > 10
+            line, points = sources[number + 2].splitlines()
+            assert line == f"{name} = {GRADING}installed, {name})"
+            assert points == f"grading.points({name!r})"
+            assert notebooks.metadata(sources[number])["nbgrader"]["grade_id"] == f"write-{name}"
+            assert notebooks.metadata(sources[number + 2])["nbgrader"]["points"] == 1
+        missing = {*MISTAKES} - {*functions}
+        assert missing == (set() if backend == "numpy" else {"rnn_back", "loss_back", "backward"})
+    assert set(MISTAKES) == set(grading.GRADED_BY)
+
+
+def test_each_result_that_is_explained_is_one_of_the_check():
+    case = make_case("numpy", registry.load("numpy"), "scratch", PLAIN, short=True)
+    results = {row.result for row in case.rows(grading.GRADED_BY["loss_back"][0])}
+    assert {*grading.EXPLAINED} <= results
+
+
+# nbgrader grades a class: three submissions, one right, one wrong and one empty.
+
+WRONG = ("encode", "rnn", "loss")  # functions with a mistake in the second one
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def unexecuted(name):
+    """A student's notebook, without outputs."""
+    from nbformat import v4
+
+    kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
+    cells = [
+        kinds[kind](source, id=f"cell-{n}", metadata=notebooks.metadata(source))
+        for n, (kind, source) in enumerate(notebooks.cells(name))
+    ]
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def nbgrader(course, *arguments):
+    """Run nbgrader in a course's folder."""
+    paths = [str(CLONE / "notebooks"), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, **notebooks.ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # of alembic
+    program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
+    command = [sys.executable, *program, *arguments]
+    done = subprocess.run(command, cwd=course, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.student
+@pytest.mark.timeout(1800)
+def test_three_submissions_are_graded(own_name, tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed")
+    import nbformat
+    from nbgrader.api import Gradebook
+
+    name = f"{own_name}{notebooks.STUDENT}"
+    functions = solutions(own_name)
+    changes = {function: CHANGES[MISTAKES[function][0]][own_name] for function in WRONG}
+    shutil.copy(CLONE / "notebooks" / "nbgrader_config.py", tmp_path)
+    source = tmp_path / "source" / "build"
+    source.mkdir(parents=True)
+    nbformat.write(unexecuted(name), source / f"{name}.ipynb")
+    nbgrader(tmp_path, "generate_assignment", "build", "--create")
+    released = tmp_path / "release" / "build" / f"{name}.ipynb"
+    assert "raise NotImplementedError" in released.read_text(encoding="utf-8")
+    for student in ("right", "wrong", "empty"):
+        submitted = tmp_path / "submitted" / student / "build" / released.name
+        submitted.parent.mkdir(parents=True)
+        notebook = json.loads(released.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            if student != "empty" and cell["cell_type"] == "code":
+                text = written(text, own_name)
+                for each, change in changes.items() if student == "wrong" else ():
+                    right = functions[each][1]
+                    text = text.replace(right, changed(right, change))
+            cell["source"] = text
+        submitted.write_text(json.dumps(notebook), encoding="utf-8")
+    nbgrader(tmp_path, "autograde", "build", "--create")
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
+        scores = {
+            student: gradebook.find_submission("build", student).score
+            for student in ("right", "wrong", "empty")
+        }
+    most = len(functions)
+    assert scores == {"right": most, "wrong": most - len(WRONG), "empty": 0}

@@ -1,0 +1,195 @@
+"""The guide to writing a backend is followed step by step, and what it says is so.
+
+The backend that it makes is a package of its own, and an equal of ours.
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers import (
+    CLONE,
+    SMALL,
+    TEST_FILES,
+    assert_same,
+    in_one_process,
+    options,
+    other_packages,
+    parameters,
+    there,
+)
+from sabotages import copy, load, make
+
+from rnn_scratch.check import runner
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+from rnn_scratch.compare import record
+
+TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
+CASES = [*in_each_dtype(PLAIN), PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64")]
+# The rows of the guide's table: what is in a file, what takes its place, and what is named.
+MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A block of code: its language, the file that it belongs to, and its text."""
+
+    language: str
+    title: str
+    text: str
+
+
+class Command(NamedTuple):
+    """A command of a console block, the file that its output is added to, and what is shown."""
+
+    arguments: list[str]
+    file: str
+    shown: list[str]
+
+
+BLOCKS = [
+    Block(*found)
+    for found in re.findall(
+        r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$', TEXT, re.DOTALL | re.MULTILINE
+    )
+]
+
+
+def commands(block):
+    """The commands of a console block."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        line, *shown = part.splitlines()
+        line, _, file = line.partition(" >> ")
+        program, *arguments = shlex.split(line)
+        assert program == "rnn-scratch"
+        yield Command(arguments, file, shown)
+
+
+def install(site):
+    """Install the package with nothing in it but the framework; the environment that has it."""
+    variables = other_packages(site, {"toy": ""})
+    (site / "toy_rnn" / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
+    return {**variables, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+
+
+def write(site, title, text):
+    """Write a file of the package; `scratch.py` comes in parts, of which a later one may edit."""
+    file = site / title
+    before = file.read_text() if file.name == "scratch.py" and file.exists() else ""
+    for name in re.findall(r"^def (\w+)", text, re.MULTILINE):
+        before = re.sub(rf"^def {name}\(.*?(?=^\S|\Z)", "", before, flags=re.DOTALL | re.MULTILINE)
+    file.write_text(before + text + "\n\n", encoding="utf-8")
+
+
+def follow(site, env, only_files=False):
+    """Write the files and run the commands, in order: each command and how it ended.
+
+    With `only_files` those that only show something are left out.
+    """
+    for block in BLOCKS:
+        if block.language == "python" and block.title.startswith("toy_rnn/"):
+            write(site, block.title, block.text)
+        elif block.language == "console":
+            for command in commands(block):
+                if command.file or not only_files:
+                    done = there(*command.arguments, env=env)
+                    if command.file:
+                        assert done.code == 0, done.err
+                        write(site, command.file, done.out)
+                    yield command, done
+
+
+def shows(out, lines):
+    """Whether an output has these lines, in this order; `...` stands for what is left out."""
+    pattern = ".*".join(
+        ".*".join(r"\s+".join(map(re.escape, part.split())) for part in line.split("..."))
+        for line in lines
+    )
+    return re.search(pattern, out, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A folder with the complete package, and the environment in which it is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    env = install(folder)
+    list(follow(folder, env, only_files=True))
+    return folder, env
+
+
+@pytest.mark.student
+def test_each_step_has_the_result_that_the_guide_shows(tmp_path):
+    site = tmp_path / "site"
+    env = install(site)
+    (project,) = (block for block in BLOCKS if block.language == "toml")
+    assert '[project.entry-points."rnn_scratch.backends"]\ntoy = "toy_rnn"' in project.text
+    done = list(follow(site, env))
+    for command, result in done:
+        lacks = any(" lacks " in line for line in command.shown)
+        assert result.code == lacks, (command, result.out, result.err)
+        assert command.file or command.shown
+        assert shows(result.out, command.shown), (command, result.out)
+    assert {command.arguments[0] for command, _ in done} == {"check", "train", "show"}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "named"),
+    [pytest.param("", "", None, id="none"), *MISTAKES],
+    ids=lambda text: text[:30],
+)
+def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
+    package, tmp_path, right, wrong, named
+):
+    changed = copy(load(package[0] / "toy_rnn"), tmp_path)
+    if named:
+        sources = (changed / "machine.py", changed / "scratch.py")
+        (path,) = (path for path in sources if right in path.read_text(encoding="utf-8"))
+        make((right, wrong), path)
+    rows = runner.check("toy", load(changed), cases=CASES, short=True)
+    first = next((f"{row.piece} {row.result}" for row in rows if not row.passed), None)
+    assert first == named
+
+
+def test_quoted_code_is_that_of_the_project():
+    quoted = [block for block in BLOCKS if block.title.startswith("backends/")]
+    assert quoted
+    for block in quoted:
+        assert block.text in (CLONE / block.title).read_text(encoding="utf-8")
+
+
+def test_the_backend_trains_resumes_and_predicts(package):
+    settings = options(**SMALL, backend="toy", dtype="float64")
+    predict = ("predict", "r", "--prefix", "the ")
+    first, _, _, prediction, reference = in_one_process(
+        ("train", *settings, "--run", "whole", "--epochs", 3),
+        ("train", *settings, "--run", "r", "--epochs", 2),
+        ("train", "--resume", "r", "--epochs", 3),
+        predict,
+        (*predict, "--backend", "numpy"),
+        env=package[1],
+    )
+    assert "toy (scratch) on cpu" in first
+    assert_same(parameters("r"), parameters("whole"))
+    assert prediction == reference != ""
+
+
+@pytest.mark.student
+def test_the_backend_is_compared(package):
+    (command,) = (block.text for block in BLOCKS if " compare " in block.text)
+    assert "--backends numpy,toy --models scratch,fast" in command
+    settings = options(**SMALL, num_epochs=1, repeats=1, output="out", models="scratch,fast")
+    there("compare", "--backends", "numpy,toy", *settings, env=package[1]).ended()
+    measured = [each.name for each in record.read(Path("out")).candidates if each.rounds]
+    assert measured == ["numpy", "numpy fast", "toy", "toy fast"]
+
+
+@pytest.mark.student
+def test_the_test_suite_runs_on_the_backend_alone(package):
+    (block,) = (block.text for block in BLOCKS if "pytest --backends" in block.text)
+    command = next(line for line in block.splitlines() if line.startswith("pytest --backends"))
+    names = ("contract", "epoch", "threads_and_forks")
+    paths = [TEST_FILES[f"test_{name}"] for name in names]
+    arguments = (*command.split()[1:], "-p", "no:cacheprovider", *paths)
+    done = there(*arguments, program=("-m", "pytest"), env=package[1]).ended()
+    assert re.search(r"\d+ passed", done.out)

@@ -1,0 +1,468 @@
+"""Exact mode: the same bits in every backend, and in a run that changes its backend."""
+
+import itertools
+import json
+import math
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from helpers import CLONE, options, other_packages, skip_without, there, variants
+from measure import arm
+
+from rnn_scratch import api, exact, registry
+from rnn_scratch.check import exact_mode
+from rnn_scratch.check.certificate import Certificate, Closest, ExactResult, sentence
+from rnn_scratch.cli.main import main
+from rnn_scratch.contract import CELLS, VARIANTS, Options
+from rnn_scratch.parameters import initial
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.runs.setup import set_up
+from rnn_scratch.settings import make, update_rule
+from rnn_scratch.text import books, minibatches
+
+# Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
+LONG = 6
+SETTINGS = {
+    "corpus": "tide-clock",
+    "exact": True,
+    "num_hiddens": 48,
+    "batch_size": 8,
+    "num_steps": 12,
+    "max_tokens": 2_000,
+    "sigma": 0.05,
+    "theta": 0.3,
+}
+# A difference in the state grows within an epoch until it is as large as the state itself.
+CHAOTIC = {"sigma": 0.5, "theta": 1.0}
+
+
+# By default their trainings in NumPy and PyTorch are enough.
+OTHERS = pytest.mark.frameworks(by_default=("numpy", "torch"))
+GRUS = [cell for cell in CELLS if cell.startswith("gru")]
+
+
+def trained(backend, folder, epochs, **changes):
+    run = api.train(backend, run=folder, num_epochs=epochs, **{**SETTINGS, **changes})
+    return exact.digest(run.arrays)
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """A function that returns the reference's digest, which it trains for once."""
+    digests = {}
+
+    def reference(epochs, **changes):
+        key = (epochs, *changes.items())
+        if key not in digests:
+            digests[key] = trained(
+                "numpy", tmp_path_factory.mktemp("numpy") / "run", epochs, **changes
+            )
+        return digests[key]
+
+    return reference
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("scratch", {"sampling": "random"}),
+        ("scratch", CHAOTIC),
+        *((model, {"cell": cell}) for cell in ("rnn", "lstm") for model in VARIANTS),
+        *(pytest.param(model, {"cell": cell}, marks=OTHERS) for cell in GRUS for model in VARIANTS),
+        pytest.param("scratch", {"embedding": 5}, marks=OTHERS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_every_model_ends_with_the_same_bits(
+    backend_name, device, tmp_path, model, changes, references
+):
+    skip_without(registry.load(backend_name), device, "float64")
+    try:
+        digest = trained(
+            backend_name, tmp_path / "run", LONG, model=model, device=device, **changes
+        )
+    except registry.NotOffered:
+        pytest.skip(f"{backend_name} has no {model} model of this cell")
+    assert digest == references(LONG, **changes)
+
+
+# Layers, dropout and optimizers in small sizes.
+TINY_SIZES = {"num_hiddens": 8, "batch_size": 4, "num_steps": 6, "max_tokens": 300}
+COSINE = {"schedule": "cosine", "warmup": 5}
+OPTIMIZED = ({}, {"optimizer": "adam"}, {"optimizer": "adam", **COSINE})
+DEEP = {"num_layers": 2, "dropout": 0.3, "optimizer": "adam", "weight_decay": 0.1}
+
+
+@OTHERS
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_layers_dropout_and_optimizers_end_with_the_same_bits(
+    backend_name, tmp_path, cell, references
+):
+    for number, (num_layers, dropout, more) in enumerate(
+        itertools.product((1, 2), (0.0, 0.3), OPTIMIZED)
+    ):
+        changes = {"cell": cell, "num_layers": num_layers, "dropout": dropout, **more, **TINY_SIZES}
+        digest = trained(backend_name, tmp_path / str(number), 2, **changes)
+        assert digest == references(2, **changes), changes
+
+
+BY_DEFAULT = {"numpy", "torch"}
+PAIRS = [
+    pytest.param(*pair, marks=() if set(pair) == BY_DEFAULT else pytest.mark.frameworks)
+    for pair in itertools.permutations(registry.OURS, 2)
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_what_adam_remembers_is_exchanged(backend_names, tmp_path, first, second, references):
+    if not {first, second} <= set(backend_names):
+        pytest.skip("both backends are needed")
+    changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
+    trained(first, tmp_path / "run", 1, **changes)
+    run = api.resume(tmp_path / "run", 2, backend=second)
+    assert exact.digest(run.arrays) == references(2, **changes)
+    assert {"m.W_hc_2", "v.W_hc_2"} < set(run.arrays)
+
+
+def test_some_updates_of_this_training_are_clipped_and_others_are_not():
+    settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG})
+    text, runtime = books.load("tide-clock"), Runtime("numpy", device="cpu")
+    found = exact_mode.compare([runtime], settings, text, lambda *_: None).certificate
+    assert 0.1 < found.clipped / found.updates < 0.9
+
+
+@pytest.mark.parametrize("cell", ["rnn", pytest.param("lstm", marks=pytest.mark.frameworks)])
+def test_a_run_that_changes_its_backend_ends_with_the_same_bits(
+    backend_names, tmp_path, cell, references
+):
+    # In a ring: each writes a checkpoint, and each continues that of another one.
+    for first in backend_names:
+        trained(first, tmp_path / first, 2, cell=cell)
+    for first, second in zip(backend_names, [*backend_names[1:], backend_names[0]]):
+        folder = tmp_path / f"{first}-to-{second}"
+        shutil.copytree(tmp_path / first, folder)
+        run = api.resume(folder, 4, backend=second)
+        assert exact.digest(run.arrays) == references(4, cell=cell), (first, second)
+        assert checkpoint.load(folder / checkpoint.FILE).epoch == 4
+        assert [row.backend for row in run.history] == [first] * 2 + [second] * 2
+
+
+def test_a_digest_depends_on_every_bit():
+    arrays = initial(Options(5, 3), 1.0, 0)
+    before = exact.digest(arrays)
+    assert exact.digest({name: values.copy() for name, values in arrays.items()}) == before
+    arrays["b_q"][2] = np.nextafter(arrays["b_q"][2], 1)
+    assert exact.digest(arrays) != before
+    arrays["b_q"][2] = 0
+    assert exact.digest(arrays) == before
+    assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != before
+
+
+def check_exact(capsys, *arguments):
+    # A text too long for a command line, as a book is.
+    Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
+    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
+    with pytest.raises(SystemExit) as done:
+        main(["check", *arguments, "--exact", "--json", *small])
+    return done.value.code, json.loads(capsys.readouterr().out)
+
+
+# Other kernels of the framework's libraries, which add in another order. (TensorFlow has no such
+# variable for float64: TF_ENABLE_ONEDNN_OPTS changes nothing.)
+KERNELS = {
+    "numpy": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "torch": {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"},
+    "mxnet": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "jax": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
+}
+DIGESTS = """
+import sys
+from rnn_scratch import api, exact
+settings = eval(sys.argv[2])
+for mode in ({"exact": True}, {"exact": False, "dtype": "float64"}):
+    run = api.train(sys.argv[1], run=f"{mode}", num_epochs=1, device="cpu", **settings, **mode)
+    print("digest", exact.digest(run.arrays))
+"""
+
+
+@OTHERS
+def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name):
+    if backend_name not in KERNELS:
+        pytest.skip(f"no variable is known that changes the kernels of {backend_name}")
+    settings = {name: value for name, value in SETTINGS.items() if name != "exact"}
+
+    def digests(folder, **kernels):
+        Path(folder).mkdir()
+        arguments = (backend_name, repr(settings))
+        done = there(*arguments, program=("-c", DIGESTS), env=kernels, cwd=folder).ended()
+        return [line.split()[1] for line in done.out.splitlines() if line.startswith("digest")]
+
+    (exact_own, own), (exact_other, other) = digests("own"), digests("o", **KERNELS[backend_name])
+    assert exact_own == exact_other
+    assert own != other, "they are the same kernels, so that the equality above proves nothing"
+
+
+@pytest.mark.parametrize(
+    "chosen", [BY_DEFAULT, pytest.param({*registry.OURS}, marks=pytest.mark.frameworks)], ids=len
+)
+def test_check_exact_compares_backends(chosen, backend_names, capsys):
+    backend_names = [name for name in backend_names if name in chosen]
+    code, answer = check_exact(capsys, *backend_names)
+    assert code == 0
+    assert answer["equal"]
+    assert [model["backend"] for model in answer["models"]] == backend_names
+    assert {model["model"] for model in answer["models"]} == {"scratch"}
+    for model in answer["models"]:
+        assert [row["epoch"] for row in model["digests"]] == [0, 2, 4]
+        assert len({row["digest"] for row in model["digests"]}) == 3
+    assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device, capsys):
+    skip_without(registry.load(backend_name), device, "float64")
+    models = [argument for model in VARIANTS for argument in ("--model", model)]
+    code, answer = check_exact(capsys, backend_name, *models, "--device", device)
+    assert (code, answer["equal"]) == (0, True)
+    outcomes = {model["model"]: model["outcome"] for model in answer["models"]}
+    offered = variants(backend_name)
+    assert outcomes == {m: "trained" if m in offered else "not offered" for m in VARIANTS}
+
+
+def test_check_exact_fails_where_nothing_can_be_trained(capsys):
+    code, answer = check_exact(capsys, "numpy", "--model", "concise")
+    assert (code, answer["equal"]) == (1, False)
+    (model,) = answer["models"]
+    assert (model["outcome"], model["digests"]) == ("not offered", [])
+
+
+# Some of these few updates are clipped.
+TINY = {"num_hiddens": 6, "batch_size": 4, "num_steps": 8, "max_tokens": 120}
+TINY |= {"sigma": 0.3, "theta": 0.37, "lr": 0.5, "num_epochs": 5}
+
+
+def distance(value, grid):
+    """How far a number is from the nearest midpoint of two multiples of the grid."""
+    value, grid = Fraction(float(value)), Fraction(grid)
+    below = math.floor(value / grid)
+    return min(abs(value - (each + Fraction(1, 2)) * grid) for each in range(below - 1, below + 2))
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    """The same training as a loop: updates, those that are clipped, and each element's figures."""
+    settings = make({**TINY, "exact": True})
+    text, scratch = books.load("tide-clock"), registry.load("numpy").scratch
+    setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
+    update, clipped, elements = 0, 0, []
+    for epoch in range(1, settings.num_epochs + 1):
+        state = setups[0].model.state(settings.batch_size)
+        for batch in minibatches.epoch_batches(setups[0].text.train, settings, epoch):
+            update, each = update + 1, []
+            for setup in setups:
+                _, grads, (after,) = scratch.gradients(setup.model, batch, state)
+                grads, norm = scratch.clip(grads, settings.theta)
+                steps = setup.model.to_arrays({n: settings.lr * g for n, g in grads.items()})
+                each.append({"state": after, **steps})
+                scratch.update(setup.model, grads, update_rule(settings))
+            for name, values in each[0].items():
+                grid = exact.STATE_GRID if name == "state" else exact.GRID
+                for place, value in np.ndenumerate(values):
+                    pair = value, each[1][name][place]
+                    least = float(min(distance(one, grid) for one in pair))
+                    elements.append((least, abs(pair[0] - pair[1]), update, name, list(place)))
+            clipped += norm > settings.theta
+            state = (np.round(each[0]["state"] / exact.STATE_GRID) * exact.STATE_GRID,)
+    return update, clipped, elements
+
+
+def test_distances_are_exact():
+    multiples = [0, 1, 0.5, -0.5, 1.5, -2.5, 0.3, -0.7, 12.25]
+    for grid in exact.GRID, exact.STATE_GRID:
+        values = np.array([*multiples, *np.nextafter(multiples, 1)]) * grid
+        distances = exact.distances(values, grid)
+        assert [Fraction(each) for each in distances] == [distance(v, grid) for v in values]
+        assert (distances.min(), distances.max()) == (0, grid / 2)
+
+
+def check_tiny(*arguments, **more):
+    command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
+    return there(*command, *options(**TINY), **more)
+
+
+def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand):
+    models = ("--model", "scratch", "--model", "fast")
+    done = check_tiny("numpy", *models, "--json").ended()
+    certificate = msgspec.json.decode(done.out, type=ExactResult).certificate
+    updates, clipped, elements = by_hand
+    assert (certificate.updates, certificate.clipped) == (updates, clipped)
+    assert 0 < clipped < updates
+
+    closest = certificate.closest
+    least = min((each for each in elements if each[1]), key=lambda each: each[0] / each[1])
+    found = (closest.distance, closest.difference, closest.update, closest.tensor, closest.index)
+    assert found == least
+    assert certificate.factor == least[0] / least[1]
+    assert certificate.divergence is None
+    where = ", ".join(map(str, closest.index))
+    value = "" if closest.tensor == "state" else "the step of "
+    assert certificate.sentence == (
+        f"Closest call: in update {closest.update} {value}{closest.tensor}[{where}] was "
+        f"{closest.distance:.1e} from a rounding boundary, and the models differ by "
+        f"{closest.difference:.1e} in it: a safety factor of {certificate.factor:,.0f}, the "
+        f"smallest of 80 elements of each parameter and state in each of {updates} updates."
+    )
+    # What is printed ends with it.
+    assert check_tiny("numpy", *models).out.splitlines()[-1] == certificate.sentence
+
+
+@pytest.mark.parametrize("model", ["scratch", "fast"])
+def test_a_certificate_of_one_model_says_what_is_missing(model):
+    printed = check_tiny("numpy", "--model", model).out
+    assert "Only one model was trained" in printed
+    assert "from a rounding boundary. For a safety factor, name another model" in printed
+
+
+@pytest.mark.parametrize(
+    ("closest", "difference", "words"),
+    [
+        (6.1e-15, 1.4e-17, "1.4e-17 in it: a safety factor of 436, the smallest of 80 elements"),
+        (6.1e-15, 4.1e-15, "4.1e-15 in it: a safety factor of 1.5, "),
+        (4.1e-18, 6.1e-17, "6.1e-17 in it, which is more: they are equal by luck."),
+        (4.1e-18, 0.0, "the models do not differ in 80 elements of each"),
+    ],
+)
+def test_the_sentence_says_how_safe_it_was(closest, difference, words):
+    found = sentence(
+        Certificate(
+            updates=4000,
+            clipped=0,
+            kept=80,
+            unobserved=[],
+            closest=Closest(
+                tensor="W_hh", index=[3, 17], update=2817, distance=closest, difference=difference
+            ),
+            factor=closest / difference if difference else None,
+            divergence=None,
+            sentence="",
+        )
+    )
+    assert "in update 2,817 the step of W_hh[3, 17] was " in found
+    assert words in found
+
+
+# NumPy's backend, in which one function is another one from some call on.
+OFF = """
+from rnn_scratch.backends.numpy import machine, scratch
+from rnn_scratch.exact import GRID
+
+plain, number = scratch.{function}, 0
+
+def off(*arguments):
+    global number
+    number += 1
+    {change}
+    return plain(*arguments)
+
+scratch.{function} = off
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "other", "words"),
+    [
+        # In the first update it is called twice.
+        (
+            "clip",
+            "arguments[0]['W_hh'][2] *= 1.001 if number > 5 else 1",
+            "numpy",
+            "off differs from numpy after update 5, in W_hh. Rounding does not explain it: in W_hh",
+        ),
+        (
+            "clip",
+            "arguments[0]['W_hq'] *= 1.001",
+            "torch",
+            "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Rounding does not",
+        ),
+        (
+            "rounded",
+            "if number > 160 and arguments[1] == GRID: return plain(*arguments) + GRID",
+            "numpy",
+            "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Rounding does",
+        ),
+        (
+            "train_minibatch",
+            "arguments = *arguments[:3], arguments[3]._replace(lr=min(arguments[3].lr, 1))",
+            "numpy",
+            "off differs from off's own steps after update 1, in W_xh, W_hh, b_h, W_hq, b_q. "
+            "Rounding does not explain it",
+        ),
+        (
+            "build",
+            "arguments[0]['b_q'] += 1",
+            "numpy",
+            "off differs from numpy from the start, in b_q.",
+        ),
+    ],
+)
+def test_of_models_that_diverge_update_and_parameter_are_named(
+    tmp_path, function, change, other, words
+):
+    source = OFF.format(function=function, change=change)
+    done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source})).ended(1)
+    assert "not equal to the last bit" in done.out
+    assert done.out.splitlines()[-1].startswith(words)
+
+
+def test_where_train_epoch_is_another_package_s_there_is_no_certificate(tmp_path):
+    source = """
+        from types import SimpleNamespace
+        from rnn_scratch.backends.numpy import machine, scratch
+        scratch = SimpleNamespace(**vars(scratch))
+    """
+    done = check_tiny("off", "numpy", env=other_packages(tmp_path, {"off": source})).ended()
+    assert (
+        "No certificate: train_epoch calls another train_minibatch than its own in off." in done.out
+    )
+
+
+def test_rounding_is_named_where_it_is_the_reason():
+    # With weights as large as these, a difference grows within a minibatch.
+    models = ("--model", "scratch", "--model", "fast")
+    chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
+    done = there("check", "numpy", *models, "--exact", "--json", *chaos).ended(1)
+    certificate = json.loads(done.out)["certificate"]
+    found = certificate["divergence"]
+    assert found["explained"]
+    assert found["growth"] > 1e6
+    assert found["difference"] < 1000 * found["moved"]
+    assert ". Rounding explains it: in W_hh it moves" in certificate["sentence"]
+    assert certificate["sentence"].endswith("-fold, and what has grown so far no rounding removes.")
+
+
+# The record of ARM, and the tool that makes it.
+
+
+CASES = json.loads((CLONE / "notebooks/records/arm.json").read_bytes())["cases"]
+
+
+def test_this_code_ends_with_the_digest_of_both_architectures():
+    run = arm.train(arm.CASES[0], "exact")
+    assert set(CASES[0]["exact"].values()) == {exact.digest(run.arrays)}
+
+
+def test_the_digests_are_equal_in_exact_mode_and_would_not_be_without():
+    assert [tuple(case[name] for name in arm.FIELDS) for case in CASES] == list(arm.CASES)
+    assert all(len(set(case["exact"].values())) == 1 for case in CASES)
+    assert all(len(set(case["ordinary"].values())) == 2 for case in CASES)
+
+
+def test_without_the_emulator_the_tool_says_what_it_needs(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"^This needs"):
+        arm.main()

@@ -1,0 +1,144 @@
+"""Tests of the tests: each mistake of the sabotages makes the check fail, in the right piece."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import CLONE, TEST_FILES, there
+from sabotages import SABOTAGES, THREADS_IGNORED, copy, load, make
+
+from rnn_scratch import registry
+from rnn_scratch.check import inputs, runner
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+
+pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
+
+by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
+
+
+def first_failure(rows):
+    return next((row for row in rows if not row.passed), None)
+
+
+def assert_named(row, sabotage):
+    assert row is not None, "not detected"
+    assert row.piece == sabotage.piece, row
+    assert sabotage.result in f"{row.result} {row.where} {row.note}", row
+
+
+@by_mistake
+def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sabotage, tmp_path):
+    if backend_name not in sabotage.changes:
+        pytest.skip(f"{backend_name} cannot have this mistake")
+    package = copy(backend, tmp_path)
+    make(sabotage.changes[backend_name], package / sabotage.file)
+    cases, wrong = in_each_dtype(sabotage.only), load(package)
+    rows = runner.check(backend_name, wrong, sabotage.model, cases, short=True)
+    assert_named(first_failure(rows), sabotage)
+
+
+IN_THE_REFERENCE = [
+    s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"
+]
+IN_ITS_BACKWARD_PASS = [
+    s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.result.startswith(("W_", "b_"))
+]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "recorded"),
+    [(s, True) for s in IN_THE_REFERENCE] + [(s, False) for s in IN_ITS_BACKWARD_PASS],
+    ids=lambda value: getattr(value, "mistake", None),
+)
+def test_a_mistake_in_the_reference_itself_is_detected_and_named(
+    sabotage, recorded, tmp_path, monkeypatch
+):
+    # As if its file were changed: reference and candidate are then the same, with the mistake. Of
+    # a new cell nothing is recorded, and its backward pass is wrong.
+    package = copy(registry.load("numpy"), tmp_path)
+    make(sabotage.changes["numpy"], package / sabotage.file)
+    wrong = load(package)
+    monkeypatch.setattr(registry, "load", lambda name: wrong)
+    if not recorded:
+        monkeypatch.setattr(inputs, "recorded", dict)
+    every = inputs.cases(cells=[sabotage.only.cell])
+    row = first_failure(runner.check("numpy", wrong, cases=every))
+    assert_named(row, sabotage)
+    assert recorded or "by finite differences" in row.result
+
+
+def test_a_number_of_threads_that_is_ignored_is_detected(backend, own_name, tmp_path):
+    program = (
+        "import importlib, sys\n"
+        "from rnn_scratch.check import machine\n"
+        "rows = machine.set_threads(importlib.import_module(sys.argv[1]))\n"
+        "sys.exit(any(row.piece == 'set_threads' and not row.passed for row in rows))\n"
+    )
+
+    def run(change):
+        package = copy(backend, tmp_path)
+        make(change, package / THREADS_IGNORED.file)
+        # With another number than those that are set.
+        numbers = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), 3)
+        return there(package.name, program=("-c", program), env={"PYTHONPATH": tmp_path, **numbers})
+
+    assert run(THREADS_IGNORED.changes[own_name]).code == 1
+    run(()).ended()
+
+
+def test_set_eager_ends_the_use_of_graphs(backend_names):
+    if "mxnet" not in backend_names:
+        pytest.skip("only MXNet's backend has graphs of its own")
+    from rnn_scratch.backends.mxnet import graphs, machine
+
+    calls = []
+
+    @graphs.graph
+    def double(x, options):
+        calls.append(x)
+        return 2 * x
+
+    x = machine.tensor(np.ones(3), "cpu")
+    for eager, number in ((False, 1), (True, 3)):
+        machine.set_eager(eager)
+        assert [machine.array(double(x, None)).sum() for _ in range(2)] == [6, 6]
+        assert len(calls) == number
+    machine.set_eager(False)
+
+
+def test_each_piece_has_a_mistake():
+    cases = in_each_dtype(PLAIN._replace(activation="relu"))
+    rows = runner.check("numpy", registry.load("numpy"), cases=cases, short=True)
+    detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
+    assert {row.piece for row in rows} <= detected
+
+
+# Mistakes in the core, which reference and candidate share: values pinned in tests detect them.
+MINIBATCHES = ("text/minibatches.py", "test_minibatches")
+DECODING = ("runs/decoding.py", "test_decoding")
+CORE_MISTAKES = {
+    "offset one too far": (*MINIBATCHES, ".randint(num_steps)", ".randint(num_steps + 1)"),
+    "offset ignored": (*MINIBATCHES, "X_rows = tokens[offset :", "X_rows = tokens[0 :"),
+    "the least likely token chosen": (
+        *DECODING,
+        "int(np.argmax(logits))",
+        "int(np.argmin(logits))",
+    ),
+    "temperature multiplied": (*DECODING, "logits.max()) / temp", "logits.max()) * temp"),
+    "the last token of top-p left out": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
+    "weights drawn with the variance for the standard deviation": (
+        *("parameters.py", "test_epoch"),
+        *("chance.normal(0, sigma,", "chance.normal(0, sigma**2,"),
+    ),
+}
+
+
+@pytest.mark.sabotages
+@pytest.mark.parametrize("mistake", CORE_MISTAKES)
+def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, copy):
+    file, tests, *change = CORE_MISTAKES[mistake]
+    make(change, copy / "rnn_scratch" / file)
+    program = ("-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy")
+    command = partial(there, program=program, cwd=CLONE / "tests", env={"PYTHONPATH": copy})
+    done = command(TEST_FILES[tests]).ended(1)
+    assert "FAILED" in done.out, done.out

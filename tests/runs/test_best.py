@@ -1,0 +1,128 @@
+"""The best checkpoint on held-out text, and trainings that end when no epoch is better."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, assert_same, epoch_row, figures, here, history, options, parameters
+
+import rnn_scratch
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.system.files import Damaged
+from rnn_scratch.text import books
+
+# The held-out loss is lowest after epoch 7; epoch 14 is better again, and no later one.
+SETTINGS = {**SMALL, "lr": 2.0, "seed": 2, "valid_share": 0.2, "threads": 1}
+FIRST, SECOND, PATIENCE, MORE = 7, 14, 5, 8
+
+
+def best_of(run):
+    """The checkpoint that a run has kept as its best one."""
+    return checkpoint.load(Path(run, checkpoint.BEST))
+
+
+def losses(run):
+    return [row["valid_loss"] for row in history(run)]
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_held_out_loss(backend_name):
+    run = rnn_scratch.train(backend_name, num_epochs=12, run="r", **SETTINGS)
+    epoch = losses("r").index(min(losses("r"))) + 1
+    assert 1 < epoch < 12
+    assert run.best == run.history[epoch - 1]
+    lowest = f"best held out {run.best.valid_perplexity:.2f} after epoch {epoch}>"
+    assert repr(run).endswith(lowest)
+    assert best_of("r").epoch == epoch
+    # Its parameters are those after this epoch, whose loss on the held-out text is in the history.
+    rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)
+    assert_same(best_of("r").arrays, parameters("until"))
+    whole = books.load("tide-clock").content
+    letters = "".join(re.sub("[^A-Za-z]+", " ", line).strip() for line in whole.split("\n")).lower()
+    Path("end.txt").write_text(letters[320:400])
+    held_out = rnn_scratch.evaluate(run, text="end.txt", best=True)
+    assert held_out.loss == pytest.approx(min(losses("r")), rel=1e-6)
+    assert held_out.loss < rnn_scratch.evaluate(run, text="end.txt").loss
+    assert held_out.perplexity == math.exp(held_out.loss)
+    texts = [rnn_scratch.predict(each, "the ", 40) for each in ("r", "until")]
+    assert rnn_scratch.predict("r", "the ", 40, best=True) == texts[1] != texts[0]
+
+
+def test_after_resuming_the_best_epoch_so_far_stays_the_best():
+    whole = rnn_scratch.train("numpy", num_epochs=SECOND + 4, run="whole", **SETTINGS)
+    rnn_scratch.train("numpy", num_epochs=3, run="r", **SETTINGS)
+    for last in (FIRST + 1, FIRST + 3, SECOND + 1, SECOND + 4):
+        run = rnn_scratch.resume("r", last)
+        assert best_of("r").epoch == run.best.epoch == (FIRST if last < SECOND else SECOND)
+    assert figures("r") == figures("whole")
+    assert_same(best_of("r").arrays, best_of(whole.folder).arrays)
+
+
+def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
+    rnn_scratch.train("numpy", num_epochs=FIRST + 1, run="r", **SETTINGS)
+    path = Path("r", checkpoint.BEST)
+    path.write_bytes(path.read_bytes()[:-1])
+    for command in (("predict", "r", "--best"), ("train", "--resume", "r", "--epochs", "20")):
+        here(capsys, *command).refused(f"{path} is damaged")
+    with pytest.raises(Damaged, match="Without that file the run goes on"):
+        rnn_scratch.resume("r", FIRST + 3)
+    path.unlink()
+    # What is not better than an epoch before is not taken for the best.
+    rnn_scratch.resume("r", FIRST + 3)
+    assert not path.exists()
+    here(capsys, "predict", "r", "--best").refused("There is no best.safetensors in r", "--best")
+    rnn_scratch.resume("r", SECOND)
+    assert best_of("r").epoch == SECOND
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_patience(capsys, backend_name):
+    """What is seen of it, in one session and in several."""
+    rnn_scratch.train(backend_name, num_epochs=40, run="whole", **SETTINGS)
+    settings = {**SETTINGS, "backend": backend_name, "num_epochs": 40, "patience": PATIENCE}
+    done = here(capsys, "train", *options(run="r", **settings))
+    last = FIRST + PATIENCE
+    reason = f"{PATIENCE} epochs no better than epoch {FIRST} (--patience {PATIENCE})"
+    said, best, perplexity, *_ = done.out.splitlines()[2:]
+    assert said == f"training ends after epoch {last}: {reason}"
+    loss = min(losses("r"))
+    numbers = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
+    assert best == f"best held out: epoch {FIRST}, {numbers}, perplexity {math.exp(loss):.2f}"
+    assert len(best) <= 80
+    assert perplexity.startswith("perplexity")
+    (session,) = run_folder.read(Path("r")).sessions
+    assert (session.outcome, session.reason, session.to_epoch) == ("finished", reason, last)
+    assert figures("r") == figures("whole")[:last]
+
+    # Nothing is left to train, unless more patience is asked for.
+    resume = ("train", "--resume", "r", "--epochs", 40)
+    here(capsys, *resume).refused(f"ended after epoch {last}: {reason}", "--patience 0")
+    here(capsys, *resume, "--patience", 2).refused("5 epochs no better than epoch 7 (--patience 2)")
+    here(capsys, *resume, "--patience", MORE).ended()
+    assert len(history("r")) == SECOND + MORE
+    here(capsys, *resume, "--patience", 0).ended()
+    assert figures("r") == figures("whole")
+    patiences = [session.patience for session in run_folder.read(Path("r")).sessions]
+    assert patiences == [PATIENCE, MORE, 0]
+    assert best_of("r").epoch == SECOND
+
+
+def test_what_needs_held_out_text(capsys):
+    rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
+    assert not Path("r", checkpoint.BEST).exists()
+    for command in ("predict", "evaluate"):
+        done = here(capsys, command, "r", "--best")
+        done.refused("The run in r holds out no text", "Omit --best", "--valid-share 0.1")
+    here(capsys, "predict", f"r/{checkpoint.FILE}", "--best").refused("is not the folder of a run")
+    with pytest.raises(RNNScratchError, match=r"--patience 3 needs held-out text.*\n.*omit"):
+        rnn_scratch.resume("r", 2, patience=3)
+    assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
+
+
+def test_of_equally_good_epochs_the_first_is_the_best():
+    rows = [epoch_row(n, valid_loss=loss) for n, loss in enumerate((3.0, 2.0, None, 2.0), 1)]
+    assert run_folder.best(rows) is rows[1]
+    assert run_folder.best([None, rows[2]]) is None

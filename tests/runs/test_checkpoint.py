@@ -1,0 +1,283 @@
+"""The checkpoint: exact to the last bit, verified when read, and never incomplete."""
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+from helpers import ENDLESS, error_of, put_together, safetensors_parts
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.numpy import load_file, save_file
+
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.parameters import initial
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs.checkpoint import Checkpoint, Incomplete
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.settings import Settings, model_options
+from rnn_scratch.system import files
+from rnn_scratch.text.dataset import TextRecord
+
+VOCAB = ["<unk>", " ", "e", "猫"]
+# Its origin looks like the field of the digest.
+TEXT = TextRecord(
+    corpus="file",
+    origin='"sha256":"' + "0" * 64 + '"',
+    sha256="0123456789abcdef" * 4,
+    vocabulary=4,
+    train_tokens=100,
+    valid_tokens=0,
+)
+OPTIONS = model_options(Settings(num_hiddens=5), len(VOCAB))
+
+
+def make(epoch=3, dtype="float32", **fields):
+    settings = Settings(num_hiddens=5, dtype=dtype, theta=None)
+    values = {name: v.astype(dtype) for name, v in initial(OPTIONS, 1.0, epoch).items()}
+    about = {"vocab": VOCAB, "settings": settings, "epoch": epoch, "text": TEXT}
+    about |= {"identity": "0" * 32, "history": "1" * 64}
+    runtime = Runtime("numpy", "scratch", "cpu", threads=1)
+    return Checkpoint(**{**about, "runtime": runtime, "arrays": values, **fields})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / checkpoint.FILE
+    checkpoint.save(path, make())
+    return path
+
+
+def refused(path, *words):
+    error = error_of(checkpoint.load, path)
+    assert [word for word in (str(path), *words) if word not in error] == []
+    assert len(error) < 1000
+
+
+def test_what_an_incomplete_epoch_has(saved):
+    for losses, seconds in ((1.0, 0.0), (1.0, -1.0), (1.0, np.nan), (np.inf, 1.0)):
+        checkpoint.save(saved, make(incomplete=Incomplete((losses,), (), seconds)))
+        refused(saved, "incomplete epoch")
+
+
+def test_values_that_are_not_finite(saved):
+    values = {**make().arrays, "b_h": np.full(5, np.nan, np.float32)}
+    checkpoint.save(saved, make(arrays=values))
+    refused(saved, "b_h has values that are not finite")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(st.data())
+def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
+    path = tmp_path_factory.getbasetemp() / f"round-trip-{dtype}"
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=int(dtype[5:]))
+    values = {
+        name: data.draw(arrays(dtype, shape, elements=numbers))
+        for name, shape in OPTIONS.shapes().items()
+    }
+    before = make(dtype=dtype, arrays=values)
+    checkpoint.save(path, before)
+    after = checkpoint.load(path)
+    assert {n: v.tobytes() for n, v in after.arrays.items()} == {
+        n: v.tobytes() for n, v in values.items()
+    }
+    assert all(array.dtype == dtype for array in after.arrays.values())
+    assert list(after.arrays) == list(OPTIONS.shapes())
+    for name in ("vocab", "settings", "epoch", "text", "runtime"):
+        assert getattr(after, name) == getattr(before, name)
+
+
+def test_others_can_read_it(saved):
+    arrays = load_file(saved)
+    assert sorted(arrays) == ["W_hh", "W_hq", "W_xh", "b_h", "b_q"]
+    assert arrays["W_hq"].shape == (5, 4)
+    metadata = safetensors_parts(saved)[0]["__metadata__"]
+    assert sorted(metadata) == ["checkpoint", "format", "sha256"]
+    about = json.loads(metadata["checkpoint"])
+    assert about["vocab"] == VOCAB
+    assert about["settings"]["theta"] is None
+    assert about["epoch"] == 3
+
+
+def test_find_by_folder_or_by_file(saved):
+    assert checkpoint.find(saved.parent) == checkpoint.find(str(saved)) == saved
+    with pytest.raises(RNNScratchError, match=r"no checkpoint at .*nowhere"):
+        checkpoint.load("nowhere")
+    empty = saved.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(RNNScratchError, match="no checkpoint at"):
+        checkpoint.load(empty)
+
+
+def test_a_file_cut_anywhere_or_with_a_flipped_bit_is_detected(saved):
+    whole = saved.read_bytes()
+    flips = [bytearray(whole) for _ in whole]
+    for position, flipped in enumerate(flips):
+        flipped[position] ^= 1 << position % 8
+    ends = [*range(0, len(whole), 17), 1, 7, 8, 9, len(whole) - 1]
+    for damaged in (*flips, *(whole[:end] for end in ends), whole + b"\0"):
+        saved.write_bytes(damaged)
+        refused(saved)
+    saved.write_bytes(whole)
+    assert checkpoint.load(saved).epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"state": (np.zeros((31, 5), np.float32),)}, "its tensors are"),
+        ({"state": (np.zeros((32, 5), np.float32),) * 2}, "its tensors are"),
+        ({"state": (np.zeros((32, 5)),)}, "float64"),
+    ],
+)
+def test_an_incomplete_epoch_that_does_not_fit(saved, change, word):
+    incomplete = Incomplete((1.0,), (np.zeros((32, 5), np.float32),), 1.0)._replace(**change)
+    checkpoint.save(saved, make(incomplete=incomplete))
+    refused(saved, word)
+
+
+@pytest.mark.parametrize("name", ["W_hh", "b_q"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values, name: values.pop(name),
+        lambda values, name: values.update(more=values[name]),
+        lambda values, name: values.update({name: values[name][:-1]}),
+        lambda values, name: values.update({name: values[name].astype("float16")}),
+    ],
+)
+def test_tensors_that_do_not_fit(saved, name, change):
+    values = dict(make().arrays)
+    change(values, name)
+    checkpoint.save(saved, make(arrays=values))
+    refused(saved, "its tensors are")
+
+
+def test_a_moment_that_is_missing(saved):
+    settings = Settings(num_hiddens=5, optimizer="adam")
+    values = {n: v.astype("float32") for n, v in initial(OPTIONS, 1.0, 0, "adam").items()}
+    checkpoint.save(saved, make(settings=settings, arrays=values))
+    assert set(checkpoint.load(saved).arrays) > {"W_hh", "m.W_hh", "v.W_hh"}
+    del values["v.W_hh"]
+    checkpoint.save(saved, make(settings=settings, arrays=values))
+    refused(saved, "its tensors are {} instead of {'v.W_hh': ((5, 5), 'float32')}")
+
+
+BAD = [
+    ({"settings": []}, "settings"),
+    ({"settings": {"clipping": 1}}, "clipping"),
+    ({"settings": {"lr": -1}}, "--lr is -1"),
+    ({"settings": {"lr": 10**400}}, "out of range"),
+    ({"settings": {"num_hiddens": 6}}, "its tensors are"),
+    ({"settings": {"num_hiddens": 5, "dtype": "float64"}}, "float64"),
+    ({"epoch": -1}, "epoch"),
+    ({"text": {"sha256": "0"}}, "text"),
+    ({"runtime": {"threads": 0}}, "threads"),
+    ({"more": 1}, "more"),
+    ({"vocab": "abcd"}, "vocab"),
+    ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),
+    ({"vocab": "x" * 10**6}, "vocab"),
+    ({"vocab": ["<unk>", " ", "e", "x" * 10**6]}, "vocabulary"),
+    ({"vocab": ["<unk>", " ", "e", "e"]}, "vocabulary"),
+    *(({name: None}, name) for name in ("vocab", "settings", "epoch", "text", "runtime")),
+]
+
+
+@pytest.mark.parametrize(("change", "word"), BAD, ids=lambda value: str(value)[:40])
+def test_metadata_that_does_not_fit(saved, change, word):
+    header, numbers = safetensors_parts(saved)
+    about = {**json.loads(header["__metadata__"]["checkpoint"]), **change}
+    present = {key: value for key, value in about.items() if value is not None}
+    header["__metadata__"]["checkpoint"] = json.dumps(present)
+    put_together(saved, header, numbers)
+    refused(saved, word)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 10**5, "x" * 2**22], ids=["empty", "cut", "deep", "long"]
+)
+def test_large_metadata_are_refused_and_not_printed(saved, text):
+    for key in ("checkpoint", "format"):
+        header, numbers = safetensors_parts(saved)
+        header["__metadata__"][key] = text
+        put_together(saved, header, numbers)
+        refused(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 50, b"\xff" * 100, b"\0" * 100])
+def test_other_files(saved, content):
+    saved.write_bytes(content)
+    refused(saved, "damaged, or not a checkpoint")
+    saved.unlink()
+    saved.mkdir()
+    refused(saved)
+
+
+@pytest.mark.parametrize("make", ENDLESS.values(), ids=ENDLESS.keys())
+def test_what_has_no_end(saved, make):
+    saved.unlink()
+    make(saved)
+    refused(saved)
+
+
+def test_a_header_that_promises_more_than_the_file_has(saved):
+    header, numbers = safetensors_parts(saved)
+    header["b_q"]["data_offsets"][1] += 10**11
+    put_together(saved, header, numbers)
+    refused(saved, "its size is not that of its tensors")
+    saved.write_bytes(struct.pack("<Q", 2**40) + saved.read_bytes()[8:])
+    refused(saved, "its header has more than")
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"format": "pt"}, {"format": checkpoint.CHECKPOINT_FORMAT}]
+)
+def test_safetensors_of_another_program(saved, metadata):
+    save_file({"weight": np.zeros(3, np.float16)}, saved, metadata)
+    refused(saved, "not a checkpoint of rnn-scratch", "no SHA-256")
+
+
+def test_a_checkpoint_of_another_version(saved):
+    header, numbers = safetensors_parts(saved)
+    header["__metadata__"]["format"] = "rnn-scratch 99"
+    put_together(saved, header, numbers)
+    refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")
+
+
+def test_a_vocabulary_of_all_characters(saved):
+    """What can be written can be read: a text cannot have more."""
+    points = (*range(1, 0xD800), *range(0xE000, 0x110000))
+    vocab = ["<unk>", *map(chr, points)]
+    settings = Settings(num_hiddens=1)
+    shapes = model_options(settings, len(vocab)).shapes()
+    values = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    checkpoint.save(saved, make(vocab=vocab, settings=settings, arrays=values))
+    assert checkpoint.load(saved).vocab == vocab
+
+
+def test_what_could_not_be_read_is_not_written(saved):
+    before = saved.read_bytes()
+    for change, word in (
+        ({"identity": "x" * 2000}, "identity"),
+        ({"runtime": Runtime("a\nb")}, "backend"),
+        ({"vocab": ["x" * 2**24]}, "more than"),
+    ):
+        with pytest.raises(
+            RNNScratchError, match=f"is not written, .* could not be read: .*{word}"
+        ):
+            checkpoint.save(saved, make(**change))
+    assert saved.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.replace(tmp_path / "x", b"data")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~umask

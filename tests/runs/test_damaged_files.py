@@ -1,0 +1,320 @@
+"""Random changes of the files of runs and of comparisons: no traceback.
+
+Commands refuse what was changed, or do without it; or it is valid, and they tell of it.
+"""
+
+import contextlib
+import copy
+import json
+import random
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from helpers import CLONE, ENDLESS, SMALL, error_of, here, put_together, safetensors_parts, there
+from matplotlib.figure import Figure
+
+import rnn_scratch
+from rnn_scratch.compare import pictures, report, sentences, tables
+from rnn_scratch.compare.record import Failure, read
+from rnn_scratch.compare.tables import spreadsheet
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs.run_folder import HISTORY, RUN_FILE, Epoch
+from rnn_scratch.system import records
+
+# Files of a run, with the digests that belong to them.
+
+RUN = Path("runs/damaged")
+RUNS, RESUME = ("runs",), ("train", "--resume", RUN, "--epochs", 13)
+BEST = ("predict", RUN, "--best", "--temperature", 1)
+EVALUATE = ("evaluate", RUN, "--corpus", "tide-clock")
+
+
+def write_checkpoints(about):
+    """Put these metadata, a text, into the checkpoints."""
+    for name in (checkpoint.FILE, checkpoint.BEST):
+        header, numbers = safetensors_parts(RUN / name)
+        header["__metadata__"]["checkpoint"] = about
+        put_together(RUN / name, header, numbers)
+
+
+def change_record(seed, count):
+    for text in mutations(json.loads((RUN / RUN_FILE).read_bytes()), seed, count):
+        yield lambda text=text: (RUN / RUN_FILE).write_text(text)
+
+
+def change_history(seed, count):
+    whole = (RUN / HISTORY).read_text().splitlines(keepends=True)
+    identity, about = run_folder.identity(RUN), metadata()
+    for number, text in enumerate(mutations(json.loads(whole[-1]), seed, count)):
+
+        def write(number=number, text=text):
+            digest, lines = identity, list(whole)
+            lines[number % len(whole)] = text + "\n"
+            for place, line in enumerate(lines):
+                with contextlib.suppress(ValueError, RecursionError):
+                    epoch = run_folder.sealed(msgspec.json.decode(line, type=Epoch), digest)
+                    lines[place], digest = records.line(epoch).decode(), epoch.digest
+            (RUN / HISTORY).write_text("".join(lines), encoding="utf-8")
+            write_checkpoints(json.dumps({**about, "history": digest}))
+
+        yield write
+
+
+def metadata():
+    return json.loads(safetensors_parts(checkpoint.find(RUN))[0]["__metadata__"]["checkpoint"])
+
+
+def change_checkpoint(seed, count):
+    for text in mutations(metadata(), seed, count):
+        yield lambda text=text: write_checkpoints(text)
+
+
+def change_both(seed, count):
+    """The settings, the text and the runtime in all files alike."""
+    about, record = metadata(), json.loads((RUN / RUN_FILE).read_bytes())
+    common = {name: about[name] for name in ("settings", "text", "runtime")}
+    for text in mutations(common, seed, count):
+
+        def write(text=text):
+            with contextlib.suppress(ValueError, RecursionError):  # one that is cut off
+                changed = json.loads(text)
+                write_checkpoints(json.dumps({**about, **changed}))
+                runtime = changed.pop("runtime", {})
+                record["sessions"][0]["runtime"] = runtime
+                (RUN / RUN_FILE).write_text(json.dumps({**record, **changed}))
+
+        yield write
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("change", "commands"),
+    [
+        (change_record, [RUNS, RESUME]),
+        (change_history, [RUNS, RESUME]),
+        (change_checkpoint, [("predict", RUN), BEST, EVALUATE, RESUME]),
+        (change_both, [RUNS, ("predict", RUN), RESUME]),
+    ],
+)
+def test_commands_with_a_damaged_run(capsys, trials, change, commands):
+    settings = {**SMALL, "max_tokens": 200, "valid_share": 0.3}
+    rnn_scratch.train("numpy", num_epochs=12, run=RUN, **settings)
+    shutil.copytree(RUN, "whole")
+    seed, codes = random.randrange(10**6), set()
+    for number, write in enumerate(change(seed, trials or 100)):
+        for command in commands:
+            shutil.rmtree(RUN)
+            shutil.copytree("whole", RUN)
+            write()
+            done = here(capsys, *command)
+            # 1: the training that is described diverges.
+            assert done.code in (0, 1, 2), (seed, number, done)
+            assert len(done.err) < 5000, (seed, number)
+            codes.add(done.code)
+    assert codes >= {0, 2}
+
+
+# Records of comparisons. One of each kind: with curves, a target, and values of threads.
+FOLDERS = [CLONE / "notebooks" / "comparisons" / name for name in ("curves", "target-rnn", "speed")]
+
+
+def shortened(value, longest=3):
+    """A record with at most `longest` elements in each list."""
+    if isinstance(value, dict):
+        return {key: shortened(each, longest) for key, each in value.items()}
+    if isinstance(value, list):
+        return [shortened(each, longest) for each in value[:longest]]
+    return value
+
+
+def write(text):
+    Path("damaged").mkdir(exist_ok=True)
+    Path("damaged/comparison.json").write_text(text, encoding="utf-8")
+
+
+def small_record(folder):
+    """A record with all parts that a record can have, as values of JSON."""
+    value = shortened(json.loads((folder / "comparison.json").read_bytes()))
+    value["settings"]["num_epochs"] = 3
+    if value["plan"]["target"]:
+        value["plan"]["target"] = 1.0  # which is not reached
+    write(json.dumps(value))
+    record = read(Path("damaged"))
+    record.against = read(Path("damaged"))
+    record.candidates[1].failures = [Failure("it was killed", phase="float64")]
+    record.candidates[2].failures = [Failure("it was killed")]
+    return json.loads(records.encoded(record))
+
+
+def show(record, with_pictures=True):
+    """Make all of a report but the files of the pictures, which take long."""
+    sentences.setting(record), tables.tables(record), sentences.notes(record)
+    spreadsheet(record).encode()
+    report.page(record, {"divergence.svg": b""}).encode()
+    for picture in pictures.PICTURES.values() if with_pictures else ():
+        picture(Figure().add_subplot(), record)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_mutated_records_are_refused_with_advice_or_shown(folder):
+    refusals, number_shown = [], 0
+    for text in mutations(small_record(folder), seed=13, count=70):
+        write(text)
+        try:
+            record = read(Path("damaged"))
+        except RNNScratchError as error:
+            refusals.append(str(error))
+        else:
+            show(record, with_pictures=number_shown % 4 == 0)
+            number_shown += 1
+    path = str(Path("damaged", "comparison.json"))
+    for message in refusals:
+        assert path in message
+        assert "compare again: rnn-scratch compare" in message or "reads format" in message
+        assert len(message) < 600
+    assert min(len(refusals), number_shown) > 5
+
+
+def test_the_command_refuses_a_damaged_record_and_names_the_place():
+    record = small_record(FOLDERS[0])
+    record["candidates"][1]["rounds"][0]["first"] = "soon"
+    write(json.dumps(record))
+    place = "Expected `float`, got `str` - at `$.candidates[1].rounds[0].first`"
+    there("report", "damaged").refused("damaged/comparison.json", place, "compare again")
+    done = there("compare", "--backends", "numpy", "--against", "damaged")
+    done.refused("damaged/comparison.json", place, "compare again")
+    assert not Path("runs").exists()
+
+
+def set_to(value, *place):
+    """A change of a record: the value at this place."""
+
+    def change(record):
+        for key in place[:-1]:
+            record = record[key]
+        record[place[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (set_to([], "plan", "values"), "values that are varied need a name"),
+        (set_to(5, "plan", "values"), "at `$.plan.values`"),
+        (set_to("lr", "plan", "vary"), "at `$.plan.vary`"),
+        (set_to([{}], "candidates", 2, "failures"), "missing required field"),
+        (set_to(-1.0, "settings", "lr"), "--lr is -1.0"),
+        (set_to(1, "more"), "unknown field `more`"),
+        (set_to("2", "machine", "cores"), "at `$.machine.cores`"),
+        (set_to(0, "unigram"), "Expected `float` >= 0.5 - at `$.unigram`"),
+        (set_to([], "against", "candidates"), "at `$.against.candidates`"),
+        (set_to("slow", "candidates", 0, "model"), "at `$.candidates[0].model`"),
+        (set_to("a\nb", "started"), "at `$.started`"),
+        (set_to([], "candidates"), "at `$.candidates`"),
+    ],
+)
+def test_parts_that_do_not_fit(change, place):
+    record = small_record(FOLDERS[-1])
+    change(record)
+    write(json.dumps(record))
+    error = error_of(read, Path("damaged"))
+    assert place in error
+    assert "compare again: rnn-scratch compare" in error
+
+
+def test_records_that_are_none_or_of_another_format():
+    there("report", "nowhere").refused("nowhere", "comparison.json")
+    for content in ("", "[]", "{}", '{"format": 6}', '{"format": "6"}', "{"):
+        write(content)
+        with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
+            read(Path("damaged"))
+    for make in ENDLESS.values():
+        Path("damaged/comparison.json").unlink()
+        make(Path("damaged/comparison.json"))
+        with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
+            read(Path("damaged"))
+    Path("damaged/comparison.json").unlink()
+    write('{"format": 5, "something": "else"}')
+    there("report", "damaged").refused("damaged/comparison.json has format 5", "reads format 6")
+
+
+# Random changes of a record, from a seed
+
+
+KINDS = ("remove", "replace", "replace", "exchange", "repeat", "add", "scale", "scale", "scale")
+FACTORS = (0, -1, 2, 0.1, 1e-6, 1e6, 1e12, 1e200)
+NAMES = ("new", "", "state", "reason", "float64", "x" * 1_000)
+DEEP = "-deep-"  # stands for lists in lists, which `json.dumps` cannot write
+HUGE = "-huge-"  # stands for a number of a thousand digits
+VALUES = (
+    *(None, {}, [], [None], [[]], {"": {}}, "", "text", "\x1b]0;title\x07", "$x^{$", "<b>", "[/]"),
+    *("\ud800", "x" * 10_000, True, False, 0, 1, -1, 2, 2**31, 2**63, 10**300, HUGE, DEEP),
+    *(0.0, 0.5, -0.5, 1e-320, 1e-9, 1e9, 1e30, 1e300, 1e308),
+    *(float("nan"), float("inf"), float("-inf")),
+)
+
+
+def mutations(record, seed, count):
+    """Yield `count` texts in JSON of this record with one to three changes at random places.
+
+    Values are removed, replaced, exchanged, repeated or added, and numbers scaled. Now and then the
+    text is cut off.
+    """
+    chance = random.Random(seed)
+    original = json.dumps(record, ensure_ascii=False)
+    for _ in range(count):
+        value = json.loads(original)
+        for _ in range(chance.choice((1, 1, 1, 2, 3))):
+            value = _changed(value, chance)
+        text = json.dumps(value)
+        for placeholder, content in PLACEHOLDERS.items():
+            text = text.replace(json.dumps(placeholder), content)
+        if chance.random() < 0.05:
+            text = text[: chance.randrange(len(text))]
+        yield text
+
+
+PLACEHOLDERS = {DEEP: "[" * 5_000 + "]" * 5_000, HUGE: "9" * 1_000}
+
+
+def _changed(value, chance):
+    places = list(_places(value))
+    kind = chance.choice(KINDS)
+    # Most places are elements of lists of numbers: half of the changes are where there is a name.
+    subsets = {
+        "scale": [(each, key) for each, key in places if type(each[key]) in (int, float)],
+        "repeat": [(each, key) for each, key in places if isinstance(each, list)],
+        "add": [(each, key) for each, key in places if isinstance(each, dict)],
+    }
+    named = subsets["add"] if chance.random() < 0.5 else []
+    candidates = subsets.get(kind) or named or places
+    if not candidates:
+        return copy.deepcopy(chance.choice(VALUES))
+    container, key = chance.choice(candidates)
+    if kind == "remove":
+        del container[key]
+    elif kind == "exchange":
+        other, other_key = chance.choice(places)
+        container[key] = copy.deepcopy(other[other_key])
+    elif kind == "scale" and type(container[key]) in (int, float):
+        container[key] *= chance.choice(FACTORS)
+    elif kind == "repeat" and isinstance(container, list):
+        container.insert(key, container[key])
+    elif kind == "add" and isinstance(container, dict):
+        container[chance.choice(NAMES)] = copy.deepcopy(chance.choice(VALUES))
+    else:
+        container[key] = copy.deepcopy(chance.choice(VALUES))
+    return value
+
+
+def _places(value):
+    # Every place in the record: what contains it, and its key there.
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    for key in keys:
+        yield value, key
+        if isinstance(value[key], (dict, list)):
+            yield from _places(value[key])

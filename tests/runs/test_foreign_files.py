@@ -1,0 +1,145 @@
+"""Files of another run, and files that were changed, in the folder of a run."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, here, history, lines
+from msgspec.structs import replace
+
+import rnn_scratch
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs.run_folder import HISTORY, RUN_FILE
+from rnn_scratch.system import records
+from rnn_scratch.system.files import Damaged
+
+SETTINGS = {**SMALL, "valid_share": 0.2}
+MORE = ("train", "--resume", "runs/r", "--epochs", 8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Runs of a text: r, one with another cell, and one that differs in nothing but its seed."""
+    parent = tmp_path_factory.mktemp("trained") / "runs"
+    for name, more in {"r": {}, "gru": {"cell": "gru"}, "seed": {"seed": 1}}.items():
+        rnn_scratch.train("numpy", run=parent / name, num_epochs=6, **SETTINGS, **more)
+    return parent
+
+
+@pytest.fixture(autouse=True)
+def _copies(folders):
+    shutil.copytree(folders, "runs")
+
+
+def contents(folder="runs/r"):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.mark.parametrize("other", ["gru", "seed"])
+@pytest.mark.parametrize("file", [RUN_FILE, HISTORY, checkpoint.FILE, checkpoint.BEST])
+def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file, other):
+    shutil.copy(f"runs/{other}/{file}", f"runs/r/{file}")
+    before = contents()
+    named = checkpoint.FILE if file == RUN_FILE else file
+    here(capsys, *MORE).refused(f"runs/r/{named}")
+    assert contents() == before
+    # What uses the file says so, and what does not use it works.
+    for command, used in (((), checkpoint.FILE), (("--best",), checkpoint.BEST)):
+        code = 2 if file in (RUN_FILE, used) else 0
+        here(capsys, "predict", "runs/r", *command).ended(code)
+    done = here(capsys, "runs")
+    assert ("runs/r/history.jsonl is damaged" in done.err) == (file in (RUN_FILE, HISTORY))
+    # All files of it together are that run.
+    for name in os.listdir(f"runs/{other}"):
+        shutil.copy(f"runs/{other}/{name}", f"runs/r/{name}")
+    here(capsys, *MORE).ended()
+    rnn_scratch.resume(f"runs/{other}", 8)
+    assert [row["loss"] for row in history("runs/r")] == [
+        row["loss"] for row in history(f"runs/{other}")
+    ]
+
+
+def test_a_checkpoint_of_another_run_can_be_used_elsewhere(capsys):
+    expected = rnn_scratch.predict("runs/gru", "the ")
+    shutil.copy(f"runs/gru/{checkpoint.FILE}", "runs/r/other.safetensors")
+    shutil.copy(f"runs/gru/{checkpoint.FILE}", checkpoint.FILE)
+    for path in ("runs/r/other.safetensors", checkpoint.FILE):
+        assert rnn_scratch.predict(path, "the ") == expected
+
+
+def change_loss(rows):
+    rows[2]["loss"] += 1e-15
+
+
+def change_perplexity(rows):
+    rows[4]["valid_perplexity"] = 1.5
+
+
+def exchange(rows):
+    rows[1]["loss"], rows[2]["loss"] = rows[2]["loss"], rows[1]["loss"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_loss,
+        change_perplexity,
+        exchange,
+        lambda rows: rows[0].update(digest=""),
+        lambda rows: rows[3].update(digest="0" * 64),
+        lambda rows: rows.pop(0),
+        lambda rows: rows.pop(3),
+    ],
+)
+def test_a_changed_history_is_noticed(capsys, change):
+    rows = history("runs/r")
+    change(rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    Path("runs/r", HISTORY).write_text(text)
+    before = contents()
+    words = "not what was written"
+    assert words in here(capsys, "runs").err
+    here(capsys, *MORE).refused(f"of runs/r/{HISTORY} is damaged", words, "rnn-scratch predict")
+    assert contents() == before
+
+
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_a_history_that_lacks_its_end_is_noticed(capsys, number):
+    path = Path("runs/r", HISTORY)
+    path.write_bytes(b"".join(line + b"\n" for line in lines("runs/r")[:number]))
+    here(capsys, *MORE).refused(f"{path} is damaged", "the checkpoint of epoch 6 beside it")
+    path.unlink()
+    here(capsys, *MORE).refused(f"{path} is damaged")
+
+
+def test_an_older_checkpoint_of_the_run_goes_on_from_there():
+    older = contents()
+    whole = rnn_scratch.resume("runs/r", 12)
+    for name in (checkpoint.FILE, checkpoint.BEST):
+        Path("runs/r", name).write_bytes(older[name])
+    again = rnn_scratch.resume("runs/r", 12)
+    assert [each.loss for each in again.history] == [each.loss for each in whole.history]
+    # But not with a history that went on from it elsewhere.
+    Path("runs/r", HISTORY).write_bytes(older[HISTORY])
+    with pytest.raises(Damaged, match="does not belong to the checkpoint of epoch 12"):
+        rnn_scratch.resume("runs/r", 14)
+
+
+@pytest.mark.parametrize(("part", "name"), [("settings", "seed"), ("text", "train_tokens")])
+def test_a_record_that_says_something_else_than_the_checkpoint(capsys, part, name):
+    path = Path("runs/r", RUN_FILE)
+    record = json.loads(path.read_bytes())
+    record[part][name] += 1
+    path.write_text(json.dumps(record))
+    here(capsys, *MORE).refused(f"{path} is damaged", "does not belong to the checkpoint")
+
+
+def test_a_vocabulary_that_is_not_that_of_the_text(capsys):
+    saved, record = checkpoint.load("runs/r"), run_folder.read(Path("runs/r"))
+    saved.settings = record.settings = replace(saved.settings, normalize="none")
+    checkpoint.save(Path("runs/r", checkpoint.FILE), saved)
+    Path("runs/r", checkpoint.BEST).unlink()
+    records.write(Path("runs/r", RUN_FILE), record)
+    here(capsys, *MORE).refused("its vocabulary is not that of its text")

@@ -1,0 +1,182 @@
+"""Inference from Python: text generation and evaluation with a trained model."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import SETTINGS, SMALL, there
+from msgspec.structs import replace
+
+import rnn_scratch
+from rnn_scratch.contract import Options
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint
+from rnn_scratch.text import books
+
+TEXT = "abcd " * 60
+BEGINNING = books.load("tide-clock").content[:1000]
+
+
+@pytest.fixture
+def story(tmp_path):
+    """A short text in English, which is evaluated quickly."""
+    (tmp_path / "story.txt").write_text(BEGINNING)
+    return "story.txt"
+
+
+@pytest.fixture
+def parrot(backend_name, tmp_path):
+    """A run whose model has learned TEXT by heart."""
+    (tmp_path / "parrot.txt").write_text(TEXT)
+    return rnn_scratch.train(
+        backend_name,
+        text="parrot.txt",
+        normalize="none",
+        num_epochs=25,
+        num_hiddens=16,
+        num_steps=5,
+        batch_size=4,
+        sigma=0.1,
+    )
+
+
+def test_from_training_to_evaluation(backend_name, device, story):
+    run = rnn_scratch.train(backend_name, num_epochs=3, device=device, **SMALL)
+    assert run.perplexity == run.history[-1].perplexity < 28
+    assert list(run.arrays) == list(Options(28, 12).shapes())
+    again = rnn_scratch.resume(run, 6)
+    assert again.perplexity < run.perplexity
+    for form in (again, again.folder, str(again.folder), again.folder / checkpoint.FILE):
+        text = rnn_scratch.predict(form, "the clock ", 20, device=device)
+        assert len(text) == 30
+        assert text.startswith("the clock ")
+    result = rnn_scratch.evaluate(again, text=story, device=device)
+    assert result.perplexity < result.unigram < result.uniform == 28
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_a_parrot_repeats_its_text(parrot):
+    assert rnn_scratch.predict(parrot, "ab", 23) == (TEXT * 2)[:25]
+    assert rnn_scratch.predict(parrot, "d", 1) == "d "
+    assert len(rnn_scratch.predict(parrot, "a")) == 51
+    # The state is warmed up on the whole prefix, not only on its last character.
+    assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
+    result = rnn_scratch.evaluate(parrot, text="parrot.txt")
+    assert 1 <= result.perplexity < 1.5
+    assert result.unigram == pytest.approx(5)
+    assert (result.uniform, result.skipped) == (6, 0)
+    assert len(TEXT) - 4 <= result.tokens < len(TEXT)
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
+    with pytest.raises(RNNScratchError, match=r"lacks 'E' \(U\+0045\), 'x' \(U\+0078\)"):
+        rnn_scratch.predict(parrot, "abEx", 5)
+    assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
+    (tmp_path / "t.txt").write_text("ab \u732bcd \u72ac")
+    with pytest.raises(RNNScratchError, match=r"\(U\+72AC\), .* \(U\+732B\)"):
+        rnn_scratch.evaluate(parrot, text="t.txt")
+    result = rnn_scratch.evaluate(parrot, text="t.txt", unknown="skip")
+    assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)
+
+
+def test_a_checkpoint_alone_is_loaded_with_numpy(small, tmp_path):
+    expected = rnn_scratch.predict(small, "the ", 8)
+    copy = tmp_path / "model.safetensors"
+    saved = checkpoint.load(small.folder)
+    saved.runtime = replace(saved.runtime, backend="absent")
+    checkpoint.save(copy, saved)
+    assert rnn_scratch.predict(copy, "the ", 8) == expected
+
+
+@pytest.mark.parametrize(("prefix", "unknown"), [("", "error"), ("", "skip"), ("XYZ", "skip")])
+def test_an_empty_prefix(small, prefix, unknown):
+    with pytest.raises(RNNScratchError, match="The prefix is empty"):
+        rnn_scratch.predict(small, prefix, unknown=unknown)
+
+
+@pytest.fixture
+def small():
+    return rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
+    saved = checkpoint.load(small.folder)
+    huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
+    settings = checkpoint.Settings(**SETTINGS, activation="relu")
+    saved = replace(saved, arrays=huge, settings=settings)
+    checkpoint.save(checkpoint.find(small.folder), saved)
+    with np.errstate(all="raise"):
+        text = rnn_scratch.predict(small, "the ", 5, backend=backend_name, temperature=1.0)
+        result = rnn_scratch.evaluate(small, text=story, backend=backend_name)
+    assert text.startswith("the ")
+    assert result.perplexity is None
+
+
+def test_baselines(small, tmp_path):
+    (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
+    result = rnn_scratch.evaluate(small, text="t.txt")
+    # Normalized as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
+    assert result.unigram == pytest.approx(2**1.75)
+    assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
+
+
+def test_a_text_too_short_to_evaluate(small, tmp_path):
+    (tmp_path / "t.txt").write_text("1 2 3 b 4")
+    with pytest.raises(RNNScratchError, match="has 1 characters of the model's vocabulary"):
+        rnn_scratch.evaluate(small, text="t.txt")
+
+
+def test_a_checkpoint_alone_knows_the_text_that_it_was_trained_on(small, tmp_path):
+    alone = shutil.copy(small.folder / "checkpoint.safetensors", tmp_path / "alone")
+    whole = rnn_scratch.evaluate(small)
+    assert whole.tokens == 396
+    assert whole.text == "the first 400 characters of tide-clock, which were trained on"
+    assert rnn_scratch.evaluate(alone, backend="numpy") == whole
+
+
+def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
+    Path("t.txt").write_text("the clock and the tide. " * 60)
+    run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
+    assert rnn_scratch.evaluate(run).text.endswith("t.txt, which were trained on")
+    Path("t.txt").write_text("the tide and the clock. " * 60)
+    with pytest.raises(RNNScratchError, match="is not the text that the run") as refusal:
+        rnn_scratch.evaluate(run)
+    assert str(refusal.value).endswith("on another text: --corpus NAME or --text FILE")
+    assert rnn_scratch.evaluate(run, text="t.txt").text == str(Path("t.txt").absolute())
+
+
+GREEK = "η μηχανή του χρόνου. " * 40
+
+
+def test_without_its_letters_the_most_frequent_character_is_the_default_prefix(tmp_path):
+    (tmp_path / "greek.txt").write_text(GREEK, encoding="utf-8")
+    settings = {**SETTINGS, "normalize": "none", "num_epochs": 10}
+    greek = rnn_scratch.train("numpy", text="greek.txt", **settings)
+    (tmp_path / "greek.txt").unlink()  # it is not needed
+    first, second = greek.history[-1].sample, greek.record.sessions[-1].predictions
+    assert [first] == second
+    assert rnn_scratch.predict(greek) == rnn_scratch.predict(greek, " ") == first
+
+
+# In this order in one process: a framework may fix its number of threads when it first computes.
+IN_ONE_PROCESS = """
+import sys
+import rnn_scratch
+for name in sys.argv[1:]:
+    if name == "predict":
+        rnn_scratch.predict("run", "the ", 5)
+    else:
+        rnn_scratch.resume("run", int(name))
+"""
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_predict_and_resume_in_one_process(backend_name):
+    settings = {**SMALL, "num_epochs": 1, "run": "run"}
+    train = f"import rnn_scratch; rnn_scratch.train({backend_name!r}, threads=1, **{settings!r})"
+    there(program=("-c", train)).ended()
+    for calls in (("predict", "2"), ("3", "predict")):
+        there(*calls, program=("-c", IN_ONE_PROCESS)).ended(err="")

@@ -1,0 +1,188 @@
+"""Runs that are killed, interrupted, or fill the disk: what remains can be resumed."""
+
+import errno
+import functools
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import (
+    LIMITED,
+    SAVING,
+    SMALL,
+    assert_same,
+    environment,
+    figures,
+    finish,
+    hidden_files,
+    history,
+    lines,
+    options,
+    start,
+    there,
+    wait_for_epochs,
+)
+
+import rnn_scratch
+from rnn_scratch.runs import checkpoint, run_folder
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+    pytest.mark.faults(by_default=("numpy",)),
+]
+
+# Epochs of a few milliseconds, and enough of them to be interrupted at any moment.
+EPOCHS = 150
+SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
+
+
+@pytest.fixture(scope="module")
+def undisturbed_of(tmp_path_factory):
+    """A function that returns an uninterrupted run of a backend, trained once."""
+
+    @functools.cache
+    def of(backend_name):
+        folder = tmp_path_factory.mktemp("undisturbed") / backend_name
+        return rnn_scratch.train(backend_name, num_epochs=EPOCHS, run=folder, threads=1, **SETTINGS)
+
+    return of
+
+
+@pytest.fixture
+def undisturbed(undisturbed_of, backend_name):
+    return undisturbed_of(backend_name)
+
+
+def train(backend_name, run, **more):
+    settings = options(backend=backend_name, threads=1, run=run, num_epochs=EPOCHS, **SETTINGS)
+    return start("train", *settings, program=("-c", SAVING), **more)
+
+
+def limited(size, **settings):
+    """Train with a limit on the size of files."""
+    return there(size, "train", *options(**settings), program=("-c", LIMITED))
+
+
+def assert_undisturbed(run, undisturbed):
+    for name in (checkpoint.FILE, checkpoint.BEST):
+        same = (checkpoint.load(Path(each, name)).arrays for each in (run, undisturbed.folder))
+        assert_same(*same)
+    assert figures(run) == figures(undisturbed.folder)
+
+
+@pytest.mark.timeout(1800)  # it starts a framework again and again
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.faults)])
+def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
+    run, chance, starts = Path("killed"), random.Random(), []
+    arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
+    for number in range(kills):
+        is_early = number % 5 == 4  # a few kills strike the start of the process
+        # Some trainings save as often as a user's, most at every opportunity.
+        program = {} if number % 3 == 1 else {"program": ("-c", SAVING)}
+        process = start("train", *arguments, "--epochs", 10**6, **program)
+        if not is_early:
+            wait_for_epochs(process, run, len(lines(run)) + 5)
+        time.sleep(chance.uniform(0, 3 if is_early else 0.1))
+        process.send_signal(signal.SIGKILL)
+        assert finish(process).code == -signal.SIGKILL
+        saved, epochs = checkpoint.latest(run), [row["epoch"] for row in history(run)]
+        assert all(np.isfinite(array).all() for array in saved.arrays.values())
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (starts[-1] if starts else 0) <= saved.epoch <= len(epochs)
+        if program and not is_early:
+            assert saved.epoch >= len(epochs) - 1
+        sessions = run_folder.read(run).sessions
+        assert sessions[-1].outcome == "running"
+        starts = [session.from_epoch for session in sessions]
+        arguments = ("--resume", run, "--threads", 1)
+    last = checkpoint.latest(run).epoch + 5  # the best one, if the kill came before the other
+    there("train", *arguments, "--epochs", last).ended()
+    assert starts == sorted(starts)
+    assert starts[0] == 0 < starts[-1]
+    assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, last - 5]
+    whole = rnn_scratch.train(backend_name, num_epochs=last, run="whole", threads=1, **SETTINGS)
+    assert_undisturbed(run, whole)
+    assert hidden_files(run) == []
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_name, undisturbed):
+    process = train(backend_name, "with a space")
+    wait_for_epochs(process, "with a space", 5)
+    process.send_signal(signal.SIGINT)
+    done = finish(process).ended(130)
+    assert done.err.strip() == ""
+    *_, kept, line = done.out.splitlines()
+    saved = checkpoint.load("with a space")
+    assert 4 <= saved.epoch < EPOCHS
+    assert re.fullmatch(
+        f"Interrupted. The checkpoint of epoch {saved.epoch}"
+        "( and [0-9]+ minibatch(es)? of the next)? is kept. To resume from there:",
+        kept,
+    )
+    assert line == f"rnn-scratch train --resume 'with a space' --epochs {EPOCHS}"
+    (session,) = run_folder.read(Path("with a space")).sessions
+    assert (session.outcome, session.to_epoch) == ("interrupted", saved.epoch)
+    assert (Path("with a space") / "perplexity.png").exists()
+
+    # The printed line, in a shell.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
+    assert_undisturbed("with a space", undisturbed)
+
+
+def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
+    limit = 2 * undisturbed.folder.joinpath("checkpoint.safetensors").stat().st_size
+    assert limit < undisturbed.folder.joinpath("history.jsonl").stat().st_size
+    settings = {**SETTINGS, "backend": backend_name, "threads": 1, "num_epochs": EPOCHS}
+    done = limited(limit, run="limited", **settings)
+    done.refused("could not be written", os.strerror(errno.EFBIG), "limited")
+    epoch = checkpoint.load("limited").epoch
+    assert 0 < epoch < EPOCHS
+    # The epoch that could not be written is kept as all the minibatches of the next.
+    assert f"The checkpoint of epoch {epoch} and " in done.out
+    assert "is kept. To resume from there:\n" in done.out
+    assert hidden_files("limited") == []
+    (session,) = run_folder.read(Path("limited")).sessions
+    assert (session.outcome, session.to_epoch) == ("failed", epoch)
+    text = Path("limited/history.jsonl").read_bytes()
+    assert len(text) == limit
+    assert text.count(b"\n") == epoch
+    assert not text.endswith(b"\n"), "the last line should be incomplete"
+    rnn_scratch.resume("limited", EPOCHS, threads=1)
+    assert_undisturbed("limited", undisturbed)
+
+
+def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
+    model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
+    size = model.stat().st_size + 1000
+    done = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
+    done.refused("perplexity.png could not be written")
+    assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
+    assert "--resume" not in done.out
+    assert hidden_files("r") == []
+    assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
+
+
+def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):
+    done = limited(100, backend=backend_name, run="r", num_epochs=1, **SMALL)
+    done.refused("checkpoint.safetensors could not be written: File too large")
+    assert not Path("r").exists()
+
+
+def test_the_reader_of_the_output_exits():
+    settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
+    with start("train", *settings) as process:
+        assert process.stdout.readline().startswith("numpy (scratch) on cpu")
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(60)
+    assert error == ""
+    assert process.returncode == 1
+    assert checkpoint.load("r").epoch == len(lines("r")) >= 10

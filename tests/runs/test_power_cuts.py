@@ -1,0 +1,194 @@
+"""A power cut at any moment: what is left on the disk is resumed exactly.
+
+A model of a disk replays the system calls of a training. What was synced is there; what was not may
+be there or not, data and names each on their own, as file systems differ in this.
+"""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, assert_same, figures, hidden_files
+
+import rnn_scratch
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint, run_folder, sessions
+from rnn_scratch.system import files
+
+# Of these epochs all but the fourth and the last have the lowest loss on held-out text so far.
+EPOCHS = 6
+SETTINGS = {**SMALL, "lr": 3.0, "valid_share": 0.2}
+
+
+class Recorder:
+    """The module `os`, with an account of the calls that change files."""
+
+    def __init__(self, calls):
+        self.calls, self.handles = calls, {}
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def full(self, name, folder):
+        return str(name) if folder is None else os.path.join(self.handles[folder], name)
+
+    def open(self, path, flags, mode=0o777, dir_fd=None):
+        path = self.full(path, dir_fd)
+        is_new = not os.path.exists(path)
+        handle = os.open(path, flags, mode)
+        self.handles[handle] = str(path)
+        if is_new:
+            self.calls.append(("create", str(path)))
+        return handle
+
+    def write(self, handle, data):
+        size = os.write(handle, data)
+        self.calls.append(("write", self.handles[handle], bytes(data[:size])))
+        return size
+
+    def fsync(self, handle):
+        os.fsync(handle)
+        kind = "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync"
+        self.calls.append((kind, self.handles[handle]))
+
+    def replace(self, source, target, src_dir_fd=None, dst_dir_fd=None):
+        source, target = self.full(source, src_dir_fd), self.full(target, dst_dir_fd)
+        os.replace(source, target)
+        self.calls.append(("rename", source, target))
+
+    def unlink(self, path, dir_fd=None):
+        path = self.full(path, dir_fd)
+        os.unlink(path)
+        self.calls.append(("remove", path))
+
+
+@contextlib.contextmanager
+def recorded():
+    """A list, to which each call is added that changes a file or syncs one."""
+    calls = []
+    files.os = Recorder(calls)
+    try:
+        yield calls
+    finally:
+        files.os = os
+
+
+class File:
+    """What has been written to a file, and how much of it is on the disk for certain."""
+
+    def __init__(self):
+        self.written = self.synced = b""
+
+    def may_be(self):
+        """All, what was synced, half of the rest, or zeros, as the size may come first."""
+        length, known = len(self.written), len(self.synced)
+        zeros = bytes(length - known)
+        return self.written, self.synced, self.written[: (known + length) // 2], self.synced + zeros
+
+
+def remains(calls):
+    """For each number of calls before the power cut, what may be left: name to contents."""
+    names, synced_names = {}, {}  # path to file, now and on the disk for certain
+    for number, (kind, path, *more) in enumerate(calls, 1):
+        if kind == "create":
+            names[path] = File()
+        elif kind == "write":
+            names[path].written += more[0]
+        elif kind == "sync":
+            names[path].synced = names[path].written
+        elif kind == "rename":
+            names[more[0]] = names.pop(path)
+        elif kind == "remove":
+            names.pop(path)
+        elif kind == "sync folder":
+            elsewhere = {n: f for n, f in synced_names.items() if str(Path(n).parent) != path}
+            synced_names = elsewhere | {
+                n: f for n, f in names.items() if str(Path(n).parent) == path
+            }
+        for left in (names, synced_names):
+            for which in range(4):
+                yield number, {name: file.may_be()[which] for name, file in left.items()}
+
+
+@pytest.fixture
+def whole():
+    return rnn_scratch.train("numpy", run="whole", num_epochs=EPOCHS, **SETTINGS)
+
+
+def saved(calls, number):
+    """How many checkpoints have been replaced, and their folder synced, by then."""
+    count, renamed = 0, False
+    for kind, *rest in calls[:number]:
+        if kind == "rename" and rest[1].endswith(checkpoint.FILE):
+            renamed = True
+        elif kind == "sync folder" and renamed:
+            count, renamed = count + 1, False
+    return count
+
+
+@pytest.mark.parametrize("share", [sessions.SHARE, 1e9], ids=["few", "many"])
+def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
+    monkeypatch.setattr(sessions, "SHARE", share)
+    with recorded() as calls:
+        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
+    kinds = {kind for kind, *_ in calls}
+    assert kinds == {"create", "write", "sync", "rename", "sync folder"}
+    epochs, earlier = set(), {}
+    for number, left in remains(calls):
+        folder = tmp_path / "cut"
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
+        for name, data in left.items():
+            (folder / Path(name).name).write_bytes(data)
+        has_started = any(
+            kind == "rename" and rest[1].endswith(run_folder.RUN_FILE)
+            for kind, *rest in calls[: number - 1]
+        )
+        if not has_started:
+            continue  # nothing is promised: no session has begun
+        # What resuming needs is there, complete and consistent, and as late as was saved last.
+        last = checkpoint.latest(folder)
+        run_folder.read(folder)
+        at_least = earlier.setdefault(saved(calls, number), (last.epoch, last.incomplete))
+        assert (last.epoch, len(last.incomplete.losses)) >= (at_least[0], len(at_least[1].losses))
+        run_folder.repair_history(folder, last.epoch)
+        epochs_left = [epoch.epoch for epoch in run_folder.history(folder)]
+        assert epochs_left == list(range(1, last.epoch + 1)), "an epoch of the history is lost"
+        if last.epoch:
+            losses = [epoch.valid_loss for epoch in run_folder.history(folder)]
+            best = checkpoint.load(folder / checkpoint.BEST)
+            assert best.epoch == losses.index(min(losses)) + 1, "it is not the best so far"
+        key = (last.epoch, len(last.incomplete.losses))
+        if key in epochs:
+            continue  # resumed already
+        epochs.add(key)
+        if last.epoch < EPOCHS:
+            rnn_scratch.resume(folder, EPOCHS)
+            assert hidden_files(folder) == []
+        for name in (checkpoint.BEST, checkpoint.FILE):
+            assert_same(*(checkpoint.load(run / name).arrays for run in (folder, whole.folder)))
+        assert figures(folder) == figures(whole.folder)
+    assert {0, EPOCHS} <= {epoch for epoch, _ in epochs}
+    if share > 1:
+        assert {epoch for epoch, _ in epochs} == set(range(EPOCHS + 1))
+
+
+@pytest.mark.parametrize("omitted", ["sync", "sync folder"])
+def test_the_model_of_the_disk_notices_a_missing_sync(monkeypatch, omitted):
+    with recorded() as calls:
+        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
+    calls = [call for call in calls if call[0] != omitted]
+    broken = 0
+    for _, left in remains(calls):
+        for name, data in left.items():
+            if name.endswith(checkpoint.FILE):
+                Path("x").write_bytes(data)
+                try:
+                    checkpoint.load(Path("x"))
+                except RNNScratchError:
+                    broken += 1
+    absent = all(f"r/{checkpoint.FILE}" not in left for _, left in list(remains(calls))[4::8])
+    assert broken if omitted == "sync" else absent

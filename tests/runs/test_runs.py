@@ -1,0 +1,312 @@
+"""The folder of a run: record, history, curve and checkpoint; and the list of runs."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
+
+import rnn_scratch
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import catalog, checkpoint, run_folder
+from rnn_scratch.system import records
+from rnn_scratch.system.files import Damaged
+from rnn_scratch.text import books
+
+
+@pytest.fixture
+def run(backend_name, device):
+    return rnn_scratch.train(backend_name, device=device, num_epochs=11, valid_tokens=50, **SMALL)
+
+
+def strict(text):
+    """JSON without NaN and infinity, which Python would accept."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_a_run_s_folder(run, backend_name, device):
+    assert sorted(os.listdir(run.folder)) == [
+        ".lock",
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "history.jsonl",
+        "perplexity.png",
+        "run.json",
+    ]
+    assert re.fullmatch(rf"runs.\d{{4}}-\d\d-\d\d-\d{{6}}-{backend_name}", str(run.folder))
+
+    record = strict((run.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["settings"]["num_hiddens"] == SMALL["num_hiddens"]
+    assert record["settings"]["lr"] == 1.0
+    sha256 = hashlib.sha256(books.load("tide-clock").content.encode()).hexdigest()
+    assert record["text"] == {
+        "corpus": "tide-clock",
+        "origin": "built in",
+        "sha256": sha256,
+        "vocabulary": 28,
+        "train_tokens": 400,
+        "valid_tokens": 50,
+    }
+    (session,) = record["sessions"]
+    runtime = session["runtime"]
+    assert (runtime["backend"], runtime["device"]) == (backend_name, device)
+    assert (runtime["model"], runtime["eager"], runtime["workers"]) == ("scratch", False, 1)
+    assert runtime["threads"] >= 1
+    assert session["outcome"] == "finished"
+    assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
+    assert session["machine"]["python"] == platform.python_version()
+    assert session["environment"][backend_name]
+    assert [len(line) for line in session["predictions"]] == [64, 59]
+
+    assert (run.folder / "perplexity.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    saved = checkpoint.load(run.folder / "checkpoint.safetensors")
+    assert saved.epoch == 11
+    assert saved.text == run.record.text
+    assert saved.vocab == run.vocab
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
+    fields = "type epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
+    rows = [strict(line) for line in lines(run.folder)]
+    assert [row["epoch"] for row in rows] == list(range(1, 12))
+    for row in rows:
+        assert list(row) == [*fields.split(), "digest"]
+        assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
+        assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
+        assert row["backend"] == backend_name
+        assert row["seconds"] > 0
+        # Sequential: four rows of six steps at a time.
+        assert row["tokens"] % 24 == 0
+        assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
+    samples = [row["epoch"] for row in rows if row["sample"] is not None]
+    assert samples == [10]
+    assert rows[9]["sample"].startswith("time traveller")
+    assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
+
+
+def test_a_folder_that_exists_is_not_changed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    with pytest.raises(RNNScratchError, match=r"mine exists already.\n.*--resume mine --epochs N"):
+        rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
+    assert os.listdir("mine") == ["file"]
+
+
+@pytest.mark.parametrize("folder", ["runs/r", "runs", None])
+def test_a_folder_that_cannot_be_created(folder):
+    Path("runs").write_text("x")
+    with pytest.raises(RNNScratchError, match="The run folder runs"):
+        rnn_scratch.train("numpy", run=folder, num_epochs=1, **SMALL)
+
+
+def test_runs_that_start_in_the_same_second_get_different_folders():
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: run_folder.create(None, "numpy"), range(40)))
+    assert len(set(folders)) == 40
+    assert all(folder.is_dir() for folder in folders)
+
+
+def write_history(folder, *epochs):
+    (folder / run_folder.HISTORY).touch()
+    for epoch in epochs:
+        run_folder.append(folder, epoch_row(epoch))
+    return folder / run_folder.HISTORY
+
+
+def numbers(folder, last=None):
+    return [epoch.epoch for epoch in run_folder.history(folder, last)]
+
+
+# Characters of several bytes, and those that end a line for Python but not in JSON.
+@pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
+def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
+    path = tmp_path / run_folder.HISTORY
+    path.touch()
+    for epoch in (1, 2, 3):
+        run_folder.append(tmp_path, epoch_row(epoch, sample=sample))
+    whole = path.read_bytes()
+    assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
+    second = whole.rindex(b"\n", 0, -1) + 1
+    for end in range(second, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        assert numbers(tmp_path) == [1, 2]
+    run_folder.repair_history(tmp_path, 2)
+    assert path.read_bytes() == whole[:second]
+
+
+def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it(tmp_path):
+    path = write_history(tmp_path, 1, 2, 3)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for after in ([lines[2]], [b"\0" * 99, lines[2]], [b"\0\n", lines[2]], [lines[0]], [b"{"]):
+        path.write_bytes(b"".join([*lines[:2], *after]))
+        run_folder.repair_history(tmp_path, 2)
+        assert path.read_bytes() == b"".join(lines[:2])
+    path.unlink()
+    run_folder.repair_history(tmp_path, 2)
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("epochs", "damage", "words"),
+    [
+        ((1, 2, 3), (b'"epoch":2', b'"epoch"  2'), "JSON is malformed"),
+        ((1, 2, 3), (b'"epoch":2', b'"epoch":"2"'), "Expected `int`, got `str`"),
+        ((1, 2, 3), (b'"epoch":2,', b""), "missing required field `epoch`"),
+        ((1, 3, 3), (b"", b""), "epoch 3 after epoch 3"),
+        ((2, 1, 3), (b"", b""), "epoch 1 after epoch 2"),
+    ],
+)
+def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, words):
+    path = write_history(tmp_path, *epochs)
+    path.write_bytes(path.read_bytes().replace(*damage))
+    number = 3 if words == "epoch 3 after epoch 3" else 2
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, lines[2].replace(b'"epoch":3', b'"epoch":4')]))
+    with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
+        run_folder.history(tmp_path)
+    assert "from a backup" in str(caught.value)
+    damaged = path.read_bytes()
+    with pytest.raises(Damaged):
+        run_folder.repair_history(tmp_path, 4)
+    assert path.read_bytes() == damaged
+
+
+UNREADABLE = {
+    "a folder": lambda path: path.mkdir(),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe\n"),
+    "nested deeply": lambda path: path.write_text("[" * 100_000 + "\n"),
+    "half of a character": lambda path: path.write_text('{"sample": "\\ud800"}\n'),
+    "another type": lambda path: path.write_text("7\n"),
+    "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
+    "a number of another format": lambda path: path.write_text(f'{{"format": {"9" * 4000}}}\n'),
+    **ENDLESS,
+}
+WRONG_SESSIONS = {
+    "none": lambda session: [],
+    "a time without its zone": lambda session: [{**session, "started": "2024-05-02T10:00:00"}],
+    "bad threads": lambda session: [{**session, "runtime": {"threads": "2"}}],
+    "a time that other zones lack": lambda session: [
+        {**session, "started": "0001-01-01T00:00:00+00:00"}
+    ],
+    "a bad outcome": lambda session: [{**session, "outcome": "fine"}],
+    "more": lambda session: [{**session, "x": 1}],
+}
+
+
+@pytest.mark.parametrize("file", ["run.json", "history.jsonl"])
+def test_good_runs_are_listed_whatever_others_contain(capsys, file):
+    good = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
+    for name, damage in UNREADABLE.items():
+        bad = shutil.copytree(good, Path("runs", name))
+        (bad / file).unlink()
+        damage(bad / file)
+    for name, sessions in WRONG_SESSIONS.items() if file == "run.json" else ():
+        path = shutil.copytree(good, Path("runs", name)) / file
+        record = json.loads(path.read_text())
+        record["sessions"] = sessions(*record["sessions"])
+        path.write_text(json.dumps(record))
+    done = here(capsys, "runs").ended()
+    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["1", str(good)]]
+    assert "Traceback" not in done.err
+    names = {path.name for path in Path("runs").iterdir()} - {good.name}
+    assert len(done.err.splitlines()) == len(names)
+    assert all(str(Path("runs", name)) in done.err for name in names)
+    assert max(map(len, done.err.splitlines())) < 1000
+
+
+def test_the_list_is_newest_first(capsys):
+    folders = [
+        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
+        for name in ("b", "c", "a")
+    ]
+    # In three time zones: later in this order, although the local times are in the reverse order.
+    clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
+    for folder, clock in zip(folders, clocks):
+        record = json.loads((folder / "run.json").read_text())
+        record["sessions"][-1]["started"] = clock
+        (folder / "run.json").write_text(json.dumps(record))
+    done = here(capsys, "runs").ended()
+    head, *rows = done.out.splitlines()
+    assert head.split()[:6] == ["run", "folder", "started", "backend", "variant", "cell"]
+    assert [row.split()[:2] for row in rows] == [
+        [name, str(folder)] for name, folder in zip("321", reversed(folders))
+    ]
+    assert all("2/2" in row and "finished" in row and "tide-clock" in row for row in rows)
+    # The names are of those in runs/ only, where a command looks for them.
+    elsewhere = here(capsys, "runs", Path("runs").absolute()).out.splitlines()
+    assert elsewhere[0].split()[0] == "folder"
+    assert [row.split()[0] for row in elsewhere[1:]] == [
+        str(folder.absolute()) for folder in reversed(folders)
+    ]
+
+
+def test_every_command_finds_a_run_by_its_short_name(capsys):
+    for name, seed in (("b", 1), ("a", 2)):
+        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL)
+        path = Path(f"runs/{name}/run.json")
+        record = json.loads(path.read_bytes())
+        record["sessions"][0]["started"] = f"202{seed}-01-01T00:00:00+00:00"
+        path.write_text(json.dumps(record))
+
+    def written(name):
+        return here(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out
+
+    assert written("1") == written("runs/b") != written("runs/a") == written("2") == written("last")
+    assert here(capsys, "evaluate", "1").out == here(capsys, "evaluate", "runs/b").out
+    # A name stays that of its run when another is resumed or added.
+    assert "runs/b" in here(capsys, "train", "--resume", 1, "--epochs", 2).out
+    assert [each["epoch"] for each in history("runs/b")] == [1, 2]
+    assert catalog.names() == {"1": Path("runs/b"), "2": Path("runs/a"), "last": Path("runs/a")}
+    assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
+    here(capsys, "predict", "3").refused("no run 3", "1 to 2, the last", "`rnn-scratch runs`")
+    here(capsys, "predict", "0").refused("no run 0")
+    # A folder of that very name comes first, also as the folder of a new run.
+    new = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
+    assert new.folder == Path("last")
+    assert written("last") == written(new.folder.absolute()) != written("2")
+
+
+def test_without_runs_there_are_no_short_names(capsys):
+    for command in (("predict", "last"), ("evaluate", 1), ("train", "--resume", "last")):
+        done = here(capsys, *command, *(["--epochs", 2] if command[0] == "train" else []))
+        done.refused("There is no run in runs yet. Start one: rnn-scratch train")
+
+
+def test_no_runs(capsys):
+    assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
+    here(capsys, "runs", "elsewhere").ended()
+
+
+def test_a_record_that_could_not_be_read_is_not_written():
+    """Such as with a version of two lines, of somebody's backend."""
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    path = run.folder / "run.json"
+    before = path.read_bytes()
+    for versions in ({"numpy": "1.26\nor so"}, {"numpy": "1" * 2000}, {"numpy": 1}):
+        run.record.sessions[0].environment = versions
+        with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
+            records.write(path, run.record)
+    assert path.read_bytes() == before
+
+
+def test_a_record_of_another_format_is_refused(capsys):
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
+    # It may lack anything that this version expects.
+    (run / "run.json").write_text('{"format": 99, "settings": {"cells": 2}}')
+    done = here(capsys, "train", "--resume", run, "--epochs", 6)
+    done.refused("run.json has format 99", "Use the version that wrote it")
+    assert "has format 99" in here(capsys, "runs").err
+    assert len(history(run)) == 1

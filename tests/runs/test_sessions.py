@@ -1,0 +1,266 @@
+"""Two sessions on one run, signals that stop one, and folders that are moved or vanish."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import (
+    SAVING,
+    SMALL,
+    assert_same,
+    figures,
+    finish,
+    here,
+    history,
+    options,
+    parallel,
+    parameters,
+    start,
+    wait_for_epochs,
+    wait_until,
+)
+
+import rnn_scratch
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.system import locks
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def training(run, **how):
+    """A training that has made three epochs, and goes on."""
+    settings = options(run=run, num_epochs=10**6, **SMALL)
+    process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **how)
+    wait_for_epochs(process, run, 3)
+    return process
+
+
+def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
+    process = training("runs/r")
+    try:
+        session = run_folder.read(Path("runs/r")).sessions[-1]
+        here(capsys, "train", "--resume", "runs/r", "--epochs", 10**6).refused(
+            "The run in runs/r is being trained by another session",
+            f"process {process.pid}, since {session.started}",
+            "Wait until it ends, or stop it.",
+        )
+        assert process.poll() is None
+        assert "running" in here(capsys, "runs").out
+    finally:
+        process.kill()
+        finish(process)
+    assert "killed" in here(capsys, "runs").out
+    epochs = [row["epoch"] for row in history("runs/r")]
+    assert epochs == list(range(1, len(epochs) + 1))
+    # Its death has released the lock.
+    last = len(epochs) + 2
+    here(capsys, "train", "--resume", "runs/r", "--epochs", last).ended()
+    assert [row["epoch"] for row in history("runs/r")] == list(range(1, last + 1))
+
+
+def test_resumes_that_start_at_once(tmp_path):
+    whole = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
+    rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
+    results = parallel([partial(rnn_scratch.resume, "r", 40)] * 4)
+    errors = [str(each) for each in results if isinstance(each, RNNScratchError)]
+    assert len(errors) == 3
+    # Those that come after the first has finished find nothing left to train.
+    assert all("another session" in text or "nothing left" in text for text in errors)
+    assert [row["epoch"] for row in history("r")] == list(range(1, 41))
+    assert_same(parameters("r"), parameters(whole))
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_each_signal_ends_a_training_as_ctrl_c_does(name):
+    number = getattr(signal, name)
+    process = training("r")
+    process.send_signal(number)
+    done = finish(process).ended(128 + number, err="")
+    assert "Interrupted. The checkpoint of epoch" in done.out
+    (session,) = run_folder.read(Path("r")).sessions
+    assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
+    assert checkpoint.load("r").epoch == session.to_epoch >= 3
+
+
+@posix
+def test_an_ignored_signal_stays_ignored():
+    process = training("r", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    wait_for_epochs(process, "r", len(history("r")) + 3)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 128 + signal.SIGTERM
+
+
+# It prints at the first import of the function that starts the command line: before that, a
+# traceback is Python's own.
+STARTED = """
+import sys
+from rnn_scratch.cli.__main__ import start
+
+def watch(event, arguments):
+    if event == "import" and arguments[0] == "rnn_scratch.system":
+        print("Python has started", flush=True)
+
+sys.addaudithook(watch)
+start()
+"""
+
+
+@posix
+def test_ctrl_c_at_any_moment_of_the_start_has_no_traceback():
+    codes = set()
+    for moment in range(12):
+        settings = options(run=f"r{moment}", num_epochs=10**6, **SMALL)
+        process = start("train", "--backend", "numpy", *settings, program=("-c", STARTED))
+        assert process.stdout.readline() == "Python has started\n"
+        time.sleep(0.05 * moment)
+        for _ in range(1 if moment % 2 else 4):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        done = finish(process)
+        assert done.err.strip() == "", moment
+        codes.add(done.code)
+    # Python's last act is to restore the system's own way of handling signals.
+    assert codes <= {128 + signal.SIGINT, -signal.SIGINT}
+
+
+# As a compiled module does that imports NumPy's interface: it prints the exception that it meets,
+# and raises another.
+COMPILED = """
+import os, signal, traceback
+try:
+    for _ in range({signals}):
+        os.kill(os.getpid(), signal.SIGINT)
+except BaseException:
+    traceback.print_exc()
+    raise ImportError("numpy.core.multiarray failed to import")
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("program", "times"),
+    [
+        ("signals.install(); import compiled", 1),
+        ("signals.REPETITION = 0\nwith signals.deferred(): import compiled", 2),
+    ],
+)
+def test_ctrl_c_during_an_import_has_no_traceback(program, times):
+    Path("compiled.py").write_text(COMPILED.format(signals=times))
+    begin = "import sys; sys.path.insert(0, '')\nfrom rnn_scratch.system import signals\n"
+    finish(start(program=("-c", begin + program))).ended(128 + signal.SIGINT, err="")
+
+
+@posix
+@pytest.mark.parametrize("after", ["nothing", "removed", "a new run"])
+def test_a_session_whose_folder_is_moved_saves_its_work_there_and_stops(capsys, after):
+    process = training("r")
+    Path("r").rename("moved")
+    if after == "a new run":
+        rnn_scratch.train("numpy", run="r", num_epochs=5, seed=1, **SMALL)
+    elif after == "removed":
+        while Path("moved").exists():  # while files are written there
+            shutil.rmtree("moved", ignore_errors=True)
+    done = finish(process)
+    assert "--resume" not in done.out
+    if after == "removed":
+        done.refused()
+        # The latter if a file is written while the folder is being removed.
+        assert re.search(r"folder r |r/\S+ could not be written: No such file", done.err), done.err
+        return
+    done.refused("The folder r is not the one in which this began", "moved, replaced or deleted")
+    (last,) = run_folder.read(Path("moved")).sessions
+    assert (last.process, last.outcome) == (process.pid, "failed")
+    epoch = checkpoint.load("moved").epoch
+    assert epoch == last.to_epoch >= 3
+    here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).ended()
+    whole = rnn_scratch.train("numpy", run="whole", num_epochs=epoch + 2, **SMALL)
+    assert_same(parameters("moved"), parameters(whole))
+    assert figures("moved") == figures("whole")
+    if after == "a new run":
+        rnn_scratch.train("numpy", run="alone", num_epochs=5, seed=1, **SMALL)
+        assert_same(parameters("r"), parameters("alone"))
+        assert figures("r") == figures("alone")
+
+
+@posix
+def test_a_lock_that_is_deleted_lets_nobody_in(capsys):
+    process = training("r")
+    Path("r", locks.LOCK).unlink()
+    refusal = "The run in r is being trained by another session"
+    here(capsys, "train", "--resume", "r", "--epochs", 10**6).refused(refusal)
+    assert "running" in here(capsys, "runs", ".").out
+    Path("r").rename("moved")
+    here(capsys, "train", "--resume", "moved", "--epochs", 10**6).refused("another session")
+    finish(process).refused("moved, replaced or deleted")
+
+
+@posix
+def test_a_history_that_is_deleted_is_written_again(capsys):
+    process = training("r")
+    path = Path("r", run_folder.HISTORY)
+    path.unlink()
+    wait_until(path.exists, process)
+    process.send_signal(signal.SIGTERM)
+    assert "history.jsonl was deleted, and is written again" in finish(process).out
+    last = checkpoint.load("r").epoch + 2
+    here(capsys, "train", "--resume", "r", "--epochs", last).ended()
+    rnn_scratch.train("numpy", run="whole", num_epochs=last, **SMALL)
+    assert figures("r") == figures("whole")
+
+
+@posix
+def test_a_history_that_is_a_link_stops_the_session():
+    process = training("r")
+    Path("kept").write_text("precious")
+    os.symlink("../kept", "link")
+    os.replace("link", Path("r", run_folder.HISTORY))
+    finish(process).refused("r/history.jsonl could not be written: ")
+    assert checkpoint.load("r").epoch >= 2
+    assert Path("kept").read_text() == "precious"
+
+
+@posix
+def test_a_comparison_whose_folder_is_moved_stops():
+    compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
+    process = start(*compare, *options(**SMALL))
+    wait_until(Path("c", locks.LOCK).exists, process)
+    wait_until(lambda: locks.is_held(Path("c")), process)
+    Path("c").rename("moved")
+    finish(process).refused("The folder c is not the one in which this began")
+    assert Path("moved/comparison.json").exists()
+    assert not Path("c").exists()
+
+
+def test_a_second_comparison_into_the_same_folder_is_refused(capsys):
+    compare = ("compare", "--backends", "numpy", "--output", "c", "--repeats", 1, "--epochs", 2)
+    settings = options(**SMALL)
+    first = start(*compare, *settings)
+    wait_until(Path("c", locks.LOCK).exists, first)
+    wait_until(lambda: locks.is_held(Path("c")), first)  # or this would have the lock
+    here(capsys, *compare, *settings).refused("Another comparison writes to c", "--output")
+    assert finish(first).code == 0
+    here(capsys, *compare, *settings).refused("The folder c is not empty")
+
+
+@posix
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_that_is_a_link_leaves_what_it_names_as_it_is(capsys, link):
+    rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
+    lock, kept = Path("r", locks.LOCK), Path("kept")
+    kept.write_text("precious")
+    lock.unlink()
+    link(lock, kept)
+    done = here(capsys, "train", "--resume", "r", "--epochs", 2)
+    assert kept.read_text() == "precious"
+    if lock.is_symlink():
+        done.refused("r/.lock could not be written: ", os.strerror(errno.ELOOP))

@@ -1,0 +1,209 @@
+"""Training: a resumed run equals an uninterrupted one, and divergence stops with a message."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import (
+    SETTINGS,
+    SMALL,
+    assert_same,
+    figures,
+    here,
+    history,
+    options,
+    parameters,
+    skip_without,
+)
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.check import results
+from rnn_scratch.contract import VARIANTS
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.registry import NotOffered
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.text import books
+
+STORY = books.load("tide-clock").content
+
+
+def train(backend_name, num_epochs, **more):
+    return rnn_scratch.train(backend_name, num_epochs=num_epochs, **{**SMALL, **more})
+
+
+def assert_same_run(run, expected, device):
+    """The same to the last bit on the CPU; other devices need not add in the same order twice."""
+    if device == "cpu":
+        assert_same(parameters(run), parameters(expected))
+        assert figures(run.folder) == figures(expected.folder)
+    else:
+        dtype = run.record.settings.dtype
+        assert_same(parameters(run), parameters(expected), results.tolerance(1e-12, dtype, device))
+
+
+# By default NumPy and PyTorch do it in both ways.
+RANDOM = pytest.param(
+    *("random", "float64"), marks=pytest.mark.frameworks(by_default=("numpy", "torch"))
+)
+
+
+@pytest.mark.parametrize(("sampling", "dtype"), [("sequential", "float32"), RANDOM])
+def test_two_epochs_and_two_more_are_four(backend, backend_name, device, sampling, dtype):
+    skip_without(backend, device, dtype)
+    # Many gradients are clipped: their norm depends on the order of the parameters.
+    settings = {
+        "sampling": sampling,
+        "dtype": dtype,
+        "valid_tokens": 60,
+        "threads": 1,
+        "device": device,
+        "num_hiddens": 24,
+        "embedding": 5,
+        "max_tokens": 1200,
+        "theta": 0.1,
+    }
+    whole = train(backend_name, 4, **settings)
+    half = train(backend_name, 2, **settings)
+    done = rnn_scratch.resume(half, 4, threads=1)
+    assert done.folder == half.folder
+    assert_same_run(done, whole, device)
+    assert_same(done.arrays, parameters(done))
+    assert len(done.history) == 4
+    assert [s.to_epoch for s in done.record.sessions] == [2, 4]
+    runtimes = [session.runtime for session in done.record.sessions]
+    assert [(each.device, each.threads) for each in runtimes] == [(device, 1)] * 2
+    predictions = [run.record.sessions[-1].predictions for run in (done, whole)]
+    assert predictions[0] == predictions[1] or device != "cpu"
+    # Otherwise offsets and shuffles would not have been tested.
+    assert len({row["loss"] for row in history(whole.folder)}) == 4
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@pytest.mark.parametrize("model", VARIANTS)
+def test_every_variant_can_run_uncompiled(backend_name, model):
+    # Few operations, each of which takes JAX a millisecond uncompiled.
+    small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
+    try:
+        compiled = train(backend_name, 2, **small)
+    except NotOffered as error:
+        pytest.skip(str(error))
+    eager = train(backend_name, 2, **small, eager=True)
+    train(backend_name, 1)  # which sets it back, for the tests that follow
+    assert eager.record.sessions[0].runtime.eager
+    assert_same(parameters(eager), parameters(compiled), 1e-12)
+
+
+def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
+    flags = []
+    monkeypatch.setattr(registry.load("numpy").machine, "set_eager", flags.append)
+    run = train("numpy", 1, eager=True)
+    rnn_scratch.resume(run, 2)
+    rnn_scratch.resume(run, 3, eager=False)
+    rnn_scratch.predict(run, "the ", 1)
+    train("numpy", 1)
+    assert flags == [True, True, False, False, False]
+
+
+def test_other_settings_are_refused(run_of_two):
+    others = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
+    others |= {"optimizer": "momentum", "dropout": 0.3}
+    before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
+    with pytest.raises(RNNScratchError) as caught:
+        rnn_scratch.resume(run_of_two, 4, **others)
+    settings = checkpoint.load(run_of_two).settings
+    for name, value in others.items():
+        line = f"--{name.replace('_', '-')}: {getattr(settings, name)} before, {value} now"
+        assert line in str(caught.value)
+    assert {path.name: path.read_bytes() for path in run_of_two.iterdir()} == before
+
+
+@pytest.fixture
+def run_of_two():
+    return train("numpy", 2).folder
+
+
+def test_a_text_that_moved_or_changed(tmp_path):
+    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    text.write_text(STORY)
+    run = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
+    shutil.move(text, other)
+    with pytest.raises(RNNScratchError, match=r"text.txt could not be read: No such file"):
+        rnn_scratch.resume(run, 4)
+    text.write_text(STORY + "!")  # which normalization removes
+    other.write_text(STORY.lower())
+    for arguments in ({}, {"text": text}, {"text": other}):
+        with pytest.raises(RNNScratchError, match="not the text that the run was started with"):
+            rnn_scratch.resume(run, 4, **arguments)
+    # The content counts, not the name.
+    assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
+
+
+def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
+    for path in (run_of_two / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RNNScratchError, match="is not the folder of a run"):
+            rnn_scratch.resume(path, 4)
+
+
+# NumPy warns of each overflow; the project reports it once, as an error.
+without_warnings = pytest.mark.filterwarnings("error")
+DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
+
+
+def error_of(capfd, backend_name, settings):
+    """The message with which a training that is not clipped ends; its folder is r."""
+    command = ("train", "--backend", backend_name, "--theta", "none", "--epochs", 3, "--run", "r")
+    done = here(capfd, *command, *options(**settings)).ended(1)
+    return done.err
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@without_warnings
+def test_divergence_stops_with_what_to_try(capfd, backend_name):
+    error = error_of(capfd, backend_name, {**SMALL, **DIVERGING})
+    assert error.startswith("Error: The loss is not finite in epoch 1")
+    for word in ("--lr than 1e+06", "omit --theta none", "--sigma than 10", "epoch 0 is kept"):
+        assert word in error
+    assert checkpoint.load("r").epoch == 0
+    session = run_folder.read(Path("r")).sessions[0]
+    assert session.outcome == "failed"
+    assert "not finite" in session.reason
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@without_warnings
+def test_divergence_in_the_held_out_text_alone(capfd, backend_name):
+    # The only minibatch of the epoch has a finite loss, and its update diverges.
+    settings = {**SMALL, **DIVERGING, "batch_size": 50, "valid_tokens": 100}
+    assert "not finite in epoch 1" in error_of(capfd, backend_name, settings)
+    assert history("r") == []
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@without_warnings
+def test_the_last_good_checkpoint_is_kept(backend_name):
+    # Each epoch multiplies the parameters; a few are still finite.
+    settings = {**SMALL, "lr": 3e3, "activation": "relu", "sigma": 0.5, "batch_size": 30}
+    with pytest.raises(RNNScratchError) as caught:
+        rnn_scratch.train(backend_name, num_epochs=500, run="r", theta=None, **settings)
+    epoch = int(re.search(r"checkpoint of epoch (\d+) is kept", str(caught.value))[1])
+    assert caught.value.exit_code == 1
+    assert epoch >= 1
+    saved = checkpoint.load("r")
+    assert saved.epoch == epoch == history("r")[-1]["epoch"]
+    assert all(np.isfinite(array).all() for array in saved.arrays.values())
+
+
+@without_warnings
+def test_a_perplexity_too_large_for_a_number(capfd):
+    settings = {**SMALL, "lr": 0.01, "activation": "relu", "sigma": 9.0, "dtype": "float64"}
+    done = here(
+        capfd, "train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings)
+    ).ended(err="")
+    assert done.out.count("perplexity above 1e300") == 2
+    assert history("r")[0]["perplexity"] is None
+    assert history("r")[0]["loss"] > 700
+    listed = here(capfd, "runs", ".")
+    assert "above 1e300" in listed.out

@@ -1,0 +1,252 @@
+"""The Python interface: numbers and paths of other types, and errors that name the argument."""
+
+import sys
+import types
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+from helpers import SMALL, epoch_row
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import curve
+from rnn_scratch.runs import run as run_module
+from rnn_scratch.runs.run import shown
+from rnn_scratch.runs.training import Report
+from rnn_scratch.settings import SETTINGS, option_of
+from rnn_scratch.text import books
+
+STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
+NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
+
+
+class OtherPath:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+def test_numbers_of_numpy_and_every_kind_of_path():
+    story = Path("story.txt")
+    story.write_text(STORY)
+    run = rnn_scratch.train(
+        np.str_("numpy"),
+        num_epochs=np.int32(1),
+        lr=np.float32(1),
+        threads=np.int16(1),
+        eager=np.bool_(False),
+        run=OtherPath("one"),
+        **NUMPY,
+    )
+    again = rnn_scratch.resume(Path("one"), np.uint8(2), threads=np.int8(1), report=Report())
+    assert [row.epoch for row in again.history] == [1, 2]
+    for form in (again, "one", Path("one"), OtherPath("one")):
+        text = rnn_scratch.predict(
+            form, "the ", np.int64(5), temperature=np.float32(1), seed=np.int8(3)
+        )
+        assert text == rnn_scratch.predict("one", "the ", 5, temperature=1, seed=3)
+    for form in ("story.txt", story, OtherPath("story.txt")):
+        result = rnn_scratch.evaluate(run, text=form, unknown="skip", threads=np.int64(1))
+        assert result == rnn_scratch.evaluate("one", text="story.txt", unknown="skip")
+
+
+# The arguments of two functions, and what some of them must not be, besides an object.
+TRAIN = ("backend", "corpus", "text", "model", "device", "threads", "eager", "workers", "patience")
+TRAIN += ("run", "report", *SETTINGS)
+PREDICT = ("run", "model", "prefix", "length", "temperature", "top_k", "top_p", "min_p", "seed")
+PREDICT += ("unknown", "backend", "threads", "workers", "best", "colour")
+WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
+
+
+def names(name, error):
+    """Whether an error begins with the name of the argument, in Python or as an option."""
+    words = (f"{name} is ", f"{option_of(name)} is ", f"Unknown argument: {name}")
+    return str(error).startswith(words)
+
+
+def refused(function, arguments, name):
+    """Check that the function refuses these arguments because of the one with this name."""
+    with pytest.raises(RNNScratchError) as raised:
+        function(**arguments)
+    assert names(name, raised.value), raised.value
+
+
+def test_wrong_arguments(monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
+    whole = {"backend": "numpy", "corpus": "tide-clock"}
+    for name in TRAIN:
+        for value in (object(), *WRONG.get(name, ())):
+            rest = {} if name == "text" else whole
+            refused(rnn_scratch.train, {"backend": "numpy", **rest, name: value}, name)
+    refused(rnn_scratch.train, {**whole, "run": "nul\0"}, "run")
+    assert not Path("runs").exists()
+    for name in PREDICT:
+        for value in (object(), *WRONG.get(name, ())):
+            refused(rnn_scratch.predict, {"run": "no-run", name: value}, name)
+
+
+def test_the_package_lists_its_functions():
+    assert dir(rnn_scratch) == ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+
+
+@pytest.fixture
+def no_books(monkeypatch):
+    """No book is there, nor can it be downloaded."""
+
+    def unavailable(book):
+        raise RNNScratchError("No network.")
+
+    monkeypatch.setattr(books, "_book", unavailable)
+
+
+def test_a_report_may_be_a_function(no_books):
+    lines, small = [], {**SMALL, "threads": 1}
+    run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **small)
+    assert [line.split("  ")[0] for line in lines] == [
+        "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r",
+        "epoch 10",
+        "epoch 12",
+    ]
+    assert lines[1].endswith(repr(run.history[9].sample))
+    assert f"  perplexity {run.perplexity:.2f}  " in lines[2]
+    rnn_scratch.resume(run, 13, report=lines.append)
+    assert "epochs 13 to 13" in lines[3]
+    assert lines[4].startswith("epoch 13  perplexity")
+    settings = {name: each for name, each in small.items() if name != "corpus"}
+    rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
+    assert lines[5] == "No network. The built-in text tide-clock is used instead."
+
+
+def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys, no_books):
+    rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # as Python sets it for its prompt
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1  " in capsys.readouterr().out
+    rnn_scratch.evaluate(run)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_in_one_line():
+    run = rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
+    assert str(run) == repr(run) == f"<Run r: 2 epochs, perplexity {run.perplexity:.2f}>"
+    run = rnn_scratch.train("numpy", num_epochs=1, run="s", valid_tokens=60, **SMALL)
+    held_out = run.history[0].valid_perplexity
+    expected = f"<Run s: 1 epoch, perplexity {run.perplexity:.2f} (held out {held_out:.2f})>"
+    assert repr(run) == expected
+
+
+def test_arguments_of_resume_and_evaluate():
+    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    for name in ("text", "threads", "report", "backend", "eager"):
+        refused(rnn_scratch.resume, {"run": run, "num_epochs": 2, name: 3.5}, name)
+        if name != "report":
+            refused(rnn_scratch.evaluate, {"run": run, name: 3.5}, name)
+    with pytest.raises(RNNScratchError, match=r"^--epochs is "):
+        rnn_scratch.resume(run, None)
+
+
+# The curve of a run, and the card with it that a notebook shows, in training and afterwards.
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """IPython as it is in the kernel of a notebook, with the states that it has displayed."""
+    here = types.SimpleNamespace(kernel=object(), execution_count=1, states=[])
+
+    def display(data, raw, display_id):
+        assert (raw, display_id, here.states) == (True, True, [])
+        here.states.append(data)
+        return types.SimpleNamespace(update=lambda data, raw: here.states.append(data))
+
+    displays = types.SimpleNamespace(display=display)
+    parts = {"get_ipython": lambda: here, "display": displays, "version_info": (9, 0)}
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
+    monkeypatch.setattr(run_module, "EVERY", 0.0)
+    shown.clear()
+    return here
+
+
+def test_one_card_grows_and_ends_as_that_of_the_run(kernel):
+    run = rnn_scratch.train("numpy", num_epochs=11, **SMALL)
+    first, *within, stopped, last = kernel.states
+    assert first["text/plain"] == "epoch 1 of 11"
+    assert any("time left 0:00:0" in state["text/html"] for state in within)
+    assert run.history[9].sample in within[-1]["text/html"]
+    assert len({state["text/html"].split("base64,")[1][:9999] for state in within}) == 11
+    assert last == {"text/html": run._repr_html_(), "text/plain": repr(run)}
+    assert "time left" not in stopped["text/html"] + last["text/html"]
+    assert run._ipython_display_() is None, "it is there already"
+    kernel.execution_count += 1
+    with pytest.raises(NotImplementedError):  # IPython goes on to the other forms
+        run._ipython_display_()
+
+
+def test_a_resumed_run_s_curve_has_all_its_epochs(kernel):
+    run = rnn_scratch.train("numpy", num_epochs=2, report=lambda line: None, **SMALL)
+    assert kernel.states == [], "what was asked for, and nothing else"
+    rnn_scratch.resume(run, 3)
+    assert run._repr_html_().split("base64,")[1][:9999] in kernel.states[0]["text/html"]
+
+
+def test_an_interruption_says_how_to_go_on(kernel):
+    class Interrupted(run_module.Live):
+        def epoch(self, epoch):
+            super().epoch(epoch)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rnn_scratch.train("numpy", num_epochs=3, run="a", report=Interrupted(print), **SMALL)
+    assert kernel.states[-1]["text/plain"].startswith("1 epoch, perplexity ")
+    assert kernel.states[-1]["text/plain"].endswith("; to go on: rnn_scratch.resume('a', 3)")
+
+
+def test_in_a_terminal_nothing_is_displayed(kernel):
+    del kernel.kernel  # as in IPython's own shell
+    rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+    assert kernel.states == []
+
+
+def test_the_card_of_a_run_depends_on_no_clock():
+    settings = {"num_epochs": 3, "valid_tokens": 60, "threads": 1, **SMALL}
+    one, two = (rnn_scratch.train("numpy", run=name, **settings) for name in ("one", "two"))
+    assert one._repr_html_() == two._repr_html_().replace(">two<", ">one<")
+    for text in one.record.sessions[0].predictions:
+        assert text in one._repr_html_()
+
+
+def test_text_is_not_taken_for_html():
+    run = rnn_scratch.train("numpy", num_epochs=1, run="<u>", **SMALL)
+    run.record.sessions[-1].predictions = ["<i> & so on"]
+    texts = list(ElementTree.fromstring(run._repr_html_()).itertext())
+    assert [text for text in texts if "<" in text] == ["<i> & so on", "<u>"]
+
+
+def image(*perplexities, **row):
+    """The picture of epochs with these perplexities: heights, widths, and four colors each."""
+    rows = [epoch_row(n, perplexity=p, **row) for n, p in enumerate(perplexities, 1)]
+    return matplotlib.image.imread(BytesIO(curve.picture({"numpy": rows})))
+
+
+def test_the_picture_suits_light_and_dark_pages_and_shows_what_there_is():
+    empty, one, two = image(), image(20.0, 3.0, 2.0), image(20.0, 3.0, 2.0, valid_perplexity=9.0)
+    for each in (empty, one, two):
+        assert each[0, 0, 3] == each[100, 400, 3] == 0, "nothing is behind the curve"
+        grey = each[..., :3][(np.ptp(each[..., :3], axis=2) == 0) & (each[..., 3] == 1)]
+        assert np.unique(grey) == pytest.approx(int(curve.INK[1:3], 16) / 255, abs=0.01)
+    blue = [int((np.ptp(each[..., :3], axis=2) > 0.3).sum()) for each in (empty, one, two)]
+    assert 0 == blue[0] < blue[1] < blue[2]
+
+
+@pytest.mark.parametrize("perplexities", [(None, 3.0), (1e299, 3.0, 2.0), (1.0, 1.0), (None,)])
+def test_any_perplexities_can_be_drawn(perplexities, recwarn):
+    drawn = image(*perplexities, valid_perplexity=2.5)
+    assert (np.ptp(drawn[..., :3], axis=2) > 0.3).any()
+    assert not recwarn.list

@@ -1,0 +1,120 @@
+"""The machine: threads, memory, TF32 and the products that limit training."""
+
+import os
+import platform
+import sys
+
+import numpy as np
+import pytest
+from helpers import SMALL, history, options, skip_without, there
+
+from rnn_scratch import registry
+
+# Wide enough for TensorFlow to share the columns of W_hh out among threads.
+WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_two_threads_give_the_same_numbers(backend_name):
+    losses = []
+    for name, threads in (("numpy", 1), (backend_name, 2)):
+        settings = options(**WIDE, backend=name, threads=threads, run=f"{name}{threads}")
+        there("train", *settings).ended()
+        losses.append([row["loss"] for row in history(f"{name}{threads}")])
+    expected, actual = losses
+    assert actual == pytest.approx(expected, rel=1e-12)
+
+
+def test_multiply_returns_the_last_product(backend, backend_name, device):
+    machine = backend.machine
+    skip_without(backend, device, "float64")
+    random = np.random.RandomState(0)
+    h, W, back = (random.normal(size=shape) for shape in ((3, 5), (5, 7), (7, 5)))
+    left, *matrices = (machine.tensor(array, device) for array in (h, W, back))
+    product = machine.multiply(left, matrices * 2)
+    np.testing.assert_allclose(machine.array(product), h @ W @ back @ W @ back, rtol=1e-12)
+
+
+@pytest.mark.frameworks
+def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
+    if "tensorflow" not in backend_names:
+        pytest.skip("TensorFlow is not tested")
+    # Otherwise it would choose the first device; here the CPU serves as two.
+    program = """if True:
+        import tensorflow as tf
+        from rnn_scratch.backends.tensorflow import machine
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        for device in ("CPU:0", "CPU:1"):
+            with tf.device(device):
+                square = tf.eye(7)
+            print(device, machine.multiply(square, [square, square]).device.endswith(device))
+    """
+    done = there(program=("-c", program))
+    assert done.out.splitlines() == ["CPU:0 True", "CPU:1 True"], done.err
+
+
+def test_memory_of_a_device(backend, backend_name, device):
+    memory = backend.machine.memory(device)
+    if device == "cpu":
+        assert memory is None
+    elif device == "cuda":
+        assert memory > 0
+
+
+def allows_tf32(framework):
+    """Whether a framework that is imported multiplies in TF32."""
+    module = sys.modules[framework]
+    if framework == "torch":
+        return module.backends.cuda.matmul.allow_tf32 or module.backends.cudnn.allow_tf32
+    if framework == "tensorflow":
+        return module.config.experimental.tensor_float_32_execution_enabled()
+    if framework == "mxnet":
+        return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
+    return module.config.jax_default_matmul_precision != "float32"
+
+
+def test_tf32_is_off_by_default(backend, backend_name):
+    if backend_name not in registry.FRAMEWORKS:
+        return  # NumPy has no GPU
+    assert not allows_tf32(backend_name)
+    backend.machine.set_tf32(True)
+    assert allows_tf32(backend_name)
+    backend.machine.set_tf32(False)
+    assert not allows_tf32(backend_name)
+
+
+def test_peak_memory_is_the_maximum():
+    # In a process of its own: this one may have used more before.
+    program = """if True:
+        import numpy as np
+        from rnn_scratch.system import host
+        before = host.peak_memory()
+        block = np.ones(2**26)  # half a GiB
+        with_it = host.peak_memory()
+        del block
+        print(before, with_it, host.peak_memory())
+    """
+    before, with_it, after = map(int, there(program=("-c", program)).out.split())
+    assert 2**28 < with_it - before < 2**30
+    assert after > 0.99 * with_it  # the system does not count every page
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count pages so")
+def test_freed_memory_is_reused():
+    program = """if True:
+        import resource
+        import numpy as np
+        from rnn_scratch.system import host
+        host.disable_malloc_trim()
+        for _ in range(50):
+            arrays = [np.ones(2**18) for _ in range(8)]  # 16 MiB, 4,096 pages
+            del arrays
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    """
+    done = there(program=("-c", program))
+    pages = int(done.out)
+    other = there(program=("-c", program.replace("host.disable_malloc_trim()", "pass")))
+    if platform.libc_ver()[0] == "glibc":
+        assert pages < int(other.out) / 2

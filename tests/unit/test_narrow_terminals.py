@@ -1,0 +1,161 @@
+"""At any width of a terminal, nothing that a command prints is cut."""
+
+import io
+import re
+import shutil
+import sys
+from contextlib import nullcontext
+
+import pytest
+from helpers import CLONE, SMALL
+from sabotages import copy as copy_of
+from sabotages import load, make
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.check import runner
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+from rnn_scratch.cli.main import main
+from rnn_scratch.compare import sentences, tables
+from rnn_scratch.compare.record import read
+
+pytestmark = pytest.mark.parametrize("columns", [60, 80, 100])
+RECORD = CLONE / "notebooks" / "comparisons" / "speed"
+STEP = 'h @ params["W_hh"] + '
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        """Yes."""
+        return True
+
+
+@pytest.fixture
+def shown(monkeypatch, columns):
+    """A function that runs a command, and returns what it shows on a terminal of this width."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    def run(*arguments, code=None):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Terminal())
+            ends = nullcontext() if code is None else pytest.raises(SystemExit, match=f"^{code}$")
+            with ends:
+                main([str(argument) for argument in arguments])
+            output = sys.stdout.getvalue()
+        # Without what Rich writes of its own: colors, and a line about what is being done.
+        output = re.sub(r"\r?\x1b\[[?\d;]*[a-zA-Z]", "", output)
+        output = re.sub("[\u2800-\u28ff] [^\n]*\n?", "", output)
+        assert "…" not in output
+        return output
+
+    return run
+
+
+def assert_fits(output, columns):
+    """No line of these is wider than the terminal."""
+    assert max(map(len, output.splitlines())) <= columns
+
+
+def assert_has(output, values):
+    """Each value is there, once white space is removed, which is where a line may be broken."""
+    text = "".join(output.split())
+    assert [value for value in values if "".join(str(value).split()) not in text] == []
+
+
+def test_the_list_of_commands(shown, columns):
+    output = shown("--help")
+    assert_fits(output, columns)
+    assert "..." not in output.partition("Commands:")[2]
+
+
+def test_runs_and_evaluate(shown, columns):
+    folder = f"runs/{'a-very-long-name-' * 5}"
+    settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
+    run = rnn_scratch.train("numpy", run=folder, **settings)
+    last = run.history[-1]
+    figures = [f"{each:.2f}" for each in (last.perplexity, last.valid_perplexity)]
+    output = shown("runs")
+    assert_fits(output, columns)
+    assert_has(output, [folder, "numpy", "scratch", "gru-after", "2 x 12", "tide-clock", "1/1"])
+    assert_has(output, [*figures, "finished", f"{run.record.sessions[0].started:%Y-%m-%d}"])
+    assert_has(shown("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
+
+
+@pytest.fixture(scope="module")
+def probes():
+    """What `backends` says of all backends, and of one that there is none of."""
+    return registry.probes([*registry.names(), "nothing"])
+
+
+def test_backends(shown, columns, probes, monkeypatch):
+    monkeypatch.setattr(registry, "probes", lambda names: probes)  # which are the same each time
+    output = shown("backends")
+    assert_fits(output, columns)
+    for name, probe in probes.items():
+        versions = () if isinstance(probe, str) else probe.environment.items()
+        assert_has(output, [name, *(f"{key} {version}" for key, version in versions)])
+        assert_has(output, [probe] if isinstance(probe, str) else probe.devices)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """The check of a fast variant that does not follow a change of `step`, and of no variant."""
+    package = copy_of(registry.load("numpy"), tmp_path_factory.mktemp("package"))
+    make((STEP, f"1.5 * {STEP}"), package / "scratch.py")
+    changed, cases = load(package), in_each_dtype(PLAIN)
+    return [
+        *runner.check("numpy", changed, "fast", cases, short=True),
+        *runner.check("numpy", changed, "concise", cases, short=True),
+    ]
+
+
+@pytest.mark.parametrize("detail", [(), ("--all",)], ids=["short", "all"])
+def test_check(shown, columns, rows, detail, monkeypatch):
+    monkeypatch.setattr(runner, "rows", lambda *arguments: rows)  # without another process
+    output = shown("check", "numpy", "--model", "fast", *detail, code=1)
+    assert_fits(output, columns)
+    table, verdict = output.strip().split("\n\n")
+    verdict = " ".join(verdict.split())
+    title, *lines = re.split(r"\n (?! )", table)
+    assert title.strip() == "numpy, fast"
+    failures = [row for row in rows if not row.passed]
+    first = failures[0]
+    number = f"numpy, fast: {len(failures)} of {len(rows)} comparisons fail; look first at: "
+    assert_has(verdict, [f"{number}{first.piece} {first.result}{first.where} is "])
+    figures = re.findall(
+        r" is (\S+) instead of (\S+) in float64 rnn tanh: off by", " ".join(verdict.split())
+    )
+    assert [*map(float, figures[0])] == pytest.approx([first.actual, first.expected], rel=1e-3)
+    if detail:
+        for row in rows:
+            figures = [f"off by {row.difference:.1e}", f"allowed {row.allowed:.1e}"]
+            place = [row.where] if row.difference else []
+            assert_has(output, [row.piece, row.result, row.case, row.note, *place])
+            assert_has(output, figures if row.expected is not None else [])
+        return
+    # One line for each function: the first number that is off, or that nothing is.
+    offered = dict.fromkeys(row.piece for row in rows if row.offered)
+    assert [line.split()[0] for line in lines] == [*offered, "concise"]
+    for line, piece in zip(lines, offered):
+        failed = next((row for row in failures if row.piece == piece), None)
+        assert line.split()[1] == ("DIFFERS" if failed else "ok")
+        assert_has(line, [failed.sentence] if failed else [])
+    assert_has(lines[-1], ["not offered", "NumPy has no recurrent layer of its own"])
+
+
+def test_a_comparison(shown, columns, tmp_path):  # `report` prints it as `compare` does
+    shutil.copytree(RECORD, tmp_path / "speed")
+    output, record = shown("report", "speed"), read(RECORD)
+    *shown_lines, _ = output.splitlines()
+    assert_fits("\n".join(shown_lines), columns)
+    assert_has(output, [line.replace("`", "") for line in sentences.conclusions(record)])
+    assert_has(output, [*sentences.setting(record), *sentences.notes(record)])
+    for heading, *rows in tables.tables(record).values():
+        assert_has(output, [cell for row in (heading, *rows) for cell in row])
+        if heading[1] == record.plan.vary:
+            # Each part of a table says of what its rows are.
+            lines = [line.split() for line in output.splitlines()]
+            assert sum(line[:1] == ["threads"] for line in lines) >= 3

@@ -1,0 +1,194 @@
+"""Terminals, pipes, encodings and memory: their limits do not cause tracebacks."""
+
+import json
+import os
+import sys
+import threading
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import SMALL, here, options, there
+
+from rnn_scratch.errors import LONGEST, RNNScratchError
+
+# Letters of several scripts, and what some programs turn into a picture or a color.
+LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
+SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
+
+
+@pytest.fixture
+def text():
+    Path("t.txt").write_text(LINE * 60, encoding="utf-8")
+    return "t.txt"
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_text_is_printed_unchanged(capsys, text, backend_name):
+    settings = {"backend": backend_name, "num_epochs": 40, **SETTINGS}
+    done = here(capsys, "train", *options(text=text, run="r", **settings)).ended(err="")
+    assert LINE in done.out
+    assert repr(LINE)[1:-1] in done.out
+    done = here(capsys, "predict", "r", "--prefix", "α", "--length", len(LINE) - 1)
+    assert done.out == LINE + "\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of files are Unicode here")
+def test_names_of_files_that_are_not_utf_8():
+    text, run, output = (os.fsdecode(name + b"\xff") for name in (b"t", b"r", b"o"))
+    Path(text).write_text("the clock and the tide " * 50, encoding="utf-8")
+    small = options(text=text, **{key: SMALL[key] for key in ("num_hiddens", "batch_size")})
+    commands = (
+        ("train", "--backend", "numpy", *small, "--epochs", "1", "--run", run),
+        ("train", "--resume", run, "--epochs", "2"),
+        ("compare", "--backends", "numpy", *small, "--repeats", "1", "--output", output),
+        ("report", output),
+    )
+    for command in commands:
+        there(*command).ended(err="")
+    origin = json.loads(Path(run, "run.json").read_bytes())["text"]["origin"]
+    assert origin.endswith(r"t\udcff")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
+    env = {"PYTHONIOENCODING": encoding}
+    train = ["train", "--backend", "numpy", *options(text=text, run="r", num_epochs=40, **SETTINGS)]
+    done = there(*train, env=env).ended(err="")
+    assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in done.out
+    done = there("train", "--help", env=env).ended(err="")
+    assert "standard deviation" in done.out.lower()
+
+
+@pytest.fixture
+def run(capsys):
+    settings = options(run="runs/r", num_epochs=1, **SMALL)
+    here(capsys, "train", "--backend", "numpy", *settings).ended()
+    return "runs/r"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+@pytest.mark.parametrize("arguments", [("runs",), ("predict", "runs/r")])
+def test_no_room_for_the_output(run, arguments):
+    with open("/dev/full", "w") as full:
+        done = there(*arguments, stdout=full)
+    assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+def test_no_room_for_an_error():
+    with open("/dev/full", "w") as full:
+        for arguments in (("trian",), ("predict", "no-run")):
+            assert there(*arguments, stderr=full).code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
+def test_a_working_folder_that_is_gone():
+    program = "import os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); {}"
+    program = program.format("from rnn_scratch.cli.main import main; main()")
+    for arguments in (("runs",), ("train", "--text", "t.txt")):
+        there(*arguments, program=("-c", program)).refused("The working folder is not there")
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value"),
+    [("train", "MPLBACKEND", "nonsense"), ("compare", "SOURCE_DATE_EPOCH", "x")],
+)
+def test_what_figures_need_is_verified_first(command, variable, value):
+    settings = options(num_epochs=1, **SMALL)
+    backend = "--backends" if command == "compare" else "--backend"
+    done = there(command, backend, "numpy", *settings, env={variable: value})
+    done.refused("Matplotlib cannot draw", variable)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("allowed", range(4))
+def test_no_more_threads(capsys, monkeypatch, allowed):
+    start, number, before = threading.Thread.start, count(), psutil.Process().children()
+
+    def limited(thread):
+        if next(number) == allowed:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    command = ("compare", "--backends", "numpy", *options(num_epochs=1, **SMALL))
+    here(capsys, *command).refused("allows no more threads")
+    assert psutil.Process().children() == before
+
+
+def test_help_says_the_defaults(capsys):
+    text = here(capsys, "train", "--help").out
+    assert all(f"[default: {value}]" in text for value in ("32", "0.01", "sequential"))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [("--model", "scratch", "--cell", "rnn"), ("--exact", *options(num_epochs=1, **SMALL))],
+    ids=["pieces", "exact"],
+)
+def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
+    done = there(
+        "check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"}
+    ).ended()  # as Jupyter sets it
+    assert json.loads(done.out)
+    assert "numpy" in done.err  # the progress
+
+
+# After the framework is imported, the process may use only little more memory.
+POOR = """
+import resource, sys
+from rnn_scratch import registry
+from rnn_scratch.cli.main import main
+registry.load(sys.argv[1])
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
+main(sys.argv[3:])
+"""
+
+
+def with_little_memory(backend_name, megabytes, num_hiddens):
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("only Linux limits the memory of a process so")
+    settings = {
+        "corpus": "tide-clock",
+        "num_steps": 100,
+        "batch_size": 250,
+        "max_tokens": 0,
+        "num_hiddens": num_hiddens,
+        "num_epochs": 1,
+        "threads": 1,  # with several, OpenBLAS ends the process
+    }
+    train = ("train", "--backend", backend_name, *options(**settings))
+    return there(backend_name, megabytes, *train, program=("-c", POOR))
+
+
+@pytest.mark.faults(by_default=("numpy", "torch"))
+def test_no_memory_for_the_initial_parameters(backend_name):
+    done = with_little_memory(backend_name, 500, 20_000)
+    done.refused("There is not enough memory: ")
+    assert not Path("runs").exists()
+
+
+def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():
+    sizes = ("--num-hiddens", "32768", "--layers", "16", "--cell", "lstm", "--optimizer", "adam")
+    done = there("train", "--backend", "numpy", "--corpus", "tide-clock", *sizes)
+    done.refused("The parameters, ", "GiB of memory, and this machine has ", "--num-hiddens")
+    assert not Path("runs").exists()
+
+
+def test_no_memory_for_the_framework_s_tensors(backend_name):
+    if backend_name not in ("numpy", "torch"):
+        pytest.skip(f"{backend_name} aborts the process when it cannot allocate memory")
+    done = with_little_memory(backend_name, 180, 1_200)
+    done.refused("There is not enough memory: ")
+    assert f"{backend_name} (scratch) on cpu" in done.out
+
+
+def test_an_error_is_no_longer_than_can_be_shown():
+    message = str(RNNScratchError(f"{'x' * 10**6} is no name.\nChoose another."))
+    assert len(message) <= LONGEST
+    assert message.startswith("xxx")
+    assert message.endswith("x is no name.\nChoose another.")

@@ -1,0 +1,238 @@
+"""The functions cut from the backends' files, and `show`, which displays them side by side."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from helpers import CLONE, here, other_packages, there
+
+from rnn_scratch import contract, registry
+from rnn_scratch.contract import CELLS
+from rnn_scratch.show import alignment, source_code
+
+BACKENDS = Path(__file__).parents[2] / "backends"
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make the output a terminal with this number of columns."""
+
+    def columns(number):
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", str(number))
+
+    return columns
+
+
+def plain(text):
+    """A terminal's text without colours."""
+    from rich.text import Text
+
+    return Text.from_ansi(text).plain
+
+
+def source_of(*arguments):
+    return source_code.join(source_code.find(*arguments))
+
+
+@pytest.mark.parametrize("name", registry.OURS)
+def test_every_function_of_the_contract_is_found_with_its_signature(name):
+    for module in ("scratch", "machine", "workers"):
+        for function in contract.MODULES[module]:
+            piece = source_code.find(name, function.__name__)[0]
+            assert piece.file == BACKENDS / name / f"{module}.py"
+            (node,) = ast.parse(piece.source).body
+            arguments = [each.arg for each in node.args.args]
+            assert arguments == list(inspect.signature(function).parameters)
+            lines = piece.file.read_text(encoding="utf-8").splitlines()
+            source = piece.source.splitlines()
+            assert lines[piece.line - 1 :][: len(source)] == source
+
+
+@pytest.mark.parametrize("name", registry.OURS)
+def test_all_functions_and_helpers_together_are_the_whole_file(name):
+    (path,) = [path for path in source_code.files(name) if path.name == "scratch.py"]
+    pieces = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
+    text = path.read_text(encoding="utf-8")
+    for piece in pieces:
+        if piece.file == path:
+            text = text.replace(piece.source, "")
+    rest = ast.parse(text).body
+    assert all(isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)) for node in rest), text
+
+
+def test_decorators_and_comments_above_belong_to_a_function(tmp_path):
+    source = (
+        "import functools\n\n# Not this one.\n\n# Why it is cached,\n# in two lines.\n"
+        "@functools.cache  # once\ndef step(x):\n    return x\n    # the end\n\n\n"
+        "forward = _loop(step)\n"
+    )
+    env = other_packages(tmp_path / "site", {"commented": ""})
+    (tmp_path / "site" / "commented_rnn" / "scratch.py").write_text(source)
+    out = there("show", "step", "--backends", "commented", env=env).out
+    place = Path("site", "commented_rnn", "scratch.py")
+    assert out.splitlines() == [f"# commented: {place}:5", *source.splitlines()[4:10]]
+    out = there("show", "forward", "--backends", "commented", env=env).out
+    assert "forward = _loop(step)" in out
+
+
+def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
+    def names(*arguments):
+        return [piece.name for piece in source_code.find(*arguments)]
+
+    cells = [name.replace("-", "_") for name in CELLS]
+    of_step = names("numpy", "step")
+    assert of_step[: len(cells) + 2] == ["step", "CELLS", *cells]
+    assert "activation" in of_step  # which the cells use
+    assert {"CELLS", "rows", *cells} <= set(names("numpy", "forward", "fast"))
+    # Through model.backward too, which is how NumPy's gradients call their backward pass.
+    of_gradients = names("numpy", "gradients")
+    assert of_gradients[:4] == ["gradients", "backward", "loss_back", "step_back"]
+    assert "CELLS_BACK" in of_gradients
+    # From files beside it, if they are no part of the contract.
+    assert {"product", "split"} <= set(names("tensorflow", "forward", "fast"))
+    assert "tensor" not in names("torch", "state")
+    ours = ("--backends", ",".join(registry.OURS))
+    assert here(capsys, "show", "rows", *ours).out.count("def rows(") == len(registry.OURS)
+    done = here(capsys, "show", "rows_back", *ours)
+    assert done.out.count("def rows_back(") == 1
+    assert done.err == "There is no rows_back in: torch, tensorflow, mxnet, jax.\n"
+    assert here(capsys, "show", "activation", "--backends", "torch").out.count("def ") == 1
+    assert here(capsys, "show", "activation", "--backends", "torch:fast").out.count(".tanh(") == 1
+
+
+def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
+    env = other_packages(tmp_path, {"nested": ""})
+    (info,) = tmp_path.glob("*/entry_points.txt")
+    info.write_text("[rnn_scratch.backends]\nnested = nested_rnn.backend\n")
+    folder = tmp_path / "nested_rnn" / "backend"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    (folder / "scratch.py").write_text(
+        "from .cells import cell as own\n\n\ndef step(x):\n    return own(x), 'mine'\n"
+    )
+    (folder / "cells.py").write_text("def cell(x):\n    return x\n")
+    out = there("show", "step", "--backends", "nested,numpy", env=env).out
+    assert out.startswith(
+        f"# nested: {Path('nested_rnn', 'backend', 'scratch.py')}:4\ndef step(x):"
+    )
+    assert "def cell(x):" in out
+    assert "def cell(x):" in there("show", "cell", "--backends", "nested", env=env).out
+    (tmp_path / "nested_rnn" / "__init__.py").write_text("raise RuntimeError('broken')")
+    there("show", "step", "--backends", "nested", env=env).refused("the package nested_rnn.backend")
+
+
+def test_a_backend_without_source_is_skipped_unless_it_is_named(tmp_path):
+    env = other_packages(tmp_path / "site", {"broken": "def step(:\n"})
+    command = ("show", "step", "--backends", "broken")
+    there(*command, env=env).refused("__init__.py, line 1", "not Python")
+    package = tmp_path / "site" / "broken_rnn"
+    (package / "__init__.py").rename(tmp_path / "site" / "broken_rnn.py")
+    package.rmdir()
+    there(*command, env=env).refused("the package broken_rnn")  # one file in the place of a package
+    done = there("show", "step", env=env)
+    assert "def step" in done.out
+    assert "skipping broken: The source of the broken backend" in done.err
+
+
+def test_piped_it_is_plain_text_one_after_another(capsys):
+    out = here(capsys, "show", "clip", "--backends", "torch, torch,numpy,numpy:scratch").out
+    first, second = out.removeprefix("# torch: ").split("\n\n\n# numpy: ")
+    assert first.split("\n", 1)[1] == source_of("torch", "clip")
+    assert second.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
+
+
+def test_all_is_every_function_of_a_variant_in_the_order_of_the_contract(capsys):
+    out = here(capsys, "show", "all", "--backends", "torch").out
+    places = [out.index(f"\ndef {function.__name__}(") for function in contract.MODULES["scratch"]]
+    assert places == sorted(places)
+    done = here(capsys, "show", "all", "--backends", "torch", "--model", "fast")
+    assert "class Recurrence" in done.out
+    assert "def clip" not in done.out
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "rows"), [(60, [1, 1, 1, 1, 1]), (120, [2, 2, 1]), (200, [3, 2]), (400, [5])]
+)
+def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, rows):
+    monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
+    terminal(width)
+    lines = plain(here(capsys, "show", "step").out).splitlines()
+    heads = [line for line in lines if "scratch.py:" in line]
+    assert [line.count("scratch.py:") for line in heads] == rows
+    assert max(map(len, lines)) <= width
+    assert all(name in " ".join(heads) for name in registry.OURS)
+
+
+def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(capsys, terminal):
+    terminal(120)
+    rows = plain(here(capsys, "show", "rnn", "--backends", "torch,jax").out).splitlines()
+    column = next(row for row in rows if "scratch.py:" in row).index("jax  ")
+    halves = [(row[:column].rstrip(), row[column:].rstrip()) for row in rows]
+    # One is short in torch, and wrapped in jax; what follows it stands beside its like again.
+    short = next(n for n, (left, _) in enumerate(halves) if left.endswith("torch.relu(z)"))
+    assert halves[short - 1][0].startswith("    return torch.tanh(z)")
+    assert halves[short][0].startswith(" " * 12)
+    for word in ("def activation(", '"""Hyperbolic', "def rnn(", "(h,) = state", "return (h,)"):
+        (row,) = [half for half in halves if word in half[0]]
+        assert row[0] == row[1]
+    assert len([half for half in halves if half == ("", "")]) == 1, "one between two functions"
+    # In any terminal nothing is lost, and no line is longer than it.
+    for width in (30, 64, 120):
+        terminal(width)
+        out = here(capsys, "show", "forward", "--backends", "mxnet").out
+        assert "\x1b[" in out
+        assert max(map(len, plain(out).splitlines())) <= width
+        source = "".join(source_of("mxnet", "forward").split())
+        assert "".join(plain(out).split()).endswith(source)
+
+
+def test_a_difference_is_marked(capsys, terminal):
+    terminal(220)
+    out = here(capsys, "show", "gradients", "--diff", "torch", "tensorflow").out
+    rows = plain(out).splitlines()
+    assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
+    assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
+    assert any(row.startswith("def gradients") and "|" not in row for row in rows), "equal"
+    rows = plain(here(capsys, "show", "forward", "--diff", "torch", "torch:fast").out).splitlines()
+    assert "scratch.py:" in rows[1]
+    assert "torch:fast  " in rows[1]
+    assert any(" > " in row and "class Recurrence" in row for row in rows)
+    rows = plain(here(capsys, "show", "step", "--diff", "torch", "jax").out).splitlines()
+    assert not any(row.strip() in ("<", ">", "|") for row in rows), "between two functions"
+
+
+def test_piped_a_difference_is_a_unified_diff(capsys):
+    out = here(capsys, "show", "train_minibatch", "--diff", "numpy", "mxnet").out
+    assert "train_minibatch is the same in numpy and mxnet." in out
+    out = here(capsys, "show", "detach", "--diff", "numpy", "torch").out
+    assert out.startswith("--- numpy: ")
+    assert "\n-    return state  # an array has no history\n" in out
+    assert "\n+    return tuple(s.detach() for s in state)" in out
+    out = here(capsys, "show", "forward", "--model", "fast", "--diff", "numpy", "mxnet:scratch").out
+    assert out.startswith("--- numpy:fast: ")
+    assert "\n+++ mxnet: " in out
+
+
+def test_lines_are_aligned():
+    left = ["a = 1", "", "only here", "return f(x, 1)"]
+    right = ["a = 1", "", "return f(x, 2)", "xyz"]
+    assert alignment.align(left, right) == [
+        ("a = 1", "a = 1"),
+        ("", ""),
+        ("only here", None),
+        ("return f(x, 1)", "return f(x, 2)"),
+        (None, "xyz"),
+    ]
+    texts = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
+    assert alignment.align_all(texts) == [
+        ("apple", None, "apple"),
+        (None, "BEET", "BEET"),
+        ("cut", "cut", None),
+        (None, None, "(1)"),
+    ]
+    texts = [source_of(name, "gradients").splitlines() for name in registry.OURS]
+    rows = alignment.align_all(texts)
+    assert [[line for line in side if line is not None] for side in zip(*rows)] == texts

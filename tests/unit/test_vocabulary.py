@@ -1,0 +1,147 @@
+"""Texts to tokens and back, the three normalizations, and the parts of a text for a run."""
+
+import re
+
+import pytest
+from helpers import error_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import dataset, vocabulary
+from rnn_scratch.text.books import Text
+
+TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow! Ёлка, 猫\u2028\t\n"
+# Any text in UTF-8, in which letters and line ends are frequent.
+texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcXYZ \n\t.")))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("chapter", "it s o clocktime flieslike an arrow"),  # lines joined without a separator
+        ("spaced", "it s o clock time flies like an arrow"),
+        ("none", TEXT),
+    ],
+)
+def test_normalizations(how, expected):
+    assert vocabulary.normalize(TEXT, how) == expected
+
+
+@given(texts)
+def test_chapter_and_spaced_have_the_same_lower_case_letters_and_single_spaces(text):
+    words = [word.lower() for word in re.findall("[A-Za-z]+", text)]
+    spaced = vocabulary.normalize(text, "spaced")
+    assert spaced == " ".join(words)
+    chapter = vocabulary.normalize(text, "chapter")
+    assert set(chapter) <= set("abcdefghijklmnopqrstuvwxyz ")
+    assert chapter.replace(" ", "") == "".join(words)
+    assert "  " not in chapter
+    assert chapter == chapter.strip()
+
+
+def test_the_time_machine_has_the_chapter_s_numbers(book):
+    text = vocabulary.normalize(book.content, "chapter")
+    assert len(text) == 170_580
+    assert text.startswith("the time machine by h g wellsithe time traveller for so it will be")
+    vocab = vocabulary.build(text)
+    assert len(vocab) == 28
+    assert "".join(vocab[1:]) == " etainoshrdlmucfwgypbvkxzjq"
+    assert len(vocabulary.normalize(book.content, "spaced")) == 173_427
+
+
+def test_most_frequent_first_ties_alphabetical():
+    assert vocabulary.build("cbbaac d") == ["<unk>", "a", "b", "c", " ", "d"]
+    assert vocabulary.build("zzz b aa") == ["<unk>", "z", " ", "a", "b"]
+    assert vocabulary.build("") == ["<unk>"]
+
+
+@given(texts)
+def test_round_trip(text):
+    vocab = vocabulary.build(text)
+    tokens = vocabulary.encode(text, vocab)
+    assert tokens.shape == (len(text),)
+    assert tokens.dtype == "int64"
+    assert 0 not in tokens
+    assert vocabulary.decode(tokens, vocab) == text
+
+
+@given(texts, texts)
+def test_skip_omits_only_characters_that_the_vocabulary_lacks(text, known):
+    vocab = vocabulary.build(known)
+    left = "".join(character for character in text if character in known)
+    assert vocabulary.decode(vocabulary.encode(text, vocab, "skip"), vocab) == left
+
+
+def test_missing_characters_are_named_and_many_are_counted():
+    message = error_of(vocabulary.encode, "Tea, 猫!", vocabulary.build("a teapot"))
+    for named in ("'T' (U+0054)", "',' (U+002C)", "'!' (U+0021)", "'猫' (U+732B)", "' aeopt'"):
+        assert named in message
+    assert "'a' (" not in message
+    assert "--unknown skip" in message
+    with pytest.raises(RNNScratchError, match=r"'J' \(U\+004A\) and 16 more\."):
+        vocabulary.encode("ABCDEFGHIJKLMNOPQRSTUVWXYZ", vocabulary.build("abc"))
+
+
+def test_a_large_vocabulary_is_not_printed_whole():
+    vocab = [vocabulary.UNKNOWN, *map(chr, range(0x4E00, 0x9E00))]
+    with pytest.raises(
+        RNNScratchError, match=r"has these 20480 characters: '.* \.\.\. .*'\.\n"
+    ) as raised:
+        vocabulary.encode("a", vocab)
+    assert len(str(raised.value)) < 1000
+
+
+# Training tokens and held-out tokens
+
+
+FOX = "The quick brown fox\njumps over 2 lazy dogs.\n" * 10
+FOX_TEXT = Text("file", "here", FOX, "0" * 64)
+
+
+def prepare(text=FOX_TEXT, **settings):
+    return dataset.prepare(text, Settings(batch_size=2, num_steps=4, **settings))
+
+
+@pytest.mark.parametrize("how", ["chapter", "spaced", "none"])
+def test_the_vocabulary_is_that_of_the_whole_text(how):
+    whole = vocabulary.normalize(FOX, how)
+    prepared = prepare(normalize=how, max_tokens=12)
+    assert prepared.vocab == vocabulary.build(whole)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == whole[:12]
+    assert len(prepared.valid) == 0
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "valid_tokens", "train", "valid"),
+    [
+        (0, 0, slice(0, 440), slice(0, 0)),
+        (0, 30, slice(0, 410), slice(410, 440)),
+        (100, 30, slice(0, 100), slice(100, 130)),
+        (420, 30, slice(0, 410), slice(410, 440)),
+        (10_000, 0, slice(0, 440), slice(0, 0)),
+        (0, 428, slice(0, 12), slice(12, 440)),
+    ],
+)
+def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, train, valid):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
+    assert len(FOX) == 440
+    assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[valid]
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "share", "train", "used"), [(0, 0.25, 330, 440), (200, 0.1, 180, 200)]
+)
+def test_a_share_is_held_out_of_the_characters_that_are_used(max_tokens, share, train, used):
+    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_share=share)
+    assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[:train]
+    assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[train:used]
+
+
+def test_a_text_of_other_letters():
+    russian = FOX_TEXT._replace(content="привет 123\n" * 20)
+    with pytest.raises(RNNScratchError, match=r"has no letters from a to z.*\n.*--normalize none"):
+        prepare(russian)
+    assert len(prepare(russian, normalize="none").train) == 220

@@ -1,0 +1,132 @@
+"""`check --workers`: several workers compared with the reference, which trains by itself."""
+
+import json
+
+import pytest
+from helpers import here, there
+
+from rnn_scratch import registry
+from rnn_scratch.check import exact_mode, runner
+from rnn_scratch.check.certificate import ExactModel
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.settings import make
+from rnn_scratch.text import books
+
+PIECES = {"gather", "all_reduce", "train_minibatch"}
+# A mistake in what each worker does with the gradients of all.
+REVERSED = "(sum(each[::-1]) / workers for"
+MEAN, WRONG = "(sum(each) / workers for", "(sum(each) for"
+
+
+@pytest.fixture(autouse=True)
+def _engine(request):
+    """NumPy's engine is an extra, which an environment may lack."""
+    if "backend_name" not in request.fixturenames:
+        return
+    if request.getfixturevalue("backend_name") == "numpy":
+        pytest.importorskip("mpi4py", reason="the extra workers is not installed")
+
+
+@pytest.fixture
+def _torch(backend_names):
+    if "torch" not in backend_names:
+        pytest.skip("it needs PyTorch")
+
+
+def change(file, old, new):
+    source = file.read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    file.write_text(source.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.team(by_default=("numpy", "torch"))
+def test_two_workers_compute_what_one_does(backend, backend_name):
+    if not hasattr(backend, "workers"):
+        pytest.skip(f"{backend_name} has no engine for several workers")
+    rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=2)))
+    assert [row for row in rows if not row.passed] == []
+    assert {row.piece for row in rows} == PIECES
+    assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_and_named(copy):
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
+    done = there(*arguments, cwd=copy).ended(1)
+    assert "look first at: all_reduce loss" in done.out
+    # And in exact mode, where the first update after which parameters differ is named.
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    done = there(*exact, cwd=copy).ended(1)
+    answer = json.loads(done.out)
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
+    divergence = answer["certificate"]["divergence"]
+    assert divergence["update"] == 1
+    assert divergence["models"] == ["torch", "torch (2 workers)"]
+    assert divergence["tensors"]
+
+
+CLIP = "    grads, _ = clip(grads, how.theta)\n"
+REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads, how.workers)\n"
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+@pytest.mark.parametrize(
+    ("module", "old", "new", "workers", "named"),
+    [
+        ("workers", MEAN, REVERSED, 4, "all_reduce gradients, added by rank"),
+        ("scratch", REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
+    ],
+    ids=["added in another order", "clipped before the mean"],
+)
+def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
+    change(copy / "backends" / "torch" / f"{module}.py", old, new)
+    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy).ended(1)
+    assert f"look first at: {named}" in " ".join(done.out.split())
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_worker_that_fails_is_a_row(copy):
+    broken = '    if distributed.get_rank() == 1:\n        raise ValueError("broken")\n'
+    line = "    vector = torch.cat("
+    change(copy / "backends" / "torch" / "workers.py", line, broken + line)
+    arguments = ("check", "torch", "--model", "scratch", "--workers", "2", "--json")
+    done = there(*arguments, cwd=copy).ended(1)
+    (row,) = json.loads(done.out)
+    assert row["where"].startswith("worker 1: failed with exit code 1: ")
+    assert row["where"].endswith("ValueError: broken")
+
+
+def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
+    exact = ("check", "numpy", "--exact", "--workers", "1,3")
+    here(capsys, *exact).refused("--batch-size 32", "3 workers", "multiple of 3")
+
+
+def test_a_backend_without_an_engine_says_so(monkeypatch):
+    monkeypatch.delattr(registry.load("numpy"), "workers")
+    with pytest.raises(registry.NotOffered, match="Use --workers 1"):
+        registry.workers("numpy", registry.load("numpy"))
+
+
+def test_a_model_is_named_by_its_workers():
+    some = {"backend": "torch", "outcome": "trained", "reason": "", "digests": []}
+    models = [
+        ExactModel(**some, model="fast", workers=2, cell="lstm"),
+        ExactModel(**some, model="scratch", workers=1),
+    ]
+    assert [model.title for model in models] == ["torch (fast, lstm, 2 workers)", "torch"]
+
+
+@pytest.mark.usefixtures("_torch")
+def test_workers_are_part_of_a_training_in_exact_mode():
+    settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
+    text = books.load("tide-clock")
+    runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]
+    result = exact_mode.compare(runtimes, settings, text, lambda *_: None)
+    assert result.equal
+    assert [run.outcome for run in result.models] == ["trained", "trained"], result.models[1].reason
+    assert len({run.digests[-1].digest for run in result.models}) == 1

@@ -1,0 +1,356 @@
+"""Training with several workers: what they compute, and what is left when one of them fails."""
+
+import errno
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import (
+    SETTINGS,
+    SMALL,
+    finish,
+    history,
+    is_running,
+    lines,
+    options,
+    parameters,
+    start,
+    wait_for_epochs,
+    wait_until,
+)
+
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs.training import Report
+from rnn_scratch.system import processes, signals
+from rnn_scratch.workers import network, supervisor
+from rnn_scratch.workers.messages import Alive
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
+
+DEEP = {"num_layers": 2, "dropout": 0.3}
+# What the workers of each backend train, and the model with which they go on with another's run.
+CASES = {
+    "numpy": ({"cell": "gru-after", "optimizer": "adam", "dropout": 0.3}, "fast"),
+    "torch": ({"cell": "lstm", "optimizer": "adam", "warmup": 20, **DEEP}, "concise"),
+    "tensorflow": ({"sampling": "random", "optimizer": "momentum"}, "fast"),
+    "mxnet": ({"embedding": 5, "weight_decay": 0.1, **DEEP}, "concise"),
+    "jax": ({"cell": "gru", "optimizer": "adam", **DEEP}, "fast"),
+}
+# The name of a run: on Linux it need not be UTF-8.
+TWO = os.fsdecode(b"two\xff") if sys.platform == "linux" else "two"
+EXACT = {**SMALL, "exact": True, "valid_tokens": 100, "threads": 1}
+
+
+def has_engine(name):
+    """Whether the workers of this backend can find each other: NumPy's need an MPI."""
+    return name in CASES and (name != "numpy" or bool(importlib.util.find_spec("mpi4py")))
+
+
+def require_engine(name):
+    if not has_engine(name):
+        pytest.skip(f"{name} has no engine for workers; NumPy's is pip install -e '.[workers]'")
+
+
+@pytest.fixture
+def name(backend_names):
+    """The backend whose workers meet the faults."""
+    for candidate in ("torch", "numpy"):
+        if candidate in backend_names and has_engine(candidate):
+            return candidate
+    pytest.skip("neither PyTorch nor NumPy with its extra for workers is tested")
+
+
+def last_session(run="r"):
+    return run_folder.read(Path(run)).sessions[-1]
+
+
+def test_workers_train_what_one_worker_of_numpy_does(backend_name):
+    require_engine(backend_name)
+    settings = {**EXACT, **CASES[backend_name][0]}
+    expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **settings)
+
+    run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run=TWO, **settings)
+    assert run.folder == Path(TWO)
+    assert [row.epoch for row in run.history] == [1, 2, 3]
+    # In exact mode the parameters agree to the last bit, and the losses nearly so.
+    for row, one in zip(history(TWO), history("one"), strict=False):
+        assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
+        assert abs(row["loss"] - one["loss"]) < 1e-12
+        assert (row["epoch"], row["tokens"], row["sample"]) == tuple(
+            one[name] for name in ("epoch", "tokens", "sample")
+        )
+        assert row["backend"] == backend_name
+    (session,) = run_folder.read(run.folder).sessions
+    assert (session.runtime.workers, session.outcome, session.to_epoch) == (2, "finished", 3)
+    assert session.engine == registry.load(backend_name).workers.engine()
+
+    # One worker goes on.
+    rnn_scratch.resume(TWO, 4, workers=1)
+    assert digest(parameters(TWO)) == digest(parameters(expected))
+    assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
+
+
+@pytest.mark.team
+def test_all_workers_end_by_patience_after_the_same_epoch(name):
+    """The first one decides; the others would wait for it for ever, or stop it by an error."""
+    settings = {**SMALL, "lr": 3.0, "valid_share": 0.2, "exact": True, "num_epochs": 30}
+    one = rnn_scratch.train("numpy", run="one", patience=3, **settings)
+    two = rnn_scratch.train(name, run="two", patience=3, workers=2, **settings)
+    assert 4 < len(one.history) == len(two.history) < 30
+    assert two.best.epoch == one.best.epoch == len(two.history) - 3
+    assert digest(parameters("two")) == digest(parameters("one"))
+    with pytest.raises(RNNScratchError, match="--patience 3"):
+        rnn_scratch.resume("two", 30)
+    longer = rnn_scratch.resume("two", 30, patience=4)
+    assert len(longer.history) > len(one.history)
+    assert {each.runtime.workers for each in run_folder.read(Path("two")).sessions} == {2}
+
+
+@pytest.mark.team(by_default=("torch",))
+def test_workers_go_on_with_another_model_of_another_backend(backend_name):
+    require_engine(backend_name)
+    expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **EXACT)
+    run = rnn_scratch.train("numpy", num_epochs=2, run="two", **EXACT)
+    model = CASES[backend_name][1]
+    rnn_scratch.resume(run, 4, backend=backend_name, model=model, workers=2, threads=1)
+    assert digest(parameters("two")) == digest(parameters(expected))
+
+
+@pytest.mark.team
+def test_workers_that_are_started_by_hand(name):
+    """As on two machines: one by its options, and one by the variables of a launcher."""
+    port = int(network.free_address("127.0.0.1").rpartition(":")[2])
+    torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
+    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
+
+    def both(*arguments):
+        first = start("train", *arguments, env=torchrun)
+        second = start("train", *arguments, *by_hand)
+        return [finish(process) for process in (first, second)]
+
+    whole = {**SETTINGS, "valid_tokens": 100, "threads": 1}
+    settings = ("--backend", name, "--exact", "--corpus", "tide-clock", *options(**whole))
+    first, second = both(*settings, "--epochs", 10, "--run", "r")
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    assert second.out.splitlines()[-1] == "training is complete; the run is where worker 0 is"
+    first, second = both("--resume", "r", "--epochs", 12)
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    expected = rnn_scratch.train("numpy", run="whole", num_epochs=12, **EXACT)
+    assert digest(parameters("r")) == digest(parameters(expected))
+
+    infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
+    for done in both("--backend", name, *options(**SMALL), *infinite):
+        assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
+    assert last_session("d").outcome == "failed"
+
+
+STORY = ("--corpus", "tide-clock")
+
+
+@pytest.mark.parametrize(
+    ("options_of_1", "words"),
+    [
+        ((*STORY, "--lr", 2), "--lr: 2.0 in worker 1, 1.0 in worker 0"),
+        (("--text", "text.txt"), "SHA-256 of the text: "),
+        (STORY, "version of the numpy backend: "),  # in the copy
+    ],
+)
+def test_workers_that_would_train_something_else(options_of_1, words, copy):
+    Path("text.txt").write_text("another text " * 300)
+    with (copy / "backends" / "numpy" / "scratch.py").open("a") as file:
+        file.write("# another line\n")
+    coordinator = ("--coordinator", network.free_address("127.0.0.1"))
+    command = ("train", "--backend", "numpy", "--workers", 2, *coordinator, *options(**SETTINGS))
+    first = start(*command, "--rank", 0, *STORY)
+    second = start(*command, "--rank", 1, *options_of_1, cwd=copy if options_of_1 == STORY else ".")
+    for process in (first, second):
+        finish(process).refused("Worker 1 (127.0.0.1) does not fit worker 0:", words)
+
+
+# A training that is long enough for a fault to strike in it, and ends if none does.
+LONG = {**EXACT, "num_epochs": 2000}
+STRIKE = 5  # the epoch after which it does
+# Seconds against a hang, on however busy a machine. How soon it ends is in the record that
+# `nox -s team` makes.
+ENDED = 120
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """The numbers of the workers' processes by rank, as soon as they are known."""
+    numbers, ask = {}, processes.ask
+
+    def watched(call, **more):
+        for event in ask(call, **more):
+            if isinstance(event, Alive):
+                numbers[call.args[0]] = event.process
+            yield event
+
+    monkeypatch.setattr(processes, "ask", watched)
+    return numbers
+
+
+class Strike(Report):
+    """Does something once, after an epoch."""
+
+    def __init__(self, action):
+        self.action, self.time = action, None
+
+    def epoch(self, epoch):
+        if epoch.epoch == STRIKE:
+            self.action()
+            self.time = time.monotonic()
+
+
+def assert_ended(strike, workers):
+    """Check that a training has ended, and that nothing is left running."""
+    assert time.monotonic() - strike.time < ENDED
+    assert sorted(workers) == [0, 1]
+    assert [process for process in workers.values() if is_running(process)] == []
+
+
+def assert_undisturbed(run="r", workers=1, settings=EXACT):
+    """Check that a run can be resumed, and ends as one does that nothing has disturbed."""
+    epochs = checkpoint.load(run).epoch + 2
+    rnn_scratch.resume(run, epochs, workers=workers)
+    whole = rnn_scratch.train("numpy", run="whole", **{**settings, "num_epochs": epochs})
+    assert digest(parameters(run)) == digest(parameters(whole))
+    assert [row["epoch"] for row in history(run)] == list(range(1, epochs + 1))
+
+
+def failed(name, strike, workers):
+    """Train until it fails; the error, which is in the run's record as well."""
+    with pytest.raises(RNNScratchError) as error:
+        rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
+    assert_ended(strike, workers)
+    session = last_session()
+    assert (session.outcome, session.reason) == ("failed", str(error.value))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.team), 1])
+def test_a_killed_worker(name, workers, rank):
+    strike = Strike(lambda: os.kill(workers[rank], signal.SIGKILL))
+    words = failed(name, strike, workers)
+    assert words.startswith(f"Worker {rank} has failed: killed by SIGKILL")
+    assert_undisturbed(workers=2 - rank)
+
+
+@pytest.mark.team
+def test_a_halted_worker(name, workers, monkeypatch):
+    monkeypatch.setattr(supervisor, "WORKER_SILENCE", 4.0)
+    strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
+    words = failed(name, strike, workers)
+    assert words == "Worker 1 has failed: no answer within 4 s"
+    assert_undisturbed()
+
+
+# A change to `step` that strikes one of the workers, as soon as there is a file.
+CHANGE = """
+    import contextlib, pathlib, time
+    with contextlib.suppress(FileNotFoundError):
+        pathlib.Path("fault").unlink()
+        {what}
+"""
+
+
+def change_step(copy, name, what, monkeypatch):
+    """Let one worker do something in `step`; the strike that makes it."""
+    path = copy / "backends" / name / "scratch.py"
+    source = path.read_text(encoding="utf-8")
+    before, signature, after = source.partition("def step(")
+    docstring, end, body = after.partition('"""\n    ')
+    assert body
+    changed = before + signature + docstring + end + CHANGE.format(what=what) + "    " + body
+    path.write_text(changed, encoding="utf-8")
+    monkeypatch.chdir(copy)  # where the workers find it
+    return Strike(lambda: Path("fault").touch())
+
+
+@pytest.mark.team
+def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
+    strike = change_step(copy, name, "raise ZeroDivisionError('a change')", monkeypatch)
+    words = failed(name, strike, workers)
+    assert words.startswith(("Worker 0 has failed: Traceback", "Worker 1 has failed: Traceback"))
+    assert "in step\n" in words
+    assert words.endswith("ZeroDivisionError: a change\n")
+    assert_undisturbed()
+
+
+@pytest.mark.team
+def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
+    monkeypatch.setattr(supervisor, "STALL", 15.0)  # longer than workers take to start
+    monkeypatch.setattr(supervisor, "GRACE", 1.0)
+    strike = change_step(copy, name, "time.sleep(1000)", monkeypatch)
+    words = failed(name, strike, workers)
+    assert words.endswith(" has failed: no minibatch was trained for 15 s")
+    assert_undisturbed()
+
+
+@pytest.mark.parametrize("to", ["all", pytest.param("worker 1", marks=pytest.mark.team)])
+def test_ctrl_c(name, workers, to):
+    number = {"all": lambda: os.getpid(), "worker 1": lambda: workers[1]}[to]
+    strike = Strike(lambda: os.kill(number(), signal.SIGINT))
+    with pytest.raises(signals.Stopped, match="SIGINT"):
+        rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
+    assert_ended(strike, workers)
+    assert last_session().outcome == "interrupted"
+    assert_undisturbed()
+
+
+@pytest.mark.team
+def test_ctrl_z(name):
+    settings = options(**{**SMALL, "backend": name, "workers": 2, "run": "r", "num_epochs": 60})
+    process = start("train", "--exact", *settings)
+    wait_for_epochs(process, "r", STRIKE)
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    process.send_signal(signal.SIGTSTP)
+    wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED}, process)
+    trained = lines("r")
+    time.sleep(1)
+    assert len(family) == 3
+    assert lines("r") == trained
+    process.send_signal(signal.SIGCONT)  # as `fg` does
+    finish(process).ended(err="")
+    assert_undisturbed()
+
+
+@pytest.mark.team
+def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
+    ask = processes.ask
+
+    def interrupted(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from ask(*arguments, **more)
+
+    monkeypatch.setattr(processes, "ask", interrupted)
+    begin = time.monotonic()
+    with pytest.raises(signals.Stopped):
+        rnn_scratch.train(name, run="r", workers=2, **LONG)
+    assert time.monotonic() - begin < ENDED
+    assert len(lines("r")) < LONG["num_epochs"]
+
+
+@pytest.mark.team
+def test_a_history_that_cannot_grow_stops_all_workers(name, workers):
+    history, kept = Path("r/history.jsonl"), Path("kept")
+
+    def replace():
+        history.rename(kept)
+        history.mkdir()  # to which nobody can write
+
+    words = failed(name, Strike(replace), workers)
+    assert words == f"r/history.jsonl could not be written: {os.strerror(errno.EISDIR)}."
+    history.rmdir()
+    kept.rename(history)
+    assert_undisturbed()

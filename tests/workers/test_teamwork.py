@@ -1,0 +1,209 @@
+"""How workers are launched, what they agree on and what they send: without any framework."""
+
+import os
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import error_of, parallel
+
+from rnn_scratch.contract import Options, Team
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import training
+from rnn_scratch.runs.checkpoint import Incomplete
+from rnn_scratch.runs.training import Report
+from rnn_scratch.workers import exchange, supervisor
+from rnn_scratch.workers import launch as launching
+from rnn_scratch.workers.launch import Launch
+from rnn_scratch.workers.messages import Problem
+
+# Shares of a minibatch.
+
+
+def test_a_minibatch_must_be_divisible():
+    for rows, workers, instead in ((32, 3, 33), (1, 2, 2)):
+        with pytest.raises(RNNScratchError, match=f"a multiple of {workers}, such as {instead}"):
+            launching.require_shares(rows, workers)
+        launching.require_shares(rows, rows)
+
+
+def test_shares_are_all_rows_once():
+    addresses = ("a:1", "b:1", "c:1")
+    rows = [np.arange(12)[exchange.share(12, Team(rank, addresses))] for rank in range(3)]
+    assert np.concatenate(rows).tolist() == list(range(12))
+    assert {len(each) for each in rows} == {4}
+
+
+# What workers agree on, through an engine of threads in this process.
+
+
+def team_of(threads, function):
+    """The results of a function of a setup, in as many threads as there are workers."""
+    barrier, slots = threading.Barrier(threads, timeout=30), [None] * threads
+
+    def exchange(rank, arrays):
+        slots[rank] = arrays
+        barrier.wait()
+        rows = list(slots)
+        barrier.wait()
+        return [list(each) for each in zip(*rows)]
+
+    def setup(rank):
+        machine = SimpleNamespace(tensor=lambda array, device: array.copy(), array=lambda x: x)
+        engine = SimpleNamespace(gather=lambda arrays: exchange(rank, arrays))
+        return SimpleNamespace(
+            backend=SimpleNamespace(machine=machine, workers=engine),
+            runtime=SimpleNamespace(device="cpu"),
+            settings=SimpleNamespace(batch_size=4),
+            model=SimpleNamespace(options=Options(5, 3)),
+            team=Team(rank, ("127.0.0.1:1",) * threads),
+        )
+
+    return parallel([lambda rank=rank: function(setup(rank), rank) for rank in range(threads)])
+
+
+def test_the_size_of_a_part_is_that_of_the_first_and_a_signal_that_of_any():
+    signal = {1: 15, 2: 2}
+
+    def agree(size, requests):
+        def of(setup, rank):
+            own = size + rank, requests.get(rank)
+            return exchange.agree(setup.backend, setup.model.options, *own)
+
+        return team_of(3, of)
+
+    assert agree(10, {}) == [(10, None)] * 3
+    assert agree(2**40, signal) == [(2**24, 15)] * 3
+
+
+def test_all_start_where_the_first_goes_on():
+    state = (np.full((4, 3), 0.1, np.float32), np.full((4, 3), 0.2, np.float32))
+
+    def begin(setup, rank):
+        own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
+        return training._same_start(setup, rank, 0 if rank else 7, own)
+
+    for rank, (epoch, incomplete) in enumerate(team_of(2, begin)):
+        assert epoch == 7
+        assert incomplete.losses == ((0.0, 0.0) if rank else (3.0, 2.0))
+        assert [each.tobytes() for each in incomplete.state] == [each.tobytes() for each in state]
+
+
+def test_different_parameters_are_named_by_worker():
+    arrays = {"W": np.arange(5.0)}
+    other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
+
+    def require_equal(odd):
+        def require(setup, rank):
+            own = other if rank == odd else arrays
+            exchange.require_equal(setup.backend, setup.model.options, 3, own)
+
+        return team_of(3, require)
+
+    assert require_equal(odd=None) == [None] * 3
+    errors = require_equal(odd=1)
+    assert len({str(error) for error in errors}) == 1
+    for word in (
+        "After epoch 3 the workers' parameters differ",
+        f"worker 0: {digest(arrays)}",
+        f"worker 1: {digest(other)}",
+        f"worker 2: {digest(arrays)}",
+    ):
+        assert word in str(errors[0])
+
+
+EXCEPTION = Problem(reason="connection closed", kind="exception")
+ABORTED = RNNScratchError("killed by SIGABRT")  # by its engine, when another worker has ended
+KILLED = RNNScratchError("killed by SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        (((0, EXCEPTION), (1, KILLED), (2, KILLED)), "Worker 1 has failed: killed by SIGKILL"),
+        (((1, ABORTED), (0, KILLED)), "Worker 0 has failed: killed by SIGKILL"),
+        (((1, EXCEPTION), (0, ABORTED)), "connection closed"),
+        (
+            (
+                (1, Problem(reason="diverged", kind="diverged")),
+                (0, Problem(reason="diverged, checkpoint kept", kind="diverged")),
+            ),
+            "diverged, checkpoint kept",
+        ),
+    ],
+)
+def test_of_several_failures_the_first_cause_is_reported(events, reason):
+    team = supervisor._Supervisor(None, [0, 1, 2], [], [], Report())
+    for rank, event in events:
+        team._handle(rank, event)
+    assert error_of(team._require_success) == reason
+
+
+# How workers are launched: by options, or by variables of the environment.
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set variables of the environment, without those of a launcher that runs these tests."""
+    for name in (*launching.TORCHRUN, *sum(launching.MPI, ()), "TF_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def set_all(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+TORCHRUN = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29400"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "launch"),
+    [
+        ({}, None),
+        (TORCHRUN, Launch(4, 2, "10.0.0.1:29401")),
+        ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, None),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, Launch(2, 0)),
+        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}, Launch(3, 2)),
+        ({"RANK": "3"}, None),
+    ],
+)
+def test_a_launcher_says_it_in_the_environment(environment, variables, launch):
+    environment(**variables)
+    assert launching.chosen(None, None, None) == launch
+
+
+def test_options_override_the_environment(environment):
+    environment(**TORCHRUN)
+    assert launching.chosen(2, None, None) == Launch(2)
+    assert launching.chosen(2, 1, "h:5") == Launch(2, 1, "h:5")
+    assert launching.chosen(None, None, "h:5") == Launch(4, 2, "h:5")
+
+
+def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
+    environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
+    launching.chosen(None, None, None)
+    assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({**TORCHRUN, "RANK": "4"}, "In the environment of torchrun, worker 4 of 4"),
+        ({**TORCHRUN, "RANK": "-1"}, "worker -1 of 4 does not exist"),
+        ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
+        ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
+        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
+        ({"TF_CONFIG": "{}"}, "Say the same with --workers N, --rank K and --coordinator"),
+        ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
+        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
+        ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
+        ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
+    ],
+)
+def test_a_damaged_environment(environment, variables, words):
+    environment(**variables)
+    assert words in error_of(launching.chosen, None, None, None)
