@@ -86,7 +86,7 @@ def cells(name: str) -> list[Cell]:
 
 
 def fingerprint(name: str) -> str:
-    """A hash of all that a notebook is made from: cells, used files of its backends, quoted records.
+    """Hash all that a notebook is made from: cells, files that they use, and quoted records.
 
     What it measures as it runs does not count, as it differs each time.
     """
