@@ -348,10 +348,10 @@ def student(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(venv_backend="none")
-def trained_arrays(session: nox.Session) -> None:
+def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
-        *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),
+        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team", "site", "browser"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
         *(("arm",) if shutil.which("qemu-aarch64") else ()),
