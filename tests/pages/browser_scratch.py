@@ -34,7 +34,7 @@ TRAIN = """(own, text, exceptions) => {
     const training = begin({ ...FIXED, ...own }, text, exceptions), digests = [];
     while (digests.length < own.num_epochs) {
         if (!advance(training)) continue;
-        digests.push(digest(trained_arrays(training.model)));
+        digests.push(digest(everything(training.model)));
         begin_epoch(training);
     }
     return digests;
