@@ -147,6 +147,17 @@ def jax(session: nox.Session) -> None:
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
 
 
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """NumPy and PyTorch on the lowest versions that pyproject.toml names of what runs."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = project["optional-dependencies"]
+    lowest = [each.replace(">=", "==") for each in (*project["dependencies"], *extras["torch"])]
+    session.install("-e", ".", *lowest, *extras["test"])
+    options = ("-n", "2", "--dist", "worksteal", "--backends", "numpy,torch", *session.posargs)
+    session.run("python", "-m", "pytest", *options, env=ENVIRONMENT)
+
+
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """What the core does with every backend alike, which `all` tests with NumPy and PyTorch."""
@@ -335,10 +346,10 @@ def student(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(venv_backend="none")
-def trained_arrays(session: nox.Session) -> None:
+def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
-        *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),
+        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team", "site", "browser"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
         *(("arm",) if shutil.which("qemu-aarch64") else ()),
