@@ -4,7 +4,6 @@
 `nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
 """
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,8 +22,7 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
-TOOLS = {"PYTHONPATH": os.pathsep.join(("tests", "notebooks"))}  # which make records
+TOOLS = {"PYTHONPATH": "notebooks"}  # where the packages `make` and `measure` are
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
@@ -226,7 +224,7 @@ def benchmark(session: nox.Session) -> None:
 
 def build_site(session: nox.Session) -> None:
     """Write the site's pages, and build build/site from them; a warning is an error."""
-    session.run("python", "-m", "make.site", env=MAKE)
+    session.run("python", "-m", "make.site", env=TOOLS)
     shutil.rmtree("build/site", ignore_errors=True)
     strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
     folders = ("--conf-dir", "notebooks/site", "--doctree-dir", "build/doctrees")
@@ -301,7 +299,7 @@ def records(session: nox.Session) -> None:
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
         command = ("python", "-m", "measure", "engines", "notebooks/records/workers.json", name)
         session.run(*command, env=TOOLS)
-    session.run("python", "-m", "make.readme", env=MAKE)
+    session.run("python", "-m", "make.readme", env=TOOLS)
 
 
 # Notebooks with two backends in them, and the frameworks of these; NumPy is always there.
@@ -316,21 +314,21 @@ def notebooks(session: nox.Session, which: str) -> None:
     session.install("-e", f".[{frameworks}notebooks]")
     parts = ("build", "build-student", "gates", "learn", "fast")
     names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
-    session.run("python", "-m", "make.notebooks", *names, env=MAKE)
+    session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
 
 @nox.session
 def slides(session: nox.Session) -> None:
     """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
     session.install("-e", ".[notebooks]", "nbconvert")
-    session.run("python", "-m", "make.slides", *session.posargs, env=MAKE)
+    session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session
 def play(session: nox.Session) -> None:
     """Train the networks of the site's page to play with; with -- RUN, but the preset's run."""
     session.install("-e", ".[torch]")
-    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **MAKE})
+    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
 
 
 @nox.session
