@@ -337,7 +337,7 @@ def student(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(venv_backend="none")
-def trained_arrays(session: nox.Session) -> None:
+def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
         *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rnn_scratch.check.inputs import PLAIN, B, T
-from rnn_scratch.contract import TRIED, Options
+from rnn_scratch.check.inputs import PLAIN, TRIED, B, T
+from rnn_scratch.contract import Options
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
