@@ -86,13 +86,14 @@ def cells(name: str) -> list[Cell]:
 
 
 def fingerprint(name: str) -> str:
-    """A hash of all that a notebook is made from: cells, files of its backends, quoted records.
+    """Hash all that a notebook is made from: cells, files that they use, and quoted records.
 
     What it measures as it runs does not count, as it differs each time.
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
+    files = [path for path in files if _is_used(name, path)]
     files += [RECORDS / f"{each}.json" for each in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
         for runs in (f"{backends_of(name)[0]}-scratch-*", "learn/*"):
@@ -100,6 +101,14 @@ def fingerprint(name: str) -> str:
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()
+
+
+def _is_used(name: str, path: Path) -> bool:
+    # Whether the cells of a notebook call or show functions of this file of a backend.
+    lesson = name if name in OWN else name.split("-")[1]
+    if lesson in ("build", "side_by_side"):
+        return path.name in ("scratch.py", "machine.py")
+    return path.name != "workers.py" or lesson == "fast"
 
 
 def stale(name: str) -> bool:

@@ -45,7 +45,7 @@ def run(cell, bias, seed, backend, text):
     settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
-        batches = minibatches.of_epoch(text.train, settings, epoch)
+        batches = minibatches.epoch_batches(text.train, settings, epoch)
         carry = minibatches.carries(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
         if epoch in EPOCHS:
