@@ -31,7 +31,7 @@ ORDER = (
     ("workers",),
     ("check", "api"),
     ("compare",),
-    ("show",),
+    ("show", "play"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
