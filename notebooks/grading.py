@@ -2,27 +2,26 @@
 
 It is compared with the NumPy reference by the check's own rows, and alone: whatever it calls of the
 other functions to write is the project's. Wrong numbers are compared with those of the mistakes in
-the clone's tests/sabotages.py, each made in the reference.
+`rnn_scratch.check.mistakes`, one at a time made in the reference.
 """
 
 import functools
 import importlib.util
 import inspect
 import itertools
-import runpy
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
-from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.inputs import DTYPES, PLAIN, TRIED, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.mistakes import MISTAKES, Mistake, changed
 from rnn_scratch.check.results import Computed, Row, apart, worst
-from rnn_scratch.contract import TRIED, Backend, Options
+from rnn_scratch.contract import Backend, Options
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
@@ -51,7 +50,6 @@ EXPLAINED = {
     "with 300 characters": "with 300 entries in the vocabulary",
 }
 CHANGING = ("predict", "update")  # what they do is not only what they return
-CATALOGUE = Path(__file__).parents[1] / "tests" / "sabotages.py"
 
 
 # The points of each function that was graded: 1 for one that this lesson can use as it should be.
@@ -154,15 +152,15 @@ def _diagnosis(installed: Backend, function: Callable) -> str:
         own = [_numbers(case, piece, needed) for case in cases]
     except Exception:  # they cannot all be computed
         return ""
-    for each in known(piece.__name__):
-        wrong = _mistaken(each.changes["numpy"])
+    for mistake in known(piece.__name__):
         try:
+            wrong = _mistaken(mistake.changes["numpy"])
             mistaken = (case._replace(name="numpy", backend=wrong) for case in cases)
             theirs = [_numbers(case, piece, needed) for case in mistaken]
         except Exception:  # it cannot be computed here
             continue
         if all(map(_equal, theirs, own)):
-            return str(each.mistake)
+            return mistake.name
     return ""
 
 
@@ -193,23 +191,17 @@ def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
     return True
 
 
-@functools.cache
-def known(piece: str) -> list[Any]:
-    """The mistakes that this piece of the check finds, of those with a change in the reference."""
-    catalogue = runpy.run_path(str(CATALOGUE))["SABOTAGES"] if CATALOGUE.exists() else []
+def known(piece: str) -> list[Mistake]:
+    """Return the mistakes that this piece of the check finds and that NumPy can have."""
     return [
-        each
-        for each in catalogue
-        if each.piece == piece and "numpy" in each.changes and each.file == "scratch.py"
+        mistake for mistake in MISTAKES if mistake.piece == piece and "numpy" in mistake.changes
     ]
 
 
 def _mistaken(changes: Sequence[str]) -> Any:
-    # The reference with a mistake: with each text replaced by the one that follows it.
+    # The reference with a mistake.
     reference = registry.load("numpy")
-    source = inspect.getsource(reference.scratch)
-    for old, new in zip(changes[::2], changes[1::2]):
-        source = source.replace(old, new, 1)
+    source = changed(inspect.getsource(reference.scratch), changes)
     scratch = importlib.util.module_from_spec(reference.scratch.__spec__)
     exec(compile(source, "scratch.py with a mistake", "exec"), vars(scratch))
     return types.SimpleNamespace(machine=reference.machine, scratch=scratch)

@@ -11,7 +11,7 @@ It is Markdown in which some lines are directives:
 ``::: imports``                  what ``scratch`` imports
 ``::: imports framework``        the same without the modules of this project, but for ``machine``
 ``::: uses build encode``        an import of those of these functions that ``scratch`` has
-``::: bug MISTAKE``              a function with a mistake of tests/sabotages.py in it
+``::: bug MISTAKE``              a function with a mistake of ``check.mistakes`` in it
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
@@ -31,7 +31,6 @@ import ast
 import inspect
 import pkgutil
 import re
-import runpy
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from typing import Any, NamedTuple
 import grading
 
 from rnn_scratch import registry
+from rnn_scratch.check.mistakes import MISTAKES, changed
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
@@ -47,7 +47,6 @@ from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
-SABOTAGES = Path("tests/sabotages.py")
 LINES = (
     "piece",
     "source",
@@ -332,22 +331,19 @@ def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str
     yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 
-def _mistake(backend: str, mistake: str) -> tuple[str, str]:
+def _mistake(backend: str, name: str) -> tuple[str, str]:
     # The function without and with the mistake, both called `suspect`, so that neither replaces
     # the function itself.
-    sabotages = {each.mistake: each for each in runpy.run_path(str(SABOTAGES))["SABOTAGES"]}
-    if mistake not in sabotages or backend not in sabotages[mistake].changes:
-        raise RNNScratchError(f"{SABOTAGES} has no mistake {mistake!r} for {backend}.")
-    name, changes = sabotages[mistake].piece, sabotages[mistake].changes[backend]
+    mistake = next((mistake for mistake in MISTAKES if mistake.name == name), None)
+    if mistake is None or backend not in mistake.changes:
+        raise RNNScratchError(f"rnn_scratch.check.mistakes has no mistake {name!r} for {backend}.")
+    change = mistake.changes[backend]
     # The mistake may be in a helper, as that of a step may be in the cell.
-    for piece in _pieces(backend, name, set()):
-        if changes[0] in piece.source:
+    for piece in _pieces(backend, mistake.piece, set()):
+        if change[0] in piece.source:
             right = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
-            wrong = right
-            for old, new in zip(changes[::2], changes[1::2]):
-                wrong = wrong.replace(old, new, 1)
-            return right, wrong
-    raise RNNScratchError(f"{changes[0]!r} is not in {backend}'s {name}: see {SABOTAGES}.")
+            return right, changed(right, change)
+    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.piece}.")
 
 
 def _error(path: Path, line: int, what: str) -> RNNScratchError:

@@ -13,12 +13,12 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import training
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import books, dataset, minibatches
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
-SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
+SETTINGS = Settings(**{"num_hiddens": 128, "num_epochs": 500})
 # The cell, and the starting value of the forget gate's bias.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
@@ -45,7 +45,7 @@ def run(cell, bias, seed, backend, text):
     settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
-        batches = minibatches.of_epoch(text.train, settings, epoch)
+        batches = minibatches.epoch_batches(text.train, settings, epoch)
         carry = minibatches.carries(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
         if epoch in EPOCHS:

@@ -13,7 +13,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import books, minibatches
 
@@ -28,8 +28,8 @@ NUMPY = Runtime("numpy", device="cpu", threads=1)
 def settings(cell, scale):
     """Those of the chapter in exact mode, with fewer units, this cell, and larger weights."""
     sigma = round(scale / UNITS**0.5, 4)
-    return make(
-        {"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
+    return Settings(
+        **{"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
     )
 
 
@@ -39,7 +39,7 @@ def equal_updates(made, name, text):
     updates = 0
     for epoch in range(1, made.num_epochs + 1):
         states = [setup.model.state(made.batch_size) for setup in setups]
-        for batch in minibatches.of_epoch(setups[0].text.train, made, epoch):
+        for batch in minibatches.epoch_batches(setups[0].text.train, made, epoch):
             for number, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
                 _, states[number] = setup.backend.scratch.train_minibatch(

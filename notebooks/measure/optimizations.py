@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from make.optimizations import Gain, Gains, V
-from sabotages import copy, load
 
+from measure.measuring import copy, load
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
