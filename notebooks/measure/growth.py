@@ -10,10 +10,10 @@ import numpy as np
 
 from measure.measuring import rounded, write
 from rnn_scratch import registry
-from rnn_scratch.runs import growth
+from rnn_scratch.check import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.system import host
 from rnn_scratch.text import books, minibatches
 
@@ -28,8 +28,8 @@ NUMPY = Runtime("numpy", device="cpu", threads=1)
 def settings(cell, scale):
     """Those of the chapter in exact mode, with fewer units, this cell, and larger weights."""
     sigma = round(scale / UNITS**0.5, 4)
-    return make(
-        {"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
+    return Settings(
+        **{"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
     )
 
 
