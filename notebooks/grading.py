@@ -18,10 +18,10 @@ import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
-from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.inputs import DTYPES, PLAIN, TRIED, Case, Piece, in_each_dtype, make_case
 from rnn_scratch.check.mistakes import MISTAKES, Mistake, changed
 from rnn_scratch.check.results import Computed, Row, apart, worst
-from rnn_scratch.contract import TRIED, Backend, Options
+from rnn_scratch.contract import Backend, Options
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body

@@ -16,7 +16,7 @@ from .runs.run import Live, Run, folder_of, notebook_shell
 from .runs.runtime import Runtime
 from .runs.sessions import Work
 from .runs.training import Report
-from .settings import KINDS, checked, make
+from .settings import KINDS, SETTINGS, Settings, checked
 from .system.kinds import PATH, Kind
 from .text import books
 from .workers import supervisor
@@ -66,6 +66,11 @@ def _checked(function: Function) -> Function:
             )
         arguments = signature.bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
+        if unknown := sorted(set(settings) - set(SETTINGS)):
+            raise RNNScratchError(
+                f"Unknown setting: {', '.join(unknown)}.",
+                f"The settings are: {', '.join(SETTINGS)}.",
+            )
         for name, value in {**arguments, **runtime}.items():
             optional = name in runtime or signature.parameters[name].default is None
             if not (optional and value is None):
@@ -111,7 +116,7 @@ def train(
     """
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
-    made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
+    made, runtime = Settings(**settings), Runtime(backend, model, device, threads, eager)
     content = books.find(corpus, text, reporter.say)
     path = None if run is None else os.fsencode(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)

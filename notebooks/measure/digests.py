@@ -17,7 +17,7 @@ from rnn_scratch.randomness import generator
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
 OFFERED = {
@@ -33,7 +33,7 @@ DIGITS = 40  # of a logarithm, of which a float64 has 16
 
 def digests(**settings):
     """Train, and return the digest after each epoch."""
-    made = make({**settings, "num_epochs": EPOCHS, "exact": True})
+    made = Settings(**settings, num_epochs=EPOCHS, exact=True)
     setup = set_up(made, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
     epochs = training.epochs(setup, training.Report())
     return [exact.digest(trained_arrays(setup.model)) for _ in epochs]

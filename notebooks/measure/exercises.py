@@ -25,7 +25,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 
 MODEL = "fast"  # the same numbers as scratch, in less time
@@ -97,7 +97,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     their tokens, are what a graph with the whole history would contain; it is computed with the
     present parameters.
     """
-    settings = make({"num_hiddens": 128, "num_epochs": 60, "num_steps": 10})
+    settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10)
     text = books.load("tide-clock")
     setup = set_up(settings, Runtime(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []

@@ -13,11 +13,11 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import training
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
-SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
+SETTINGS = Settings(num_hiddens=128, num_epochs=500)
 # The cell, and the starting value of the forget gate's bias.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)

@@ -13,7 +13,7 @@ from rnn_scratch import registry
 from rnn_scratch.runs import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, minibatches
 
 CELLS = ("rnn", "gru", "lstm")
@@ -27,9 +27,7 @@ NUMPY = Runtime("numpy", device="cpu", threads=1)
 def settings(cell, scale):
     """Return the chapter's settings in exact mode, with fewer units and larger weights."""
     sigma = round(scale / UNITS**0.5, 4)
-    return make(
-        {"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
-    )
+    return Settings(exact=True, cell=cell, num_hiddens=UNITS, sigma=sigma, num_epochs=EPOCHS)
 
 
 def equal_updates(made, name, text):

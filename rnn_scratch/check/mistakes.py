@@ -8,9 +8,9 @@ more in `tests/sabotages.py`.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..contract import TRIED, Options
+from ..contract import Options
 from ..registry import OURS
-from .inputs import PLAIN
+from .inputs import PLAIN, TRIED
 
 RELU = PLAIN._replace(activation="relu")
 DEEP = PLAIN._replace(**{**TRIED, "activation": "tanh"})  # an embedding, dropout and two layers

@@ -21,7 +21,7 @@ from ..runs import growth, schedule, training
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
 from ..runs.setup import set_up
-from ..settings import KINDS, make, option_of
+from ..settings import KINDS, Settings, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import books, dataset
@@ -97,7 +97,7 @@ def check(
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
-    made = make({"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
+    made = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = Screen(stderr=as_json)
     report = training.Report() if as_json else LineReport(screen.say)

@@ -98,7 +98,7 @@ def train_in_chunks(
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
-    first = schedule.updates(len(text), settings, last) if schedule.is_needed(settings) else 0
+    first = schedule.updates(len(text), settings, last) if schedule.needs_rates(settings) else 0
     varies = settings.schedule != "constant"
     updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):

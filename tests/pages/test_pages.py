@@ -190,8 +190,8 @@ def test_every_file_that_the_page_names_is_there(path):
 
 def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
     (function,) = re.findall(r"```python\n(def lion.*?)```", PAGE, re.DOTALL)
-    (slots,) = re.findall(r'`"lion": (.*?)`', PAGE)
-    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(slots))
+    (declared,) = re.findall(r'`"lion": (.*?)`', PAGE)
+    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(declared, vars(contract)))
     modules = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}
     for name in {"numpy", backend_name}:
         scratch = registry.load(name).scratch

@@ -12,7 +12,7 @@ from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import schedule
 from rnn_scratch.runs.training import Report
-from rnn_scratch.settings import Settings, make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
@@ -104,13 +104,13 @@ class Batches(Report):
 
 
 def test_learning_rates_of_warm_up_and_cosine():
-    settings = make(COSINE)
+    settings = Settings(**COSINE)
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     # In a line to 0.5, and then 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
     line = [0.125, 0.25, 0.375, 0.5]
     wave = [0.5, 0.4809698831278217, 0.4267766952966369, 0.34567085809127246]
     assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - each for each in wave[:0:-1])])
-    settings = make({**COSINE, "schedule": "constant"})
+    settings = Settings(**{**COSINE, "schedule": "constant"})
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     assert rates == [*line, *[0.5] * 8]
 
@@ -119,7 +119,10 @@ def test_each_update_of_a_run_has_its_rates():
     report = Batches()
     settings = {**SMALL, **COSINE, "num_epochs": 3, "dtype": "float64"}
     rnn_scratch.train("numpy", report=report, **settings)
-    total, made = len(report.rates), make({n: v for n, v in settings.items() if n != "corpus"})
+    total, made = (
+        len(report.rates),
+        Settings(**{n: v for n, v in settings.items() if n != "corpus"}),
+    )
     assert total == schedule.updates(SMALL["max_tokens"], made, 3) > 40
     for update, (lr, m, v) in enumerate(report.rates, 1):
         assert lr == schedule.learning_rate(made, update, total)
