@@ -26,6 +26,8 @@ ORDER = (
     ("text",),
     # Of the workers, what knows nothing of a run.
     ("workers.network", "workers.exchange"),
+    ("workers.launch",),
+    ("workers.meeting",),
     ("workers.groups",),
     ("runs",),
     ("workers",),
