@@ -49,7 +49,7 @@ def text() -> tuple[list[str], Any, Any]:
 def train(backend: str, **arguments: Any) -> Any:
     """The run of a short training on the story by `rnn_scratch.train`; its folder is not kept."""
     import rnn_scratch
-    from rnn_scratch.runs.training import Report
+    from rnn_scratch.runs.events import Report
 
     with tempfile.TemporaryDirectory() as folder:
         return rnn_scratch.train(

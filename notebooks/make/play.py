@@ -20,7 +20,8 @@ from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
-from rnn_scratch.runs import decoding, inference, page, run_folder, training
+from rnn_scratch.play import page
+from rnn_scratch.runs import decoding, inference, run_folder, training
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
@@ -30,7 +31,6 @@ from rnn_scratch.text import books, dataset, minibatches, vocabulary
 from .lessons import TEXTS
 
 SCRIPT = TEXTS / "site" / "play" / "weights.js"
-BEFORE, AFTER = '"use strict";\nconst NETWORKS = ', ";\n"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
 HELD_OUT = 2000  # characters, of which the page shows a part: the networks have never seen them
 PASSAGE = 1500
@@ -89,7 +89,7 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
 def read(path: Path = SCRIPT) -> Networks:
     """The networks of a script of weights."""
     text = path.read_text(encoding="utf-8")
-    networks: Networks = json.loads(text.removeprefix(BEFORE).removesuffix(AFTER))
+    networks: Networks = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return networks
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     for name, saved in networks.items():
         print(f"{name}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
         print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
-    SCRIPT.write_text(f"{BEFORE}{json.dumps(networks)}{AFTER}", encoding="utf-8")
+    SCRIPT.write_text(page.script(networks), encoding="utf-8")
     print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")
 
 

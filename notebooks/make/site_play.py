@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from rnn_scratch.runs import page
+from rnn_scratch.play import page
 from rnn_scratch.text import books
 
 from . import play, prose, site_code
@@ -39,7 +39,7 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
         "arrays": play.arrays,
         "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),
         "training": (SOURCES / "train.html").read_text(encoding="utf-8"),
-        "network": (page.FOLDER / page.NETWORK).read_text(encoding="utf-8"),
+        "network": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
     }
     files = {name: (page.FOLDER / name).read_bytes() for name in (*page.SCRIPTS, page.STYLE)}
     files |= {name: (SOURCES / name).read_bytes() for name in (play.SCRIPT.name, *TRAINING)}

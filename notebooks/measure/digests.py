@@ -36,7 +36,7 @@ def digests(**settings):
     """The digest after each epoch."""
     made = Settings(**{**settings, "num_epochs": EPOCHS, "exact": True})
     setup = set_up(made, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
-    epochs = training.epochs(setup, training.Report())
+    epochs = training.epochs(setup)
     return [exact.digest(trained_arrays(setup.model)) for _ in epochs]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from measure.measuring import rounded, write
 from rnn_scratch import registry
-from rnn_scratch.runs import growth
+from rnn_scratch.check import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings, update_rule

@@ -22,11 +22,11 @@ import numpy as np
 from .. import registry
 from ..contract import OPTIMIZERS, Arrays, Batch, Model, State, Tensor, Update
 from ..parameters import trained_arrays
-from ..runs import growth, training
+from ..runs import exchange
 from ..runs.setup import Setup
 from ..settings import Settings
 from ..text import minibatches
-from ..workers import exchange
+from . import growth
 from .certificate import GRADIENT, Divergence
 from .kept import LARGEST, Kept, differing, digests, distances
 
@@ -47,7 +47,7 @@ def states(settings: Settings, number: int) -> list[str]:
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
 
 
-class Observer(training.Report):
+class Observer:
     """Observes a model's updates, by a function in the place of its `train_minibatch`.
 
     The first model leaves digests and elements in a folder, with which the others are compared.

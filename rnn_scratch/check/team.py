@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import registry
 from ..contract import Team
+from ..runs import exchange
 from ..runs.runtime import Runtime
-from ..workers import exchange
 from .epochs import FEW, clipping, updated
 from .inputs import PLAIN, TRIED, B, Case, in_each_dtype, make_case
 from .results import Computed, Row, fact, not_offered

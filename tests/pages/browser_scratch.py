@@ -170,7 +170,7 @@ def test_exact_mode_ends_at_numpys_digest(call, tmp_path, text, cell, optimizer)
     how = "chapter" if text is STORY else "none"
     settings = Settings(**{"cell": cell, "optimizer": optimizer, "normalize": how, **FIXED})
     setup = set_up(settings, Runtime("numpy", threads=1), written(tmp_path, text))
-    epochs = training.epochs(setup, training.Report())
+    epochs = training.epochs(setup)
     expected = [exact.digest(trained_arrays(setup.model)) for _ in epochs]
     assert call(TRAIN, own(settings), text, EXCEPTIONS) == expected
 

@@ -5,9 +5,9 @@ import pytest
 from helpers import there
 
 from rnn_scratch import api
+from rnn_scratch.check.growth import growth
 from rnn_scratch.contract import CELLS
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs.growth import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings, model_options

@@ -10,10 +10,9 @@ from helpers import error_of, parallel
 from rnn_scratch.contract import Options, Team
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import training
+from rnn_scratch.runs import exchange, training
 from rnn_scratch.runs.checkpoint import Incomplete
-from rnn_scratch.runs.training import Report
-from rnn_scratch.workers import exchange, supervisor
+from rnn_scratch.workers import supervisor
 from rnn_scratch.workers.messages import Problem
 
 # Shares of a minibatch.
@@ -125,7 +124,7 @@ KILLED = RNNScratchError("killed by SIGKILL")
     ],
 )
 def test_of_several_failures_the_first_cause_is_reported(events, reason):
-    team = supervisor._Supervisor(None, [0, 1, 2], [], [], Report())
+    team = supervisor._Supervisor(None, [0, 1, 2], [], [])
     for rank, event in events:
-        team._handle(rank, event)
+        assert team._handle(rank, event) is None
     assert error_of(team._require_success) == reason
