@@ -29,7 +29,7 @@ ORDER = (
     ("check",),
     ("api",),
     ("compare",),
-    ("show",),
+    ("show", "play"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
