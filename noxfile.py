@@ -291,7 +291,6 @@ def records(session: nox.Session) -> None:
             "optimizations",
             "optimizers",
             "presets",
-            "verdicts",
         ),
     ):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")

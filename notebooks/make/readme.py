@@ -32,17 +32,19 @@ STEP = Path("notebooks/figures/step.svg")
 def speed() -> dict[str, Any]:
     """Return the training speed of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
-    rows = [row for row in metrics.speeds(record) if row.value == record.plan.points[0]]
+    timed = [row for row in metrics.speeds(record) if "train" in row.figures]
+    rows = [row for row in timed if row.value == record.plan.points[0]]
     speeds: dict[str, dict[str, str]] = {}
     for row in rows:
-        by_model = speeds.setdefault(row.candidate.backend, {})
-        by_model[row.candidate.model] = f"{row.train.median:,.0f}"
-    cells = [
-        [name, *(by_model.get(model, "") for model in VARIANTS)]
-        for name, by_model in speeds.items()
-    ]
+        variants = speeds.setdefault(row.candidate.backend, {})
+        variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
+    cells = [[name, *(speeds[name].get(model, "") for model in VARIANTS)] for name in speeds]
     head = ["characters per second", *VARIANTS]
-    return {"cells": [head, *cells], "threads": rows[0].threads, "record": record}
+    return {
+        "cells": [head, *cells],
+        "threads": rows[0].value or record.plan.threads,
+        "record": record,
+    }
 
 
 def exact(folder: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def pages(
     files: dict[str, bytes] = {}
     for name, (text, pictures) in {
         "parity": site_parity.render(RECORDS),
-        "comparison": site_comparison.render(COMPARISONS, RECORDS),
+        "comparison": site_comparison.render(COMPARISONS),
         "workers": site_workers.render(RECORDS, backends, typeset),
         "play": site_play.render(backends),
     }.items():

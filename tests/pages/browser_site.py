@@ -288,7 +288,7 @@ def test_the_report_reads_well(visit, report, width):
     assert [url for url in resources if not url.startswith("data:")] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-    assert len(widths) == 3
+    assert len(widths) == 2
     assert min(widths) > 0
     assert {"Speed of training", "Notes"} <= set(page.locator("h2").all_inner_texts())
     folded = page.locator("summary").all_inner_texts()
