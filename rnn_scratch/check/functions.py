@@ -161,7 +161,7 @@ def update(case: Case) -> Iterator[Computed | Row]:
             for number in range(1, 4):
                 tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
                 rates = case.rates(number)
-                if not OPTIMIZERS[optimizer].needs_rates:  # one that uses them all the same fails
+                if not OPTIMIZERS[optimizer].needs_rates:  # it has none in training either
                     rates = rates._replace(m=None, v=None)
                 case.scratch.update(model, tensors, how, rates)
             name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
