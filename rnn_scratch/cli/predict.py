@@ -76,6 +76,7 @@ def _print(result: Evaluation) -> None:
     # One line for the text, and one for each figure.
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
+    echo(f"model      {result.model}")
     echo(f"text       {result.text}")
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"loss       {losses(result.loss)}")

@@ -247,9 +247,9 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     )
     decay = f" --weight-decay than {settings.weight_decay:g}, or" if settings.weight_decay else ""
     raise Diverged(
-        f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
         f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller{decay} --sigma than "
-        f"{settings.sigma:g}."
+        f"{settings.sigma:g}.",
     )
 
 
