@@ -7,6 +7,7 @@ packages.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import grading
 
 from rnn_scratch import registry
+from rnn_scratch.api import in_python
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import SETTINGS, Settings
@@ -46,13 +48,13 @@ FUNCTIONS = ("activation", "rnn", "step")  # of the start page, of which one cal
 def pages(
     backends: Sequence[str] = registry.OURS, typeset: prose.Typeset = prose.mathml
 ) -> dict[str, bytes]:
-    """All pages and pictures, by their places; RNNScratchError where a text makes no sense."""
+    """Return all pages and pictures by place; raise RNNScratchError where a text makes no sense."""
     texts = {f"{name}.md": text for name, text in site_lessons.render(backends, typeset).items()}
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
     files: dict[str, bytes] = {}
     for name, (text, pictures) in {
         "parity": site_parity.render(RECORDS),
-        "comparison": site_comparison.render(COMPARISONS, RECORDS),
+        "comparison": site_comparison.render(COMPARISONS),
         "workers": site_workers.render(RECORDS, backends, typeset),
         "play": site_play.render(backends),
     }.items():
@@ -61,6 +63,7 @@ def pages(
     values = {
         "settings": SETTINGS,
         "defaults": Settings(),
+        "in_python": in_python,
         "presets": readme.presets()["presets"],
         "mistakes": _mistakes(),
         **_start(backends),
@@ -73,8 +76,9 @@ def pages(
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files |= {name: text.encode() for name, text in texts.items()}
     for sources in site_lessons.read_results(backends).values():
-        for output in (each for outputs in sources.values() for each in outputs if each.picture):
-            files[site_code.figure_name(output.picture)] = output.picture
+        for output in itertools.chain(*sources.values()):
+            if output.picture:
+                files[site_code.figure_name(output.picture)] = output.picture
     files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
     return files
 

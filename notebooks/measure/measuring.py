@@ -1,4 +1,4 @@
-"""What tools that measure share: copies of backends to change, and how a record is written."""
+"""What tools that measure share: processes, copies of backends to change, and the record."""
 
 import importlib
 import itertools
@@ -6,24 +6,21 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from rnn_scratch.system import host, processes
+
 NUMBERS = itertools.count()
 
 
-def rounded(number):
-    """A figure with the digits that a page could print; None for None."""
-    return None if number is None else float(f"{number:.4g}")
-
-
-def write(path, record):
-    """Write a record as JSON, each innermost list or object on one line."""
-    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
-    values = msgspec.to_builtins(record)
-    text = innermost.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(values, indent=1))
-    Path(path).write_text(text + "\n", encoding="utf-8")
+def alone(function, *arguments, timeout=7200, **environment):
+    """Return the one value that a generator function yields, in a process of its own."""
+    call = partial(function, *arguments)
+    (value,) = processes.ask(call, timeout=timeout, environment=environment)
+    return value
 
 
 def copy(backend, folder):
@@ -40,3 +37,16 @@ def load(package):
         return importlib.import_module(package.name)
     finally:
         sys.path.remove(str(package.parent))
+
+
+def rounded(number):
+    """Round a figure to the digits that a page could print; return None for None."""
+    return None if number is None else float(f"{number:.4g}")
+
+
+def write(path, record):
+    """Write a record and the machine as JSON, each innermost list or object on one line."""
+    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
+    values = msgspec.to_builtins({"machine": host.describe(), **record})
+    text = innermost.sub(lambda part: re.sub(r"\s+", " ", part[0]), json.dumps(values, indent=1))
+    Path(path).write_text(text + "\n", encoding="utf-8")

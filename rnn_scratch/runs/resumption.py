@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..settings import Settings, by_option, differences
@@ -26,18 +26,19 @@ def resumed(folder: Path, record: RunRecord, num_epochs: int, values: dict[str, 
     RNNScratchError if one of the settings in `values` differs, or the schedule ends elsewhere.
     """
     before, settings = record.settings, replace(record.settings, num_epochs=num_epochs)
-    given = Settings(**{**asdict(settings), **values})
+    given = replace(settings, **values)
     if changed := differences(by_option(settings), by_option(given)):
         raise RNNScratchError(
-            f"The run in {folder} can only be resumed with its own settings; these differ:\n"
-            + "\n".join(changed),
+            f"You can resume the run in {folder} only with its settings. These differ: "
+            + "; ".join(changed)
+            + ".",
             "Omit these options, or train a new run.",
         )
     if settings.schedule != "constant" and num_epochs != before.num_epochs:
         raise RNNScratchError(
-            f"The run in {folder} has --schedule {settings.schedule} to the end of epoch "
-            f"{before.num_epochs}, and --epochs is {num_epochs}.",
-            f"Resume it with --epochs {before.num_epochs}, or train a new run.",
+            f"The run in {folder} has `--schedule {settings.schedule}` to the end of epoch "
+            f"{before.num_epochs} (got `--epochs {num_epochs}`).",
+            f"Resume it with `--epochs {before.num_epochs}`, or train a new run.",
         )
     return settings
 
@@ -69,14 +70,13 @@ def require_more(folder: Path, saved: Saved, num_epochs: int, patience: int) -> 
     last = saved.checkpoint.epoch
     if num_epochs <= last:
         raise RNNScratchError(
-            f"The run in {folder} has {last} epochs already, and --epochs is {num_epochs}: there "
-            "is nothing left to train.",
-            "Choose a larger number.",
+            f"Nothing left to train: the run in {folder} has {last} epochs.",
+            "Pass a larger `--epochs`.",
         )
     if reason := early_stop_reason(run_folder.best(saved.history.epochs), last, patience):
         raise RNNScratchError(
-            f"The run in {folder} has ended after epoch {last}: {reason}.",
-            "Choose a larger --patience, or --patience 0 to train all epochs.",
+            f"The run in {folder} ended after epoch {last}: {reason}.",
+            "Pass a larger `--patience`, or `--patience 0` to train all epochs.",
         )
 
 
@@ -84,8 +84,8 @@ def require_held_out(settings: Settings, patience: int) -> None:
     """Raise RNNScratchError for a patience without held-out text."""
     if patience and not settings.holds_out:
         raise RNNScratchError(
-            f"--patience {patience} needs held-out text, on which epochs are compared.",
-            "Hold some out when the run begins, with --valid-share 0.1, or omit --patience.",
+            f"`--patience {patience}` needs held-out text to compare epochs on.",
+            "Begin a run with held-out text, `--valid-share 0.1`, or omit `--patience`.",
         )
 
 

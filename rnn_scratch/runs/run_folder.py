@@ -107,8 +107,8 @@ def create(folder: Path | None, backend: str) -> Path:
     except FileExistsError as error:
         raise RNNScratchError(
             f"The run folder {folder or PARENT} exists already.",
-            "Choose another with --run, or resume the run in it: rnn-scratch train --resume "
-            f"{folder or PARENT} --epochs N",
+            "Choose another with `--run`, or resume the run in it:\n"
+            f"rnn-scratch train --resume {folder or PARENT} --epochs N",
         ) from error
     except (OSError, ValueError) as error:
         raise RNNScratchError(

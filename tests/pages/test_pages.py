@@ -83,7 +83,6 @@ def test_what_the_records_of_comparisons_must_show():
             assert all(map(record.plan.is_reached, last))
     for candidate in read(CLONE / readme.COMPARISONS / "curves").candidates:
         assert candidate.trials[0].epochs[-1].perplexity < 1.1
-        assert max(candidate.differences[:100]) < 1e-12
 
 
 def test_what_the_records_must_show():

@@ -16,7 +16,7 @@ from helpers import CLONE, ENDLESS, SMALL, error_of, here, put_together, safeten
 from matplotlib.figure import Figure
 
 import rnn_scratch
-from rnn_scratch.compare import pictures, report, sentences, tables
+from rnn_scratch.compare import pictures, report, tables
 from rnn_scratch.compare.record import Failure, read
 from rnn_scratch.compare.tables import spreadsheet
 from rnn_scratch.errors import RNNScratchError
@@ -142,16 +142,15 @@ def small_record(folder):
     write(json.dumps(value))
     record = read(Path("damaged"))
     record.against = read(Path("damaged"))
-    record.candidates[1].failures = [Failure("it was killed", phase="float64")]
+    record.candidates[1].failures = [Failure("it was killed", phase="timing")]
     record.candidates[2].failures = [Failure("it was killed")]
     return json.loads(records.encoded(record))
 
 
 def show(record, with_pictures=True):
     """Make all of a report but the files of the pictures, which take long."""
-    sentences.setting(record), tables.tables(record), sentences.notes(record)
-    spreadsheet(record).encode()
-    report.page(record, {"divergence.svg": b""}).encode()
+    tables.tables(record), spreadsheet(record).encode()
+    report.page(record, {"perplexity.svg": b""}).encode()
     for picture in pictures.PICTURES.values() if with_pictures else ():
         picture(Figure().add_subplot(), record)
 
@@ -226,7 +225,7 @@ def test_parts_that_do_not_fit(change, place):
 
 def test_records_that_are_none_or_of_another_format():
     there("report", "nowhere").refused("nowhere", "comparison.json")
-    for content in ("", "[]", "{}", '{"format": 6}', '{"format": "6"}', "{"):
+    for content in ("", "[]", "{}", '{"format": 7}', '{"format": "7"}', "{"):
         write(content)
         with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
             read(Path("damaged"))
@@ -236,8 +235,8 @@ def test_records_that_are_none_or_of_another_format():
         with pytest.raises(RNNScratchError, match=r"damaged/comparison.json (.* damaged|could)"):
             read(Path("damaged"))
     Path("damaged/comparison.json").unlink()
-    write('{"format": 5, "something": "else"}')
-    there("report", "damaged").refused("damaged/comparison.json has format 5", "reads format 6")
+    write('{"format": 6, "something": "else"}')
+    there("report", "damaged").refused("damaged/comparison.json has format 6", "reads format 7")
 
 
 # Random changes of a record, from a seed

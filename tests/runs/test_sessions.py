@@ -73,7 +73,7 @@ def test_resumes_that_start_at_once(tmp_path):
     errors = [str(each) for each in results if isinstance(each, RNNScratchError)]
     assert len(errors) == 3
     # Those that come after the first has finished find nothing left to train.
-    assert all("another session" in text or "nothing left" in text for text in errors)
+    assert all("another session" in text or "Nothing left" in text for text in errors)
     assert [row["epoch"] for row in history("r")] == list(range(1, 41))
     assert_same(parameters("r"), parameters(whole))
 
