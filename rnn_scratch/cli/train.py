@@ -164,7 +164,7 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
     replaced = {"corpus"} if "text" in arguments else set[str]()
     replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
     replaced |= {"lr"} if "optimizer" in arguments else set[str]()  # it has one of its own
-    values = {name: each for name, each in PRESETS[preset].items() if name not in replaced}
+    values = {name: v for name, v in PRESETS[preset].items() if name not in replaced}
     return {**values, **arguments}
 
 
