@@ -124,8 +124,8 @@ class Process(subprocess.Popen):
     def __exit__(self, kind, *error):
         if kind and self.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):
-                for each in psutil.Process(self.pid).children(recursive=True):
-                    each.kill()
+                for child in psutil.Process(self.pid).children(recursive=True):
+                    child.kill()
             self.kill()
         super().__exit__(kind, *error)
 
@@ -151,7 +151,7 @@ def parallel(calls):
         except RNNScratchError as error:
             results[number] = error
 
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
+    threads = [threading.Thread(target=run, args=call) for call in enumerate(calls)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -67,9 +67,9 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
         return (yield from _resume(path, work, team))
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     about: dict[str, Any] = {"identity": secrets.token_hex(16), "settings": work.settings}
-    about["text"] = dataset.describe(work.text, setup.text)
+    about["text"] = dataset.describe(work.text, setup.dataset)
     start = Checkpoint(
-        vocab=setup.text.vocab,
+        vocab=setup.dataset.vocab,
         epoch=0,
         history=Mark(),
         runtime=setup.runtime,
@@ -101,7 +101,7 @@ def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, Non
         text = dataset.reload_and_verify(record.text, work.text)
         settings = replace(before.settings, num_epochs=work.settings.num_epochs)
         setup = set_up(settings, work.runtime, text, before.arrays, team)
-        if setup.text.vocab != before.vocab:
+        if setup.dataset.vocab != before.vocab:
             raise RNNScratchError(
                 f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.",
                 "Take it from a backup, or train a new run.",
