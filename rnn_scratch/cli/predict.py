@@ -53,6 +53,7 @@ def evaluate(run: str, **options: Any) -> None:
     characters would be as hard to predict.
     """
     result = inference.evaluate(run, **specified(options))
+    echo(f"model      {result.trained}")
     _print(result)
     if result.held_out is not None:
         echo()
@@ -63,7 +64,7 @@ def _print(result: Evaluation) -> None:
     # One line for the text, and one for each figure.
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
-    echo(f"text       {result.text}")
+    echo(f"text       {result.source}")
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"loss       {losses(result.loss)}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")

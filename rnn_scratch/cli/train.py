@@ -16,15 +16,12 @@ from ..runs.events import Ended, Started
 from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.run_folder import Epoch, Session
-from ..runs.runtime import Runtime
 from ..runs.training import Diverged
-from ..settings import SETTINGS, option_of
+from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR, Launch
+from ..workers.launch import COORDINATOR
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
-
-RUNTIME = ("backend", "model", "device", "threads", "eager")
 
 
 class BarReport(LineReport):
@@ -131,18 +128,14 @@ def train(
                 for name, value in specified(given).items()
             ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
-        values = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
         if resume is None:
-            runtime = {name: arguments.pop(name) for name in RUNTIME if name in arguments}
-            about = {"run": run, **arguments}
-            done = api.start(report, chosen or Launch(1), Runtime(**runtime), values, **about)
+            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
         elif run is not None:
             raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
-        elif "num_epochs" not in values:
+        elif "num_epochs" not in arguments:
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            num_epochs = values.pop("num_epochs")
-            done = api.go_on(report, chosen, resume, num_epochs, values, **arguments)
+            done = api.go_on(resume, report=report, workers=chosen, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
@@ -161,7 +154,7 @@ def train(
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
     report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
     if done.record.settings.exact:
-        report.say(f"digest {exact.digest(checkpoint.load(done.folder).arrays)}")
+        report.say(f"digest {exact.digest(done.arrays)}")
     for text in session.predictions:
         report.say(text)
 
@@ -171,18 +164,19 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
     replaced = {"corpus"} if "text" in arguments else set[str]()
     replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
     replaced |= {"lr"} if "optimizer" in arguments else set[str]()  # it has one of its own
-    values = {name: each for name, each in PRESETS[preset].items() if name not in replaced}
+    values = {name: v for name, v in PRESETS[preset].items() if name not in replaced}
     return {**values, **arguments}
 
 
 def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
-    last = run_folder.of_session(folder, session).settings.num_epochs
-    saved = checkpoint.latest(folder)
+    record = run_folder.read(folder)
+    own = record.sessions[-1]
+    if (own.started, own.process) != (session.started, session.process):
+        raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
+    last, saved = record.settings.num_epochs, checkpoint.load(folder)
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
-    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
-    if more := len(saved.incomplete.losses):
-        kept += f" and {more} minibatch{'es' if more > 1 else ''} of the next"
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of {saved.position}"
     if saved.epoch == last:  # only something after it has failed, such as drawing the curve
         return f"{kept}, the last one, is kept in {folder}."
     return f"{kept} is kept. To resume from there:\n{line}"
