@@ -169,7 +169,7 @@ def test_a_moment_that_is_missing(saved):
 BAD = [
     ({"settings": []}, "settings"),
     ({"settings": {"clipping": 1}}, "clipping"),
-    ({"settings": {"lr": -1}}, "--lr is -1"),
+    ({"settings": {"lr": -1}}, "`--lr` must be"),
     ({"settings": {"lr": 10**400}}, "out of range"),
     ({"settings": {"num_hiddens": 6}}, "its tensors are"),
     ({"settings": {"num_hiddens": 5, "dtype": "float64"}}, "float64"),
