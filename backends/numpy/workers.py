@@ -42,10 +42,12 @@ def gather(tensors):
         # MPICH would wait in a busy loop, and take the core from a worker that still computes.
         pause = 0.0
         while not request.Test():
+            if network.lost.is_set():  # MPICH itself would wait forever
+                raise network.Lost("Another worker has ended.")
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
     except _MPI.Exception as error:
-        raise RNNScratchError(f"The exchange with the other workers failed: {error}") from error
+        raise network.Lost(f"The exchange with the other workers failed: {error}") from error
     ends = np.cumsum([tensor.size for tensor in tensors])
     parts = zip(*(np.split(row, ends[:-1]) for row in rows))  # for each tensor, N vectors
     return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
