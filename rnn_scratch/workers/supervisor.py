@@ -9,7 +9,6 @@ import contextlib
 import os
 import queue
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +33,7 @@ from .launch import Launch
 from .messages import Alive, Event, Problem, Start, Welcome
 from .rendezvous import Meeting, Peer
 
-WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
+PAUSE = 30.0  # seconds between two looks at the workers, from which on a Ctrl-Z has stopped all
 STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
 GRACE = 5.0  # seconds for the other workers to end by themselves
 SIGNAL_GRACE = 30.0  # seconds, likewise, after a signal has stopped one
@@ -116,10 +115,11 @@ class _Supervisor:
     ) -> None:
         self.work, self.ranks, self.report = work, ranks, report
         self.addresses, self.peers = addresses, peers  # of all workers; other machines
-        self.events: queue.Queue[tuple[int, Event | Exception | None]] = queue.Queue()
-        self.end = threading.Event()  # all workers are to end
+        self.events: queue.Queue[tuple[int, Event | processes.Ended]] = queue.Queue()
+        self.children: dict[int, processes.Child] = {}  # by rank
+        self.heard: set[int] = set()  # the ranks of which there was an event: they handle signals
+        self.killed = False  # all workers
         self.running = set(ranks)
-        self.processes: dict[int, int] = {}  # their numbers, by rank
         self.counts: dict[int, int] = {}  # of minibatches, by rank
         self.changed = time.monotonic()  # when a count has changed
         self.folder: Path | None = None  # of the run
@@ -139,7 +139,7 @@ class _Supervisor:
         try:
             with (
                 signals.deferred() as request,
-                groups.started(calls, put, self.end, timeout=WORKER_SILENCE),
+                groups.started(calls, put) as self.children,
             ):
                 self._wait(request)
                 self._require_success()
@@ -163,32 +163,28 @@ class _Supervisor:
                 self._handle(*self.events.get(timeout=processes.LOOK))
             if request.number is not None:
                 self.signal = request.number
-                # A worker whose number is still unknown gets it later.
-                for rank in self.running & set(self.processes) - forwarded:
+                for rank in (self.running & self.heard) - forwarded:
                     forwarded.add(rank)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(self.processes[rank], request.number)
+                    self.children[rank].send_signal(request.number)
             before, now = now, time.monotonic()
-            if now - before > WORKER_SILENCE:  # a Ctrl-Z has stopped all of it
+            if now - before > PAUSE:
                 self.changed = now
             if self.deadline is None and now - self.changed > STALL:
                 slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
                 self._gone(slowest, f"no minibatch was trained for {STALL:g} s")
             if self.deadline is not None and now > self.deadline:
-                self.end.set()
+                self.killed = True
+                for child in self.children.values():
+                    child.kill()
 
-    def _handle(self, rank: int, event: Event | Exception | None) -> None:
+    def _handle(self, rank: int, event: Event | processes.Ended) -> None:
+        self.heard.add(rank)
         match event:
-            case None:  # it has ended
+            case processes.Ended(error):
                 self.running.remove(rank)
-            case RNNScratchError():
-                self.running.remove(rank)
-                if not self.end.is_set():
-                    self._gone(rank, str(event))
-            case Exception():
-                raise event
+                if error is not None and not self.killed:
+                    self._gone(rank, str(error))
             case Alive():
-                self.processes[rank] = event.process
                 if event.minibatches != self.counts.get(rank):
                     self.counts[rank], self.changed = event.minibatches, time.monotonic()
             case signal.Signals():
