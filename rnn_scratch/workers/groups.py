@@ -46,7 +46,7 @@ def ask(
 ) -> Generator[Answer]:
     """Call a function in a child for each worker, and yield the answers of the first.
 
-    The function's first parameter is a `Team`, or None for a single worker. The rest is as in
+    None is no answer, and only shows that the child goes on. The function's first parameter is a `Team`, or None for a single worker. The rest is as in
     `processes.ask`. If a worker fails, all end, and the error names it.
     """
     known = tuple(addresses(workers))
@@ -69,7 +69,7 @@ def ask_all(
     with contextlib.closing(children):
         for rank, answer in children:
             if not isinstance(answer, processes.Ended):
-                if rank == 0:
+                if rank == 0 and answer is not None:
                     yield answer
             elif (error := answer.error) and (len(calls) == 1 or isinstance(error, NotOffered)):
                 raise error
