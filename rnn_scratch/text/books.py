@@ -4,13 +4,13 @@ import hashlib
 import importlib.resources
 import os
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import RNNScratchError
-from ..system import files, processes
+from ..system import files
 
 
 class Book(NamedTuple):
@@ -223,33 +223,33 @@ def _content(book: Book, data: bytes, source: str) -> str:
 
 def _download(book: Book) -> bytes:
     """The server's response, which may be anything; RNNScratchError if there is none in time."""
-    # In a process of its own, which can be ended: the time-out of `requests` starts again with each
-    # byte that is received.
-    call = partial(fetch, book.url, SERVER_SILENCE, MOST_BYTES)
-    try:
-        ((data, reason),) = processes.ask(call, timeout=DEADLINE)
-    except RNNScratchError as error:
-        data, reason = b"", str(error)
+    # In a thread, which may go on after the deadline: the time-out of `requests` starts again with
+    # each byte that is received.
+    responses: list[tuple[bytes, str]] = []
+    thread = threading.Thread(target=lambda: responses.append(_fetch(book.url)), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    ((data, reason),) = responses or [(b"", f"not complete within {DEADLINE:g} s")]
     if reason:
         raise RNNScratchError(f"the download failed ({reason}).")
     return data
 
 
-def fetch(url: str, silence: float, most: int) -> Iterator[tuple[bytes, str]]:
-    """Yield a server's response, or a little more than `most` bytes of it; or why there is none."""
+def _fetch(url: str) -> tuple[bytes, str]:
+    # A server's response, or a little more than MOST_BYTES of it; and why there is none.
     import requests
 
     body, reason = bytearray(), ""
     try:
-        with requests.get(url, stream=True, timeout=silence) as response:
+        with requests.get(url, stream=True, timeout=SERVER_SILENCE) as response:
             response.raise_for_status()
             for piece in response.iter_content(2**16):
                 body += piece
-                if len(body) > most:
+                if len(body) > MOST_BYTES:
                     break
     except Exception as error:
         refusal = getattr(error, "response", None)
         reason = type(error).__name__
         if refusal is not None:
             reason = f"{refusal.status_code} {refusal.reason}"[:60]
-    yield bytes(body), reason
+    return bytes(body), reason

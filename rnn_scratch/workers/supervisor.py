@@ -92,9 +92,7 @@ def _versions(backend: str | None) -> dict[str, str]:
 def _shared(work: Work, launch: Launch, threads: int | None = None) -> Work:
     # The work of one of several workers.
     threads = work.runtime.threads or threads
-    return replace(
-        work, runtime=replace(work.runtime, workers=launch.workers, threads=threads)
-    )
+    return replace(work, runtime=replace(work.runtime, workers=launch.workers, threads=threads))
 
 
 def _supervise(work: Work, workers: int) -> Generator[Event, None, Run]:

@@ -147,7 +147,7 @@ def _nothing_starts(monkeypatch):
         refuse()
 
     monkeypatch.setattr(registry, "load", load)
-    monkeypatch.setattr(processes, "ask", refuse)
+    monkeypatch.setattr(processes, "started", refuse)
 
 
 @pytest.mark.parametrize(("arguments", "word"), COMMANDS)
