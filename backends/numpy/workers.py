@@ -111,8 +111,9 @@ def _start(team):
 def _mpiexec(workers):
     # The port at which mpiexec tells this number of processes where the others are.
     command = (_program(), "-launcher", "fork", "-rmk", "user", "-pmi-port", "-n", str(workers))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    with subprocess.Popen([*command, "sh", "-c", "echo $PMI_PORT; cat"], **pipes) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    command += ("sh", "-c", "echo $PMI_PORT; cat")
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         try:
             yield int(process.stdout.readline().rpartition(b":")[2])
         except ValueError as error:

@@ -19,7 +19,7 @@ from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR
+from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -84,6 +84,13 @@ class BarReport(LineReport):
     help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
     f"encrypted: private networks only.  [default: {COORDINATOR}]",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="With --rank: how long to wait for the other workers before training begins.  "
+    f"[default: {WAIT:g}]",
+)
 @option(
     "patience",
     "End after N epochs without a lower loss on held-out text (--valid-share); 0: train all "
@@ -115,6 +122,7 @@ def train(
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
+    wait: float | None,
     **options: Any,
 ) -> None:
     """Train a model on a text, and print text that it generates.
@@ -126,7 +134,7 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    launching = launch.chosen(workers, rank, coordinator)
+    launching = launch.chosen(workers, rank, coordinator, wait)
     arguments = specified({"run": run, "workers": launching, **options})
     try:
         if preset is not None:

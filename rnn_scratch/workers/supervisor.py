@@ -145,7 +145,8 @@ def _events(
             match message:
                 case processes.Ended(error):
                     running.remove(rank)
-                    if error is not None and not killed:
+                    told = {rank for rank, _ in failures}
+                    if error is not None and not killed and rank not in told:
                         failures.append((rank, _failure(rank, error)))
                 case Failure():
                     failures.append((rank, message))
@@ -156,9 +157,12 @@ def _events(
             for child in children.values():
                 child.terminate()  # those that Ctrl-C has reached take no notice
         if failures and deadline == math.inf:
+            if failures[0][1].kind == "stopped":  # all stop at the same minibatch
+                deadline = time.monotonic() + SIGNAL_GRACE
+                continue
             deadline = time.monotonic() + GRACE
-            for rank in running if hasattr(signal, "SIGUSR1") else ():
-                children[rank].send_signal(signal.SIGUSR1)  # `network.lost`
+            for rank in running if hasattr(signal, "SIGUSR2") else ():
+                children[rank].send_signal(signal.SIGUSR2)  # `network.lost`
         if time.monotonic() > deadline:
             killed = True
             for child in children.values():
@@ -168,24 +172,25 @@ def _events(
 def _failure(rank: int, error: RNNScratchError) -> Failure:
     # Of a worker that could not say how it ended. An engine may abort its worker when another one
     # has ended.
-    kind = "consequence" if "SIGABRT" in error.problem else "error"
+    kind = "lost" if "SIGABRT" in error.problem else "error"
     problem = f"Worker 0 has failed: {error.problem}" if rank == 0 else error.problem
     return Failure(problem=problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
 
 
 def _first_cause(failures: list[tuple[int, Failure]], number: int | None) -> BaseException:
     # What has led to all of these failures, which are in the order of their arrival.
-    def follows(item: tuple[int, Failure]) -> tuple[bool, bool]:
+    def order(item: tuple[int, Failure]) -> tuple[int, bool]:
         rank, failure = item
-        # Of a divergence the first worker has more to say.
-        return failure.kind == "consequence", failure.kind == "diverged" and rank > 0
+        last = {"exception": 1, "lost": 2}.get(failure.kind, 0)
+        return last, failure.kind == "diverged" and rank > 0  # the first has more to say of it
 
-    rank, failure = min(failures, key=follows)
+    rank, failure = min(failures, key=order)
     numbers = [each.number for _, each in failures if each.kind == "stopped"]
     if numbers or number is not None:
         return signals.Stopped(number or numbers[0])
     if failure.kind == "diverged":
         return Diverged(failure.problem, failure.hint)
-    named = rank > 0 and failure.kind == "error"
-    problem = f"Worker {rank} has failed: {failure.problem}" if named else failure.problem
-    return RNNScratchError(problem, failure.hint)
+    if failure.kind != "error":
+        return RNNScratchError(failure.problem)
+    name = f"Worker {rank} has failed: " if rank > 0 else ""
+    return RNNScratchError(f"{name}{failure.problem}", failure.hint)

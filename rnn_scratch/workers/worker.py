@@ -4,7 +4,11 @@ Where a launcher or the user starts workers one by one, each trains in the proce
 Otherwise each is a child of the `supervisor`.
 """
 
+import atexit
+import contextlib
+import os
 import signal
+import sys
 import traceback
 from collections.abc import Generator, Iterator
 from typing import Literal
@@ -27,10 +31,14 @@ class Failure(Record, tag=True):
 
     problem: str
     hint: str = ""
-    # An error for the user, or a divergence; a signal that has stopped this worker; or an error
-    # that the end of another worker may have led to.
-    kind: Literal["error", "diverged", "stopped", "consequence"] = "error"
+    # An error for the user, or a divergence; a signal that has stopped this worker; an exception
+    # of any code; or a lost connection, which follows from the end of another worker.
+    kind: Literal["error", "diverged", "stopped", "exception", "lost"] = "error"
     number: int = 0  # of the signal
+
+
+class Broken(RNNScratchError):  # noqa: N818 - it is another one that is shown
+    """An exception of the engine, or of code that somebody has changed."""
 
 
 def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
@@ -43,12 +51,17 @@ def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
             for _ in sessions.follow(work, team):
                 pass  # the first worker reports the progress
         registry.load(work.runtime.backend).workers.leave()
-    except RNNScratchError:
+    except RNNScratchError as error:
+        atexit.register(_exit, error.exit_code)
+        raise
+    except KeyboardInterrupt as error:
+        atexit.register(_exit, signals.exit_code(error))
         raise
     except Exception as error:
-        # Of the engine, because another worker has ended; or of code that somebody has changed, who
-        # needs to see where.
-        raise network.Lost(
+        atexit.register(_exit, Broken.exit_code)
+        # Whoever has changed the code needs to see where; the engine's may follow from another
+        # worker's end.
+        raise Broken(
             f"Worker {team.rank} has failed: {traceback.format_exc()}",
             "If another worker has ended before this one, see its error.",
         ) from error
@@ -58,12 +71,22 @@ def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
 def run(team: Team, work: Work) -> Iterator[Event | Failure]:
     """Train as one of a team's workers, in a child of the supervisor's."""
     signals.install()
-    if hasattr(signal, "SIGUSR1"):  # not on Windows
-        signal.signal(signal.SIGUSR1, lambda *_: network.lost.set())
+    if hasattr(signal, "SIGUSR2"):  # not on Windows; the first such signal is MPICH's
+        signal.signal(signal.SIGUSR2, lambda *_: network.lost.set())
     try:
         yield from train(team, work)
     except signals.Stopped as error:
         yield Failure(problem=str(error), kind="stopped", number=error.number)
     except RNNScratchError as error:
-        kind = {Diverged: "diverged", network.Lost: "consequence"}.get(type(error), "error")
+        kinds = {Diverged: "diverged", Broken: "exception", network.Lost: "lost"}
+        kind = kinds.get(type(error), "error")
         yield Failure(problem=error.problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
+
+
+def _exit(code: int) -> None:
+    # At the end of a process of which a worker has failed: its engine would wait for the others, or
+    # crash.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
