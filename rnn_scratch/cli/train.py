@@ -66,37 +66,27 @@ class BarReport(LineReport):
 
 @click.command()
 @runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
-@option(
-    "workers",
-    "Number of processes that each train on a share of every minibatch; on this machine, unless "
-    "--rank is given.  [default: 1]",
-    metavar="N",
-)
+@option("workers", metavar="N", implied="1")
 @option(
     "rank",
-    "Start only worker K, from 0 to N-1; the same command with the other ranks starts the others, "
-    "here or on other machines.",
+    "Start only worker K, from 0 to N-1. Run the same command with the other ranks, here or on "
+    "other machines.",
     metavar="K",
 )
 @click.option(
     "--coordinator",
     metavar="HOST:PORT",
-    help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
-    f"encrypted: private networks only.  [default: {COORDINATOR}]",
+    help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
+    f"private networks only.  [default: {COORDINATOR}]",
 )
 @click.option(
     "--wait",
     type=click.FloatRange(1, 86400),
     metavar="SECONDS",
-    help="With --rank: how long to wait for the other workers before training begins.  "
+    help="With --rank: how long to wait for the other workers before training starts.  "
     f"[default: {WAIT:g}]",
 )
-@option(
-    "patience",
-    "End after N epochs without a lower loss on held-out text (--valid-share); 0: train all "
-    "epochs.  [default: 0; with --resume: the run's]",
-    metavar="N",
-)
+@option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
     "--resume",
     metavar="RUN",
@@ -107,13 +97,12 @@ class BarReport(LineReport):
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Options by a name; those on the command line override them. chapter: the defaults; "
-    "minute: readable text after a minute or two; shakespeare: a good network for --corpus "
-    "tiny-shakespeare, in some minutes; long: a better one, in a quarter of an hour. The command "
-    "that it stands for is shown.",
+    help="Use a named set of options, which the command prints; other options override it. "
+    "chapter: the defaults; minute: readable text after a minute or two; shakespeare: a good "
+    "network for --corpus tiny-shakespeare, in some minutes; long: a better one, in 15 minutes.",
 )
 @text_options()
-@option("eager", "Run compiled functions uncompiled, to debug them.")
+@option("eager")
 @settings_options()
 def train(
     resume: str | None,
@@ -134,24 +123,27 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    launching = launch.chosen(workers, rank, coordinator, wait)
-    arguments = specified({"run": run, "workers": launching, **options})
+    chosen = launch.chosen(workers, rank, coordinator, wait)
+    arguments = specified(options)
     try:
         if preset is not None:
             if resume is not None:
-                raise RNNScratchError("--preset is for a new run, and --resume has one: omit it.")
+                raise RNNScratchError("`--preset` is for a new run.", "Omit it with `--resume`.")
             arguments = _with_preset(preset, arguments)
-            given = {name: each for name, each in arguments.items() if name != "workers"}
-            words = [f"{option_of(name)} {each}" for name, each in given.items()]
+            given = {"run": run, **arguments}
+            words = [
+                option_of(name) if value is True else f"{option_of(name)} {value}"
+                for name, value in specified(given).items()
+            ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
-            done = api.train(report=report, **arguments)
+            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
         elif run is not None:
-            raise RNNScratchError("--resume continues in the run's folder: omit --run.")
+            raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
         elif "num_epochs" not in arguments:
-            raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
+            raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            done = api.resume(resume, report=report, **arguments)
+            done = api.go_on(resume, report=report, workers=chosen, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):

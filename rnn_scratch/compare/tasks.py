@@ -118,5 +118,5 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def minibatches_seen(setup: Setup) -> str:
     """Return the digest of the minibatches of the first epoch, without masks, which are large."""
     settings = replace(setup.settings, dropout=0.0)
-    batches = minibatches.epoch_batches(setup.text.train, settings, 1)
+    batches = minibatches.epoch_batches(setup.dataset.train, settings, 1)
     return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})

@@ -214,9 +214,7 @@ def test_workers_that_would_train_something_else(options_of_1, words, copy):
 # A training that is long enough for a fault to strike in it, and ends if none does.
 LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
-# Seconds against a hang, on however busy a machine. How soon it ends is in the record that
-# `nox -s team` makes.
-ENDED = 120
+ENDED = 120  # seconds against a hang, on however busy a machine
 
 
 @pytest.fixture
