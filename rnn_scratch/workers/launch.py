@@ -55,15 +55,15 @@ def chosen(
         if coordinator is not None or wait is not None:
             option = "--wait" if coordinator is None else "--coordinator"
             raise RNNScratchError(
-                f"{option} is for workers that are started one by one.",
-                f"Add --rank K, which is 0 for the first, or omit {option} to start all workers "
-                "on this machine.",
+                f"`{option}` is for workers that are started one by one.",
+                f"Add `--rank K`, which is 0 for the first, or omit `{option}` to start all "
+                "workers on this machine.",
             )
         return None if workers is None else Launch(workers)
     if workers is None or rank >= workers:
-        given = "--workers is missing" if workers is None else f"--workers is {workers}"
+        given = "`--workers` is missing" if workers is None else f"`--workers` is {workers}"
         raise RNNScratchError(
-            f"--rank is {rank}, and {given}.", "Pass --workers N and a --rank from 0 to N-1."
+            f"`--rank` is {rank}, and {given}.", "Pass `--workers N` and a `--rank` from 0 to N-1."
         )
     forget_mpi()
     return Launch(workers, rank, coordinator or COORDINATOR, wait or WAIT)
@@ -106,7 +106,7 @@ def _from_environment() -> Launch | None:
             raise RNNScratchError(
                 f"{name} is in the environment: the launcher that sets it does not say here how "
                 "many workers there are, which one this is, and where they meet.",
-                "Pass --workers N, --rank K and --coordinator HOST:PORT, or delete the variable.",
+                "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete it.",
             )
     return None
 

@@ -69,7 +69,7 @@ def variables(settings: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
+def parse(address: str, name: str = "`--coordinator`") -> tuple[str, int]:
     """Return host and port of HOST:PORT; raise RNNScratchError, naming it, if it is invalid."""
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
     if parts is None or not 0 < int(parts[2]) < 2**16:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import here, there
+from helpers import here, require_engine, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, runner

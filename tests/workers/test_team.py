@@ -14,11 +14,13 @@ from helpers import (
     SETTINGS,
     SMALL,
     finish,
+    has_engine,
     history,
     is_running,
     lines,
     options,
     parameters,
+    require_engine,
     start,
     wait_for_epochs,
     wait_until,
@@ -51,20 +53,6 @@ EXACT = {**SOME, "exact": True}
 def command(backend, epochs, **more):
     """The options of a training that is that of EXACT."""
     return ("--exact", *options(**SOME, backend=backend, num_epochs=epochs, **more))
-
-
-def has_engine(name):
-    """Whether the workers of this backend can exchange: those of NumPy and MXNet need an MPI."""
-    with contextlib.suppress(RNNScratchError):
-        return name in CASES and (
-            name not in ("numpy", "mxnet") or bool(registry.load("numpy").workers.engine())
-        )
-    return False
-
-
-def require_engine(name):
-    if not has_engine(name):
-        pytest.skip(f"{name} has no engine for workers here; MPI is pip install -e '.[workers]'")
 
 
 @pytest.fixture
@@ -115,7 +103,7 @@ def test_all_workers_end_by_patience_after_the_same_epoch(name):
     assert 4 < len(one.history) == len(two.history) < 30
     assert two.best.epoch == one.best.epoch == len(two.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
-    with pytest.raises(RNNScratchError, match="--patience 3"):
+    with pytest.raises(RNNScratchError, match="patience 3"):
         rnn_scratch.resume("two", 30)
     longer = rnn_scratch.resume("two", 30, patience=4)
     assert len(longer.history) > len(one.history)
