@@ -14,8 +14,8 @@ from rnn_scratch.text import books
 
 PIECES = {"gather", "all_reduce", "train_minibatch"}
 # A mistake in what each worker does with the gradients of all.
-REVERSED = "(sum(each[::-1]) / workers for"
-MEAN, WRONG = "(sum(each) / workers for", "(sum(each) for"
+REVERSED = "(sum(parts[::-1]) / workers for"
+MEAN, WRONG = "(sum(parts) / workers for", "(sum(parts) for"
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
 
 def test_a_backend_without_an_engine_says_so(monkeypatch):
     monkeypatch.delattr(registry.load("numpy"), "workers")
-    with pytest.raises(registry.NotOffered, match="--workers 1"):
+    with pytest.raises(registry.NotOffered, match="Use `--workers 1`"):
         registry.workers("numpy", registry.load("numpy"))
 
 
