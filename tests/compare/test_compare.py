@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import is_running, options, other_packages, start, there, wait_until
 
-from rnn_scratch.compare import metrics, pictures
+from rnn_scratch.compare import pictures, tables
 from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
 
@@ -186,7 +186,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     for name in ("numpy", "slow"):
         assert candidates("out")[name].failures == []
         assert len(candidates("out")[name].rounds) == 1
-    (slow,) = (row for row in metrics.speeds(read(Path("out"))) if row.candidate.name == "slow")
+    (slow,) = (row for row in tables.speeds(read(Path("out"))) if row.candidate.name == "slow")
     assert slow.figures["ratio"].high < 0.5  # it sleeps for most of the time
 
 
@@ -291,7 +291,7 @@ def test_a_new_comparison_beside_an_old_one(compared):
     folder, _ = compared
     arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
     done = there(*arguments, "--against", folder).ended()
-    (row,) = metrics.speeds(read(Path("new")))
+    (row,) = tables.speeds(read(Path("new")))
     figures = row.figures
     assert figures["change"].median == figures["train"].median / figures["before"].median
     assert "--cell" not in done.out  # both have the same
@@ -324,7 +324,7 @@ def test_environments_of_a_backend_stand_in_one_table(tmp_path):
     names = "numpy,numpy@1.26-same:fast,numpy@shared,numpy@bare,numpy@1.26-same:fast"
     done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out").ended(1)
     record = read(Path("out"))
-    timed = [row for row in metrics.speeds(record) if "train" in row.figures]
+    timed = [row for row in tables.speeds(record) if "train" in row.figures]
     assert [row.candidate.name for row in timed] == [
         "numpy",
         "numpy@1.26-same fast",
