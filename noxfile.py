@@ -192,7 +192,7 @@ def team(session: nox.Session) -> None:
 def arm(session: nox.Session) -> None:
     """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
     session.install("-e", ".[torch,jax]")
-    session.run("python", "notebooks/measure/arm.py", "notebooks/records/arm.json")
+    session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
 
 
 @nox.session

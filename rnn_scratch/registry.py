@@ -55,9 +55,9 @@ def find(name: str) -> str:
     """
     if name not in (registered := _entry_points()):
         close = difflib.get_close_matches(name, registered, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        meant = f" Did you mean {close[0]}?" if close else ""
         raise RNNScratchError(
-            f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
+            f"There is no backend {name!r}.{meant}", f"The backends are: {', '.join(names())}."
         )
     module = registered[name].module
     if module.startswith(f"{__package__}.backends."):
@@ -66,8 +66,8 @@ def find(name: str) -> str:
         if Path(folder).resolve() not in (core / "backends", core.parent / "backends"):
             raise RNNScratchError(
                 f"The core of rnn-scratch is {core}, but its backends are in {folder}, which is "
-                "of another clone.\nInstall the clone that you mean: in its folder, "
-                "pip install -e ."
+                "of another clone.",
+                "Install the clone that you mean: in its folder, pip install -e .",
             )
     return module
 
@@ -87,12 +87,12 @@ def load(name: str) -> Backend:
     except ModuleNotFoundError as error:
         if name in FRAMEWORKS and error.name == name:
             raise RNNScratchError(
-                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
-                + how_to_install(name)
+                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.",
+                how_to_install(name),
             ) from error
         raise RNNScratchError(
-            f"The {name} backend needs the Python module {error.name}, which is not installed.\n"
-            f"Install the package that contains it, or see the documentation of {module}."
+            f"The {name} backend needs the Python module {error.name}, which is not installed.",
+            f"Install the package that contains it, or see the documentation of {module}.",
         ) from error
     except (Exception, SystemExit) as error:  # a framework that fails to start may raise anything
         raise RNNScratchError(
@@ -107,8 +107,8 @@ def load(name: str) -> Backend:
     ]
     if missing:
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(missing)}.\n"
-            "rnn_scratch.contract specifies what a backend must have."
+            f"The {name} backend ({module}) lacks {', '.join(missing)}.",
+            "rnn_scratch.contract specifies what a backend must have.",
         )
     return backend
 
@@ -135,7 +135,7 @@ def available(name: str) -> bool:
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load the backend and set its number of threads: the backend, and the number in use."""
-    if threads is not None:
+    if threads is not None:  # which may be in a record from elsewhere
         checked("threads", threads)
     host.disable_malloc_trim()
     backend = load(name)
@@ -152,7 +152,8 @@ def check_device(names: Sequence[str], device: str) -> None:
     if devices and not any(device in each for each in devices.values()):
         lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
         raise RNNScratchError(
-            f"--device is {shown(device)}; on this machine the devices are these, or auto:{lines}"
+            f"`--device` must be auto or a device of this machine (got {shown(device)}).",
+            f"The devices are:{lines}",
         )
 
 
@@ -163,8 +164,8 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
         return devices[0]
     if device not in devices:
         raise RNNScratchError(
-            f"--device is {device}; on this machine the {name} backend computes {dtype} on: "
-            f"{', '.join(devices)}."
+            f"The {name} backend has no device {shown(device)} for {dtype} on this machine.",
+            f"It has: {', '.join(devices)}. Choose one with `--device`.",
         )
     return device
 
@@ -181,9 +182,9 @@ def build(
 
     The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
-    checked("model", model)
+    checked("model", model)  # likewise
     if not hasattr(backend, model):
-        raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")
+        raise NotOffered(f"The {name} backend has no {model} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
         built = getattr(backend, model).build(params, options)
@@ -196,13 +197,14 @@ def build(
     except RNNScratchError as error:
         if model == "scratch":
             raise
-        raise NotOffered(str(error)) from error
+        raise NotOffered(error.problem, error.hint) from error
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
     """The module of its engine for several workers; NotOffered if the backend has none."""
     if not hasattr(backend, "workers"):
-        raise NotOffered(f"The {name} backend cannot train with several workers.\nUse --workers 1.")
+        problem = f"The {name} backend cannot train with several workers."
+        raise NotOffered(problem, "Use `--workers 1`.")
     return backend.workers
 
 

@@ -36,15 +36,16 @@ def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | N
     """
     if backends is not None and diff:
         raise RNNScratchError(
-            f"--backends {backends} and --diff exclude each other: --diff names the two to show."
+            f"`--backends {backends}` and `--diff` exclude each other.",
+            "Omit `--backends`: `--diff` names the two to show.",
         )
     names = diff or () if backends is None else separated(backends)
     codes = _choose(names, model)
     if diff and len(codes) == 1:
         backend, *_ = codes[0].split(":")
         raise RNNScratchError(
-            f"--diff {diff[0]} {diff[1]} is one code twice; it takes two different ones, "
-            f"such as: --diff {backend} {backend}:fast"
+            f"`--diff {diff[0]} {diff[1]}` names one code twice.",
+            f"Name two different ones, such as: --diff {backend} {backend}:fast",
         )
     screen = Screen()
     for name in ALL if piece == "all" else [piece]:
@@ -99,7 +100,7 @@ def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     close = difflib.get_close_matches(name, [*names, "all"], 1)
     public = ", ".join(each for each in names if not each.startswith("_"))
     hint = f"Did you mean {close[0]}?" if close else f"There are: {public}; or all, for scratch's."
-    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.\n{hint}")
+    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.", hint)
 
 
 def _together(screen: Screen, name: str, pieces: Definitions) -> None:

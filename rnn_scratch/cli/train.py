@@ -16,12 +16,15 @@ from ..runs.events import Ended, Started
 from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.run_folder import Epoch, Session
+from ..runs.runtime import Runtime
 from ..runs.training import Diverged
-from ..settings import option_of
+from ..settings import SETTINGS, option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR
+from ..workers.launch import COORDINATOR, Launch
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
+
+RUNTIME = ("backend", "model", "device", "threads", "eager")
 
 
 class BarReport(LineReport):
@@ -66,30 +69,20 @@ class BarReport(LineReport):
 
 @click.command()
 @runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
-@option(
-    "workers",
-    "Number of processes that each train on a share of every minibatch; on this machine, unless "
-    "--rank is given.  [default: 1]",
-    metavar="N",
-)
+@option("workers", metavar="N", implied="1")
 @option(
     "rank",
-    "Start only worker K, from 0 to N-1; the same command with the other ranks starts the others, "
-    "here or on other machines.",
+    "Start only worker K, from 0 to N-1. Run the same command with the other ranks, here or on "
+    "other machines.",
     metavar="K",
 )
 @click.option(
     "--coordinator",
     metavar="HOST:PORT",
-    help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
-    f"encrypted: private networks only.  [default: {COORDINATOR}]",
+    help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
+    f"private networks only.  [default: {COORDINATOR}]",
 )
-@option(
-    "patience",
-    "End after N epochs without a lower loss on held-out text (--valid-share); 0: train all "
-    "epochs.  [default: 0; with --resume: the run's]",
-    metavar="N",
-)
+@option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
     "--resume",
     metavar="RUN",
@@ -100,13 +93,12 @@ class BarReport(LineReport):
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Options by a name; those on the command line override them. chapter: the defaults; "
-    "minute: readable text after a minute or two; shakespeare: a good network for --corpus "
-    "tiny-shakespeare, in some minutes; long: a better one, in a quarter of an hour. The command "
-    "that it stands for is shown.",
+    help="Use a named set of options, which the command prints; other options override it. "
+    "chapter: the defaults; minute: readable text after a minute or two; shakespeare: a good "
+    "network for --corpus tiny-shakespeare, in some minutes; long: a better one, in 15 minutes.",
 )
 @text_options()
-@option("eager", "Run compiled functions uncompiled, to debug them.")
+@option("eager")
 @settings_options()
 def train(
     resume: str | None,
@@ -126,24 +118,31 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    launching = launch.chosen(workers, rank, coordinator)
-    arguments = specified({"run": run, "workers": launching, **options})
+    chosen = launch.chosen(workers, rank, coordinator)
+    arguments = specified(options)
     try:
         if preset is not None:
             if resume is not None:
-                raise RNNScratchError("--preset is for a new run, and --resume has one: omit it.")
+                raise RNNScratchError("`--preset` is for a new run.", "Omit it with `--resume`.")
             arguments = _with_preset(preset, arguments)
-            given = {name: each for name, each in arguments.items() if name != "workers"}
-            words = [f"{option_of(name)} {each}" for name, each in given.items()]
+            given = {"run": run, **arguments}
+            words = [
+                option_of(name) if value is True else f"{option_of(name)} {value}"
+                for name, value in specified(given).items()
+            ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
+        values = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
         if resume is None:
-            done = api.train(report=report, **arguments)
+            runtime = {name: arguments.pop(name) for name in RUNTIME if name in arguments}
+            about = {"run": run, **arguments}
+            done = api.start(report, chosen or Launch(1), Runtime(**runtime), values, **about)
         elif run is not None:
-            raise RNNScratchError("--resume continues in the run's folder: omit --run.")
-        elif "num_epochs" not in arguments:
-            raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
+            raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
+        elif "num_epochs" not in values:
+            raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            done = api.resume(resume, report=report, **arguments)
+            num_epochs = values.pop("num_epochs")
+            done = api.go_on(report, chosen, resume, num_epochs, values, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):

@@ -55,12 +55,12 @@ def _best_of(folder: Path) -> Path:
         return path
     if not run_folder.read(folder).settings.holds_out:
         raise RNNScratchError(
-            f"The run in {folder} holds out no text, on which its epochs could be compared.\n"
-            "Omit --best, or train a run with held-out text: --valid-share 0.1"
+            f"The run in {folder} has no held-out text to compare its epochs on.",
+            "Omit `--best`, or train a run with held-out text: `--valid-share 0.1`",
         )
     raise RNNScratchError(
-        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.\n"
-        "To use the latest state of the training, omit --best."
+        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.",
+        "To use the latest state of the training, omit `--best`.",
     )
 
 
@@ -95,8 +95,8 @@ def predict(
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
         raise RNNScratchError(
-            "The prefix is empty: the model needs at least one character to start from.\n"
-            'Pass one, such as --prefix "time traveller ".'
+            "The prefix is empty: the model needs at least one character to start from.",
+            'Pass one, such as `--prefix "time traveller "`.',
         )
     if any(each is not None for each in (temperature, top_k, top_p, min_p)):
         temperature = 1.0 if temperature is None else temperature
@@ -133,7 +133,8 @@ def evaluate(
             prepared = dataset.prepare(dataset.reload_and_verify(own, None), saved.settings)
         except RNNScratchError as error:
             raise RNNScratchError(
-                f"{error}\nTo evaluate on another text: --corpus NAME or --text FILE"
+                error.problem,
+                f"{error.hint}\nTo evaluate on another text: `--corpus NAME` or `--text FILE`",
             ) from error
         name = f"the first {own.train_tokens:,} characters of {_name(own)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)
@@ -146,7 +147,8 @@ def evaluate(
     if len(tokens) < 2:
         raise RNNScratchError(
             f"The text ({other.origin}) has {len(tokens)} characters of the model's vocabulary, "
-            f"after --normalize {saved.settings.normalize}; evaluation needs at least 2."
+            f"after `--normalize {saved.settings.normalize}`.",
+            "Evaluate on a text with at least 2 of them.",
         )
     name = _name(other)
     if other.sha256 == own.sha256:

@@ -32,26 +32,27 @@ def resumable(
     given = replace(settings, **values)
     if changed := differences(by_option(settings), by_option(given)):
         raise RNNScratchError(
-            f"The run in {folder} can only be resumed with its own settings; these differ:\n"
-            + "\n".join(changed)
-            + "\nOmit these options, or train a new run."
+            f"You can resume the run in {folder} only with its settings. These differ: "
+            + "; ".join(changed)
+            + ".",
+            "Omit these options, or train a new run.",
         )
     if settings.schedule != "constant" and num_epochs != before.settings.num_epochs:
         raise RNNScratchError(
-            f"The run in {folder} has --schedule {settings.schedule} to the end of epoch "
-            f"{before.settings.num_epochs}, and --epochs is {num_epochs}.\nResume it with --epochs "
-            f"{before.settings.num_epochs}, or train a new run."
+            f"The run in {folder} has `--schedule {settings.schedule}` to the end of epoch "
+            f"{before.settings.num_epochs} (got `--epochs {num_epochs}`).",
+            f"Resume it with `--epochs {before.settings.num_epochs}`, or train a new run.",
         )
     if num_epochs <= before.epoch:
         raise RNNScratchError(
-            f"The run in {folder} has {before.epoch} epochs already, and --epochs is "
-            f"{num_epochs}: there is nothing left to train. Choose a larger number."
+            f"Nothing left to train: the run in {folder} has {before.epoch} epochs.",
+            "Pass a larger `--epochs`.",
         )
     best = run_folder.best(history)
     if reason := early_stop_reason(best, before.epoch, patience):
         raise RNNScratchError(
-            f"The run in {folder} has ended after epoch {before.epoch}: {reason}.\n"
-            "Choose a larger --patience, or --patience 0 to train all epochs."
+            f"The run in {folder} ended after epoch {before.epoch}: {reason}.",
+            "Pass a larger `--patience`, or `--patience 0` to train all epochs.",
         )
     text = dataset.reload_and_verify(record.text, text)
     record.settings = before.settings = settings
@@ -81,8 +82,8 @@ def require_held_out(settings: Settings, patience: int) -> None:
     """Raise RNNScratchError for a patience without held-out text."""
     if patience and not settings.holds_out:
         raise RNNScratchError(
-            f"--patience {patience} needs held-out text, on which epochs are compared.\n"
-            "Hold some out when the run begins, with --valid-share 0.1, or omit --patience."
+            f"`--patience {patience}` needs held-out text to compare epochs on.",
+            "Begin a run with held-out text, `--valid-share 0.1`, or omit `--patience`.",
         )
 
 

@@ -102,8 +102,9 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} exists already.\nChoose another with --run, or "
-            f"resume the run in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
+            f"The run folder {folder or PARENT} exists already.",
+            "Choose another with `--run`, or resume the run in it:\n"
+            f"rnn-scratch train --resume {folder or PARENT} --epochs N",
         ) from error
     except (OSError, ValueError) as error:
         raise RNNScratchError(

@@ -88,7 +88,7 @@ def _require_memory(options: Options, optimizer: str) -> None:
     least, memory = numbers * (8 + np.dtype(options.dtype).itemsize), host.memory()
     if memory is not None and least > memory:
         raise RNNScratchError(
-            f"The parameters, {numbers:,} with what the optimizer remembers, take at least "
-            f"{least / 2**30:,.0f} GiB of memory, and this machine has {memory / 2**30:,.0f}.\n"
-            "Use fewer --num-hiddens or --layers."
+            f"The {numbers:,} numbers of the parameters and the optimizer's state take at least "
+            f"{least / 2**30:,.0f} GiB of memory, and this machine has {memory / 2**30:,.0f}.",
+            "Use fewer `--num-hiddens` or `--layers`.",
         )

@@ -241,15 +241,15 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     if np.isfinite(losses).all() and all(np.isfinite(each).all() for each in arrays.values()):
         return
     clipping = (
-        "clip the gradients (omit --theta none)"
+        "clip the gradients (omit `--theta none`)"
         if settings.theta is None
-        else f"a smaller --theta than {settings.theta:g}"
+        else f"a smaller `--theta` than {settings.theta:g}"
     )
-    decay = f" --weight-decay than {settings.weight_decay:g}, or" if settings.weight_decay else ""
+    decay = f" `--weight-decay` than {settings.weight_decay:g}, or" if settings.weight_decay else ""
     raise Diverged(
-        f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
-        f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller{decay} --sigma than "
-        f"{settings.sigma:g}."
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
+        f"Try a smaller `--lr` than {settings.lr:g}, {clipping}, or a smaller{decay} `--sigma` "
+        f"than {settings.sigma:g}.",
     )
 
 

@@ -94,7 +94,7 @@ def find(
     """
     if name is not None and path is not None:
         raise RNNScratchError(
-            f"--corpus {name} and --text {path} exclude each other: choose one text."
+            f"`--corpus {name}` and `--text {path}` exclude each other.", "Choose one text."
         )
     if path is not None:
         return read_file(path)
@@ -103,7 +103,7 @@ def find(
     try:
         return load("time-machine")
     except RNNScratchError as error:
-        say(f"{str(error).splitlines()[0]} The built-in text {BUILT_IN} is used instead.")
+        say(f"{error.problem} The built-in text {BUILT_IN} is used instead.")
         return load(BUILT_IN)
 
 
@@ -118,8 +118,8 @@ def load(name: str) -> Text:
     if name in BOOKS:
         return _book(name)
     raise RNNScratchError(
-        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.\n"
-        "For a file of your own, use --text FILE."
+        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.",
+        "For a file of your own, use `--text FILE`.",
     )
 
 
@@ -138,15 +138,15 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         data = _read(path, LARGEST_FILE)
     except OSError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error.strerror}. Check the path."
+            f"{path} could not be read: {error.strerror}.", "Check the path."
         ) from error
     try:
         content = decode(data, str(path))
     except RNNScratchError as error:
-        raise RNNScratchError(f"{error}\n{NOT_UTF8}") from error
+        raise RNNScratchError(error.problem, NOT_UTF8) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
-        raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
+        raise RNNScratchError(f"{path} {problem}.", "Choose a file that contains text.")
     # A record is UTF-8, which a file's name need not be: `read_file` reverses this.
     return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
 
@@ -175,8 +175,8 @@ def _read(path: Path, largest: int) -> bytes:
         return files.read(path, largest)
     except ValueError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error}.\n"
-            "Write the text, or a part of it, to a file first, and choose that file."
+            f"{path} could not be read: {error}.",
+            "Write the text, or a part of it, to a file first, and choose that file.",
         ) from error
 
 
@@ -197,14 +197,15 @@ def _book(name: str) -> Text:
             content = _content(book, data, "the downloaded file")
             files.replace(path, data)
     except (RNNScratchError, OSError) as error:
-        reason = str(error)
         if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
             reason = f"{error.filename}: {error.strerror}."
+        else:
+            reason = error.problem
         raise RNNScratchError(
-            f"{book.title} is unavailable: {reason}\n"
+            f"{book.title} is unavailable: {reason}",
             f"Try again, or download {book.url} by hand and save it as\n"
             f"{path}, replacing any file of that name.\n"
-            "The environment variable RNN_SCRATCH_DATA sets another folder."
+            "The environment variable RNN_SCRATCH_DATA sets another folder.",
         ) from error
     return _text(name, str(path), content)
 

@@ -36,8 +36,9 @@ def prepare(text: books.Text, settings: Settings) -> Prepared:
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
         raise RNNScratchError(
-            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it "
-            f"with --normalize {settings.normalize}.\nUse --normalize none for other scripts."
+            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it with "
+            f"`--normalize {settings.normalize}`.",
+            "For other scripts, use `--normalize none`.",
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
@@ -48,14 +49,15 @@ def prepare(text: books.Text, settings: Settings) -> Prepared:
         end -= held_out
     if settings.valid_tokens and end < 1:
         raise RNNScratchError(
-            f"--valid-tokens {settings.valid_tokens} leaves nothing to train on: the text has "
+            f"`--valid-tokens {settings.valid_tokens}` leaves nothing to train on: the text has "
             f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
         option = "--valid-share" if settings.valid_share else "--valid-tokens"
         raise RNNScratchError(
-            f"{option} holds out {held_out} of the characters; choose 0, or at least 2 characters."
+            f"`{option}` holds out {held_out} of the characters.",
+            "Hold out at least 2 characters, or none.",
         )
     return Prepared(vocab, tokens[:end], tokens[end : end + held_out])
 
@@ -69,8 +71,8 @@ def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
-            f"({original.origin}):\nits SHA-256 is {text.sha256}\ninstead of "
-            f"{original.sha256}.\nPass the original text with --text, or train a new run."
+            f"({original.origin}): its SHA-256 is {text.sha256} instead of {original.sha256}.",
+            "Pass the original text with `--text`, or train a new run.",
         )
     return text
 

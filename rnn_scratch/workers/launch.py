@@ -77,7 +77,7 @@ def require_shares(batch_size: int, workers: int) -> None:
     if batch_size % workers == 0:
         return
     raise RNNScratchError(
-        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.",
+        f"`--batch-size {batch_size}` cannot be divided equally among {workers} workers.",
         f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}.",
     )
 

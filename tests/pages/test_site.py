@@ -205,13 +205,6 @@ def test_corresponding_lines_are_in_the_same_row(sources, rows):
     assert site_code.rows(sources) == rows
 
 
-def test_every_line_of_every_framework_has_its_own_row(pages):
-    for panel in re.findall(r"<pre.*?</pre>", pages["build.md"].decode()):
-        rows = [int(row) for row in re.findall(r"--row:(\d+)", panel)]
-        assert rows == sorted(set(rows))
-        assert not rows or panel.count('class="line"') == len(rows)
-
-
 def test_code_is_escaped_and_no_line_is_lost():
     block = site_code.block(Code('a < b and """x\n\n&y"""\n'))
     assert "\n" not in block

@@ -189,10 +189,6 @@ FAULTY = {
         "clip",
         "return {name: grad[:2] for name, grad in grads.items()}, numpy.float64(1)",
     ),
-    "loss returns a tuple of 1: float64 (36, 11) instead of a float64 array": (
-        "loss",
-        "return (logits,)",
-    ),
     "clip returns a dict of 0 instead of a dict of W_xh, W_hh, b_h, W_hq, b_q in `result[0]`.": (
         "clip",
         "return {0: 1}, numpy.float64(1)",
@@ -204,14 +200,6 @@ FAULTY = {
     "comparisons with the reference fail": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "'mean' (float64 rnn tanh):  nan": ("loss", "return numpy.float64('nan')"),
-    "returns float64 (12, 11) instead of a tuple of 2: ": (
-        "step",
-        "return state[0] @ params['W_hq']",
-    ),
-    "returns float32 (12, 3, 11) instead of float64 (12, 3, 11)": (
-        "encode",
-        "return numpy.eye(11, dtype='float32')[tokens]",
-    ),
     "returns float64 (12, 3, 11) instead of float32": (
         "encode",
         "return params['W_e'][tokens] if 'W_e' in params else numpy.eye(11)[tokens]",

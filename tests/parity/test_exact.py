@@ -467,4 +467,4 @@ def test_the_digests_are_equal_in_exact_mode_and_would_not_be_without():
 def test_without_the_emulator_the_tool_says_what_it_needs(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match=r"^This needs"):
-        arm.main()
+        arm.main("arm.json")

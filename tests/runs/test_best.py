@@ -115,9 +115,9 @@ def test_what_needs_held_out_text(capsys):
     assert not Path("r", checkpoint.BEST).exists()
     for command in ("predict", "evaluate"):
         done = here(capsys, command, "r", "--best")
-        done.refused("The run in r holds out no text", "Omit --best", "--valid-share 0.1")
+        done.refused("The run in r has no held-out text", "Omit `--best`", "--valid-share 0.1")
     here(capsys, "predict", f"r/{checkpoint.FILE}", "--best").refused("is not the folder of a run")
-    with pytest.raises(RNNScratchError, match=r"--patience 3 needs held-out text.*\n.*omit"):
+    with pytest.raises(RNNScratchError, match=r"`patience=3` needs held-out text.*\n.*omit"):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
 

@@ -144,7 +144,7 @@ def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
     Path("t.txt").write_text("the tide and the clock. " * 60)
     with pytest.raises(RNNScratchError, match="is not the text that the run") as refusal:
         rnn_scratch.evaluate(run)
-    assert str(refusal.value).endswith("on another text: --corpus NAME or --text FILE")
+    assert str(refusal.value).endswith("on another text: `corpus=NAME` or `text=FILE`")
     assert rnn_scratch.evaluate(run, text="t.txt").text == str(Path("t.txt").absolute())
 
 

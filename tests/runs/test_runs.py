@@ -100,7 +100,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
 def test_a_folder_that_exists_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
-    with pytest.raises(RNNScratchError, match=r"mine exists already.\n.*--resume mine --epochs N"):
+    with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine --epochs N"):
         rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
 

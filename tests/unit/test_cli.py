@@ -82,7 +82,11 @@ def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--device", "tpu", "--device is tpu; on this machine the numpy backend computes float32"),
+        (
+            "--device",
+            "tpu",
+            "numpy backend has no device 'tpu' for float32 on this machine.\nIt has: cpu",
+        ),
         ("--model", "concise", "NumPy has no recurrent layer"),
     ],
 )
@@ -93,14 +97,14 @@ def test_impossible_values(capsys, option, value, words):
 
 def test_impossible_ways_to_resume(capsys, run):
     resume = ("train", "--resume", run, "--epochs")
-    here(capsys, *resume, 2).refused("2 epochs already")
+    here(capsys, *resume, 2).refused("Nothing left to train")
     here(capsys, *resume, 3, "--theta", "none").refused("--theta: 1.0 before, None now")
 
 
 @pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
 def test_check_on_a_device_that_no_backend_has(capsys, more):
     here(capsys, "check", "numpy", "--device", "zz", *more).refused(
-        "--device is 'zz'", "numpy: cpu"
+        "`--device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
     )
 
 
