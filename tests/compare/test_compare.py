@@ -89,7 +89,7 @@ def compared(tmp_path_factory):
 
 
 def candidates(folder):
-    return {each.name: each for each in read(Path(folder)).candidates}
+    return {candidate.name: candidate for candidate in read(Path(folder)).candidates}
 
 
 def sleeping_process(process):
@@ -108,29 +108,28 @@ def test_what_a_comparison_writes(chosen, backend_names):
     done = there("compare", *chosen, *SHORT, "--output", "out").ended()
     record = read(Path("out"))
     assert record.outcome == "finished"
-    measured = {each.name: each for each in record.offered}
+    measured = {candidate.name: candidate for candidate in record.offered}
     assert set(candidates("out")) == {n + more for n in backend_names for more in ("", " concise")}
     assert set(backend_names) <= set(measured)
     starts = {
-        (each.seed, each.parameters, each.minibatches_seen)
+        (trial.seed, trial.parameters, trial.minibatches_seen)
         for candidate in measured.values()
-        for each in candidate.trials
+        for trial in candidate.trials
     }
     assert len(starts) == 1  # every process starts with the same numbers
-    for each in measured.values():
-        assert (each.failures, each.ready.threads, each.ready.device) == ([], 1, "cpu")
-        assert each.ready.versions[each.backend]
-        (trial,) = each.trials
+    for candidate in measured.values():
+        ready, (trial,), (times,) = candidate.ready, candidate.trials, candidate.rounds
+        assert (candidate.failures, ready.threads, ready.device) == ([], 1, "cpu")
+        assert ready.versions[candidate.backend]
         assert trial.comparisons > 30
         assert len(trial.epochs) == 2
-        (times,) = each.rounds
         assert times.parameters == trial.parameters
         assert min(times.first, *times.minibatches, *times.products) > 0
         assert times.memory > 0
         # In turns with the framework's own layer.
-        has_layer = each.model != "concise" and f"{each.backend} concise" in measured
+        has_layer = candidate.model != "concise" and f"{candidate.backend} concise" in measured
         assert len(times.own_layer) >= 3 if has_layer else not times.own_layer
-    ends = [each.trials[0].epochs[-1].perplexity for each in measured.values()]
+    ends = [candidate.trials[0].epochs[-1].perplexity for candidate in measured.values()]
     assert max(ends) - min(ends) < 1e-3 * min(ends)
     with Path("out/comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -147,8 +146,8 @@ def test_several_seeds_and_rounds(compared):
         trials, rounds = candidate.trials, candidate.rounds
         assert [len(trial.epochs) for trial in trials] == [2, 2]
         assert trials[0].parameters != trials[1].parameters
-        assert [each.number for each in rounds] == [0, 1]
-        assert {each.parameters for each in rounds} == {trials[0].parameters}
+        assert [timed.number for timed in rounds] == [0, 1]
+        assert {timed.parameters for timed in rounds} == {trials[0].parameters}
     assert "medians over the random seeds" in out
 
 
@@ -216,10 +215,10 @@ ASYNCHRONOUS = """
         note("begun")
         return Product(h, matrices)
     def synchronize(tensors, device):
-        for each in tensors:
-            if isinstance(each, Product):
-                each.compute()
-        if updated and all(any(each is t for t in tensors) for each in updated):
+        for tensor in tensors:
+            if isinstance(tensor, Product):
+                tensor.compute()
+        if updated and all(any(one is tensor for tensor in tensors) for one in updated):
             note("trained")
             updated.clear()
     def train_epoch(model, minibatches, how, carry, state=None):
