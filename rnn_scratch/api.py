@@ -4,6 +4,8 @@ The functions of the package check their arguments, and their errors name argume
 line calls the functions beneath, `start` and `go_on` here, whose errors name its options.
 """
 
+# mypy: disable-error-code="empty-body"
+
 import contextlib
 import functools
 import inspect
@@ -29,6 +31,7 @@ from .text import books
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
+RUNTIME = ("model", "device", "threads", "eager")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ARGUMENTS = {  # which no option of the command line has
@@ -65,17 +68,17 @@ def in_python(text: str) -> str:
     return re.sub(r"rnn-scratch .*|`(--[a-z-]+) ([^`]+)`|--[a-z-]+", argument, text)
 
 
-def _public(function: Function) -> Function:
-    """Return the function with its arguments checked and converted, and named in its errors.
+def public(function: Function, beneath: Callable[..., Any]) -> Function:
+    """Return a function that checks its arguments, calls the one beneath, and names them in errors.
 
     None is allowed where it is the default. A function may take ``**runtime``, which are fields of
     `Runtime` but for the workers, or ``**settings``, which `Settings` checks.
     """
-    signature = inspect.signature(function)
-    named = [name for name in signature.parameters if name not in ("runtime", "settings")]
-    if "runtime" in signature.parameters:
+    parameters = inspect.signature(function).parameters
+    named = [name for name in parameters if name not in ("runtime", "settings")]
+    if "runtime" in parameters:
         named += [name for name in Runtime.__struct_fields__ if name != "workers"]
-    known = [*named, *(SETTINGS if "settings" in signature.parameters else ())]
+    known = [*named, *(SETTINGS if "settings" in parameters else ())]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -84,15 +87,15 @@ def _public(function: Function) -> Function:
                 f"Unknown argument: {', '.join(unknown)}.",
                 f"The arguments are: {', '.join(known)}.",
             )
-        arguments = signature.bind(*args, **kwargs).arguments
+        arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
         try:
             for name, value in {**arguments, **runtime}.items():
-                optional = name in runtime or signature.parameters[name].default is None
+                optional = name in runtime or parameters[name].default is None
                 if not (optional and value is None):
                     value = checked(name, value, ARGUMENTS.get(name))
                 arguments[name] = value
-            return function(**arguments, **settings)
+            return beneath(**arguments, **settings)
         except RNNScratchError as error:
             error.args = error.problem, error.hint = tuple(map(in_python, error.args))
             raise
@@ -100,7 +103,6 @@ def _public(function: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-@_public
 def train(
     backend: str = "torch",
     *,
@@ -132,22 +134,8 @@ def train(
     is. `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.events.Report` receives every event.
     """
-    runtime = Runtime(backend, model, device, threads, eager)
-    done = start(
-        _reporter(report),
-        Launch(workers),
-        runtime,
-        settings,
-        corpus=corpus,
-        text=text,
-        run=run,
-        patience=patience,
-    )
-    assert done is not None, "worker 0 is among those that are started here"
-    return done
 
 
-@_public
 def resume(
     run: Run | str | Path,
     num_epochs: int,
@@ -170,78 +158,63 @@ def resume(
     session; in another backend only model and `patience` do. Text and `settings` are the run's, and
     must be the same if you pass them again. Raises RNNScratchError.
     """
-    launch = None if workers is None else Launch(workers)
-    done = go_on(
-        _reporter(report),
-        launch,
-        run,
-        num_epochs,
-        settings,
-        corpus=corpus,
-        text=text,
-        patience=patience,
-        backend=backend,
-        model=model,
-        device=device,
-        threads=threads,
-        eager=eager,
-    )
-    assert done is not None, "worker 0 is among those that are started here"
-    return done
-
-
-predict = _public(inference.predict)
-evaluate = _public(inference.evaluate)
 
 
 def start(
-    report: Report,
-    launch: Launch,
-    runtime: Runtime,
-    values: dict[str, Any],
+    backend: str = "torch",
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
-    run: str | Path | None = None,
+    workers: int | Launch = 1,
     patience: int = 0,
+    run: str | Path | None = None,
+    report: Report | Callable[[str], object] | None = None,
+    **values: Any,
 ) -> Run | None:
-    """Train a new model with these settings; return None unless this is worker 0."""
+    """Train a new model, and return its run; None unless this is worker 0.
+
+    `values` are fields of `Runtime` and of `Settings`.
+    """
+    reporter = _reporter(report)
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    runtime = {name: values.pop(name) for name in RUNTIME if name in values}
     settings = Settings(**values)
     work = Work(
         settings=settings,
-        text=books.find(corpus, text, report.say),
-        runtime=runtime,
+        text=books.find(corpus, text, reporter.say),
+        runtime=Runtime(backend, **runtime),
         folder=None if run is None else str(run),
         patience=patience,
     )
     if settings.exact and not launch.rank:
         with contextlib.suppress(RNNScratchError):  # which the training itself meets
-            growth.warn(settings, work.text, report.say)
-    return _train(work, launch, report)
+            growth.warn(settings, work.text, reporter.say)
+    return _train(work, launch, reporter)
 
 
 def go_on(
-    report: Report,
-    launch: Launch | None,
     run: Run | str | Path,
     num_epochs: int,
-    values: dict[str, Any],
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
     backend: str | None = None,
+    workers: int | Launch | None = None,
     patience: int | None = None,
-    **chosen: Any,
+    report: Report | Callable[[str], object] | None = None,
+    **values: Any,
 ) -> Run | None:
-    """Resume a run, and return None unless this is worker 0.
+    """Resume a run, and return it; None unless this is worker 0.
 
-    Only worker 0 reads the run's folder. `chosen` are further fields of `Runtime`.
+    Only worker 0 reads the run's folder. `values` are fields of `Runtime` and of `Settings`.
     """
+    reporter = _reporter(report)
     given = corpus is not None or text is not None
-    same = books.find(corpus, text, report.say) if given else None
-    if launch is not None and launch.rank:
-        others = supervisor.follow(launch, same, {"backend": backend, **chosen}, report.say)
-        return drive(others, report)
+    same = books.find(corpus, text, reporter.say) if given else None
+    chosen = {name: values.pop(name, None) for name in RUNTIME}
+    if isinstance(workers, Launch) and workers.rank:
+        others = supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter.say)
+        return drive(others, reporter)
     folder = folder_of(run)
     session = run_folder.read(folder).sessions[-1]
     last = session.runtime
@@ -249,7 +222,7 @@ def go_on(
         patience = session.patience
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
-    launch = launch or Launch(last.workers)
+    launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     before, _, content = resumable(folder, num_epochs, same, values, patience)
     work = Work(
         settings=before.settings,
@@ -260,7 +233,7 @@ def go_on(
         resumes=True,
         patience=patience,
     )
-    return _train(work, launch, report)
+    return _train(work, launch, reporter)
 
 
 def _train(work: Work, launch: Launch, report: Report) -> Run | None:
@@ -286,3 +259,9 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if notebook_shell() is not None:
         return Live(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()
+
+
+train = public(train, start)
+resume = public(resume, go_on)
+predict = public(inference.predict, inference.predict)
+evaluate = public(inference.evaluate, inference.evaluate)

@@ -36,7 +36,7 @@ def equal_updates(made, name, text):
     updates = 0
     for epoch in range(1, made.num_epochs + 1):
         states = [setup.model.state(made.batch_size) for setup in setups]
-        for batch in minibatches.epoch_batches(setups[0].text.train, made, epoch):
+        for batch in minibatches.epoch_batches(setups[0].dataset.train, made, epoch):
             for number, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
                 _, states[number] = setup.backend.scratch.train_minibatch(

@@ -63,7 +63,7 @@ def _print(result: Evaluation) -> None:
     # One line for the text, and one for each figure.
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
-    echo(f"text       {result.text}")
+    echo(f"text       {result.source}")
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"loss       {losses(result.loss)}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")

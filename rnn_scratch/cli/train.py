@@ -16,15 +16,12 @@ from ..runs.events import Ended, Started
 from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.run_folder import Epoch, Session
-from ..runs.runtime import Runtime
 from ..runs.training import Diverged
-from ..settings import SETTINGS, option_of
+from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR, Launch
+from ..workers.launch import COORDINATOR
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
-
-RUNTIME = ("backend", "model", "device", "threads", "eager")
 
 
 class BarReport(LineReport):
@@ -131,18 +128,14 @@ def train(
                 for name, value in specified(given).items()
             ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
-        values = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
         if resume is None:
-            runtime = {name: arguments.pop(name) for name in RUNTIME if name in arguments}
-            about = {"run": run, **arguments}
-            done = api.start(report, chosen or Launch(1), Runtime(**runtime), values, **about)
+            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
         elif run is not None:
             raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
-        elif "num_epochs" not in values:
+        elif "num_epochs" not in arguments:
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            num_epochs = values.pop("num_epochs")
-            done = api.go_on(report, chosen, resume, num_epochs, values, **arguments)
+            done = api.go_on(resume, report=report, workers=chosen, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):

@@ -98,7 +98,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def minibatches_seen(setup: Setup) -> str:
     """Return the digest of the minibatches of the first epoch, without masks, which are large."""
     settings = replace(setup.settings, dropout=0.0)
-    batches = minibatches.epoch_batches(setup.text.train, settings, 1)
+    batches = minibatches.epoch_batches(setup.dataset.train, settings, 1)
     return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})
 
 
@@ -183,7 +183,7 @@ def _in_turns(setup: Setup, works: Works) -> Generator[None, None, dict[str, lis
 
 def _batches(setup: Setup) -> list[Batch]:
     # The first minibatches of training; of several workers, this one's rows.
-    settings, tokens = setup.settings, setup.text.train
+    settings, tokens = setup.settings, setup.dataset.train
     total = schedule.updates(len(tokens), settings, settings.num_epochs)
     all_batches = minibatches.epoch_batches(tokens, settings, 1)
     all_batches = schedule.with_rates(all_batches, settings, 0, total)

@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
     uniform: float  # every character of the vocabulary equally likely
     unigram: float  # every character as likely as it is frequent in this text
     skipped: int  # characters omitted because the vocabulary lacks them
-    text: str  # which characters of which text these are
+    source: str  # which characters of which text these are
     held_out: "Evaluation | None" = None  # with the run's own text, on what it was not trained on
 
 
@@ -161,13 +161,13 @@ def _name(text: dataset.TextRecord | books.Text) -> str:
 
 
 def _evaluation(
-    setup: Setup, saved: Checkpoint, tokens: np.ndarray, text: str, skipped: int = 0
+    setup: Setup, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
 ) -> Evaluation:
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
     uniform, loss = float(len(saved.vocab)), float(summed / count)
-    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped, text)
+    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source)
 
 
 def unigram(tokens: np.ndarray) -> float:

@@ -64,11 +64,11 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
         return (yield from _resume(path, work, team))
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     folder = run_folder.create(path, work.runtime.backend)
-    identity, text = secrets.token_hex(16), dataset.describe(work.text, setup.text)
+    identity, text = secrets.token_hex(16), dataset.describe(work.text, setup.dataset)
     about: dict[str, Any] = {"identity": identity, "settings": work.settings, "text": text}
     record = RunRecord(format=run_folder.RUN_FORMAT, sessions=[], **about)
     start = Checkpoint(
-        vocab=setup.text.vocab,
+        vocab=setup.dataset.vocab,
         epoch=0,
         history=identity,
         runtime=setup.runtime,
@@ -90,7 +90,7 @@ def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, Non
         epochs = work.settings.num_epochs
         before, record, text = resumable(folder, epochs, work.text, {}, work.patience)
         setup = set_up(before.settings, work.runtime, text, before.arrays, team)
-        if setup.text.vocab != before.vocab:
+        if setup.dataset.vocab != before.vocab:
             raise RNNScratchError(
                 f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.\n"
                 "Take it from a backup, or train a new run."
@@ -210,7 +210,7 @@ def _session(
         end = {"to_epoch": latest.epoch, "outcome": "finished"}
         _close(folder, record, history, **end, reason=reason, predictions=predictions)
         yield Ended(session=record.sessions[-1], best=best)
-    return Run(folder, history, record, setup.text.vocab, latest.arrays)
+    return Run(folder, history, record, setup.dataset.vocab, latest.arrays)
 
 
 def _save(folder: Path, unsaved: dict[str, Checkpoint]) -> float:

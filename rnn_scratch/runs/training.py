@@ -70,7 +70,7 @@ def train_in_chunks(
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
-    arrays, text = trained_arrays(setup.model), setup.text.train
+    arrays, text = trained_arrays(setup.model), setup.dataset.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
@@ -187,8 +187,8 @@ def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> E
     if setup.team is not None:
         exchange.require_equal(setup.backend, model.options, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
-    if len(setup.text.valid) and reports:
-        held_out = minibatches.whole(setup.text.valid, settings)
+    if len(setup.dataset.valid) and reports:
+        held_out = minibatches.whole(setup.dataset.valid, settings)
         with np.errstate(all="ignore"):
             evaluated = setup.backend.scratch.evaluate(model, held_out, True)
             valid_loss = float(np.divide(*evaluated))
@@ -211,7 +211,7 @@ def predictions(setup: Setup) -> list[str]:
 
     If the vocabulary lacks letters of both, its most frequent character is continued instead.
     """
-    vocab = setup.text.vocab
+    vocab = setup.dataset.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
     prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
     with np.errstate(all="ignore"):  # the training may be about to diverge

@@ -4,13 +4,13 @@ import hashlib
 import importlib.resources
 import os
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import RNNScratchError
-from ..system import files, processes
+from ..system import files
 
 
 class Book(NamedTuple):
@@ -57,11 +57,10 @@ BOOKS = {
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
-# A text in a file of Project Gutenberg, between the lines before and after it.
-FRAMED = re.compile(
-    r"^\*\*\* START OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*\n"
-    r"((?s:.*?))^\*\*\* END OF TH(?:E|IS) PROJECT GUTENBERG EBOOK",
-    re.MULTILINE,
+# The lines before and after a text in a file of Project Gutenberg.
+START, END = (
+    re.compile(rf"^\*\*\* {word} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE)
+    for word in ("START", "END")
 )
 
 SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
@@ -76,7 +75,7 @@ LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as m
 
 
 def data_folder() -> Path:
-    """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
+    """Return the folder of books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
     if folder := os.environ.get("RNN_SCRATCH_DATA"):
         return Path(folder).absolute()
     import platformdirs  # here, like others below, so that this module is imported quickly
@@ -87,7 +86,7 @@ def data_folder() -> Path:
 def find(
     name: str | None, path: str | os.PathLike[str] | None, say: Callable[[str], object]
 ) -> Text:
-    """The text with this name, or that of a file; RNNScratchError for both.
+    """Return the text with this name, or the text of a file; RNNScratchError for both.
 
     Without either it is The Time Machine or, if that is unavailable, the built-in text, after a
     call of `say` with one line about it.
@@ -108,7 +107,7 @@ def find(
 
 
 def load(name: str) -> Text:
-    """The text with this name; a book is downloaded if it is not in the data folder yet.
+    """Return the text with this name; download a book that the data folder lacks.
 
     Raises RNNScratchError for an unknown name, and if the book with this name is unavailable.
     """
@@ -124,7 +123,7 @@ def load(name: str) -> Text:
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
-    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text.
+    """Return the text of a UTF-8 file; RNNScratchError if it cannot be read or has no text.
 
     The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
     run reads its text again when it is resumed. `path` is a path, or the `origin` of a text.
@@ -152,7 +151,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
 
 
 def decode(data: bytes, source: str) -> str:
-    """The text of UTF-8 with any line ends; RNNScratchError, with the place, for other bytes."""
+    """Decode UTF-8 with any line ends; RNNScratchError, with the offset, for other bytes."""
     try:
         content = data.decode()
     except UnicodeDecodeError as error:
@@ -165,7 +164,7 @@ def decode(data: bytes, source: str) -> str:
 
 
 def digest_of_words(content: str) -> str:
-    """The SHA-256 of a text's words: of its letters a to z, whatever is between them."""
+    """Return the SHA-256 of a text's words: of its letters a to z, whatever is between them."""
     words = " ".join(re.findall("[a-z]+", content.lower()))
     return hashlib.sha256(words.encode()).hexdigest()
 
@@ -185,7 +184,7 @@ def _text(corpus: str, origin: str, content: str) -> Text:
 
 
 def _book(name: str) -> Text:
-    """The verified book. The first line of an error is also the message of `find`'s fallback."""
+    """Return the verified book. `find` prints the problem of an error before its fallback."""
     book = BOOKS[name]
     path = data_folder() / book.file
     try:
@@ -211,10 +210,10 @@ def _book(name: str) -> Text:
 
 
 def _content(book: Book, data: bytes, source: str) -> str:
-    """The book's text; RNNScratchError if the data are not the book."""
+    """Return the book's text; RNNScratchError if the data are not the book."""
     content = decode(data, source)
-    if framed := FRAMED.search(content):
-        content = framed[1].strip("\n") + "\n"
+    if (start := START.search(content)) and (end := END.search(content, start.end())):
+        content = content[start.end() : end.start()].strip("\n") + "\n"
     if book.words and digest_of_words(content) != book.words:
         raise RNNScratchError(f"{source} is not that text: it has other words.")
     if book.sha256 and hashlib.sha256(content.encode()).hexdigest() != book.sha256:
@@ -223,34 +222,35 @@ def _content(book: Book, data: bytes, source: str) -> str:
 
 
 def _download(book: Book) -> bytes:
-    """The server's response, which may be anything; RNNScratchError if there is none in time."""
-    # In a process of its own, which can be ended: the time-out of `requests` starts again with each
-    # byte that is received.
-    call = partial(fetch, book.url, SERVER_SILENCE, MOST_BYTES)
-    try:
-        ((data, reason),) = processes.ask(call, timeout=DEADLINE)
-    except RNNScratchError as error:
-        data, reason = b"", str(error)
+    """Return the server's response, which may be anything; RNNScratchError if none comes in time.
+
+    In a thread, which is given up: the time-out of `requests` starts again with every byte.
+    """
+    received: list[tuple[bytes, str]] = []
+    thread = threading.Thread(target=lambda: received.append(_fetch(book.url)), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    data, reason = received[0] if received else (b"", f"no answer within {DEADLINE:g} s")
     if reason:
         raise RNNScratchError(f"the download failed ({reason}).")
     return data
 
 
-def fetch(url: str, silence: float, most: int) -> Iterator[tuple[bytes, str]]:
-    """Yield a server's response, or a little more than `most` bytes of it; or why there is none."""
+def _fetch(url: str) -> tuple[bytes, str]:
+    # A server's response, or a little more than MOST_BYTES of it; or the reason why there is none.
     import requests
 
-    body, reason = bytearray(), ""
+    body = bytearray()
     try:
-        with requests.get(url, stream=True, timeout=silence) as response:
+        with requests.get(url, stream=True, timeout=SERVER_SILENCE) as response:
             response.raise_for_status()
-            for piece in response.iter_content(2**16):
-                body += piece
-                if len(body) > most:
+            for chunk in response.iter_content(2**16):
+                body += chunk
+                if len(body) > MOST_BYTES:
                     break
+        return bytes(body), ""
     except Exception as error:
         refusal = getattr(error, "response", None)
-        reason = type(error).__name__
-        if refusal is not None:
-            reason = f"{refusal.status_code} {refusal.reason}"[:60]
-    yield bytes(body), reason
+        if refusal is None:
+            return b"", type(error).__name__
+        return b"", f"{refusal.status_code} {refusal.reason}"[:60]

@@ -11,8 +11,8 @@ from ..system.records import Count, Line, Record
 from . import books, minibatches, vocabulary
 
 
-class Prepared(NamedTuple):
-    """A prepared text: its vocabulary, the training tokens and the held-out ones."""
+class Dataset(NamedTuple):
+    """A text as a model reads it: the vocabulary, the training tokens and the held-out tokens."""
 
     vocab: list[str]
     train: np.ndarray
@@ -31,7 +31,7 @@ class TextRecord(Record):
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
 
 
-def prepare(text: books.Text, settings: Settings) -> Prepared:
+def prepare(text: books.Text, settings: Settings) -> Dataset:
     """Normalize and tokenize a text, and split it into training and held-out tokens."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
@@ -59,11 +59,11 @@ def prepare(text: books.Text, settings: Settings) -> Prepared:
             f"`{option}` holds out {held_out} of the characters.",
             "Hold out at least 2 characters, or none.",
         )
-    return Prepared(vocab, tokens[:end], tokens[end : end + held_out])
+    return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
-    """The text of a run, loaded again if `text` is None; RNNScratchError if it has changed."""
+    """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None and original.corpus == "file":
         text = books.read_file(original.origin)
     elif text is None:
@@ -77,13 +77,13 @@ def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None
     return text
 
 
-def describe(text: books.Text, prepared: Prepared) -> TextRecord:
-    """What a record says of a text."""
+def describe(text: books.Text, dataset: Dataset) -> TextRecord:
+    """Return what a record says of a text."""
     return TextRecord(
         corpus=text.corpus,
         origin=text.corpus if text.corpus in books.BOOKS else text.origin,
         sha256=text.sha256,
-        vocabulary=len(prepared.vocab),
-        train_tokens=len(prepared.train),
-        valid_tokens=len(prepared.valid),
+        vocabulary=len(dataset.vocab),
+        train_tokens=len(dataset.train),
+        valid_tokens=len(dataset.valid),
     )

@@ -264,7 +264,7 @@ def by_hand():
     update, clipped, elements = 0, 0, []
     for epoch in range(1, settings.num_epochs + 1):
         state = setups[0].model.state(settings.batch_size)
-        for batch in minibatches.epoch_batches(setups[0].text.train, settings, epoch):
+        for batch in minibatches.epoch_batches(setups[0].dataset.train, settings, epoch):
             update, each = update + 1, []
             for setup in setups:
                 _, grads, (after,) = scratch.gradients(setup.model, batch, state)

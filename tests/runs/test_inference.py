@@ -133,19 +133,19 @@ def test_a_checkpoint_alone_knows_the_text_that_it_was_trained_on(small, tmp_pat
     alone = shutil.copy(small.folder / "checkpoint.safetensors", tmp_path / "alone")
     whole = rnn_scratch.evaluate(small)
     assert whole.tokens == 396
-    assert whole.text == "the first 400 characters of tide-clock, which were trained on"
+    assert whole.source == "the first 400 characters of tide-clock, which were trained on"
     assert rnn_scratch.evaluate(alone, backend="numpy") == whole
 
 
 def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
     Path("t.txt").write_text("the clock and the tide. " * 60)
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
-    assert rnn_scratch.evaluate(run).text.endswith("t.txt, which were trained on")
+    assert rnn_scratch.evaluate(run).source.endswith("t.txt, which were trained on")
     Path("t.txt").write_text("the tide and the clock. " * 60)
     with pytest.raises(RNNScratchError, match="is not the text that the run") as refusal:
         rnn_scratch.evaluate(run)
     assert str(refusal.value).endswith("on another text: `corpus=NAME` or `text=FILE`")
-    assert rnn_scratch.evaluate(run, text="t.txt").text == str(Path("t.txt").absolute())
+    assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())
 
 
 GREEK = "η μηχανή του χρόνου. " * 40
