@@ -230,7 +230,8 @@ def _ask(
         with contextlib.closing(answers):  # a destructor that ends children would lose a Ctrl-C
             yield answers
     except RNNScratchError as error:
-        kind = "not offered" if isinstance(error, NotOffered) else "failed"
-        reason = processes.one_line(error.problem)
-        candidate.failures.append(Failure(reason, kind, phase, value))
-        say(f"{candidate.name}: {reason}")
+        failure = Failure(processes.one_line(error.problem), phase=phase, value=value)
+        if isinstance(error, NotOffered):
+            failure.kind = "not offered"
+        candidate.failures.append(failure)
+        say(f"{candidate.name}: {failure.reason}")

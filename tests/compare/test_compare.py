@@ -293,11 +293,11 @@ def test_a_new_comparison_beside_an_old_one(compared):
     (row,) = tables.speeds(read(Path("new")))
     figures = row.figures
     assert figures["change"].median == figures["train"].median / figures["before"].median
-    assert "--cell" not in done.out  # both have the same
+    assert "says: numpy" not in done.out  # both have the same versions
     for out in (done.out, there("report", "new").out):
         assert "× before" in out
         assert "Before is the comparison of" in out
-        assert "--lr: 1.0 before, 0.5 now" in out
+        assert "The older comparison says: cell rnn, 12 hidden units; optimizer sgd, lr 1;" in out
 
 
 def test_what_is_checked_is_what_is_compared(tmp_path):
