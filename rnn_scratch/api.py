@@ -21,13 +21,13 @@ from .runs import curve, inference, run_folder, sessions
 from .runs.events import Report, drive
 from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
-from .runs.resumption import require_held_out, resumable
+from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work
 from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
-from .text import books
+from .text import books, dataset
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
@@ -216,17 +216,17 @@ def go_on(
         others = supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter.say)
         return drive(others, reporter)
     folder = folder_of(run)
-    session = run_folder.read(folder).sessions[-1]
+    record = run_folder.read(folder)
+    session = record.sessions[-1]
     last = session.runtime
     if patience is None:
         patience = session.patience
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
-    before, _, content = resumable(folder, num_epochs, same, values, patience)
     work = Work(
-        settings=before.settings,
-        text=content,
+        settings=resumed(folder, record, num_epochs, values),
+        text=dataset.reload_and_verify(record.text, same),
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
         folder=str(folder),

@@ -99,11 +99,11 @@ def load(name: str) -> Backend:
             f"The {name} backend did not load: {type(error).__name__}: {error}"
         ) from error
     missing = [  # names such as "scratch.step"; the other variants and the engine are optional
-        f"{each}.{function.__name__}"
-        for each, functions in MODULES.items()
-        if each in ("scratch", "machine") or hasattr(backend, each)
+        f"{module_name}.{function.__name__}"
+        for module_name, functions in MODULES.items()
+        if module_name in ("scratch", "machine") or hasattr(backend, module_name)
         for function in functions
-        if not hasattr(getattr(backend, each, None), function.__name__)
+        if not hasattr(getattr(backend, module_name, None), function.__name__)
     ]
     if missing:
         raise RNNScratchError(
@@ -129,7 +129,7 @@ def available(name: str) -> bool:
     The conditions, such as MXNet's, are those of the extra ``all`` in this project's metadata.
     """
     requirements = [Requirement(line) for line in requires("rnn-scratch") or []]
-    markers = [each.marker for each in requirements if name in each.extras and each.marker]
+    markers = [line.marker for line in requirements if name in line.extras and line.marker]
     return any(marker.evaluate({"extra": "all"}) for marker in markers) or not markers
 
 
@@ -148,9 +148,9 @@ def check_device(names: Sequence[str], device: str) -> None:
     if device in ("auto", "cpu"):  # which every backend has
         return
     answers = probes(names)
-    devices = {n: each.devices for n, each in answers.items() if not isinstance(each, str)}
-    if devices and not any(device in each for each in devices.values()):
-        lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
+    devices = {n: usable.devices for n, usable in answers.items() if not isinstance(usable, str)}
+    if devices and not any(device in names for names in devices.values()):
+        lines = "".join(f"\n  {name}: {', '.join(names)}" for name, names in devices.items())
         raise RNNScratchError(
             f"`--device` must be auto or a device of this machine (got {shown(device)}).",
             f"The devices are:{lines}",

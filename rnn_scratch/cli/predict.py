@@ -53,6 +53,7 @@ def evaluate(run: str, **options: Any) -> None:
     characters would be as hard to predict.
     """
     result = inference.evaluate(run, **specified(options))
+    echo(f"model      {result.trained}")
     _print(result)
     if result.held_out is not None:
         echo()

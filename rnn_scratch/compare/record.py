@@ -225,9 +225,9 @@ class Comparison(Record, kw_only=True):
 
 def read(folder: Path) -> Comparison:
     """Return the record in a folder; raise RNNScratchError if it is missing or damaged."""
-    absence = (
-        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.\n"
-        "To make one: rnn-scratch compare --output FOLDER"
+    absence = RNNScratchError(
+        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.",
+        "To make one: rnn-scratch compare --output FOLDER",
     )
     try:
         return records.read(folder / COMPARISON_FILE, Comparison, COMPARISON_FORMAT, absence)
@@ -238,9 +238,5 @@ def read(folder: Path) -> Comparison:
 
 
 def write(folder: Path, record: Comparison) -> None:
-    """Write the record; the old one stays until the new one is complete.
-
-    Raises RNNScratchError if the folder is held, and has been moved.
-    """
+    """Write the record; the old one stays until the new one is complete."""
     records.write(folder / COMPARISON_FILE, record)
-    files.require_in_place(folder)

@@ -27,18 +27,19 @@ class Evaluation(NamedTuple):
     unigram: float  # every character as likely as it is frequent in this text
     skipped: int  # characters omitted because the vocabulary lacks them
     source: str  # which characters of which text these are
+    trained: str  # how far the model has been trained, in words
     held_out: "Evaluation | None" = None  # with the run's own text, on what it was not trained on
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
-    """The model of a run's folder or of a checkpoint file, and the checkpoint.
+    """Build the model of a run's folder or of a checkpoint file; return it and the checkpoint.
 
-    With `best`, it is that of the epoch with the lowest loss on held-out text. By default backend,
+    It is the latest state of the run or, with `best`, that of the epoch with the lowest loss on
+    held-out text. By default backend,
     model and number of threads are those that it was trained with; a checkpoint outside a run's
     folder is loaded with NumPy.
     """
-    path = _best_of(Path(run)) if best else checkpoint.find(run)
-    saved = checkpoint.load(path)
+    path, saved = checkpoint.latest(_best_of(Path(run)) if best else Path(run))
     default, last = Runtime("numpy"), saved.runtime
     if (path.parent / run_folder.RUN_FILE).exists():
         default = Runtime(last.backend)
@@ -167,7 +168,9 @@ def _evaluation(
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
     uniform, loss = float(len(saved.vocab)), float(summed / count)
-    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source)
+    return Evaluation(
+        count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position
+    )
 
 
 def unigram(tokens: np.ndarray) -> float:

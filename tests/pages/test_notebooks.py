@@ -50,9 +50,9 @@ def sources(notebook, kind):
 
 def extras_of(name):
     """The extras that a notebook's first cells name."""
-    own = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks,workers"}
+    extras = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks,workers"}
     backend = name.partition("-")[0]
-    return {**own, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
+    return {**extras, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
 
 
 @pytest.mark.parametrize("name", notebooks.ALL)
@@ -127,8 +127,8 @@ def test_the_lessons_have_the_whole_source_of_the_backend(backend):
     title = f"# Build it: a recurrent language model, in {prose.framework(backend)}"
     assert headings[0] == title
     torch = [cell for lesson in lessons.LESSONS for cell in CELLS(f"torch-{lesson}")]
-    assert [each.partition(", in ")[0] for each in headings] == [
-        each.partition(", in ")[0] for each in headings_of(torch)
+    assert [heading.partition(", in ")[0] for heading in headings] == [
+        heading.partition(", in ")[0] for heading in headings_of(torch)
     ]
     assert len(headings) > 40
 
@@ -235,12 +235,12 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
     def changed():
         return {name for name in before if notebooks.fingerprint(name) != before[name]}
 
-    own, copy = source_code.files, tmp_path / "scratch.py"
-    (scratch,) = (path for path in own("torch") if path.name == copy.name)
+    files, copy = source_code.files, tmp_path / "scratch.py"
+    (scratch,) = (path for path in files("torch") if path.name == copy.name)
     copy.write_text(scratch.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     with monkeypatch.context() as change:
         change.setattr(
-            source_code, "files", lambda name: [copy if p == scratch else p for p in own(name)]
+            source_code, "files", lambda name: [copy if p == scratch else p for p in files(name)]
         )
         ours = {f"torch-{end}" for end in (*lessons.LESSONS, "build-student")}
         assert changed() == {*ours, "side_by_side", "comparison"}

@@ -77,10 +77,10 @@ def test_what_the_records_of_comparisons_must_show():
         assert record.outcome == "finished"
         assert record.text.corpus in ("time-machine", "tide-clock")
         assert not record.has_failed
-        assert {each.backend for each in record.offered} == set(registry.OURS)
+        assert {candidate.backend for candidate in record.offered} == set(registry.OURS)
         if record.plan.target:
-            last = [each.epochs[-1].held_out for one in record.offered for each in one.trials]
-            assert all(map(record.plan.is_reached, last))
+            trials = [trial for candidate in record.offered for trial in candidate.trials]
+            assert all(record.plan.is_reached(trial.epochs[-1].held_out) for trial in trials)
     for candidate in read(CLONE / readme.COMPARISONS / "curves").candidates:
         assert candidate.trials[0].epochs[-1].perplexity < 1.1
 
@@ -106,7 +106,7 @@ def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_every_framewor
     assert {run.model for run in exact.models} == set(VARIANTS)
     assert {run.backend for run in exact.models} == set(registry.OURS)
     digests = [[after.digest for after in run.digests] for run in exact.models]
-    assert all(each == digests[0] for each in digests)
+    assert all(ends == digests[0] for ends in digests)
     assert len(set(digests[0])) == len(digests[0]) > 10
     assert exact.equal
 
@@ -202,6 +202,6 @@ def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monke
     cases = in_each_dtype(PLAIN)
     backend = registry.load(backend_name)
     rows = runner.check(backend_name, backend, cases=cases, short=True, omit=omit)
-    own = [row for row in rows if row.result.startswith("lion")]
-    assert len(own) == 3
-    assert all(row.passed for row in own)
+    lion = [row for row in rows if row.result.startswith("lion")]
+    assert len(lion) == 3
+    assert all(row.passed for row in lion)

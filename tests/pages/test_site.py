@@ -117,7 +117,7 @@ def test_outputs_are_there_once_where_they_are_the_same(pages):
     for lesson in lessons.LESSONS:
         text = pages[f"{lesson}.md"].decode()
         words = re.findall(r'<img [^>]*alt="([^"]*)"', text)
-        assert all(len(each.split()) > 10 for each in words)
+        assert all(len(text.split()) > 10 for text in words)
         places = re.findall(r'class="place" id="figure-([\w-]+)" href="#figure-\1"', text)
         assert len(places) == len({*places}) > 0
 
@@ -212,7 +212,7 @@ def test_code_is_escaped_and_no_line_is_lost():
     assert "&lt;" in block
     assert "&amp;y" in block
     block = site_code.block(Code("-a\n+b\n+c", "diff"))
-    assert [block.count(f'<span class="{each}">') for each in ("gd", "gi")] == [1, 2]
+    assert [block.count(f'<span class="{kind}">') for kind in ("gd", "gi")] == [1, 2]
 
 
 def test_equal_outputs_are_grouped():
@@ -314,8 +314,8 @@ def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, place):
         render(tmp_path)
     content = part = record()
     *outer, last = place
-    for each in outer:
-        part = part[each]
+    for key in outer:
+        part = part[key]
     del part[last]
     write(tmp_path, content)
     with pytest.raises(RNNScratchError, match=r"lacks what the page quotes(.|\n)*nox -s records"):

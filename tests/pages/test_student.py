@@ -149,9 +149,9 @@ def test_a_written_copy_runs_in_jupyter_to_its_end(own_name, monkeypatch):
     monkeypatch.setattr(notebooks, "cells", lambda name: whole)
     cells_run = json.loads(notebooks.execute(name))["cells"]
     texts = [
-        "".join(each["outputs"][0]["text"])
-        for each in cells_run
-        if GRADING in "".join(each["source"])
+        "".join(cell["outputs"][0]["text"])
+        for cell in cells_run
+        if GRADING in "".join(cell["source"])
     ]
     assert len(texts) == len(solutions(own_name)) >= 7
     assert all("equal to the reference, in" in text for text in texts), texts
@@ -217,9 +217,9 @@ def test_what_is_no_result_is_explained(words):
     end = source.index('"""\n') + 4
     text = grade(name, f"{source[:end]}    {line}\n", names)
     assert words in text
-    own = "For now" in text
-    assert own == (names[name].__code__ is getattr(installed.scratch, name).__code__)
-    assert own == (f"The cells below use your {name}" not in text)
+    replaced = "For now" in text
+    assert replaced == (names[name].__code__ is getattr(installed.scratch, name).__code__)
+    assert replaced == (f"The cells below use your {name}" not in text)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,8 @@ def test_three_submissions_are_graded(own_name, tmp_path):
             text = "".join(cell["source"])
             if student != "empty" and cell["cell_type"] == "code":
                 text = written(text, own_name)
-                for each, change in changes.items() if student == "wrong" else ():
-                    right = functions[each][1]
+                for function, change in changes.items() if student == "wrong" else ():
+                    right = functions[function][1]
                     text = text.replace(right, changed(right, change))
             cell["source"] = text
         submitted.write_text(json.dumps(notebook), encoding="utf-8")

@@ -67,7 +67,7 @@ def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
     path.write_bytes(path.read_bytes()[:-1])
     for command in (("predict", "r", "--best"), ("train", "--resume", "r", "--epochs", "20")):
         here(capsys, *command).refused(f"{path} is damaged")
-    with pytest.raises(Damaged, match="Without that file the run goes on"):
+    with pytest.raises(Damaged, match="Without that file, checkpoint"):
         rnn_scratch.resume("r", FIRST + 3)
     path.unlink()
     # What is not better than an epoch before is not taken for the best.

@@ -107,7 +107,7 @@ def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
     settings = checkpoint.Settings(**SETTINGS, activation="relu")
     saved = replace(saved, arrays=huge, settings=settings)
-    checkpoint.save(checkpoint.find(small.folder), saved)
+    checkpoint.save(small.folder / checkpoint.FILE, saved)
     with np.errstate(all="raise"):
         text = rnn_scratch.predict(small, "the ", 5, backend=backend_name, temperature=1.0)
         result = rnn_scratch.evaluate(small, text=story, backend=backend_name)

@@ -283,7 +283,7 @@ def test_the_data_folder(tmp_path, monkeypatch):
 
 
 def test_the_import_leaves_the_slow_modules_for_later():
-    done = there(program=("-c", "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"))
+    done = there(program=("-c", "import sys, rnn_scratch.text.books as _; print(*sys.modules)"))
     slow = {"requests", "urllib3", "rich", "platformdirs"}
     assert not slow & set(done.out.split())
 

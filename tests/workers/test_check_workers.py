@@ -108,7 +108,7 @@ def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
 
 def test_a_backend_without_an_engine_says_so(monkeypatch):
     monkeypatch.delattr(registry.load("numpy"), "workers")
-    with pytest.raises(registry.NotOffered, match="Use --workers 1"):
+    with pytest.raises(registry.NotOffered, match="Use `--workers 1`"):
         registry.workers("numpy", registry.load("numpy"))
 
 

@@ -108,7 +108,7 @@ def test_all_workers_end_by_patience_after_the_same_epoch(name):
     assert 4 < len(one.history) == len(two.history) < 30
     assert two.best.epoch == one.best.epoch == len(two.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
-    with pytest.raises(RNNScratchError, match="--patience 3"):
+    with pytest.raises(RNNScratchError, match="patience 3"):
         rnn_scratch.resume("two", 30)
     longer = rnn_scratch.resume("two", 30, patience=4)
     assert len(longer.history) > len(one.history)
