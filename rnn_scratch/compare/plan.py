@@ -16,8 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..contract import Team
-from ..errors import RNNScratchError, shortened
+from ..errors import NotOffered, RNNScratchError, shortened
 from ..runs import inference, schedule
 from ..runs.runtime import Runtime
 from ..settings import Settings, checked
@@ -166,9 +165,6 @@ def trials(record: Comparison, text: books.Text, ask: Ask, say: Say, update: Say
                     elif isinstance(answer, EpochResult):
                         trial.epochs.append(answer)
                         update(f"{step}: epoch {len(trial.epochs)}/{record.settings.num_epochs}")
-                    elif isinstance(answer, Failure):
-                        candidate.failures.append(answer)
-                        say(f"{candidate.name}: {answer.reason}")
                     else:
                         _require_same_start(starts, seed, answer)
                         candidate.trials[-1] = replace(answer, epochs=trial.epochs)
@@ -195,7 +191,7 @@ def rounds(record: Comparison, text: books.Text, ask: Ask, say: Say, update: Say
             has_layer = candidate.place in layers and candidate.model != "concise"
             task = tasks.measure, runtime, settings, text, plan, has_layer
             with ask(candidate, "timing", value, *task) as answers:
-                for answer in filter(None, answers):
+                for answer in answers:
                     _require_same_start(starts, value, answer)
                     candidate.rounds.append(replace(answer, number=number, value=value))
             yield
@@ -222,16 +218,20 @@ def _ask(
     *task: Any,
 ) -> Iterator[Iterator[Any]]:
     # The answers of a function that is called in children; an error until the end is recorded.
-    known = tuple(groups.addresses(runtime.workers))
-    teams = [Team(rank, known) if known else None for rank in range(runtime.workers)]
-    calls = [partial(function, team, runtime, *task) for team in teams]
-    environment = dict.fromkeys(THREAD_VARIABLES, str(runtime.threads))
-    python = pythons[candidate.place]
-    answers = groups.ask_all(calls, record.plan.timeout, environment, python)
+    answers = groups.ask(
+        function,
+        runtime.workers,
+        *(runtime, *task),
+        timeout=record.plan.timeout,
+        python=pythons[candidate.place],
+        environment=dict.fromkeys(THREAD_VARIABLES, str(runtime.threads)),
+    )
     try:
         with contextlib.closing(answers):  # a destructor that ends children would lose a Ctrl-C
             yield answers
     except RNNScratchError as error:
         failure = Failure(processes.one_line(error.problem), phase=phase, value=value)
+        if isinstance(error, NotOffered):
+            failure.kind = "not offered"
         candidate.failures.append(failure)
         say(f"{candidate.name}: {failure.reason}")

@@ -75,7 +75,7 @@ class Plan(Record, omit_defaults=False):
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
-class Failure(Record, tag=True):
+class Failure(Record, kw_only=False):
     """Why a candidate has no result, or not all results."""
 
     reason: Line

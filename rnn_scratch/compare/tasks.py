@@ -22,9 +22,9 @@ from ..runs import decoding, exchange, schedule, training
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings, model_options, update_rule
-from ..system import host, processes
+from ..system import host
 from ..text import books, minibatches
-from .record import EpochResult, Failure, Plan, Ready, Round, Trial
+from .record import EpochResult, Plan, Ready, Round, Trial
 
 STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
 MINIBATCHES = 4  # of a turn: the first of the epoch
@@ -40,13 +40,9 @@ def train(
     text: books.Text,
     plan: Plan,
     check: bool,
-) -> Iterator[Ready | EpochResult | Trial | Failure | None]:
+) -> Iterator[Ready | EpochResult | Trial | None]:
     """Check a candidate and train it: yield where it runs, every epoch, and then the trial."""
-    try:
-        setup = set_up(settings, runtime, text)
-    except registry.NotOffered as error:
-        yield Failure(processes.one_line(error.problem), "not offered")
-        return
+    setup = set_up(settings, runtime, text)
     assert setup.runtime.threads is not None  # now it is the number in use
     yield Ready(
         device=setup.runtime.device,

@@ -7,7 +7,7 @@ from small_records import READY, round_of
 
 from rnn_scratch.compare import pictures, plan, tables
 from rnn_scratch.compare.record import Candidate, EpochResult, Failure, Plan, Trial, read
-from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.errors import NotOffered, RNNScratchError
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 from rnn_scratch.workers import groups
@@ -34,13 +34,13 @@ def compared(monkeypatch, tmp_path):
     def compare(*answers, backends=("numpy",), **options):
         left = iter(answers)
 
-        def ask_all(*task):
+        def ask(*task, **how):
             for answer in next(left):
                 if isinstance(answer, Exception):
                     raise answer
                 yield copy.deepcopy(answer)
 
-        monkeypatch.setattr(groups, "ask_all", ask_all)
+        monkeypatch.setattr(groups, "ask", ask)
         candidates = [Candidate(*backend.split()) for backend in backends]
         how = Plan(**{"repeats": 1, **options})
         record = plan.new_record(candidates, how, SETTINGS, LETTERS, "")
@@ -60,7 +60,7 @@ def test_the_reason_of_a_failure_is_one_line(compared):
 
 
 def test_what_a_backend_does_not_offer_is_no_failure(compared):
-    record = compared([Failure("There is none.", "not offered")])
+    record = compared([READY, NotOffered("There is none.", "Take another.")])
     assert record.candidates[0].failures == [Failure("There is none.", "not offered")]
     assert not record.has_failed
     assert record.offered == []
