@@ -178,14 +178,8 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def team(session: nox.Session) -> None:
-    """Kills, cut cables and wrong command lines of several workers; it counts failures."""
-    run_tests(session, "all", "-m", "team")
-    session.run(
-        "python",
-        "notebooks/measure/team_faults.py",
-        *session.posargs,
-        env={**ENVIRONMENT, "PYTHONPATH": "tests"},
-    )
+    """Several workers of each backend: launchers, kills, signals, and mistakes in workers' code."""
+    run_tests(session, "all", "-m", "team", *session.posargs)
 
 
 @nox.session

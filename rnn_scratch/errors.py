@@ -24,6 +24,10 @@ class RNNScratchError(Exception):
         return f"{self.problem}\n{self.hint}" if self.hint else self.problem
 
 
+class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
+    """The backend does not have this variant of the model, or not with these options."""
+
+
 def shortened(text: str, length: int = LONGEST) -> str:
     """Return the text or, if it has more than `length` characters, its beginning and its end."""
     end = length // 4

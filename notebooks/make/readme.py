@@ -7,6 +7,7 @@ fails when they differ from the records.
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import metrics
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import run_folder
+from rnn_scratch.runs import catalog, run_folder
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
@@ -63,6 +64,12 @@ def presets() -> dict[str, Any]:
     """Return what the presets of `train` reach, with samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
+
+
+def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
+    """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
+    for path, record in catalog.begun(folder):
+        yield path, record, run_folder.history(path)
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:

@@ -5,7 +5,6 @@ Growth is that before training, by NumPy. For equality NumPy is trained in exact
 other framework, on the same minibatches, until their parameters differ. It takes some minutes.
 """
 
-import msgspec
 import numpy as np
 
 from measure.measuring import rounded, write
@@ -58,11 +57,7 @@ def main(file):
         environment |= backend.machine.environment()
     record = {
         "environment": environment,
-        "settings": {
-            name: value
-            for name, value in msgspec.structs.asdict(settings("rnn", 1)).items()
-            if name not in ("cell", "sigma")
-        },
+        "settings": settings("rnn", 1),  # for one cell and one scale
         "growth": {
             cell: [
                 [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]

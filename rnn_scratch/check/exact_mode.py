@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .. import exact, registry
+from .. import exact
 from ..contract import Team
-from ..errors import RNNScratchError
+from ..errors import NotOffered, RNNScratchError
 from ..parameters import trained_arrays
 from ..runs import training
 from ..runs.runtime import Runtime
@@ -112,7 +112,7 @@ def _train(
     team = Team(rank, tuple(addresses)) if addresses else None
     try:
         setup = set_up(settings, runtime, text, team=team)
-    except registry.NotOffered as error:
+    except NotOffered as error:
         yield str(error).splitlines()[0]
         return
     observer = Observer(setup, title, first, Path(folder))

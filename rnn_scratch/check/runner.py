@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
-from ..errors import RNNScratchError
+from ..errors import NotOffered, RNNScratchError
 from ..runs.runtime import Runtime
 from ..workers import groups
 from . import epochs, functions, inputs, machine, team
@@ -87,7 +87,7 @@ def check(
                 continue
             try:
                 yield from case.rows(piece)
-            except registry.NotOffered as error:
+            except NotOffered as error:
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:

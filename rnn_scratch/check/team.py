@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import Team
+from ..errors import NotOffered
 from ..runs import exchange
 from ..runs.runtime import Runtime
 from .epochs import FEW, clipping, updated
@@ -37,7 +38,7 @@ def check(runtime: Runtime, team: Team) -> Iterator[Row]:
         try:
             for piece in TEAM_PIECES if runtime.model == "scratch" else (train_minibatch,):
                 yield from case.rows(piece, team)
-        except registry.NotOffered as error:
+        except NotOffered as error:
             yield not_offered(runtime.model, case.label, str(error))
     engine.leave()
 

@@ -19,7 +19,7 @@ from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR
+from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -79,6 +79,13 @@ class BarReport(LineReport):
     help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
     f"private networks only.  [default: {COORDINATOR}]",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="With --rank: how long to wait for the other workers before training starts.  "
+    f"[default: {WAIT:g}]",
+)
 @option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
     "--resume",
@@ -104,6 +111,7 @@ def train(
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
+    wait: float | None,
     **options: Any,
 ) -> None:
     """Train a model on a text, and print text that it generates.
@@ -115,7 +123,7 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    chosen = launch.chosen(workers, rank, coordinator)
+    chosen = launch.chosen(workers, rank, coordinator, wait)
     arguments = specified(options)
     try:
         if preset is not None:

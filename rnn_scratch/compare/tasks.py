@@ -16,9 +16,8 @@ from msgspec.structs import replace
 from .. import registry
 from ..check import inputs, machine, runner
 from ..contract import Team
-from ..errors import RNNScratchError
+from ..errors import NotOffered, RNNScratchError
 from ..exact import digest
-from ..registry import NotOffered
 from ..runs import training
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
