@@ -93,19 +93,9 @@ def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def mxnet_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """The sum of MXNet's key-value store, of the numbers themselves."""
-    from mxnet import np as arrays
-
-    # The store itself is not kept: `leave` deletes it, and so ends the scheduler and the server.
-    workers, key = backend.workers, f"sum of {len(vector)}"
-    workers._store.init(key, arrays.zeros_like(vector))
-
-    def work():
-        out = vector.copy()  # it leaves the sum in the place of what is pushed, too
-        workers._store.pushpull(key, out, out=out)
-        return out
-
-    return work
+    """Return MPI's all-reduce of arrays that are converted to NumPy's and back."""
+    add = numpy_sum(backend, backend.machine.array(vector))
+    return lambda: backend.machine.tensor(add(), "cpu")
 
 
 def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
@@ -146,20 +136,18 @@ OWN_SUMS = {
 COMPILED = {"tensorflow": tensorflow_compiled, "jax": jax_compiled}
 
 
-def exchange(
-    rank: int, addresses: list[str], name: str, sizes: list[int], turns: int
-) -> Iterator[dict[str, Any]]:
+def exchange(team: Team, name: str, sizes: list[int], turns: int) -> Iterator[dict[str, Any]]:
     """Time exchanges of vectors of these sizes, as one of the workers.
 
     ``gather`` is the exchange alone, ``all_reduce`` also adds in rank order, as training does, and
     ``own`` is the engine's own all-reduce. All begin when every worker is ready.
     """
-    backend = _join(rank, addresses, name)
+    backend = _join(team, name)
     machine = backend.machine
     one = machine.tensor(np.zeros(1, DTYPE), "cpu")
     for size in sizes:
-        values = np.random.RandomState(rank).normal(0, 1, size).astype(DTYPE)
-        works = _exchanges(backend, name, machine.tensor(values, "cpu"), len(addresses))
+        values = np.random.RandomState(team.rank).normal(0, 1, size).astype(DTYPE)
+        works = _exchanges(backend, name, machine.tensor(values, "cpu"), len(team.addresses))
         milliseconds: dict[str, list[float]] = {what: [] for what in works}
         for turn in range(turns + 2):
             for what, work in works.items():
@@ -193,14 +181,14 @@ def _exchanges(
     }
 
 
-def order(rank: int, addresses: list[str], name: str) -> Iterator[dict[str, Any]]:
+def order(team: Team, name: str) -> Iterator[dict[str, Any]]:
     """Compare sums over the workers with one in rank order, and count the elements that differ."""
-    backend = _join(rank, addresses, name)
-    machine, number = backend.machine, len(addresses)
+    backend = _join(team, name)
+    machine, number = backend.machine, len(team.addresses)
     chances = map(np.random.RandomState, range(number))
     vectors = [chance.normal(0, 1, ELEMENTS).astype(DTYPE) for chance in chances]
     expected = sum(vectors[1:], vectors[0])
-    vector = machine.tensor(vectors[rank], "cpu")
+    vector = machine.tensor(vectors[team.rank], "cpu")
     own = machine.array(OWN_SUMS[name](backend, vector)())
     _, means = backend.workers.all_reduce(vector, {"all": vector}, number)
     mean = machine.array(means["all"])
@@ -235,9 +223,9 @@ def compute(
             yield {"num_hiddens": num_hiddens, "batch_size": B, **spread(milliseconds)}
 
 
-def _join(rank: int, addresses: list[str], name: str) -> Any:
+def _join(team: Team, name: str) -> Any:
     backend, _ = registry.start(name, 1)
-    backend.workers.join(Team(rank, tuple(addresses)))
+    backend.workers.join(team)
     return backend
 
 
@@ -254,13 +242,13 @@ def engines() -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for name in OWN_SUMS:
         task = name, sizes, TURNS
-        *times, about = groups.ask_all(groups.calls(WORKERS, exchange, *task), TIMEOUT)
+        *times, about = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
         task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
         minibatches = list(processes.ask(partial(compute, *task), timeout=TIMEOUT))
         sums = [
             answer
             for number in SUMMED
-            for answer in groups.ask_all(groups.calls(number, order, name), TIMEOUT)
+            for answer in groups.ask(order, number, name, timeout=TIMEOUT)
         ]
         answers[name] = {**about, "exchanges": times, "minibatches": minibatches, "sums": sums}
         print(name, json.dumps(times[-1]), flush=True)
