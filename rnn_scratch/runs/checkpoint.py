@@ -213,8 +213,8 @@ def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
             raise ValueError("an incomplete epoch has losses, and has taken some time")
     actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
-        wrong = {name: each for name, each in actual.items() if wanted.get(name) != each}
-        right = {name: each for name, each in wanted.items() if actual.get(name) != each}
+        wrong = {name: kind for name, kind in actual.items() if wanted.get(name) != kind}
+        right = {name: kind for name, kind in wanted.items() if actual.get(name) != kind}
         raise ValueError(f"its tensors are {wrong} instead of {right}")
     for name, array in tensors.items():
         if not np.isfinite(array).all():
