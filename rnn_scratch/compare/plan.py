@@ -20,12 +20,13 @@ from ..errors import NotOffered, RNNScratchError, shortened
 from ..runs import inference, schedule
 from ..runs.runtime import Runtime
 from ..settings import Settings, checked
-from ..system import host, processes
+from ..system import host, processes, records
 from ..text import books, dataset
 from ..workers import groups
 from ..workers.launch import require_shares
 from . import tasks
 from .record import (
+    COMPARISON_FILE,
     COMPARISON_FORMAT,
     VARIED,
     Candidate,
@@ -37,7 +38,6 @@ from .record import (
     Ready,
     Round,
     Trial,
-    write,
 )
 
 # From which libraries read their number of threads, before any call can set it.
@@ -130,17 +130,17 @@ def run(
     `pythons` has the path of each place's interpreter. `say` receives the steps, and `update` how
     far a step is. The outcome is ``finished`` or, after a Ctrl-C, ``interrupted``.
     """
-    ask = partial(_ask, record, pythons, say)
+    ask, file = partial(_ask, record, pythons, say), folder / COMPARISON_FILE
     try:
         for phase in (trials, rounds):
             for _ in phase(record, text, ask, say, update):
-                write(folder, record)
+                records.write(file, record)
     except KeyboardInterrupt:
         record.outcome = "interrupted"
     else:
         record.outcome = "finished"
     # Before anything is shown: after a SIGHUP there may be no terminal.
-    write(folder, record)
+    records.write(file, record)
 
 
 def trials(record: Comparison, text: books.Text, ask: Ask, say: Say, update: Say) -> Iterator[None]:

@@ -180,10 +180,8 @@ class Candidate(Record):
 
     def failure(self, phase: str, value: int | None = None) -> Failure | None:
         """Return why the candidate failed in this phase, at this value of the varied setting."""
-        for failure in self.failures:
-            if (failure.phase, failure.value) == (phase, value):
-                return failure
-        return None
+        failures = (it for it in self.failures if (it.phase, it.value) == (phase, value))
+        return next(failures, None)
 
     def rounds_at(self, value: int | None) -> list[Round]:
         """Return the times at one value of the varied setting."""
@@ -235,8 +233,3 @@ def read(folder: Path) -> Comparison:
         raise RNNScratchError(
             f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
         ) from error
-
-
-def write(folder: Path, record: Comparison) -> None:
-    """Write the record; the old one stays until the new one is complete."""
-    records.write(folder / COMPARISON_FILE, record)
