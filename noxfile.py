@@ -4,7 +4,6 @@
 `nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
 """
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,8 +22,7 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-MAKE = {"PYTHONPATH": "notebooks"}  # where the package `make` is, which is not installed
-TOOLS = {"PYTHONPATH": os.pathsep.join(("tests", "notebooks"))}  # which make records
+TOOLS = {"PYTHONPATH": "notebooks"}  # where the packages `make` and `measure` are
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
@@ -149,6 +147,17 @@ def jax(session: nox.Session) -> None:
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
 
 
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """NumPy and PyTorch on the lowest versions that pyproject.toml names of what runs."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = project["optional-dependencies"]
+    lowest = [each.replace(">=", "==") for each in (*project["dependencies"], *extras["torch"])]
+    session.install("-e", ".", *lowest, *extras["test"])
+    options = ("-n", "2", "--dist", "worksteal", "--backends", "numpy,torch", *session.posargs)
+    session.run("python", "-m", "pytest", *options, env=ENVIRONMENT)
+
+
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """What the core does with every backend alike, which `all` tests with NumPy and PyTorch."""
@@ -215,7 +224,7 @@ def benchmark(session: nox.Session) -> None:
 
 def build_site(session: nox.Session) -> None:
     """Write the site's pages, and build build/site from them; a warning is an error."""
-    session.run("python", "-m", "make.site", env=MAKE)
+    session.run("python", "-m", "make.site", env=TOOLS)
     shutil.rmtree("build/site", ignore_errors=True)
     strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
     folders = ("--conf-dir", "notebooks/site", "--doctree-dir", "build/doctrees")
@@ -290,7 +299,7 @@ def records(session: nox.Session) -> None:
     for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
         command = ("python", "-m", "measure", "engines", "notebooks/records/workers.json", name)
         session.run(*command, env=TOOLS)
-    session.run("python", "-m", "make.readme", env=MAKE)
+    session.run("python", "-m", "make.readme", env=TOOLS)
 
 
 # Notebooks with two backends in them, and the frameworks of these; NumPy is always there.
@@ -305,21 +314,21 @@ def notebooks(session: nox.Session, which: str) -> None:
     session.install("-e", f".[{frameworks}notebooks]")
     parts = ("build", "build-student", "gates", "learn", "fast")
     names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
-    session.run("python", "-m", "make.notebooks", *names, env=MAKE)
+    session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
 
 @nox.session
 def slides(session: nox.Session) -> None:
     """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
     session.install("-e", ".[notebooks]", "nbconvert")
-    session.run("python", "-m", "make.slides", *session.posargs, env=MAKE)
+    session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session
 def play(session: nox.Session) -> None:
     """Train the networks of the site's page to play with; with -- RUN, but the preset's run."""
     session.install("-e", ".[torch]")
-    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **MAKE})
+    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
 
 
 @nox.session
@@ -337,10 +346,10 @@ def student(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(venv_backend="none")
-def trained_arrays(session: nox.Session) -> None:
+def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
-        *("lint", "all", "frameworks", "sabotages", "faults", "team", "site", "browser"),
+        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team", "site", "browser"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
         *(("arm",) if shutil.which("qemu-aarch64") else ()),

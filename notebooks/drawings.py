@@ -23,7 +23,7 @@ def style() -> None:
 
 
 def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
-    """The way of a minibatch: tokens (B, T), one-hot vectors (T, B, V), logits (T*B, V)."""
+    """Draw a minibatch on its way: tokens (B, T), one-hot vectors (T, B, V), logits (T*B, V)."""
     (B, T), V = X.shape, codes.shape[-1]
     _, (left, middle, right) = plt.subplots(
         1, 3, figsize=(8.5, 3.4), width_ratios=(1, 1.6, 1.6), layout="constrained"
@@ -53,7 +53,7 @@ def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
 
 
 def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
-    """The network unrolled in time, with the shapes of what goes along its arrows.
+    """Draw the network unrolled in time, with the shapes of what goes along its arrows.
 
     `codes` is the shape (T, B, V) of its inputs, `state` (B, H), and `logits` (T*B, V).
     """
@@ -88,7 +88,7 @@ def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) 
 
 
 def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
-    """One character's logits (V,), their exponentials, and the probabilities, as bars."""
+    """Draw one character's logits (V,), their exponentials, and the probabilities as bars."""
     powers = np.exp(logits.astype("float64"))
     rows = {"logit": logits, "exponential": powers, "probability": powers / powers.sum()}
     _, all_axes = plt.subplots(3, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
@@ -104,7 +104,7 @@ def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
 
 
 def backward(steps: int) -> None:
-    """The network unrolled in time, and the way of the gradient back through it."""
+    """Draw the network unrolled in time, and the gradient's way back through it."""
     _, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
     for step in range(steps):
         for row, (name, color) in enumerate(
@@ -127,7 +127,7 @@ def backward(steps: int) -> None:
 
 
 def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
-    """Gradients of two parameters as arrows, as they are and clipped to the norm theta."""
+    """Draw gradients of two parameters as arrows, before and after clipping to the norm theta."""
     _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
     angles = np.linspace(0, 2 * np.pi, 100)
     axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":")
@@ -146,7 +146,7 @@ def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
 
 
 def gru() -> None:
-    """One step of the GRU: the way of its state, and where its gates act."""
+    """Draw one step of the GRU: its state's way, and where its gates act."""
     places = {
         "$h_{t-1}$": (0, 2),
         r"$\odot\ z_t$": (3.2, 2),
@@ -162,7 +162,7 @@ def gru() -> None:
 
 
 def lstm() -> None:
-    """One step of the LSTM: the way of its memory, and where its gates act."""
+    """Draw one step of the LSTM: its memory's way, and where its gates act."""
     places = {
         "$c_{t-1}$": (0, 2),
         r"$\odot\ f_t$": (1.6, 2),
@@ -179,7 +179,7 @@ def lstm() -> None:
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
-    """Where the rows of minibatches are in a text of consecutive numbers.
+    """Draw where the rows of minibatches are in a text of consecutive numbers.
 
     An arrow leads from a row to the one that continues it in the next minibatch.
     """
@@ -200,7 +200,7 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
 
 
 def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
-    """A heat map of the state after each character: `values` (characters, H), between -1 and 1."""
+    """Draw a heat map of the state after each character: `values` (characters, H) from -1 to 1."""
     _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
     image = axes.imshow(values[:, :num_units].T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel="character that was read", ylabel="hidden unit")
@@ -212,7 +212,7 @@ def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
 def next_characters(
     text: str, probabilities: np.ndarray, vocab: Sequence[str], number: int = 5
 ) -> None:
-    """Bars of the most likely next characters after each character of the text but the last.
+    """Draw the most likely next characters as bars, after each character but the last.
 
     `probabilities` is (characters, V). The character that follows in the text has another color.
     """
@@ -226,7 +226,7 @@ def next_characters(
     for axes, position in zip(grid.flat, range(count)):
         best = np.argsort(-probabilities[position])[:number][::-1]
         follows = [vocab[token] == text[position + 1] for token in best]
-        colors = ["C1" if each else "C0" for each in follows]
+        colors = ["C1" if correct else "C0" for correct in follows]
         names = [_shown(vocab[token]) for token in best]
         axes.barh(range(len(best)), probabilities[position][best], color=colors)
         axes.set_yticks(range(len(best)), names)
@@ -238,7 +238,7 @@ def next_characters(
 
 
 def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
-    """How a difference in the state grows with the weights, and where frameworks stay equal.
+    """Draw the growth of a difference in the state, and where frameworks stay equal.
 
     `curves` has pairs of scale and growth by cell. `equal`, of the first cell, has the scale, the
     updates after which a framework equals the reference, and the updates made, by framework.

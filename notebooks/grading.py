@@ -2,27 +2,26 @@
 
 It is compared with the NumPy reference by the check's own rows, and alone: whatever it calls of the
 other functions to write is the project's. Wrong numbers are compared with those of the mistakes in
-the clone's tests/sabotages.py, each made in the reference.
+`rnn_scratch.check.mistakes`, one at a time made in the reference.
 """
 
 import functools
 import importlib.util
 import inspect
 import itertools
-import runpy
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
-from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.inputs import DTYPES, PLAIN, TRIED, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.mistakes import MISTAKES, Mistake, changed
 from rnn_scratch.check.results import Computed, Row, apart, worst
-from rnn_scratch.contract import TRIED, Backend, Options
+from rnn_scratch.contract import Backend, Options
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
@@ -51,7 +50,6 @@ EXPLAINED = {
     "with 300 characters": "with 300 entries in the vocabulary",
 }
 CHANGING = ("predict", "update")  # what they do is not only what they return
-CATALOGUE = Path(__file__).parents[1] / "tests" / "sabotages.py"
 
 
 # The points of each function that was graded: 1 for one that this lesson can use as it should be.
@@ -70,9 +68,9 @@ def graded(installed: Backend, function: Callable) -> Callable:
     `installed` is the backend.
     """
     name = function.__name__
-    own = getattr(installed.scratch, name)
+    project_function = getattr(installed.scratch, name)
     POINTS[name] = 0
-    if _code(function) is _code(own):  # it has taken the place of yours
+    if _code(function) is _code(project_function):  # it has taken the place of yours
         print(OWN.format(name))
         return function
     rows: list[Row] = []
@@ -104,16 +102,17 @@ def graded(installed: Backend, function: Callable) -> Callable:
         print(f"{result}\nThe cells below use your {which}.")
         return function
     print(f"{result}\nFor now, the cells below use the project's own {name}.")
-    return _calling(own, inspect.unwrap(function).__globals__)  # the notebook's other functions
+    # It calls the notebook's other functions.
+    return _calling(project_function, inspect.unwrap(function).__globals__)
 
 
 def points(name: str) -> int:
-    """1 if the function was right when it was graded last, otherwise 0: nbgrader's points."""
+    """Return the points for nbgrader: 1 if the function was right when last graded, else 0."""
     return POINTS[name]
 
 
 def verdict(installed: Backend, **written: Callable) -> str:
-    """The first failure in `rnn-scratch check` with these functions in place of the backend's."""
+    """Check the backend with these functions in place of its own; describe the first failure."""
     for name, function in written.items():
         if _code(function) is _code(getattr(installed.scratch, name)):
             return OWN.format(name)
@@ -141,8 +140,8 @@ def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Ite
         alone = _among(function, {key: others[key] for key in TABLES if key in others})
     candidate = _with(installed, {name: _watched(alone, project[name])})
     for dtype, options in itertools.product(dtypes, GRADED_BY[name][1]):
-        own = options._replace(dtype=dtype)
-        yield make_case(_name(installed), candidate, "scratch", own, short=True)
+        options = options._replace(dtype=dtype)
+        yield make_case(_name(installed), candidate, "scratch", options, short=True)
 
 
 def _diagnosis(installed: Backend, function: Callable) -> str:
@@ -151,71 +150,65 @@ def _diagnosis(installed: Backend, function: Callable) -> str:
     needed = FIRST.get(function.__name__, ())
     cases = list(_cases(installed, function, DTYPES[:1]))
     try:
-        own = [_numbers(case, piece, needed) for case in cases]
+        numbers = [_numbers(case, piece, needed) for case in cases]
     except Exception:  # they cannot all be computed
         return ""
-    for each in known(piece.__name__):
-        wrong = _mistaken(each.changes["numpy"])
+    for mistake in known(piece.__name__):
         try:
+            wrong = _mistaken(mistake.changes["numpy"])
             mistaken = (case._replace(name="numpy", backend=wrong) for case in cases)
-            theirs = [_numbers(case, piece, needed) for case in mistaken]
+            mistaken_numbers = [_numbers(case, piece, needed) for case in mistaken]
         except Exception:  # it cannot be computed here
             continue
-        if all(map(_equal, theirs, own)):
-            return str(each.mistake)
+        if all(map(_equal, mistaken_numbers, numbers)):
+            return mistake.name
     return ""
 
 
 def _numbers(case: Case, piece: Piece, needed: Sequence[str]) -> list[Computed]:
     # What the piece computes, or only these results, after which it may not be able to go on.
-    computed = (each for each in piece(case) if isinstance(each, Computed))
-    chosen = (each for each in computed if each.name in (needed or (each.name,)))
-    found = itertools.islice(chosen, len(needed) or None)
-    return [each._replace(value=_finite(case.as_arrays(each.value))) for each in found]
+    computed = (result for result in piece(case) if isinstance(result, Computed))
+    chosen = (result for result in computed if result.name in (needed or (result.name,)))
+    results = itertools.islice(chosen, len(needed) or None)
+    return [result._replace(value=_finite(case.as_arrays(result.value))) for result in results]
 
 
 def _finite(value: Any) -> Any:
     # With numbers in place of NaN and infinity, which two equal mistakes have at the same places.
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_finite, value))
     return np.nan_to_num(value, nan=1e30)
 
 
 def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
-    if [each.name for each in expected] != [each.name for each in actual]:
+    if [result.name for result in expected] != [result.name for result in actual]:
         return False
-    for each, own in zip(expected, actual):
-        difference = worst(each.value, own.value).difference
-        if difference is None or difference > each.allowed:
+    for right, written in zip(expected, actual):
+        difference = worst(right.value, written.value).difference
+        if difference is None or difference > right.allowed:
             return False
     return True
 
 
-@functools.cache
-def known(piece: str) -> list[Any]:
-    """The mistakes that this piece of the check finds, of those with a change in the reference."""
-    catalogue = runpy.run_path(str(CATALOGUE))["SABOTAGES"] if CATALOGUE.exists() else []
+def known(piece: str) -> list[Mistake]:
+    """Return the mistakes that this piece of the check finds and that NumPy can have."""
     return [
-        each
-        for each in catalogue
-        if each.piece == piece and "numpy" in each.changes and each.file == "scratch.py"
+        mistake for mistake in MISTAKES if mistake.piece == piece and "numpy" in mistake.changes
     ]
 
 
 def _mistaken(changes: Sequence[str]) -> Any:
-    # The reference with a mistake: with each text replaced by the one that follows it.
+    # The reference with a mistake.
     reference = registry.load("numpy")
-    source = inspect.getsource(reference.scratch)
-    for old, new in zip(changes[::2], changes[1::2]):
-        source = source.replace(old, new, 1)
+    source = changed(inspect.getsource(reference.scratch), changes)
     scratch = importlib.util.module_from_spec(reference.scratch.__spec__)
     exec(compile(source, "scratch.py with a mistake", "exec"), vars(scratch))
     return types.SimpleNamespace(machine=reference.machine, scratch=scratch)
 
 
-def _watched(function: Callable, own: Callable) -> Callable:
+def _watched(function: Callable, right: Callable) -> Callable:
     # An error inside the function is distinguished from a result that the check cannot use, and
     # from one that has not the form of what the project's own function returns.
     @functools.wraps(function)
@@ -230,7 +223,7 @@ def _watched(function: Callable, own: Callable) -> Callable:
         if result is None and function.__name__ != "update":  # which changes its argument
             raise _UnusableError("returns None, as without a `return` at its end")
         if function.__name__ not in CHANGING:
-            instead = _instead(result, own(*arguments, **keywords))
+            instead = _instead(result, right(*arguments, **keywords))
             if instead:
                 raise _UnusableError(f"returns {instead}")
         return result
@@ -245,10 +238,10 @@ def _instead(value: Any, right: Any, place: str = "") -> str:
         parts = [(name, value[name], right[name]) for name in right]
     alike = type(value) is type(right) and isinstance(value, (tuple, list))
     if alike and len(value) == len(right):
-        parts = [(number, *each) for number, each in enumerate(zip(value, right))]
+        parts = [(number, *pair) for number, pair in enumerate(zip(value, right))]
     if parts is not None:
-        each = (_instead(own, other, f"{place}[{key!r}]") for key, own, other in parts)
-        return next(filter(None, each), "")
+        differences = (_instead(ours, theirs, f"{place}[{key!r}]") for key, ours, theirs in parts)
+        return next(filter(None, differences), "")
     returned, expected = _form(value), _form(right)
     where = f" in `result{place}`" if place else ""
     return f"{returned} instead of {expected}{where}" if returned != expected else ""

@@ -14,7 +14,7 @@ LESSON = 10_000  # characters of the story to train on; as many as half of that 
 
 
 def start(backend: str) -> Any:
-    """The backend, with one thread, and figures in the project's style; SystemExit without it."""
+    """Load the backend, with one thread, and set the style of figures; exit if it is missing."""
     extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:
@@ -31,14 +31,14 @@ def start(backend: str) -> Any:
 
 
 def story() -> str:
-    """The story that comes with the project, in lower-case letters and spaces."""
+    """Return the story that comes with the project, in lower-case letters and spaces."""
     from rnn_scratch.text import books, vocabulary
 
     return vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
 
 
 def text() -> tuple[list[str], Any, Any]:
-    """The story's vocabulary, its first tokens, to train on, and the next ones, held out."""
+    """Return the story's vocabulary, its first tokens to train on, and the next ones, held out."""
     from rnn_scratch.text import vocabulary
 
     vocab = vocabulary.build(story())
@@ -47,9 +47,9 @@ def text() -> tuple[list[str], Any, Any]:
 
 
 def train(backend: str, **arguments: Any) -> Any:
-    """The run of a short training on the story by `rnn_scratch.train`; its folder is not kept."""
+    """Train on the story with `rnn_scratch.train`, without keeping the folder; return the run."""
     import rnn_scratch
-    from rnn_scratch.runs.training import Report
+    from rnn_scratch.runs.events import Report
 
     with tempfile.TemporaryDirectory() as folder:
         return rnn_scratch.train(
@@ -64,12 +64,12 @@ def train(backend: str, **arguments: Any) -> Any:
 
 
 def record(name: str) -> Any:
-    """A record of measurements, which `nox -s records -- NAME` makes."""
+    """Read a record of measurements, which `nox -s records -- NAME` makes."""
     return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def run(name: str) -> tuple[Any, Any]:
-    """The history and the record of a run of `nox -s records`."""
+    """Read the history and the record of a run of `nox -s records`."""
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name

@@ -1,22 +1,24 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions."""
 
+import contextlib
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from .check import growth
 from .errors import RNNScratchError
 from .runs import curve, inference, run_folder, sessions
+from .runs.events import Report, drive
+from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
 from .runs.resumption import require_held_out, resumable
-from .runs.run import Live, Run, folder_of, notebook_shell
+from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work
-from .runs.training import Report
-from .settings import KINDS, checked, make
+from .settings import KINDS, SETTINGS, Settings, checked
 from .system.kinds import PATH, Kind
 from .text import books
 from .workers import supervisor
@@ -38,8 +40,7 @@ ARGUMENTS = {
         lambda each: each if isinstance(each, Launch) else int(each),
     ),
     "report": Kind(
-        "a function that takes a line of text, such as print, or a "
-        "rnn_scratch.runs.training.Report",
+        "a function that takes a line of text, such as print, or a rnn_scratch.runs.events.Report",
         lambda each: isinstance(each, Report) or (callable(each) and not isinstance(each, type)),
         lambda each: each,
     ),
@@ -66,6 +67,11 @@ def _checked(function: Function) -> Function:
             )
         arguments = signature.bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
+        if unknown := sorted(set(settings) - set(SETTINGS)):
+            raise RNNScratchError(
+                f"Unknown setting: {', '.join(unknown)}.",
+                f"The settings are: {', '.join(SETTINGS)}.",
+            )
         for name, value in {**arguments, **runtime}.items():
             optional = name in runtime or signature.parameters[name].default is None
             if not (optional and value is None):
@@ -107,14 +113,17 @@ def train(
     In a notebook a curve grows with the training, beside the latest sample of the model's text and
     the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
     `report` replaces this: a function such as `print` is called with each line, and a
-    `rnn_scratch.runs.training.Report` receives every event.
+    `rnn_scratch.runs.events.Report` receives every event.
     """
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
-    made, runtime = make(settings), Runtime(backend, model, device, threads, eager)
+    made, runtime = Settings(**settings), Runtime(backend, model, device, threads, eager)
     content = books.find(corpus, text, reporter.say)
-    path = None if run is None else os.fsencode(run)
+    path = None if run is None else str(run)
     work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
+    if made.exact and not launch.rank:
+        with contextlib.suppress(RNNScratchError):  # which the training itself meets
+            growth.warn(made, content, reporter.say)
     return _train(work, launch, reporter)
 
 
@@ -147,8 +156,8 @@ def resume(
     same = books.find(corpus, text, reporter.say) if given else None
     chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
-        supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter)
-        return cast(Run, None)
+        others = supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter.say)
+        return cast(Run, drive(others, reporter))
     folder = folder_of(run)
     session = run_folder.read(folder).sessions[-1]
     last = session.runtime
@@ -163,7 +172,7 @@ def resume(
         text=content,
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
-        folder=os.fsencode(folder),
+        folder=str(folder),
         resumes=True,
         patience=patience,
     )
@@ -176,8 +185,14 @@ def _train(work: Work, launch: Launch, report: Report) -> Run:
     require_shares(work.settings.batch_size, launch.workers)
     curve.check_matplotlib("png")
     if launch == Launch(1):
-        return sessions.train(work, report)
-    return cast(Run, supervisor.train(work, launch, report))  # None only with a `Launch`
+        return drive(sessions.train(work), report)
+    if work.folder is not None and work.folder != work.folder.encode(errors="replace").decode():
+        raise RNNScratchError(
+            f"The run folder {work.folder!r} has a name that is no text.",
+            "To train with several workers, choose another name.",
+        )
+    # None only with a `Launch`.
+    return cast(Run, drive(supervisor.train(work, launch, report.say), report))
 
 
 predict = _checked(inference.predict)

@@ -94,13 +94,19 @@ class Options(NamedTuple):
         return shapes | {"W_hq": (H, V), "b_q": (V,)}
 
 
-# What `rnn-scratch check` tries in place of the defaults, with every cell: the first by itself, as
-# many layers of frameworks lack it, and the others together.
-TRIED: dict[str, Any] = {"activation": "relu", "embedding": 5, "dropout": 0.4, "num_layers": 2}
+class Optimizer(NamedTuple):
+    """What the core knows of an optimizer; its mathematics is in each backend's ``scratch``."""
 
-# What each optimizer remembers of every parameter, its slots; its mathematics is in each backend's
-# ``scratch``. The default first.
-OPTIMIZERS: dict[str, tuple[str, ...]] = {"sgd": (), "momentum": ("m",), "adam": ("m", "v")}
+    lr: float  # the learning rate that `Settings` implies
+    slots: tuple[str, ...] = ()  # its state: for each name, a tensor beside every parameter
+    needs_rates: bool = False  # whether it uses m or v of `Rates`
+
+
+OPTIMIZERS = {  # the default first
+    "sgd": Optimizer(lr=1.0),
+    "momentum": Optimizer(lr=0.1, slots=("m",)),
+    "adam": Optimizer(lr=0.002, slots=("m", "v"), needs_rates=True),
+}
 
 
 class Update(NamedTuple):
@@ -133,7 +139,7 @@ class Batch(NamedTuple):
     X: Any  # integers (B, T): arrays, or tensors
     Y: Any
     masks: Any = None  # of dropout, (B, T, L, H): 0, or 1 / (1 - dropout); None: no dropout
-    rates: Rates | None = None  # of the update; None: the lr of `Update`, which Adam cannot use
+    rates: Rates | None = None  # of the update; None: the lr of `Update`, and no m and v
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
         """What `function`, called with these further arguments, makes of everything in it."""

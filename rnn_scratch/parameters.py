@@ -19,8 +19,9 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
 
 def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
     """The shapes of all that training changes: parameters, and what the optimizer remembers."""
-    own = options.shapes()
-    return own | {f"{slot}.{name}": own[name] for slot in OPTIMIZERS[optimizer] for name in own}
+    parameters, slots = options.shapes(), OPTIMIZERS[optimizer].slots
+    states = {f"{slot}.{name}": parameters[name] for slot in slots for name in parameters}
+    return parameters | states
 
 
 def trained_arrays(model: Model) -> Arrays:

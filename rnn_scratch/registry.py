@@ -180,7 +180,7 @@ def build(
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
         built = getattr(backend, model).build(params, options)
-        for slot in OPTIMIZERS[optimizer]:
+        for slot in OPTIMIZERS[optimizer].slots:
             # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
             zeros = {parameter: np.zeros_like(array) for parameter, array in params.items()}
             others = of_slot(arrays, slot) or zeros

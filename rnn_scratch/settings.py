@@ -65,11 +65,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optimizer: Annotated[
         str,
         choice(*OPTIMIZERS),
-        "Plain gradient descent, gradient descent with momentum 0.9, or Adam.",
+        "Optimizer: gradient descent, with momentum 0.9, or Adam.",
     ] = "sgd"
     lr: Annotated[
-        float, POSITIVE, "Learning rate; by default 0.1 with momentum, and 0.002 with Adam."
-    ] = 1.0
+        float,
+        POSITIVE,
+        "Learning rate; by default "
+        + ", ".join(f"{optimizer.lr:g} with {name}" for name, optimizer in OPTIMIZERS.items())
+        + ".",
+    ] = None  # type: ignore[assignment]  # a number as soon as it is made, and so is dtype
     schedule: Annotated[
         str,
         choice("constant", "cosine"),
@@ -115,7 +119,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "Instead of --valid-tokens: the share of the --max-tokens characters that is held out, at "
         "their end; the others are trained on.",
     ] = 0.0
-    dtype: Annotated[str, choice("float32", "float64"), "Floating-point type."] = "float32"
+    dtype: Annotated[
+        str,
+        choice("float32", "float64"),
+        "Floating-point type; by default float32, or float64 in exact mode.",
+    ] = None  # type: ignore[assignment]
     exact: Annotated[
         bool,
         BOOL,
@@ -124,9 +132,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, whole(0), "Random seed."] = 0
 
     def __post_init__(self) -> None:
-        """Check every value; numbers of other types, such as NumPy's, become Python's."""
+        """Check each value and convert it to Python's type; choose what others imply."""
         for name in SETTINGS:
-            structs.force_setattr(self, name, checked(name, getattr(self, name)))
+            value = getattr(self, name)
+            if value is not None or name not in ("lr", "dtype"):
+                structs.force_setattr(self, name, checked(name, value))
+        if self.lr is None:
+            structs.force_setattr(self, "lr", OPTIMIZERS[self.optimizer].lr)
+        if self.dtype is None:
+            structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
         if self.valid_tokens and self.valid_share:
@@ -149,7 +163,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
-LEARNING_RATES = {"momentum": 0.1, "adam": 0.002}  # learning rates that these optimizers imply
 # The kind and the help of each setting, as its annotation says.
 SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Settings)}
 KINDS: dict[str, Kind] = {
@@ -213,23 +226,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def make(values: dict[str, Any]) -> Settings:
-    """Settings from names and values; RNNScratchError for an unknown name.
-
-    Exact mode implies float64, and an optimizer its own learning rate.
-    """
-    if unknown := sorted(set(values) - set(SETTINGS)):
-        raise RNNScratchError(
-            f"Unknown setting: {', '.join(unknown)}.\nThe settings are: {', '.join(SETTINGS)}."
-        )
-    if values.get("exact"):
-        values = {"dtype": "float64", **values}
-    optimizer = values.get("optimizer")
-    if isinstance(optimizer, str) and optimizer in LEARNING_RATES:
-        values = {"lr": LEARNING_RATES[optimizer], **values}
-    return Settings(**values)
-
-
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """What a backend needs of the settings to build a model."""
     chosen = {name: getattr(settings, name) for name in Options._fields if name in SETTINGS}
@@ -242,6 +238,6 @@ def update_rule(settings: Settings, workers: int = 1) -> Update:
     how = Update(workers=workers, **chosen)
     if not settings.exact:
         return how
-    if not OPTIMIZERS[settings.optimizer]:
+    if not OPTIMIZERS[settings.optimizer].slots:
         return how._replace(grid=GRID, state_grid=STATE_GRID)
     return how._replace(grid=FINE_GRID, state_grid=STATE_GRID, grad_grid=FINE_GRID)

@@ -95,7 +95,8 @@ def _placed(value, device):
 def source_files():
     """The files of the backend's package: names and contents."""
     import rnn_scratch.backends.numpy as numpy
-    from sabotages import changed
+
+    from rnn_scratch.check.mistakes import changed
 
     files = {"two_devices.py": SOURCE.read_text(encoding="utf-8")}
     files["__init__.py"] = "from . import machine, scratch\n"

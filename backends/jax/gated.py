@@ -1,9 +1,7 @@
 """The loops over time of the gated cells, for ``fast``.
 
 The gates stand side by side, in the order of their parameters: G gates in (B, G*H), so that one
-product with W_h (H, G*H) serves all of them. What the backward pass multiplies with, apart from
-W_h, depends on values of the forward pass only: these coefficients are computed for all time steps
-at once, and between two products the backward pass has only a few multiplications left.
+product with W_h (H, G*H) serves all of them.
 """
 
 from functools import partial
@@ -46,25 +44,19 @@ def gru_back(options, saved, d_result):
     """Compute dz, the gradient before the activations, from the last time step to the first."""
     (d_hiddens,), ((before, z, r, new, resets), W_h) = d_result, saved
     W_T_zr, W_T_new = jnp.split(W_h.T, [2 * z.shape[2]])  # transposed once, before the loop
-    factors = (
-        d_hiddens,
-        z,
-        r,
-        (before - new) * z * (1 - z),
-        before * r * (1 - r),
-        (1 - z) * slope(new, options),
-    )
 
-    def step(d_h, factors):
-        d, z, r, to_z, to_r, to_new = factors
+    def step(d_h, values):
+        d, h, z, r, new = values
         d_h = d_h + d
-        d_new = d_h * to_new
+        d_new = d_h * (1 - z) * slope(new, options)
         d_reset = d_new @ W_T_new
-        d_zr = jnp.concatenate((d_h * to_z, d_reset * to_r), 1)
+        d_z, d_r = d_h * (h - new) * z * (1 - z), d_reset * h * r * (1 - r)
+        d_zr = jnp.concatenate((d_z, d_r), 1)
         d_h = d_h * z + d_reset * r + d_zr @ W_T_zr
         return d_h, jnp.concatenate((d_zr, d_new), 1)
 
-    d_h, dz = backwards(step, jnp.zeros_like(z[0]), factors)  # (B, H), (T, B, 3H)
+    values = d_hiddens, before, z, r, new
+    d_h, dz = backwards(step, jnp.zeros_like(z[0]), values)  # (B, H), (T, B, 3H)
     d_zr, d_new = jnp.split(dz, [2 * z.shape[2]], 2)
     products = flatten(before).T @ flatten(d_zr), flatten(resets).T @ flatten(d_new)
     return dz, d_h, jnp.concatenate(products, 1)
@@ -98,24 +90,18 @@ def gru_after_forward(inputs, h_0, W_h, options):
 def gru_after_back(options, saved, d_result):
     """Compute dz, the gradients of the products, from the last time step to the first."""
     (d_hiddens,), ((before, z, r, new, products), W_h) = d_result, saved
-    to_new, W_T = (1 - z) * slope(new, options), W_h.T
-    factors = (
-        d_hiddens,
-        z,
-        r,
-        (before - new) * z * (1 - z),
-        to_new * products * r * (1 - r),
-        to_new,
-    )
+    W_T = W_h.T
 
-    def step(d_h, factors):
-        d, z, r, to_z, to_r, to_new = factors
+    def step(d_h, values):
+        d, h, z, r, new, product = values
         d_h = d_h + d
-        d_z, d_r, d_new = d_h * to_z, d_h * to_r, d_h * to_new
+        d_new = d_h * (1 - z) * slope(new, options)
+        d_z, d_r = d_h * (h - new) * z * (1 - z), d_new * product * r * (1 - r)
         dz = jnp.concatenate((d_z, d_r, d_new * r), 1)
         return d_h * z + dz @ W_T, (dz, d_new)
 
-    d_h, (dz, d_new) = backwards(step, jnp.zeros_like(z[0]), factors)
+    values = d_hiddens, before, z, r, new, products
+    d_h, (dz, d_new) = backwards(step, jnp.zeros_like(z[0]), values)
     d_inputs = jnp.concatenate((dz[:, :, : 2 * z.shape[2]], d_new), 2)  # (T, B, 3H)
     return d_inputs, d_h, flatten(before).T @ flatten(dz)
 
@@ -152,38 +138,32 @@ def lstm_back(options, saved, d_result):
     # and compute a product for W_h, at every time step.
     # Gain (lstm): 1.33 with 64 hidden units, 2.42 with 512.
     (d_hiddens, d_c), ((before, cells, i, f, o, new, outputs), W_h) = d_result, saved
-    # Coefficients at once: they depend on the forward pass only. A compiler that merges small
-    # operations gains nothing by this; the code is that of the other backends.
-    # Gain (lstm): 0.99 with 64 hidden units, 1.00 with 512.
-    factors = (
-        d_hiddens,
-        f,
-        new * i * (1 - i),
-        cells * f * (1 - f),
-        outputs * o * (1 - o),
-        i * slope(new, options),
-        o * slope(outputs, options),
-    )
     W_T = W_h.T
 
-    def step(d_state, factors):
-        d_h, d_c = d_state
-        d, f, to_i, to_f, to_o, to_new, to_c = factors
+    def step(d_state, values):
+        (d_h, d_c), (d, c, i, f, o, new, output) = d_state, values
         d_h = d_h + d
-        d_c = d_c + d_h * to_c
-        dz = jnp.concatenate((d_c * to_i, d_c * to_f, d_h * to_o, d_c * to_new), 1)
+        d_c = d_c + d_h * o * slope(output, options)
+        parts = (
+            d_c * new * i * (1 - i),
+            d_c * c * f * (1 - f),
+            d_h * output * o * (1 - o),
+            d_c * i * slope(new, options),
+        )
+        dz = jnp.concatenate(parts, 1)
         return (dz @ W_T, d_c * f), dz
 
-    (d_h, d_c), dz = backwards(step, (jnp.zeros_like(f[0]), d_c), factors)
+    values = d_hiddens, cells, i, f, o, new, outputs
+    (d_h, d_c), dz = backwards(step, (jnp.zeros_like(f[0]), d_c), values)
     return dz, d_h, d_c, flatten(before).T @ flatten(dz)  # (T, B, 4H), (B, H), (B, H), (H, 4H)
 
 
 lstm.defvjp(lstm_forward, lstm_back)
 
 
-def backwards(step, state, factors):
+def backwards(step, state, values):
     """A scan from the last time step to the first."""
-    return jax.lax.scan(step, state, factors, reverse=True)
+    return jax.lax.scan(step, state, values, reverse=True)
 
 
 def flatten(x):

@@ -71,7 +71,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads, workers):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(each) / workers for each in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / workers for parts in gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 

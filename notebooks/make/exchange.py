@@ -1,16 +1,12 @@
 """What an exchange between workers costs, and when it pays, computed from what was measured."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_scratch.contract import Options
-
-MXNET = Path("backends/mxnet/workers.py")
 
 
 class Exchange(NamedTuple):
@@ -36,17 +32,6 @@ def received(numbers: int, workers: int, dtype: str) -> int:
     return (workers - 1) * numbers * np.dtype(dtype).itemsize
 
 
-def received_from_server(numbers: int, workers: int, dtype: str) -> int:
-    """The bytes that each worker sends to MXNet's server, and as many it receives from there.
-
-    A row for each worker, in which a number is several float32.
-    """
-    bits = re.search(r"^BITS = (\d+)", MXNET.read_text(encoding="utf-8"), re.MULTILINE)
-    assert bits
-    parts = -(-8 * np.dtype(dtype).itemsize // int(bits[1]))
-    return workers * parts * numbers * np.dtype("float32").itemsize
-
-
 def fit(points: Sequence[tuple[float, float]]) -> Exchange:
     """The line through points (bytes, milliseconds) with the least relative errors."""
     sizes, times = np.array(points).T
@@ -65,17 +50,6 @@ def smallest(per_row: float, exchange: float) -> int:
     They save the time of half of the rows, `per_row` each, and need that of an exchange.
     """
     return 2 * (math.floor(exchange / per_row) + 1)
-
-
-def transferred_in_turn(backend: str, numbers: int) -> int:
-    """The bytes of float32 that follow one another on a line between two workers.
-
-    A line carries both directions at once: each worker sends its vector while it receives the
-    other's. MXNet's server sends the sum when it has received everything.
-    """
-    if backend == "mxnet":
-        return 2 * received_from_server(numbers, 2, "float32")
-    return received(numbers, 2, "float32")
 
 
 def points(engine: Mapping[str, Any]) -> list[tuple[float, float]]:

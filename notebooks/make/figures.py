@@ -10,7 +10,7 @@ from rnn_scratch.compare.pictures import PICTURE_STYLE
 
 @contextmanager
 def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
-    """Axes to draw on; afterwards the picture is among `pictures`, under its place."""
+    """Yield axes to draw on, and then put the picture into `pictures` under its place."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -11,7 +11,7 @@ It is Markdown in which some lines are directives:
 ``::: imports``                  what ``scratch`` imports
 ``::: imports framework``        the same without the modules of this project, but for ``machine``
 ``::: uses build encode``        an import of those of these functions that ``scratch`` has
-``::: bug MISTAKE``              a function with a mistake of tests/sabotages.py in it
+``::: bug MISTAKE``              a function with a mistake of ``check.mistakes`` in it
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
 ``::: only torch`` ... ``:::``   for these backends only
@@ -31,7 +31,6 @@ import ast
 import inspect
 import pkgutil
 import re
-import runpy
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from typing import Any, NamedTuple
 import grading
 
 from rnn_scratch import registry
+from rnn_scratch.check.mistakes import MISTAKES, changed
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
@@ -47,7 +47,6 @@ from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
-SABOTAGES = Path("tests/sabotages.py")
 LINES = (
     "piece",
     "source",
@@ -89,12 +88,12 @@ class Cell(NamedTuple):
 
 
 def text_of(lesson: str) -> list[Part]:
-    """The parts of a lesson's master text."""
+    """Return the parts of a lesson's master text."""
     return parse(TEXTS / "lessons" / f"{lesson}.md")
 
 
 def parse(path: Path) -> list[Part]:
-    """The parts of a master text; RNNScratchError, with the line, where one makes no sense."""
+    """Parse a master text; raise RNNScratchError, with the line, where it makes no sense."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -131,7 +130,7 @@ def parse(path: Path) -> list[Part]:
 
 
 def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Cell]:
-    """The cells of a backend's notebook, or of the student's copy of it."""
+    """Return the cells of a backend's notebook, or of the student's copy."""
     used: set[str] = set()  # a helper appears once, so that editing it has one effect
     merged: list[Cell] = []
     for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, used):
@@ -145,7 +144,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
 
 
 def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """The functions that a student writes, and how many statements of their bodies are given."""
+    """Return the functions that a student writes, with the number of statements that are given."""
     given: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
@@ -156,7 +155,7 @@ def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
 
 
 def stub(piece: source_code.Definition, after: int) -> str:
-    """A function without its body, except for its docstring and this number of statements."""
+    """Return a function without its body, except for its docstring and its first statements."""
     (node,) = ast.parse(piece.source).body
     assert isinstance(node, ast.FunctionDef)
     end = node.body[after].end_lineno  # the docstring is the first statement
@@ -165,9 +164,9 @@ def stub(piece: source_code.Definition, after: int) -> str:
 
 
 def applies(part: Part, backend: str) -> bool:
-    """Whether a part is for this backend; RNNScratchError where it is for one that is not ours.
+    """Return whether a part is for this backend; raise RNNScratchError for an unknown backend.
 
-    What is for the student's copy alone is for none.
+    A part for the student's copy alone is for no backend.
     """
     if part.kind in ("code", "only"):
         backends = part.argument.split()
@@ -180,13 +179,13 @@ def applies(part: Part, backend: str) -> bool:
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
-    """The name in an optimization's directive, and the functions that it may replace."""
+    """Return the name in an optimization's directive, and the functions that it may replace."""
     name, _, functions = part.argument.partition(": ")
     return name, functions.split()
 
 
 def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] = {}) -> Code | None:
-    """The code that a part stands for; None where there is none, or none is left.
+    """Return the code that a part stands for; None if there is none, or none is left.
 
     A helper that is in `used` is not there again; what is there is added. Of the functions in
     `given` the body is left out, except for so many statements. Raises RNNScratchError where one of
@@ -199,13 +198,15 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     if part.kind == "uses":
         return _uses(backend, part.argument.split(), used)
     if part.kind in ("piece", "source"):
-        found = _pieces(backend, part.argument, used)
+        pieces = _pieces(backend, part.argument, used)
+        if not pieces:
+            return None
         sources = [
-            each._replace(source=stub(each, given[each.name])) if each.name in given else each
-            for each in found
+            piece._replace(source=stub(piece, given[piece.name])) if piece.name in given else piece
+            for piece in pieces
         ]
-        runs = part.kind == "piece"
-        return Code(source_code.join(sources), place=place(found[0]), runs=runs) if found else None
+        code, runs = source_code.join(sources), part.kind == "piece"
+        return Code(code, place=place(pieces[0]), runs=runs)
     if part.kind == "core":
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
@@ -222,7 +223,7 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
 
 
 def place(piece: source_code.Definition) -> str:
-    """Where a piece is, from the clone; of another package, from its own folder."""
+    """Return a piece's file and line, relative to the clone or to another package's folder."""
     clone, package = Path.cwd(), piece.file.parent.parent
     folder = clone if piece.file.is_relative_to(clone) else package
     return f"{piece.file.relative_to(folder)}, line {piece.line}"
@@ -234,24 +235,23 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Def
     # helpers to leave out.
     shown, _, hidden = argument.partition(" without ")
     name, model = (*shown.split(), "scratch")[:2]
-    found = source_code.find(backend, name, model)
-    if not found and backend in registry.OURS:
+    pieces = source_code.find(backend, name, model)
+    if not pieces and backend in registry.OURS:
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
-    left_out = {
-        piece.name for each in hidden.split() for piece in source_code.find(backend, each, model)
-    }
+    helpers = (source_code.find(backend, helper, model) for helper in hidden.split())
+    left_out = {piece.name for pieces_of_one in helpers for piece in pieces_of_one}
     if model != "scratch":
-        return [piece for piece in found if piece.name not in left_out]
-    fresh = [piece for piece in found if piece.name not in left_out | used]
+        return [piece for piece in pieces if piece.name not in left_out]
+    fresh = [piece for piece in pieces if piece.name not in left_out | used]
     used |= {piece.name for piece in fresh}
     return fresh
 
 
 def _imports(backend: str, some: str) -> str:
     # The neighbours first: ``machine`` sets what must be set before the framework is imported.
-    (path,) = (each for each in source_code.files(backend) if each.stem == "scratch")
+    (path,) = (path for path in source_code.files(backend) if path.stem == "scratch")
     nodes = ast.parse(path.read_text(encoding="utf-8")).body
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     if some:
@@ -264,14 +264,14 @@ def _imports(backend: str, some: str) -> str:
 
 def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
     # They are not shown again as helpers of others.
-    found = [each for name in names for each in source_code.find(backend, name)[:1]]
-    own = [piece.name for piece in found if piece.file.stem == "scratch"]
-    used |= {*own}
-    listed = textwrap.fill(", ".join(own), 84, initial_indent="    ", subsequent_indent="    ")
+    pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
+    imported = [piece.name for piece in pieces if piece.file.stem == "scratch"]
+    used |= {*imported}
+    listed = textwrap.fill(", ".join(imported), 84, initial_indent="    ", subsequent_indent="    ")
     start = f"from {registry.find(backend)}.scratch import"
     line = f"{start} {listed.strip()}"
     long = len(line) > 88 or "\n" in listed
-    return Code(f"{start} (\n{listed},\n)" if long else line) if own else None
+    return Code(f"{start} (\n{listed},\n)" if long else line) if imported else None
 
 
 def _cells(
@@ -319,8 +319,8 @@ def _to_write(part: Part, backend: str) -> str:
         raise RNNScratchError(
             f"Line {part.line} names {name}, which {grading.__name__} does not grade."
         )
-    own = source_code.find(backend, name)
-    return name if own and own[0].file.stem == "scratch" else ""
+    pieces = source_code.find(backend, name)
+    return name if pieces and pieces[0].file.stem == "scratch" else ""
 
 
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -332,22 +332,19 @@ def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str
     yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 
-def _mistake(backend: str, mistake: str) -> tuple[str, str]:
+def _mistake(backend: str, name: str) -> tuple[str, str]:
     # The function without and with the mistake, both called `suspect`, so that neither replaces
     # the function itself.
-    sabotages = {each.mistake: each for each in runpy.run_path(str(SABOTAGES))["SABOTAGES"]}
-    if mistake not in sabotages or backend not in sabotages[mistake].changes:
-        raise RNNScratchError(f"{SABOTAGES} has no mistake {mistake!r} for {backend}.")
-    name, changes = sabotages[mistake].piece, sabotages[mistake].changes[backend]
+    mistake = next((mistake for mistake in MISTAKES if mistake.name == name), None)
+    if mistake is None or backend not in mistake.changes:
+        raise RNNScratchError(f"rnn_scratch.check.mistakes has no mistake {name!r} for {backend}.")
+    change = mistake.changes[backend]
     # The mistake may be in a helper, as that of a step may be in the cell.
-    for piece in _pieces(backend, name, set()):
-        if changes[0] in piece.source:
+    for piece in _pieces(backend, mistake.piece, set()):
+        if change[0] in piece.source:
             right = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
-            wrong = right
-            for old, new in zip(changes[::2], changes[1::2]):
-                wrong = wrong.replace(old, new, 1)
-            return right, wrong
-    raise RNNScratchError(f"{changes[0]!r} is not in {backend}'s {name}: see {SABOTAGES}.")
+            return right, changed(right, change)
+    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.piece}.")
 
 
 def _error(path: Path, line: int, what: str) -> RNNScratchError:

@@ -58,12 +58,12 @@ ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute(
 
 
 def backends_of(name: str) -> tuple[str, ...]:
-    """The backends that a notebook computes with."""
+    """Return the backends that a notebook computes with."""
     return OWN.get(name, (name.partition("-")[0],))
 
 
 def parts_of(name: str) -> list[Part]:
-    """The parts of the master text of a notebook; RNNScratchError if there is no such notebook."""
+    """Return the parts of a notebook's master text; raise RNNScratchError for an unknown name."""
     if name not in ALL:
         raise RNNScratchError(
             f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
@@ -74,7 +74,7 @@ def parts_of(name: str) -> list[Part]:
 
 
 def cells(name: str) -> list[Cell]:
-    """The cells of a notebook, before anything is computed."""
+    """Return the cells of a notebook, before anything is computed."""
     backend = backends_of(name)[0]
     first, *others = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
     if not REPOSITORY or name in OWN:
@@ -88,13 +88,13 @@ def cells(name: str) -> list[Cell]:
 def fingerprint(name: str) -> str:
     """Hash all that a notebook is made from: cells, files that they use, and quoted records.
 
-    What it measures as it runs does not count, as it differs each time.
+    Times that the notebook measures do not count, because they differ in every run.
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
     files = [path for backend in backends_of(name) for path in source_code.files(backend)]
     files = [path for path in files if _is_used(name, path)]
-    files += [RECORDS / f"{each}.json" for each in sorted({*RECORD.findall(text)})]
+    files += [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
         for runs in (f"{backends_of(name)[0]}-scratch-*", "learn/*"):
             files += sorted(RECORDS.glob(f"{runs}/*.json*"))
@@ -112,7 +112,7 @@ def _is_used(name: str, path: Path) -> bool:
 
 
 def stale(name: str) -> bool:
-    """Whether a notebook is missing, or was made from another text or other code."""
+    """Return whether a notebook is missing, or was made from another text or other code."""
     current = fingerprint(name)
     try:
         notebook = json.loads(_path(name).read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def stale(name: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """The command that makes a notebook again, with only its frameworks installed."""
+    """Return the command that makes a notebook again, with only its frameworks installed."""
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
@@ -135,9 +135,9 @@ def make(name: str) -> None:
 
 
 def execute(name: str) -> str:
-    """The text of a notebook's file, with the outputs of its cells.
+    """Execute a notebook, and return the text of its file.
 
-    RNNScratchError where a cell fails, or an output is not fit for publication.
+    Raise RNNScratchError where a cell fails, or an output is not fit for publication.
     """
     import nbformat
 
@@ -185,26 +185,19 @@ def execute(name: str) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """What nbgrader has to know of a cell: which are written, and which give points for them."""
-    written, graded = STUB.search(source), GRADED.match(source)
-    if written is None and graded is None:
-        return {}
-    own: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
-    if written:
-        own |= {
-            "grade_id": f"write-{written[1]}",
-            "solution": True,
-            "grade": False,
-            "locked": False,
-        }
-    elif graded:
-        own |= {"grade_id": f"points-{graded[1]}", "solution": False, "grade": True, "locked": True}
-        own |= {"points": 1}
-    return {"nbgrader": own}
+    """Return what nbgrader has to know about a cell: is it written by students, or graded?"""
+    values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
+    if written := STUB.search(source):
+        values["grade_id"] = f"write-{written[1]}"
+        return {"nbgrader": values | {"solution": True, "grade": False, "locked": False}}
+    if graded := GRADED.match(source):
+        values |= {"grade_id": f"points-{graded[1]}", "points": 1}
+        return {"nbgrader": values | {"solution": False, "grade": True, "locked": True}}
+    return {}
 
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:
-    """What is wrong with a notebook's outputs: errors, warnings, paths of this machine."""
+    """List what is wrong with a notebook's outputs: errors, warnings, paths of this machine."""
     faults, text = [], ""
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code" and cell["execution_count"] is None:
@@ -231,7 +224,7 @@ def main() -> None:
     chosen = parser.parse_args().names
     loadable = set() if chosen else set(registry.loadable(print))
     try:
-        for name in chosen or (each for each in ALL if loadable.issuperset(backends_of(each))):
+        for name in chosen or (name for name in ALL if loadable.issuperset(backends_of(name))):
             make(name)
             print(f"made {_path(name)}")
     except RNNScratchError as error:

@@ -56,61 +56,63 @@ class Gains(Record):
 
 
 def read(path: Path = RECORD) -> Gains:
-    """The record; one without gains where there is no file."""
+    """Read the record; return one without gains if there is no file."""
     return msgspec.json.decode(path.read_bytes(), type=Gains) if path.exists() else Gains()
 
 
 def find(backend: str) -> list[Optimization]:
-    """The optimizations of a backend, in the order of their files; one may be in several places."""
+    """Find the optimizations of a backend, file by file; one may be in several places."""
     try:
         paths = source_code.files(backend)
     except RNNScratchError:
         return []
     helpers = [path for path in paths if path.stem not in (*MODULES, "__init__")]
     fast = [path for path in paths if path.stem == "fast"]
-    return [each for path in (*fast, *helpers) for each in _of_file(path)]
+    return [optimization for path in (*fast, *helpers) for optimization in _of_file(path)]
 
 
 def names(backend: str) -> list[str]:
-    """The names of a backend's optimizations, each once."""
-    return list(dict.fromkeys(each.name for each in find(backend)))
+    """Return the names of a backend's optimizations, without repetition."""
+    return list(dict.fromkeys(optimization.name for optimization in find(backend)))
 
 
 def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
-    """The code of an optimization as a diff against the function of ``scratch`` that it replaces.
+    """Return an optimization's code as a diff against the function of ``scratch`` it replaces.
 
     `replaces` names functions: one of the same name as the function that contains the code comes
     first, then the first of those that the backend's ``scratch`` has. What is in `shown` is not
     there again; what is there is added.
     """
     diffs = []
-    for each in (each for each in find(backend) if each.name == name):
-        candidates = [each.function] if each.function in replaces else replaces
+    for optimization in find(backend):
+        if optimization.name != name:
+            continue
+        candidates = [optimization.function] if optimization.function in replaces else replaces
         bodies = {function: _body(backend, function) for function in candidates}
         function = next(filter(bodies.get, bodies), "")
         old = [] if function in shown else bodies.get(function, [])
         shown.add(function)
-        new = each.source.splitlines()
+        new = optimization.source.splitlines()
         diffs.append(diff(old, new, context=len(old)))
     return "\n\n".join(diffs)
 
 
 def gains(backend: str, path: Path = RECORD) -> Cells:
-    """The measured gains of a backend's optimizations as a table; empty where there are none."""
-    own = read(path).backends.get(backend)
-    if not own:
+    """Return the gains of a backend's optimizations as a table; empty if there are none."""
+    measured = read(path).backends.get(backend)
+    if not measured:
         return []
-    sizes = sorted({size for each in own for size in each.num_hiddens})
+    sizes = sorted({size for gain in measured for size in gain.num_hiddens})
     head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
     rows = (
-        [each.name, *(f"{each.num_hiddens[size]:.2f}" for size in sizes), _measured(each)]
-        for each in own
+        [gain.name, *(f"{gain.num_hiddens[size]:.2f}" for size in sizes), _measured(gain)]
+        for gain in measured
     )
     return [head, *rows]
 
 
 def gains_table(backend: str) -> str:
-    """The same in Markdown, with the machine and the versions below it."""
+    """Return the table of gains in Markdown, with the machine and the versions below it."""
     record, cells = read(), gains(backend)
     if not cells:
         return ""
@@ -145,8 +147,8 @@ def _of_file(path: Path) -> list[Optimization]:
     optimizations = []
     for start, match in starts.items():
         # A line belongs to the last of the blocks that it is in.
-        own = [n for n in blocks[start] if not any(n in blocks[m] for m in starts if m > start)]
-        source = "\n".join(lines[number][len(match[1]) :] for number in own).rstrip()
+        numbers = [n for n in blocks[start] if not any(n in blocks[m] for m in starts if m > start)]
+        source = "\n".join(lines[number][len(match[1]) :] for number in numbers).rstrip()
         inside = [name for number, name in definitions if number < start][-1:] if match[1] else []
         after = [name for number, name in definitions if number > start]
         optimizations.append(Optimization(match[2], (*inside, *after, "")[0], source))
@@ -181,7 +183,7 @@ def _body(backend: str, function: str) -> list[str]:
 
 
 def diff(old: Sequence[str], new: Sequence[str], context: int) -> str:
-    """What makes the new lines of the old ones, with so many equal lines before and after."""
+    """Return the difference of two lists of lines, with some equal lines before and after."""
     lines = difflib.unified_diff(old, new, lineterm="", n=context)
     # Without the names of files, and without the numbers of lines.
     changes = [line.rstrip() for line in lines if not line.startswith("@@")][2:]

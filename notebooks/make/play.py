@@ -20,7 +20,8 @@ from msgspec.structs import asdict, replace
 
 import rnn_scratch
 from rnn_scratch.contract import Arrays
-from rnn_scratch.runs import decoding, inference, page, run_folder, training
+from rnn_scratch.play import page
+from rnn_scratch.runs import decoding, inference, run_folder, training
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
@@ -30,7 +31,6 @@ from rnn_scratch.text import books, dataset, minibatches, vocabulary
 from .lessons import TEXTS
 
 SCRIPT = TEXTS / "site" / "play" / "weights.js"
-BEFORE, AFTER = '"use strict";\nconst NETWORKS = ', ";\n"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
 HELD_OUT = 2000  # characters, of which the page shows a part: the networks have never seen them
 PASSAGE = 1500
@@ -44,7 +44,7 @@ Networks = dict[str, dict[str, Any]]  # by cell, and of the preset by its name
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """A network that is trained on the story, with all that the page needs of it."""
+    """Train a network on the story; return what the page needs."""
     with tempfile.TemporaryDirectory() as folder:
         run = rnn_scratch.train(
             "numpy",
@@ -61,10 +61,11 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
-    """What the page needs of a run's network, with its parameters in this dtype."""
+    """Return what the page needs of a run's network, with parameters of this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, text = saved.settings, books.load(saved.text.corpus)
-    saved = replace(saved, arrays={name: each.astype(dtype) for name, each in saved.arrays.items()})
+    arrays = {name: array.astype(dtype) for name, array in saved.arrays.items()}
+    saved = replace(saved, arrays=arrays)
     setup = set_up(settings, Runtime("numpy"), arrays=saved.arrays)
     scratch, model = setup.backend.scratch, setup.model
     tokens = vocabulary.encode(prefix, saved.vocab)
@@ -87,20 +88,20 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
 
 
 def read(path: Path = SCRIPT) -> Networks:
-    """The networks of a script of weights."""
+    """Read the networks of a script of weights."""
     text = path.read_text(encoding="utf-8")
-    networks: Networks = json.loads(text.removeprefix(BEFORE).removesuffix(AFTER))
+    networks: Networks = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return networks
 
 
 def arrays(saved: dict[str, Any]) -> Arrays:
-    """The parameters of one of them, in float32."""
-    found = {}
-    for name, each in saved["params"].items():
-        data = base64.b64decode(each["data"])
-        dtype = f"<f{len(data) // math.prod(each['shape'])}"
-        found[name] = np.frombuffer(data, dtype).reshape(each["shape"]).astype(np.float32)
-    return found
+    """Return the parameters of a saved network, in float32."""
+    arrays = {}
+    for name, param in saved["params"].items():
+        data = base64.b64decode(param["data"])
+        dtype = f"<f{len(data) // math.prod(param['shape'])}"
+        arrays[name] = np.frombuffer(data, dtype).reshape(param["shape"]).astype(np.float32)
+    return arrays
 
 
 def main() -> None:
@@ -115,7 +116,7 @@ def main() -> None:
     for name, saved in networks.items():
         print(f"{name}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
         print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
-    SCRIPT.write_text(f"{BEFORE}{json.dumps(networks)}{AFTER}", encoding="utf-8")
+    SCRIPT.write_text(page.script(networks), encoding="utf-8")
     print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")
 
 

@@ -35,12 +35,12 @@ Cells = Sequence[Sequence[str]]  # of a table, whose first row is the head
 
 
 def framework(backend: str) -> str:
-    """The name of a backend's framework; of a backend of another package, its own."""
+    """Return the name of a backend's framework, or of the backend if it is another package's."""
     return {"numpy": "NumPy", **registry.FRAMEWORKS}.get(backend, backend)
 
 
 def fill(text: str, backend: str) -> str:
-    """The text with its placeholders replaced for one backend."""
+    """Replace a text's placeholders for one backend."""
     # NumPy itself has no engine for several workers, as the frameworks have.
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
@@ -48,7 +48,7 @@ def fill(text: str, backend: str) -> str:
 
 
 def table(cells: Cells) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
 
@@ -63,14 +63,14 @@ TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 
 def mathml(latex: str, display: str) -> str:
-    """A formula as MathML, which browsers display without a script."""
+    """Return a formula as MathML, which browsers display without a script."""
     from latex2mathml import converter  # of the extra `site`
 
     return str(converter.convert(latex, display=display))
 
 
 def formula_font() -> bytes:
-    """The font of the formulas, STIX Two Math, in WOFF: letters, operators, what stretches.
+    """Return the font of the formulas, STIX Two Math, as WOFF with only the needed glyphs.
 
     With a text font, or a device without a font for mathematics, a browser lets no bracket grow.
     """
@@ -94,13 +94,13 @@ def page(
     backends: Sequence[str] = registry.OURS,
     typeset: Typeset = mathml,
 ) -> str:
-    """A page of the folder of sources, with these values in it."""
+    """Fill a page of the folder of sources with values."""
     text = (SOURCES / name).read_text(encoding="utf-8")
     return TEMPLATES.from_string(render(text, backends, typeset)).render(values) + "\n"
 
 
 def render(text: str, backends: Sequence[str], typeset: Typeset) -> str:
-    """Prose for these backends; fenced code in it stays as it is."""
+    """Render prose for these backends; fenced code stays as it is."""
     parts, end = [], 0
     for fence in FENCE.finditer(text):
         parts += [_prose(text[end : fence.start()], backends, typeset), fence.group()]
@@ -134,10 +134,10 @@ def _prose(text: str, backends: Sequence[str], typeset: Typeset) -> str:
 def _names(text: str, backends: Sequence[str]) -> str:
     # A name that depends on the framework: all of them, of which a script leaves those on display.
     def name(match: re.Match[str]) -> str:
-        each = {backend: fill(match.group(), backend) for backend in backends}
-        if len(each) == 1:
-            return html.escape(next(iter(each.values())))
-        data = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in each.items())
-        return f'<span class="term" {data}>{html.escape(" / ".join(each.values()))}</span>'
+        terms = {backend: fill(match.group(), backend) for backend in backends}
+        if len(terms) == 1:
+            return html.escape(next(iter(terms.values())))
+        data = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in terms.items())
+        return f'<span class="term" {data}>{html.escape(" / ".join(terms.values()))}</span>'
 
     return PLACEHOLDER.sub(name, text)

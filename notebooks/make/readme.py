@@ -30,20 +30,23 @@ STEP = Path("notebooks/figures/step.svg")
 
 
 def speed() -> dict[str, Any]:
-    """The speed of training of each variant, by backend, with the fewest threads."""
+    """Return the training speed of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
     rows = [row for row in metrics.speeds(record) if row.value == record.plan.points[0]]
     speeds: dict[str, dict[str, str]] = {}
     for row in rows:
-        own = speeds.setdefault(row.candidate.backend, {})
-        own[row.candidate.model] = f"{row.train.median:,.0f}"
-    cells = [[name, *(own.get(model, "") for model in VARIANTS)] for name, own in speeds.items()]
+        by_model = speeds.setdefault(row.candidate.backend, {})
+        by_model[row.candidate.model] = f"{row.train.median:,.0f}"
+    cells = [
+        [name, *(by_model.get(model, "") for model in VARIANTS)]
+        for name, by_model in speeds.items()
+    ]
     head = ["characters per second", *VARIANTS]
     return {"cells": [head, *cells], "threads": rows[0].threads, "record": record}
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """The record of exact mode, its trained variants and backends, and where all of them end."""
+    """Return the record of exact mode, its trained variants and backends, and where they end."""
     result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=ExactResult)
     result.models = [model for model in result.models if model.outcome == "trained"]
     models: dict[str, list[str]] = {}
@@ -55,20 +58,20 @@ def exact(folder: Path) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Any]:
-    """What the presets of `train` reach, and a sample of each."""
-    found: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
-    return found
+    """Return what the presets of `train` reach, with samples."""
+    record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
+    return record
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
-    """The epochs of ordinary training, with sequential partitioning, by backend."""
+    """Return the epochs of ordinary training, with sequential partitioning, by backend."""
     return {
         name: run_folder.history(folder / f"{name}-scratch-sequential") for name in registry.OURS
     }
 
 
 def step() -> bytes:
-    """A picture of one time step in two frameworks, beside each other, as `show` prints it."""
+    """Return a picture of one time step in two frameworks, as `show` prints it."""
     pieces = {
         name: [source_code.find(name, function)[0] for function in ("activation", "rnn", "step")]
         for name in ("numpy", "torch")
@@ -82,7 +85,7 @@ def step() -> bytes:
 
 
 def readme(text: str) -> str:
-    """A README with all results of the records between their marks."""
+    """Put the results of the records between their marks in a README."""
     for mark, values in {
         "sample": presets(),
         "speed": speed(),
@@ -94,12 +97,12 @@ def readme(text: str) -> str:
 
 
 def part(mark: str, values: dict[str, Any]) -> str:
-    """The part of that name, with these values."""
+    """Fill the part of this name with values."""
     return TEMPLATES.get_template(f"{mark}.md").render(values).strip()
 
 
 def replace(text: str, mark: str, content: str) -> str:
-    """A README with this content between the marks of that name."""
+    """Put content between the marks of this name in a README."""
     start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     text, number = between.subn(lambda _: f"{start}\n{content}\n{end}", text)

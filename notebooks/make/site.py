@@ -7,6 +7,7 @@ packages.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -46,7 +47,7 @@ FUNCTIONS = ("activation", "rnn", "step")  # of the start page, of which one cal
 def pages(
     backends: Sequence[str] = registry.OURS, typeset: prose.Typeset = prose.mathml
 ) -> dict[str, bytes]:
-    """All pages and pictures, by their places; RNNScratchError where a text makes no sense."""
+    """Return all pages and pictures by place; raise RNNScratchError where a text makes no sense."""
     texts = {f"{name}.md": text for name, text in site_lessons.render(backends, typeset).items()}
     texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
     files: dict[str, bytes] = {}
@@ -73,25 +74,24 @@ def pages(
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files |= {name: text.encode() for name, text in texts.items()}
     for sources in site_lessons.read_results(backends).values():
-        for output in (each for outputs in sources.values() for each in outputs if each.picture):
-            files[site_code.figure_name(output.picture)] = output.picture
+        for output in itertools.chain(*sources.values()):
+            if output.picture:
+                files[site_code.figure_name(output.picture)] = output.picture
     files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
     return files
 
 
 def _mistakes() -> dict[str, list[str]]:
     # Those that grading recognizes, by the function in whose code, in NumPy, they are made.
-    found: dict[str, list[str]] = {}
-    for name, (piece, _) in grading.GRADED_BY.items():
-        source = source_code.join(source_code.find("numpy", name)[:1])
-        found[name] = [
-            each.mistake
-            for each in grading.known(piece.__name__)
-            if each.only in grading.GRADED_BY[name][1]
-            and any(each.result in first for first in grading.FIRST.get(name, (each.result,)))
-            and all(old in source for old in each.changes["numpy"][::2])
+    names: dict[str, list[str]] = {}
+    for function, (piece, _) in grading.GRADED_BY.items():
+        source = source_code.join(source_code.find("numpy", function)[:1])
+        names[function] = [
+            mistake.name
+            for mistake in grading.known(piece.__name__)
+            if all(old in source for old in mistake.changes["numpy"][::2])
         ]
-    return found
+    return names
 
 
 def _start(backends: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Output(NamedTuple):
 
 
 def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
-    """Functions of each backend that has them, without their helpers, and the last one's place."""
+    """Return functions of each backend that has them, without their helpers, as code."""
     codes = {}
     for backend in backends:
         pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
@@ -44,25 +44,25 @@ def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
 
 
 def rows(sources: Sequence[str]) -> list[list[int]]:
-    """For each code the rows of its lines, from 0, where corresponding lines are aligned.
+    """Return, for each code, the rows of its lines, so that corresponding lines are aligned.
 
     One function at a time: functions of one name, with two empty lines between them, stand beside
     each other, and no line is aligned with one of another function.
     """
     texts = [source.split("\n\n\n") for source in sources]
     tables = alignment.functions(
-        [[_name(text) for text in own] for own in texts],
-        [[text.split("\n") for text in own] for own in texts],
+        [[_name(text) for text in column] for column in texts],
+        [[text.split("\n") for text in column] for column in texts],
     )
     numbers: list[list[int]] = [[] for _ in sources]
     start = 0
     for table in tables:
         end = start + len(table)
-        for own, column in zip(numbers, zip(*table)):
+        for rows_of_code, column in zip(numbers, zip(*table)):
             lines = [start + number for number, line in enumerate(column) if line is not None]
-            own += [*lines, end, end + 1] if lines else []  # two empty lines end a function
+            rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines at its end
         start = end + 2
-    return [own[:-2] for own in numbers]  # but not the last one
+    return [rows_of_code[:-2] for rows_of_code in numbers]  # but not the last one
 
 
 def _name(text: str) -> str:
@@ -72,7 +72,7 @@ def _name(text: str) -> str:
 
 
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
-    """One section of code, highlighted, with a span for each line."""
+    """Highlight one section of code, with a span for each line."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
     # The formatter ends its spans with each line, so that the lines can be separated. The lexer of
     # diffs recognizes only lines with an end.
@@ -86,7 +86,7 @@ def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "pieces") -> str:
-    """The code of several backends: tabs or columns, or one panel where it is all the same.
+    """Show the code of several backends: tabs or columns, or one panel if all are the same.
 
     Of the kind "pair" they are beside each other, whatever the reader selects.
     """
@@ -95,23 +95,23 @@ def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "piece
         return one if set(codes) == set(everyone) else _panels("same", {tuple(codes): one}, {})
     aligned = rows([code.source for code in codes.values()])
     panels: dict[tuple[str, ...], str] = {
-        (name,): block(code, own) for (name, code), own in zip(codes.items(), aligned)
+        (name,): block(code, code_rows) for (name, code), code_rows in zip(codes.items(), aligned)
     }
     return _panels(kind, panels, {(name,): code.place for name, code in codes.items()})
 
 
 def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], source: str) -> str:
-    """The outputs of the code of `source`, once for all backends where they are the same."""
+    """Show the outputs of the code of `source`, once for all backends that print the same."""
     alike: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
             alike.setdefault(tuple(result), []).append(name)
     panels = {
-        tuple(names): "".join(_output(each, source) for each in result)
+        tuple(names): "".join(_output(output, source) for output in result)
         for result, names in alike.items()
     }
     link = ""
-    if (figure := FIGURE.search(source)) and any(each.picture for each in sum(alike, ())):
+    if (figure := FIGURE.search(source)) and any(output.picture for output in sum(alike, ())):
         place = f"figure-{figure[1]}"
         link = f'<a class="place" id="{place}" href="#{place}" title="Link to this figure">#</a>'
     if set(panels) == {tuple(everyone)}:
@@ -120,7 +120,7 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """What belongs to one framework or to some, under its name; Markdown is between empty lines."""
+    """Show what belongs to some frameworks, under their names."""
     title = ", ".join(map(framework, names))
     where = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""
@@ -131,7 +131,7 @@ def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = 
 
 
 def figure_name(picture: bytes) -> str:
-    """The place of a picture in the site, named by its content."""
+    """Return the place of a picture in the site, named by its content."""
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 

@@ -36,7 +36,7 @@ class Context(NamedTuple):
 
 
 def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
-    """The pages of the lessons by name, for these backends, as Markdown with HTML in it."""
+    """Render the pages of the lessons by name, for these backends, as Markdown with HTML."""
     results, pages = read_results(backends), {}
     for lesson in lessons.LESSONS:
         context = Context(results, typeset, {backend: set() for backend in backends})
@@ -50,14 +50,15 @@ def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str
 
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
-    """The outputs of every cell of the notebooks, by backend and the cell's source."""
+    """Read the outputs of all cells of the notebooks, by backend and by the cell's source."""
     results: dict[str, dict[str, list[Output]]] = {}
     for backend in backends:
         paths = (TEXTS / f"{backend}-{lesson}.ipynb" for lesson in lessons.LESSONS)
         notebooks = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
         results[backend] = {
             "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
-            for cell in (each for notebook in notebooks for each in notebook["cells"])
+            for notebook in notebooks
+            for cell in notebook["cells"]
             if cell["cell_type"] == "code"
         }
     return results
@@ -91,8 +92,8 @@ def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
 
 def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> Iterator[Item]:
     for part in parts:
-        own = [name for name in backends if lessons.applies(part, name)]
-        if part.kind == "notebook" or not own:
+        names = [name for name in backends if lessons.applies(part, name)]
+        if part.kind == "notebook" or not names:
             continue
         if part.kind == "text":
             if text := "\n".join(part.content).strip("\n"):
@@ -106,19 +107,19 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 f"{content}\n\n</details>"
             )
         elif part.kind == "gains":
-            tables = {(name,): optimizations.gains_table(name) for name in own}
-            yield Item(notes={own: table for own, table in tables.items() if table})
+            tables = {(name,): optimizations.gains_table(name) for name in names}
+            yield Item(notes={key: table for key, table in tables.items() if table})
         elif part.kind in lessons.BLOCKS:
-            content = _page(part.content, own, context)
-            yield Item(content) if own == list(backends) else Item(notes={tuple(own): content})
-        codes = {name: lessons.code_of(part, name, context.used[name]) for name in own}
+            content = _page(part.content, names, context)
+            yield Item(content) if names == list(backends) else Item(notes={tuple(names): content})
+        codes = {name: lessons.code_of(part, name, context.used[name]) for name in names}
         if there := {name: code for name, code in codes.items() if code}:
             yield Item(codes=there)
 
 
 def _html(item: Item, backends: Sequence[str], context: Context) -> str:
     if item.notes:
-        panels = [site_code.panel(own, text, markdown=True) for own, text in item.notes.items()]
+        panels = [site_code.panel(names, text, markdown=True) for names, text in item.notes.items()]
         return '<div class="notes">\n\n' + "\n\n".join(panels) + "\n\n</div>"
     if not item.codes:
         return item.prose

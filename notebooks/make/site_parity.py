@@ -20,7 +20,7 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """The page, and its pictures by their places in the site."""
+    """Render the page, and its pictures by their places in the site."""
     values = readme.exact(folder)
     exact: ExactResult = values["exact"]
     backends = list(dict.fromkeys(model.backend for model in exact.models))
@@ -31,7 +31,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
-        "largest": [f"{framework(name)} {max(each):.0e}" for name, each in differences.items()],
+        "largest": [f"{framework(name)} {max(ratios):.0e}" for name, ratios in differences.items()],
         "float64": FLOAT64,
         "perplexity": PERPLEXITY,
         "perplexities": [
@@ -49,8 +49,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     with figures.chart(images, PERPLEXITY) as axes:
         curve.draw(axes, {framework(name): history for name, history in float32.items()})
     with figures.chart(images, FLOAT64) as axes:
-        for name, each in differences.items():
-            points = [(epoch, value) for epoch, value in enumerate(each, 1) if value > 0]
+        for name, ratios in differences.items():
+            points = [(epoch, value) for epoch, value in enumerate(ratios, 1) if value > 0]
             axes.plot(*zip(*points), color=pictures.COLORS[name], label=framework(name))
         axes.set(xlabel="epoch", ylabel="relative difference from NumPy", yscale="log")
     return prose.page("parity.md", values), images

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from rnn_scratch.runs import page
+from rnn_scratch.play import page
 from rnn_scratch.text import books
 
 from . import play, prose, site_code
@@ -24,22 +24,22 @@ FUNCTIONS = ("step", "encode", "rnn", "gate", "lstm")
 
 
 def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
-    """The page, and the files that it loads by their places in the site."""
+    """Render the page, and the files that it loads by their places in the site."""
     networks = play.read()
     script = (page.FOLDER / "scratch.js").read_text(encoding="utf-8")
     functions = []
     for name in FUNCTIONS:
-        own = site_code.block(Code(function(name, script), "javascript"))
+        block = site_code.block(Code(function(name, script), "javascript"))
         codes = site_code.of(backends, name)
-        functions.append((name, own, site_code.group(codes, backends) if codes else ""))
+        functions.append((name, block, site_code.group(codes, backends) if codes else ""))
     values = {
         "networks": networks,
         "functions": functions,
-        "prefixes": dict.fromkeys(each["expected"]["prefix"] for each in networks.values()),
+        "prefixes": dict.fromkeys(network["expected"]["prefix"] for network in networks.values()),
         "arrays": play.arrays,
         "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),
         "training": (SOURCES / "train.html").read_text(encoding="utf-8"),
-        "network": (page.FOLDER / page.NETWORK).read_text(encoding="utf-8"),
+        "network": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
     }
     files = {name: (page.FOLDER / name).read_bytes() for name in (*page.SCRIPTS, page.STYLE)}
     files |= {name: (SOURCES / name).read_bytes() for name in (play.SCRIPT.name, *TRAINING)}
@@ -50,7 +50,7 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
 
 
 def data() -> str:
-    """The script of what a training needs: the story, NumPy's digests, and the thread's scripts."""
+    """Return a script with what a training needs: story, NumPy's digests, the thread's scripts."""
     values = {
         "CORPUS": play.CORPUS,
         "STORY": books.load(play.CORPUS).content,
@@ -61,6 +61,6 @@ def data() -> str:
 
 
 def function(name: str, script: str) -> str:
-    """The source of a function of a script, which ends at the first line that is only a brace."""
+    """Return the source of a function of a script, up to the first line that is only a brace."""
     (source,) = re.findall(rf"^function {name}\(.*?^\}}$", script, re.MULTILINE | re.DOTALL)
     return source

@@ -64,6 +64,7 @@ def render(
             "networks": NETWORKS,
             "large": _large(measured, fits),
             "engines": engines,
+            "before": _before(engines),
             "trainings": [_digests(training) for training in exact["trainings"]],
             "trials": _trials(folder / FAULTS),
         }
@@ -94,6 +95,16 @@ def _equal() -> list[str]:
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
     return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]
+
+
+def _before(engines: Mapping[str, Any]) -> str:
+    # What to say where the record was made before MXNet exchanged through MPI.
+    if "key-value" not in engines.get("mxnet", {}).get("engine", ""):
+        return ""
+    return (
+        "MXNet's figures on this page are those of this store, a parameter server; its workers "
+        "have exchanged through MPI since."
+    )
 
 
 def _costs(engine: Mapping[str, Any], vocabulary: int) -> list[str]:
@@ -140,7 +151,7 @@ def _large(
         largest = max(minibatches)  # the most hidden units, and of them the most rows
         per_row = minibatches[largest] / largest[1] * count / exchange.parameters(largest[0], V)
         here = line.of(4 * count)
-        wire = exchange.transferred_in_turn(name, count)
+        wire = exchange.received(count, 2, "float32")  # both directions at once
         times = [here, *(here + wire * 8e-6 / each for each in NETWORKS)]
         factor = exchange.gain(B * per_row, B / 2 * per_row, here)
         rows.append((name, factor, [exchange.smallest(per_row, each) for each in times]))

@@ -21,7 +21,7 @@ SHOWN = ("$$", "|", "- ", "```", "**")  # how a block of text begins that is on 
 
 
 def cells(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Any]]]:
-    """Of each cell of the slides: the kind of slide, the kind of cell, its source and outputs."""
+    """Yield the cells of the slides: kind of slide, kind of cell, source and outputs."""
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
@@ -57,11 +57,10 @@ def make(name: str) -> Path:
     notebook = json.loads((TEXTS / f"{name}.ipynb").read_text(encoding="utf-8"))
     slides = []
     for n, (kind, cell, source, outputs) in enumerate(cells(notebook)):
-        own = {"outputs": outputs, "execution_count": None} if cell == "code" else {}
+        results = {"outputs": outputs, "execution_count": None} if cell == "code" else {}
         metadata = {"slideshow": {"slide_type": kind}}
-        slides.append(
-            {"cell_type": cell, "id": f"slide-{n}", "source": source, "metadata": metadata, **own}
-        )
+        slide = {"cell_type": cell, "id": f"slide-{n}", "source": source, "metadata": metadata}
+        slides.append({**slide, **results})
     notebook["cells"] = slides
     exporter = SlidesExporter(
         reveal_scroll=True,

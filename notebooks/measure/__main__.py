@@ -1,4 +1,4 @@
-"""Runs a tool by its name: `PYTHONPATH=tests:notebooks python -m measure NAME [FILE ...]`.
+"""Runs a tool by its name: `PYTHONPATH=notebooks python -m measure NAME [FILE ...]`.
 
 Not the tool's file itself: other processes call the functions of most tools, and import their
 modules for that.

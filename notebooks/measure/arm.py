@@ -44,12 +44,12 @@ CASES = (
 
 
 def cases(backend):
-    """The cases of one backend."""
+    """Return the cases of one backend."""
     return [case for case in CASES if case[0] == backend]
 
 
 def train(case, mode):
-    """The finished run of a case in one of the modes; its folder is gone."""
+    """Train a case in one of the modes, without keeping the folder; return the run."""
     backend, model, cell, units, epochs = case
     settings = {"cell": cell, "num_hiddens": units, "num_epochs": epochs, **COMMON, **MODES[mode]}
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def run(*command, say=None, **options):
 
 
 def arm_python(folder, distribution):
-    """The command that runs this system's Python for ARM, unpacked in the folder."""
+    """Unpack this system's Python for ARM in the folder; return the command that runs it."""
     root, source = folder / "root", folder / "sources.list"
     site = MIRRORS[distribution["ID"]]
     key = f"/usr/share/keyrings/{distribution['ID']}-archive-keyring.gpg"
@@ -105,7 +105,7 @@ def arm_python(folder, distribution):
 
 
 def libraries(folder, version):
-    """The folder of the project and the libraries that its cases need, for ARM."""
+    """Install the project and the libraries that its cases need for ARM; return their folder."""
     wheels, site = folder / "wheels", folder / "site"
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]

@@ -1,9 +1,9 @@
 """Exact mode's digests for the page that trains: `python -m measure digests FILE`.
 
-NumPy trains on the built-in story with each of the settings that the page offers, but for learning
-rates and θ of one's own. The record also says which of the first logarithms that are drawn for
-starting values the C library does not round to the nearest number, as the page does. It takes some
-minutes.
+NumPy trains on the built-in story with each of the settings that the page offers, except learning
+rates and θ that a reader enters. The record also says which of the first logarithms that are drawn
+for starting values the C library does not round to the nearest number, as the page does. It takes
+some minutes.
 """
 
 import itertools
@@ -17,8 +17,7 @@ from rnn_scratch.randomness import generator
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make
-from rnn_scratch.system import host
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
 OFFERED = {
@@ -33,19 +32,19 @@ DIGITS = 40  # of a logarithm, of which a float64 has 16
 
 
 def digests(**settings):
-    """The digest after each epoch."""
-    made = make({**settings, "num_epochs": EPOCHS, "exact": True})
+    """Train, and return the digest after each epoch."""
+    made = Settings(**settings, num_epochs=EPOCHS, exact=True)
     setup = set_up(made, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
-    epochs = training.epochs(setup, training.Report())
+    epochs = training.epochs(setup)
     return [exact.digest(trained_arrays(setup.model)) for _ in epochs]
 
 
 def exceptions(points):
-    """The points whose logarithms are rounded otherwise: each as its distance from the last one.
+    """Return the points whose logarithms are rounded otherwise, each as its distance from the last.
 
-    It is negative where the C library's number is the smaller one.
+    The distance is negative where the C library's number is the smaller one.
     """
-    chance, found, last = generator(0, "initial"), [], 0
+    chance, distances, last = generator(0, "initial"), [], 0
     for point in range(points):
         square = 0.0
         while not 0 < square < 1:
@@ -54,22 +53,17 @@ def exceptions(points):
         with localcontext() as context:
             context.prec = DIGITS
             nearest = float(Decimal(square).ln())
-        if (own := math.log(square)) != nearest:
-            found.append((point - last) * (1 if own > nearest else -1))
+        if (log := math.log(square)) != nearest:
+            distances.append((point - last) * (1 if log > nearest else -1))
             last = point
-    return found
+    return distances
 
 
 def main(file):
-    """Train all of them, and write the record."""
-    found = {}
+    """Train with all settings, and write the record."""
+    record = {"offered": OFFERED, "digests": {}, "exceptions": exceptions(POINTS)}
     for values in itertools.product(*OFFERED.values()):
-        found[" ".join(map(str, values))] = digests(**dict(zip(OFFERED, values)))
-        print(*values, found[" ".join(map(str, values))][-1], flush=True)
-    record = {
-        "machine": host.describe(),
-        "offered": OFFERED,
-        "digests": found,
-        "exceptions": exceptions(POINTS),
-    }
+        name = " ".join(map(str, values))
+        record["digests"][name] = digests(**dict(zip(OFFERED, values)))
+        print(name, record["digests"][name][-1], flush=True)
     write(file, record)

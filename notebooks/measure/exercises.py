@@ -7,27 +7,25 @@ NumPy backend, on one thread. It takes about twenty minutes.
 
 import dataclasses
 import itertools
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec.structs import asdict
 
 import rnn_scratch
-from measure.measuring import rounded, write
+from measure.measuring import alone, rounded, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Batch, Update
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import run_folder, training
+from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make
-from rnn_scratch.system import host, processes
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 
 MODEL = "fast"  # the same numbers as scratch, in less time
@@ -62,7 +60,7 @@ REACHES = (1, 2, 4, 8)  # minibatches that a gradient goes back through
 
 
 def run(settings, book="tide-clock", other=None):
-    """A run's settings, its perplexities, and its outcome; and what it makes of another book."""
+    """Train; return settings, outcome and perplexities, and perplexities of another book."""
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
@@ -72,7 +70,8 @@ def run(settings, book="tide-clock", other=None):
         except RNNScratchError as error:
             if error.exit_code != 1:  # divergence is a result; anything else is a mistake
                 raise
-        history, record = run_folder.history(folder), run_folder.read(folder)
+        record = json.loads((folder / "run.json").read_bytes())
+        history = [json.loads(line) for line in (folder / "history.jsonl").open("rb")]
         if other is not None:
             result = rnn_scratch.evaluate(folder, corpus=other)
             evaluation = {
@@ -80,30 +79,30 @@ def run(settings, book="tide-clock", other=None):
                 "unigrams of the other book": rounded(result.unigram),
             }
     return {
-        "settings": asdict(record.settings),
+        "settings": record["settings"],
         "model": MODEL,
-        "outcome": record.sessions[-1].outcome,
+        "outcome": record["sessions"][-1]["outcome"],
         "epochs": len(history),
-        "perplexity": [rounded(row.perplexity) for row in history],
-        "held out": [rounded(row.valid_perplexity) for row in history],
-        "seconds": round(sum(row.seconds for row in history), 2),
+        "perplexity": [rounded(epoch["perplexity"]) for epoch in history],
+        "held out": [rounded(epoch["valid_perplexity"]) for epoch in history],
+        "seconds": round(sum(epoch["seconds"] for epoch in history), 2),
         **evaluation,
     }
 
 
 def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
-    """Yield the result of gradients that go back through the last `reach` minibatches.
+    """Train with gradients that go back through the last `reach` minibatches; yield the result.
 
     The subsequences of a row are contiguous, so that the state before the oldest of them, and all
     their tokens, are what a graph with the whole history would contain; it is computed with the
     present parameters.
     """
-    settings = make({"num_hiddens": 128, "num_epochs": 60, "num_steps": 10})
+    settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10)
     text = books.load("tide-clock")
     setup = set_up(settings, Runtime(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
-        batches = list(minibatches.of_epoch(setup.text.train, settings, epoch))
+        batches = list(minibatches.epoch_batches(setup.text.train, settings, epoch))
         start = time.perf_counter()
         losses = train_epoch_not_detached(setup.backend, model, batches, reach)
         machine.synchronize(list(model.params.values()), "cpu")
@@ -117,12 +116,12 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
 
 
 def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
-    """The losses of an epoch whose gradients go back through the last `reach` minibatches."""
+    """Train an epoch with gradients through the last `reach` minibatches; return its losses."""
     scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0].X))]
     for number, batch in enumerate(batches):
         oldest = max(0, number + 1 - reach)
-        X = np.concatenate([each.X for each in batches[oldest : number + 1]], axis=1)
+        X = np.concatenate([earlier.X for earlier in batches[oldest : number + 1]], axis=1)
         Y = batch.Y
 
         def forward(tokens, state, last=Y.size, **params):
@@ -147,13 +146,10 @@ def main(file):
     """Measure everything, and write the record."""
     for book in BOOKS:
         books.load(book)  # a missing one is missed now, and not after all runs before
-    record = {"machine": host.describe(), "runs": {}, "not detached": {}}
-    for name, settings in RUNS.items():
-        record["runs"][name] = run(settings)
+    record = {"runs": {name: run(settings) for name, settings in RUNS.items()}}
     record["books"] = {book: run(READING, book, other) for book, other in (BOOKS, BOOKS[::-1])}
-    for name in registry.OURS[1:]:
-        record["not detached"][name] = {}
-        for reach in REACHES:
-            (result,) = processes.ask(partial(not_detached, name, reach), timeout=3600)
-            record["not detached"][name][str(reach)] = result
+    record["not detached"] = {
+        name: {str(reach): alone(not_detached, name, reach) for reach in REACHES}
+        for name in registry.OURS[1:]
+    }
     write(file, record)

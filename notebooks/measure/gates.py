@@ -13,12 +13,11 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import training
-from rnn_scratch.settings import make, update_rule
-from rnn_scratch.system import host
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
-SETTINGS = make({"num_hiddens": 128, "num_epochs": 500})
+SETTINGS = Settings(num_hiddens=128, num_epochs=500)
 # The cell, and the starting value of the forget gate's bias.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
@@ -36,7 +35,7 @@ ROWS, STEPS = 64, 100  # of the text that they are computed on
 
 
 def run(cell, bias, seed, backend, text):
-    """Train a network; its perplexity and the norms of gradients after some of the epochs."""
+    """Train a network; return its perplexities, and norms of gradients after some epochs."""
     options = Options(len(text.vocab), SETTINGS.num_hiddens, cell)
     arrays = initial(options, SETTINGS.sigma, seed)
     if bias:
@@ -45,7 +44,7 @@ def run(cell, bias, seed, backend, text):
     settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
-        batches = minibatches.of_epoch(text.train, settings, epoch)
+        batches = minibatches.epoch_batches(text.train, settings, epoch)
         carry = minibatches.carries(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
         if epoch in EPOCHS:
@@ -68,7 +67,7 @@ def run(cell, bias, seed, backend, text):
 
 
 def evaluated(arrays, options, backend, text):
-    """The perplexity of the training text with these parameters in the cell of these options."""
+    """Return the perplexity of the training text with these parameters and options."""
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
     batches = minibatches.whole(text.train, SETTINGS)
     summed, count = backend.scratch.evaluate(model, batches, carry=True)
@@ -76,9 +75,9 @@ def evaluated(arrays, options, backend, text):
 
 
 def reach(arrays, cell, tokens):
-    """The mean norm of the last step's gradient with respect to the state 1, 2, ... steps before.
+    """Return the norm of the last step's gradient with respect to the state 1, 2, ... steps before.
 
-    The mean is over rows of the text, and the norm over all tensors of the state.
+    It is the norm over all tensors of the state, averaged over rows of the text.
     """
     numpy = registry.load("numpy").scratch
     H, V = arrays["W_hq"].shape
@@ -91,7 +90,7 @@ def reach(arrays, cell, tokens):
     for x in inputs:
         logits, state = numpy.step(x, state, params, options)
         states.append(state)
-    d_logits = numpy.loss_back(logits, Y) * ROWS  # each row's own, not their mean
+    d_logits = numpy.loss_back(logits, Y) * ROWS  # of each row, not their mean
     d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
     norms = []
     for t in reversed(range(STEPS)):
@@ -106,7 +105,6 @@ def main(file):
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(books.load("tide-clock"), SETTINGS)
     record = {
-        "machine": host.describe(),
         "environment": backend.machine.environment(),
         "settings": {n: v for n, v in asdict(SETTINGS).items() if n not in ("cell", "seed")},
         "model": f"{BACKEND}, {MODEL}",

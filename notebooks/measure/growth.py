@@ -10,11 +10,10 @@ import numpy as np
 
 from measure.measuring import rounded, write
 from rnn_scratch import registry
-from rnn_scratch.runs import growth
+from rnn_scratch.check import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
-from rnn_scratch.system import host
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, minibatches
 
 CELLS = ("rnn", "gru", "lstm")
@@ -26,27 +25,25 @@ NUMPY = Runtime("numpy", device="cpu", threads=1)
 
 
 def settings(cell, scale):
-    """Those of the chapter in exact mode, with fewer units, this cell, and larger weights."""
+    """Return the chapter's settings in exact mode, with fewer units and larger weights."""
     sigma = round(scale / UNITS**0.5, 4)
-    return make(
-        {"exact": True, "cell": cell, "num_hiddens": UNITS, "sigma": sigma, "num_epochs": EPOCHS}
-    )
+    return Settings(exact=True, cell=cell, num_hiddens=UNITS, sigma=sigma, num_epochs=EPOCHS)
 
 
 def equal_updates(made, name, text):
-    """The updates after which NumPy and this framework were equal, and the updates made."""
-    setups = [set_up(made, each, text) for each in (NUMPY, NUMPY.but(backend=name))]
+    """Count the updates after which NumPy and this framework were equal, and the updates made."""
+    setups = [set_up(made, NUMPY.but(backend=backend), text) for backend in ("numpy", name)]
     updates = 0
     for epoch in range(1, made.num_epochs + 1):
         states = [setup.model.state(made.batch_size) for setup in setups]
-        for batch in minibatches.of_epoch(setups[0].text.train, made, epoch):
+        for batch in minibatches.epoch_batches(setups[0].text.train, made, epoch):
             for number, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
                 _, states[number] = setup.backend.scratch.train_minibatch(
                     setup.model, tensors, states[number], update_rule(made)
                 )
             arrays, others = (setup.model.to_arrays(setup.model.params) for setup in setups)
-            if any(not np.array_equal(arrays[each], others[each]) for each in arrays):
+            if any(not np.array_equal(arrays[param], others[param]) for param in arrays):
                 return updates, updates + 1
             updates += 1
     return updates, updates
@@ -60,7 +57,6 @@ def main(file):
         backend, _ = registry.start(name, threads=1)
         environment |= backend.machine.environment()
     record = {
-        "machine": host.describe(),
         "environment": environment,
         "settings": {
             name: value

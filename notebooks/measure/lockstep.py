@@ -17,7 +17,7 @@ from rnn_scratch.check import exact_mode, kept, observation
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, minibatches
 
 RUNTIMES = [Runtime(name, "scratch", "cpu", threads=1) for name in ("numpy", "torch")]
@@ -54,7 +54,7 @@ def true_factor(settings, text):
     carry = minibatches.carries(settings.sampling)
     for epoch in range(1, settings.num_epochs + 1):
         states = [setup.model.state(settings.batch_size) for setup in setups]
-        for batch in minibatches.of_epoch(setups[0].text.train, settings, epoch):
+        for batch in minibatches.epoch_batches(setups[0].text.train, settings, epoch):
             if not carry:
                 states = [setup.model.state(settings.batch_size) for setup in setups]
             values, after = [], []
@@ -87,7 +87,7 @@ def true_factor(settings, text):
 
 def compare(changes, text):
     """A line of what is stated and what is true; whether they agree, and nobody is accused."""
-    settings = make({**changes, "exact": True})
+    settings = Settings(**{**changes, "exact": True})
     with np.errstate(all="ignore"):
         truth, differs = true_factor(settings, text)
     certificate = exact_mode.compare(RUNTIMES, settings, text, lambda *_: None).certificate

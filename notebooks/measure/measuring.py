@@ -1,20 +1,52 @@
-"""What a tool writes of its measurements: the record, and the digits in it."""
+"""What tools that measure share: processes, copies of backends to change, and the record."""
 
+import importlib
+import itertools
 import json
 import re
+import shutil
+import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from rnn_scratch.system import host, processes
+
+NUMBERS = itertools.count()
+
+
+def alone(function, *arguments, timeout=7200, **environment):
+    """Return the one value that a generator function yields, in a process of its own."""
+    call = partial(function, *arguments)
+    (value,) = processes.ask(call, timeout=timeout, environment=environment)
+    return value
+
+
+def copy(backend, folder):
+    """Copy a backend to a package with a new name; return its folder."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    package = Path(folder, f"changed_{next(NUMBERS)}")
+    return Path(shutil.copytree(Path(backend.__file__).parent, package, ignore=ignored))
+
+
+def load(package):
+    """Import a package from its folder."""
+    sys.path.insert(0, str(package.parent))
+    try:
+        return importlib.import_module(package.name)
+    finally:
+        sys.path.remove(str(package.parent))
+
 
 def rounded(number):
-    """A figure with the digits that a page could print; None for None."""
+    """Round a figure to the digits that a page could print; return None for None."""
     return None if number is None else float(f"{number:.4g}")
 
 
 def write(path, record):
-    """Write a record as JSON, each innermost list or object on one line."""
+    """Write a record and the machine as JSON, each innermost list or object on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
-    values = msgspec.to_builtins(record)
-    text = innermost.sub(lambda each: re.sub(r"\s+", " ", each[0]), json.dumps(values, indent=1))
+    values = msgspec.to_builtins({"machine": host.describe(), **record})
+    text = innermost.sub(lambda part: re.sub(r"\s+", " ", part[0]), json.dumps(values, indent=1))
     Path(path).write_text(text + "\n", encoding="utf-8")

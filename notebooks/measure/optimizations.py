@@ -11,23 +11,23 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from make.optimizations import Gain, Gains, V
-from sabotages import copy, load
 
+from measure.measuring import alone, copy, load
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
-from rnn_scratch.system import host, processes, records
+from rnn_scratch.system import host, records
 
 B, T = 32, 35
 SIZES = (64, 512)  # hidden units
 SECONDS, TURNS = 6.0, 7  # for each measurement: at least
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 UNDO = Path(__file__).parent / "undo"
 
 
@@ -38,27 +38,27 @@ class Case(Gain):
 
 
 def cases(backend: str) -> list[Case]:
-    """The optimizations of a backend, as `undo/BACKEND.diff` undoes them.
+    """Read the optimizations of a backend, as `undo/BACKEND.diff` undoes them.
 
     A heading has the name, and what differs from the usual. The parts of its diff begin with the
     name of a file, and have no line numbers: they apply wherever the file has these lines.
     """
-    found = []
+    optimizations = []
     text = Path(UNDO, f"{backend}.diff").read_text(encoding="utf-8")
     for section in re.split(r"(?m)^# ", text)[1:]:
         heading, *parts = re.split(r"(?m)^@@ ", section)
         name, *more = heading.strip().split(", ")
-        about = {"name": name, **dict(each.split("=") for each in more)}
-        case = msgspec.convert(about, Case, strict=False)
+        values = {"name": name, **dict(value.split("=") for value in more)}
+        case = msgspec.convert(values, Case, strict=False)
         for file, *lines in (part.splitlines(keepends=True) for part in parts):
             old, new = ("".join(line[1:] for line in lines if line[0] != sign) for sign in "+-")
             case.edits.append((file.strip(), old, new))
-        found.append(case)
-    return found
+        optimizations.append(case)
+    return optimizations
 
 
 def undone(backend, case, folder):
-    """A copy of the backend without an optimization, loaded as a package of its own."""
+    """Load a copy of the backend without an optimization, as a package with another name."""
     package = copy(backend, Path(folder))
     for file, old, new in case.edits:
         text = "\n" + (package / file).read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def undone(backend, case, folder):
 
 
 def gain(backend, case, num_hiddens):
-    """The time without the optimization relative to the time with it."""
+    """Measure the time without the optimization relative to the time with it."""
     random = np.random.RandomState(0)
     options = Options(case.vocabulary, num_hiddens, case.cell)
     arrays = parameters.initial(options, 0.01, 0)
@@ -89,17 +89,15 @@ def gain(backend, case, num_hiddens):
                 module.scratch.predict(model, [0], 200, decoding.greedy)
             return time.perf_counter() - start
 
-        for each in pair:  # to warm up
-            seconds(*each)
         ratios, begin = [], time.perf_counter()
         while len(ratios) < TURNS or time.perf_counter() - begin < SECONDS:
-            without, with_it = (seconds(*each) for each in pair)
+            without, with_it = (seconds(module, model) for module, model in pair)
             ratios.append(without / with_it)
-    return round(statistics.median(ratios), 3)
+    return round(statistics.median(ratios[1:]), 3)  # the first turn warms up
 
 
 def comment(gain):
-    """The line of a comment that states the gain of an optimization."""
+    """Return the line of a comment that states the gain of an optimization."""
     gains = ", ".join(
         f"{gain.num_hiddens[size]:.2f} with {size}{' hidden units' * (size == SIZES[0])}"
         for size in SIZES
@@ -124,27 +122,19 @@ def annotate(folder, gains):
                 lines.append(pending)
                 pending = None
             lines.append(line)
-            for each in gains:
-                if line.lstrip().startswith(f"# {each.name}: "):
-                    pending = line[: line.index("#")] + comment(each)
+            for gain in gains:
+                if line.lstrip().startswith(f"# {gain.name}: "):
+                    pending = line[: line.index("#")] + comment(gain)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure(name: str, number: int) -> Iterator[Gain]:
-    """Yield the gain of one of a backend's optimizations."""
+    """Yield the gain of one of a backend's optimizations, in a process that has its threads."""
     case = cases(name)[number]
     backend, _ = registry.start(name, case.threads)
     gains = {size: gain(backend, case, size) for size in SIZES}
     usual = {field: getattr(case, field) for field in Gain.__struct_fields__}
     yield Gain(**{**usual, "num_hiddens": gains})
-
-
-def measured(name):
-    """Yield the gain of each optimization of a backend, each in a process of its own."""
-    for number, case in enumerate(cases(name)):
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(case.threads))
-        call = partial(measure, name, number)
-        yield from processes.ask(call, timeout=600, environment=threads)
 
 
 def main(file):
@@ -153,6 +143,9 @@ def main(file):
     for name in registry.OURS:
         record.machines[name] = host.describe()
         record.versions[name] = registry.probes([name])[name].environment
-        record.backends[name] = list(measured(name))
+        record.backends[name] = [
+            alone(measure, name, number, **dict.fromkeys(THREADS, str(case.threads)))
+            for number, case in enumerate(cases(name))
+        ]
         annotate(source_code.files(name)[0].parent, record.backends[name])
     records.write(Path(file), record)

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from measure.measuring import write
+from measure.measuring import alone, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Rates, Update
-from rnn_scratch.system import processes
 
 LR = 2.0**-9  # a float32, as Keras and MXNet keep theirs in one
 WEIGHT_DECAY = 0.125
@@ -27,39 +26,40 @@ HOW = Update(LR, optimizer="adam")
 
 
 def torch(arrays, grads, how):
-    """The parameters that start at these arrays, after updates by PyTorch's optimizer."""
+    """Return the parameters that start at these arrays, after updates by PyTorch's optimizer."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        own = torch.optim.AdamW(params.values(), how.lr, betas, how.epsilon, how.weight_decay)
+        optimizer = torch.optim.AdamW(params.values(), how.lr, betas, how.epsilon, how.weight_decay)
     else:
-        own = torch.optim.SGD(params.values(), how.lr, momentum=how.beta1)
-    for each in grads:
+        optimizer = torch.optim.SGD(params.values(), how.lr, momentum=how.beta1)
+    for step_grads in grads:
         for name, param in params.items():
-            param.grad = torch.tensor(each[name])
-        own.step()
+            param.grad = torch.tensor(step_grads[name])
+        optimizer.step()
     return {name: param.numpy() for name, param in params.items()}
 
 
 def tensorflow(arrays, grads, how):
-    """Those by Keras's."""
+    """Return the parameters after updates by Keras's optimizer."""
     import keras
 
     params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        own = keras.optimizers.AdamW(how.lr, how.weight_decay, *betas, how.epsilon)
+        optimizer = keras.optimizers.AdamW(how.lr, how.weight_decay, *betas, how.epsilon)
     else:
-        own = keras.optimizers.SGD(how.lr, momentum=how.beta1)
-    for each in grads:
-        own.apply([keras.ops.convert_to_tensor(each[n]) for n in params], [*params.values()])
+        optimizer = keras.optimizers.SGD(how.lr, momentum=how.beta1)
+    for step_grads in grads:
+        tensors = [keras.ops.convert_to_tensor(step_grads[name]) for name in params]
+        optimizer.apply(tensors, [*params.values()])
     return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
 
 
 def mxnet(arrays, grads, how):
-    """Those by MXNet's Trainer, whose weight decay is added to the gradient."""
+    """Return those after updates by MXNet's Trainer, which adds weight decay to the gradient."""
     from mxnet import autograd, gluon, np
 
     params = {
@@ -71,37 +71,37 @@ def mxnet(arrays, grads, how):
     adam = {"beta1": how.beta1, "beta2": how.beta2, "epsilon": how.epsilon}
     adam["wd"] = how.weight_decay
     name, more = {"adam": ("adam", adam)}.get(how.optimizer, ("sgd", {"momentum": how.beta1}))
-    own = gluon.Trainer(params, name, {"learning_rate": how.lr, **more})
-    for each in grads:
-        with autograd.record():
-            products = (p.data() * np.array(each[n], dtype="float64") for n, p in params.items())
-            total = sum(product.sum() for product in products)
+    optimizer = gluon.Trainer(params, name, {"learning_rate": how.lr, **more})
+    for step_grads in grads:
+        with autograd.record():  # a sum with these gradients
+            tensors = {n: np.array(grad, dtype="float64") for n, grad in step_grads.items()}
+            total = sum((param.data() * tensors[n]).sum() for n, param in params.items())
         total.backward()
-        own.step(1)
+        optimizer.step(1)
     return {name: param.data().asnumpy() for name, param in params.items()}
 
 
 def jax(arrays, grads, how):
-    """Those by optax, which Flax's users take."""
+    """Return those after updates by optax, which Flax's users take."""
     import optax
 
     tensor = partial(registry.load("jax").machine.tensor, device="cpu")
     params = {name: tensor(array) for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        own = optax.adamw(how.lr, *betas, how.epsilon, weight_decay=how.weight_decay)
+        optimizer = optax.adamw(how.lr, *betas, how.epsilon, weight_decay=how.weight_decay)
     else:
-        own = optax.sgd(how.lr, momentum=how.beta1)
-    kept = own.init(params)
-    for each in grads:
-        tensors = {name: tensor(grad) for name, grad in each.items()}
-        changes, kept = own.update(tensors, kept, params)
+        optimizer = optax.sgd(how.lr, momentum=how.beta1)
+    kept = optimizer.init(params)
+    for step_grads in grads:
+        tensors = {name: tensor(grad) for name, grad in step_grads.items()}
+        changes, kept = optimizer.update(tensors, kept, params)
         params = optax.apply_updates(params, changes)
     return {name: np.asarray(param) for name, param in params.items()}
 
 
 def ours(decay=0.0, name="torch"):
-    """Those by this project's Adam, written in the form of a framework's."""
+    """Return those after updates by this project's Adam, written in the form of a framework's."""
     paper, coupled = OPTIMIZERS[name][2], name == "mxnet"
 
     def constant(value, names=("mxnet",)):  # a float32 in these frameworks
@@ -164,5 +164,5 @@ def main(file):
     constants = {"lr": LR, "epsilon": HOW.epsilon, "weight_decay": WEIGHT_DECAY}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:
-        (record["frameworks"][name],) = processes.ask(partial(measure, name), timeout=600)
+        record["frameworks"][name] = alone(measure, name)
     write(file, record)

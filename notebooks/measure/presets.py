@@ -15,15 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rnn_scratch
-from measure.measuring import rounded, write
+from measure.measuring import alone, rounded, write
 from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS
-from rnn_scratch.system import host, processes
 from rnn_scratch.text import books
 
 TEXTS = {"corpus": "time-machine"}  # of a preset that names none
@@ -33,6 +31,7 @@ TRIED = (
     {"num_steps": 24, "dropout": 0.2, "lr": 0.004, "num_epochs": 10},
     {"num_steps": 24, "num_epochs": 10},
 )
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 SAMPLE = {"length": 300, "temperature": 0.5, "seed": 1}
 # In the README of nanoGPT: the recipe for a computer without a GPU.
 RECIPE = (
@@ -43,7 +42,7 @@ RECIPE = (
 
 
 def measure(given: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
-    """The held-out loss of each epoch in nats, the CPU seconds of it all; a sample of PyTorch's."""
+    """Train, and yield held-out losses in nats, CPU seconds, and a sample of PyTorch's."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
         run = rnn_scratch.train(backend, **given, threads=1, run=Path(parent, "run"))
@@ -59,28 +58,17 @@ def measure(given: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
         yield training
 
 
-def measured(given, backend="torch"):
-    """The same, in a process of its own."""
-    (training,) = processes.ask(
-        partial(measure, given, backend), timeout=7200, environment={"OMP_NUM_THREADS": "1"}
-    )
-    return training
-
-
 def peer(folder):
-    """What nanoGPT's recipe reaches, as it estimates it, and its CPU seconds."""
+    """Train by nanoGPT's recipe; return the held-out loss that it estimates, and CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = shutil.copytree(folder, Path(parent, "nanoGPT"))
         data = clone / "data" / "shakespeare_char"
         text = books.load("tiny-shakespeare").content
         (data / "input.txt").write_text(text, encoding="utf-8")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        where = {"cwd": clone, "env": {**os.environ, **ONE_THREAD}, "text": True}
 
         def run(*command):
-            done = subprocess.run(
-                [sys.executable, *command], cwd=clone, env=environment, stdout=-1, check=True
-            )
-            return done.stdout.decode()
+            return subprocess.check_output([sys.executable, *command], **where)
 
         run(data / "prepare.py")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -96,15 +84,16 @@ def peer(folder):
 
 def main(file, *folders):
     """Train all presets, and write the record."""
-    record = {"machine": host.describe(), "presets": {}}
-    record["temperature"] = SAMPLE["temperature"]
+    record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
         record["nanogpt"] = peer(folder)
     for name in list(PRESETS)[1:]:  # without `chapter`, which has records of its own
         backends = registry.OURS if name == "shakespeare" else ("torch",)
         given = {**TEXTS, **PRESETS[name]}
-        trainings = [measured(given, backend) for backend in backends]
+        trainings = [alone(measure, given, backend, **ONE_THREAD) for backend in backends]
         record["presets"][name] = {"arguments": given, "trainings": trainings}
-    tried = [{**TEXTS, **PRESETS["minute"], **changed} for changed in TRIED]
-    record["tried"] = [{"arguments": given, **measured(given)} for given in tried]
+    tried = [{**TEXTS, **PRESETS["minute"], **changes} for changes in TRIED]
+    record["tried"] = [
+        {"arguments": given, **alone(measure, given, "torch", **ONE_THREAD)} for given in tried
+    ]
     write(file, record)

@@ -123,7 +123,7 @@ def _train(
         return after, observer.clipped, observer.kept.closest, observer.divergence
 
     yield updates(0, None)
-    for epoch, _ in training.epochs(setup, observer):
+    for epoch, _ in training.epochs(setup, observer.minibatch):
         yield updates(epoch.epoch, epoch.perplexity)
     if team is not None:
         setup.backend.workers.leave()

@@ -156,11 +156,13 @@ def update(case: Case) -> Iterator[Computed | Row]:
         yield Computed(name, model.to_arrays(model.params), allowed=allowed)
     for optimizer in OPTIMIZERS:
         for grid in (None, FINE_GRID) if case.options.dtype == "float64" else (None,):
-            how = Update(0, None, grid, None, 1, optimizer, 0.1, grid)
+            how = Update(LR, grid=grid, optimizer=optimizer, weight_decay=0.1, grad_grid=grid)
             model = case.model(optimizer=optimizer)
             for number in range(1, 4):
                 tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
-                case.scratch.update(model, tensors, how, case.rates(number))
+                # An optimizer that uses rates without its declaration fails here, as in training.
+                rates = case.rates(number) if OPTIMIZERS[optimizer].needs_rates else None
+                case.scratch.update(model, tensors, how, rates)
             name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
             yield Computed(name, trained_arrays(model), allowed=0 if grid else ROUNDING)
 

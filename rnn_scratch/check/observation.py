@@ -22,11 +22,11 @@ import numpy as np
 from .. import registry
 from ..contract import OPTIMIZERS, Arrays, Batch, Model, State, Tensor, Update
 from ..parameters import trained_arrays
-from ..runs import growth, training
+from ..runs import exchange
 from ..runs.setup import Setup
 from ..settings import Settings
 from ..text import minibatches
-from ..workers import exchange
+from . import growth
 from .certificate import GRADIENT, Divergence
 from .kept import LARGEST, Kept, differing, digests, distances
 
@@ -47,7 +47,7 @@ def states(settings: Settings, number: int) -> list[str]:
     return ["state"] if number == 1 else [f"state {each}" for each in range(number)]
 
 
-class Observer(training.Report):
+class Observer:
     """Observes a model's updates, by a function in the place of its `train_minibatch`.
 
     The first model leaves digests and elements in a folder, with which the others are compared.
@@ -60,7 +60,7 @@ class Observer(training.Report):
         keeps = not first and (setup.team is None or setup.team.rank == 0)
         self.kept = Kept(folder, bool(first), keeps)
         # For each parameter the name of what is rounded: its step, or its gradient.
-        start = GRADIENT if OPTIMIZERS[setup.settings.optimizer] else ""
+        start = GRADIENT if OPTIMIZERS[setup.settings.optimizer].slots else ""
         self.names = {name: start + name for name in setup.model.options.shapes()}
         self.updates = self.clipped = 0
         self.divergence: Divergence | None = None
@@ -84,7 +84,7 @@ class Observer(training.Report):
         if unchanged:
             mean, after = self._original(model, batch, state, how)
         else:
-            if OPTIMIZERS[how.optimizer]:
+            if OPTIMIZERS[how.optimizer].slots:
                 scratch.update(model, found, how, batch.rates)
             else:  # steps, with learning rate and weight decay in them
                 scratch.update(model, found, SUBTRACTION._replace(grid=how.grid))
@@ -146,7 +146,7 @@ class Observer(training.Report):
         numpy, options = registry.load("numpy"), self.setup.model.options._replace(device="cpu")
         model = registry.build("numpy", numpy, "scratch", arrays, options, how.optimizer)
         found = {name: values[value] for name, value in self.names.items()}
-        if OPTIMIZERS[how.optimizer]:
+        if OPTIMIZERS[how.optimizer].slots:
             rates = batch.map(self.setup.backend.machine.array).rates
             numpy.scratch.update(model, found, how, rates)
         else:
@@ -160,7 +160,7 @@ class Observer(training.Report):
         if how.theta is None:
             return False
         found, scale = {name: values[value] for name, value in self.names.items()}, 1.0
-        if not OPTIMIZERS[how.optimizer]:  # from the steps back to the gradients
+        if not OPTIMIZERS[how.optimizer].slots:  # from the steps back to the gradients
             rates = batch.rates
             scale = how.lr if rates is None else float(self.setup.backend.machine.array(rates.lr))
             decay = scale * how.weight_decay
@@ -171,7 +171,7 @@ class Observer(training.Report):
     def _probe(self, batch: Batch, state: State, how: Update) -> tuple[Tensor, State, Arrays]:
         # The loss, the state, and all that is to be rounded. It leaves no parameters but the steps,
         # or the gradients, times -SCALE.
-        if OPTIMIZERS[how.optimizer]:
+        if OPTIMIZERS[how.optimizer].slots:
             how = Update(SCALE, how.theta, workers=how.workers)
             batch = batch._replace(rates=None)
         else:

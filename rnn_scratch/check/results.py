@@ -159,8 +159,8 @@ def weighted_sum(result: Any) -> float:
 def recorded() -> dict[str, dict[str, float]]:
     """The reference's results when they were correct, by case and by piece and result.
 
-    Each as one number, in ``pinned.json``. tests/tools/pin.py makes that file, and says what else
-    the reference is tested by.
+    Each as one number, in ``pinned.json``. notebooks/measure/pin.py makes that file, and says what
+    else the reference is tested by.
     """
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
     return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])

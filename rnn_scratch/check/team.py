@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import registry
-from ..contract import TRIED, Team
+from ..contract import Team
 from ..errors import NotOffered
+from ..runs import exchange
 from ..runs.runtime import Runtime
-from ..workers import exchange
 from .epochs import FEW, clipping, updated
-from .inputs import PLAIN, B, Case, in_each_dtype, make_case
+from .inputs import PLAIN, TRIED, B, Case, in_each_dtype, make_case
 from .results import Computed, Row, fact, not_offered
 
 CASES = tuple(

@@ -12,16 +12,16 @@ from msgspec import structs
 from rich.table import Table
 
 from .. import registry
-from ..check import exact_mode, runner
+from ..check import exact_mode, growth, runner
 from ..check.certificate import ExactModel, ExactResult
 from ..check.results import Row
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
-from ..runs import growth, schedule, training
+from ..runs import schedule
+from ..runs.events import Report
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
-from ..runs.setup import set_up
-from ..settings import KINDS, make, option_of
+from ..settings import KINDS, Settings, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import books, dataset
@@ -97,10 +97,10 @@ def check(
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
         raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
-    made = make({"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
+    made = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
     # Beside the JSON, progress goes to stderr: a pipe may pass for a terminal.
     screen = Screen(stderr=as_json)
-    report = training.Report() if as_json else LineReport(screen.say)
+    report = Report() if as_json else LineReport(screen.say)
     if exact:
         for number in workers:
             launch.require_shares(made.batch_size, number)
@@ -115,7 +115,7 @@ def check(
     runtimes = [Runtime(name, model, device, workers=number) for name, model, number in each]
     if exact:
         with contextlib.suppress(RNNScratchError):  # which the models' own processes report
-            growth.warn(set_up(made, Runtime("numpy", device="cpu"), content), report)
+            growth.warn(made, content, report.say)
         with screen.status("") as status:
 
             def progress(model: ExactModel, epoch: int) -> None:

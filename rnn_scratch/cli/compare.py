@@ -20,7 +20,7 @@ from ..compare.sentences import DESCRIPTIONS
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..runs import curve, run_folder
-from ..settings import checked, make
+from ..settings import Settings, checked
 from ..system import files, locks
 from ..system.terminal import printable
 from ..text import books
@@ -104,7 +104,7 @@ def compare(
         defaults = {"num_epochs": TARGET_EPOCHS, "max_tokens": 0}
         if not options["valid_share"]:
             defaults["valid_tokens"] = HELD_OUT
-    settings = make({**defaults, **specified(options)})
+    settings = Settings(**{**defaults, **specified(options)})
     screen = Screen()
     interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     varied, values = _vary(vary) if vary else (None, [])

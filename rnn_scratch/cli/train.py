@@ -11,12 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from .. import api, exact
 from ..errors import RNNScratchError
-from ..runs import checkpoint, run_folder, training
+from ..runs import checkpoint, events, run_folder
+from ..runs.events import Ended, Started
 from ..runs.presets import PRESETS
 from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
 from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
-from ..settings import Settings, option_of
+from ..settings import option_of
 from ..workers import launch
 from ..workers.launch import COORDINATOR
 from .options import option, runtime_options, settings_options, specified, text_options
@@ -31,9 +32,9 @@ class BarReport(LineReport):
         super().__init__(screen.say)
         self.screen = screen
 
-    def start(self, folder: Path, settings: Settings, session: Session) -> None:
+    def started(self, event: Started) -> None:
         """Show the bar."""
-        super().start(folder, settings, session)
+        super().started(event)
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             BarColumn(),
@@ -41,26 +42,26 @@ class BarReport(LineReport):
             console=self.screen,
             transient=True,
         )
-        fields: dict[str, Any] = {"epoch": session.from_epoch, "numbers": "", "left": ""}
+        fields: dict[str, Any] = {"epoch": event.session.from_epoch, "numbers": "", "left": ""}
         self.task = self.bar.add_task("", total=self.last, **fields)
         self.bar.start()
 
-    def progress(self, progress: training.Progress) -> None:
+    def progress(self, event: events.Progress) -> None:
         """Show how far the epoch has come; its number counts as soon as it begins."""
-        fields: dict[str, Any] = {"epoch": progress.epoch, "left": time_left(progress)}
-        if progress.loss is not None:
-            fields["numbers"] = numbers_within(progress)
-        self.bar.update(self.task, completed=progress.position, **fields)
+        fields: dict[str, Any] = {"epoch": event.epoch, "left": time_left(event)}
+        if event.loss is not None:
+            fields["numbers"] = numbers_within(event)
+        self.bar.update(self.task, completed=event.position, **fields)
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, event: Epoch) -> None:
         """Move the bar to the end of an epoch."""
-        super().epoch(epoch)
-        self.bar.update(self.task, completed=epoch.epoch, numbers=f"{numbers(epoch)}  ")
+        super().epoch(event)
+        self.bar.update(self.task, completed=event.epoch, numbers=f"{numbers(event)}  ")
 
-    def stop(self) -> None:
+    def ended(self, event: Ended) -> None:
         """Remove the bar."""
-        if hasattr(self, "bar"):
-            self.bar.stop()
+        self.bar.stop()
+        super().ended(event)
 
 
 @click.command()

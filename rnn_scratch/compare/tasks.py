@@ -44,7 +44,7 @@ def losses(
     """Train a candidate: the losses of the minibatches of each epoch. A failure is the last."""
 
     def each_epoch(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
-        return (losses for _, losses in training.epochs(setup, training.Report()))
+        return (losses for _, losses in training.epochs(setup))
 
     return catch_failures(settings, runtime, text, None, each_epoch)
 
@@ -84,7 +84,7 @@ def _train(
     comparisons = (yield from _check(setup)) if check else 0
     setup.backend.machine.set_tf32(plan.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
-    for trained, losses in training.epochs(setup, training.Report()):
+    for trained, losses in training.epochs(setup):
         yield EpochResult(
             perplexity=math.exp(min(sum(losses) / len(losses), 700)),
             held_out=trained.valid_perplexity,

@@ -11,13 +11,12 @@ import numpy as np
 from .. import registry
 from ..contract import CELLS, Batch, Model, Team, Tensor
 from ..exact import digest
-from ..runs import decoding, schedule
+from ..runs import decoding, exchange, schedule
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup
 from ..settings import Settings, update_rule
 from ..system import host
 from ..text import books, minibatches
-from ..workers import exchange
 from .record import Failure, Plan, Round
 from .tasks import catch_failures, minibatches_seen
 

@@ -3,14 +3,13 @@
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..settings import Settings
-from . import training
-from .run_folder import Epoch, Session
-from .training import SAMPLE_EVERY, Progress, Report
+from . import run_folder, training
+from .events import Ended, Progress, Report, Started
+from .run_folder import Epoch
+from .training import SAMPLE_EVERY
 
 QUIET = 30.0  # seconds after which a line is due, within an epoch too
 
@@ -27,38 +26,39 @@ class LineReport(Report):
         """Pass on the message."""
         self._say(line)
 
-    def start(self, folder: Path, settings: Settings, session: Session) -> None:
+    def started(self, event: Started) -> None:
         """Say what is trained, and where."""
-        self.folder, self.session, self.last = folder, session, settings.num_epochs
+        self.folder, self.session = Path(event.folder), event.session
+        self.last = event.settings.num_epochs
         self.said = time.monotonic()
-        runtime = session.runtime
+        session, runtime = event.session, event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
         self.say(
             f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
             f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.last}, "
-            f"run folder: {folder}"
+            f"run folder: {event.folder}"
         )
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, event: Progress) -> None:
         """Say how far the epoch has come if there has been no line for a while."""
-        if progress.left is not None and time.monotonic() - self.said >= QUIET:
+        if event.left is not None and time.monotonic() - self.said >= QUIET:
             self.say(
-                f"epoch {progress.epoch}: {progress.done:,} of {progress.total:,} minibatches  "
-                f"{numbers_within(progress)}{time_left(progress)}"
+                f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
+                f"{numbers_within(event)}{time_left(event)}"
             )
             self.said = time.monotonic()
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, event: Epoch) -> None:
         """Say the numbers of every tenth epoch, and of the last."""
-        if epoch.epoch % SAMPLE_EVERY == 0 or epoch.epoch == self.last:
-            sample = f"  {epoch.sample!r}" if epoch.sample else ""
-            self.say(f"epoch {epoch.epoch:>{len(str(self.last))}}  {numbers(epoch)}{sample}")
+        if event.epoch % SAMPLE_EVERY == 0 or event.epoch == self.last:
+            sample = f"  {event.sample!r}" if event.sample else ""
+            self.say(f"epoch {event.epoch:>{len(str(self.last))}}  {numbers(event)}{sample}")
             self.said = time.monotonic()
 
-    def finish(self, run: Any) -> None:
+    def ended(self, event: Ended) -> None:
         """Say which epoch was best on the held-out text, and its loss."""
-        best = run.best
-        if best is not None:
+        best = event.best
+        if best and best.valid_loss is not None and event.session.outcome == "finished":
             loss, lowest = losses(best.valid_loss), format_perplexity(best.valid_perplexity)
             self.say(f"best held out: epoch {best.epoch}, {loss}, perplexity {lowest}")
 
@@ -102,3 +102,15 @@ def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
     if perplexity is None:
         return "above 1e300"
     return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
+
+
+def summary(history: Sequence[Epoch]) -> str:
+    """How many epochs there are, the last one's perplexities, and an earlier one that was best."""
+    if not history:
+        return "no epoch yet"
+    last, best = history[-1], run_folder.best(history)
+    earlier = ""
+    if best is not None and best is not last:
+        lowest = format_perplexity(best.valid_perplexity)
+        earlier = f", best held out {lowest} after epoch {best.epoch}"
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}{earlier}"

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from ..errors import RNNScratchError
-from ..settings import Settings, by_option, differences, make
+from ..settings import Settings, by_option, differences
 from ..text import books, dataset
 from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
@@ -29,7 +29,7 @@ def resumable(
     history = run_folder.history(folder, before.epoch)
     _require_consistent(folder, before, record, history)
     settings = replace(before.settings, num_epochs=num_epochs)
-    given = make({**asdict(settings), **values})
+    given = replace(settings, **values)
     if changed := differences(by_option(settings), by_option(given)):
         raise RNNScratchError(
             f"The run in {folder} can only be resumed with its own settings; these differ:\n"

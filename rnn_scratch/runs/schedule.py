@@ -1,11 +1,11 @@
-"""The learning rate of each update, and by what Adam divides its means."""
+"""The learning rate of each update, and the corrections of an optimizer's means."""
 
 import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ..contract import Batch, Rates, Update
+from ..contract import OPTIMIZERS, Batch, Rates, Update
 from ..errors import RNNScratchError
 from ..settings import Settings
 from ..text import minibatches
@@ -25,10 +25,10 @@ def learning_rate(settings: Settings, update: int, total: int) -> float:
     return settings.lr * (1 + math.cos(math.pi * passed)) / 2
 
 
-def is_needed(settings: Settings) -> bool:
-    """Whether anything depends on the number of the update."""
+def needs_rates(settings: Settings) -> bool:
+    """Return whether anything depends on the number of the update."""
     varies = settings.schedule != "constant" or settings.warmup > 0
-    return varies or settings.optimizer == "adam"
+    return varies or OPTIMIZERS[settings.optimizer].needs_rates
 
 
 def updates(num_tokens: int, settings: Settings, epochs: int) -> int:
@@ -52,7 +52,7 @@ def with_rates(
     batches: Iterable[Batch], settings: Settings, done: int, total: int
 ) -> Iterator[Batch]:
     """The minibatches with the rates of their updates, which follow `done` of all `total` ones."""
-    if not is_needed(settings):
+    if not needs_rates(settings):
         yield from batches
         return
     how = Update()

@@ -15,7 +15,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,15 @@ from ..settings import Settings
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
 from ..text import books, dataset
-from . import checkpoint, curve, growth, run_folder, training
+from . import checkpoint, curve, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
+from .events import Ended, Event, Message, Progress, Started
 from .resumption import early_stop_reason, resumable
 from .run import Run
 from .run_folder import Epoch, RunRecord, Session
 from .runtime import Runtime
 from .setup import Setup, set_up
-from .training import Diverged, Report
+from .training import Diverged
 
 SHARE = 0.01  # of the time, for writing checkpoints
 LEAST_OFTEN = 300.0  # seconds between two checkpoints, however long it takes to write one
@@ -47,23 +48,21 @@ class Work(Record):
     settings: Settings
     text: books.Text
     runtime: Runtime
-    folder: bytes | None  # of the run, whose name need not be UTF-8; None: a new one
+    folder: str | None  # of the run; None: a new one
     resumes: bool = False
     patience: int = 0  # epochs without a lower loss on held-out text after which it ends; 0: none
 
 
-def train(work: Work, report: Report, team: Team | None = None) -> Run:
+def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
     """Train a new model, or continue a run exactly as if it had never been interrupted.
 
     What is invalid is reported before the folder is created. With a team, this is its first worker;
     the others call `follow`.
     """
-    path = None if work.folder is None else Path(os.fsdecode(work.folder))
+    path = None if work.folder is None else Path(work.folder)
     if work.resumes and path is not None:
-        return _resume(path, work, report, team)
+        return (yield from _resume(path, work, team))
     setup = set_up(work.settings, work.runtime, work.text, team=team)
-    if work.settings.exact:
-        growth.warn(setup, report)
     folder = run_folder.create(path, work.runtime.backend)
     identity, text = secrets.token_hex(16), dataset.describe(work.text, setup.text)
     about: dict[str, Any] = {"identity": identity, "settings": work.settings, "text": text}
@@ -83,10 +82,10 @@ def train(work: Work, report: Report, team: Team | None = None) -> Run:
         except BaseException:  # no run has started: leave no folder behind
             files.remove(folder)
             raise
-        return _session(folder, record, start, setup, report)
+        return (yield from _session(folder, record, start, setup))
 
 
-def _resume(folder: Path, work: Work, report: Report, team: Team | None) -> Run:
+def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, None, Run]:
     with _lock(folder):
         epochs = work.settings.num_epochs
         before, record, text = resumable(folder, epochs, work.text, {}, work.patience)
@@ -98,24 +97,16 @@ def _resume(folder: Path, work: Work, report: Report, team: Team | None) -> Run:
             )
         before.runtime = setup.runtime
         _begin(folder, record, before, setup, work.patience)
-        return _session(folder, record, before, setup, report)
+        return (yield from _session(folder, record, before, setup))
 
 
-def follow(work: Work, report: Report, team: Team) -> None:
-    """Train as one of a team's workers after the first, whose session it is."""
+def follow(work: Work, team: Team) -> Generator[Event, None, None]:
+    """Train as one of a team's workers after the first, whose session it is; yield the progress."""
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     with signals.deferred() as request:
-        for _ in training.train_in_chunks(setup, 0, NOTHING, report, request):
-            pass  # the first worker keeps the results
-
-
-def conclude(folder: Path, session: Session, outcome: str, reason: str) -> None:
-    """Record why a session has ended that could not do so itself, or knows less of the reason."""
-    with contextlib.suppress(RNNScratchError), _lock(folder):
-        record = run_folder.of_session(folder, session)
-        if record.sessions[-1].outcome in ("running", "failed"):
-            saved, history = checkpoint.latest(folder), run_folder.history(folder)
-            _close(folder, record, history, to_epoch=saved.epoch, outcome=outcome, reason=reason)
+        for chunk in training.train_in_chunks(setup, 0, NOTHING, request):
+            if isinstance(chunk, Progress):
+                yield chunk  # the first worker keeps the results
 
 
 def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
@@ -154,8 +145,8 @@ def _begin(
 
 
 def _session(
-    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup, report: Report
-) -> Run:
+    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup
+) -> Generator[Event, None, Run]:
     # Train from a checkpoint to the last epoch; the record is completed even after an error.
     due, reason, patience = 0.0, None, record.sessions[-1].patience
     history = run_folder.history(folder)
@@ -164,16 +155,19 @@ def _session(
     with signals.deferred() as request:
         latest = before
         try:
-            report.start(folder, before.settings, record.sessions[-1])
-            parts = training.train_in_chunks(
-                setup, before.epoch, before.incomplete, report, request
-            )
-            for incomplete, arrays, epoch in parts:
+            session = record.sessions[-1]
+            yield Started(folder=str(folder), settings=before.settings, session=session)
+            parts = training.train_in_chunks(setup, before.epoch, before.incomplete, request)
+            for chunk in parts:
+                if isinstance(chunk, Progress):
+                    yield chunk
+                    continue
+                incomplete, arrays, epoch = chunk
                 latest = replace(latest, arrays=arrays, incomplete=incomplete)
                 unsaved[checkpoint.FILE] = latest
                 files.require_in_place(folder)
                 if not files.exists(folder / run_folder.HISTORY):
-                    report.say(f"{run_folder.HISTORY} was deleted, and is written again")
+                    yield Message(text=f"{run_folder.HISTORY} was deleted, and is written again")
                     run_folder.write_history(folder, history)
                 if epoch is not None:
                     epoch = run_folder.sealed(epoch, latest.history)
@@ -189,15 +183,15 @@ def _session(
                 if time.perf_counter() >= due:
                     due, before = _save(folder, unsaved), latest
                 if epoch is not None:
-                    report.epoch(epoch)
+                    yield epoch
             if unsaved:
                 _save(folder, unsaved)
             if reason is not None:
-                report.say(f"training ends after epoch {latest.epoch}: {reason}")
+                yield Message(text=f"training ends after epoch {latest.epoch}: {reason}")
             predictions = training.predictions(setup)
         except BaseException as error:
-            report.stop()
-            outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+            outcome = "interrupted" if interrupted else "failed"
             problem = str(error) if isinstance(error, RNNScratchError) else shown(error)
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
@@ -207,16 +201,16 @@ def _session(
             end = {"to_epoch": (before if unsaved else latest).epoch, "outcome": outcome}
             with contextlib.suppress(RNNScratchError):
                 _close(folder, record, history, **end, reason=problem)
+            if not isinstance(error, GeneratorExit):  # then nobody reads more events
+                yield Ended(session=record.sessions[-1], best=best)
             if isinstance(error, Diverged):
                 kept = f"The checkpoint of epoch {latest.epoch} is kept."
                 raise Diverged(f"{error}\n{kept}") from error
             raise
-        report.stop()
         end = {"to_epoch": latest.epoch, "outcome": "finished"}
         _close(folder, record, history, **end, reason=reason, predictions=predictions)
-    run = Run(folder, history, record, setup.text.vocab, latest.arrays)
-    report.finish(run)
-    return run
+        yield Ended(session=record.sessions[-1], best=best)
+    return Run(folder, history, record, setup.text.vocab, latest.arrays)
 
 
 def _save(folder: Path, unsaved: dict[str, Checkpoint]) -> float:

@@ -19,8 +19,7 @@ from ..system import host
 from ..text import dataset
 from ..text.books import Text
 from ..text.dataset import Prepared
-from ..workers import exchange
-from . import schedule
+from . import exchange, schedule
 from .runtime import Runtime
 
 

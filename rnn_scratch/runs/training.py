@@ -1,11 +1,10 @@
-"""Training, epoch by epoch, and reports of its progress."""
+"""Training, epoch by epoch."""
 
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +14,10 @@ from ..parameters import trained_arrays
 from ..settings import Settings, update_rule
 from ..system import signals
 from ..text import minibatches, vocabulary
-from ..workers import exchange
-from . import decoding, schedule
+from . import decoding, exchange, schedule
 from .checkpoint import NOTHING, Incomplete
-from .run_folder import Epoch, Session
+from .events import Progress
+from .run_folder import Epoch
 from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
@@ -33,64 +32,41 @@ class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the c
     exit_code = 1
 
 
-class Progress(NamedTuple):
-    """How far an epoch has come."""
+class Chunk(NamedTuple):
+    """Minibatches that have been trained: what there is of an epoch after them."""
 
-    epoch: int
-    total: int  # minibatches
-    done: int  # of them
-    loss: float | None  # their mean, in nats; None before there is one
-    tokens: int  # in them
-    seconds: float  # of training on them
-    left: float | None  # seconds to the end of the last epoch; None before it can be estimated
-
-    @property
-    def position(self) -> float:
-        """How far the training has come, in epochs."""
-        return self.epoch - 1 + self.done / self.total
+    incomplete: Incomplete  # of the epoch, from its start
+    arrays: Arrays  # all that training changes
+    epoch: Epoch | None = None  # at the end of the epoch
 
 
-class Report:
-    """Receives the progress of training; this base class ignores it."""
+def epochs(
+    setup: Setup, watch: Callable[[Batch], None] = lambda batch: None
+) -> Iterator[tuple[Epoch, list[float]]]:
+    """Train all epochs from the start; yield each, and the losses of its minibatches.
 
-    def say(self, line: str) -> None:
-        """Report a message, one line of text."""
-
-    def start(self, folder: Path, settings: Settings, session: Session) -> None:
-        """A session of training begins."""
-
-    def progress(self, progress: Progress) -> None:
-        """Called before an epoch's first minibatch, and about every second within the epoch."""
-
-    def minibatch(self, batch: Batch) -> None:
-        """The backend has finished a minibatch, of arrays, and may still be computing it."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch has ended and is in the history."""
-
-    def stop(self) -> None:
-        """Training has ended, for whatever reason; an error that ended it is being handled."""
-
-    def finish(self, run: Any) -> None:
-        """The run is complete: a `run.Run`. Called after `stop`, if there was no error."""
-
-
-def epochs(setup: Setup, report: Report) -> Iterator[tuple[Epoch, list[float]]]:
-    """Train all epochs from the start, as `parts` does; each, and the losses of its minibatches."""
+    `watch` is called after each minibatch.
+    """
     with signals.deferred() as request:
-        for trained, _, epoch in train_in_chunks(setup, 0, NOTHING, report, request):
-            if epoch is not None:
-                yield epoch, list(trained.losses)
+        for chunk in train_in_chunks(setup, 0, NOTHING, request, watch):
+            if isinstance(chunk, Chunk) and chunk.epoch is not None:
+                yield chunk.epoch, list(chunk.incomplete.losses)
 
 
 def train_in_chunks(
-    setup: Setup, last: int, incomplete: Incomplete, report: Report, request: signals.Request
-) -> Iterator[tuple[Incomplete, Arrays, Epoch | None]]:
+    setup: Setup,
+    last: int,
+    incomplete: Incomplete,
+    request: signals.Request,
+    watch: Callable[[Batch], None] = lambda batch: None,
+) -> Iterator[Progress | Chunk]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
-    Yields what has been trained of an epoch and the parameters, with the epoch at its end: there,
-    about every second within a long one, and when a signal asks for a stop. Raises Stopped then;
-    and Diverged, with what to try instead. Ends after an epoch that the request says is enough.
+    Yields the progress before each chunk of minibatches and the chunk after it: at the end of an
+    epoch, about every second within a long one, and when a signal asks for a stop. `watch` is
+    called after each minibatch, which the backend may still be computing. Raises Stopped after a
+    signal; and Diverged, with what to try instead. Ends after an epoch that the request says is
+    enough.
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
@@ -98,7 +74,7 @@ def train_in_chunks(
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
-    first = schedule.updates(len(text), settings, last) if schedule.is_needed(settings) else 0
+    first = schedule.updates(len(text), settings, last) if schedule.needs_rates(settings) else 0
     varies = settings.schedule != "constant"
     updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):
@@ -108,8 +84,8 @@ def train_in_chunks(
         while len(incomplete.losses) < total:
             progress = _progress(settings, number, total, incomplete, begin)
             begin = begin or (progress.position, time.monotonic())
-            report.progress(progress)
-            some = _watched(itertools.islice(batches, size), report, setup, request)
+            yield progress
+            some = _watched(itertools.islice(batches, size), watch, setup, request)
             earlier, incomplete = incomplete, _train(setup, some, incomplete)
             arrays = trained_arrays(setup.model)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
@@ -120,9 +96,9 @@ def train_in_chunks(
                 size = max(1, size // 2)
             if len(incomplete.losses) < total:
                 _require_finite(settings, number, arrays, incomplete.losses[-1])
-                yield incomplete, arrays, None
+                yield Chunk(incomplete, arrays)
                 size = _stop_or_go_on(setup, size, request)
-        yield incomplete, arrays, _end(setup, number, incomplete, arrays)
+        yield Chunk(incomplete, arrays, _end(setup, number, incomplete, arrays))
         size = _stop_or_go_on(setup, size, request)
         if not size:
             return
@@ -157,10 +133,12 @@ def _progress(
     done, seconds = len(incomplete.losses), incomplete.seconds
     mean = sum(incomplete.losses) / done if done else None
     tokens = done * settings.batch_size * settings.num_steps
-    progress = Progress(epoch, total, done, mean, tokens, seconds, left=None)
+    progress = Progress(
+        epoch=epoch, total=total, done=done, loss=mean, tokens=tokens, seconds=seconds
+    )
     if begin is not None and progress.position > begin[0]:
         pace = (time.monotonic() - begin[1]) / (progress.position - begin[0])  # s per epoch
-        progress = progress._replace(left=(settings.num_epochs - progress.position) * pace)
+        progress.left = (settings.num_epochs - progress.position) * pace
     return progress
 
 
@@ -245,13 +223,16 @@ def predictions(setup: Setup) -> list[str]:
 
 
 def _watched(
-    batches: Iterable[Batch], report: Report, setup: Setup, request: signals.Request
+    batches: Iterable[Batch],
+    watch: Callable[[Batch], None],
+    setup: Setup,
+    request: signals.Request,
 ) -> Iterator[Batch]:
     # Ends early, after a minibatch, when a signal asks for a stop. One of several workers goes on,
     # as the others do, who know nothing of it.
     for batch in batches:
         yield batch
-        report.minibatch(batch)
+        watch(batch)
         if request.number is not None and setup.team is None:
             return
 

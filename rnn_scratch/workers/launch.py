@@ -1,7 +1,7 @@
 """How workers are launched: by the options, or by a launcher whose environment says it.
 
 ``torchrun`` sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; ``mpiexec`` the variables of its
-MPI.
+MPI; ``srun`` those of a step of SLURM.
 """
 
 import os
@@ -11,14 +11,19 @@ from typing import NamedTuple
 from ..errors import RNNScratchError, shown
 from ..settings import MOST_WORKERS
 from . import network
-from .groups import LOOPBACK
 
-COORDINATOR = f"{LOOPBACK}:29500"  # by default, where workers are started one by one
+PORT = 29500
+COORDINATOR = f"127.0.0.1:{PORT}"  # by default, where workers are started one by one
+WAIT = 45.0  # seconds for the workers to meet, by default
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
-MPI = (  # size and rank, in MPICH and its descendants, and in Open MPI
+MPI = (  # size and rank, in MPICH and its descendants, in Open MPI, and by PMIx
     ("PMI_SIZE", "PMI_RANK"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMIX_SIZE", "PMIX_RANK"),
 )
+# The nodes are those of a step, which srun starts. A batch script has the other two as well.
+SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
+UNCLEAR = ("TF_CONFIG", "PMIX_RANK")  # of launchers that say something else, or not all of it
 
 
 class Launch(NamedTuple):
@@ -27,32 +32,44 @@ class Launch(NamedTuple):
     workers: int
     rank: int | None = None
     coordinator: str = COORDINATOR
+    wait: float = WAIT
 
 
-def chosen(workers: int | None, rank: int | None, coordinator: str | None) -> Launch | None:
-    """How to launch the workers; None if neither an option nor the environment says anything.
+def chosen(
+    workers: int | None, rank: int | None, coordinator: str | None, wait: float = WAIT
+) -> Launch | None:
+    """Return how to launch the workers; None if neither an option nor the environment says it.
 
     Options override the environment. Raises RNNScratchError for options that do not fit together.
     """
     if workers is None and rank is None:
-        launcher = _from_environment()
-        if launcher is not None:
-            return launcher._replace(coordinator=coordinator or launcher.coordinator)
+        launch = _from_environment()
+        if launch is not None:
+            forget_mpi()
+            return launch._replace(coordinator=coordinator or launch.coordinator, wait=wait)
     if coordinator is not None:
         network.parse(coordinator)
     if rank is None:
         if coordinator is not None:
             raise RNNScratchError(
-                "--coordinator is for workers that are started one by one: add --rank K, which is "
-                "0 for the first, or omit it to start all workers on this machine."
+                "--coordinator is for workers that are started one by one.",
+                "Add --rank K, which is 0 for the first, or omit --coordinator to start all "
+                "workers on this machine.",
             )
         return None if workers is None else Launch(workers)
     if workers is None or rank >= workers:
         given = "--workers is missing" if workers is None else f"--workers is {workers}"
         raise RNNScratchError(
-            f"--rank is {rank}, and {given}: with --workers N, ranks are from 0 to N-1."
+            f"--rank is {rank}, and {given}.", "Pass --workers N and a --rank from 0 to N-1."
         )
-    return Launch(workers, rank, coordinator or COORDINATOR)
+    forget_mpi()
+    return Launch(workers, rank, coordinator or COORDINATOR, wait)
+
+
+def forget_mpi() -> None:
+    """Delete the variables of a launcher of MPI, whose workers are not those of this training."""
+    for name in [name for name in os.environ if name.startswith(network.MPI_VARIABLES)]:
+        del os.environ[name]
 
 
 def require_shares(batch_size: int, workers: int) -> None:
@@ -60,16 +77,14 @@ def require_shares(batch_size: int, workers: int) -> None:
     if batch_size % workers == 0:
         return
     raise RNNScratchError(
-        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.\n"
-        f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}."
+        f"--batch-size {batch_size} cannot be divided equally among {workers} workers.",
+        f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}.",
     )
 
 
 def _from_environment() -> Launch | None:
-    # From the variables of a launcher. They are removed: the workers that this process starts are
-    # not the launcher's own, and their engines must not take them for theirs.
     if all(name in os.environ for name in TORCHRUN):
-        size, rank, host, port = (os.environ.pop(name) for name in TORCHRUN)
+        size, rank, host, port = (os.environ[name] for name in TORCHRUN)
         source = "the environment of torchrun"
         if not 0 < _number(port) < 2**16 - 1:
             raise RNNScratchError(
@@ -77,30 +92,39 @@ def _from_environment() -> Launch | None:
             )
         # The launcher itself listens at its port; the next one is this project's.
         return _launch(source, size, rank, f"{host}:{_number(port) + 1}")
-    for size, rank in MPI:
-        if size in os.environ and rank in os.environ:
-            values = os.environ.pop(size), os.environ.pop(rank)
-            prefixes = ("PMI_", "PMIX_", "OMPI_")
-            for name in [each for each in os.environ if each.startswith(prefixes)]:
-                del os.environ[name]
-            return _launch(f"the environment of mpiexec ({size}, {rank})", *values, COORDINATOR)
-    if "TF_CONFIG" in os.environ:
-        raise RNNScratchError(
-            "TF_CONFIG in the environment, of a launcher of TensorFlow, is not read here.\nSay the "
-            "same with --workers N, --rank K and --coordinator HOST:PORT, or delete it."
-        )
+    in_slurm = all(name in os.environ for name in SLURM)
+    coordinator = _first_node() if in_slurm else COORDINATOR
+    for names in (*MPI, *([SLURM[:2]] if in_slurm else [])):
+        if all(name in os.environ for name in names):
+            size, rank = (os.environ[name] for name in names)
+            return _launch(f"the environment ({', '.join(names)})", size, rank, coordinator)
+    for name in UNCLEAR:
+        if name in os.environ:
+            raise RNNScratchError(
+                f"{name} is in the environment: the launcher that sets it does not say here how "
+                "many workers there are, which one this is, and where they meet.",
+                "Pass --workers N, --rank K and --coordinator HOST:PORT, or delete the variable.",
+            )
     return None
 
 
+def _first_node() -> str:
+    # The first host of a list such as node[07-09,12],other; each job has a port of its own.
+    nodes = re.match(r"([^,\[]*)\[?([0-9]*)", os.environ[SLURM[-1]])
+    job = os.environ.get("SLURM_JOB_ID", "")
+    assert nodes  # it matches anything
+    return f"{nodes[1]}{nodes[2]}:{PORT + int(job[-3:] if job.isdecimal() else 0)}"
+
+
 def _launch(source: str, size: str, rank: str, coordinator: str) -> Launch | None:
-    workers, own = _number(size), _number(rank)
-    if not 0 <= own < workers <= MOST_WORKERS:
+    workers, number = _number(size), _number(rank)
+    if not 0 <= number < workers <= MOST_WORKERS:
         raise RNNScratchError(
             f"In {source}, worker {rank:.20} of {size:.20} does not exist; "
             f"there can be {MOST_WORKERS}, from 0."
         )
     network.parse(coordinator, f"The address of worker 0 in {source}")
-    return None if workers == 1 else Launch(workers, own, coordinator)
+    return None if workers == 1 else Launch(workers, number, coordinator)
 
 
 def _number(text: str) -> int:

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ..runs.run_folder import Epoch, Session
+from ..runs import events
 from ..runs.sessions import Work
-from ..runs.training import Progress
 from ..settings import MOST_WORKERS
 from ..system.records import Count, Line, Record
 
@@ -18,21 +17,14 @@ BEAT = 1.0  # seconds between signs of life, of a worker or a machine
 
 Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
 
-# From a worker to its supervisor; the first one's progress as well, as in `training.Report`.
+# From a worker to its supervisor, besides the events of the training.
 
 
 class Alive(Record, tag=True):
     """A worker's sign of life."""
 
     process: Count  # its number
-    minibatches: int  # trained so far
-
-
-class Start(Record, tag=True):
-    """Training begins."""
-
-    folder: bytes  # of the run
-    session: Session
+    minibatches: int  # changes while it trains
 
 
 class Problem(Record, tag=True):
@@ -44,9 +36,8 @@ class Problem(Record, tag=True):
     kind: Literal["error", "diverged", "exception", "gone"] = "error"
 
 
-# A string is a line for the user, an epoch one that has ended, and a number that of the signal that
-# has stopped the worker.
-Event = str | Alive | Start | Progress | Epoch | Signals | Problem
+# A number is that of the signal that has stopped the worker.
+Event = events.Event | Alive | Signals | Problem
 
 # Between machines.
 

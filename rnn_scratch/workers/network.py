@@ -1,4 +1,4 @@
-"""What engines for several workers need of the machine, whatever their framework."""
+"""What meetings and engines of several workers need of the network."""
 
 import contextlib
 import os
@@ -19,6 +19,7 @@ except ImportError:  # Windows
 
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
+MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
 
 
 def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
@@ -38,6 +39,8 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
+    if errors and isinstance(errors[0], RNNScratchError):
+        raise errors[0]
     if thread.is_alive() or errors:
         late = f"not all came within {seconds:g} seconds"
         reason = (str(errors[0]).splitlines() or ["no reason"])[0] if errors else late
@@ -48,11 +51,9 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
 
 
 @contextlib.contextmanager
-def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
-    """Set environment variables for a while, and hide those that begin with a prefix."""
-    hidden = [name for name in os.environ if without and name.startswith(without)]
-    names = {*hidden, *settings}
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+def variables(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ[name] for name in settings if name in os.environ}
     os.environ.update(settings)
     try:
         yield
@@ -63,7 +64,7 @@ def variables(settings: Mapping[str, str], without: str = "") -> Iterator[None]:
 
 
 def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
-    """Host and port of HOST:PORT; RNNScratchError, with this name of it, if it has none."""
+    """Return host and port of HOST:PORT; raise RNNScratchError, naming it, if it is invalid."""
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
@@ -74,13 +75,13 @@ def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
 
 
 def free_address(host: str) -> str:
-    """An address of this host with a port that is free now."""
+    """Return an address of this host with a port that is free now."""
     with socket.create_server((host, 0)) as server:
         return f"{host}:{server.getsockname()[1]}"
 
 
 def numeric(host: str) -> str:
-    """A host's IPv4 address; RNNScratchError if it is unknown."""
+    """Return a host's IPv4 address; raise RNNScratchError if it is unknown."""
     try:
         return socket.gethostbyname(host)
     except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
@@ -88,7 +89,7 @@ def numeric(host: str) -> str:
 
 
 def interface(host: str) -> str:
-    """The name of the network interface that has this host's IPv4 address as its first.
+    """Return the name of the network interface that has this host's IPv4 address as its first.
 
     That is how libraries take the address to listen on. For all addresses that begin with 127 it is
     the loopback interface. Raises RNNScratchError if none has the address, or none can be asked.
@@ -104,6 +105,6 @@ def interface(host: str) -> str:
             if first == address or first[:1] == address[:1] == b"\x7f":
                 return name
     raise RNNScratchError(
-        f"No network interface of this machine is known to have {host} as its first address.\n"
-        "Give the workers' hosts by such addresses."
+        f"No network interface of this machine is known to have {host} as its first address.",
+        "Give the workers' hosts by such addresses.",
     )

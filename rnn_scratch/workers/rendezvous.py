@@ -131,7 +131,7 @@ def visit(
     launch: Launch, terms: Mapping[str, str], say: Callable[[str], None]
 ) -> Iterator[Meeting]:
     """Join worker 0, as the process of another; RNNScratchError if it is not there or refuses."""
-    workers, rank, coordinator = launch
+    workers, rank, coordinator, _ = launch
     assert rank is not None
     deadline = time.monotonic() + WAIT
     with _connect(coordinator, deadline) as connection:

@@ -6,11 +6,10 @@ worker that dies is noticed at once, and a machine's silence by `rendezvous`.
 """
 
 import contextlib
-import os
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,18 @@ from msgspec.structs import replace
 
 from .. import registry
 from ..errors import RNNScratchError
-from ..runs import checkpoint, run_folder, sessions
+from ..runs import checkpoint, run_folder
+from ..runs.events import Ended, Event, Message, Progress, Started
 from ..runs.run import Run
 from ..runs.run_folder import Epoch, Session
 from ..runs.sessions import Work
-from ..runs.training import Diverged, Progress, Report
+from ..runs.training import Diverged
 from ..settings import by_option
 from ..system import host, processes, signals
 from ..text import books, dataset
-from . import groups, rendezvous, worker
+from . import groups, messages, rendezvous, worker
 from .launch import Launch
-from .messages import Alive, Event, Problem, Start, Welcome
+from .messages import Alive, Problem, Welcome
 from .rendezvous import Meeting, Peer
 
 PAUSE = 30.0  # seconds between two looks at the workers, from which on a Ctrl-Z has stopped all
@@ -40,9 +40,12 @@ SIGNAL_GRACE = 30.0  # seconds, likewise, after a signal has stopped one
 FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
 
 
-def train(work: Work, launch: Launch, report: Report) -> Run | None:
+def train(
+    work: Work, launch: Launch, say: Callable[[str], None]
+) -> Generator[Event, None, Run | None]:
     """Train with several workers; the run, or None where worker 0 is on another machine.
 
+    `say` gets lines for the user before the training begins; its events are yielded.
     Raises RNNScratchError with the worker that has failed and the reason, and Stopped if a signal
     has stopped one of them.
     """
@@ -51,20 +54,22 @@ def train(work: Work, launch: Launch, report: Report) -> Run | None:
         welcome = Welcome(addresses=groups.addresses(launch.workers), work=work)
         met = nullcontext((welcome, []))
     elif launch.rank == 0:
-        met = rendezvous.wait_for_others(launch, terms(work), work, report.say)
+        met = rendezvous.wait_for_others(launch, terms(work), work, say)
     else:
-        met = rendezvous.visit(launch, terms(work), report.say)
+        met = rendezvous.visit(launch, terms(work), say)
     ranks = range(launch.workers) if launch.rank is None else [launch.rank]
     with met as (welcome, peers):
-        return _Supervisor(work, ranks, welcome.addresses, peers, report).run()
+        return (yield from _Supervisor(work, ranks, welcome.addresses, peers).run())
 
 
-def follow(launch: Launch, text: books.Text | None, chosen: dict[str, Any], report: Report) -> None:
+def follow(
+    launch: Launch, text: books.Text | None, chosen: dict[str, Any], say: Callable[[str], None]
+) -> Generator[Event, None, Run | None]:
     """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
     rank = launch.rank or 0
     own = {"--resume": "yes", **_versions(chosen["backend"])}
     own |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name] is not None}
-    with rendezvous.visit(launch, own, report.say) as (welcome, peers):
+    with rendezvous.visit(launch, own, say) as (welcome, peers):
         work = welcome.work
         try:
             text = dataset.reload_and_verify(work.text, text)
@@ -73,7 +78,7 @@ def follow(launch: Launch, text: books.Text | None, chosen: dict[str, Any], repo
             raise
         where = replace(work.runtime, threads=None, device="auto").but(**chosen)
         work = replace(work, text=text, runtime=where)
-        _Supervisor(work, [rank], welcome.addresses, peers, report).run()
+        return (yield from _Supervisor(work, [rank], welcome.addresses, peers).run())
 
 
 def terms(work: Work) -> dict[str, str]:
@@ -111,11 +116,10 @@ class _Supervisor:
         ranks: Sequence[int],
         addresses: list[str],
         peers: list[Peer],
-        report: Report,
     ) -> None:
-        self.work, self.ranks, self.report = work, ranks, report
+        self.work, self.ranks = work, ranks
         self.addresses, self.peers = addresses, peers  # of all workers; other machines
-        self.events: queue.Queue[tuple[int, Event | processes.Ended]] = queue.Queue()
+        self.events: queue.Queue[tuple[int, messages.Event | processes.Ended]] = queue.Queue()
         self.children: dict[int, processes.Child] = {}  # by rank
         self.heard: set[int] = set()  # the ranks of which there was an event: they handle signals
         self.killed = False  # all workers
@@ -123,12 +127,12 @@ class _Supervisor:
         self.counts: dict[int, int] = {}  # of minibatches, by rank
         self.changed = time.monotonic()  # when a count has changed
         self.folder: Path | None = None  # of the run
-        self.session: Session | None = None  # which is the first worker's
+        self.session: Session | None = None  # the one of worker 0, until it has ended
         self.failures: list[tuple[int, Problem]] = []  # with the rank, in the order of arrival
         self.signal: int | None = None  # that has stopped the training
         self.deadline: float | None = None  # for all to end by themselves
 
-    def run(self) -> Run | None:
+    def run(self) -> Generator[Event, None, Run | None]:
         """Start the workers, and wait until all have ended."""
         runtime = replace(self.work.runtime, workers=len(self.addresses))
         if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
@@ -141,26 +145,30 @@ class _Supervisor:
                 signals.deferred() as request,
                 groups.started(calls, put) as self.children,
             ):
-                self._wait(request)
+                yield from self._wait(request)
                 self._require_success()
-        finally:
-            self.report.stop()
+        except BaseException as error:
+            # Worker 0 has not said that its session has ended.
+            if self.session is not None and not isinstance(error, GeneratorExit):
+                outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                yield Ended(session=replace(self.session, outcome=outcome))
+            raise
         rendezvous.tell(self.peers, "done")
         if self.folder is None:
             return None
         saved = checkpoint.load(self.folder)
         history, record = run_folder.history(self.folder), run_folder.read(self.folder)
-        run = Run(self.folder, history, record, saved.vocab, saved.arrays)
-        self.report.finish(run)
-        return run
+        return Run(self.folder, history, record, saved.vocab, saved.arrays)
 
-    def _wait(self, request: signals.Request) -> None:
-        # Handle events until all workers of this machine have ended.
+    def _wait(self, request: signals.Request) -> Iterator[Event]:
+        # Handle messages, and yield events, until all workers of this machine have ended.
         forwarded: set[int] = set()  # the ranks of the workers that have the signal
         now = time.monotonic()
         while self.running:
             with contextlib.suppress(queue.Empty):
-                self._handle(*self.events.get(timeout=processes.LOOK))
+                event = self._handle(*self.events.get(timeout=processes.LOOK))
+                if event is not None:
+                    yield event
             if request.number is not None:
                 self.signal = request.number
                 for rank in (self.running & self.heard) - forwarded:
@@ -177,7 +185,8 @@ class _Supervisor:
                 for child in self.children.values():
                     child.kill()
 
-    def _handle(self, rank: int, event: Event | processes.Ended) -> None:
+    def _handle(self, rank: int, event: messages.Event | processes.Ended) -> Event | None:
+        # Returns an event of the training.
         self.heard.add(rank)
         match event:
             case processes.Ended(error):
@@ -192,16 +201,13 @@ class _Supervisor:
                 self.deadline = self.deadline or time.monotonic() + SIGNAL_GRACE
             case Problem():
                 self._fail(rank, event)
-            case str():
-                self.report.say(event)
-            case Start():
-                folder = Path(os.fsdecode(event.folder))
-                self.folder, self.session = folder, event.session
-                self.report.start(folder, self.work.settings, event.session)
-            case Progress() if rank == 0:
-                self.report.progress(event)
-            case Epoch():
-                self.report.epoch(event)
+            case Message() | Started() | Progress() | Epoch() | Ended():
+                if isinstance(event, Started):
+                    self.folder, self.session = Path(event.folder), event.session
+                if isinstance(event, Ended):
+                    self.session = None
+                return event
+        return None
 
     def _gone(self, rank: int, reason: str) -> None:
         # An engine may abort its worker because another one has ended, before that is noticed here.
@@ -231,15 +237,9 @@ class _Supervisor:
         if self.signal is not None and not (worst and worst.kind in FOR_USERS):
             # A worker that a signal stops at an unlucky moment can make the others fail.
             stopped = signals.Stopped(self.signal)
-            self._conclude("interrupted", repr(stopped))
             rendezvous.tell(self.peers, signal.Signals(self.signal))
             raise stopped
         if worst:
-            self._conclude("failed", worst.reason)
             if worst.kind == "exception":
                 self._tell(worst)
             raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
-
-    def _conclude(self, outcome: str, reason: str) -> None:
-        if self.folder is not None and self.session is not None:
-            sessions.conclude(self.folder, self.session, outcome, reason)

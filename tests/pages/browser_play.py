@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.parameters import shapes
+from rnn_scratch.play.page import FOLDER
 from rnn_scratch.runs import checkpoint, inference
-from rnn_scratch.runs import page as page_files
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.show import source_code
@@ -242,7 +242,7 @@ def test_the_code_on_the_page_is_the_code_that_runs(visit):
     page = (SITE / "play.html").read_text(encoding="utf-8")
     blocks = re.findall(r'<div class="highlight">(.*?)</div>', page, re.DOTALL)
     shown = [html.unescape(re.sub(r"<[^>]*>", "", block)).rstrip() for block in blocks]
-    script = (page_files.FOLDER / "scratch.js").read_text(encoding="utf-8")
+    script = (FOLDER / "scratch.js").read_text(encoding="utf-8")
     for name in site_play.FUNCTIONS:
         assert site_play.function(name, script) in shown
         for backend in registry.OURS:

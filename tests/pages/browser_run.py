@@ -1,16 +1,14 @@
 """The page of `rnn-scratch play RUN`, in a real browser: `nox -s browser`."""
 
-import contextlib
-import threading
-
 import pytest
-from browser import SHOTS, assert_accessible
+from browser import LOOKS, SHOTS, assert_accessible, assert_legible
 from browser_play import shades, step, text_of
+from click.testing import CliRunner
 
 import rnn_scratch
 from rnn_scratch import contract
-from rnn_scratch.cli import play
-from rnn_scratch.runs import page as page_files
+from rnn_scratch.cli.play import play
+from rnn_scratch.play.page import network
 
 pytest_plugins = ["browser"]  # for the fixtures
 SMALL = {"num_hiddens": 4, "num_epochs": 1, "corpus": "tide-clock"}
@@ -18,13 +16,10 @@ MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_la
 PREFIX = "The tide"
 
 
-@contextlib.contextmanager
-def serving(run):
-    """The address of the run's page."""
-    with play.serve(run.folder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield play.address(server)
-        server.shutdown()
+def written(path):
+    """The page of the run, as the command writes it."""
+    CliRunner().invoke(play, [str(path), "--no-browser"], catch_exceptions=False)
+    return path / "play.html"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
@@ -32,39 +27,50 @@ def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
     more = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
     more |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
     run = rnn_scratch.train("numpy", corpus="tide-clock", **more, **model)
-    with serving(run) as address:
-        page = visit(address, color_scheme="dark", width=390)
-        page.get_by_label("Prefix").fill(f"{PREFIX}é")
-        assert page.get_by_text("The network does not know “é”.").is_visible()
-        page.get_by_label("Temperature").fill("0")
-        step(page, 200)
-        text = text_of(page)
-        assert text == rnn_scratch.predict(run, PREFIX, 200)
-        assert len(set(text[len(PREFIX) :])) > 3
-        page.get_by_label("which characters the next one depends on").check()
-        values = shades(page.locator("#play-text"))
-        assert max(map(abs, values[-100:])) == 1
-        assert not any(values[:-100])
-        tensors = run.record.settings.num_layers * (2 if model["cell"] == "lstm" else 1)
-        grids = page.get_by_role("radiogroup", name="Units of")
-        assert grids.count() == tensors
-        grids.last.get_by_role("radio", name="Unit 3:").click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
-        assert_accessible(page)
+    page = visit(written(run.folder), color_scheme="dark", width=390)
+    page.get_by_label("Prefix").fill(f"{PREFIX}é")
+    assert page.get_by_text("The network does not know “é”.").is_visible()
+    page.get_by_label("Temperature").fill("0")
+    step(page, 200)
+    text = text_of(page)
+    assert text == rnn_scratch.predict(run, PREFIX, 200)
+    assert len(set(text[len(PREFIX) :])) > 3
+    page.get_by_label("which characters the next one depends on").check()
+    values = shades(page.locator("#play-text"))
+    assert max(map(abs, values[-100:])) == 1
+    assert not any(values[:-100])
+    tensors = run.record.settings.num_layers * (2 if model["cell"] == "lstm" else 1)
+    grids = page.get_by_role("radiogroup", name="Units of")
+    assert grids.count() == tensors
+    grids.last.get_by_role("radio", name="Unit 3:").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
+    assert_accessible(page)
 
 
-def test_a_cell_that_the_page_lacks_gets_a_sentence(browser, tmp_path, monkeypatch):
+def test_a_cell_that_the_page_lacks_gets_a_sentence(visit, tmp_path, monkeypatch):
     run = rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL)
-    network = page_files.network
-    other = {"cell": "mine"}
-    monkeypatch.setattr(
-        page_files,
-        "network",
-        lambda saved: {**(own := network(saved)), "options": {**own["options"], **other}},
-    )
-    with serving(run) as address:
-        page = browser.new_page()
-        page.goto(address)
-        assert page.get_by_text("The page has no cell “mine”").is_visible()
-        assert page.get_by_role("button", name="Step").is_hidden()
+    mine = {"options": {"cell": "mine", "num_states": 1}}
+    monkeypatch.setattr("rnn_scratch.play.page.network", lambda saved: network(saved) | mine)
+    page = visit(written(run.folder))
+    assert page.get_by_text("The page has no cell “mine”").is_visible()
+    assert page.get_by_role("button", name="Step").is_hidden()
+
+
+def test_a_vocabulary_of_markup_is_text(visit, tmp_path):
+    story = tmp_path / "story.txt"
+    story.write_text("</script><script>alert(1)</script><!-- " * 40, encoding="utf-8")
+    text = {"text": story, "normalize": "none", "max_tokens": 0, "num_steps": 5, "batch_size": 2}
+    run = rnn_scratch.train("numpy", run=tmp_path / "<b>", num_hiddens=4, num_epochs=1, **text)
+    page = visit(written(run.folder))
+    assert page.locator("h1").inner_text() == "<b>"
+    page.get_by_label("Prefix").fill("</script><!-- ")
+    assert text_of(page) == "</script><!-- "
+
+
+@LOOKS
+def test_it_is_legible(visit, tmp_path, width, scheme):
+    run = rnn_scratch.train("numpy", run=tmp_path / "run", cell="lstm", **SMALL)
+    page = visit(written(run.folder), width, color_scheme=scheme)
+    step(page, 30)
+    assert_legible(page, f"run-{scheme}", ".play :is(button, input)")

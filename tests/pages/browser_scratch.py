@@ -20,7 +20,7 @@ from rnn_scratch.randomness import generator
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import Settings, make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches, vocabulary
 
 RECORD = javascript.CLONE / "notebooks" / "records" / "digests.json"
@@ -134,8 +134,7 @@ def test_its_random_numbers_are_the_cores(call):
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 def test_its_minibatches_and_masks_are_the_cores(call, sampling):
-    settings = make({"sampling": sampling, "num_hiddens": 3, "num_layers": 2, "dropout": 0.3})
-    settings = make({**{n: getattr(settings, n) for n in Settings.__struct_fields__}, "seed": 5})
+    settings = Settings(sampling=sampling, num_hiddens=3, num_layers=2, dropout=0.3, seed=5)
     tokens = np.arange(5000)
     expected = list(minibatches.epoch_batches(tokens, settings, 2))
     names = ("batch_size", "num_steps", "seed", "sampling", "dropout", "num_layers", "num_hiddens")
@@ -169,9 +168,9 @@ def test_its_texts_and_vocabularies_are_the_cores(call, tmp_path):
 @pytest.mark.parametrize("text", [STORY, OTHER], ids=["story", "other script"])
 def test_exact_mode_ends_at_numpys_digest(call, tmp_path, text, cell, optimizer):
     how = "chapter" if text is STORY else "none"
-    settings = make({"cell": cell, "optimizer": optimizer, "normalize": how, **FIXED})
+    settings = Settings(**{"cell": cell, "optimizer": optimizer, "normalize": how, **FIXED})
     setup = set_up(settings, Runtime("numpy", threads=1), written(tmp_path, text))
-    epochs = training.epochs(setup, training.Report())
+    epochs = training.epochs(setup)
     expected = [exact.digest(trained_arrays(setup.model)) for _ in epochs]
     assert call(TRAIN, own(settings), text, EXCEPTIONS) == expected
 
@@ -197,7 +196,9 @@ def test_the_command_trains_the_same_network(call, monkeypatch):
         {"cell": "gru-after", "optimizer": "adam", "lr": 0.002, "normalize": "none"},
         {"lr": 0.25, "theta": None, "sampling": "random", "num_hiddens": 64},
     ):
-        settings = make({**FIXED, **{n: each for n, each in changes.items() if n != "corpus"}})
+        settings = Settings(
+            **{**FIXED, **{n: each for n, each in changes.items() if n != "corpus"}}
+        )
         line = call("command", {**own(settings), "corpus": changes.get("corpus")}, 7)
         given.clear()
         CliRunner().invoke(train, line.split()[2:], catch_exceptions=False)
@@ -206,7 +207,7 @@ def test_the_command_trains_the_same_network(call, monkeypatch):
         assert {name: str(each) for name, each in text.items()} == named
         assert given.pop("backend") == "numpy"
         del given["report"]
-        assert make(given) == make({**own(settings), "num_epochs": 7})
+        assert Settings(**given) == Settings(**{**own(settings), "num_epochs": 7})
 
 
 def test_what_cannot_be_trained_gets_a_sentence(call):
@@ -222,9 +223,9 @@ def test_what_cannot_be_trained_gets_a_sentence(call):
         ("a" * (10**6 + 1), {}, "at most 1,000,000"),
         (many, {"normalize": "none", "num_hiddens": 128}, "5,001 different characters"),
     ):
-        message = call(begun, own(make({**FIXED, **changes})), text)
+        message = call(begun, own(Settings(**{**FIXED, **changes})), text)
         assert words in message, message
-    assert call(begun, own(make(FIXED)), STORY) is None
+    assert call(begun, own(Settings(**FIXED)), STORY) is None
     refused = """(text) => {
         try { prefix_of(text, ["<unk>", "a", " "]); } catch (error) { return error.message; }
     }"""
@@ -238,4 +239,4 @@ def test_what_cannot_be_trained_gets_a_sentence(call):
         training.model.params.b_q.values[0] = NaN;
         try { advance(training); } catch (error) { return error.message; }
     }"""
-    assert "has diverged" in call(diverges, own(make(FIXED)), STORY)
+    assert "has diverged" in call(diverges, own(Settings(**FIXED)), STORY)

@@ -256,7 +256,7 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
 def test_without_names_it_makes_those_whose_backends_are_usable(monkeypatch):
     made = []
     monkeypatch.setattr(notebooks, "make", made.append)
-    monkeypatch.setattr(registry, "usable", lambda say: ["numpy", "torch"])
+    monkeypatch.setattr(registry, "loadable", lambda say: ["numpy", "torch"])
     monkeypatch.setattr(sys, "argv", ["notebooks"])
     notebooks.main()
     whole = [f"{name}-{lesson}" for name in ("numpy", "torch") for lesson in lessons.LESSONS]
@@ -395,7 +395,7 @@ def test_a_diff_of_an_optimization_has_what_it_replaces():
     assert any(line.startswith("+# One output layer: ") for line in diff)
     assert diff[-1].startswith("+return ")
     # The function of the same name as the one that it is in comes first.
-    diff = optimizations.difference("torch", "Weights by columns", ["rnn", "params"], shown)
+    diff = optimizations.difference("torch", "Gates in one product", ["rnn", "params"], shown)
     assert "requires_grad=True" in diff
     # What the framework does without code of ours.
     diff = optimizations.difference("torch", "One product per gradient", ["rnn_back"], shown)

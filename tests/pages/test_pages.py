@@ -174,7 +174,7 @@ def test_the_page_s_sessions_are_those_of_the_noxfile():
 
 def test_the_workflow_runs_what_the_page_says():
     (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:12]]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:13]]
     for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
         text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
         (together,) = re.findall(r"session: \[(.*?)\]", text)
@@ -190,8 +190,8 @@ def test_every_file_that_the_page_names_is_there(path):
 
 def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
     (function,) = re.findall(r"```python\n(def lion.*?)```", PAGE, re.DOTALL)
-    (slots,) = re.findall(r'`"lion": (.*?)`', PAGE)
-    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(slots))
+    (declared,) = re.findall(r'`"lion": (.*?)`', PAGE)
+    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(declared, vars(contract)))
     modules = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}
     for name in {"numpy", backend_name}:
         scratch = registry.load(name).scratch

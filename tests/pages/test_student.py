@@ -20,16 +20,16 @@ import pytest
 from helpers import CLONE
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
-from sabotages import SABOTAGES, changed
 from student import EDIT, GRADING, TRAINING, solutions, written
 
 from rnn_scratch import registry
 from rnn_scratch.check.inputs import PLAIN, make_case
+from rnn_scratch.check.mistakes import MISTAKES, changed
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
-# A mistake in each function, a sabotage or a change, and the first result that it makes wrong.
-MISTAKES = {
+# A mistake in each function, a known one, and the first result that it makes wrong.
+TYPICAL = {
     "encode": ("one vector for all characters", "vectors"),
     "rnn": ("W_hh transposed in the step", "logits"),
     "rnn_back": ("no slope of the activation in the gradient", "W_xh"),
@@ -44,7 +44,7 @@ MISTAKES = {
 NUMBERS = itertools.count()
 # Three updates by the notebook's functions.
 TRAIN = "losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, Update(), True)"
-CHANGES = {sabotage.mistake: sabotage.changes for sabotage in SABOTAGES}
+CHANGES = {mistake.name: mistake.changes for mistake in MISTAKES}
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_written_functions_pass_and_mistakes_are_named(own_name):
         assert re.fullmatch(f"{equal}\nThe cells below use your {name}\\.", text), text
     # A mistake in each of them. The function stays, so that its effect can be seen.
     losses = names["losses"]
-    for name, (mistake, result) in MISTAKES.items():
+    for name, (mistake, result) in TYPICAL.items():
         if name not in functions:
             continue
         _, source = functions[name]
@@ -284,9 +284,9 @@ def test_each_function_to_write_has_a_hint_and_a_mistake():
             assert points == f"grading.points({name!r})"
             assert notebooks.metadata(sources[number])["nbgrader"]["grade_id"] == f"write-{name}"
             assert notebooks.metadata(sources[number + 2])["nbgrader"]["points"] == 1
-        missing = {*MISTAKES} - {*functions}
+        missing = {*TYPICAL} - {*functions}
         assert missing == (set() if backend == "numpy" else {"rnn_back", "loss_back", "backward"})
-    assert set(MISTAKES) == set(grading.GRADED_BY)
+    assert set(TYPICAL) == set(grading.GRADED_BY)
 
 
 def test_each_result_that_is_explained_is_one_of_the_check():
@@ -333,7 +333,7 @@ def test_three_submissions_are_graded(own_name, tmp_path):
 
     name = f"{own_name}{notebooks.STUDENT}"
     functions = solutions(own_name)
-    changes = {function: CHANGES[MISTAKES[function][0]][own_name] for function in WRONG}
+    changes = {function: CHANGES[TYPICAL[function][0]][own_name] for function in WRONG}
     shutil.copy(CLONE / "notebooks" / "nbgrader_config.py", tmp_path)
     source = tmp_path / "source" / "build"
     source.mkdir(parents=True)

@@ -20,7 +20,8 @@ from helpers import (
     parameters,
     there,
 )
-from sabotages import copy, load, make
+from measure.measuring import copy, load
+from sabotages import make
 
 from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype

@@ -11,8 +11,7 @@ import rnn_scratch
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import schedule
-from rnn_scratch.runs.training import Report
-from rnn_scratch.settings import Settings, make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import minibatches, vocabulary
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
@@ -92,52 +91,59 @@ COSINE = {"optimizer": "adam", "lr": 0.5, "schedule": "cosine", "warmup": 4}
 DEEP = {**SMALL, "num_layers": 2, "dropout": 0.3}
 
 
-class Batches(Report):
+class Batches:
     """Keeps the rates and the masks of all updates."""
 
-    def __init__(self):
-        self.rates, self.masks = [], []
+    def __init__(self, monkeypatch):
+        self.rates, self.masks, self.original = [], [], schedule.with_rates
+        monkeypatch.setattr(schedule, "with_rates", self.keep)
 
-    def minibatch(self, batch):
-        self.rates.append([float(rate) for rate in batch.rates or ()])
-        self.masks.append(batch.masks)
+    def keep(self, *arguments):
+        for batch in self.original(*arguments):
+            self.rates.append([float(rate) for rate in batch.rates or ()])
+            self.masks.append(batch.masks)
+            yield batch
 
 
 def test_learning_rates_of_warm_up_and_cosine():
-    settings = make(COSINE)
+    settings = Settings(**COSINE)
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     # In a line to 0.5, and then 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
     line = [0.125, 0.25, 0.375, 0.5]
     wave = [0.5, 0.4809698831278217, 0.4267766952966369, 0.34567085809127246]
     assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - each for each in wave[:0:-1])])
-    settings = make({**COSINE, "schedule": "constant"})
+    settings = Settings(**{**COSINE, "schedule": "constant"})
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     assert rates == [*line, *[0.5] * 8]
 
 
-def test_each_update_of_a_run_has_its_rates():
-    report = Batches()
+def test_each_update_of_a_run_has_its_rates(monkeypatch):
+    batches = Batches(monkeypatch)
     settings = {**SMALL, **COSINE, "num_epochs": 3, "dtype": "float64"}
-    rnn_scratch.train("numpy", report=report, **settings)
-    total, made = len(report.rates), make({n: v for n, v in settings.items() if n != "corpus"})
+    rnn_scratch.train("numpy", **settings)
+    made = Settings(**{n: v for n, v in settings.items() if n != "corpus"})
+    total = len(batches.rates)
     assert total == schedule.updates(SMALL["max_tokens"], made, 3) > 40
-    for update, (lr, m, v) in enumerate(report.rates, 1):
+    for update, (lr, m, v) in enumerate(batches.rates, 1):
         assert lr == schedule.learning_rate(made, update, total)
         assert m == pytest.approx(1 - 0.9**update, rel=1e-12)
         assert v == pytest.approx(1 - math.exp(update * math.log(0.999)), rel=1e-9)
 
 
 @pytest.mark.parametrize("more", [{}, {"weight_decay": 0.1}, {"optimizer": "momentum"}], ids=str)
-def test_where_the_rate_stays_there_are_none(more):
-    report = Batches()
-    rnn_scratch.train("numpy", report=report, num_epochs=1, **{**SMALL, **more})
-    assert report.rates == [[]] * len(report.rates)
+def test_where_the_rate_stays_there_are_none(monkeypatch, more):
+    batches = Batches(monkeypatch)
+    rnn_scratch.train("numpy", num_epochs=1, **{**SMALL, **more})
+    assert batches.rates == [[]] * len(batches.rates)
 
 
-def test_masks_are_those_of_seed_epoch_and_minibatch():
-    first, other, resumed = Batches(), Batches(), Batches()
-    rnn_scratch.train("numpy", report=first, num_epochs=2, run="r", **DEEP)
-    rnn_scratch.train("numpy", report=other, num_epochs=2, **{**DEEP, "seed": 1})
+def test_masks_are_those_of_seed_epoch_and_minibatch(monkeypatch):
+    with monkeypatch.context() as patch:
+        first = Batches(patch)
+        rnn_scratch.train("numpy", num_epochs=2, run="r", **DEEP)
+    with monkeypatch.context() as patch:
+        other = Batches(patch)
+        rnn_scratch.train("numpy", num_epochs=2, **{**DEEP, "seed": 1})
     masks = np.stack(first.masks)
     assert masks.shape[1:] == (4, 6, 2, 12)  # B, T, L, H
     assert len({mask.tobytes() for mask in masks}) == len(masks)
@@ -146,7 +152,8 @@ def test_masks_are_those_of_seed_epoch_and_minibatch():
     assert set(np.unique(masks)) == {0, np.float32(2**16 / (2**16 - dropped))}
     # Of so many, the share of zeros has a standard deviation below 0.003.
     assert abs((masks == 0).mean() - 0.3) < 0.012
-    rnn_scratch.resume("r", 3, report=resumed)
+    resumed = Batches(monkeypatch)
+    rnn_scratch.resume("r", 3)
     assert not {mask.tobytes() for mask in resumed.masks} & {mask.tobytes() for mask in masks}
 
 

@@ -22,7 +22,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, update_rule
+from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, minibatches
 
 # Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
@@ -130,7 +130,9 @@ def test_what_adam_remembers_is_exchanged(backend_names, tmp_path, first, second
 
 
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
-    settings = make({k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG})
+    settings = Settings(
+        **{k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG}
+    )
     text, runtime = books.load("tide-clock"), Runtime("numpy", device="cpu")
     found = exact_mode.compare([runtime], settings, text, lambda *_: None).certificate
     assert 0.1 < found.clipped / found.updates < 0.9
@@ -256,7 +258,7 @@ def distance(value, grid):
 @pytest.fixture(scope="module")
 def by_hand():
     """The same training as a loop: updates, those that are clipped, and each element's figures."""
-    settings = make({**TINY, "exact": True})
+    settings = Settings(**{**TINY, "exact": True})
     text, scratch = books.load("tide-clock"), registry.load("numpy").scratch
     setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
     update, clipped, elements = 0, 0, []

@@ -5,12 +5,12 @@ import pytest
 from helpers import there
 
 from rnn_scratch import api
+from rnn_scratch.check.growth import growth
 from rnn_scratch.contract import CELLS
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs.growth import growth
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import make, model_options
+from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.text import books
 
 SMALL = {"num_hiddens": 32, "batch_size": 4, "num_steps": 30, "max_tokens": 1_000}
@@ -18,7 +18,7 @@ WARNING = "Exact mode is unlikely to hold"
 
 
 def small(backend, cell="rnn", arrays=None, **changes):
-    settings = make({**SMALL, "cell": cell, "exact": True, **changes})
+    settings = Settings(**{**SMALL, "cell": cell, "exact": True, **changes})
     return set_up(settings, Runtime(backend, device="cpu"), books.load("tide-clock"), arrays)
 
 
@@ -26,7 +26,7 @@ def small(backend, cell="rnn", arrays=None, **changes):
 def test_around_a_state_of_zeros_each_step_multiplies_a_difference_by_the_weights(
     backend_name, factor
 ):
-    options = model_options(make({**SMALL, "exact": True}), len(small("numpy").text.vocab))
+    options = model_options(Settings(**{**SMALL, "exact": True}), len(small("numpy").text.vocab))
     arrays = {name: 0 * array for name, array in initial(options, 1.0, 0).items()}
     arrays["W_hh"] = factor * np.eye(SMALL["num_hiddens"])
     found = growth(small(backend_name, arrays=arrays))

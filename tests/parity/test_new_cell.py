@@ -1,6 +1,7 @@
 """A cell and an optimizer that the project does not have.
 
-For each, one declaration and a function per backend are enough.
+For each, one declaration and a function per backend are enough, also for an optimizer that uses
+the number of the update.
 """
 
 import json
@@ -38,23 +39,25 @@ def mgu_back(d_after, after, x, before, params, options):
     return d_x_h + d_x_f, (d_h * (1 - f) + d_fh * f + d_h_f,), grads_h | grads_f
 '''
 TABLE, TABLE_BACK = "\n\nCELLS = {", "\nCELLS_BACK = {"
-# Steps of one size, by signs of a running mean.
+# Steps of one size, by signs of a running mean, which is corrected as Adam's is.
 OPTIMIZER = '''
 
 def signs(grad, slots, how, rates):
     """The signs of a running mean."""
-    mean = (slots["mean"] + grad) / 2
-    return mean / (abs(mean) + how.epsilon), {"mean": mean}
+    mean = how.beta1 * slots["mean"] + (1 - how.beta1) * grad
+    corrected = mean / rates.m
+    return corrected / (abs(corrected) + how.epsilon), {"mean": mean}
 '''
-DECLARED, OPTIMIZERS = "OPTIMIZERS: dict[str, tuple[str, ...]] = {", "\n\nOPTIMIZERS = {"
+DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the default first\n", "\n\nOPTIMIZERS = {"
 SIZES = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
-SMALL = options(text="long.txt", cell="mgu", optimizer="signs", lr=0.01, **SIZES)
+SMALL = options(text="long.txt", cell="mgu", optimizer="signs", **SIZES)
 
 
 @pytest.fixture
 def run(copy):
     """A function that runs commands in a copy of the project that has both."""
-    declared = DECLARED, f'{DECLARED}"signs": ("mean",), '
+    signs = 'Optimizer(lr=0.01, slots=("mean",), needs_rates=True)'
+    declared = DECLARED, f'{DECLARED}    "signs": {signs},\n'
     make(("CELLS = {\n", DECLARATION, *declared), copy / "rnn_scratch" / "contract.py")
     for path in copy.glob("backends/*/scratch.py"):
         backward = BACKWARD if path.parent.name == "numpy" else ""

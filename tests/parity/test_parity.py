@@ -9,9 +9,9 @@ from helpers import skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
-from rnn_scratch.check.inputs import V
+from rnn_scratch.check.inputs import TRIED, V
 from rnn_scratch.check.results import Row, worst
-from rnn_scratch.contract import CELLS, TRIED, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings

@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers import CLONE, TEST_FILES, there
-from sabotages import SABOTAGES, THREADS_IGNORED, copy, load, make
+from measure.measuring import copy, load
+from sabotages import SABOTAGES, THREADS_IGNORED, make
 
 from rnn_scratch import registry
 from rnn_scratch.check import inputs, runner
@@ -13,7 +14,7 @@ from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
 
-by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.mistake)
+by_mistake = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name)
 
 
 def first_failure(rows):
@@ -48,7 +49,7 @@ IN_ITS_BACKWARD_PASS = [
 @pytest.mark.parametrize(
     ("sabotage", "recorded"),
     [(s, True) for s in IN_THE_REFERENCE] + [(s, False) for s in IN_ITS_BACKWARD_PASS],
-    ids=lambda value: getattr(value, "mistake", None),
+    ids=lambda value: getattr(value, "name", None),
 )
 def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     sabotage, recorded, tmp_path, monkeypatch

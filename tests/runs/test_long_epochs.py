@@ -1,6 +1,8 @@
 """Long epochs: progress within them, and checkpoints from which training goes on exactly."""
 
+import contextlib
 import io
+import itertools
 import re
 
 import pytest
@@ -10,8 +12,8 @@ import rnn_scratch
 from rnn_scratch.cli.screen import Screen
 from rnn_scratch.cli.train import BarReport
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import checkpoint, sessions, training
-from rnn_scratch.runs.training import Report
+from rnn_scratch.runs import checkpoint, schedule, sessions, training
+from rnn_scratch.runs.events import Report
 from rnn_scratch.system import signals
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
@@ -21,47 +23,39 @@ LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50, "num_layers": 2, "dropout":
 LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 
 
-class Stop(Report):
-    """Asks for a stop, as a signal does, after some minibatches."""
+@contextlib.contextmanager
+def stop_after(number):
+    """Ask for a stop, as a signal does, in the minibatch with this number."""
+    request, original, count = signals.Request(), schedule.with_rates, itertools.count(1)
 
-    def __init__(self, monkeypatch, minibatches):
-        self.left, self.request = minibatches, signals.Request()
-        monkeypatch.setattr(signals, "deferred", lambda: self)
+    def counted(*arguments):
+        for batch in original(*arguments):
+            if next(count) == number:
+                request.number = 15
+            yield batch
 
-    def __enter__(self):
-        return self.request
-
-    def __exit__(self, *exception):
-        pass
-
-    def minibatch(self, batch):
-        self.left -= 1
-        if not self.left:
-            self.request.number = 15
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))
+        patch.setattr(schedule, "with_rates", counted)
+        yield
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 @pytest.mark.parametrize("model", VARIANTS)
-def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, model, sampling):
+def test_a_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling):
     if model not in variants(backend_name):
         pytest.skip(f"{backend_name} has no {model} model")
     settings = {**LONG, "model": model, "sampling": sampling}
     whole = rnn_scratch.train(backend_name, num_epochs=3, run="whole", threads=1, **settings)
     where = []
-    with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
-        rnn_scratch.train(
-            backend_name, num_epochs=3, run="r", threads=1, report=Stop(patch, 20), **settings
-        )
+    with stop_after(20), pytest.raises(signals.Stopped):
+        rnn_scratch.train(backend_name, num_epochs=3, run="r", threads=1, **settings)
     for minibatches_more in (1, 3, 1000):
         saved = checkpoint.load("r")
         where.append((saved.epoch, len(saved.incomplete.losses)))
         assert len(saved.incomplete.state) == (4 if sampling == "sequential" else 0)
-        with monkeypatch.context() as patch:
-            stop = Stop(patch, minibatches_more)
-            try:
-                rnn_scratch.resume("r", 3, report=stop)
-            except signals.Stopped:
-                continue
+        with stop_after(minibatches_more), contextlib.suppress(signals.Stopped):
+            rnn_scratch.resume("r", 3)
     (first, done), *others = where
     assert first == 1
     assert done > 0
@@ -70,29 +64,27 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(monkeypatch, backend_name, mo
     assert figures("r") == figures(whole.folder)
 
 
-def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(monkeypatch, backend_name):
+def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(backend_name):
     whole = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **LONG)
     steps = LONG["batch_size"] * LONG["num_steps"]
     first, second = (epoch.tokens // steps for epoch in whole.history)
     for number, trained in ((1, first), (2, first + second)):
         run = str(number)
-        with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
-            rnn_scratch.train(
-                backend_name, num_epochs=2, run=run, report=Stop(patch, trained), **LONG
-            )
+        with stop_after(trained), pytest.raises(signals.Stopped):
+            rnn_scratch.train(backend_name, num_epochs=2, run=run, **LONG)
         assert figures(run) == figures(whole.folder)[:number]
         assert checkpoint.load(run).epoch == number
 
 
-def test_it_is_resumed_in_another_backend(monkeypatch, backend_names):
+def test_it_is_resumed_in_another_backend(backend_names):
     first, *others = ["numpy", *backend_names]
     exact = {**LONG, "exact": True}
     whole = rnn_scratch.train(first, num_epochs=2, run="whole", **exact)
-    with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
-        rnn_scratch.train(first, num_epochs=2, run="r", report=Stop(patch, 7), **exact)
+    with stop_after(7), pytest.raises(signals.Stopped):
+        rnn_scratch.train(first, num_epochs=2, run="r", **exact)
     for name in others:
-        with monkeypatch.context() as patch, pytest.raises(signals.Stopped):
-            rnn_scratch.resume("r", 2, backend=name, report=Stop(patch, 2))
+        with stop_after(2), pytest.raises(signals.Stopped):
+            rnn_scratch.resume("r", 2, backend=name)
     rnn_scratch.resume("r", 2, backend="numpy")
     assert_same(parameters("r"), parameters(whole))
 

@@ -20,7 +20,7 @@ from helpers import ENDLESS, SMALL, assert_same, figures, parameters
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import catalog, checkpoint, curve, run_folder, sessions
-from rnn_scratch.runs.training import Report
+from rnn_scratch.runs.events import Report
 from rnn_scratch.system import locks
 
 pytestmark = [

@@ -14,10 +14,9 @@ from helpers import SMALL, epoch_row
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import curve
-from rnn_scratch.runs import run as run_module
-from rnn_scratch.runs.run import shown
-from rnn_scratch.runs.training import Report
+from rnn_scratch.runs import curve, notebook_card
+from rnn_scratch.runs.events import Report
+from rnn_scratch.runs.notebook_card import shown
 from rnn_scratch.settings import SETTINGS, option_of
 from rnn_scratch.text import books
 
@@ -169,20 +168,21 @@ def kernel(monkeypatch):
     displays = types.SimpleNamespace(display=display)
     parts = {"get_ipython": lambda: here, "display": displays, "version_info": (9, 0)}
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
-    monkeypatch.setattr(run_module, "EVERY", 0.0)
+    monkeypatch.setattr(notebook_card, "EVERY", 0.0)
     shown.clear()
     return here
 
 
 def test_one_card_grows_and_ends_as_that_of_the_run(kernel):
     run = rnn_scratch.train("numpy", num_epochs=11, **SMALL)
-    first, *within, stopped, last = kernel.states
+    first, *within, last = kernel.states
     assert first["text/plain"] == "epoch 1 of 11"
     assert any("time left 0:00:0" in state["text/html"] for state in within)
     assert run.history[9].sample in within[-1]["text/html"]
     assert len({state["text/html"].split("base64,")[1][:9999] for state in within}) == 11
-    assert last == {"text/html": run._repr_html_(), "text/plain": repr(run)}
-    assert "time left" not in stopped["text/html"] + last["text/html"]
+    assert last["text/html"] == run._repr_html_()
+    assert last["text/plain"] in repr(run)
+    assert "time left" not in last["text/html"]
     assert run._ipython_display_() is None, "it is there already"
     kernel.execution_count += 1
     with pytest.raises(NotImplementedError):  # IPython goes on to the other forms
@@ -197,7 +197,7 @@ def test_a_resumed_run_s_curve_has_all_its_epochs(kernel):
 
 
 def test_an_interruption_says_how_to_go_on(kernel):
-    class Interrupted(run_module.Live):
+    class Interrupted(notebook_card.Live):
         def epoch(self, epoch):
             super().epoch(epoch)
             raise KeyboardInterrupt

@@ -1,18 +1,16 @@
 """The command line: its output, and errors with exit code 2 for invalid input."""
 
-import http.client
 import json
+import os
 import re
-import signal
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
-from helpers import SMALL, here, history, options, start
+from helpers import SMALL, here, history, options
 
 import rnn_scratch
-from rnn_scratch.runs import page
+from rnn_scratch.play import page
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -123,46 +121,48 @@ def test_a_training_in_exact_mode_prints_the_digest_that_check_prints(capsys):
     assert "digest" not in here(capsys, "train", "--backend", "numpy", "--run", "s", *same).out
 
 
-# The command `play`: what it serves, to whom, and how it ends. (The page: browser_run.py.)
+# The command `play`: the file that it writes. (The page in a browser: browser_run.py.)
 
 
-def answer(port, path, host=None):
-    """Status, headers and content of what is at a path, asked for by the name of some host."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{port}"})
-    response = connection.getresponse()
-    return response.status, response.headers, response.read()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C there")
-def test_it_serves_the_page_to_this_machine_until_ctrl_c():
+def test_it_writes_one_file_that_loads_nothing_else(capsys):
     rnn_scratch.train("numpy", run="runs/<b>", num_epochs=1, **SMALL)
-    with start("play", "last", "--no-browser") as process:
-        line = process.stdout.readline()
-        found = re.fullmatch(r"The network of (.*) is at http://127.0.0.1:(\d+)/ until.*\n", line)
-        assert found[1] == "runs/<b>"
-        port = int(found[2])
-        listening = [each.laddr for each in psutil.Process(process.pid).net_connections()]
-        assert listening == [("127.0.0.1", port)]
-        status, headers, content = answer(port, "/")
-        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-        assert headers["Content-Security-Policy"].startswith("default-src 'self';")
-        assert b"<h1>&lt;b&gt;</h1>" in content
-        loads = re.findall(r'(?:src|href)="([^"]*)"', content.decode())
-        assert set(loads) == {"data:,", page.STYLE, page.WEIGHTS, *page.SCRIPTS}
-        for name in (page.STYLE, *page.SCRIPTS):
-            status, _, own = answer(port, f"/{name}", "localhost:80")
-            assert (status, own) == (200, (page.FOLDER / name).read_bytes())
-        assert b"const NETWORKS = {" in answer(port, f"/{page.WEIGHTS}")[2]
-        for path in ("/../pyproject.toml", "/nothing", "//etc/passwd"):
-            assert answer(port, path)[0] == 404
-        assert answer(port, "/weights.js", "another.example")[0] == 403
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-        assert (process.returncode, out, err) == (0, "The page is closed.\n", "")
+    done = here(capsys, "play", "last", "--no-browser").ended(err="")
+    file = Path("runs/<b>/play.html")
+    assert done.out == f"The network of runs/<b> is in {file.absolute()}\n"
+    content = file.read_text(encoding="utf-8")
+    assert "<h1>&lt;b&gt;</h1>" in content
+    assert re.findall(r'(?:src|href|action)="([^"]*)"|@import|url\(', content) == ["data:,"]
+    assert "content=\"default-src 'none'; script-src 'unsafe-inline'" in content
+    for name in page.SCRIPTS:
+        assert (page.FOLDER / name).read_text(encoding="utf-8") in content
+    # From a folder scripts run in their order, without `defer`: after what they change.
+    assert content.index("</main>") < content.index("<script>")
+    here(capsys, "play", "runs/<b>/checkpoint.safetensors", "--no-browser", "--output", "my.html")
+    assert "<h1>checkpoint.safetensors</h1>" in Path("my.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of folders are Unicode elsewhere")
+def test_names_and_vocabularies_are_no_markup(capsys):
+    story = "</script><script>alert(1)</script><!-- " * 40
+    Path("story.txt").write_text(story, encoding="utf-8")
+    folder = os.fsdecode(b"\xff<img src=x>")
+    text = {"text": "story.txt", "normalize": "none", "max_tokens": 0}
+    run = rnn_scratch.train("numpy", run=folder, num_epochs=1, **{**SMALL, "corpus": None, **text})
+    here(capsys, "play", folder, "--no-browser").ended(err="")
+    content = Path(folder, "play.html").read_text(encoding="utf-8")
+    assert "<h1>\\udcff&lt;img src=x&gt;</h1>" in content
+    (data,) = re.findall("const NETWORKS = (.*);\n", content)
+    assert "<" not in data
+    assert json.loads(data)["rnn"]["vocab"] == run.vocab
+    assert "<" in run.vocab
 
 
 def test_a_run_that_is_not_there_is_refused(capsys):
     here(capsys, "play", "no-run", "--no-browser").refused("no-run")
     rnn_scratch.train("numpy", run="r", num_epochs=1, **SMALL)
     here(capsys, "play", "r", "--best", "--no-browser").refused("--best")
+    for output in ("no-folder/a.html", "r"):
+        here(capsys, "play", "r", "--no-browser", "--output", output).refused(
+            "could not be written"
+        )
+    assert not Path("r/play.html").exists()

@@ -13,7 +13,7 @@ CORE = Path(rnn_scratch.__file__).parent
 REPOSITORY = CORE.parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 
-# Each module or folder may import from those before it, and from its own folder.
+# Each module or folder at the top level may import from those before it, and from its own folder.
 ORDER = (
     ("errors",),
     ("randomness",),
@@ -24,14 +24,12 @@ ORDER = (
     ("parameters",),
     ("registry",),
     ("text",),
-    # Of the workers, what knows nothing of a run.
-    ("workers.network", "workers.exchange"),
-    ("workers.groups",),
     ("runs",),
     ("workers",),
-    ("check", "api"),
+    ("check",),
+    ("api",),
     ("compare",),
-    ("show",),
+    ("show", "play"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

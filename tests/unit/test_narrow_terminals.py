@@ -8,8 +8,9 @@ from contextlib import nullcontext
 
 import pytest
 from helpers import CLONE, SMALL
-from sabotages import copy as copy_of
-from sabotages import load, make
+from measure.measuring import copy as copy_of
+from measure.measuring import load
+from sabotages import make
 
 import rnn_scratch
 from rnn_scratch import registry

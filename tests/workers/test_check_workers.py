@@ -9,7 +9,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, runner
 from rnn_scratch.check.certificate import ExactModel
 from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.settings import make
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
 PIECES = {"gather", "all_reduce", "train_minibatch"}
@@ -123,7 +123,7 @@ def test_a_model_is_named_by_its_workers():
 
 @pytest.mark.usefixtures("_torch")
 def test_workers_are_part_of_a_training_in_exact_mode():
-    settings = make({"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
+    settings = Settings(**{"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
     text = books.load("tide-clock")
     runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]
     result = exact_mode.compare(runtimes, settings, text, lambda *_: None)

@@ -1,6 +1,5 @@
 """How workers are launched, what they agree on and what they send: without any framework."""
 
-import os
 import threading
 from types import SimpleNamespace
 
@@ -11,22 +10,12 @@ from helpers import error_of, parallel
 from rnn_scratch.contract import Options, Team
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import training
+from rnn_scratch.runs import exchange, training
 from rnn_scratch.runs.checkpoint import Incomplete
-from rnn_scratch.runs.training import Report
-from rnn_scratch.workers import exchange, supervisor
-from rnn_scratch.workers import launch as launching
-from rnn_scratch.workers.launch import Launch
+from rnn_scratch.workers import supervisor
 from rnn_scratch.workers.messages import Problem
 
 # Shares of a minibatch.
-
-
-def test_a_minibatch_must_be_divisible():
-    for rows, workers, instead in ((32, 3, 33), (1, 2, 2)):
-        with pytest.raises(RNNScratchError, match=f"a multiple of {workers}, such as {instead}"):
-            launching.require_shares(rows, workers)
-        launching.require_shares(rows, rows)
 
 
 def test_shares_are_all_rows_once():
@@ -135,75 +124,7 @@ KILLED = RNNScratchError("killed by SIGKILL")
     ],
 )
 def test_of_several_failures_the_first_cause_is_reported(events, reason):
-    team = supervisor._Supervisor(None, [0, 1, 2], [], [], Report())
+    team = supervisor._Supervisor(None, [0, 1, 2], [], [])
     for rank, event in events:
-        team._handle(rank, event)
+        assert team._handle(rank, event) is None
     assert error_of(team._require_success) == reason
-
-
-# How workers are launched: by options, or by variables of the environment.
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """Set variables of the environment, without those of a launcher that runs these tests."""
-    for name in (*launching.TORCHRUN, *sum(launching.MPI, ()), "TF_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-
-    def set_all(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return set_all
-
-
-TORCHRUN = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29400"}
-
-
-@pytest.mark.parametrize(
-    ("variables", "launch"),
-    [
-        ({}, None),
-        (TORCHRUN, Launch(4, 2, "10.0.0.1:29401")),
-        ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, None),
-        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, Launch(2, 0)),
-        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}, Launch(3, 2)),
-        ({"RANK": "3"}, None),
-    ],
-)
-def test_a_launcher_says_it_in_the_environment(environment, variables, launch):
-    environment(**variables)
-    assert launching.chosen(None, None, None) == launch
-
-
-def test_options_override_the_environment(environment):
-    environment(**TORCHRUN)
-    assert launching.chosen(2, None, None) == Launch(2)
-    assert launching.chosen(2, 1, "h:5") == Launch(2, 1, "h:5")
-    assert launching.chosen(None, None, "h:5") == Launch(4, 2, "h:5")
-
-
-def test_the_variables_do_not_reach_the_workers(environment, monkeypatch):
-    environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
-    launching.chosen(None, None, None)
-    assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
-
-
-@pytest.mark.parametrize(
-    ("variables", "words"),
-    [
-        ({**TORCHRUN, "RANK": "4"}, "In the environment of torchrun, worker 4 of 4"),
-        ({**TORCHRUN, "RANK": "-1"}, "worker -1 of 4 does not exist"),
-        ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
-        ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
-        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
-        ({"TF_CONFIG": "{}"}, "Say the same with --workers N, --rank K and --coordinator"),
-        ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
-        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
-        ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
-        ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
-    ],
-)
-def test_a_damaged_environment(environment, variables, words):
-    environment(**variables)
-    assert words in error_of(launching.chosen, None, None, None)

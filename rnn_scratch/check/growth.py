@@ -5,12 +5,15 @@ within one they grow from time step to time step where the weights are large: th
 chaotic. The larger they are in the end, the likelier one of them is not rounded away.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..randomness import generator
-from ..text import minibatches
-from .setup import Setup
-from .training import Report
+from ..runs.runtime import Runtime
+from ..runs.setup import Setup, set_up
+from ..settings import Settings
+from ..text import books, minibatches
 
 DISTANCE = 1e-6  # of two states, small enough for tanh to be linear and large against rounding
 UNLIKELY = 1e5  # in the record growth.json all frameworks are equal with 5e4, and none with 7e7
@@ -49,11 +52,11 @@ def growth(setup: Setup) -> float:
     return product
 
 
-def warn(setup: Setup, report: Report) -> None:
+def warn(settings: Settings, text: books.Text, say: Callable[[str], object]) -> None:
     """Say it where the growth before training is such that exact mode is unlikely to hold."""
-    found = growth(setup)
+    found = growth(set_up(settings, Runtime("numpy", device="cpu"), text))
     if not found < UNLIKELY:  # or not a number
-        report.say(
+        say(
             "Exact mode is unlikely to hold: within a minibatch a difference in the state grows "
             f"{found:.0e}-fold; a smaller --sigma, fewer --num-steps or --cell lstm would help."
         )

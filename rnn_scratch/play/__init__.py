@@ -1,0 +1,1 @@
+"""A network to play with: one HTML file that computes it, and its scripts and style."""

@@ -1,0 +1,53 @@
+"""A network as one HTML file, with its weights and the scripts that compute it.
+
+The file needs no server and loads nothing. The project's site uses the same scripts.
+"""
+
+import base64
+import importlib.resources
+import json
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+
+from ..runs.checkpoint import Checkpoint
+from ..settings import model_options
+from ..system.terminal import printable
+
+FOLDER = importlib.resources.files(__package__)
+SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # in their order
+STYLE, CONTROLS = "play.css", "network.html"
+
+
+def network(saved: Checkpoint) -> dict[str, Any]:
+    """Return what the scripts need of a checkpoint."""
+    options = model_options(saved.settings, len(saved.vocab))
+    return {
+        "options": {**options._asdict(), "num_states": options.num_states},
+        "vocab": saved.vocab,
+        "normalize": saved.settings.normalize,
+        "params": {name: encode(saved.arrays[name]) for name in options.shapes()},
+    }
+
+
+def encode(array: np.ndarray) -> dict[str, Any]:
+    """Return an array's shape and the little-endian bytes of its values in base64."""
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return {"shape": list(array.shape), "data": base64.b64encode(data).decode()}
+
+
+def script(networks: dict[str, dict[str, Any]]) -> str:
+    """Return the script that defines the networks, which may stand within an HTML file."""
+    # A vocabulary may have any characters, and `</script>` or `<!--` would end the script.
+    content = json.dumps(networks).replace("<", "\\u003c")
+    return f'"use strict";\nconst NETWORKS = {content};\n'
+
+
+def render(saved: Checkpoint, title: str) -> str:
+    """Return the HTML file of a checkpoint's network."""
+    parts = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir() if path.is_file()}
+    scripts = [script({saved.settings.cell: network(saved)}), *(parts[name] for name in SCRIPTS)]
+    more = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}
+    template = Environment(autoescape=True).from_string(parts["page.html"])
+    return template.render(title=printable(title), saved=saved, **more)

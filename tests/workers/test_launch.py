@@ -1,0 +1,100 @@
+"""How workers are launched: by options, or by variables of the environment."""
+
+import os
+
+import pytest
+from helpers import error_of
+
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.workers import launch
+from rnn_scratch.workers.launch import Launch
+
+LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set variables of the environment, without those of a launcher that runs these tests."""
+    for name in list(os.environ):
+        if name.startswith(LAUNCHERS) or name in (*launch.TORCHRUN, *launch.UNCLEAR):
+            monkeypatch.delenv(name)
+
+    def set_all(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+TORCHRUN = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29400"}
+OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}
+BATCH = {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_ID": "12042"}
+SRUN = {**BATCH, "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[07-09,12],other"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        (TORCHRUN, Launch(4, 2, "10.0.0.1:29401")),
+        ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, None),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, Launch(2, 0)),
+        (OPEN_MPI, Launch(3, 2)),
+        ({"PMIX_SIZE": "2", "PMIX_RANK": "1"}, Launch(2, 1)),
+        (SRUN, Launch(3, 1, "node07:29542")),
+        ({**SRUN, "PMIX_RANK": "1"}, Launch(3, 1, "node07:29542")),
+        ({**SRUN, "SLURM_STEP_NODELIST": "n1,n2"}, Launch(3, 1, "n1:29542")),
+        ({**SRUN, "SLURM_STEP_NODELIST": "gpu-3"}, Launch(3, 1, "gpu-3:29542")),
+        (BATCH, None),  # a batch script, which no srun starts
+        ({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
+        # MPI's mpiexec starts one process on each node by srun, and the workers itself.
+        ({**SRUN, "PMI_SIZE": "8", "PMI_RANK": "7"}, Launch(8, 7, "node07:29542")),
+        ({"RANK": "3"}, None),
+    ],
+)
+def test_a_launcher_says_it_in_the_environment(environment, variables, expected):
+    environment(**variables)
+    assert launch.chosen(None, None, None) == expected
+
+
+def test_options_override_the_environment(environment):
+    environment(**TORCHRUN)
+    assert launch.chosen(2, None, None) == Launch(2)
+    assert launch.chosen(2, 1, "h:5", 90.0) == Launch(2, 1, "h:5", 90.0)
+    assert launch.chosen(None, None, "h:5", 90.0) == Launch(4, 2, "h:5", 90.0)
+
+
+def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
+    environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
+    launch.chosen(4, 3, "h:5")
+    assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({**TORCHRUN, "RANK": "4"}, "In the environment of torchrun, worker 4 of 4"),
+        ({**TORCHRUN, "RANK": "-1"}, "worker -1 of 4 does not exist"),
+        ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
+        ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
+        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
+        ({**SRUN, "SLURM_PROCID": "3"}, "(SLURM_NTASKS, SLURM_PROCID), worker 3 of 3"),
+        ({**SRUN, "SLURM_STEP_NODELIST": ""}, "The address of worker 0 in the environment"),
+        ({"TF_CONFIG": "{}"}, "Pass --workers N, --rank K and --coordinator"),
+        ({"PMIX_RANK": "1"}, "PMIX_RANK is in the environment"),
+        ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
+        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
+        ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
+        ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
+    ],
+)
+def test_a_damaged_environment(environment, variables, words):
+    environment(**variables)
+    assert words in error_of(launch.chosen, None, None, None)
+
+
+def test_a_minibatch_must_be_divisible():
+    for rows, workers, instead in ((32, 3, 33), (1, 2, 2)):
+        with pytest.raises(RNNScratchError, match=f"a multiple of {workers}, such as {instead}"):
+            launch.require_shares(rows, workers)
+        launch.require_shares(rows, rows)
