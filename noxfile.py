@@ -178,21 +178,15 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def team(session: nox.Session) -> None:
-    """Kills, cut cables and wrong command lines of several workers; it counts failures."""
-    run_tests(session, "all", "-m", "team")
-    session.run(
-        "python",
-        "notebooks/measure/team_faults.py",
-        *session.posargs,
-        env={**ENVIRONMENT, "PYTHONPATH": "tests"},
-    )
+    """Several workers of each backend: launchers, kills, signals, and mistakes in workers' code."""
+    run_tests(session, "all", "-m", "team", *session.posargs)
 
 
 @nox.session
 def arm(session: nox.Session) -> None:
     """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
     session.install("-e", ".[torch,jax]")
-    session.run("python", "notebooks/measure/arm.py", "notebooks/records/arm.json")
+    session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
 
 
 @nox.session
@@ -291,7 +285,6 @@ def records(session: nox.Session) -> None:
             "optimizations",
             "optimizers",
             "presets",
-            "verdicts",
         ),
     ):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")

@@ -1,12 +1,19 @@
-"""The Python interface: the commands `train`, `predict` and `evaluate` as functions."""
+"""The Python interface: the commands `train`, `predict` and `evaluate` as functions.
+
+The functions of the package check their arguments, and their errors name arguments. The command
+line calls the functions beneath, `start` and `go_on` here, whose errors name its options.
+"""
+
+# mypy: disable-error-code="empty-body"
 
 import contextlib
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from .check import growth
 from .errors import RNNScratchError
@@ -14,75 +21,88 @@ from .runs import curve, inference, run_folder, sessions
 from .runs.events import Report, drive
 from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
-from .runs.resumption import require_held_out, resumable
+from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work
-from .settings import KINDS, SETTINGS, Settings, checked
+from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
-from .text import books
+from .text import books, dataset
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
+RUNTIME = ("model", "device", "threads", "eager")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-# What may be another value in Python than on the command line.
-ARGUMENTS = {
+ARGUMENTS = {  # which no option of the command line has
     "run": Kind(
         PATH.words,
         lambda run: isinstance(run, Run) or PATH.fits(run),
         lambda run: run.folder if isinstance(run, Run) else Path(run),
     ),
-    "workers": Kind(
-        KINDS["workers"].words,
-        lambda each: isinstance(each, Launch) or KINDS["workers"].fits(each),
-        lambda each: each if isinstance(each, Launch) else int(each),
-    ),
     "report": Kind(
         "a function that takes a line of text, such as print, or a rnn_scratch.runs.events.Report",
-        lambda each: isinstance(each, Report) or (callable(each) and not isinstance(each, type)),
-        lambda each: each,
+        lambda report: (
+            isinstance(report, Report) or (callable(report) and not isinstance(report, type))
+        ),
+        lambda report: report,
     ),
 }
+ARGUMENT_OF = {option_of(name): name for name in OPTIONS}
 
 
-def _checked(function: Function) -> Function:
-    """The function, with its arguments checked and converted before it is called.
+def in_python(text: str) -> str:
+    """Return a text with arguments instead of options: ``top_k=3`` instead of ``--top-k 3``."""
+
+    def argument(match: re.Match[str]) -> str:
+        option, value = match[1] or match[0], match[2]
+        if option not in ARGUMENT_OF:
+            return match[0]
+        name = ARGUMENT_OF[option]
+        if value is None:
+            return name
+        if OPTIONS[name].kind.convert is str and not value.isupper() and '"' not in value:
+            value = repr(value)
+        return f"`{name}={'None' if value == 'none' else value}`"
+
+    return re.sub(r"rnn-scratch .*|`(--[a-z-]+) ([^`]+)`|--[a-z-]+", argument, text)
+
+
+def public(function: Function, beneath: Callable[..., Any]) -> Function:
+    """Return a function that checks its arguments, calls the one beneath, and names them in errors.
 
     None is allowed where it is the default. A function may take ``**runtime``, which are fields of
-    `Runtime` but for the workers, or ``**settings``, which are checked when they become `Settings`.
+    `Runtime` but for the workers, or ``**settings``, which `Settings` checks.
     """
-    signature = inspect.signature(function)
-    named = [name for name in signature.parameters if name not in ("runtime", "settings")]
-    if "runtime" in signature.parameters:
+    parameters = inspect.signature(function).parameters
+    named = [name for name in parameters if name not in ("runtime", "settings")]
+    if "runtime" in parameters:
         named += [name for name in Runtime.__struct_fields__ if name != "workers"]
+    known = [*named, *(SETTINGS if "settings" in parameters else ())]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        others = sorted(set(kwargs) - set(named))
-        if others and "settings" not in signature.parameters:
+        if unknown := sorted(set(kwargs) - set(known)):
             raise RNNScratchError(
-                f"Unknown argument: {', '.join(others)}.\nThe arguments are: {', '.join(named)}."
+                f"Unknown argument: {', '.join(unknown)}.",
+                f"The arguments are: {', '.join(known)}.",
             )
-        arguments = signature.bind(*args, **kwargs).arguments
+        arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
-        if unknown := sorted(set(settings) - set(SETTINGS)):
-            raise RNNScratchError(
-                f"Unknown setting: {', '.join(unknown)}.",
-                f"The settings are: {', '.join(SETTINGS)}.",
-            )
-        for name, value in {**arguments, **runtime}.items():
-            optional = name in runtime or signature.parameters[name].default is None
-            if not (optional and value is None):
-                value = checked(name, value, ARGUMENTS.get(name))
-            arguments[name] = value
-        return function(**arguments, **settings)
+        try:
+            for name, value in {**arguments, **runtime}.items():
+                optional = name in runtime or parameters[name].default is None
+                if not (optional and value is None):
+                    value = checked(name, value, ARGUMENTS.get(name))
+                arguments[name] = value
+            return beneath(**arguments, **settings)
+        except RNNScratchError as error:
+            error.args = error.problem, error.hint = tuple(map(in_python, error.args))
+            raise
 
     return call  # type: ignore[return-value]
 
 
-@_checked
 def train(
     backend: str = "torch",
     *,
@@ -92,42 +112,30 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     eager: bool = False,
-    workers: int | Launch = 1,
+    workers: int = 1,
     patience: int = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a new model; its record, curve and checkpoint are written to a folder.
+    """Train a new model, and write its record, curve and checkpoint to a folder.
 
-    `corpus` names a text that comes with the project or is downloaded, `text` is a file of your
-    own; with neither it is *The Time Machine*, or the built-in text if that is unavailable. With
-    several `workers`, each is a process that trains on its share of every minibatch; a
-    `rnn_scratch.workers.launch.Launch` starts only one of them, and nothing is returned where that
-    is not worker 0. With `patience`, training ends after that number of epochs without a lower loss
-    on held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated
-    one under ``runs/``). `settings` are fields of `rnn_scratch.settings.Settings`, such as
-    num_hiddens or num_epochs; ``**PRESETS["minute"]``, of `rnn_scratch.runs.presets`, is a preset
-    of the command line. Raises RNNScratchError.
+    `corpus` names a text that comes with the project or is downloaded; `text` is a file of your
+    own. Without either, the text is *The Time Machine*, or the built-in text if that is
+    unavailable. With several `workers`, each is a process that trains on its share of every
+    minibatch. With `patience`, training ends after that number of epochs without a lower loss on
+    held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated one
+    under ``runs/``). `settings` are fields of `rnn_scratch.settings.Settings`, such as num_hiddens
+    or num_epochs; ``**PRESETS["minute"]``, of `rnn_scratch.runs.presets`, is a preset of the
+    command line. Raises RNNScratchError.
 
-    In a notebook a curve grows with the training, beside the latest sample of the model's text and
-    the time left; in an interactive session of Python, lines are printed; in a program, nothing is.
-    `report` replaces this: a function such as `print` is called with each line, and a
+    In a notebook, a card shows the curve, the latest sample of the model's text and the time left
+    during training; in an interactive session of Python, lines are printed; in a program, nothing
+    is. `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.events.Report` receives every event.
     """
-    reporter = _reporter(report)
-    launch = workers if isinstance(workers, Launch) else Launch(workers)
-    made, runtime = Settings(**settings), Runtime(backend, model, device, threads, eager)
-    content = books.find(corpus, text, reporter.say)
-    path = None if run is None else str(run)
-    work = Work(settings=made, text=content, runtime=runtime, folder=path, patience=patience)
-    if made.exact and not launch.rank:
-        with contextlib.suppress(RNNScratchError):  # which the training itself meets
-            growth.warn(made, content, reporter.say)
-    return _train(work, launch, reporter)
 
 
-@_checked
 def resume(
     run: Run | str | Path,
     num_epochs: int,
@@ -139,37 +147,86 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    workers: int | Launch | None = None,
+    workers: int | None = None,
     patience: int | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run:
-    """Continue a run to `num_epochs` epochs, exactly as if it had never been interrupted.
+    """Resume a run, and train to `num_epochs` epochs: bit for bit as without the interruption.
 
     Backend, model, device, threads, `eager`, workers and `patience` default to those of the last
     session; in another backend only model and `patience` do. Text and `settings` are the run's, and
-    must be the same if they are passed again. Only worker 0 needs the run's folder. Raises
-    RNNScratchError.
+    must be the same if you pass them again. Raises RNNScratchError.
+    """
+
+
+def start(
+    backend: str = "torch",
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    workers: int | Launch = 1,
+    patience: int = 0,
+    run: str | Path | None = None,
+    report: Report | Callable[[str], object] | None = None,
+    **values: Any,
+) -> Run | None:
+    """Train a new model, and return its run; None unless this is worker 0.
+
+    `values` are fields of `Runtime` and of `Settings`.
+    """
+    reporter = _reporter(report)
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    runtime = {name: values.pop(name) for name in RUNTIME if name in values}
+    settings = Settings(**values)
+    work = Work(
+        settings=settings,
+        text=books.find(corpus, text, reporter.say),
+        runtime=Runtime(backend, **runtime),
+        folder=None if run is None else str(run),
+        patience=patience,
+    )
+    if settings.exact and not launch.rank:
+        with contextlib.suppress(RNNScratchError):  # which the training itself meets
+            growth.warn(settings, work.text, reporter.say)
+    return _train(work, launch, reporter)
+
+
+def go_on(
+    run: Run | str | Path,
+    num_epochs: int,
+    *,
+    corpus: str | None = None,
+    text: str | Path | None = None,
+    backend: str | None = None,
+    workers: int | Launch | None = None,
+    patience: int | None = None,
+    report: Report | Callable[[str], object] | None = None,
+    **values: Any,
+) -> Run | None:
+    """Resume a run, and return it; None unless this is worker 0.
+
+    Only worker 0 reads the run's folder. `values` are fields of `Runtime` and of `Settings`.
     """
     reporter = _reporter(report)
     given = corpus is not None or text is not None
     same = books.find(corpus, text, reporter.say) if given else None
-    chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
+    chosen = {name: values.pop(name, None) for name in RUNTIME}
     if isinstance(workers, Launch) and workers.rank:
         others = supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter.say)
-        return cast(Run, drive(others, reporter))
+        return drive(others, reporter)
     folder = folder_of(run)
-    session = run_folder.read(folder).sessions[-1]
+    record = run_folder.read(folder)
+    session = record.sessions[-1]
     last = session.runtime
     if patience is None:
         patience = session.patience
     if backend not in (None, last.backend):
         last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
-    before, _, content = resumable(folder, num_epochs, same, settings, patience)
     work = Work(
-        settings=before.settings,
-        text=content,
+        settings=resumed(folder, record, num_epochs, values),
+        text=dataset.reload_and_verify(record.text, same),
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
         folder=str(folder),
@@ -179,7 +236,7 @@ def resume(
     return _train(work, launch, reporter)
 
 
-def _train(work: Work, launch: Launch, report: Report) -> Run:
+def _train(work: Work, launch: Launch, report: Report) -> Run | None:
     # In this process or in those of several workers, after all that can be known before.
     require_held_out(work.settings, work.patience)
     require_shares(work.settings.batch_size, launch.workers)
@@ -191,12 +248,7 @@ def _train(work: Work, launch: Launch, report: Report) -> Run:
             f"The run folder {work.folder!r} has a name that is no text.",
             "To train with several workers, choose another name.",
         )
-    # None only with a `Launch`.
-    return cast(Run, drive(supervisor.train(work, launch, report.say), report))
-
-
-predict = _checked(inference.predict)
-evaluate = _checked(inference.evaluate)
+    return drive(supervisor.train(work, launch, report.say), report)
 
 
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:
@@ -207,3 +259,9 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if notebook_shell() is not None:
         return Live(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()
+
+
+train = public(train, start)
+resume = public(resume, go_on)
+predict = public(inference.predict, inference.predict)
+evaluate = public(inference.evaluate, inference.evaluate)

@@ -1,4 +1,4 @@
-"""What every backend must have: types, one exception, and the functions with their signatures.
+"""What every backend must have: types, and the functions with their signatures.
 
 The functions below are the specification: they have documentation and no body. A backend is a
 package, registered under the entry-point group ``rnn_scratch.backends``, with these modules, each
@@ -142,13 +142,13 @@ class Batch(NamedTuple):
     rates: Rates | None = None  # of the update; None: the lr of `Update`, and no m and v
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
-        """What `function`, called with these further arguments, makes of everything in it."""
-        X, Y, masks = (each if each is None else function(each, *arguments) for each in self[:3])
-        rates = self.rates and Rates(*(function(each, *arguments) for each in self.rates))
-        return Batch(X, Y, masks, rates)
+        """Return a batch of what `function` makes of everything in it, with these arguments."""
+        masks = None if self.masks is None else function(self.masks, *arguments)
+        rates = self.rates and Rates(*(function(rate, *arguments) for rate in self.rates))
+        return Batch(function(self.X, *arguments), function(self.Y, *arguments), masks, rates)
 
     def rows(self, rows: slice) -> "Batch":
-        """Some of its rows."""
+        """Return some of its rows."""
         masks = None if self.masks is None else self.masks[rows]
         return self._replace(X=self.X[rows], Y=self.Y[rows], masks=masks)
 

@@ -17,7 +17,11 @@ class RNNScratchError(Exception):
     def __init__(self, problem: str = "", hint: str = "") -> None:
         """Shorten what the two quote: a file or a process may have written it."""
         self.problem, self.hint = shortened(problem), shortened(hint)
-        super().__init__(f"{self.problem}\n{self.hint}" if hint else self.problem)
+        super().__init__(self.problem, self.hint)
+
+    def __str__(self) -> str:
+        """Return the problem and, in lines below it, the hint."""
+        return f"{self.problem}\n{self.hint}" if self.hint else self.problem
 
 
 class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend

@@ -9,7 +9,7 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Starting values in float64: weights normal with standard deviation sigma, the rest zero."""
+    """Draw starting values in float64: weights normal with deviation sigma, the rest zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
@@ -18,67 +18,67 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
 
 
 def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of all that training changes: parameters, and what the optimizer remembers."""
+    """Return the shapes of all that training changes: parameters and the optimizer's state."""
     parameters, slots = options.shapes(), OPTIMIZERS[optimizer].slots
     states = {f"{slot}.{name}": parameters[name] for slot in slots for name in parameters}
     return parameters | states
 
 
 def trained_arrays(model: Model) -> Arrays:
-    """All that training changes, by the names of `shapes`."""
+    """Return all that training changes, by the names of `shapes`."""
     params = model.to_arrays(model.params)
     arrays = dict(params)
     for slot, tensors in model.slots.items():
-        own = model.to_arrays(tensors)
+        state = model.to_arrays(tensors)
         for name in params:  # in their order, whatever that of the tensors is
-            array = own[name]
-            # A mean of gradients that are zero shrinks until it is no normal number. Then some
-            # frameworks replace it by zero, and others do not: here all of them do.
+            array = state[name]
+            # A mean of gradients that are zero shrinks until it is subnormal. Some frameworks flush
+            # subnormals to zero, and others do not: here all of them do.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
             arrays[f"{slot}.{name}"] = array
     return arrays
 
 
 def of_slot(arrays: Arrays, slot: str) -> Arrays:
-    """What the optimizer remembers of each parameter in this slot, by the parameters' names."""
+    """Return the optimizer's state in this slot by the names of the parameters."""
     start = f"{slot}."
-    return {n.removeprefix(start): each for n, each in arrays.items() if n.startswith(start)}
+    return {n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)}
 
 
 def of_layer(params: Params, layer: int) -> Params:
-    """The parameters of one layer, from 0, by the names that they have in the first."""
+    """Return the parameters of one layer, from 0, by their names in the first layer."""
     if layer == 0:
         return params
     end = _end(layer)
-    return {name.removesuffix(end): each for name, each in params.items() if name.endswith(end)}
+    return {name.removesuffix(end): p for name, p in params.items() if name.endswith(end)}
 
 
 def to_layer(params: Params, layer: int) -> Params:
-    """What `of_layer` undoes: these with the names that they have in this layer."""
-    return {name + _end(layer): each for name, each in params.items()}
+    """Return parameters by their names in this layer: the inverse of `of_layer`."""
+    return {name + _end(layer): parameter for name, parameter in params.items()}
 
 
 def by_layer(state: State, options: Options) -> list[State]:
-    """The state's tensors of each layer."""
+    """Return the state's tensors layer by layer."""
     size = len(state) // options.num_layers
     return [state[first : first + size] for first in range(0, len(state), size)]
 
 
 def join_gates(arrays: Arrays, options: Options) -> Arrays:
-    """The same with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates.
+    """Return arrays with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates.
 
     Those of further layers have a number, as in the contract.
     """
     joined = {
-        name: np.concatenate([arrays[each] for each in names], -1)
-        for name, names in _gate_names(options).items()
+        joined_name: np.concatenate([arrays[name] for name in names], -1)
+        for joined_name, names in _gate_names(options).items()
     }
     first = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
     return {**first, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
 
 
 def split_gates(joined: Arrays, options: Options) -> Arrays:
-    """What `join_gates` joins, in the order of ``options.shapes()``."""
+    """Return what `join_gates` joined, in the order of ``options.shapes()``."""
     arrays = dict(joined)
     for name, names in _gate_names(options).items():
         arrays |= zip(names, np.split(joined[name], len(names), -1))

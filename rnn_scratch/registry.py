@@ -48,9 +48,9 @@ def find(name: str) -> str:
     """
     if name not in (registered := _entry_points()):
         close = difflib.get_close_matches(name, registered, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        meant = f" Did you mean {close[0]}?" if close else ""
         raise RNNScratchError(
-            f"There is no backend {name!r}.{hint}\nThe backends are: {', '.join(names())}."
+            f"There is no backend {name!r}.{meant}", f"The backends are: {', '.join(names())}."
         )
     module = registered[name].module
     if module.startswith(f"{__package__}.backends."):
@@ -59,8 +59,8 @@ def find(name: str) -> str:
         if Path(folder).resolve() not in (core / "backends", core.parent / "backends"):
             raise RNNScratchError(
                 f"The core of rnn-scratch is {core}, but its backends are in {folder}, which is "
-                "of another clone.\nInstall the clone that you mean: in its folder, "
-                "pip install -e ."
+                "of another clone.",
+                "Install the clone that you mean: in its folder, pip install -e .",
             )
     return module
 
@@ -80,28 +80,28 @@ def load(name: str) -> Backend:
     except ModuleNotFoundError as error:
         if name in FRAMEWORKS and error.name == name:
             raise RNNScratchError(
-                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.\n"
-                + how_to_install(name)
+                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.",
+                how_to_install(name),
             ) from error
         raise RNNScratchError(
-            f"The {name} backend needs the Python module {error.name}, which is not installed.\n"
-            f"Install the package that contains it, or see the documentation of {module}."
+            f"The {name} backend needs the Python module {error.name}, which is not installed.",
+            f"Install the package that contains it, or see the documentation of {module}.",
         ) from error
     except (Exception, SystemExit) as error:  # a framework that fails to start may raise anything
         raise RNNScratchError(
             f"The {name} backend did not load: {type(error).__name__}: {error}"
         ) from error
     missing = [  # names such as "scratch.step"; the other variants and the engine are optional
-        f"{each}.{function.__name__}"
-        for each, functions in MODULES.items()
-        if each in ("scratch", "machine") or hasattr(backend, each)
+        f"{module_name}.{function.__name__}"
+        for module_name, functions in MODULES.items()
+        if module_name in ("scratch", "machine") or hasattr(backend, module_name)
         for function in functions
-        if not hasattr(getattr(backend, each, None), function.__name__)
+        if not hasattr(getattr(backend, module_name, None), function.__name__)
     ]
     if missing:
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(missing)}.\n"
-            "rnn_scratch.contract specifies what a backend must have."
+            f"The {name} backend ({module}) lacks {', '.join(missing)}.",
+            "rnn_scratch.contract specifies what a backend must have.",
         )
     return backend
 
@@ -122,13 +122,13 @@ def available(name: str) -> bool:
     The conditions, such as MXNet's, are those of the extra ``all`` in this project's metadata.
     """
     requirements = [Requirement(line) for line in requires("rnn-scratch") or []]
-    markers = [each.marker for each in requirements if name in each.extras and each.marker]
+    markers = [line.marker for line in requirements if name in line.extras and line.marker]
     return any(marker.evaluate({"extra": "all"}) for marker in markers) or not markers
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load the backend and set its number of threads: the backend, and the number in use."""
-    if threads is not None:
+    if threads is not None:  # which may be in a record from elsewhere
         checked("threads", threads)
     host.disable_malloc_trim()
     backend = load(name)
@@ -141,11 +141,12 @@ def check_device(names: Sequence[str], device: str) -> None:
     if device in ("auto", "cpu"):  # which every backend has
         return
     answers = probes(names)
-    devices = {n: each.devices for n, each in answers.items() if not isinstance(each, str)}
-    if devices and not any(device in each for each in devices.values()):
-        lines = "".join(f"\n  {name}: {', '.join(each)}" for name, each in devices.items())
+    devices = {n: usable.devices for n, usable in answers.items() if not isinstance(usable, str)}
+    if devices and not any(device in names for names in devices.values()):
+        lines = "".join(f"\n  {name}: {', '.join(names)}" for name, names in devices.items())
         raise RNNScratchError(
-            f"--device is {shown(device)}; on this machine the devices are these, or auto:{lines}"
+            f"`--device` must be auto or a device of this machine (got {shown(device)}).",
+            f"The devices are:{lines}",
         )
 
 
@@ -156,8 +157,8 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
         return devices[0]
     if device not in devices:
         raise RNNScratchError(
-            f"--device is {device}; on this machine the {name} backend computes {dtype} on: "
-            f"{', '.join(devices)}."
+            f"The {name} backend has no device {shown(device)} for {dtype} on this machine.",
+            f"It has: {', '.join(devices)}. Choose one with `--device`.",
         )
     return device
 
@@ -174,9 +175,9 @@ def build(
 
     The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
-    checked("model", model)
+    checked("model", model)  # likewise
     if not hasattr(backend, model):
-        raise NotOffered(f"The {name} backend has no {model} model.\nUse --model scratch.")
+        raise NotOffered(f"The {name} backend has no {model} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
         built = getattr(backend, model).build(params, options)
@@ -189,13 +190,14 @@ def build(
     except RNNScratchError as error:
         if model == "scratch":
             raise
-        raise NotOffered(str(error)) from error
+        raise NotOffered(error.problem, error.hint) from error
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
     """The module of its engine for several workers; NotOffered if the backend has none."""
     if not hasattr(backend, "workers"):
-        raise NotOffered(f"The {name} backend cannot train with several workers.\nUse --workers 1.")
+        problem = f"The {name} backend cannot train with several workers."
+        raise NotOffered(problem, "Use `--workers 1`.")
     return backend.workers
 
 

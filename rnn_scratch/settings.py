@@ -1,11 +1,11 @@
-"""The settings, which are the hyperparameters, and all other arguments: what each may be.
+"""The settings, which are the hyperparameters, and all other options: what each may be.
 
-Together with the text, the settings determine every number of a run. Each range stands here, once:
-`Settings`, the Python interface and the command line check their values by the same table, KINDS.
+Together with the text, the settings determine every number of a run. OPTIONS describes each option
+once. The command line, the Python interface, records and pages follow from it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -13,21 +13,8 @@ from msgspec import structs
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, shown
 from .exact import FINE_GRID, GRID, STATE_GRID
-from .system.kinds import (
-    BELOW_ONE,
-    BOOL,
-    DROPOUT,
-    NOT_NEGATIVE,
-    PATH,
-    POSITIVE,
-    POSITIVE_OR_NONE,
-    SIGMA,
-    STRING,
-    Kind,
-    choice,
-    real,
-    whole,
-)
+from .system import kinds
+from .system.kinds import Kind
 
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
@@ -41,95 +28,131 @@ MOST_WORKERS = 256  # of a team
 MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
+LEARNING_RATES = ", ".join(f"{made.lr:g} with {name}" for name, made in OPTIMIZERS.items())
+
+
+class Option(NamedTuple):
+    """An option: what its value may be, and what it is for."""
+
+    kind: Kind
+    help: str = ""  # the command that has the option has a help of its own
+
+
+OPTIONS = {
+    # The settings.
+    "batch_size": Option(kinds.integer(1, MOST_ROWS), "Number of subsequences in a minibatch."),
+    "num_steps": Option(kinds.integer(1, MOST_STEPS), "Number of time steps in a subsequence."),
+    "num_hiddens": Option(kinds.integer(1, MOST_UNITS), "Number of hidden units in each layer."),
+    "cell": Option(kinds.choice(*CELLS), "Recurrent cell."),
+    "embedding": Option(kinds.integer(0, MOST_UNITS), "Character embedding size (0: one-hot)."),
+    "num_layers": Option(kinds.integer(1, MOST_LAYERS), "Number of stacked recurrent layers."),
+    "dropout": Option(kinds.DROPOUT, "Dropout probability on each layer's output."),
+    "num_epochs": Option(kinds.integer(1, MOST_EPOCHS), "Number of epochs."),
+    "optimizer": Option(kinds.choice(*OPTIMIZERS), "Optimizer; sgd is plain gradient descent."),
+    "lr": Option(kinds.POSITIVE, f"Learning rate; by default {LEARNING_RATES}."),
+    "schedule": Option(
+        kinds.choice("constant", "cosine"),
+        "Learning-rate schedule: constant, or cosine decay to zero.",
+    ),
+    "warmup": Option(kinds.integer(0), "Updates over which the learning rate rises from zero."),
+    "weight_decay": Option(
+        kinds.NOT_NEGATIVE,
+        "Decoupled weight decay: each update shrinks the weights by lr times this value.",
+    ),
+    "sigma": Option(kinds.SIGMA, "Standard deviation σ of the initial weights."),
+    "theta": Option(kinds.POSITIVE_OR_NONE, "Clip gradients to this norm θ (none: don't clip)."),
+    "activation": Option(kinds.choice("tanh", "relu"), "Activation of the hidden units."),
+    "sampling": Option(
+        kinds.choice("sequential", "random"),
+        "How to sample minibatches: sequential (each continues the previous one) or random.",
+    ),
+    "normalize": Option(
+        kinds.choice("chapter", "spaced", "none"),
+        "How to normalize the text: chapter (lower-case letters and spaces, as in the chapter), "
+        "spaced (the same with a space between lines) or none (keep the text unchanged).",
+    ),
+    "max_tokens": Option(kinds.integer(0), "Use only the first N characters (0: all)."),
+    "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after those."),
+    "valid_share": Option(
+        kinds.BELOW_ONE,
+        "Hold out this fraction of the `--max-tokens` characters, at their end, instead of "
+        "`--valid-tokens`.",
+    ),
+    "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
+    "exact": Option(kinds.BOOL, "Exact mode: bit-for-bit equal in all backends, in float64."),
+    "seed": Option(kinds.integer(0), "Random seed."),
+    # Where and how to compute.
+    "backend": Option(kinds.STRING, "Backend; `rnn-scratch backends` lists them."),
+    "model": Option(
+        kinds.choice(*VARIANTS),
+        "Variant of the model: the plain implementation, the same model optimized by hand, or the "
+        "framework's own layers.",
+    ),
+    "device": Option(kinds.STRING, "Device: cpu, cuda, mps, or auto for the best one."),
+    "threads": Option(kinds.integer(1, MOST_THREADS), "Number of threads."),
+    "eager": Option(kinds.BOOL, "Run functions uncompiled, to debug them."),
+    "best": Option(kinds.BOOL, "Use the epoch with the lowest held-out loss, not the latest."),
+    "workers": Option(kinds.integer(1, MOST_WORKERS), "Processes that share every minibatch."),
+    "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
+    "patience": Option(
+        kinds.integer(0, MOST_EPOCHS),
+        "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
+    ),
+    # Texts, and what is generated.
+    "corpus": Option(
+        kinds.STRING,
+        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
+        "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).",
+    ),
+    "text": Option(kinds.PATH, "Text file to use instead, in UTF-8."),
+    "unknown": Option(kinds.choice("error", "skip"), "How to treat unknown characters."),
+    "prefix": Option(kinds.STRING, "Text to continue."),
+    "length": Option(kinds.integer(1, MOST_CHARACTERS), "Number of characters to generate."),
+    "temperature": Option(
+        kinds.POSITIVE,
+        "Sample at this temperature: values below 1 prefer likely characters, values above 1 make "
+        "unlikely characters more frequent.",
+    ),
+    "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
+    "top_p": Option(kinds.TO_ONE, "Sample from the fewest characters with this probability."),
+    "min_p": Option(kinds.TO_ONE, "Sample from characters with this share of the highest one."),
+    # Check and comparison.
+    "every": Option(kinds.integer(1, MOST_EPOCHS)),
+    **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
+    "target": Option(kinds.POSITIVE),
+    "timeout": Option(
+        kinds.number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
+    ),
+}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: Annotated[int, whole(1, MOST_ROWS), "Number of subsequences in a minibatch."] = 32
-    num_steps: Annotated[int, whole(1, MOST_STEPS), "Number of time steps in a subsequence."] = 35
-    num_hiddens: Annotated[int, whole(1, MOST_UNITS), "Number of hidden units."] = 512
-    cell: Annotated[str, choice(*CELLS), "Recurrent cell."] = "rnn"
-    embedding: Annotated[
-        int,
-        whole(0, MOST_UNITS),
-        "Size of a learnable embedding of the characters; 0: one-hot vectors.",
-    ] = 0
-    num_layers: Annotated[
-        int, whole(1, MOST_LAYERS), "Number of recurrent layers, on top of one another."
-    ] = 1
-    dropout: Annotated[
-        float,
-        DROPOUT,
-        "Probability with which, in training, an output of a layer is dropped on its way upwards.",
-    ] = 0.0
-    num_epochs: Annotated[int, whole(1, MOST_EPOCHS), "Number of epochs."] = 500
-    optimizer: Annotated[
-        str,
-        choice(*OPTIMIZERS),
-        "Optimizer: gradient descent, with momentum 0.9, or Adam.",
-    ] = "sgd"
-    lr: Annotated[
-        float,
-        POSITIVE,
-        "Learning rate; by default "
-        + ", ".join(f"{optimizer.lr:g} with {name}" for name, optimizer in OPTIMIZERS.items())
-        + ".",
-    ] = None  # type: ignore[assignment]  # a number as soon as it is made, and so is dtype
-    schedule: Annotated[
-        str,
-        choice("constant", "cosine"),
-        "Whether the learning rate stays, or falls to zero along half a wave of a cosine.",
-    ] = "constant"
-    warmup: Annotated[
-        int, whole(0), "Number of updates in which the learning rate first rises from zero."
-    ] = 0
-    weight_decay: Annotated[
-        float,
-        NOT_NEGATIVE,
-        "Decoupled weight decay: in an update a parameter loses this share of itself, times lr.",
-    ] = 0.0
-    sigma: Annotated[float, SIGMA, "Standard deviation σ of the initial weights."] = 0.01
-    theta: Annotated[
-        float | None,
-        POSITIVE_OR_NONE,
-        "Largest norm θ of the gradients; larger ones are clipped; none: no clipping.",
-    ] = 1.0
-    activation: Annotated[
-        str, choice("tanh", "relu"), "Activation function of the hidden units."
-    ] = "tanh"
-    sampling: Annotated[
-        str,
-        choice("sequential", "random"),
-        "Whether each minibatch continues the one before it (sequential), or is random.",
-    ] = "sequential"
-    normalize: Annotated[
-        str,
-        choice("chapter", "spaced", "none"),
-        "Normalization of the text. chapter: lower-case letters and spaces, as in the chapter; "
-        "spaced: the same with a space between lines; none: the text unchanged.",
-    ] = "chapter"
-    max_tokens: Annotated[
-        int, whole(0), "Number of characters to use, from the start of the text; 0: all."
-    ] = 10_000
-    valid_tokens: Annotated[
-        int, whole(0), "Number of held-out characters after those, for evaluation."
-    ] = 0
-    valid_share: Annotated[
-        float,
-        BELOW_ONE,
-        "Instead of --valid-tokens: the share of the --max-tokens characters that is held out, at "
-        "their end; the others are trained on.",
-    ] = 0.0
-    dtype: Annotated[
-        str,
-        choice("float32", "float64"),
-        "Floating-point type; by default float32, or float64 in exact mode.",
-    ] = None  # type: ignore[assignment]
-    exact: Annotated[
-        bool,
-        BOOL,
-        "Exact mode: the same parameters in every backend to the last bit, in float64.",
-    ] = False
-    seed: Annotated[int, whole(0), "Random seed."] = 0
+    batch_size: int = 32
+    num_steps: int = 35
+    num_hiddens: int = 512
+    cell: str = "rnn"
+    embedding: int = 0
+    num_layers: int = 1
+    dropout: float = 0.0
+    num_epochs: int = 500
+    optimizer: str = "sgd"
+    lr: float = None  # type: ignore[assignment]  # chosen where it is made, as is dtype
+    schedule: str = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    sigma: float = 0.01
+    theta: float | None = 1.0
+    activation: str = "tanh"
+    sampling: str = "sequential"
+    normalize: str = "chapter"
+    max_tokens: int = 10_000
+    valid_tokens: int = 0
+    valid_share: float = 0.0
+    dtype: str = None  # type: ignore[assignment]
+    exact: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check each value and convert it to Python's type; choose what others imply."""
@@ -142,12 +165,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.dtype is None:
             structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
-            raise RNNScratchError(f"--dtype is {self.dtype!r}; it must be float64 in exact mode.")
+            raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
-                f"--valid-tokens {self.valid_tokens} and --valid-share {self.valid_share:g} "
-                "exclude each other.\nThe first holds out characters after those of --max-tokens, "
-                "the second a share of these: choose one."
+                f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
+                "exclude each other.",
+                "Choose one: the first holds out characters after those of `--max-tokens`, the "
+                "second a fraction of these.",
             )
 
     @property
@@ -163,62 +187,37 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
-# The kind and the help of each setting, as its annotation says.
-SETTINGS = {item.name: item.type.__metadata__ for item in structs.fields(Settings)}
-KINDS: dict[str, Kind] = {
-    # Where and how to compute.
-    **dict.fromkeys(("backend", "device"), STRING),
-    "model": choice(*VARIANTS),
-    "threads": whole(1, MOST_THREADS),
-    **dict.fromkeys(("eager", "best"), BOOL),
-    "workers": whole(1, MOST_WORKERS),
-    "rank": whole(0, MOST_WORKERS - 1),
-    "patience": whole(0, MOST_EPOCHS),
-    # Texts, and what is generated.
-    "corpus": STRING,
-    "text": PATH,
-    "unknown": choice("error", "skip"),
-    "prefix": STRING,
-    "length": whole(1, MOST_CHARACTERS),
-    "temperature": POSITIVE,
-    "top_k": whole(1),
-    **dict.fromkeys(("top_p", "min_p"), real("a number above 0, at most 1", lambda x: 0 < x <= 1)),
-    # Check and comparison.
-    "every": whole(1, MOST_EPOCHS),
-    **dict.fromkeys(("repeats", "seeds"), whole(1, 1000)),
-    "target": POSITIVE,
-    "timeout": real("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6),
-    **{name: kind for name, (kind, _) in SETTINGS.items()},
-}
+SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}
+# Options whose names on the command line are shorter.
+SHORTER = {"num_epochs": "epochs", "num_layers": "layers"}
 
 
 def checked(name: str, value: Any, kind: Kind | None = None) -> Any:
-    """The value as Python's own type; RNNScratchError, with the name, where it does not fit.
+    """Return the value of an option, or of an argument of this kind, as Python's own type.
 
-    The kind is that of KINDS; an argument that has another one is not an option.
+    Raises RNNScratchError, which names the option, if the value does not fit.
     """
-    label, kind = (option_of(name), KINDS[name]) if kind is None else (name, kind)
+    label, kind = (f"`{name}`", kind) if kind else (f"`{option_of(name)}`", OPTIONS[name].kind)
     try:
         if kind.fits(value):
             return kind.convert(value)
     except Exception:  # of a type with an error of its own, such as an array compared with a number
         pass
-    raise RNNScratchError(f"{label} is {shown(value)}; it must be {kind.words}.")
+    raise RNNScratchError(f"{label} must be {kind.words} (got {shown(value)}).")
 
 
 def option_of(name: str) -> str:
-    """The command-line option of a setting."""
-    name = {"num_epochs": "epochs", "num_layers": "layers"}.get(name, name)
-    return "--" + name.replace("_", "-")
+    """Return the command-line option of an argument: ``--num-hiddens`` of ``num_hiddens``."""
+    return "--" + SHORTER.get(name, name).replace("_", "-")
 
 
 def by_option(settings: Settings) -> dict[str, Any]:
-    """The values of settings, by their command-line options."""
+    """Return the values of settings by their command-line options."""
     return {option_of(name): getattr(settings, name) for name in SETTINGS}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each value that differs between two; what only one of them has does not."""
+    """Return a line for each value of `now` that `before` has with another value."""
     return [
         f"{name}: {before[name]} before, {value} now"
         for name, value in now.items()
@@ -227,13 +226,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
-    """What a backend needs of the settings to build a model."""
+    """Return what a backend needs of the settings to build a model."""
     chosen = {name: getattr(settings, name) for name in Options._fields if name in SETTINGS}
     return Options(vocab_size=vocab_size, device=device, **chosen)
 
 
 def update_rule(settings: Settings, workers: int = 1) -> Update:
-    """What a backend needs of the settings to train one, with this number of workers."""
+    """Return what a backend needs of the settings to train with this number of workers."""
     chosen = {name: getattr(settings, name) for name in Update._fields if name in SETTINGS}
     how = Update(workers=workers, **chosen)
     if not settings.exact:

@@ -123,7 +123,7 @@ def devices_to_test(config):
     if selection == "all":
         return devices
     selected = selection.split(",")
-    if unknown := set(selected) - {device for each in devices.values() for device in each}:
+    if unknown := set(selected).difference(*devices.values()):
         raise pytest.UsageError(f"--devices: no backend reports {', '.join(sorted(unknown))}")
     return {name: [d for d in each if d in selected] for name, each in devices.items()}
 

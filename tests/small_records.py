@@ -43,7 +43,8 @@ def round_of(number=0, seconds=2.0, products=1.0, **more):
 def trial_of(*perplexities, seed=0, held_out=None, seconds=1.0):
     """A trial that has ended; all its epochs take the same time."""
     epochs = [
-        EpochResult(perplexity=each, held_out=held_out, seconds=seconds) for each in perplexities
+        EpochResult(perplexity=perplexity, held_out=held_out, seconds=seconds)
+        for perplexity in perplexities
     ]
     return Trial(seed, epochs, 1, "a", "b", ["text"])
 

@@ -59,10 +59,10 @@ class Tensor(np.ndarray):
     def __array_function__(self, function, types, arguments, kwargs):
         """Likewise."""
         values = []
-        _each(values.append, arguments)
+        _mapped(values.append, arguments)
         device = _device(values)
-        result = function(*_each(_plain, arguments), **kwargs)
-        return _each(lambda value: _placed(value, device), result)
+        result = function(*_mapped(_plain, arguments), **kwargs)
+        return _mapped(lambda value: _placed(value, device), result)
 
 
 def _device(values):
@@ -73,10 +73,10 @@ def _device(values):
     return next(iter(devices), None)
 
 
-def _each(function, value):
+def _mapped(function, value):
     # Of a list or tuple, of all that is in it.
     if isinstance(value, list | tuple):
-        return type(value)(_each(function, each) for each in value)
+        return type(value)(_mapped(function, item) for item in value)
     return function(value)
 
 

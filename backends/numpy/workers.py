@@ -42,10 +42,12 @@ def gather(tensors):
         # MPICH would wait in a busy loop, and take the core from a worker that still computes.
         pause = 0.0
         while not request.Test():
+            if network.lost.is_set():  # MPICH itself would wait forever
+                raise network.Lost("Another worker has ended.")
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
     except _MPI.Exception as error:
-        raise RNNScratchError(f"The exchange with the other workers failed: {error}") from error
+        raise network.Lost(f"The exchange with the other workers failed: {error}") from error
     ends = np.cumsum([tensor.size for tensor in tensors])
     parts = zip(*(np.split(row, ends[:-1]) for row in rows))  # for each tensor, N vectors
     return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
@@ -109,8 +111,9 @@ def _start(team):
 def _mpiexec(workers):
     # The port at which mpiexec tells this number of processes where the others are.
     command = (_program(), "-launcher", "fork", "-rmk", "user", "-pmi-port", "-n", str(workers))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    with subprocess.Popen([*command, "sh", "-c", "echo $PMI_PORT; cat"], **pipes) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    command += ("sh", "-c", "echo $PMI_PORT; cat")
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         try:
             yield int(process.stdout.readline().rpartition(b":")[2])
         except ValueError as error:

@@ -8,7 +8,7 @@ result is Markdown with HTML in it, for the site generator.
 
 import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnn_scratch import registry
-from rnn_scratch.compare.sentences import listed
 
 SOURCES = Path("notebooks/site")  # pages, styles and scripts that are written by hand
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
@@ -45,6 +44,12 @@ def fill(text: str, backend: str) -> str:
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them: "A, B and C"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def table(cells: Cells) -> str:

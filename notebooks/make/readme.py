@@ -7,6 +7,7 @@ fails when they differ from the records.
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import metrics
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import run_folder
+from rnn_scratch.runs import catalog, run_folder
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
@@ -32,17 +33,19 @@ STEP = Path("notebooks/figures/step.svg")
 def speed() -> dict[str, Any]:
     """Return the training speed of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
-    rows = [row for row in metrics.speeds(record) if row.value == record.plan.points[0]]
+    timed = [row for row in metrics.speeds(record) if "train" in row.figures]
+    rows = [row for row in timed if row.value == record.plan.points[0]]
     speeds: dict[str, dict[str, str]] = {}
     for row in rows:
-        by_model = speeds.setdefault(row.candidate.backend, {})
-        by_model[row.candidate.model] = f"{row.train.median:,.0f}"
-    cells = [
-        [name, *(by_model.get(model, "") for model in VARIANTS)]
-        for name, by_model in speeds.items()
-    ]
+        variants = speeds.setdefault(row.candidate.backend, {})
+        variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
+    cells = [[name, *(speeds[name].get(model, "") for model in VARIANTS)] for name in speeds]
     head = ["characters per second", *VARIANTS]
-    return {"cells": [head, *cells], "threads": rows[0].threads, "record": record}
+    return {
+        "cells": [head, *cells],
+        "threads": rows[0].value or record.plan.threads,
+        "record": record,
+    }
 
 
 def exact(folder: Path) -> dict[str, Any]:
@@ -61,6 +64,12 @@ def presets() -> dict[str, Any]:
     """Return what the presets of `train` reach, with samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
+
+
+def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
+    """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
+    for path, record in catalog.begun(folder):
+        yield path, record, run_folder.history(path)
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:

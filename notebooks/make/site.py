@@ -18,6 +18,7 @@ from typing import Any
 import grading
 
 from rnn_scratch import registry
+from rnn_scratch.api import in_python
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import SETTINGS, Settings
@@ -53,7 +54,7 @@ def pages(
     files: dict[str, bytes] = {}
     for name, (text, pictures) in {
         "parity": site_parity.render(RECORDS),
-        "comparison": site_comparison.render(COMPARISONS, RECORDS),
+        "comparison": site_comparison.render(COMPARISONS),
         "workers": site_workers.render(RECORDS, backends, typeset),
         "play": site_play.render(backends),
     }.items():
@@ -62,6 +63,7 @@ def pages(
     values = {
         "settings": SETTINGS,
         "defaults": Settings(),
+        "in_python": in_python,
         "presets": readme.presets()["presets"],
         "mistakes": _mistakes(),
         **_start(backends),

@@ -1,79 +1,72 @@
 """The site's page with the comparison of the frameworks, made from the records that exist."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rnn_scratch.compare import certainty, pictures, sentences, tables
-from rnn_scratch.compare import record as comparison
+from rnn_scratch.compare import metrics, pictures, record, report, tables
 from rnn_scratch.compare.record import Comparison
-from rnn_scratch.compare.report import CAPTIONS
 
 from . import prose
 from .site_code import STATIC
 
-TABLES = {
-    "Speed of training": tables.speed_cells,
-    "Start, generation, memory": tables.other_cells,
-    "Quality": tables.quality_cells,
-}
+SPEED, START, QUALITY = "Speed of training", "Start, generation, memory", "Quality"
 # The title of each comparison, and which of its pictures and tables the page includes.
 COMPARISONS = {
-    "speed": ("Speed", ("speed",), ("Speed of training", "Start, generation, memory")),
-    "curves": ("The same curves", ("perplexity", "divergence"), ("Quality",)),
-    "curves-story": ("The same curves on another text", ("divergence",), ("Quality",)),
-    "sizes-32": ("Three sizes, 32 rows", ("scaling",), ("Speed of training",)),
-    "sizes-128": ("Three sizes, 128 rows", ("scaling",), ("Speed of training",)),
-    "target-rnn": ("Time to a held-out perplexity", (), ("Quality",)),
-    "target-lstm": ("Time to it, with an LSTM", (), ("Quality",)),
+    "speed": ("Speed", ("speed",), (SPEED, START)),
+    "curves": ("The same curves", ("perplexity",), (QUALITY,)),
+    "curves-story": ("The same curves on another text", ("perplexity",), ()),
+    "sizes-32": ("Three sizes, 32 rows", ("scaling",), (SPEED,)),
+    "sizes-128": ("Three sizes, 128 rows", ("scaling",), (SPEED,)),
+    "target-rnn": ("Time to a held-out perplexity", (), (QUALITY,)),
+    "target-lstm": ("Time to it, with an LSTM", (), (QUALITY,)),
 }
-# What the page begins with, in three sentences, and what other sections do.
-SENTENCES: dict[str, Callable[[Comparison], str]] = {
-    "speed": sentences.fastest,
-    "curves": sentences.results,
-    "target-rnn": sentences.results,
-}
-OPENINGS: dict[str, Callable[[Comparison], str]] = {
-    "sizes-32": sentences.scaling,
-    "sizes-128": sentences.scaling,
-}
-VERDICTS = "verdicts.json"  # of `nox -s records -- verdicts`
 
 
-def render(folder: Path, records_folder: Path) -> tuple[str, dict[str, bytes]]:
-    """The page, and its pictures by their places in the site."""
-    measured = {name: comparison.read(folder / name) for name in COMPARISONS}
+def render(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the page, and its pictures by their places in the site."""
+    measured = {name: record.read(folder / name) for name in COMPARISONS}
+    speed = measured["speed"]
+    timed = [row for row in metrics.speeds(speed) if "train" in row.figures]
+    rows = [row for row in timed if row.value == speed.plan.points[0]]
+    best = max(rows, key=lambda row: row.figures["train"].median)
     # How all was measured, and below each comparison what is different there.
-    how = sentences.method(next(iter(measured.values())))
+    how = report.lines("method", speed)
     images: dict[str, bytes] = {}
     values = {
-        "sentences": [say(measured[name]) for name, say in SENTENCES.items()],
-        "sections": [_section(name, record, how, images) for name, record in measured.items()],
-        "rule": certainty.RULE,
-        "yardstick": certainty.YARDSTICK,
+        "units": speed.settings.num_hiddens,
+        "best": best,
+        # Those whose processes are not all slower than all of the best.
+        "similar": [
+            f"`{row.candidate.model}` in {prose.framework(row.candidate.backend)}"
+            for row in rows
+            if row is not best and row.figures["train"].high >= best.figures["train"].low
+        ],
+        "baseline": speed.baseline,
+        "ends": [row.figures["perplexity"].median for row in metrics.qualities(measured["curves"])],
+        "epochs": measured["curves"].settings.num_epochs,
+        "sections": [_section(name, one, how, images) for name, one in measured.items()],
         "how": how,
-        # What is said where nothing has changed, and of code that is made slower.
-        "verdicts": json.loads((records_folder / VERDICTS).read_bytes()),
     }
     return prose.page("comparison.md", values), images
 
 
 def _section(
-    name: str, record: Comparison, how: list[str], images: dict[str, bytes]
+    name: str, comparison: Comparison, how: list[str], images: dict[str, bytes]
 ) -> dict[str, Any]:
     title, drawn, captioned = COMPARISONS[name]
-    drawings = pictures.draw(record, [f"{each}.svg" for each in drawn])
-    captions, shown = {**CAPTIONS, "divergence": sentences.float64(record)}, {}
-    for file, image in drawings.items():
-        place = f"{STATIC}/figures/{name}-{file}"
-        images[place] = image
-        shown[place] = captions[Path(file).stem]
-    others = [line for line in sentences.method(record) if line not in how]
+    figures = {}
+    for picture in drawn:
+        place = f"{STATIC}/figures/{name}-{picture}.svg"
+        images |= {place: pictures.draw(comparison, [f"{picture}.svg"])[f"{picture}.svg"]}
+        figures[place] = picture
+    method = [line for line in report.lines("method", comparison) if line not in how]
     return {
         "title": title,
-        "opening": OPENINGS[name](record) if name in OPENINGS else "",
-        "figures": shown,
-        "tables": {caption: TABLES[caption](record) for caption in captioned},
-        "lines": [*sentences.setting(record), *sentences.notes(record), *others],
+        "figures": figures,
+        "tables": [table for table in tables.tables(comparison) if table.title in captioned],
+        "lines": [
+            *report.lines("setting", comparison),
+            *report.lines("notes", comparison),
+            *method,
+        ],
     }

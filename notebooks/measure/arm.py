@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 import rnn_scratch
+from measure.measuring import write
 from rnn_scratch import exact
 
 QEMU = "qemu-aarch64"
@@ -28,7 +29,7 @@ PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = [f"manylinux{name}_aarch64" for name in ("_2_28", "_2_27", "_2_17", "2014")]
 # PyTorch's newer wheels need a GPU's libraries, gigabytes of them.
 TORCH = ("torch<2.11", "typing_extensions", "sympy", "mpmath", "networkx", "fsspec", "setuptools")
-ANSWER = "--answer"  # of the program in a process that trains
+ANSWER = "import sys; from measure import arm; arm.answer(sys.argv[1])"
 MODES = {"exact": {"exact": True}, "ordinary": {"dtype": "float64"}}
 COMMON = {"corpus": "tide-clock", "sigma": 0.1, "threads": 1}
 FIELDS = ("backend", "model", "cell", "num_hiddens", "num_epochs")
@@ -58,13 +59,11 @@ def train(case, mode):
 
 def answer(backend):
     """Train a backend's cases here, and print the versions and digests of parameters as JSON."""
-    found = {"versions": {}, "digests": []}
-    for case in cases(backend):
-        trained = {mode: train(case, mode) for mode in MODES}
-        session = trained["exact"].record.sessions[-1]
-        found["versions"] = {**msgspec.to_builtins(session.machine), **session.environment}
-        found["digests"].append({mode: exact.digest(run.arrays) for mode, run in trained.items()})
-    print(json.dumps(found))
+    runs = [{mode: train(case, mode) for mode in MODES} for case in cases(backend)]
+    session = runs[-1]["exact"].record.sessions[-1]
+    versions = {**msgspec.to_builtins(session.machine), **session.environment}
+    digests = [{mode: exact.digest(trained[mode].arrays) for mode in MODES} for trained in runs]
+    print(json.dumps({"versions": versions, "digests": digests}))
 
 
 def run(*command, say=None, **options):
@@ -119,14 +118,13 @@ def libraries(folder, version):
     return site
 
 
-def main():
+def main(file):
     """Train every case on both architectures, and write the record."""
     distribution = platform.freedesktop_os_release() if sys.platform == "linux" else {}
     if distribution.get("ID") not in MIRRORS or platform.machine() != "x86_64":
         sys.exit("This needs Debian or Ubuntu on x86-64.")
     if not shutil.which(QEMU):
         sys.exit(f"This needs {QEMU}. Install it: sudo apt-get install qemu-user")
-    file = Path(sys.argv[1]).resolve()
     record = {"emulator": run(QEMU, "--version").splitlines()[0], "processor": PROCESSOR}
     record |= {"settings": COMMON, "x86-64": {}, "ARM": {}, "cases": []}
     with tempfile.TemporaryDirectory() as name:
@@ -134,25 +132,22 @@ def main():
         python = arm_python(folder, distribution)
         version = run(*python, "-c", "import platform; print(platform.python_version())")
         site = libraries(folder, version.strip())
-        pythons = {"x86-64": ([sys.executable], ""), "ARM": (python, site)}
+        pythons = {"x86-64": ([sys.executable], []), "ARM": (python, [site])}
         for backend in dict.fromkeys(case[0] for case in CASES):
             digests = []
-            for architecture, (command, path) in pythons.items():
-                environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "HOME": name}
+            for architecture, (command, site) in pythons.items():
+                paths = os.pathsep.join(map(str, [Path(__file__).parents[1], *site]))
+                environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "HOME": name}
                 environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulated as well
-                command = [*command, Path(__file__).resolve(), ANSWER, backend]
                 say = f"Training {backend} on {architecture}"
-                found = json.loads(run(*command, say=say, env=environment, cwd=folder))
-                record[architecture] |= found["versions"]
-                digests.append(found["digests"])
+                output = run(*command, "-c", ANSWER, backend, say=say, env=environment, cwd=folder)
+                answers = json.loads(output)
+                record[architecture] |= answers["versions"]
+                digests.append(answers["digests"])
             for case, ours, theirs in zip(cases(backend), *digests):
                 both = {mode: {"x86-64": ours[mode], "ARM": theirs[mode]} for mode in MODES}
                 record["cases"].append({**dict(zip(FIELDS, case)), **both})
                 print(*case, *(" ".join(both[mode].values()) for mode in MODES), sep="  ")
-            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write(file, record)
     if any(len(set(case["exact"].values())) > 1 for case in record["cases"]):
         sys.exit("In exact mode the digests of the two architectures differ.")
-
-
-if __name__ == "__main__":
-    answer(sys.argv[2]) if sys.argv[1] == ANSWER else main()

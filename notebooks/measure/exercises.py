@@ -102,7 +102,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     setup = set_up(settings, Runtime(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
-        batches = list(minibatches.epoch_batches(setup.text.train, settings, epoch))
+        batches = list(minibatches.epoch_batches(setup.dataset.train, settings, epoch))
         start = time.perf_counter()
         losses = train_epoch_not_detached(setup.backend, model, batches, reach)
         machine.synchronize(list(model.params.values()), "cpu")

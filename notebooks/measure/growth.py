@@ -5,7 +5,6 @@ Growth is that before training, by NumPy. For equality NumPy is trained in exact
 other framework, on the same minibatches, until their parameters differ. It takes some minutes.
 """
 
-import msgspec
 import numpy as np
 
 from measure.measuring import rounded, write
@@ -36,7 +35,7 @@ def equal_updates(made, name, text):
     updates = 0
     for epoch in range(1, made.num_epochs + 1):
         states = [setup.model.state(made.batch_size) for setup in setups]
-        for batch in minibatches.epoch_batches(setups[0].text.train, made, epoch):
+        for batch in minibatches.epoch_batches(setups[0].dataset.train, made, epoch):
             for number, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
                 _, states[number] = setup.backend.scratch.train_minibatch(
@@ -58,11 +57,7 @@ def main(file):
         environment |= backend.machine.environment()
     record = {
         "environment": environment,
-        "settings": {
-            name: value
-            for name, value in msgspec.structs.asdict(settings("rnn", 1)).items()
-            if name not in ("cell", "sigma")
-        },
+        "settings": settings("rnn", 1),  # for one cell and one scale
         "growth": {
             cell: [
                 [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]

@@ -54,7 +54,7 @@ def true_factor(settings, text):
     carry = minibatches.carries(settings.sampling)
     for epoch in range(1, settings.num_epochs + 1):
         states = [setup.model.state(settings.batch_size) for setup in setups]
-        for batch in minibatches.epoch_batches(setups[0].text.train, settings, epoch):
+        for batch in minibatches.epoch_batches(setups[0].dataset.train, settings, epoch):
             if not carry:
                 states = [setup.model.state(settings.batch_size) for setup in setups]
             values, after = [], []

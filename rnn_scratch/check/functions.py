@@ -160,8 +160,9 @@ def update(case: Case) -> Iterator[Computed | Row]:
             model = case.model(optimizer=optimizer)
             for number in range(1, 4):
                 tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
-                # An optimizer that uses rates without its declaration fails here, as in training.
-                rates = case.rates(number) if OPTIMIZERS[optimizer].needs_rates else None
+                rates = case.rates(number)
+                if not OPTIMIZERS[optimizer].needs_rates:  # it has none in training either
+                    rates = rates._replace(m=None, v=None)
                 case.scratch.update(model, tensors, how, rates)
             name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
             yield Computed(name, trained_arrays(model), allowed=0 if grid else ROUNDING)

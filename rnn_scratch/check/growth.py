@@ -30,7 +30,7 @@ def growth(setup: Setup) -> float:
     step the difference is scaled to DISTANCE again. Returned is the product of the T factors.
     """
     model, machine, device = setup.model, setup.backend.machine, setup.runtime.device
-    X = next(minibatches.epoch_batches(setup.text.train, setup.settings, 1)).X
+    X = next(minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)).X
 
     def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
         tensors = tuple(machine.tensor(each, device) for each in state)

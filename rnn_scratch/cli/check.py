@@ -21,7 +21,7 @@ from ..runs import schedule
 from ..runs.events import Report
 from ..runs.progress import LineReport, format_perplexity
 from ..runs.runtime import Runtime
-from ..settings import KINDS, Settings, option_of
+from ..settings import OPTIONS, Settings, option_of
 from ..system import records
 from ..system.terminal import echo
 from ..text import books, dataset
@@ -57,7 +57,7 @@ EXACT_EPOCHS = 50  # in exact mode
 @click.option(
     "--cell",
     "cells",
-    type=click.Choice(KINDS["cell"].choices),
+    type=click.Choice(OPTIONS["cell"].kind.choices),
     multiple=True,
     help="Recurrent cell; may be repeated.  [default: all; with --exact: rnn]",
 )

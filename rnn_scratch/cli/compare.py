@@ -12,11 +12,10 @@ import click
 from msgspec.structs import replace
 
 from .. import registry
-from ..compare import phases, pictures, sentences, tables
+from ..compare import phases, pictures, tables
 from ..compare.plan import new_record
 from ..compare.record import VARIED, Candidate, Comparison, Plan, read
-from ..compare.report import page
-from ..compare.sentences import DESCRIPTIONS
+from ..compare.report import DESCRIPTIONS, lines, page
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..runs import curve, run_folder
@@ -158,16 +157,14 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
         files.replace(folder / file_name, content)
     files.replace(folder / "comparison.csv", tables.spreadsheet(record).encode())
     files.replace(folder / "report.html", page(record, images).encode())
-    conclusions = [line.replace("`", "") for line in sentences.conclusions(record)]
-    for line in (*conclusions, "", *sentences.setting(record)):
+    for line in lines("setting", record):
         screen.print(line)
-    for title, cells in tables.tables(record).items():
+    for table in tables.tables(record):
+        heading, *rows = table.cells()
+        keys = 2 if table.vary else 1
         screen.print()
-        heading, *rows = cells
-        keys = 2 if heading[1] == record.plan.vary else 1
-        # The figures are read from the right.
-        screen.table(heading, rows, title, numbers=title != "Quality", keys=keys)
-    for line in ("", *sentences.notes(record)):
+        screen.table(heading, rows, table.title, numbers=table.title != "Quality", keys=keys)
+    for line in ("", *lines("notes", record)):
         screen.print(line)
     screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 

@@ -60,8 +60,8 @@ def cli() -> None:
         os.getcwd()
     except OSError as error:
         raise RNNScratchError(
-            f"The working folder is not there any more: {error.strerror}.\n"
-            "Change to one that exists: cd FOLDER"
+            f"The working folder is not there any more: {error.strerror}.",
+            "Change to one that exists: cd FOLDER",
         ) from error
 
 

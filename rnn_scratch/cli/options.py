@@ -9,57 +9,68 @@ import click
 from msgspec import structs
 
 from ..contract import VERBOSE
-from ..settings import KINDS, SETTINGS, Settings, checked, option_of
+from ..settings import OPTIONS, SETTINGS, Settings, checked, option_of
 from ..system.kinds import BOOL
-from ..text.books import LARGEST_FILE
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 METAVARS: dict[Any, str | None] = {int: "INTEGER", str: None}  # None: click's own
 
 
 def _converted(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    # The value of an option, checked by the table of `settings`; what is no number remains a text,
-    # which is refused.
-    kind = KINDS[param.name or ""]
+    # What is no number remains a text, which is refused where the value is checked.
+    kind = OPTIONS[param.name or ""].kind
     if isinstance(value, str) and not kind.fits(value):
         with contextlib.suppress(ValueError):
             value = kind.convert(value)
-    if value is not None:
-        checked(param.name or "", value)
     return value
 
 
+def _checked(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    value = _converted(ctx, param, value)
+    return value if value is None else checked(param.name or "", value)
+
+
 def _several(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
-    # Several values, separated by commas.
-    return [_converted(ctx, param, word) for word in separated(value)]
+    return [_checked(ctx, param, word) for word in separated(value)]
 
 
 def separated(text: str) -> list[str]:
-    """The words of a text such as A,B: each once. What has none is a word, as it stands."""
+    """Return the different words of a text such as A,B, or the text if it has none."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
 
 
 def option(
-    name: str, help: str, default: Any = None, metavar: str | None = None, several: bool = False
+    name: str,
+    help: str = "",
+    default: Any = None,
+    metavar: str | None = None,
+    several: bool = False,
+    implied: str = "",
 ) -> Decorator:
-    """An option of the table of `settings`, with this default or that which the help names."""
-    kind = KINDS[name]
+    """Add an option as OPTIONS describes it, or with this help.
+
+    `implied` says what the command does if the option has no default and is not given. A setting
+    without a default is checked by `Settings`, every other value here.
+    """
+    kind, words = OPTIONS[name]
+    words = (help or words) + (f"  [default: {implied}]" if implied else "")
     if kind is BOOL:
-        return click.option(option_of(name), name, is_flag=True, default=None, help=help)
+        return click.option(option_of(name), name, is_flag=True, default=None, help=words)
+    callback = _converted if name in SETTINGS and default is None else _checked
     return click.option(
         option_of(name),
         name,
         type=click.Choice(kind.choices) if kind.choices else str,
-        callback=_several if several else _converted,
+        callback=_several if several else callback,
         metavar=metavar or METAVARS.get(kind.convert, "NUMBER"),
         default=default,
         show_default=default is not None,
-        help=help,
+        help=words,
     )
 
 
 def options(*decorators: Decorator) -> Decorator:
-    """Add these options, in this order."""
+    """Return a decorator that adds these options, in this order."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for decorator in reversed(decorators):
@@ -75,67 +86,39 @@ def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
     The help names the defaults of the settings, or those that the command has instead. `omit` are
     settings for which it has options of its own.
     """
-    added, defaults = [], {**structs.asdict(Settings()), **defaults}
-    for name, (_, help) in SETTINGS.items():
-        if name in omit:
-            continue
-        default = defaults[name]
-        number = f"{default:g}" if isinstance(default, float) else str(default)
-        told = "" if isinstance(default, bool) else f"  [default: {number}]"
-        added.append(option(name, f"{help}{told}"))
-    return options(*added)
+    defaults = {**structs.asdict(Settings()), **defaults}
+    return options(
+        *(option(name, implied=_shown(defaults[name])) for name in SETTINGS if name not in omit)
+    )
+
+
+def _shown(default: Any) -> str:
+    # A flag has none.
+    if isinstance(default, bool):
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def runtime_options(backend: str, model: str, device: str, threads: str) -> Decorator:
-    """Add the options that determine where and how a model is computed, with these defaults."""
+    """Add the options that say where and how to compute a model, with these defaults."""
     return options(
-        option(
-            "backend",
-            f"Backend to use; `rnn-scratch backends` lists them.  [default: {backend}]",
-            metavar="NAME",
-        ),
-        option(
-            "model",
-            "Variant of the model: the plain implementation, the same optimized by hand, or the "
-            f"framework's own layers.  [default: {model}]",
-        ),
-        option(
-            "device",
-            "Device: cpu, cuda, mps, or auto for the best one that the backend reports.  "
-            f"[default: {device}]",
-            metavar="NAME",
-        ),
-        option("threads", f"Number of threads.  [default: {threads}]", metavar="N"),
+        option("backend", implied=backend, metavar="NAME"),
+        option("model", implied=model),
+        option("device", implied=device, metavar="NAME"),
+        option("threads", implied=threads, metavar="N"),
         verbose_option,
     )
 
 
-def text_options(default: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
-    """Add the options that name a text, without which it is the one that `default` describes."""
+def text_options(implied: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
+    """Add the options that name a text; `implied` describes the default."""
     return options(
-        option(
-            "corpus",
-            "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (meant for --normalize "
-            "none, which keeps all its 65 characters) or tide-clock (built in).  "
-            f"[default: {default}]",
-            metavar="NAME",
-        ),
-        option(
-            "text", f"UTF-8 text file to use, of at most {LARGEST_FILE:,} bytes.", metavar="FILE"
-        ),
+        option("corpus", implied=implied, metavar="NAME"), option("text", metavar="FILE")
     )
 
 
-best_option = option(
-    "best",
-    "Use the checkpoint of the epoch with the lowest loss on held-out text, not the latest one.",
-)
-
-unknown_option = option(
-    "unknown",
-    "Whether characters that the model's vocabulary lacks are an error or are skipped.",
-    default="error",
-)
+best_option = option("best")
+unknown_option = option("unknown", default="error")
 
 
 def _show_messages(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:
@@ -154,5 +137,5 @@ verbose_option = click.option(
 
 
 def specified(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are on the command line."""
+    """Return the options that are on the command line."""
     return {name: value for name, value in options.items() if value is not None}

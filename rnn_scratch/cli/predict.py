@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .. import api
+from ..runs import inference
 from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
 from ..system.terminal import echo
@@ -15,44 +15,31 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 
 @click.command()
 @click.argument("run")
-@option(
-    "prefix",
-    "Text to continue.  "
-    '[default: "time traveller ", or the most frequent character if that is not possible]',
-)
-@option("length", "Number of characters to generate.", default=50)
+@option("prefix", implied='"time traveller ", or the most frequent character')
+@option("length", default=50)
 @option(
     "temperature",
-    "Sample the characters at this temperature: below 1 likely ones are preferred, above 1 "
-    "less likely ones occur more often.  [default: 1 with --top-k, --top-p or --min-p; otherwise "
-    "always choose the most likely character]",
+    implied="1 with --top-k, --top-p or --min-p; otherwise always choose the most likely character",
 )
-@option("top_k", "Sample only from this number of the most likely characters.")
-@option(
-    "top_p",
-    "Sample only from the smallest set of most likely characters whose probabilities add up "
-    "to this or more.",
-)
-@option(
-    "min_p",
-    "Sample only from characters whose probability is at least this share of the highest one.",
-)
-@option("seed", "Random seed for sampling.", default=0)
+@option("top_k")
+@option("top_p")
+@option("min_p")
+@option("seed", default=0)
 @best_option
 @unknown_option
 @runtime_options(**DEFAULTS)
 def predict(run: str, prefix: str | None, **options: Any) -> None:
-    """Continue a prefix with the model of RUN.
+    """Generate text from a prefix with the model of RUN.
 
     RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
     for the newest), or a checkpoint file.
     """
-    echo(api.predict(run, prefix, **specified(options)))
+    echo(inference.predict(run, prefix, **specified(options)))
 
 
 @click.command()
 @click.argument("run")
-@text_options("the run's own, what was trained on and what was held out apart")
+@text_options("the run's, the training part and the held-out part separately")
 @best_option
 @unknown_option
 @runtime_options(**DEFAULTS)
@@ -65,7 +52,8 @@ def evaluate(run: str, **options: Any) -> None:
     bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
     characters would be as hard to predict.
     """
-    result = api.evaluate(run, **specified(options))
+    result = inference.evaluate(run, **specified(options))
+    echo(f"model      {result.trained}")
     _print(result)
     if result.held_out is not None:
         echo()
@@ -76,7 +64,7 @@ def _print(result: Evaluation) -> None:
     # One line for the text, and one for each figure.
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown ones skipped)" if result.skipped else ""
-    echo(f"text       {result.text}")
+    echo(f"text       {result.source}")
     echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
     echo(f"loss       {losses(result.loss)}")
     echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")

@@ -36,15 +36,16 @@ def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | N
     """
     if backends is not None and diff:
         raise RNNScratchError(
-            f"--backends {backends} and --diff exclude each other: --diff names the two to show."
+            f"`--backends {backends}` and `--diff` exclude each other.",
+            "Omit `--backends`: `--diff` names the two to show.",
         )
     names = diff or () if backends is None else separated(backends)
     codes = _choose(names, model)
     if diff and len(codes) == 1:
         backend, *_ = codes[0].split(":")
         raise RNNScratchError(
-            f"--diff {diff[0]} {diff[1]} is one code twice; it takes two different ones, "
-            f"such as: --diff {backend} {backend}:fast"
+            f"`--diff {diff[0]} {diff[1]}` names one code twice.",
+            f"Name two different ones, such as: --diff {backend} {backend}:fast",
         )
     screen = Screen()
     for name in ALL if piece == "all" else [piece]:
@@ -57,7 +58,7 @@ def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | N
         if diff:
             _differences(screen, name, pieces)
         else:
-            _together(screen, name, {code: each for code, each in pieces.items() if each})
+            _together(screen, name, {code: source for code, source in pieces.items() if source})
         if piece == "all":
             screen.print()
     if absent and piece != "all":
@@ -93,13 +94,13 @@ def _absence(name: str, codes: Sequence[str]) -> str:
 
 def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     backends = [code.partition(":")[0] for code in codes]
-    names = dict.fromkeys(each for backend in backends for each in source_code.names(backend))
+    names = dict.fromkeys(known for backend in backends for known in source_code.names(backend))
     if name in names:
         return RNNScratchError(_absence(name, codes))
     close = difflib.get_close_matches(name, [*names, "all"], 1)
-    public = ", ".join(each for each in names if not each.startswith("_"))
+    public = ", ".join(known for known in names if not known.startswith("_"))
     hint = f"Did you mean {close[0]}?" if close else f"There are: {public}; or all, for scratch's."
-    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.\n{hint}")
+    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.", hint)
 
 
 def _together(screen: Screen, name: str, pieces: Definitions) -> None:
@@ -111,12 +112,12 @@ def _together(screen: Screen, name: str, pieces: Definitions) -> None:
 
 
 def _differences(screen: Screen, name: str, pieces: Definitions) -> None:
-    left, right = (source_code.join(each).splitlines() for each in pieces.values())
+    left, right = (source_code.join(source).splitlines() for source in pieces.values())
     if left == right:
         screen.print(f"{name} is the same in {' and '.join(pieces)}.")
     elif screen.is_terminal:
         columns.show(screen, name, pieces, marked=True)
     else:
-        titles = [f"{code}: {location(each[0]) if each else ''}" for code, each in pieces.items()]
+        titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in pieces.items()]
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))

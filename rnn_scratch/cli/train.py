@@ -19,7 +19,7 @@ from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR
+from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -66,30 +66,27 @@ class BarReport(LineReport):
 
 @click.command()
 @runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
-@option(
-    "workers",
-    "Number of processes that each train on a share of every minibatch; on this machine, unless "
-    "--rank is given.  [default: 1]",
-    metavar="N",
-)
+@option("workers", metavar="N", implied="1")
 @option(
     "rank",
-    "Start only worker K, from 0 to N-1; the same command with the other ranks starts the others, "
-    "here or on other machines.",
+    "Start only worker K, from 0 to N-1. Run the same command with the other ranks, here or on "
+    "other machines.",
     metavar="K",
 )
 @click.option(
     "--coordinator",
     metavar="HOST:PORT",
-    help="With --rank: where worker 0 waits for the others. Nothing that is sent there is "
-    f"encrypted: private networks only.  [default: {COORDINATOR}]",
+    help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
+    f"private networks only.  [default: {COORDINATOR}]",
 )
-@option(
-    "patience",
-    "End after N epochs without a lower loss on held-out text (--valid-share); 0: train all "
-    "epochs.  [default: 0; with --resume: the run's]",
-    metavar="N",
+@click.option(
+    "--wait",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="With --rank: how long to wait for the other workers before training starts.  "
+    f"[default: {WAIT:g}]",
 )
+@option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
     "--resume",
     metavar="RUN",
@@ -100,13 +97,12 @@ class BarReport(LineReport):
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Options by a name; those on the command line override them. chapter: the defaults; "
-    "minute: readable text after a minute or two; shakespeare: a good network for --corpus "
-    "tiny-shakespeare, in some minutes; long: a better one, in a quarter of an hour. The command "
-    "that it stands for is shown.",
+    help="Use a named set of options, which the command prints; other options override it. "
+    "chapter: the defaults; minute: readable text after a minute or two; shakespeare: a good "
+    "network for --corpus tiny-shakespeare, in some minutes; long: a better one, in 15 minutes.",
 )
 @text_options()
-@option("eager", "Run compiled functions uncompiled, to debug them.")
+@option("eager")
 @settings_options()
 def train(
     resume: str | None,
@@ -115,6 +111,7 @@ def train(
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
+    wait: float | None,
     **options: Any,
 ) -> None:
     """Train a model on a text, and print text that it generates.
@@ -126,24 +123,27 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    launching = launch.chosen(workers, rank, coordinator)
-    arguments = specified({"run": run, "workers": launching, **options})
+    chosen = launch.chosen(workers, rank, coordinator, wait)
+    arguments = specified(options)
     try:
         if preset is not None:
             if resume is not None:
-                raise RNNScratchError("--preset is for a new run, and --resume has one: omit it.")
+                raise RNNScratchError("`--preset` is for a new run.", "Omit it with `--resume`.")
             arguments = _with_preset(preset, arguments)
-            given = {name: each for name, each in arguments.items() if name != "workers"}
-            words = [f"{option_of(name)} {each}" for name, each in given.items()]
+            given = {"run": run, **arguments}
+            words = [
+                option_of(name) if value is True else f"{option_of(name)} {value}"
+                for name, value in specified(given).items()
+            ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
-            done = api.train(report=report, **arguments)
+            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
         elif run is not None:
-            raise RNNScratchError("--resume continues in the run's folder: omit --run.")
+            raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
         elif "num_epochs" not in arguments:
-            raise RNNScratchError("--resume requires --epochs N, the total number of epochs.")
+            raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            done = api.resume(resume, report=report, **arguments)
+            done = api.go_on(resume, report=report, workers=chosen, **arguments)
     except (KeyboardInterrupt, RNNScratchError) as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
@@ -162,7 +162,7 @@ def train(
     perplexity = format_perplexity(epochs[-1].perplexity, 1)
     report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
     if done.record.settings.exact:
-        report.say(f"digest {exact.digest(checkpoint.load(done.folder).arrays)}")
+        report.say(f"digest {exact.digest(done.arrays)}")
     for text in session.predictions:
         report.say(text)
 
@@ -172,18 +172,19 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
     replaced = {"corpus"} if "text" in arguments else set[str]()
     replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
     replaced |= {"lr"} if "optimizer" in arguments else set[str]()  # it has one of its own
-    values = {name: each for name, each in PRESETS[preset].items() if name not in replaced}
+    values = {name: v for name, v in PRESETS[preset].items() if name not in replaced}
     return {**values, **arguments}
 
 
 def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
-    last = run_folder.of_session(folder, session).settings.num_epochs
-    saved = checkpoint.latest(folder)
+    record = run_folder.read(folder)
+    own = record.sessions[-1]
+    if (own.started, own.process) != (session.started, session.process):
+        raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
+    last, saved = record.settings.num_epochs, checkpoint.load(folder)
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
-    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of epoch {saved.epoch}"
-    if more := len(saved.incomplete.losses):
-        kept += f" and {more} minibatch{'es' if more > 1 else ''} of the next"
+    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of {saved.position}"
     if saved.epoch == last:  # only something after it has failed, such as drawing the curve
         return f"{kept}, the last one, is kept in {folder}."
     return f"{kept} is kept. To resume from there:\n{line}"

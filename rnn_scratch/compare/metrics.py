@@ -1,12 +1,20 @@
 """The figures of a comparison, computed from its record alone."""
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
 
-from .certainty import LEAST_CHANGE
-from .record import Candidate, Comparison, Round
+from msgspec.structs import asdict
+
+from .. import settings
+from .record import Candidate, Comparison, Round, Trial
+
+# Settings that don't change what a minibatch costs.
+FREE = (
+    *("num_epochs", "lr", "schedule", "warmup", "sigma", "normalize"),
+    *("max_tokens", "valid_tokens", "valid_share", "seed"),
+)
 
 
 class Spread(NamedTuple):
@@ -16,149 +24,169 @@ class Spread(NamedTuple):
     low: float
     high: float
 
-    @property
-    def is_one(self) -> bool:
-        """Of a ratio of speeds: whether no difference between the two is measurable."""
-        return self.low <= 1 <= self.high or abs(self.median - 1) < LEAST_CHANGE
 
+class Row(NamedTuple):
+    """The figures of a candidate, at one value of the varied setting.
 
-class Speed(NamedTuple):
-    """A candidate's speed, at one value of what is varied."""
+    Most are a `Spread`; a figure that was not measured is None or missing.
+    """
 
     candidate: Candidate
     value: int | None
-    threads: int
-    train: Spread  # characters/s of training
-    ratio: Spread | None  # to the baseline, round by round
-    own_layer: Spread | None  # to the framework's own layer, in turns in one process
-    products: Spread  # characters/s that the matrix products alone would allow
-    of_own_limit: Spread  # share of that
-    peak: float | None  # GFLOP/s of a large product, in the candidate that multiplies fastest
-    of_peak: float | None  # share of that which the products of training reach
-    generate: Spread  # characters/s
-    importing: Spread  # s
-    first: Spread  # s of the first minibatch
-    memory: float | None  # MiB of the process at most
-    device_memory: float | None  # MiB on the device at most
-    speed_up: Spread | None  # to the fewest workers, round by round; if they are varied
-    efficiency: Spread | None  # speed-up for each time as many workers
-    exchange: Spread | None  # milliseconds of a minibatch that the exchange takes
+    figures: dict[str, Any]
 
 
-class Quality(NamedTuple):
-    """The results of a candidate's trials, as far as they have ended; lists have one of each."""
-
-    candidate: Candidate
-    comparisons: int  # with the reference, all passed
-    perplexity: list[float]  # of the last epoch
-    held_out: list[float]  # perplexity of the held-out text
-    bits_per_character: float | None  # of that text
-    seeds: int
-    target_reached: int  # by this number of seeds
-    target_seconds: list[float]  # of training until then
-    target_epochs: list[int]  # likewise
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Median, lowest and highest."""
+def spread(values: Iterable[float]) -> Spread | None:
+    """Return the median, the lowest and the highest; None of no values."""
     numbers = list(values)
-    return Spread(statistics.median(numbers), min(numbers), max(numbers))
+    return Spread(median(numbers), min(numbers), max(numbers)) if numbers else None
 
 
-def spread_of_some(values: Iterable[float]) -> Spread | None:
-    """Median, lowest and highest; None of no values."""
-    numbers = list(values)
-    return spread(numbers) if numbers else None
+def speeds(record: Comparison) -> list[Row]:
+    """Return a row for each candidate that its backend offers, at each value: times, or a failure.
+
+    A row has no figure ``train`` if nothing was timed.
+    """
+    rows = []
+    before = {}
+    if (older := record.against) is not None:
+        for row in speeds(older):
+            before[_work(older, row.candidate, row.value)] = row.figures.get("train")
+    for value in record.plan.points:
+        for candidate in record.offered:
+            figures = _times(record, candidate, value) if candidate.rounds_at(value) else {}
+            old = before.get(_work(record, candidate, value))
+            if old and "train" in figures:
+                # Any process of this comparison with any process of the older one.
+                now = figures["train"]
+                change = Spread(now.median / old.median, now.low / old.high, now.high / old.low)
+                figures |= {"before": old, "change": change}
+            if failure := candidate.failure("timing", value) or candidate.failure("training"):
+                figures["failure"] = failure.reason
+            rows.append(Row(candidate, value, figures))
+    return rows
 
 
-def speeds(record: Comparison) -> list[Speed]:
-    """The speed of each candidate at each value of what is varied, if it was timed."""
-    return [row for value in record.plan.points for row in _speeds_at(record, value)]
+def qualities(record: Comparison) -> list[Row]:
+    """Return a row for each candidate that its backend offers: results of training, or a failure.
+
+    Of several seeds, the figures are those of the training runs that have ended.
+    """
+    rows = []
+    for candidate in record.offered:
+        trials = [trial for trial in candidate.trials if trial.has_ended]
+        figures = _results(record, trials) if trials else {}
+        if failure := candidate.failure("training"):
+            figures["failure"] = failure.reason
+        rows.append(Row(candidate, None, figures))
+    return rows
 
 
-def _speeds_at(record: Comparison, value: int | None) -> list[Speed]:
+def differences(record: Comparison) -> list[str]:
+    """Return lines that say in what a comparison differs from the older one beside it."""
+    if record.against is None:
+        return []
+    return settings.differences(_conditions(record.against), _conditions(record))
+
+
+def peak(record: Comparison, value: int | None) -> float | None:
+    """Return the GFLOP/s of a large product, in the candidate that multiplies fastest."""
+    all_rounds = (candidate.rounds_at(value) for candidate in record.candidates)
+    peaks = [spread(median(timed.peak) for timed in rounds if timed.peak) for rounds in all_rounds]
+    return max((peak.median for peak in peaks if peak), default=None)
+
+
+def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[str, Any]:
     sizes = {"batch_size": record.settings.batch_size, "num_steps": record.settings.num_steps}
-    if value is not None and record.plan.vary in sizes:
-        sizes[record.plan.vary] = value
+    vary = record.plan.vary
+    if vary in sizes and value:
+        sizes[vary] = value
     tokens = math.prod(sizes.values())  # characters of a minibatch
-    rounds = [(each, each.rounds_at(value)) for each in record.candidates]
-    rounds = [(candidate, own) for candidate, own in rounds if own]
-    baseline, fewest = record.baseline.rounds_at(value), record.plan.points[0]
-    share = fewest / value if fewest and value else 1.0
-
-    def per_second(own: list[Round], times: Callable[[Round], Iterable[float]]) -> Spread:
-        return spread(tokens / statistics.median(times(each)) for each in own)
-
-    all_peaks = [[statistics.median(each.peak) for each in own if each.peak] for _, own in rounds]
-    peak = max((statistics.median(own) for own in all_peaks if own), default=None)
-    rows = []
-    for candidate, own in rounds:
-        train = per_second(own, lambda each: each.minibatches)
-        several = record.plan.vary == "workers"
-        speed_up = _ratios(own, candidate.rounds_at(fewest)) if several else None
-        rows.append(
-            Speed(
-                candidate=candidate,
-                value=value,
-                threads=own[0].threads,
-                train=train,
-                ratio=_ratios(own, baseline),
-                own_layer=spread_of_some(
-                    statistics.median(n.own_layer) for n in own if n.own_layer
-                ),
-                products=per_second(own, lambda each: each.products),
-                of_own_limit=spread(each.of_own_limit for each in own),
-                peak=peak,
-                of_peak=peak and statistics.median(each.gigaflops for each in own) / peak,
-                generate=spread(1 / statistics.median(each.generation) for each in own),
-                importing=spread(each.importing for each in own),
-                first=spread(each.first for each in own),
-                memory=_mebibytes(each.memory for each in own),
-                device_memory=_mebibytes(each.device_memory for each in own),
-                speed_up=speed_up,
-                efficiency=speed_up and Spread(*(share * part for part in speed_up)),
-                exchange=spread_of_some(
-                    1000 * max(1e-12, each.seconds - statistics.median(each.without_exchange))
-                    for each in own
-                    if each.without_exchange
-                ),
-            )
+    rounds, fastest = candidate.rounds_at(value), peak(record, value)
+    figures = {
+        # Characters per second: of training, of its matrix products alone, of generation.
+        "train": spread(tokens / timed.seconds for timed in rounds),
+        "products": spread(tokens / median(timed.products) for timed in rounds),
+        "generate": spread(1 / median(timed.generation) for timed in rounds),
+        # How many times as fast as the baseline, and as the framework's own layer.
+        "ratio": _ratios(rounds, record.baseline.rounds_at(value)),
+        "own_layer": spread(median(timed.own_layer) for timed in rounds if timed.own_layer),
+        "of_own_limit": spread(timed.of_own_limit for timed in rounds),
+        "of_peak": fastest and spread(timed.gigaflops / fastest for timed in rounds),
+        "importing": spread(timed.importing for timed in rounds),
+        "first": spread(timed.first for timed in rounds),
+        "memory": _mebibytes(timed.memory for timed in rounds),
+        "device_memory": _mebibytes(timed.device_memory for timed in rounds),
+    }
+    if vary == "workers":
+        figures["speed_up"] = _ratios(rounds, candidate.rounds_at(record.plan.points[0]))
+        figures["exchange"] = spread(  # ms
+            1000 * max(0.0, timed.seconds - median(timed.without_exchange))
+            for timed in rounds
+            if timed.without_exchange
         )
-    return rows
+    return figures
 
 
-def qualities(record: Comparison) -> list[Quality]:
-    """The results of each candidate's trials."""
-    rows = []
-    for candidate in record.candidates:
-        finished = candidate.finished
-        ends = [trial.epochs[-1] for trial in finished]
-        held_out = [end.held_out for end in ends if end.held_out is not None]
-        reached = [trial for trial in finished if record.plan.is_reached(trial.epochs[-1].held_out)]
-        rows.append(
-            Quality(
-                candidate=candidate,
-                comparisons=finished[0].comparisons if finished else 0,
-                perplexity=[end.perplexity for end in ends],
-                held_out=held_out,
-                bits_per_character=statistics.fmean(map(math.log2, held_out)) if held_out else None,
-                seeds=len(finished),
-                target_reached=len(reached),
-                target_seconds=[trial.seconds for trial in reached],
-                target_epochs=[len(trial.epochs) for trial in reached],
-            )
-        )
-    return rows
+def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
+    first, plan, ends = trials[0], record.plan, [trial.epochs[-1] for trial in trials]
+    held_out = [end.held_out for end in ends if end.held_out is not None]
+    figures = {
+        "comparisons": first.comparisons,
+        "perplexity": spread(end.perplexity for end in ends),
+        "held_out": spread(held_out),
+        "bits": spread(map(math.log2, held_out)),  # for each character
+        "parameters": first.parameters[:8],
+        "minibatches": first.minibatches_seen[:8],
+        "sample": first.samples[0].strip(),
+    }
+    if plan.seeds > 1:
+        figures["seeds"] = len(trials)
+    if plan.target is not None:
+        reached = [trial for trial in trials if plan.is_reached(trial.epochs[-1].held_out)]
+        figures["reached"] = f"{len(reached)} of {len(trials)}"
+        figures["target_seconds"] = spread(trial.seconds for trial in reached)
+        figures["target_epochs"] = spread(len(trial.epochs) for trial in reached)
+    return figures
 
 
-def _ratios(own: Sequence[Round], other: Sequence[Round]) -> Spread | None:
+def _ratios(rounds: Sequence[Round], others: Sequence[Round]) -> Spread | None:
     # How many times as fast, in each round that both have: what slows a round slows both.
-    seconds = {each.number: each.seconds for each in other}
-    return spread_of_some(
-        seconds[each.number] / each.seconds for each in own if each.number in seconds
+    seconds = {timed.number: timed.seconds for timed in others}
+    return spread(
+        seconds[timed.number] / timed.seconds for timed in rounds if timed.number in seconds
     )
 
 
-def _mebibytes(sizes: Iterable[int | None]) -> float | None:
-    known = [size for size in sizes if size is not None]
-    return max(known) / 2**20 if known else None
+def _mebibytes(sizes: Iterable[int | None]) -> Spread | None:
+    return spread(size / 2**20 for size in sizes if size is not None)
+
+
+def _work(record: Comparison, candidate: Candidate, value: int | None) -> tuple[Any, ...]:
+    # What identifies a speed in another record: the candidate, and everything that a minibatch
+    # depends on, whether it is varied there or not.
+    plan, ready = record.plan, candidate.ready
+    work = asdict(record.settings)
+    work |= {"threads": plan.threads, "workers": 1, "tf32": plan.tf32}
+    work["device"] = ready.device if ready else plan.device
+    work["vocabulary"] = record.text.vocabulary
+    if plan.vary:
+        work[plan.vary] = value
+    return candidate.name, *(work[name] for name in sorted(work.keys() - set(FREE)))
+
+
+def _conditions(record: Comparison) -> dict[str, Any]:
+    # What two comparisons may differ in, with the versions of each backend that was started.
+    plan, text = record.plan, record.text
+    conditions = {
+        "processor": record.machine.processor,
+        **{"device": plan.device, "threads": plan.threads, "TF32": plan.tf32},
+        "vary": f"{plan.vary}={','.join(map(str, plan.values))}" if plan.vary else "nothing",
+        "text": f"{text.corpus} ({text.sha256[:8]})",
+        **settings.by_option(record.settings),
+    }
+    for candidate in record.candidates:
+        if candidate.ready:
+            versions = {**candidate.ready.versions, "Python": candidate.ready.machine.python}
+            conditions |= {f"{name} of {candidate.place}": versions[name] for name in versions}
+    return conditions

@@ -1,14 +1,12 @@
-"""A comparison, phase by phase: training, training in float64, rounds of timing.
+"""A comparison, phase by phase: a check and training of every candidate, then rounds of timing.
 
-One child process runs at a time. First every candidate is checked and trained; then each trains in
-float64; then all are timed, in rounds, in an order that is rotated by one from round to round. A
-failure is recorded with its reason, and the others continue.
+One child process runs at a time. In the rounds, the order of the candidates is rotated by one from
+round to round. A failure is recorded with its reason, and the other candidates continue.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +32,11 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-# By seed or value: of whom, and its two digests.
-Beginnings = dict[int | None, tuple[str, str, str]]
 Tell = Callable[[str, str], None]  # receives a step of the comparison, and how far it is
-Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one comparison
+Receive = Callable[[Any], None]  # takes an answer; RNNScratchError if it makes no sense
+Ask = Callable[..., None]  # `_ask` for one comparison
+# Name and digests of the first candidate, by the seed or the varied value.
+Starts = dict[int | None, tuple[str, str, str]]
 
 
 def run(
@@ -50,7 +49,7 @@ def run(
     """
     ask = partial(_ask, record, pythons, tell)
     try:
-        for phase in (trials, float64, rounds):
+        for phase in (trials, rounds):
             for _ in phase(record, text, ask, tell):
                 write(folder, record)
     except KeyboardInterrupt:
@@ -64,7 +63,7 @@ def run(
 def trials(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Check and train each candidate, with one random seed after another."""
     plan, first = record.plan, record.settings.seed
-    digests: Beginnings = {}
+    starts: Starts = {}
     for candidate in record.candidates:
         for seed in range(first, first + plan.seeds):
             step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
@@ -72,85 +71,43 @@ def trials(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterat
             candidate.trials.append(Trial(seed))  # in the record even after a Ctrl-C
             settings, runtime = replace(record.settings, seed=seed), _runtime(record, candidate)
             call = partial(tasks.train, settings, runtime, text, plan, check=seed == first)
-            with ask(candidate, runtime, [call], "training") as answers:
-                for answer in answers:
-                    _receive(record, candidate, digests, partial(tell, step), answer)
+            receive = partial(_receive_trial, record, candidate, starts, partial(tell, step))
+            ask(candidate, runtime, [call], receive, "training")
             yield
             if candidate.failure("training"):
                 break
 
 
-def float64(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
-    """Train in float64, to compare the losses of each candidate with those of NumPy.
-
-    NumPy is the first, wherever it is among the candidates. Not with a target, with which each run
-    ends when it has reached it.
-    """
-    if record.plan.target is not None:
-        return
-    settings = replace(record.settings, dtype="float64")
-    reference: list[float] = []
-    for candidate in sorted(record.candidates, key=lambda each: each.backend != "numpy"):
-        if candidate.failure("training") or not (reference or candidate.backend == "numpy"):
-            continue
-        step, losses = f"{candidate.name}: training in float64", list[float]()
-        tell(step, "starting")
-        runtime = _runtime(record, candidate)
-        call = partial(tasks.losses, settings, runtime, text)
-        with ask(candidate, runtime, [call], "float64") as answers:
-            for answer in answers:
-                losses += answer
-                tell(step, f"update {len(losses)}")
-        failure = candidate.failure("float64")
-        if failure is None:
-            reference = reference or losses
-            for loss, expected in zip(losses, reference):
-                # A loss may be 0: then the difference itself. Below float's limit: it is recorded.
-                relative = min(abs(loss - expected) / (abs(expected) or 1), 1e300)
-                candidate.differences.append(float(f"{relative:.2e}"))
-        elif failure.kind == "not started":  # a device need not have float64
-            failure.kind = "not offered"
-        yield
-
-
 def rounds(record: Comparison, text: books.Text, ask: Ask, tell: Tell) -> Iterator[None]:
     """Time each candidate in turn, in an order that is rotated by one from round to round."""
     plan = record.plan
-    turns = [
-        (candidate, value)
-        for candidate in record.candidates
-        for value in plan.points
-        if not candidate.failure("training")
-    ]
-    digests: Beginnings = {}
+    trained = [candidate for candidate in record.candidates if not candidate.failure("training")]
+    turns = [(candidate, value) for candidate in trained for value in plan.points]
+    layers = {candidate.place for candidate in trained if candidate.model == "concise"}
+    starts: Starts = {}
     for number in range(plan.repeats):
         first = number % max(len(turns), 1)
         for candidate, value in turns[first:] + turns[:first]:
             if candidate.failure("timing", value):
                 continue
             step = f"timing, round {number + 1}/{plan.repeats}"
-            tell(step, plan.labelled(candidate.name, value))
+            tell(step, plan.label(candidate.name, value))
             settings, threads, workers = plans.sized(plan, record.settings, value)
             runtime = _runtime(record, candidate, threads, workers)
-            own_layer = _has_layer(record, candidate, value)
+            own_layer = candidate.place in layers and candidate.model != "concise"
             calls = groups.calls(workers, timing.measure, settings, runtime, text, plan, own_layer)
-            # Which of both has failed, the next round will show.
-            phase = "layer" if own_layer else "timing"
-            with ask(candidate, runtime, calls, phase, value) as answers:
-                for answer in answers:
-                    _require_same(candidate, answer, digests, value)
-                    candidate.rounds.append(replace(answer, number=number, value=value))
+            receive = partial(_receive_round, candidate, starts, number, value)
+            ask(candidate, runtime, calls, receive, "timing", value)
             yield
 
 
-def _receive(
+def _receive_trial(
     record: Comparison,
     candidate: Candidate,
-    digests: Beginnings,
+    starts: Starts,
     tell: Callable[[str], None],
     answer: Ready | EpochResult | Trial,
 ) -> None:
-    # What a child sends about the last trial of a candidate.
     trial = candidate.trials[-1]
     if isinstance(answer, Ready):
         if candidate.ready is None:
@@ -161,31 +118,26 @@ def _receive(
         held_out = "" if answer.held_out is None else f", held out {answer.held_out:.2f}"
         tell(f"epoch {len(trial.epochs)}/{record.settings.num_epochs}{held_out}")
     else:
-        _require_same(candidate, answer, digests, answer.seed)
+        _require_same_start(candidate, answer, starts, answer.seed)
         candidate.trials[-1] = replace(answer, epochs=trial.epochs)
 
 
-def _require_same(
-    candidate: Candidate, result: Trial | Round, digests: Beginnings, key: int | None
+def _receive_round(
+    candidate: Candidate, starts: Starts, number: int, value: int | None, answer: Round
+) -> None:
+    _require_same_start(candidate, answer, starts, value)
+    candidate.rounds.append(replace(answer, number=number, value=value))
+
+
+def _require_same_start(
+    candidate: Candidate, result: Trial | Round, starts: Starts, key: int | None
 ) -> None:
     # Results are comparable only if they began with the same numbers and the same text.
-    found = (candidate.name, result.parameters, result.minibatches_seen)
-    first, *expected = digests.setdefault(key, found)
-    for what, digest, other in zip(("starting parameters", "minibatches"), found[1:], expected):
+    start = (candidate.name, result.parameters, result.minibatches_seen)
+    first, *expected = starts.setdefault(key, start)
+    for what, digest, other in zip(("starting parameters", "minibatches"), start[1:], expected):
         if digest != other:
             raise RNNScratchError(f"its {what} differ from those of {first}")
-
-
-def _has_layer(record: Comparison, candidate: Candidate, value: int | None) -> bool:
-    # Whether the framework's own layer is in the comparison, passed its check, and has not failed
-    # in timing, be it alone or in turns with this candidate.
-    if candidate.model == "concise" or candidate.failure("layer", value):
-        return False
-    return any(
-        not (other.failure("training") or other.failure("timing", value))
-        for other in record.candidates
-        if (other.place, other.model) == (candidate.place, "concise")
-    )
 
 
 def _runtime(
@@ -196,7 +148,6 @@ def _runtime(
     return Runtime(candidate.backend, candidate.model, plan.device, threads, workers=workers)
 
 
-@contextlib.contextmanager
 def _ask(
     record: Comparison,
     pythons: Mapping[str, str],
@@ -204,30 +155,24 @@ def _ask(
     candidate: Candidate,
     runtime: Runtime,
     calls: Sequence[partial[Iterator[Any]]],
+    receive: Receive,
     phase: Phase,
     value: int | None = None,
-) -> Iterator[Iterator[Any]]:
-    # A child's answers, up to one that is a failure. That, or an error until the end, is recorded.
-    # The child has ended then: were it left to a destructor to end it, a Ctrl-C meanwhile would be
-    # lost.
+) -> None:
+    # Receive a child's answers, up to one that is a failure, which is recorded.
     python = plans.python_of(candidate, pythons) or sys.executable
     environment = dict.fromkeys(THREAD_VARIABLES, str(runtime.threads))
-    failures: list[Failure] = []
-
-    def until_failure(asked: Iterator[Any]) -> Iterator[Any]:
-        for answer in asked:
-            if isinstance(answer, Failure):
-                failures.append(answer)
-                return
-            yield answer
-
+    failure = None
     try:
-        asked = groups.ask_all(calls, record.plan.timeout, environment, python)
-        with contextlib.closing(asked):
-            yield until_failure(asked)
+        answers = groups.ask_all(calls, record.plan.timeout, environment, python)
+        with contextlib.closing(answers):  # the child has ended then, also after a Ctrl-C
+            for answer in answers:
+                if isinstance(answer, Failure):
+                    failure = answer
+                    break
+                receive(answer)
     except RNNScratchError as error:
-        failures.append(Failure(processes.one_line(str(error))))
-    for failure in failures:
-        failure.phase, failure.value = phase, value
-        candidate.failures.append(failure)
+        failure = Failure(processes.one_line(str(error)))
+    if failure:
+        candidate.failures.append(replace(failure, phase=phase, value=value))
         tell(f"{candidate.name}: {failure.reason}", "")

@@ -1,6 +1,5 @@
 """The pictures of a comparison, drawn from its record."""
 
-import hashlib
 from collections.abc import Callable, Collection
 from io import BytesIO
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from ..registry import OURS
 from ..runs import curve
 from ..runs.curve import INK
-from ..system import records
 from . import metrics
 from .record import VARIED, Candidate, Comparison
 
@@ -28,14 +26,14 @@ LINES = {"scratch": "-", "fast": "--", "concise": ":"}
 
 
 def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, bytes]:
-    """The pictures that the record has data for, by file name; each as SVG and as PNG.
+    """Return the pictures that the record has data for, by file name; each as SVG and as PNG.
 
     With `names` only these, which takes less time.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    images, description = {}, source(record)
+    images = {}
     with rc_context(PICTURE_STYLE):
         for title, picture in PICTURES.items():
             files = {f"{title}.{format}": format for format in FORMATS}
@@ -49,58 +47,46 @@ def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, 
             axes.spines[["top", "right"]].set_visible(False)
             for file, format in files.items():
                 image = BytesIO()
-                metadata: dict[str, str | None] = {"Description": description}
-                metadata |= {"Date": None} if format == "svg" else {"Software": None}
+                metadata = {"Date" if format == "svg" else "Software": None}
                 figure.savefig(image, format=format, metadata=metadata)
                 images[file] = image.getvalue()
     return images
 
 
-def source(record: Comparison) -> str:
-    """What a picture contains about the record it was drawn from, to detect one that is stale."""
-    return f"Drawn from the record {hashlib.sha256(records.encoded(record)).hexdigest()}"
-
-
 def speed(axes: Any, record: Comparison) -> bool:
-    """Bars of the training's speed, with the spread and the limit of each."""
-    rows = [] if _has_curve(record) else metrics.speeds(record)
-    for y, row in enumerate(rows):
-        train, color = row.train, _color(row.candidate, record)
-        hatch = HATCHES.get(row.candidate.model)
-        axes.barh(y, train.median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
-        spread = [[train.median - train.low], [train.high - train.median]]
-        axes.errorbar(train.median, y, xerr=spread, color=INK, capsize=3)
-        axes.plot(
-            [row.products.median] * 2,
-            [y - 0.4, y + 0.4],
-            color=INK,
-            linestyle=":",
-            label="limit: its matrix products alone" if y == 0 else None,
-        )
-    labels = [record.plan.labelled(row.candidate.name, row.value) for row in rows]
+    """Draw bars of the training's speed, with the spread and the limit; not where a curve is."""
+    rows = [row for row in metrics.speeds(record) if "train" in row.figures]
+    if _has_curve(record) or not rows:
+        return False
+    for y, (candidate, _, figures) in enumerate(rows):
+        median, low, high = figures["train"]
+        color, hatch = _color(candidate, record), HATCHES.get(candidate.model)
+        axes.barh(y, median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
+        axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=INK, capsize=3)
+        limit, label = figures["products"].median, "limit: its matrix products alone"
+        axes.plot([limit, limit], [y - 0.4, y + 0.4], color=INK, linestyle=":", label=label)
+    labels = [record.plan.label(row.candidate.name, row.value) for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
-    if rows:
-        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.legend(
+        axes.lines[-1:], [label], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1)
+    )
     axes.figure.set_size_inches(7, 1.9 + 0.3 * len(rows))
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    return bool(rows)
+    return True
 
 
 def perplexity(axes: Any, record: Comparison) -> bool:
-    """Curves of the perplexity, one for each trial."""
+    """Draw curves of the perplexity, one for each training run."""
     for candidate in record.candidates:
         for number, trial in enumerate(candidate.trials):
-            if curve := [epoch.perplexity for epoch in trial.epochs]:
-                axes.plot(
-                    range(1, len(curve) + 1),
-                    curve,
-                    label=candidate.name if number == 0 else None,
-                    marker="." if len(curve) < 3 else "",
-                    **_line(candidate, record),
-                )
+            if values := [epoch.perplexity for epoch in trial.epochs]:
+                label = candidate.name if number == 0 else None
+                marker = "." if len(values) < 3 else ""
+                style = _line(candidate, record)
+                axes.plot(range(1, len(values) + 1), values, label=label, marker=marker, **style)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
@@ -110,34 +96,20 @@ def perplexity(axes: Any, record: Comparison) -> bool:
     return _finish(axes)
 
 
-def divergence(axes: Any, record: Comparison) -> bool:
-    """Curves of the relative difference of the losses in float64 to NumPy's, by update."""
-    for candidate in record.candidates:
-        # On a logarithmic axis there is no place for losses that are equal.
-        points = [(n, value) for n, value in enumerate(candidate.differences, 1) if value > 0]
-        if points:
-            style = {**_line(candidate, record), "linewidth": 1}
-            axes.plot(*zip(*points), label=candidate.name, **style)
-    axes.set(xlabel="update", ylabel="relative difference of the loss to NumPy's", yscale="log")
-    return _finish(axes)
-
-
 def scaling(axes: Any, record: Comparison) -> bool:
-    """Curves of the time for a character against what is varied."""
+    """Draw curves of the time for a character against the varied setting."""
     if not _has_curve(record):
         return False
-    rows, vary = metrics.speeds(record), record.plan.vary
+    rows = [row for row in metrics.speeds(record) if "train" in row.figures]
     for candidate in record.candidates:
-        own = [row for row in rows if row.candidate is candidate]
-        values = [row.value for row in own]
-        median, low, high = (
-            [1e6 / getattr(row.train, item) for row in own] for item in ("median", "high", "low")
-        )
-        if own:
+        points = [(row.value, *row.figures["train"]) for row in rows if row.candidate is candidate]
+        if points:
+            values, *speeds = zip(*points)
+            median, low, high = ([1e6 / speed for speed in part] for part in speeds)
             style = _line(candidate, record)
             axes.plot(values, median, marker="o", label=candidate.name, **style)
             axes.fill_between(values, low, high, color=style["color"], alpha=0.2)
-    axes.set(xlabel=VARIED[vary or ""], ylabel="microseconds per character")
+    axes.set(xlabel=VARIED[record.plan.vary or ""], ylabel="microseconds per character")
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(record.plan.values)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -150,7 +122,6 @@ PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {
     "speed": speed,
     "scaling": scaling,
     "perplexity": perplexity,
-    "divergence": divergence,
 }
 
 
@@ -173,7 +144,7 @@ def _color(candidate: Candidate, record: Comparison) -> Any:
     # Backends of other packages, and those in environments of their own, get the next colors.
     from matplotlib.colors import to_rgb
 
-    places = dict.fromkeys(each.place for each in record.candidates)
+    places = dict.fromkeys(candidate.place for candidate in record.candidates)
     others = [place for place in places if place not in COLORS]
     color = COLORS.get(candidate.place) or f"C{len(COLORS) + others.index(candidate.place)}"
     other, share = SHADES[candidate.model]
@@ -183,8 +154,5 @@ def _color(candidate: Candidate, record: Comparison) -> Any:
 def _line(candidate: Candidate, record: Comparison) -> dict[str, Any]:
     # Later curves are thinner, so that all can be seen where they coincide.
     position = record.candidates.index(candidate) / len(record.candidates)
-    return {
-        "linewidth": 5 - 4 * position,
-        "color": _color(candidate, record),
-        "linestyle": LINES[candidate.model],
-    }
+    color = _color(candidate, record)
+    return {"linewidth": 5 - 4 * position, "color": color, "linestyle": LINES[candidate.model]}

@@ -1,7 +1,7 @@
-"""The record of a comparison: what was compared and how, and all that was measured.
+"""The record of a comparison: what was compared and how, and everything that was measured.
 
-What a child process of a comparison sends is a part of the record too: `Ready`, `EpochResult`,
-`Trial`, `Round` or `Failure`.
+What a child process of a comparison sends is part of the record: `Ready`, `EpochResult`, `Trial`,
+`Round` or `Failure`.
 """
 
 import statistics
@@ -13,7 +13,6 @@ from msgspec import Meta
 
 from ..contract import VARIANTS
 from ..errors import LONGEST, RNNScratchError
-from ..registry import FRAMEWORKS
 from ..settings import Settings
 from ..system import files, records
 from ..system.host import Machine
@@ -21,8 +20,8 @@ from ..system.records import ONE_LINE, Count, Line, Record
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
-COMPARISON_FORMAT = 6
-VARIED = {  # and of what its values are numbers
+COMPARISON_FORMAT = 7
+VARIED = {  # what can be varied, and the label of its axis
     "num_hiddens": "hidden units",
     "num_layers": "layers",
     "batch_size": "rows of a minibatch",
@@ -30,7 +29,7 @@ VARIED = {  # and of what its values are numbers
     "threads": "threads",
     "workers": "workers",
 }
-Phase = Literal["training", "float64", "timing", "layer"]  # the last: beside the own layer
+Phase = Literal["training", "timing"]
 
 
 def _one_of(names: Iterable[str]) -> Meta:
@@ -38,15 +37,12 @@ def _one_of(names: Iterable[str]) -> Meta:
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
-Sample = Annotated[str, Meta(max_length=LONGEST)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Figure = Annotated[float, Meta(ge=0, le=1e30)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-Steady = Annotated[float, Meta(ge=1e-12, le=1e9)]  # that something is divided by
-Times = Annotated[list[Steady], Meta(min_length=1, max_length=10**6)]
+Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
+Times = Annotated[list[Divisor], Meta(min_length=1, max_length=10**6)]
 Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # of a loss of 700 at most
-# Rounding can make a loss negative, but not by much: the perplexity stays above its own limit.
-Loss = Annotated[float, Meta(ge=-0.69, le=1e300)]
 
 
 class Plan(Record, omit_defaults=False):
@@ -55,39 +51,39 @@ class Plan(Record, omit_defaults=False):
     device: Line = "cpu"
     threads: Count = 1
     tf32: bool = False
-    repeats: Count = 5  # processes in which each is timed
-    seeds: Count = 1  # training runs of each
+    repeats: Count = 5  # processes in which a candidate is timed
+    seeds: Count = 1  # training runs of a candidate
     vary: Annotated[str, _one_of(VARIED)] | None = None
-    values: list[Count] = []  # of what is varied
+    values: list[Count] = []  # of the varied setting
     target: Perplexity | None = None  # held-out perplexity at which training ends
-    timeout: Seconds = 900.0  # without a message, after which a child is stopped
+    timeout: Seconds = 900.0  # without a message, until a child is stopped
 
     def __post_init__(self) -> None:
-        """Require values for what is varied, and only for that."""
+        """Require values where something is varied, and only there."""
         if bool(self.vary) != bool(self.values):
             raise ValueError("values that are varied need a name, and a name needs values")
 
     @property
     def points(self) -> Sequence[int | None]:
-        """The values of what is varied; a single None where nothing is."""
+        """The values of the varied setting; a single None where nothing is varied."""
         return self.values or [None]
 
-    def labelled(self, name: str, value: int | None) -> str:
-        """A candidate's name with a value of what is varied, such as "numpy, threads 2"."""
+    def label(self, name: str, value: int | None) -> str:
+        """Return a candidate's name and the varied setting's value, such as "numpy, threads 2"."""
         return name if value is None else f"{name}, {self.vary} {value}"
 
     def is_reached(self, held_out: float | None) -> bool:
-        """Whether the target is reached with this perplexity of held-out text."""
+        """Return whether this perplexity of held-out text reaches the target."""
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
 class Failure(Record, tag=True):
-    """Why something has no result, or not all of it."""
+    """Why a candidate has no result, or not all results."""
 
     reason: Line
     kind: Literal["failed", "not started", "not offered"] = "failed"
-    phase: Phase = "training"  # in which it failed, given by the parent
-    value: Count | None = None  # of what is varied, likewise
+    phase: Phase = "training"  # in which it failed, set by the parent
+    value: Count | None = None  # of the varied setting, set by the parent
 
 
 class Ready(Record, tag=True):
@@ -103,19 +99,24 @@ class EpochResult(Record, tag=True, kw_only=True):
     """The result of an epoch of training."""
 
     perplexity: Perplexity
-    held_out: Perplexity | None = None  # if there is held-out text
+    held_out: Perplexity | None = None  # of held-out text, if there is any
     seconds: Seconds  # of training
 
 
 class Trial(Record, tag=True):
-    """A training with one seed. When it ends, a child sends it without its epochs, already sent."""
+    """A training run with one seed. A child sends it at the end, without the epochs it has sent."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32)]
     epochs: list[EpochResult] = []
     comparisons: Whole = 0  # of the check before it, all passed
-    parameters: Line = ""  # digest of those at the start
-    minibatches_seen: Line = ""  # digest of those of the first epoch
-    samples: Annotated[list[Sample], Meta(max_length=100)] = []  # none until it has ended
+    parameters: Line = ""  # digest of the starting parameters
+    minibatches_seen: Line = ""  # digest of the minibatches of the first epoch
+    samples: Annotated[list[Annotated[str, Meta(max_length=LONGEST)]], Meta(max_length=100)] = []
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training run came to its end, where it generates samples."""
+        return bool(self.samples and self.epochs)
 
     @property
     def seconds(self) -> float:
@@ -124,25 +125,24 @@ class Trial(Record, tag=True):
 
 
 class Round(Record, tag=True, kw_only=True):
-    """The times of one process. Of several workers, they are the first one's."""
+    """The times of one process. Of several workers, the first one's times."""
 
-    number: Whole = 0  # given by the parent
-    value: Count | None = None  # of what is varied, likewise
+    number: Whole = 0  # set by the parent
+    value: Count | None = None  # of the varied setting, set by the parent
     threads: Count
     importing: Seconds
     parameters: Line  # digests, as those of a trial
     minibatches_seen: Line
-    first: Seconds  # minibatch, with its compilation
-    minibatches: Times  # of one in the steady state, turn by turn
-    products: Times  # of a minibatch's matrix products and nothing else, between them
+    first: Seconds  # of the first minibatch, with compilation
+    minibatches: Times  # of a minibatch in the steady state, turn by turn
+    products: Times  # of a minibatch's matrix products alone, in turns with the minibatches
     operations: Whole = 0  # floating-point operations of these products
-    peak: list[Steady] = []  # operations per ns (GFLOP/s) of a large product, between them too
+    peak: list[Divisor] = []  # GFLOP/s of a large product, in turns too
     generation: Times  # of one character
-    without_exchange: Times | None = None  # of a minibatch in which each worker is by itself
-    # How many times as long the framework's own layer takes, in turns with this model.
-    own_layer: list[Steady] = []
-    memory: Whole | None = None  # bytes of the process at most
-    device_memory: Whole | None = None  # on the device
+    without_exchange: Times | None = None  # of a minibatch that each worker trains on by itself
+    own_layer: list[Divisor] = []  # times that the framework's own layer takes as long, in turns
+    memory: Whole | None = None  # most bytes of the process
+    device_memory: Whole | None = None  # most bytes on the device
 
     @property
     def seconds(self) -> float:
@@ -151,14 +151,14 @@ class Round(Record, tag=True, kw_only=True):
 
     @property
     def gigaflops(self) -> float:
-        """The floating-point operations of the matrix products in each ns of training."""
+        """The GFLOP/s of the matrix products in training."""
         return self.operations / self.seconds / 1e9
 
     @property
     def of_own_limit(self) -> float:
         """The share of the time that matrix products alone take, from 0 to 1.
 
-        Turn by turn, because what slows the machine for a moment slows both.
+        Computed turn by turn, because what slows the machine for a moment slows both.
         """
         turns = zip(self.products, self.minibatches)
         return statistics.median(products / minibatch for products, minibatch in turns)
@@ -175,8 +175,6 @@ class Candidate(Record):
     environment: Annotated[str, Meta(max_length=100, pattern=ONE_LINE)] = ""
     ready: Ready | None = None
     trials: list[Trial] = []
-    # Relative differences of the losses in float64 to NumPy's, update by update.
-    differences: list[Annotated[float, Meta(ge=0, le=1e300)]] = []
     rounds: list[Round] = []
     failures: list[Failure] = []
 
@@ -191,31 +189,19 @@ class Candidate(Record):
         return self.place + ("" if self.model == VARIANTS[0] else f" {self.model}")
 
     @property
-    def title(self) -> str:
-        """The name in a sentence, such as "PyTorch's `fast`"."""
-        framework = {"numpy": "NumPy", **FRAMEWORKS}.get(self.backend, self.backend)
-        where = f" ({self.environment})" if self.environment else ""
-        return f"{framework}'s `{self.model}`{where}"
-
-    @property
     def is_offered(self) -> bool:
         """Whether the backend has this variant, as far as is known."""
         failure = self.failure("training")
         return failure is None or failure.kind != "not offered"
 
-    @property
-    def finished(self) -> list[Trial]:
-        """The trials that have ended."""
-        return [each for each in self.trials if each.samples and each.epochs]
-
     def failure(self, phase: Phase, value: int | None = None) -> Failure | None:
-        """Why it has failed in this phase, at this value of what is varied, if it has."""
-        known = {(each.phase, each.value): each for each in self.failures}
+        """Return why the candidate failed in this phase, at this value of the varied setting."""
+        known = {(failure.phase, failure.value): failure for failure in self.failures}
         return known.get((phase, value))
 
     def rounds_at(self, value: int | None) -> list[Round]:
-        """The times at one value of what is varied."""
-        return [each for each in self.rounds if each.value == value]
+        """Return the times at one value of the varied setting."""
+        return [timed for timed in self.rounds if timed.value == value]
 
 
 class Comparison(Record, kw_only=True):
@@ -232,7 +218,7 @@ class Comparison(Record, kw_only=True):
     text: TextRecord
     unigram: Perplexity | None = None  # of the held-out text, by the frequency of its characters
     candidates: Annotated[list[Candidate], Meta(min_length=1)]
-    against: "Comparison | None" = None  # an older one, beside this
+    against: "Comparison | None" = None  # an older comparison, to show beside this one
 
     @property
     def offered(self) -> list[Candidate]:
@@ -252,10 +238,10 @@ class Comparison(Record, kw_only=True):
 
 
 def read(folder: Path) -> Comparison:
-    """The record in a folder; RNNScratchError where there is none or it is damaged."""
-    absence = (
-        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.\n"
-        "To make one: rnn-scratch compare --output FOLDER"
+    """Return the record in a folder; raise RNNScratchError if it is missing or damaged."""
+    absence = RNNScratchError(
+        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.",
+        "To make one: rnn-scratch compare --output FOLDER",
     )
     try:
         return records.read(folder / COMPARISON_FILE, Comparison, COMPARISON_FORMAT, absence)
@@ -266,9 +252,5 @@ def read(folder: Path) -> Comparison:
 
 
 def write(folder: Path, record: Comparison) -> None:
-    """Write the record; the old one stays until the new one is complete.
-
-    Raises RNNScratchError if the folder is held, and has been moved.
-    """
+    """Write the record; the old one stays until the new one is complete."""
     records.write(folder / COMPARISON_FILE, record)
-    files.require_in_place(folder)

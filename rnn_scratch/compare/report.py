@@ -1,51 +1,69 @@
-"""A comparison's report: one page of HTML with its pictures in it, made from the record alone."""
+"""A comparison's report: a page with its pictures in it, and the text that tables need beside them.
+
+Everything is made from the record alone; the prose is in the templates.
+"""
 
 import base64
-import re
+import math
+from pathlib import PurePath
+from typing import Any
 
 import msgspec
-from markupsafe import Markup, escape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import sentences, tables
+from . import metrics, tables
 from .record import Comparison
 
-# The captions of the pictures; that of the divergence comes from the record.
-CAPTIONS = {
-    "speed": "Characters per second of training, with the lowest and highest of all processes. "
-    "Dotted: what the matrix products alone would allow in that framework. Plain color: the plain "
-    "code (scratch); lighter: optimized by hand (fast); darker and hatched: the framework's own "
-    "layers (concise).",
-    "scaling": "Time per character against what is varied; the band is the spread. Solid: the "
-    "plain code (scratch); dashed: optimized by hand (fast); dotted: the framework's own layers "
-    "(concise).",
-    "perplexity": "Perplexity of the training text, epoch by epoch. Curves that coincide are the "
-    "point: it is the same training in each framework.",
+DESCRIPTIONS = {
+    "scratch": "plain code",
+    "fast": "optimized by hand",
+    "concise": "the framework's own layers",
 }
 
 
-def _code(sentence: str) -> Markup:
-    # A sentence in which names between backticks are code.
-    return Markup(re.sub("`(.*?)`", r"<code>\1</code>", str(escape(sentence))))
-
-
 def page(record: Comparison, pictures: dict[str, bytes]) -> str:
-    """The report as HTML, self-contained: it needs no network and no script."""
-    captions = {**CAPTIONS, "divergence": sentences.float64(record)}
-    figures = []
-    for file_name, content in pictures.items():
-        title, _, format = file_name.rpartition(".")
-        if format == "svg":
-            address = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
-            figures.append({"title": title, "caption": captions[title], "source": address})
+    """Return the report as HTML, self-contained: it needs no network and no script."""
+    figures = {
+        PurePath(name).stem: "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+        for name, content in pictures.items()
+        if name.endswith(".svg")
+    }
     facts = {"settings": record.settings, "plan": record.plan, "machine": record.machine}
-    template = sentences.templates(autoescape=True).get_template("report.html")
+    template = _templates(autoescape=True).get_template("report.html")
     return template.render(
-        conclusions=[_code(line) for line in sentences.conclusions(record)],
-        lines=sentences.setting(record),
-        tables=tables.tables(record).items(),
-        pictures=figures,
-        first=("speed", "scaling"),  # above the tables; the others are below them
-        notes=sentences.notes(record),
-        how=sentences.method(record),
-        record=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
+        tables=tables.tables(record),
+        figures=figures,
+        setting=lines("setting", record),
+        notes=lines("notes", record),
+        method=lines("method", record),
+        facts=msgspec.json.format(msgspec.json.encode(facts), indent=2).decode(),
     )
+
+
+def lines(name: str, record: Comparison) -> list[str]:
+    """Return the lines of a template.
+
+    They are the ``setting`` (what was compared, and where), the ``notes`` (what a reader needs to
+    know to judge the tables), or the ``method`` (how it was measured).
+    """
+    values = {part: getattr(record, part) for part in ("machine", "plan", "settings", "text")}
+    text = (
+        _templates()
+        .get_template(f"{name}.txt")
+        .render(
+            record=record,
+            started={one.place: one.ready for one in record.candidates if one.ready},
+            descriptions=DESCRIPTIONS,
+            differences=metrics.differences(record),
+            speeds=[row for row in metrics.speeds(record) if "train" in row.figures],
+            peaks=[peak for value in record.plan.points if (peak := metrics.peak(record, value))],
+            log2=math.log2,
+            **values,
+        )
+    )
+    return [line for line in text.split("\n") if line]
+
+
+def _templates(**more: Any) -> Environment:
+    more |= {"loader": PackageLoader(__package__), "undefined": StrictUndefined}
+    return Environment(trim_blocks=True, lstrip_blocks=True, **more)

@@ -25,28 +25,17 @@ from ..settings import Settings, model_options
 from ..system import host, processes
 from ..system.processes import Answer
 from ..text import books, minibatches
-from .record import EpochResult, Failure, Loss, Plan, Ready, Trial
+from .record import EpochResult, Failure, Plan, Ready, Trial
 
 
 def train(
     settings: Settings, runtime: Runtime, text: books.Text, plan: Plan, check: bool
 ) -> Iterator[Ready | EpochResult | Trial | Failure | None]:
-    """Train a candidate, and check it before: where it runs, then each epoch, then the trial.
+    """Check a candidate and train it: yield where it runs, every epoch, and then the trial.
 
     A failure is the last answer. None only shows that the check advances.
     """
     return catch_failures(settings, runtime, text, None, partial(_train, plan, check))
-
-
-def losses(
-    settings: Settings, runtime: Runtime, text: books.Text
-) -> Iterator[list[Loss] | Failure | None]:
-    """Train a candidate: the losses of the minibatches of each epoch. A failure is the last."""
-
-    def each_epoch(setup: Setup, importing: float) -> Iterator[list[Loss] | None]:
-        return (losses for _, losses in training.epochs(setup))
-
-    return catch_failures(settings, runtime, text, None, each_epoch)
 
 
 def catch_failures(
@@ -56,7 +45,7 @@ def catch_failures(
     team: Team | None,
     work: Callable[[Setup, float], Iterator[Answer]],
 ) -> Iterator[Answer | Failure]:
-    """What the work answers, given the setup and the seconds of the import; a failure is last."""
+    """Yield the work's answers, given the setup and the seconds of the import; a failure last."""
     kind: Literal["failed", "not started"] = "not started"
     try:
         start = time.perf_counter()
@@ -127,7 +116,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 
 
 def minibatches_seen(setup: Setup) -> str:
-    """The digest of the minibatches of the first epoch, without masks, which are large."""
+    """Return the digest of the minibatches of the first epoch, without masks, which are large."""
     settings = replace(setup.settings, dropout=0.0)
-    batches = minibatches.epoch_batches(setup.text.train, settings, 1)
+    batches = minibatches.epoch_batches(setup.dataset.train, settings, 1)
     return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})

@@ -47,7 +47,7 @@ def measure(
 def _measure(plan: Plan, own_layer: bool, setup: Setup, importing: float) -> Iterator[Round | None]:
     setup.backend.machine.set_tf32(plan.tf32)
     model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
-    settings, tokens = setup.settings, setup.text.train
+    settings, tokens = setup.settings, setup.dataset.train
     total = schedule.updates(len(tokens), settings, settings.num_epochs)
     all_batches = minibatches.epoch_batches(tokens, settings, 1)
     all_batches = schedule.with_rates(all_batches, settings, 0, total)

@@ -1,14 +1,13 @@
 """The checkpoint: a safetensors file, the same for every backend.
 
-It has all that is needed to use the model and to go on with its training, within an epoch as well,
-and a digest of every byte, so that a file that has changed is never taken for the one that was
-written.
+It has all that is needed to use the model and to resume its training, within an epoch as well, and
+a digest of its metadata and tensors: a file that has changed is never taken for the one that was
+written. Which file has the latest state of a run is decided here, in `latest`, for every command.
 """
 
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,15 +24,12 @@ from ..system.files import Damaged
 from ..system.records import Line, Record
 from ..text.dataset import TextRecord
 from . import run_folder
-from .run_folder import LastEpoch
+from .run_folder import LastEpoch, Mark
 from .runtime import Runtime
 
 FILE, BEST = "checkpoint.safetensors", "best.safetensors"
-CHECKPOINT_FORMAT = "rnn-scratch 5"
-# In the file's metadata. The digest is that of the file in which it is replaced by zeros. Within
-# any other text of the metadata the quotation marks are escaped.
-DIGEST, ZEROS = b'"sha256":"%b"', b"0" * 64
-LARGEST_HEADER = 2**26  # bytes; with all characters of Unicode, it has fewer
+CHECKPOINT_FORMAT = "rnn-scratch 6"
+LARGEST_HEADER = 2**22  # bytes; with all characters that Unicode has assigned, it has fewer
 LOSSES, DURATION, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
 
 
@@ -55,12 +51,19 @@ class Checkpoint(Record, eq=False):
     settings: Settings
     identity: Line  # of the run
     epoch: LastEpoch
-    history: Line  # the digest of this epoch; before the first, the identity
+    history: Mark  # the lines up to this epoch
     text: TextRecord
     runtime: Runtime
     # In the file these are tensors, and what is above is metadata.
     arrays: Arrays = {}  # all that training changes, as `parameters.trained_arrays` names it
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
+
+    @property
+    def position(self) -> str:
+        """How far the model has been trained, in words."""
+        more = len(self.incomplete.losses)
+        words = f" and {more} minibatch{'es' if more > 1 else ''} of the next" if more else ""
+        return f"epoch {self.epoch}{words}"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -77,57 +80,65 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors[DURATION] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
     about = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING))
-    records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 4)  # without its escapes
-    metadata = {
-        "format": CHECKPOINT_FORMAT,
-        "checkpoint": about.decode(),
-        "sha256": ZEROS.decode(),
-    }
-    data = to_bytes(tensors, metadata)
-    digest = hashlib.sha256(data).hexdigest().encode()
-    files.replace(path, data.replace(DIGEST % ZEROS, DIGEST % digest, 1))
+    records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 2)  # without its escapes
+    metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": about.decode()}
+    metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
+    files.replace(path, to_bytes(tensors, metadata))
 
 
-def find(run: str | Path) -> Path:
-    """The path of a run's checkpoint, from the run's folder or the file itself."""
-    return Path(run, FILE) if os.path.isdir(run) else Path(run)
-
-
-def latest(folder: Path) -> Checkpoint:
-    """The checkpoint from which a run goes on: the later one of its two.
-
-    The best one is written first, so after a kill it may be the later one. Raises as `load` does.
-    """
-    saved = load(folder)
-    try:
-        best = load(folder / BEST) if files.exists(folder / BEST) else saved
-    except Damaged as error:
-        raise Damaged(f"{error}\nWithout that file the run goes on from {FILE}.") from error
-    return best if best.epoch > saved.epoch else saved
+def _digest(about: str, tensors: Arrays) -> str:
+    # Of the metadata and of every bit of the tensors.
+    content = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        values = np.ascontiguousarray(tensors[name])
+        content.update(f"\n{name} {values.dtype.name} {values.shape} ".encode())
+        content.update(values.astype(values.dtype.newbyteorder("<"), copy=False).data)
+    return content.hexdigest()
 
 
 def load(run: str | Path) -> Checkpoint:
-    """Read and verify the checkpoint of a run's folder, or a file.
+    """Read the latest state of a run from its folder, or the checkpoint in a file."""
+    return latest(Path(run))[1]
 
-    Raises Damaged if it is damaged, not a checkpoint, or one of another run than the record beside
+
+def latest(run: Path, arrays: bool = True, identity: str | None = None) -> tuple[Path, Checkpoint]:
+    """Read the latest state of a run's folder: the later one of its two checkpoints, and its path.
+
+    The best one is written first, so after a kill it may be the later one. `run` may also be the
+    file to read. Raises as `read` does.
+    """
+    if not os.path.isdir(run):
+        return run, read(run, arrays, identity)
+    saved, best = read(run / FILE, arrays, identity), run / BEST
+    try:
+        if os.path.lexists(best) and read(best, False, identity).epoch > saved.epoch:
+            return best, read(best, arrays, identity)
+    except Damaged as error:
+        raise Damaged(error.problem, f"{error.hint}\nWithout that file, {FILE} is used.") from error
+    return run / FILE, saved
+
+
+def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkpoint:
+    """Read and verify a checkpoint, or without `arrays` its metadata alone.
+
+    `identity` is that of the run whose folder it is in; None: read the record for it. Raises
+    Damaged if the file is damaged, not a checkpoint, or one of another run than the record beside
     it, and RNNScratchError if there is none.
     """
-    from safetensors.numpy import load as to_arrays
-
-    path = find(run)
     try:
-        data, metadata = _read(path)
-        tensors = to_arrays(data)
+        metadata, tensors = _parts(path, arrays)
         if metadata["format"] == CHECKPOINT_FORMAT:
-            checkpoint = _checkpoint(tensors, metadata["checkpoint"])
-            _require_own(path, checkpoint)
+            checkpoint = _checkpoint(metadata, tensors if arrays else None)
+            _require_own(path, checkpoint, identity)
             return checkpoint
+        if not metadata["format"].startswith("rnn-scratch "):
+            raise ValueError(f"it has the format {metadata['format']}")
     except Damaged:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
-            f"There is no checkpoint at {path}.\n"
-            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
+            f"There is no checkpoint at {path}.",
+            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
         ) from error
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
@@ -135,28 +146,35 @@ def load(run: str | Path) -> Checkpoint:
         raise
     except Exception as error:  # whatever another program may have written, with this digest
         raise Damaged(
-            f"{path} is damaged, or not a checkpoint of rnn-scratch ({shown(str(error), 2000)}).\n"
-            "Use another copy of it, or train again."
+            f"{path} is damaged, or not a checkpoint of rnn-scratch ({shown(str(error), 600)}).",
+            "Use another copy of it, or train again.",
         ) from error
     raise RNNScratchError(
         f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
-        f"{CHECKPOINT_FORMAT!r}.\nUse the version that wrote it."
+        f"{CHECKPOINT_FORMAT!r}.",
+        "Use the version that wrote it.",
     )
 
 
-def _require_own(path: Path, checkpoint: Checkpoint) -> None:
+def _require_own(path: Path, checkpoint: Checkpoint, identity: str | None) -> None:
     # A checkpoint may be anywhere; only beside the record of a run it has a name that is the run's.
-    own = run_folder.identity(path.parent)
-    if path.name in (FILE, BEST) and own not in ("", checkpoint.identity):
+    if path.name not in (FILE, BEST):
+        return
+    if identity is None:
+        identity = run_folder.identity(path.parent)
+    if identity not in ("", checkpoint.identity):
         raise Damaged(
             f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
-            "beside it.\nRestore the file that belongs there, or move this one elsewhere to use it."
+            "beside it.",
+            "Restore the file that belongs there, or move this one elsewhere to use it.",
         )
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, str]]:
-    # All of a file with a digest that is its own, and its metadata. It begins with the length of
+def _parts(path: Path, arrays: bool) -> tuple[dict[str, str], Arrays]:
+    # The metadata of a file, and its tensors if they are to be read. It begins with the length of
     # its header, which is JSON; how long the file is stands there.
+    from safetensors.numpy import load as to_arrays
+
     with files.opened(path) as file:
         size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
         if length > LARGEST_HEADER:
@@ -166,25 +184,20 @@ def _read(path: Path) -> tuple[bytes, dict[str, str]]:
         if size != 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()):
             raise ValueError("its size is not that of its tensors")
         file.seek(0)
-        data = file.read(size)
-    found = re.search(DIGEST % b"([0-9a-f]{64})", data[: 8 + length])
-    if found is None:
-        raise ValueError("it has no SHA-256 of its own")
-    hashed = hashlib.sha256(memoryview(data)[: found.start(1)])
-    hashed.update(ZEROS)
-    hashed.update(memoryview(data)[found.end(1) :])
-    if hashed.hexdigest().encode() != found[1]:
+        return metadata, to_arrays(file.read()) if arrays else {}
+
+
+def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
+    # Raises an error of some kind if metadata and tensors do not fit together.
+    if tensors is not None and _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
         raise ValueError("its SHA-256 is not the one in its metadata")
-    return data, metadata
-
-
-def _checkpoint(tensors: Arrays, metadata: str) -> Checkpoint:
-    # Raises an error of some kind if tensors and metadata do not fit together.
-    checkpoint = msgspec.json.decode(metadata, type=Checkpoint)
+    checkpoint = msgspec.json.decode(metadata["checkpoint"], type=Checkpoint)
     settings, vocab = checkpoint.settings, checkpoint.vocab
     characters = set(vocab[1:])
     if not characters or len(characters) < len(vocab) - 1 or set(map(len, characters)) != {1}:
         raise ValueError("its vocabulary is not <unk> and different characters")
+    if tensors is None:
+        return checkpoint
     options = model_options(settings, len(vocab))
     whole = shapes(options, settings.optimizer)
     expected = dict(whole)

@@ -26,19 +26,20 @@ class Evaluation(NamedTuple):
     uniform: float  # every character of the vocabulary equally likely
     unigram: float  # every character as likely as it is frequent in this text
     skipped: int  # characters omitted because the vocabulary lacks them
-    text: str  # which characters of which text these are
+    source: str  # which characters of which text these are
+    trained: str  # how far the model has been trained, in words
     held_out: "Evaluation | None" = None  # with the run's own text, on what it was not trained on
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
-    """The model of a run's folder or of a checkpoint file, and the checkpoint.
+    """Build the model of a run's folder or of a checkpoint file; return it and the checkpoint.
 
-    With `best`, it is that of the epoch with the lowest loss on held-out text. By default backend,
+    It is the latest state of the run or, with `best`, that of the epoch with the lowest loss on
+    held-out text. By default backend,
     model and number of threads are those that it was trained with; a checkpoint outside a run's
     folder is loaded with NumPy.
     """
-    path = _best_of(Path(run)) if best else checkpoint.find(run)
-    saved = checkpoint.load(path)
+    path, saved = checkpoint.latest(_best_of(Path(run)) if best else Path(run))
     default, last = Runtime("numpy"), saved.runtime
     if (path.parent / run_folder.RUN_FILE).exists():
         default = Runtime(last.backend)
@@ -55,12 +56,12 @@ def _best_of(folder: Path) -> Path:
         return path
     if not run_folder.read(folder).settings.holds_out:
         raise RNNScratchError(
-            f"The run in {folder} holds out no text, on which its epochs could be compared.\n"
-            "Omit --best, or train a run with held-out text: --valid-share 0.1"
+            f"The run in {folder} has no held-out text to compare its epochs on.",
+            "Omit `--best`, or train a run with held-out text: `--valid-share 0.1`",
         )
     raise RNNScratchError(
-        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.\n"
-        "To use the latest state of the training, omit --best."
+        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.",
+        "To use the latest state of the training, omit `--best`.",
     )
 
 
@@ -95,8 +96,8 @@ def predict(
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
         raise RNNScratchError(
-            "The prefix is empty: the model needs at least one character to start from.\n"
-            'Pass one, such as --prefix "time traveller ".'
+            "The prefix is empty: the model needs at least one character to start from.",
+            'Pass one, such as `--prefix "time traveller "`.',
         )
     if any(each is not None for each in (temperature, top_k, top_p, min_p)):
         temperature = 1.0 if temperature is None else temperature
@@ -133,7 +134,8 @@ def evaluate(
             prepared = dataset.prepare(dataset.reload_and_verify(own, None), saved.settings)
         except RNNScratchError as error:
             raise RNNScratchError(
-                f"{error}\nTo evaluate on another text: --corpus NAME or --text FILE"
+                error.problem,
+                f"{error.hint}\nTo evaluate on another text: `--corpus NAME` or `--text FILE`",
             ) from error
         name = f"the first {own.train_tokens:,} characters of {_name(own)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)
@@ -146,7 +148,8 @@ def evaluate(
     if len(tokens) < 2:
         raise RNNScratchError(
             f"The text ({other.origin}) has {len(tokens)} characters of the model's vocabulary, "
-            f"after --normalize {saved.settings.normalize}; evaluation needs at least 2."
+            f"after `--normalize {saved.settings.normalize}`.",
+            "Evaluate on a text with at least 2 of them.",
         )
     name = _name(other)
     if other.sha256 == own.sha256:
@@ -159,13 +162,15 @@ def _name(text: dataset.TextRecord | books.Text) -> str:
 
 
 def _evaluation(
-    setup: Setup, saved: Checkpoint, tokens: np.ndarray, text: str, skipped: int = 0
+    setup: Setup, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
 ) -> Evaluation:
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):
         summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
     uniform, loss = float(len(saved.vocab)), float(summed / count)
-    return Evaluation(count, loss, perplexity(loss), uniform, unigram(tokens), skipped, text)
+    return Evaluation(
+        count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position
+    )
 
 
 def unigram(tokens: np.ndarray) -> float:

@@ -1,14 +1,14 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
-Record and checkpoints have the run's identity, which is drawn when it begins. Each line of the
-history has a digest of itself, of the lines before it and of the identity, and a checkpoint that of
-the last line by then: whatever is exchanged or changed is noticed.
-
 ``run.json``                settings, text, and each session: where, when and with what result
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
 ``best.safetensors``        after the epoch with the lowest loss on held-out text, if there is some
+
+Record and checkpoints have the run's identity, which is drawn when it begins. A checkpoint is the
+authority on the run: it has the length and the SHA-256 of the history up to its epoch, and lines
+after these do not count.
 """
 
 import contextlib
@@ -17,11 +17,10 @@ import hashlib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 
 from ..errors import RNNScratchError, shown
 from ..settings import Settings
@@ -33,13 +32,20 @@ from ..text.dataset import TextRecord
 from .runtime import Runtime
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-RUN_FORMAT = 4
-LARGEST_HISTORY = 2**29  # bytes; with a million epochs, the most, it has fewer
+RUN_FORMAT = 5
+LONGEST_LINE = 2**13  # bytes of a line of the history: a sample of 50 characters takes 600 at most
 PARENT = Path("runs")
 
 AboveZero = Annotated[float, Meta(gt=0)]
 Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # that is complete; 0: none
+
+
+class Mark(NamedTuple):
+    """The beginning of a history: its length in bytes, and the SHA-256 of these bytes."""
+
+    size: Annotated[int, Meta(ge=0)] = 0
+    sha256: Line = hashlib.sha256().hexdigest()
 
 
 class Epoch(Record, tag=True):
@@ -54,7 +60,6 @@ class Epoch(Record, tag=True):
     seconds: Annotated[float, Meta(ge=0)]
     backend: Line
     sample: str | None  # generated text, every tenth epoch
-    digest: Line = ""  # in the history, as `append` says
 
 
 class Session(Record):
@@ -98,12 +103,12 @@ def create(folder: Path | None, backend: str) -> Path:
             folder = dated(backend)
         else:
             folder.mkdir(parents=True)
-        files.sync(folder.parent)
         return folder
     except FileExistsError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} exists already.\nChoose another with --run, or "
-            f"resume the run in it: rnn-scratch train --resume {folder or PARENT} --epochs N"
+            f"The run folder {folder or PARENT} exists already.",
+            "Choose another with `--run`, or resume the run in it:\n"
+            f"rnn-scratch train --resume {folder or PARENT} --epochs N",
         ) from error
     except (OSError, ValueError) as error:
         raise RNNScratchError(
@@ -127,108 +132,127 @@ def dated(label: str) -> Path:
 
 def read(folder: Path) -> RunRecord:
     """The record of a run; Damaged if it is damaged, RNNScratchError if there is none."""
-    absence = (
-        f"{folder} is not the folder of a run: it has no {RUN_FILE}.\n"
-        "`rnn-scratch runs` lists the runs."
+    absence = RNNScratchError(
+        f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
+        "`rnn-scratch runs` lists the runs.",
     )
     try:
         return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
     except Damaged as error:
-        raise damaged(folder, str(error)) from error
+        raise damaged(folder, error.problem) from error
 
 
 def damaged(folder: Path, problem: str) -> Damaged:
-    """The error for a problem with a run's record or history, and what to do."""
+    """Return the error for a problem with a run's record or history, with what to do."""
     return Damaged(
-        f"{problem}\nTake it from a backup, or train a new run. The checkpoint is another file: "
-        f"rnn-scratch predict {folder}"
+        problem,
+        "Take it from a backup, or train a new run. The checkpoint is another file: "
+        f"rnn-scratch predict {folder}",
     )
 
 
-def of_session(folder: Path, session: Session) -> RunRecord:
-    """The record of a run whose last session is this one.
-
-    RNNScratchError if there is another by now, or another folder at its path.
-    """
-    record = read(folder)
-    last = record.sessions[-1]
-    if (last.started, last.process) != (session.started, session.process):
-        raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
-    return record
+class _Identified(msgspec.Struct):
+    # What is read of a record where only the run's identity matters.
+    identity: str
 
 
-def history(folder: Path, last: int | None = None) -> list[Epoch]:
-    """The epochs recorded so far, or those up to epoch `last`.
-
-    A last line that a kill has left incomplete is omitted. Raises Damaged if another one is no
-    epoch, one that does not come after the epochs before it, or one of another run; this cannot be
-    verified without the run's record.
-    """
-    path = folder / HISTORY
+def identity(folder: Path) -> str:
+    """Return the identity of the run in a folder; an empty string if it is unknown."""
+    path = folder / RUN_FILE
     try:
-        # As bytes: a kill may split a character, and in text other characters than \n end lines.
-        lines = files.read(path, LARGEST_HISTORY).split(b"\n")
+        data = files.read(path, records.LARGEST_RECORD)
+        return msgspec.json.decode(data, type=_Identified).identity
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return ""
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+
+
+class History:
+    """The epochs of a run, and the length and SHA-256 of the lines that they are in the file."""
+
+    def __init__(self) -> None:
+        """There is no epoch yet."""
+        self.epochs: list[Epoch] = []
+        self.size, self._sha256 = 0, hashlib.sha256()
+
+    def add(self, epoch: Epoch, line: bytes) -> None:
+        """Add an epoch that follows the others; ValueError if it does not."""
+        if epoch.epoch <= self.last:
+            raise ValueError(f"epoch {epoch.epoch} after epoch {self.last}")
+        self.epochs.append(epoch)
+        self.size += len(line)
+        self._sha256.update(line)
+
+    @property
+    def last(self) -> int:
+        """The last epoch; 0 if there is none."""
+        return self.epochs[-1].epoch if self.epochs else 0
+
+    @property
+    def mark(self) -> Mark:
+        """The length and the SHA-256 of all lines."""
+        return Mark(self.size, self._sha256.hexdigest())
+
+
+def read_history(folder: Path, last: int = 0, mark: Mark | None = None) -> History:
+    """Read a run's history line by line: up to the `last` epoch of a checkpoint, at its mark.
+
+    Without a mark, all of it is read, but for a last line that a kill has left incomplete. Raises
+    Damaged if a line is no epoch that comes after those before it, or if the history does not
+    belong to the checkpoint.
+    """
+    path, found = folder / HISTORY, History()
+    try:
+        with files.opened(path) as file:
+            while mark is None or found.size < mark.size:
+                line = file.readline(LONGEST_LINE)
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                    break  # the end of the file, or an incomplete line
+                found.add(msgspec.json.decode(line, type=Epoch), line)
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise Damaged(
-            f"{path} could not be read: {getattr(error, 'strerror', None) or error}."
-        ) from error
-    epochs: list[Epoch] = []
-    before, digest = 0, identity(folder)
-    for number, line in enumerate(lines, 1):
-        if before == last:
-            break
-        try:
-            epoch = msgspec.json.decode(line, type=Epoch)
-            if epoch.epoch <= before:
-                raise ValueError(f"epoch {epoch.epoch} after epoch {before}")
-            if digest and sealed(epoch, digest) != epoch:
-                raise ValueError("it, or what was before it, is not what was written")
-        except (ValueError, RecursionError) as error:
-            if number == len(lines):  # empty, after the end of the last line, or incomplete
-                break
-            problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
-            raise damaged(folder, problem) from error
-        before, digest = epoch.epoch, epoch.digest
-        if last is None or before <= last:
-            epochs.append(epoch)
-    return epochs
+        pass
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        number = len(found.epochs) + 1
+        problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
+        raise damaged(folder, problem) from error
+    if mark is not None and (found.mark, found.last) != (mark, last):
+        raise damaged(
+            folder,
+            f"{path} is damaged: it does not belong to the checkpoint of epoch {last} beside it.",
+        )
+    return found
+
+
+def history(folder: Path) -> list[Epoch]:
+    """Return the epochs in a run's history, as `read_history` does without a mark."""
+    return read_history(folder).epochs
 
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
-    """The first epoch with the lowest loss on held-out text; None if no epoch has such a loss."""
+    """Return the first epoch with the lowest loss on held-out text; None if no epoch has one."""
     known = [(each.valid_loss, each) for each in epochs if each and each.valid_loss is not None]
     return min(known, key=lambda each: each[0])[1] if known else None
 
 
-def identity(folder: Path) -> str:
-    """The identity of a run; an empty string if it is unknown."""
-    with contextlib.suppress(RNNScratchError):
-        return read(folder).identity
-    return ""
+def append(folder: Path, history: History, epoch: Epoch) -> None:
+    """Add an epoch to a history and its file; it is on the disk for certain after `files.sync`."""
+    line = records.line(epoch)
+    files.append(folder / HISTORY, line)
+    history.add(epoch, line)
 
 
-def sealed(epoch: Epoch, before: str) -> Epoch:
-    """The epoch with its digest, after that of the line before it, or after the run's identity."""
-    content = before.encode() + records.line(replace(epoch, digest=""))
-    return replace(epoch, digest=hashlib.sha256(content).hexdigest())
-
-
-def append(folder: Path, epoch: Epoch) -> None:
-    """Add a sealed epoch to the history; it is on the disk for certain after `files.sync`."""
-    files.append(folder / HISTORY, records.line(epoch))
+def repair(folder: Path, history: History) -> None:
+    """Let the file of the history end where this history does, and delete temporary files."""
+    files.delete_temporary(folder)
+    if history.epochs:
+        files.truncate(folder / HISTORY, history.size)
+    else:  # the file may be missing
+        write_history(folder, ())
 
 
 def write_history(folder: Path, epochs: Iterable[Epoch]) -> None:
-    """Write a history of these sealed epochs."""
+    """Write a history of these epochs."""
     files.replace(folder / HISTORY, b"".join(map(records.line, epochs)))
-
-
-def repair_history(folder: Path, epoch: int) -> None:
-    """Let the history end with this epoch, the checkpoint's.
-
-    Later lines are removed, whatever they are, and incomplete files that a kill has left behind.
-    """
-    files.delete_temporary(folder)
-    write_history(folder, history(folder, epoch))

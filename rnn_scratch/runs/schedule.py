@@ -43,8 +43,9 @@ def require(num_tokens: int, settings: Settings) -> None:
     total = updates(num_tokens, settings, settings.num_epochs)
     if settings.warmup >= total:
         raise RNNScratchError(
-            f"--warmup is {settings.warmup}, and there are only {total:,} updates with --epochs "
-            f"{settings.num_epochs}.\nUse a smaller --warmup, or more --epochs."
+            f"`--warmup` must be below the number of updates, {total:,} with "
+            f"`--epochs {settings.num_epochs}` (got {settings.warmup}).",
+            "Use a smaller `--warmup`, or more `--epochs`.",
         )
 
 

@@ -1,13 +1,16 @@
 """Sessions of a run: the first one, those that resume it, and the record of each.
 
-A session holds a lock on the run's folder. It adds each epoch to the history when it ends, and
+A session holds a lock in the run's folder. It adds each epoch to the history when it ends, and
 writes a checkpoint as often as costs no more than a hundredth of the time, and at its end. The
 history is on the disk before the checkpoint is: after a kill or a power cut at any moment, the run
-continues from the checkpoint, and lines of later epochs are removed from the history.
+continues from the checkpoint, and lines of later epochs are removed from the history. Before it
+writes anything, a session makes sure that the folder still has its lock and, before a checkpoint,
+its run.
 
 The best checkpoint, that of the epoch with the lowest loss on held-out text, is kept in memory
 until the other one is written, and is written just before it. So it is never missing, and if a kill
-comes between the two, the run continues from the best one, which is then the later one.
+comes between the two, the best one is the later one: then it is the run's latest state, and a
+session that resumes the run first writes it in the place of the other.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +31,15 @@ from ..settings import Settings
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
 from ..text import books, dataset
-from . import checkpoint, curve, run_folder, training
+from . import checkpoint, curve, resumption, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
 from .events import Ended, Event, Message, Progress, Started
-from .resumption import early_stop_reason, resumable
+from .resumption import Saved, early_stop_reason
 from .run import Run
-from .run_folder import Epoch, RunRecord, Session
+from .run_folder import Epoch, History, Mark, RunRecord, Session
 from .runtime import Runtime
 from .setup import Setup, set_up
-from .training import Diverged
+from .training import Chunk, Diverged
 
 SHARE = 0.01  # of the time, for writing checkpoints
 LEAST_OFTEN = 300.0  # seconds between two checkpoints, however long it takes to write one
@@ -63,41 +66,51 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
     if work.resumes and path is not None:
         return (yield from _resume(path, work, team))
     setup = set_up(work.settings, work.runtime, work.text, team=team)
-    folder = run_folder.create(path, work.runtime.backend)
-    identity, text = secrets.token_hex(16), dataset.describe(work.text, setup.text)
-    about: dict[str, Any] = {"identity": identity, "settings": work.settings, "text": text}
-    record = RunRecord(format=run_folder.RUN_FORMAT, sessions=[], **about)
+    about: dict[str, Any] = {"identity": secrets.token_hex(16), "settings": work.settings}
+    about["text"] = dataset.describe(work.text, setup.dataset)
     start = Checkpoint(
-        vocab=setup.text.vocab,
+        vocab=setup.dataset.vocab,
         epoch=0,
-        history=identity,
+        history=Mark(),
         runtime=setup.runtime,
         arrays=trained_arrays(setup.model),
         **about,
     )
-    with _lock(folder):
-        try:
-            checkpoint.save(folder / checkpoint.FILE, start)
-            _begin(folder, record, start, setup, work.patience)
-        except BaseException:  # no run has started: leave no folder behind
-            files.remove(folder)
-            raise
-        return (yield from _session(folder, record, start, setup))
+    record = RunRecord(format=run_folder.RUN_FORMAT, sessions=[], **about)
+    with contextlib.ExitStack() as stack:
+        with signals.deferred() as request:
+            folder = run_folder.create(path, work.runtime.backend)
+            try:
+                is_locked = stack.enter_context(_lock(folder))
+                files.sync(folder.parent)
+                checkpoint.save(folder / checkpoint.FILE, start)
+                run_folder.write_history(folder, ())
+                _begin(folder, record, 0, setup, work.patience)
+                request.check()
+            except BaseException:  # no session has begun: leave no folder behind
+                files.remove(folder)
+                raise
+        keeper = _Keeper(folder, is_locked, Saved(record, History(), start))
+        return (yield from _session(keeper, setup))
 
 
 def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, None, Run]:
-    with _lock(folder):
-        epochs = work.settings.num_epochs
-        before, record, text = resumable(folder, epochs, work.text, {}, work.patience)
-        setup = set_up(before.settings, work.runtime, text, before.arrays, team)
-        if setup.text.vocab != before.vocab:
+    with _lock(folder) as is_locked:
+        record, history, before = saved = resumption.read(folder)
+        resumption.require_more(folder, saved, work.settings.num_epochs, work.patience)
+        text = dataset.reload_and_verify(record.text, work.text)
+        settings = replace(before.settings, num_epochs=work.settings.num_epochs)
+        setup = set_up(settings, work.runtime, text, before.arrays, team)
+        if setup.dataset.vocab != before.vocab:
             raise RNNScratchError(
-                f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.\n"
-                "Take it from a backup, or train a new run."
+                f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.",
+                "Take it from a backup, or train a new run.",
             )
-        before.runtime = setup.runtime
-        _begin(folder, record, before, setup, work.patience)
-        return (yield from _session(folder, record, before, setup))
+        record = replace(record, settings=settings)
+        before = replace(before, settings=settings, runtime=setup.runtime)
+        _begin(folder, record, before.epoch, setup, work.patience)
+        keeper = _Keeper(folder, is_locked, Saved(record, history, before))
+        return (yield from _session(keeper, setup))
 
 
 def follow(work: Work, team: Team) -> Generator[Event, None, None]:
@@ -109,7 +122,7 @@ def follow(work: Work, team: Team) -> Generator[Event, None, None]:
                 yield chunk  # the first worker keeps the results
 
 
-def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+def _lock(folder: Path) -> contextlib.AbstractContextManager[Callable[[], bool]]:
     def refusal() -> str:
         holder = ""
         with contextlib.suppress(RNNScratchError):
@@ -124,15 +137,12 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locks.hold(folder, refusal)
 
 
-def _begin(
-    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup, patience: int
-) -> None:
-    # Add a session to the record, of epochs after those of the checkpoint.
-    run_folder.repair_history(folder, before.epoch)
+def _begin(folder: Path, record: RunRecord, last: int, setup: Setup, patience: int) -> None:
+    # Add a session to the record, of the epochs after the last one.
     session = Session(
         started=_now(),
         process=os.getpid(),
-        from_epoch=before.epoch,
+        from_epoch=last,
         runtime=setup.runtime,
         machine=host.describe(),
         environment=setup.backend.machine.environment(),
@@ -144,95 +154,122 @@ def _begin(
     records.write(folder / run_folder.RUN_FILE, record)
 
 
-def _session(
-    folder: Path, record: RunRecord, before: Checkpoint, setup: Setup
-) -> Generator[Event, None, Run]:
+def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
     # Train from a checkpoint to the last epoch; the record is completed even after an error.
-    due, reason, patience = 0.0, None, record.sessions[-1].patience
-    history = run_folder.history(folder)
-    best = run_folder.best(history)
-    unsaved: dict[str, Checkpoint] = {}  # by the name of the file
+    folder, before = str(keeper.folder), keeper.latest
+    reason, patience = None, keeper.session.patience
     with signals.deferred() as request:
-        latest = before
         try:
-            session = record.sessions[-1]
-            yield Started(folder=str(folder), settings=before.settings, session=session)
-            parts = training.train_in_chunks(setup, before.epoch, before.incomplete, request)
-            for chunk in parts:
+            yield Started(folder=folder, settings=before.settings, session=keeper.session)
+            chunks = training.train_in_chunks(setup, before.epoch, before.incomplete, request)
+            for chunk in chunks:
                 if isinstance(chunk, Progress):
                     yield chunk
                     continue
-                incomplete, arrays, epoch = chunk
-                latest = replace(latest, arrays=arrays, incomplete=incomplete)
-                unsaved[checkpoint.FILE] = latest
-                files.require_in_place(folder)
-                if not files.exists(folder / run_folder.HISTORY):
+                if keeper.add(chunk):
                     yield Message(text=f"{run_folder.HISTORY} was deleted, and is written again")
-                    run_folder.write_history(folder, history)
-                if epoch is not None:
-                    epoch = run_folder.sealed(epoch, latest.history)
-                    run_folder.append(folder, epoch)
-                    history.append(epoch)
-                    latest.epoch, latest.incomplete = epoch.epoch, NOTHING
-                    latest.history = epoch.digest
-                    best = run_folder.best((best, epoch))
-                    if best is epoch:
-                        unsaved[checkpoint.BEST] = latest
-                    reason = early_stop_reason(best, epoch.epoch, patience)
+                if chunk.epoch is not None:
+                    reason = early_stop_reason(keeper.best, chunk.epoch.epoch, patience)
                     request.enough = reason is not None
-                if time.perf_counter() >= due:
-                    due, before = _save(folder, unsaved), latest
-                if epoch is not None:
-                    yield epoch
-            if unsaved:
-                _save(folder, unsaved)
+                keeper.save(if_due=True)
+                if chunk.epoch is not None:
+                    yield chunk.epoch
+            keeper.save()
             if reason is not None:
-                yield Message(text=f"training ends after epoch {latest.epoch}: {reason}")
+                yield Message(text=f"training ends after epoch {keeper.latest.epoch}: {reason}")
             predictions = training.predictions(setup)
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
-            outcome = "interrupted" if interrupted else "failed"
             problem = str(error) if isinstance(error, RNNScratchError) else shown(error)
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):
-                if unsaved:
-                    _save(folder, unsaved)
-            end = {"to_epoch": (before if unsaved else latest).epoch, "outcome": outcome}
+                keeper.save()
             with contextlib.suppress(RNNScratchError):
-                _close(folder, record, history, **end, reason=problem)
+                keeper.close("interrupted" if interrupted else "failed", problem)
             if not isinstance(error, GeneratorExit):  # then nobody reads more events
-                yield Ended(session=record.sessions[-1], best=best)
+                yield Ended(session=keeper.session, best=keeper.best)
             if isinstance(error, Diverged):
-                kept = f"The checkpoint of epoch {latest.epoch} is kept."
-                raise Diverged(f"{error}\n{kept}") from error
+                kept = f"The checkpoint of epoch {keeper.latest.epoch} is kept."
+                raise Diverged(error.problem, f"{error.hint}\n{kept}") from error
             raise
-        end = {"to_epoch": latest.epoch, "outcome": "finished"}
-        _close(folder, record, history, **end, reason=reason, predictions=predictions)
-        yield Ended(session=record.sessions[-1], best=best)
-    return Run(folder, history, record, setup.text.vocab, latest.arrays)
+        try:
+            keeper.close("finished", reason, predictions)
+        finally:
+            yield Ended(session=keeper.session, best=keeper.best)
+    latest, history = keeper.latest, keeper.history.epochs
+    return Run(keeper.folder, history, keeper.record, latest.vocab, latest.arrays)
 
 
-def _save(folder: Path, unsaved: dict[str, Checkpoint]) -> float:
-    # Save checkpoints; returns the time at which the next ones are due.
-    start = time.perf_counter()
-    files.sync(folder / run_folder.HISTORY)
-    for name in (checkpoint.BEST, checkpoint.FILE):
-        if name in unsaved:
-            checkpoint.save(folder / name, unsaved[name])
-            del unsaved[name]
-    end = time.perf_counter()
-    return end + min((end - start) / SHARE, LEAST_OFTEN)
+class _Keeper:
+    """Writes what a session has trained: the history, checkpoints, and the end of the session."""
 
+    def __init__(self, folder: Path, is_locked: Callable[[], bool], saved: Saved) -> None:
+        """Go on from what has been saved, in a folder whose lock this process has."""
+        self.folder, self.is_locked = folder, is_locked
+        self.record, self.history, self.latest = saved
+        self.best = run_folder.best(self.history.epochs)
+        self.unsaved: dict[str, Checkpoint] = {}  # by the name of the file
+        self.saved = self.latest.epoch  # the epoch of the checkpoint on the disk
+        self.due = 0.0  # the time at which to write the next checkpoint
 
-def _close(folder: Path, record: RunRecord, history: Sequence[Epoch], **end: Any) -> None:
-    # Complete the record with these fields of its last session, and draw the curve.
-    session = replace(record.sessions[-1], ended=_now(), **end)
-    record.sessions[-1] = session
-    records.write(folder / run_folder.RUN_FILE, record)
-    if history:
-        picture = curve.picture({session.runtime.backend: history})
-        files.replace(folder / run_folder.CURVE, picture)
+    @property
+    def session(self) -> Session:
+        """The record of this session."""
+        return self.record.sessions[-1]
+
+    def add(self, chunk: Chunk) -> bool:
+        """Keep what has been trained; return whether the history had to be written again."""
+        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
+        self.unsaved[checkpoint.FILE] = self.latest
+        self._require_in_place(self.is_locked())
+        is_gone = not os.path.lexists(self.folder / run_folder.HISTORY)
+        if is_gone:
+            run_folder.write_history(self.folder, self.history.epochs)
+        if chunk.epoch is not None:
+            self._end_epoch(chunk.epoch)
+        return is_gone
+
+    def _end_epoch(self, epoch: Epoch) -> None:
+        run_folder.append(self.folder, self.history, epoch)
+        progress: dict[str, Any] = {"epoch": epoch.epoch, "history": self.history.mark}
+        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
+        self.unsaved[checkpoint.FILE] = self.latest
+        self.best = run_folder.best((self.best, epoch))
+        if self.best is epoch:
+            self.unsaved[checkpoint.BEST] = self.latest
+
+    def save(self, if_due: bool = False) -> None:
+        """Write the checkpoints that are not written yet, or only if it is time for it."""
+        start = time.perf_counter()
+        if not self.unsaved or (if_due and start < self.due):
+            return
+        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
+        files.sync(self.folder / run_folder.HISTORY)
+        for name in (checkpoint.BEST, checkpoint.FILE):
+            if name in self.unsaved:
+                checkpoint.save(self.folder / name, self.unsaved[name])
+                self.saved = self.unsaved.pop(name).epoch
+        end = time.perf_counter()
+        self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
+
+    def _require_in_place(self, is_same: bool) -> None:
+        if not (is_same and self.is_locked()):
+            raise RNNScratchError(
+                f"The folder {self.folder} has no longer the run that began in it: the folder, its "
+                "record or its lock was moved, replaced or deleted.",
+                "The training ends here. If the folder was moved, resume the run where it is now.",
+            )
+
+    def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
+        """Complete the record of the session, and draw the curve."""
+        end = {"ended": _now(), "to_epoch": self.saved, "predictions": predictions or []}
+        self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
+        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
+        records.write(self.folder / run_folder.RUN_FILE, self.record)
+        if self.history.epochs:
+            picture = curve.picture({self.session.runtime.backend: self.history.epochs})
+            files.replace(self.folder / run_folder.CURVE, picture)
 
 
 def _now() -> datetime.datetime:

@@ -18,7 +18,7 @@ from ..settings import Settings, model_options
 from ..system import host
 from ..text import dataset
 from ..text.books import Text
-from ..text.dataset import Prepared
+from ..text.dataset import Dataset
 from . import exchange, schedule
 from .runtime import Runtime
 
@@ -30,14 +30,14 @@ class Setup(NamedTuple):
     runtime: Runtime  # with the device and the number of threads in use
     backend: Backend
     model: Model
-    prepared: Prepared | None  # the text, if there is one
+    data: Dataset | None  # of the text, if there is one
     team: Team | None = None  # the workers, if there are several
 
     @property
-    def text(self) -> Prepared:
-        """The prepared text of a setup that has one."""
-        assert self.prepared is not None
-        return self.prepared
+    def dataset(self) -> Dataset:
+        """The dataset of a setup that has a text."""
+        assert self.data is not None
+        return self.data
 
 
 def set_up(
@@ -54,16 +54,16 @@ def set_up(
     not fit the settings, a backend that does not start, workers that do not find each other, a
     device that it does not have, or a model that it does not offer, checked in this order.
     """
-    prepared = None if text is None else dataset.prepare(text, settings)
-    if prepared is not None:
-        schedule.require(len(prepared.train), settings)
+    data = None if text is None else dataset.prepare(text, settings)
+    if data is not None:
+        schedule.require(len(data.train), settings)
     backend, threads = registry.start(runtime.backend, runtime.threads)
     backend.machine.set_eager(runtime.eager)
     if team is not None:
         registry.workers(runtime.backend, backend).join(team)
     device = registry.choose_device(runtime.backend, backend, runtime.device, settings.dtype)
-    if prepared is not None:
-        vocab_size = len(prepared.vocab)
+    if data is not None:
+        vocab_size = len(data.vocab)
     else:
         assert arrays is not None
         vocab_size = len(arrays["b_q"])
@@ -75,10 +75,10 @@ def set_up(
         # Other processors may draw numbers that differ in the last bit.
         own = [array.astype(settings.dtype) for array in arrays.values()]
         arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
-    optimizer = "sgd" if prepared is None else settings.optimizer  # which is for training only
+    optimizer = "sgd" if data is None else settings.optimizer  # which is for training only
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
-    return Setup(settings, runtime, backend, model, prepared, team)
+    return Setup(settings, runtime, backend, model, data, team)
 
 
 def _require_memory(options: Options, optimizer: str) -> None:
@@ -88,7 +88,7 @@ def _require_memory(options: Options, optimizer: str) -> None:
     least, memory = numbers * (8 + np.dtype(options.dtype).itemsize), host.memory()
     if memory is not None and least > memory:
         raise RNNScratchError(
-            f"The parameters, {numbers:,} with what the optimizer remembers, take at least "
-            f"{least / 2**30:,.0f} GiB of memory, and this machine has {memory / 2**30:,.0f}.\n"
-            "Use fewer --num-hiddens or --layers."
+            f"The {numbers:,} numbers of the parameters and the optimizer's state take at least "
+            f"{least / 2**30:,.0f} GiB of memory, and this machine has {memory / 2**30:,.0f}.",
+            "Use fewer `--num-hiddens` or `--layers`.",
         )

@@ -70,7 +70,7 @@ def train_in_chunks(
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
-    arrays, text = trained_arrays(setup.model), setup.text.train
+    arrays, text = trained_arrays(setup.model), setup.dataset.train
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
@@ -187,8 +187,8 @@ def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> E
     if setup.team is not None:
         exchange.require_equal(setup.backend, model.options, number, arrays)
     reports = setup.team is None or setup.team.rank == 0  # what only one of the workers does
-    if len(setup.text.valid) and reports:
-        held_out = minibatches.whole(setup.text.valid, settings)
+    if len(setup.dataset.valid) and reports:
+        held_out = minibatches.whole(setup.dataset.valid, settings)
         with np.errstate(all="ignore"):
             evaluated = setup.backend.scratch.evaluate(model, held_out, True)
             valid_loss = float(np.divide(*evaluated))
@@ -211,7 +211,7 @@ def predictions(setup: Setup) -> list[str]:
 
     If the vocabulary lacks letters of both, its most frequent character is continued instead.
     """
-    vocab = setup.text.vocab
+    vocab = setup.dataset.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
     prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
     with np.errstate(all="ignore"):  # the training may be about to diverge
@@ -241,15 +241,15 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     if np.isfinite(losses).all() and all(np.isfinite(each).all() for each in arrays.values()):
         return
     clipping = (
-        "clip the gradients (omit --theta none)"
+        "clip the gradients (omit `--theta none`)"
         if settings.theta is None
-        else f"a smaller --theta than {settings.theta:g}"
+        else f"a smaller `--theta` than {settings.theta:g}"
     )
-    decay = f" --weight-decay than {settings.weight_decay:g}, or" if settings.weight_decay else ""
+    decay = f" `--weight-decay` than {settings.weight_decay:g}, or" if settings.weight_decay else ""
     raise Diverged(
-        f"The loss is not finite in epoch {epoch}: training has diverged and stops.\n"
-        f"Try a smaller --lr than {settings.lr:g}, {clipping}, or a smaller{decay} --sigma than "
-        f"{settings.sigma:g}."
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
+        f"Try a smaller `--lr` than {settings.lr:g}, {clipping}, or a smaller{decay} `--sigma` "
+        f"than {settings.sigma:g}.",
     )
 
 

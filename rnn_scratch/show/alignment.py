@@ -33,9 +33,9 @@ def functions(
     `names` are those of the functions in each code, and `texts` their lines. Functions of one name
     stand beside each other, and no line beside one of another function.
     """
-    following = [iter(each) for each in texts]
+    following = [iter(lines) for lines in texts]
     for row in align_all(names):
-        yield align_all([[] if name is None else next(own) for name, own in zip(row, following)])
+        yield align_all([[] if name is None else next(it) for name, it in zip(row, following)])
 
 
 def align_all(texts: Sequence[list[str]]) -> list[tuple[str | None, ...]]:

@@ -45,10 +45,10 @@ def _table(screen: Console, pieces: Definitions, marked: bool) -> Table:
     longest = max(len(line) for row in rows for line in row if line is not None)
     width = min(longest, (screen.width - BETWEEN * (len(pieces) - 1)) // len(pieces))
     table = Table(box=None, padding=0, pad_edge=False)
-    for code, each in pieces.items():
+    for code, definitions in pieces.items():
         if table.columns:
             table.add_column(width=BETWEEN)
-        table.add_column(f"{code}  {location(each[0]) if each else ''}", width=width)
+        table.add_column(f"{code}  {location(definitions[0]) if definitions else ''}", width=width)
     columns = [_python([line for line in column if line is not None]) for column in zip(*rows)]
     for row in rows:
         mark = _mark(*row) if marked else ""

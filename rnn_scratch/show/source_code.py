@@ -15,7 +15,7 @@ from .. import registry
 from ..contract import MODULES, VARIANTS
 from ..errors import RNNScratchError
 
-CONTRACT = tuple(dict.fromkeys(each.__name__ for module in MODULES.values() for each in module))
+CONTRACT = tuple(dict.fromkeys(f.__name__ for functions in MODULES.values() for f in functions))
 
 
 class Definition(NamedTuple):
@@ -108,10 +108,10 @@ def _definitions(path: Path) -> dict[str, ast.stmt]:
 
 
 def _with_helpers(path: Path, name: str) -> list[Definition]:
-    found = [(path, name)]
-    for each in found:  # the list grows in the loop: helpers have helpers
-        found += [helper for helper in _helpers(*each) if helper not in found]
-    return [_cut(*each) for each in found]
+    places = [(path, name)]
+    for place in places:  # the list grows in the loop: helpers have helpers
+        places += [helper for helper in _helpers(*place) if helper not in places]
+    return [_cut(*place) for place in places]
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
@@ -150,7 +150,7 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
 def _cut(path: Path, name: str) -> Definition:
     node = _definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
-    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
     while first > 1 and lines[first - 2].startswith("#"):
         first -= 1
     last = node.end_lineno or node.lineno

@@ -13,9 +13,9 @@ SEED = 2**32 - 1  # NumPy's limit for the parts of a seed
 
 
 class Kind(NamedTuple):
-    """What a value must be: in words, whether it is that, and its conversion to Python's own type.
+    """A kind of value: its description, a test for it, and a conversion to Python's own type.
 
-    Numbers may be NumPy's, and True is none. What converts a value also converts its text.
+    Numbers may be NumPy's; True is not a number. `convert` also converts text to the value.
     """
 
     words: str
@@ -24,19 +24,19 @@ class Kind(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def whole(low: int, high: int = SEED) -> Kind:
-    """A whole number in this range."""
+def integer(low: int, high: int = SEED) -> Kind:
+    """Return the kind of an integer in this range."""
 
     def fits(value: Any) -> bool:
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return is_whole and low <= value <= high
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_integer and low <= value <= high
 
     highest = "2**32 - 1" if high == SEED else f"{high:,}"
-    return Kind(f"a whole number from {low} to {highest}", fits, int)
+    return Kind(f"an integer from {low} to {highest}", fits, int)
 
 
-def real(words: str, within: Callable[[Any], Any]) -> Kind:
-    """A real number for which a function is true, and this in words."""
+def number(words: str, within: Callable[[Any], Any]) -> Kind:
+    """Return the kind of a real number within a range, which `words` describe."""
 
     def fits(value: Any) -> bool:
         is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -46,7 +46,7 @@ def real(words: str, within: Callable[[Any], Any]) -> Kind:
 
 
 def choice(*choices: str) -> Kind:
-    """One of these strings."""
+    """Return the kind of a string that is one of these."""
     words = "one of " + ", ".join(choices)
     return Kind(words, lambda value: isinstance(value, str) and value in choices, str, choices)
 
@@ -55,12 +55,13 @@ def _is_none(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value == "none")
 
 
-POSITIVE = real("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
-BELOW_ONE = real("a number from 0, below 1", lambda x: 0 <= x < 1)
-DROPOUT = real("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
+POSITIVE = number("a finite number above 0", lambda x: 0 < x <= sys.float_info.max)
+BELOW_ONE = number("a number from 0 to below 1", lambda x: 0 <= x < 1)
+DROPOUT = number("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
 # Of larger ones not every weight would be finite in float32.
-SIGMA = real("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
-NOT_NEGATIVE = real("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
+SIGMA = number("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
+TO_ONE = number("a number above 0, at most 1", lambda x: 0 < x <= 1)
+NOT_NEGATIVE = number("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
     lambda value: _is_none(value) or POSITIVE.fits(value),

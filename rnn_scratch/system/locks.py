@@ -1,9 +1,8 @@
 """Locks: one process at a time writes to a folder.
 
-The system releases a lock when its process ends, however it ends. The folder itself is locked, so
-that nothing that is renamed or deleted lets another process in, and a file in it: a lock on a
-folder is not seen by the other machines of a network. The file remains. It is opened without
-following a link or changing what is in it: it may be the name of somebody's other file.
+A file in the folder is locked, and remains. The system releases the lock when its process ends,
+however it ends. The file is opened without following a link or changing what is in it: it may be
+the name of somebody's other file.
 """
 
 import contextlib
@@ -29,52 +28,56 @@ else:
 
 
 LOCK = ".lock"
-OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+OPEN = os.O_RDWR | files.NOFOLLOW
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last ones: on Windows
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
-def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
-    """Hold the folder's lock, and the folder, as `files.held` does.
+def hold(folder: Path, message: Callable[[], str]) -> Iterator[Callable[[], bool]]:
+    """Hold the folder's lock; yield a function that tells whether its file is still in the folder.
 
     Raises RNNScratchError with the message if another process has the lock, or another thread.
     """
-    with files.held(folder) as own:
-        try:
-            handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
-        except OSError as error:
-            raise files.unwritable(folder / LOCK, error) from error
-        try:
-            try:
-                for each in (handle,) if own is None else (own, handle):
-                    _lock(each)
-            except OSError as error:
-                if error.errno in HELD:
-                    raise RNNScratchError(message()) from error
-                if error.errno in NO_LOCKS:
-                    raise RNNScratchError(
-                        f"{folder} is on a file system that has no locks, so that two processes "
-                        "could damage what is in it.\nChoose a folder on another disk."
-                    ) from error
-                raise files.unwritable(folder / LOCK, error) from error
-            yield
-        finally:
-            os.close(handle)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder's lock."""
-    for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, OPEN)):
-        try:
-            handle = os.open(path, flags)
-        except OSError:  # there is none, or nobody may write it
-            continue
+    try:
+        handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
+    except OSError as error:
+        raise files.unwritable(folder / LOCK, error) from error
+    try:
         try:
             _lock(handle)
         except OSError as error:
             if error.errno in HELD:
-                return True
-        finally:
-            os.close(handle)
+                raise RNNScratchError(message()) from error
+            if error.errno in NO_LOCKS:
+                raise RNNScratchError(
+                    f"{folder} is on a file system that has no locks, so that two processes "
+                    "could damage what is in it.",
+                    "Choose a folder on another disk.",
+                ) from error
+            raise files.unwritable(folder / LOCK, error) from error
+        yield lambda: _is_same(folder / LOCK, handle)
+    finally:
+        os.close(handle)
+
+
+def _is_same(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(handle))
+    except OSError:
+        return False
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds the folder's lock."""
+    try:
+        handle = files.descriptor(folder / LOCK, OPEN)
+    except OSError:  # there is none, or nobody may write it
+        return False
+    try:
+        _lock(handle)
+    except OSError as error:
+        return error.errno in HELD
+    finally:
+        os.close(handle)
     return False

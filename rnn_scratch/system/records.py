@@ -5,7 +5,7 @@ fields cannot say is said in ``__post_init__``, by a ValueError.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +14,7 @@ from ..errors import RNNScratchError, shown
 from . import files
 from .files import Damaged
 
-LARGEST_RECORD = 2**26  # bytes of a record; ten thousand sessions have a tenth of that
+LARGEST_RECORD = 2**23  # bytes; thousands of sessions, or a comparison, have fewer
 
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
@@ -23,6 +23,11 @@ Count = Annotated[int, Meta(ge=1, le=2**31)]
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A record. A field that has its default value is not written."""
+
+
+class _Format(msgspec.Struct):
+    # What is read of a record before it is known whether it has the right format.
+    format: msgspec.Raw = msgspec.Raw(b"null")
 
 
 Stored = TypeVar("Stored", bound=Record)
@@ -38,26 +43,30 @@ def line(record: Record) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
-def read(path: Path, kind: type[Stored], format: int, absence: str) -> Stored:
-    """The record in a JSON file, which has a number of its format.
+def read(path: Path, kind: type[Stored], format: int, absence: RNNScratchError) -> Stored:
+    """Return the record in a JSON file, which has a number of its format.
 
-    Raises Damaged, with the place and the reason, if the file is not such a record, and
-    RNNScratchError if it has another format or is absent; then `absence` is the message.
+    Raises Damaged, with the place and the reason, if the file is not such a record or is too large,
+    RNNScratchError if it has another format or cannot be opened, and `absence` if there is none.
     """
     try:
         data = files.read(path, LARGEST_RECORD)
-        found = msgspec.json.decode(data, type=dict[str, Any]).get("format")
-        if not isinstance(found, int) or found == format:
+        digits = bytes(msgspec.json.decode(data, type=_Format).format)
+        version = int(digits) if digits.isdigit() else format
+        if version == format:
             return msgspec.json.decode(data, type=kind)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(absence) from error
+        raise absence from error
+    except OSError as error:  # whatever it is, the file may be right
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
     # Errors of msgspec are ValueErrors, those of settings are ours.
-    except (OSError, ValueError, RecursionError, RNNScratchError) as error:
+    except (ValueError, RecursionError, RNNScratchError) as error:
         reason = shown(str(error), 300)
-        raise Damaged(f"{path} could not be read or is damaged: {reason}.") from error
+        raise Damaged(f"{path} is damaged: {reason}.") from error
     raise RNNScratchError(
-        f"{path} has format {shown(found)}, and this version of rnn-scratch reads format "
-        f"{format}.\nUse the version that wrote it."
+        f"{path} has format {shown(version)}, and this version of rnn-scratch reads format "
+        f"{format}.",
+        "Use the version that wrote it.",
     )
 
 

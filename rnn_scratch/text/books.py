@@ -57,11 +57,10 @@ BOOKS = {
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
-# A text in a file of Project Gutenberg, between the lines before and after it.
-FRAMED = re.compile(
-    r"^\*\*\* START OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*\n"
-    r"((?s:.*?))^\*\*\* END OF TH(?:E|IS) PROJECT GUTENBERG EBOOK",
-    re.MULTILINE,
+# The lines before and after a text in a file of Project Gutenberg.
+START, END = (
+    re.compile(rf"^\*\*\* {word} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE)
+    for word in ("START", "END")
 )
 
 SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
@@ -76,7 +75,7 @@ LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as m
 
 
 def data_folder() -> Path:
-    """The folder of downloaded books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
+    """Return the folder of books: RNN_SCRATCH_DATA if set, else in the user's cache folder."""
     if folder := os.environ.get("RNN_SCRATCH_DATA"):
         return Path(folder).absolute()
     import platformdirs  # here, like others below, so that this module is imported quickly
@@ -87,14 +86,14 @@ def data_folder() -> Path:
 def find(
     name: str | None, path: str | os.PathLike[str] | None, say: Callable[[str], object]
 ) -> Text:
-    """The text with this name, or that of a file; RNNScratchError for both.
+    """Return the text with this name, or the text of a file; RNNScratchError for both.
 
     Without either it is The Time Machine or, if that is unavailable, the built-in text, after a
     call of `say` with one line about it.
     """
     if name is not None and path is not None:
         raise RNNScratchError(
-            f"--corpus {name} and --text {path} exclude each other: choose one text."
+            f"`--corpus {name}` and `--text {path}` exclude each other.", "Choose one text."
         )
     if path is not None:
         return read_file(path)
@@ -103,12 +102,12 @@ def find(
     try:
         return load("time-machine")
     except RNNScratchError as error:
-        say(f"{str(error).splitlines()[0]} The built-in text {BUILT_IN} is used instead.")
+        say(f"{error.problem} The built-in text {BUILT_IN} is used instead.")
         return load(BUILT_IN)
 
 
 def load(name: str) -> Text:
-    """The text with this name; a book is downloaded if it is not in the data folder yet.
+    """Return the text with this name; download a book that the data folder lacks.
 
     Raises RNNScratchError for an unknown name, and if the book with this name is unavailable.
     """
@@ -118,13 +117,13 @@ def load(name: str) -> Text:
     if name in BOOKS:
         return _book(name)
     raise RNNScratchError(
-        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.\n"
-        "For a file of your own, use --text FILE."
+        f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.",
+        "For a file of your own, use `--text FILE`.",
     )
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
-    """The text of a UTF-8 file; RNNScratchError if it cannot be read or contains no text.
+    """Return the text of a UTF-8 file; RNNScratchError if it cannot be read or has no text.
 
     The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
     run reads its text again when it is resumed. `path` is a path, or the `origin` of a text.
@@ -138,21 +137,21 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         data = _read(path, LARGEST_FILE)
     except OSError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error.strerror}. Check the path."
+            f"{path} could not be read: {error.strerror}.", "Check the path."
         ) from error
     try:
         content = decode(data, str(path))
     except RNNScratchError as error:
-        raise RNNScratchError(f"{error}\n{NOT_UTF8}") from error
+        raise RNNScratchError(error.problem, NOT_UTF8) from error
     if not content.strip():
         problem = "contains only white space" if data else "is empty"
-        raise RNNScratchError(f"{path} {problem}. Choose a file that contains text.")
+        raise RNNScratchError(f"{path} {problem}.", "Choose a file that contains text.")
     # A record is UTF-8, which a file's name need not be: `read_file` reverses this.
     return _text("file", str(path).encode(errors="backslashreplace").decode(), content)
 
 
 def decode(data: bytes, source: str) -> str:
-    """The text of UTF-8 with any line ends; RNNScratchError, with the place, for other bytes."""
+    """Decode UTF-8 with any line ends; RNNScratchError, with the offset, for other bytes."""
     try:
         content = data.decode()
     except UnicodeDecodeError as error:
@@ -165,7 +164,7 @@ def decode(data: bytes, source: str) -> str:
 
 
 def digest_of_words(content: str) -> str:
-    """The SHA-256 of a text's words: of its letters a to z, whatever is between them."""
+    """Return the SHA-256 of a text's words: of its letters a to z, whatever is between them."""
     words = " ".join(re.findall("[a-z]+", content.lower()))
     return hashlib.sha256(words.encode()).hexdigest()
 
@@ -175,8 +174,8 @@ def _read(path: Path, largest: int) -> bytes:
         return files.read(path, largest)
     except ValueError as error:
         raise RNNScratchError(
-            f"{path} could not be read: {error}.\n"
-            "Write the text, or a part of it, to a file first, and choose that file."
+            f"{path} could not be read: {error}.",
+            "Write the text, or a part of it, to a file first, and choose that file.",
         ) from error
 
 
@@ -185,7 +184,7 @@ def _text(corpus: str, origin: str, content: str) -> Text:
 
 
 def _book(name: str) -> Text:
-    """The verified book. The first line of an error is also the message of `find`'s fallback."""
+    """Return the verified book. `find` prints the problem of an error before its fallback."""
     book = BOOKS[name]
     path = data_folder() / book.file
     try:
@@ -197,23 +196,24 @@ def _book(name: str) -> Text:
             content = _content(book, data, "the downloaded file")
             files.replace(path, data)
     except (RNNScratchError, OSError) as error:
-        reason = str(error)
         if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
             reason = f"{error.filename}: {error.strerror}."
+        else:
+            reason = error.problem
         raise RNNScratchError(
-            f"{book.title} is unavailable: {reason}\n"
+            f"{book.title} is unavailable: {reason}",
             f"Try again, or download {book.url} by hand and save it as\n"
             f"{path}, replacing any file of that name.\n"
-            "The environment variable RNN_SCRATCH_DATA sets another folder."
+            "The environment variable RNN_SCRATCH_DATA sets another folder.",
         ) from error
     return _text(name, str(path), content)
 
 
 def _content(book: Book, data: bytes, source: str) -> str:
-    """The book's text; RNNScratchError if the data are not the book."""
+    """Return the book's text; RNNScratchError if the data are not the book."""
     content = decode(data, source)
-    if framed := FRAMED.search(content):
-        content = framed[1].strip("\n") + "\n"
+    if (start := START.search(content)) and (end := END.search(content, start.end())):
+        content = content[start.end() : end.start()].strip("\n") + "\n"
     if book.words and digest_of_words(content) != book.words:
         raise RNNScratchError(f"{source} is not that text: it has other words.")
     if book.sha256 and hashlib.sha256(content.encode()).hexdigest() != book.sha256:
@@ -222,34 +222,35 @@ def _content(book: Book, data: bytes, source: str) -> str:
 
 
 def _download(book: Book) -> bytes:
-    """The server's response, which may be anything; RNNScratchError if there is none in time."""
-    # In a thread, which may go on after the deadline: the time-out of `requests` starts again with
-    # each byte that is received.
-    responses: list[tuple[bytes, str]] = []
-    thread = threading.Thread(target=lambda: responses.append(_fetch(book.url)), daemon=True)
+    """Return the server's response, which may be anything; RNNScratchError if none comes in time.
+
+    In a thread, which is given up: the time-out of `requests` starts again with every byte.
+    """
+    received: list[tuple[bytes, str]] = []
+    thread = threading.Thread(target=lambda: received.append(_fetch(book.url)), daemon=True)
     thread.start()
     thread.join(DEADLINE)
-    ((data, reason),) = responses or [(b"", f"not complete within {DEADLINE:g} s")]
+    data, reason = received[0] if received else (b"", f"no answer within {DEADLINE:g} s")
     if reason:
         raise RNNScratchError(f"the download failed ({reason}).")
     return data
 
 
 def _fetch(url: str) -> tuple[bytes, str]:
-    # A server's response, or a little more than MOST_BYTES of it; and why there is none.
+    # A server's response, or a little more than MOST_BYTES of it; or the reason why there is none.
     import requests
 
-    body, reason = bytearray(), ""
+    body = bytearray()
     try:
         with requests.get(url, stream=True, timeout=SERVER_SILENCE) as response:
             response.raise_for_status()
-            for piece in response.iter_content(2**16):
-                body += piece
+            for chunk in response.iter_content(2**16):
+                body += chunk
                 if len(body) > MOST_BYTES:
                     break
+        return bytes(body), ""
     except Exception as error:
         refusal = getattr(error, "response", None)
-        reason = type(error).__name__
-        if refusal is not None:
-            reason = f"{refusal.status_code} {refusal.reason}"[:60]
-    return bytes(body), reason
+        if refusal is None:
+            return b"", type(error).__name__
+        return b"", f"{refusal.status_code} {refusal.reason}"[:60]

@@ -11,8 +11,8 @@ from ..system.records import Count, Line, Record
 from . import books, minibatches, vocabulary
 
 
-class Prepared(NamedTuple):
-    """A prepared text: its vocabulary, the training tokens and the held-out ones."""
+class Dataset(NamedTuple):
+    """A text as a model reads it: the vocabulary, the training tokens and the held-out tokens."""
 
     vocab: list[str]
     train: np.ndarray
@@ -31,13 +31,14 @@ class TextRecord(Record):
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
 
 
-def prepare(text: books.Text, settings: Settings) -> Prepared:
+def prepare(text: books.Text, settings: Settings) -> Dataset:
     """Normalize and tokenize a text, and split it into training and held-out tokens."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
         raise RNNScratchError(
-            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it "
-            f"with --normalize {settings.normalize}.\nUse --normalize none for other scripts."
+            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it with "
+            f"`--normalize {settings.normalize}`.",
+            "For other scripts, use `--normalize none`.",
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
@@ -48,20 +49,21 @@ def prepare(text: books.Text, settings: Settings) -> Prepared:
         end -= held_out
     if settings.valid_tokens and end < 1:
         raise RNNScratchError(
-            f"--valid-tokens {settings.valid_tokens} leaves nothing to train on: the text has "
+            f"`--valid-tokens {settings.valid_tokens}` leaves nothing to train on: the text has "
             f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
         option = "--valid-share" if settings.valid_share else "--valid-tokens"
         raise RNNScratchError(
-            f"{option} holds out {held_out} of the characters; choose 0, or at least 2 characters."
+            f"`{option}` holds out {held_out} of the characters.",
+            "Hold out at least 2 characters, or none.",
         )
-    return Prepared(vocab, tokens[:end], tokens[end : end + held_out])
+    return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
-    """The text of a run, loaded again if `text` is None; RNNScratchError if it has changed."""
+    """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None and original.corpus == "file":
         text = books.read_file(original.origin)
     elif text is None:
@@ -69,19 +71,19 @@ def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
-            f"({original.origin}):\nits SHA-256 is {text.sha256}\ninstead of "
-            f"{original.sha256}.\nPass the original text with --text, or train a new run."
+            f"({original.origin}): its SHA-256 is {text.sha256} instead of {original.sha256}.",
+            "Pass the original text with `--text`, or train a new run.",
         )
     return text
 
 
-def describe(text: books.Text, prepared: Prepared) -> TextRecord:
-    """What a record says of a text."""
+def describe(text: books.Text, dataset: Dataset) -> TextRecord:
+    """Return what a record says of a text."""
     return TextRecord(
         corpus=text.corpus,
         origin=text.corpus if text.corpus in books.BOOKS else text.origin,
         sha256=text.sha256,
-        vocabulary=len(prepared.vocab),
-        train_tokens=len(prepared.train),
-        valid_tokens=len(prepared.valid),
+        vocabulary=len(dataset.vocab),
+        train_tokens=len(dataset.train),
+        valid_tokens=len(dataset.valid),
     )

@@ -110,7 +110,7 @@ def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
     if num_tokens >= needed:
         return
     raise RNNScratchError(
-        f"The text to train on has {num_tokens:,} characters; with --batch-size {batch_size} and "
-        f"--num-steps {num_steps} it needs {needed:,}, (batch size + 1) times the steps.\n"
-        "Use a longer text, or a smaller --batch-size or --num-steps."
+        f"The text to train on has {num_tokens:,} characters; with `--batch-size {batch_size}` and "
+        f"`--num-steps {num_steps}` it needs {needed:,}, (batch size + 1) times the steps.",
+        "Use a longer text, or a smaller `--batch-size` or `--num-steps`.",
     )

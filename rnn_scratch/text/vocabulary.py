@@ -46,9 +46,9 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         known = "".join(sorted(character for character in vocab if len(character) == 1))
         raise RNNScratchError(
-            f"The vocabulary lacks {named}{more}.\n"
+            f"The vocabulary lacks {named}{more}.",
             f"It has these {len(known)} characters: {shown(known)}.\n"
-            "Remove the others from the text, or use --unknown skip to omit them."
+            "Remove the others from the text, or use `--unknown skip` to omit them.",
         )
     return np.array([index[c] for c in text if c in index], dtype=np.int64)
 

@@ -47,7 +47,7 @@ def ask(
     """Call a function in a child for each worker, and yield the answers of the first.
 
     None is no answer, and only shows that the child goes on. The function's first parameter is a
-    `Team`, or None for a single worker; the rest is as in `processes.ask`. If a worker fails, all
+    `Team`, or None for a single worker. The rest is as in `processes.ask`. If a worker fails, all
     end, and the error names it.
     """
     known = tuple(addresses(workers))

@@ -21,6 +21,12 @@ except ImportError:  # Windows
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
 
+lost = threading.Event()  # set in a worker when another one has ended
+
+
+class Lost(RNNScratchError):  # noqa: N818 - what follows from another worker's error
+    """The exchange with the other workers has failed, probably because one has ended."""
+
 
 def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
     """Let a function connect a worker with the others, in a thread that need not end.
@@ -63,7 +69,7 @@ def variables(settings: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
+def parse(address: str, name: str = "`--coordinator`") -> tuple[str, int]:
     """Return host and port of HOST:PORT; raise RNNScratchError, naming it, if it is invalid."""
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
     if parts is None or not 0 < int(parts[2]) < 2**16:

@@ -5,7 +5,7 @@ import copy
 import pytest
 from small_records import READY, round_of
 
-from rnn_scratch.compare import phases, pictures, sentences
+from rnn_scratch.compare import metrics, phases, pictures
 from rnn_scratch.compare import plan as plans
 from rnn_scratch.compare.record import Candidate, EpochResult, Failure, Plan, Trial, read
 from rnn_scratch.errors import RNNScratchError
@@ -26,7 +26,6 @@ def ended(parameters="a"):
 
 
 GOOD = [READY, *epochs(None, None), ended()]
-IN_FLOAT64 = [[1.0], [1.0]]
 
 
 @pytest.fixture
@@ -57,65 +56,28 @@ def compared(monkeypatch, tmp_path):
 def test_the_reason_of_a_failure_is_one_line(compared):
     (candidate,) = compared([READY, RNNScratchError("line\n\x1b[2J")]).candidates
     assert candidate.failures[0].reason == r"line \x1b[2J"
-    assert not candidate.finished
+    assert not candidate.trials[0].has_ended
 
 
 def test_another_start_than_the_first_candidate_s_is_a_failure(compared):
     other = [READY, *epochs(None, None), ended(parameters="other")]
-    record = compared(GOOD, other, IN_FLOAT64, [round_of()], backends=("numpy", "torch"))
+    record = compared(GOOD, other, [round_of()], backends=("numpy", "torch"))
     assert (
         "starting parameters differ from those of numpy" in record.candidates[1].failures[0].reason
     )
     rounds = [round_of()], [round_of(minibatches_seen="other")]
-    record = compared(*[GOOD] * 2, *[IN_FLOAT64] * 2, *rounds, backends=("numpy", "torch"))
+    record = compared(*[GOOD] * 2, *rounds, backends=("numpy", "torch"))
     failure = Failure("its minibatches differ from those of numpy", phase="timing")
     assert record.candidates[1].failures == [failure]
     assert record.candidates[1].rounds == []
 
 
-@pytest.mark.parametrize(
-    ("answers", "kind", "reason"),
-    [
-        ([Failure("no float64 here", "not started")], "not offered", "no float64 here"),
-        ([[1.0], Failure("it broke")], "failed", "it broke"),
-    ],
-)
-def test_a_failure_in_float64_alone(compared, answers, kind, reason):
-    record = compared(GOOD, answers, [round_of()])
-    (candidate,) = record.candidates
-    assert candidate.failures == [Failure(reason, kind, "float64")]
-    assert record.has_failed == (kind == "failed")  # a device need not have float64
-    assert candidate.rounds
-
-
-def test_losses_in_float64_are_compared_with_those_of_numpy_wherever_it_stands(compared):
-    other = [[1.5, 1.5]]
-    both = {"backends": ("torch", "numpy")}
-    record = compared(GOOD, GOOD, IN_FLOAT64, other, [round_of()], [round_of()], **both)
-    assert [each.differences for each in record.candidates] == [[0.5, 0.5], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize("values", [[], [4, 8]], ids=["one", "two"])
-def test_a_layer_that_fails_beside_a_candidate_fails_only_once(compared, values):
-    models, broken = ("numpy scratch", "numpy concise"), [RNNScratchError("two are too many")]
-    plan = {"repeats": 2, "vary": "num_hiddens" if values else None, "values": values}
-    rounds = [broken, *[[round_of()]] * (4 * max(1, len(values)) - 1)]
-    record = compared(*[GOOD] * 2, *[IN_FLOAT64] * 2, *rounds, backends=models, **plan)
-    first, layer = record.candidates
-    value = values[0] if values else None
-    assert first.failures == [Failure("two are too many", "failed", "layer", value)]
-    assert [each.number for each in first.rounds_at(value)] == [1]
-    assert layer.failures == []
-    assert len(layer.rounds) == 2 * max(1, len(values))
-    assert any("failed in timing beside its own layer" in note for note in sentences.notes(record))
-
-
 def test_the_failure_of_one_size_leaves_the_others(compared):
     plan = {"repeats": 2, "vary": "num_hiddens", "values": [4, 8, 16]}
     broken = [Failure("eight is too many")]
-    record = compared(GOOD, IN_FLOAT64, [round_of()], broken, *[[round_of()]] * 3, **plan)
+    record = compared(GOOD, [round_of()], broken, *[[round_of()]] * 3, **plan)
     (candidate,) = record.candidates
     assert [len(candidate.rounds_at(value)) for value in plan["values"]] == [2, 0, 2]
-    (note,) = (note for note in sentences.notes(record) if "eight" in note)
-    assert note == "numpy, num_hiddens 8 failed in timing: eight is too many"
+    rows = [row.figures.get("failure") for row in metrics.speeds(record)]
+    assert rows == [None, "eight is too many", None]
     assert set(pictures.draw(record, ["scaling.svg", "speed.svg"])) == {"scaling.svg"}

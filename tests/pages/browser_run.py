@@ -1,7 +1,7 @@
 """The page of `rnn-scratch play RUN`, in a real browser: `nox -s browser`."""
 
 import pytest
-from browser import LOOKS, SHOTS, assert_accessible, assert_legible
+from browser import SHOTS, assert_accessible
 from browser_play import shades, step, text_of
 from click.testing import CliRunner
 
@@ -66,11 +66,3 @@ def test_a_vocabulary_of_markup_is_text(visit, tmp_path):
     assert page.locator("h1").inner_text() == "<b>"
     page.get_by_label("Prefix").fill("</script><!-- ")
     assert text_of(page) == "</script><!-- "
-
-
-@LOOKS
-def test_it_is_legible(visit, tmp_path, width, scheme):
-    run = rnn_scratch.train("numpy", run=tmp_path / "run", cell="lstm", **SMALL)
-    page = visit(written(run.folder), width, color_scheme=scheme)
-    step(page, 30)
-    assert_legible(page, f"run-{scheme}", ".play :is(button, input)")

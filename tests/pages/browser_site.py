@@ -202,20 +202,6 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     assert_legible(page, name)
 
 
-def test_the_first_page_shows_before_it_lists(visit):
-    page = visit("index", 1440)
-    order = page.evaluate("""[...document.querySelectorAll("article :is(figure, table, .pair, ul)")]
-        .map(each => each.className.split(" ")[0] || each.localName)""")
-    assert order[:4] == ["figure", "table", "pair", "simple"], order
-    assert "said filby" in page.locator("table").inner_text()
-    left, right = page.locator(".pair > .panel .line", has_text="def step(").all()
-    assert left.bounding_box()["y"] == right.bounding_box()["y"]
-    assert page.locator(".pair .differs").all_text_contents()[:2] == ["np", "np"]
-    assert page.evaluate(OVERFLOW, ".pair")[0][0] <= 0
-    page.set_viewport_size({"width": 390, "height": 900})
-    assert left.bounding_box()["y"] < right.bounding_box()["y"]
-
-
 def test_the_search_works_from_a_folder(visit):
     page = visit("index", 1440)
     page.keyboard.press("Control+k")
@@ -302,7 +288,7 @@ def test_the_report_reads_well(visit, report, width):
     assert [url for url in resources if not url.startswith("data:")] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-    assert len(widths) == 3
+    assert len(widths) == 2
     assert min(widths) > 0
     assert {"Speed of training", "Notes"} <= set(page.locator("h2").all_inner_texts())
     folded = page.locator("summary").all_inner_texts()

@@ -91,11 +91,6 @@ def test_bars_are_the_most_likely_characters_and_the_actual_one_stands_out(figur
     assert [axes.get_title() for axes in (first, second)] == ["a", "ab"]
 
 
-def test_a_figure_has_no_background_of_its_own(figure):
-    drawings.states("ab", np.zeros((2, 3)))
-    assert figure().get_facecolor()[3] == figure().axes[0].get_facecolor()[3] == 0
-
-
 def test_the_growth_has_a_curve_for_each_cell_and_marks_where_all_frameworks_are_equal(figure):
     curves = {"rnn": [[1, 0.5], [2, 1e2], [4, 1e6]], "lstm": [[1, 1e-5], [2, 0.1], [4, 1e2]]}
     equal = {"torch": [[2, 8, 8], [4, 8, 8]], "jax": [[2, 8, 8], [4, 3, 4]]}
@@ -123,14 +118,6 @@ def test_clipped_gradients_end_on_the_circle_in_their_direction(figure):
     (axes,) = figure().axes
     ends = [arrow.xy for arrow in axes.texts if arrow.get_text() == ""]
     assert np.allclose(ends, [(0.3, 0.4), (0.3, 0.4), (3, 4), (0.6, 0.8)])
-
-
-def test_gradients_go_back_from_each_state_and_loss(figure):
-    drawings.backward(steps=3)
-    (axes,) = figure().axes
-    labels = words(axes)
-    assert labels.count(r"$W_{hh}^\top$") == 2
-    assert labels.count(r"$W_{hq}^\top$") == 3
 
 
 @pytest.mark.parametrize(("draw", "gates"), [(drawings.gru, "rz"), (drawings.lstm, "fio")])

@@ -15,8 +15,8 @@ RECORD = Path(__file__).parents[2] / "notebooks" / "records" / "exercises.json"
 
 def test_the_statements_of_the_solutions_are_true():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
-    curves = {name: each["perplexity"] for name, each in record["runs"].items()}
-    held_out = {name: each["held out"] for name, each in record["runs"].items()}
+    curves = {name: run["perplexity"] for name, run in record["runs"].items()}
+    held_out = {name: run["held out"] for name, run in record["runs"].items()}
     # 2: lower on the training text with more units, and no better on held-out text.
     assert curves["512 hidden units"][-1] < curves["tanh, seed 0"][-1] < 1.6
     assert curves["64 hidden units"][-1] > 3
@@ -61,7 +61,7 @@ def test_the_statements_of_the_solutions_are_true():
     # 5: slower, and not better.
     for reaches in record["not detached"].values():
         seconds, perplexity = (
-            [each[key] for each in reaches.values()] for key in ("seconds", "perplexity")
+            [reach[key] for reach in reaches.values()] for key in ("seconds", "perplexity")
         )
         assert seconds == sorted(seconds)
         assert min(perplexity) > perplexity[0] - 0.05
@@ -85,7 +85,7 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
     }
     expected, _ = backend.scratch.train_epoch(build(), batches, Update(), True)
     np.testing.assert_allclose(losses[1], expected, rtol=1e-12)
-    assert len({f"{sum(each):.6f}" for each in losses.values()}) == 3, losses
+    assert len({f"{sum(values):.6f}" for values in losses.values()}) == 3, losses
     # While the parameters stay the same, so do the losses.
     expected, _ = backend.scratch.train_epoch(build(), batches, Update(lr=1e-20), True)
     for reach in (1, 2, 4):

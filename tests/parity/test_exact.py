@@ -264,7 +264,7 @@ def by_hand():
     update, clipped, elements = 0, 0, []
     for epoch in range(1, settings.num_epochs + 1):
         state = setups[0].model.state(settings.batch_size)
-        for batch in minibatches.epoch_batches(setups[0].text.train, settings, epoch):
+        for batch in minibatches.epoch_batches(setups[0].dataset.train, settings, epoch):
             update, each = update + 1, []
             for setup in setups:
                 _, grads, (after,) = scratch.gradients(setup.model, batch, state)
@@ -467,4 +467,4 @@ def test_the_digests_are_equal_in_exact_mode_and_would_not_be_without():
 def test_without_the_emulator_the_tool_says_what_it_needs(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match=r"^This needs"):
-        arm.main()
+        arm.main("arm.json")

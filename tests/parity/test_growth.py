@@ -26,7 +26,7 @@ def small(backend, cell="rnn", arrays=None, **changes):
 def test_around_a_state_of_zeros_each_step_multiplies_a_difference_by_the_weights(
     backend_name, factor
 ):
-    options = model_options(Settings(**{**SMALL, "exact": True}), len(small("numpy").text.vocab))
+    options = model_options(Settings(**{**SMALL, "exact": True}), len(small("numpy").dataset.vocab))
     arrays = {name: 0 * array for name, array in initial(options, 1.0, 0).items()}
     arrays["W_hh"] = factor * np.eye(SMALL["num_hiddens"])
     found = growth(small(backend_name, arrays=arrays))

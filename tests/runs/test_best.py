@@ -67,7 +67,7 @@ def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
     path.write_bytes(path.read_bytes()[:-1])
     for command in (("predict", "r", "--best"), ("train", "--resume", "r", "--epochs", "20")):
         here(capsys, *command).refused(f"{path} is damaged")
-    with pytest.raises(Damaged, match="Without that file the run goes on"):
+    with pytest.raises(Damaged, match="Without that file, checkpoint"):
         rnn_scratch.resume("r", FIRST + 3)
     path.unlink()
     # What is not better than an epoch before is not taken for the best.
@@ -115,9 +115,9 @@ def test_what_needs_held_out_text(capsys):
     assert not Path("r", checkpoint.BEST).exists()
     for command in ("predict", "evaluate"):
         done = here(capsys, command, "r", "--best")
-        done.refused("The run in r holds out no text", "Omit --best", "--valid-share 0.1")
+        done.refused("The run in r has no held-out text", "Omit `--best`", "--valid-share 0.1")
     here(capsys, "predict", f"r/{checkpoint.FILE}", "--best").refused("is not the folder of a run")
-    with pytest.raises(RNNScratchError, match=r"--patience 3 needs held-out text.*\n.*omit"):
+    with pytest.raises(RNNScratchError, match=r"`patience=3` needs held-out text.*\n.*omit"):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
 

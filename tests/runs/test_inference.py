@@ -107,7 +107,7 @@ def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
     settings = checkpoint.Settings(**SETTINGS, activation="relu")
     saved = replace(saved, arrays=huge, settings=settings)
-    checkpoint.save(checkpoint.find(small.folder), saved)
+    checkpoint.save(small.folder / checkpoint.FILE, saved)
     with np.errstate(all="raise"):
         text = rnn_scratch.predict(small, "the ", 5, backend=backend_name, temperature=1.0)
         result = rnn_scratch.evaluate(small, text=story, backend=backend_name)
@@ -133,19 +133,19 @@ def test_a_checkpoint_alone_knows_the_text_that_it_was_trained_on(small, tmp_pat
     alone = shutil.copy(small.folder / "checkpoint.safetensors", tmp_path / "alone")
     whole = rnn_scratch.evaluate(small)
     assert whole.tokens == 396
-    assert whole.text == "the first 400 characters of tide-clock, which were trained on"
+    assert whole.source == "the first 400 characters of tide-clock, which were trained on"
     assert rnn_scratch.evaluate(alone, backend="numpy") == whole
 
 
 def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
     Path("t.txt").write_text("the clock and the tide. " * 60)
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
-    assert rnn_scratch.evaluate(run).text.endswith("t.txt, which were trained on")
+    assert rnn_scratch.evaluate(run).source.endswith("t.txt, which were trained on")
     Path("t.txt").write_text("the tide and the clock. " * 60)
     with pytest.raises(RNNScratchError, match="is not the text that the run") as refusal:
         rnn_scratch.evaluate(run)
-    assert str(refusal.value).endswith("on another text: --corpus NAME or --text FILE")
-    assert rnn_scratch.evaluate(run, text="t.txt").text == str(Path("t.txt").absolute())
+    assert str(refusal.value).endswith("on another text: `corpus=NAME` or `text=FILE`")
+    assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())
 
 
 GREEK = "η μηχανή του χρόνου. " * 40

@@ -92,7 +92,7 @@ def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
         time.sleep(chance.uniform(0, 3 if is_early else 0.1))
         process.send_signal(signal.SIGKILL)
         assert finish(process).code == -signal.SIGKILL
-        saved, epochs = checkpoint.latest(run), [row["epoch"] for row in history(run)]
+        saved, epochs = checkpoint.load(run), [row["epoch"] for row in history(run)]
         assert all(np.isfinite(array).all() for array in saved.arrays.values())
         assert epochs == list(range(1, len(epochs) + 1))
         assert (starts[-1] if starts else 0) <= saved.epoch <= len(epochs)
@@ -102,7 +102,7 @@ def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
         assert sessions[-1].outcome == "running"
         starts = [session.from_epoch for session in sessions]
         arguments = ("--resume", run, "--threads", 1)
-    last = checkpoint.latest(run).epoch + 5  # the best one, if the kill came before the other
+    last = checkpoint.load(run).epoch + 5
     there("train", *arguments, "--epochs", last).ended()
     assert starts == sorted(starts)
     assert starts[0] == 0 < starts[-1]

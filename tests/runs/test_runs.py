@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import catalog, checkpoint, run_folder
+from rnn_scratch.runs.run_folder import Mark
 from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import books
@@ -83,7 +85,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
-        assert list(row) == [*fields.split(), "digest"]
+        assert list(row) == fields.split()
         assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
         assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
         assert row["backend"] == backend_name
@@ -100,7 +102,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
 def test_a_folder_that_exists_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
-    with pytest.raises(RNNScratchError, match=r"mine exists already.\n.*--resume mine --epochs N"):
+    with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine --epochs N"):
         rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
 
@@ -119,43 +121,43 @@ def test_runs_that_start_in_the_same_second_get_different_folders():
     assert all(folder.is_dir() for folder in folders)
 
 
-def write_history(folder, *epochs):
-    (folder / run_folder.HISTORY).touch()
-    for epoch in epochs:
-        run_folder.append(folder, epoch_row(epoch))
-    return folder / run_folder.HISTORY
+def write_history(folder, *epochs, **fields):
+    """Write a history; the marks after each of its lines."""
+    rows = [epoch_row(epoch, **fields) for epoch in epochs]
+    whole = b"".join(map(records.line, rows))
+    (folder / run_folder.HISTORY).write_bytes(whole)
+    ends = list(itertools.accumulate(len(records.line(row)) for row in rows))
+    return [Mark(end, hashlib.sha256(whole[:end]).hexdigest()) for end in (0, *ends)]
 
 
-def numbers(folder, last=None):
-    return [epoch.epoch for epoch in run_folder.history(folder, last)]
+def numbers(folder, *mark):
+    return [epoch.epoch for epoch in run_folder.read_history(folder, *mark).epochs]
 
 
 # Characters of several bytes, and those that end a line for Python but not in JSON.
 @pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
-    path = tmp_path / run_folder.HISTORY
-    path.touch()
-    for epoch in (1, 2, 3):
-        run_folder.append(tmp_path, epoch_row(epoch, sample=sample))
+    path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3, sample=sample)
     whole = path.read_bytes()
     assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
-    second = whole.rindex(b"\n", 0, -1) + 1
-    for end in range(second, len(whole) - 1):
+    for end in range(marks[2].size, len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert numbers(tmp_path) == [1, 2]
-    run_folder.repair_history(tmp_path, 2)
-    assert path.read_bytes() == whole[:second]
+        assert numbers(tmp_path) == numbers(tmp_path, 2, marks[2]) == [1, 2]
+        with pytest.raises(Damaged, match="does not belong to the checkpoint of epoch 3"):
+            run_folder.read_history(tmp_path, 3, marks[3])
 
 
 def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it(tmp_path):
-    path = write_history(tmp_path, 1, 2, 3)
+    path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     for after in ([lines[2]], [b"\0" * 99, lines[2]], [b"\0\n", lines[2]], [lines[0]], [b"{"]):
         path.write_bytes(b"".join([*lines[:2], *after]))
-        run_folder.repair_history(tmp_path, 2)
+        found = run_folder.read_history(tmp_path, 2, marks[2])
+        assert (found.last, found.mark) == (2, marks[2])
+        run_folder.repair(tmp_path, found)
         assert path.read_bytes() == b"".join(lines[:2])
     path.unlink()
-    run_folder.repair_history(tmp_path, 2)
+    run_folder.repair(tmp_path, run_folder.read_history(tmp_path, 0, marks[0]))
     assert path.read_bytes() == b""
 
 
@@ -167,21 +169,17 @@ def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it
         ((1, 2, 3), (b'"epoch":2,', b""), "missing required field `epoch`"),
         ((1, 3, 3), (b"", b""), "epoch 3 after epoch 3"),
         ((2, 1, 3), (b"", b""), "epoch 1 after epoch 2"),
+        ((1, 2, 3), (b'"numpy"', b'"' + b"x" * 2**14 + b'"'), "truncated"),
     ],
 )
 def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, words):
-    path = write_history(tmp_path, *epochs)
+    path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, *epochs)
     path.write_bytes(path.read_bytes().replace(*damage))
-    number = 3 if words == "epoch 3 after epoch 3" else 2
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines, lines[2].replace(b'"epoch":3', b'"epoch":4')]))
-    with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
-        run_folder.history(tmp_path)
-    assert "from a backup" in str(caught.value)
-    damaged = path.read_bytes()
-    with pytest.raises(Damaged):
-        run_folder.repair_history(tmp_path, 4)
-    assert path.read_bytes() == damaged
+    number = {"epoch 3 after epoch 3": 3, "truncated": 1}.get(words, 2)
+    for mark in ((), (3, marks[3])):
+        with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
+            run_folder.read_history(tmp_path, *mark)
+        assert "from a backup" in str(caught.value)
 
 
 UNREADABLE = {
@@ -282,7 +280,7 @@ def test_every_command_finds_a_run_by_its_short_name(capsys):
 def test_without_runs_there_are_no_short_names(capsys):
     for command in (("predict", "last"), ("evaluate", 1), ("train", "--resume", "last")):
         done = here(capsys, *command, *(["--epochs", 2] if command[0] == "train" else []))
-        done.refused("There is no run in runs yet. Start one: rnn-scratch train")
+        done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
 
 
 def test_no_runs(capsys):

@@ -53,7 +53,8 @@ def test_predict(capsys, run):
 
 def test_evaluate(capsys, run):
     done = here(capsys, "evaluate", run, "--corpus", "tide-clock").ended(err="")
-    text, first, loss, uniform, unigram = done.out.splitlines()
+    model, text, first, loss, uniform, unigram = done.out.splitlines()
+    assert model == "model      epoch 2"
     trained = json.loads(Path(run, "run.json").read_bytes())["text"]["train_tokens"]
     words = f"tide-clock, whose first {trained} characters were trained on"
     assert text == f"text       {words}"
@@ -70,7 +71,7 @@ def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
     trained_on, held_out = done.out.split("\n\n")
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
     for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):
-        assert f" {record['text'][size]} characters" in part.splitlines()[0]
+        assert f" {record['text'][size]} characters" in part
     assert "of tide-clock, which were trained on" in trained_on
     assert "which were held out" in held_out
     assert f"perplexity {last['valid_perplexity']:.2f} on " in held_out
@@ -82,7 +83,11 @@ def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--device", "tpu", "--device is tpu; on this machine the numpy backend computes float32"),
+        (
+            "--device",
+            "tpu",
+            "numpy backend has no device 'tpu' for float32 on this machine.\nIt has: cpu",
+        ),
         ("--model", "concise", "NumPy has no recurrent layer"),
     ],
 )
@@ -93,14 +98,14 @@ def test_impossible_values(capsys, option, value, words):
 
 def test_impossible_ways_to_resume(capsys, run):
     resume = ("train", "--resume", run, "--epochs")
-    here(capsys, *resume, 2).refused("2 epochs already")
+    here(capsys, *resume, 2).refused("Nothing left to train")
     here(capsys, *resume, 3, "--theta", "none").refused("--theta: 1.0 before, None now")
 
 
 @pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
 def test_check_on_a_device_that_no_backend_has(capsys, more):
     here(capsys, "check", "numpy", "--device", "zz", *more).refused(
-        "--device is 'zz'", "numpy: cpu"
+        "`--device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
     )
 
 

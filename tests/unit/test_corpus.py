@@ -172,8 +172,8 @@ FAILURES = {
     "broken off": (sends(BODY[:-9], length=len(BODY)), "", {}),  # which library says so varies
     "silent": (is_silent, "download failed (ReadTimeout)", {"SERVER_SILENCE": 0.1}),
     "silent in between": (stalls, "download failed", {"SERVER_SILENCE": 0.1}),
-    "dripping": (drips(BEGIN, b"x"), "not complete within 1 s", {"DEADLINE": 1.0}),
-    "never beginning": (drips(b"", CONTINUE), "not complete within 1 s", {"DEADLINE": 1.0}),
+    "dripping": (drips(BEGIN, b"x"), "no answer within 1 s", {"DEADLINE": 1.0}),
+    "never beginning": (drips(b"", CONTINUE), "no answer within 1 s", {"DEADLINE": 1.0}),
     "endless": (drips(BEGIN, b"x" * 2**12), "file is not that text", {"MOST_BYTES": 2**15}),
     "many words": (refuses_in_many_words, "download failed (404 NoNo", {}),
 }
@@ -283,7 +283,7 @@ def test_the_data_folder(tmp_path, monkeypatch):
 
 
 def test_the_import_leaves_the_slow_modules_for_later():
-    done = there(program=("-c", "import sys, rnn_scratch.text.corpus as _; print(*sys.modules)"))
+    done = there(program=("-c", "import sys, rnn_scratch.text.books as _; print(*sys.modules)"))
     slow = {"requests", "urllib3", "rich", "platformdirs"}
     assert not slow & set(done.out.split())
 

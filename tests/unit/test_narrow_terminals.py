@@ -17,7 +17,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.cli.main import main
-from rnn_scratch.compare import sentences, tables
+from rnn_scratch.compare import report, tables
 from rnn_scratch.compare.record import read
 
 pytestmark = pytest.mark.parametrize("columns", [60, 80, 100])
@@ -152,11 +152,10 @@ def test_a_comparison(shown, columns, tmp_path):  # `report` prints it as `compa
     output, record = shown("report", "speed"), read(RECORD)
     *shown_lines, _ = output.splitlines()
     assert_fits("\n".join(shown_lines), columns)
-    assert_has(output, [line.replace("`", "") for line in sentences.conclusions(record)])
-    assert_has(output, [*sentences.setting(record), *sentences.notes(record)])
-    for heading, *rows in tables.tables(record).values():
-        assert_has(output, [cell for row in (heading, *rows) for cell in row])
-        if heading[1] == record.plan.vary:
+    assert_has(output, [*report.lines("setting", record), *report.lines("notes", record)])
+    for table in tables.tables(record):
+        assert_has(output, [cell for row in table.cells() for cell in row])
+        if table.vary:
             # Each part of a table says of what its rows are.
             lines = [line.split() for line in output.splitlines()]
             assert sum(line[:1] == ["threads"] for line in lines) >= 3

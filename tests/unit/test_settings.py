@@ -1,4 +1,4 @@
-"""Every setting and argument is checked by one table; an error names the option and the value."""
+"""Every option is checked by one table; an error names the option and the value."""
 
 import math
 import re
@@ -11,16 +11,15 @@ import pytest
 from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.settings import (
-    BOOL,
-    KINDS,
+    OPTIONS,
     SETTINGS,
-    STRING,
     Settings,
     by_option,
     checked,
     differences,
     option_of,
 )
+from rnn_scratch.system.kinds import BOOL, STRING
 
 # Beyond these a framework crashes, or does not begin.
 LARGEST = {"batch_size": 2**20, "num_steps": 2**12, "num_hiddens": 2**15, "embedding": 2**15}
@@ -28,12 +27,13 @@ LARGEST |= {"num_layers": 64, "num_epochs": 10**6, "threads": 1024, "workers": 2
 
 
 def ends(kind):
-    """The lowest and the highest whole number, as the error says them."""
-    low, high = re.fullmatch("a whole number from (.*) to (.*)", kind.words).groups()
+    """The lowest and the highest integer, as the error says them."""
+    low, high = re.fullmatch("an integer from (.*) to (.*)", kind.words).groups()
     return int(low), 2**32 - 1 if "**" in high else int(high.replace(",", ""))
 
 
-WHOLE = {name: ends(kind) for name, kind in KINDS.items() if kind.convert is int}
+KINDS = {name: option.kind for name, option in OPTIONS.items()}
+INTEGERS = {name: ends(kind) for name, kind in KINDS.items() if kind.convert is int}
 NAMED = {name: kind.choices for name, kind in KINDS.items() if kind.choices}
 FROM_ZERO = ("valid_share", "dropout", "weight_decay")
 REAL = [name for name, kind in KINDS.items() if kind.convert is float and name not in FROM_ZERO]
@@ -43,7 +43,7 @@ MOST = {**dict.fromkeys(("top_p", "min_p"), 1), "timeout": 10**6}
 NO_NUMBERS = ["3", None, True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1, 10**5000]
 # None of these is, but for a theta that is None.
 WRONG = {
-    **dict.fromkeys(WHOLE, (*NO_NUMBERS, -(10**30), 2**32, 1.0, 2.5)),
+    **dict.fromkeys(INTEGERS, (*NO_NUMBERS, -(10**30), 2**32, 1.0, 2.5)),
     **dict.fromkeys(REAL, (*NO_NUMBERS, 0, -0.0, -1e-300, -math.inf, 10**400)),
     **dict.fromkeys(("valid_share", "dropout"), (*NO_NUMBERS, -1e-300, 1, 1.5, 10**400)),
     "weight_decay": (*NO_NUMBERS, -1e-300, -math.inf, 10**400),
@@ -58,8 +58,8 @@ def refused(name, value):
     with pytest.raises(RNNScratchError) as caught:
         checked(name, value)
     message = str(caught.value)
-    assert message.startswith(f"{option_of(name)} is "), message
-    assert "; it must be " in message
+    assert message.startswith(f"`{option_of(name)}` must be "), message
+    assert re.search(r" \(got [^\0]*\)\.$", message)
     assert caught.value.exit_code == 2
     return message
 
@@ -71,18 +71,16 @@ def test_wrong_values(name):
             refused(name, value)
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", INTEGERS)
 def test_the_ends_of_a_range(name):
-    low, high = WHOLE[name]
+    low, high = INTEGERS[name]
     assert high == LARGEST.get(name, high)
     for value in (low, high, np.int64(high)):
         assert checked(name, value) == value
         assert type(checked(name, value)) is int
-    words = "2**32 - 1" if high == 2**32 - 1 else f"{high:,}"
+    words = f"an integer from {low} to {'2**32 - 1' if high == 2**32 - 1 else f'{high:,}'}"
     for value in (low - 1, high + 1):
-        assert f"is {value}; it must be a whole number from {low} to {words}." in refused(
-            name, value
-        )
+        assert f"must be {words} (got {value})." in refused(name, value)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -92,12 +90,12 @@ def test_real_numbers(name):
         assert type(checked(name, value)) is float
     if name in MOST:
         assert checked(name, MOST[name]) == MOST[name]
-        assert f"at most {MOST[name]:,}." in refused(name, MOST[name] * 1.01)
+        assert f"at most {MOST[name]:,} (got " in refused(name, MOST[name] * 1.01)
 
 
 def test_only_theta_may_be_none():
     assert checked("theta", None) is checked("theta", "none") is None
-    assert "a finite number above 0, or none." in refused("theta", "all")
+    assert "a finite number above 0, or none (got 'all')." in refused("theta", "all")
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -120,7 +118,7 @@ def test_values_that_cannot_be_shown():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_setting_is_checked_and_converted(name):
-    with pytest.raises(RNNScratchError, match=f"^{option_of(name)} is "):
+    with pytest.raises(RNNScratchError, match=f"^`{option_of(name)}` must be "):
         Settings(**{name: object()})
     converted = Settings(batch_size=np.int64(8), lr=np.float64(0.5), seed=np.uint8(3))
     assert type(getattr(converted, name)) is type(getattr(Settings(), name))
@@ -129,14 +127,14 @@ def test_each_setting_is_checked_and_converted(name):
 def test_exact_mode_implies_float64():
     assert Settings(exact=True).dtype == "float64"
     assert Settings(exact=False).dtype == "float32"
-    with pytest.raises(RNNScratchError, match=r"--dtype is 'float32'.*float64"):
+    with pytest.raises(RNNScratchError, match=r"`--dtype` must be float64 .* \(got float32\)"):
         Settings(exact=True, dtype="float32")
 
 
 def test_an_optimizer_implies_its_learning_rate():
     assert [Settings(optimizer=name).lr for name in OPTIMIZERS] == [1.0, 0.1, 0.002]
     assert Settings(optimizer="adam", lr=0.5).lr == 0.5
-    with pytest.raises(RNNScratchError, match=r"--optimizer is \['adam'\]"):
+    with pytest.raises(RNNScratchError, match=r"`--optimizer` .* \(got \['adam'\]\)"):
         Settings(optimizer=["adam"])
 
 
