@@ -15,7 +15,9 @@ class RNNScratchError(Exception):
     exit_code = 2  # of the command that meets it; 1 where the command itself was right
 
     def __init__(self, problem: str = "", hint: str = "") -> None:
-        """Shorten what the two quote: a file or a process may have written it."""
+        """Shorten what the two quote, and take further lines of a problem alone for the hint."""
+        if not hint:  # as a backend writes them, or another process
+            problem, _, hint = problem.partition("\n")
         self.problem, self.hint = shortened(problem), shortened(hint)
         super().__init__(self.problem, self.hint)
 

@@ -166,7 +166,7 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
 def build(
     name: str,
     backend: Backend,
-    model: str,
+    variant: str,
     arrays: Arrays,
     options: Options,
     optimizer: str = "sgd",
@@ -175,20 +175,20 @@ def build(
 
     The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
-    checked("model", model)  # likewise
-    if not hasattr(backend, model):
-        raise NotOffered(f"The {name} backend has no {model} model.", "Use `--model scratch`.")
+    checked("model", variant)  # likewise
+    if not hasattr(backend, variant):
+        raise NotOffered(f"The {name} backend has no {variant} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
-        built = getattr(backend, model).build(params, options)
+        built = getattr(backend, variant).build(params, options)
         for slot in OPTIMIZERS[optimizer].slots:
             # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
             zeros = {parameter: np.zeros_like(array) for parameter, array in params.items()}
             others = of_slot(arrays, slot) or zeros
-            built.slots[slot] = getattr(backend, model).build(others, options).params
+            built.slots[slot] = getattr(backend, variant).build(others, options).params
         return built
     except RNNScratchError as error:
-        if model == "scratch":
+        if variant == "scratch":
             raise
         raise NotOffered(error.problem, error.hint) from error
 

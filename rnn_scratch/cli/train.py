@@ -179,8 +179,8 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
     record = run_folder.read(folder)
-    own = record.sessions[-1]
-    if (own.started, own.process) != (session.started, session.process):
+    last_session = record.sessions[-1]
+    if (last_session.started, last_session.process) != (session.started, session.process):
         raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
     last, saved = record.settings.num_epochs, checkpoint.load(folder)
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])

@@ -38,7 +38,7 @@ COMMANDS = [
     (("report",), "FOLDER"),
     (("runs", "one", "two"), "two"),
     (("backends", "one"), "one"),
-    (("show",), "PIECE"),
+    (("show",), "FUNCTION"),
     (("show", "stp"), "Did you mean step?\n"),
     (("show", "_transposed", "--backends", "numpy,tensorflow"), "no function '_transposed' in nu"),
     (("show", "clip", "--backends", "torch:fast"), "no clip in: torch:fast"),
