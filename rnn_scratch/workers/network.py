@@ -1,13 +1,11 @@
 """What meetings and engines of several workers need of the network."""
 
-import contextlib
-import os
 import re
 import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 from ..contract import Team
 from ..errors import RNNScratchError, shown
@@ -54,19 +52,6 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
             f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: "
             f"{reason.removesuffix('.')}."
         )
-
-
-@contextlib.contextmanager
-def variables(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ[name] for name in settings if name in os.environ}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]
-        os.environ.update(before)
 
 
 def parse(address: str, name: str = "`--coordinator`") -> tuple[str, int]:

@@ -54,7 +54,7 @@ def compared(monkeypatch, tmp_path):
 
 
 def test_the_reason_of_a_failure_is_one_line(compared):
-    (candidate,) = compared([READY, RNNScratchError("line\n\x1b[2J")]).candidates
+    (candidate,) = compared([READY, RNNScratchError("line \x1b[2J", "Omit it.")]).candidates
     assert candidate.failures[0].reason == r"line \x1b[2J"
     assert not candidate.trials[0].has_ended
 

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -151,7 +153,7 @@ def launcher(name):
     if name == "torchrun":
         torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", "--")
         return (sys.executable, *torchrun)
-    return (registry.load("numpy").workers._program(), "-n", "2")
+    return (shutil.which("mpiexec", path=sysconfig.get_path("scripts")), "-n", "2")
 
 
 @pytest.mark.team
