@@ -55,6 +55,7 @@ def ask(
     calls = {rank: partial(function, team, *arguments) for rank, team in enumerate(teams)}
     pythons = dict.fromkeys(calls, python)
     children = processes.ask_each(calls, timeout=timeout, pythons=pythons, environment=environment)
+    lost: RNNScratchError | None = None  # of an engine that has aborted its worker
     with contextlib.closing(children):
         for rank, answer in children:
             if not isinstance(answer, processes.Ended):
@@ -63,4 +64,9 @@ def ask(
             elif (error := answer.error) and (workers == 1 or isinstance(error, NotOffered)):
                 raise error
             elif error:
-                raise RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
+                named = RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
+                if "SIGABRT" not in error.problem:
+                    raise named
+                lost = lost or named  # it may follow from another worker's end, which comes later
+    if lost:
+        raise lost
