@@ -190,14 +190,6 @@ def arm(session: nox.Session) -> None:
 
 
 @nox.session
-def lockstep(session: nox.Session) -> None:
-    """Exact mode's certificate beside the true safety factors, for many settings."""
-    session.install("-e", ".[torch]")
-    for number in session.posargs or ("0", "50"):
-        session.run("python", "-m", "measure", "lockstep", number, env=TOOLS)
-
-
-@nox.session
 def benchmark(session: nox.Session) -> None:
     """A small comparison of all backends, with one thread and with two; it leaves its record."""
     session.install("-e", ".[all]")
@@ -271,10 +263,8 @@ def records(session: nox.Session) -> None:
         command = ("compare", "--backends", ",".join(BACKENDS), *corpus, *options)
         session.run("rnn-scratch", *command, "--output", folder)
     if wanted("exact"):
-        with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
-            command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
-            models = [option for model in VARIANTS for option in ("--model", model)]
-            session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
+        command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
+        session.run(*command, env=TOOLS)
     for name in filter(
         wanted,
         (

@@ -14,9 +14,9 @@ to multiples of STATE_GRID, and a difference in it can grow over the time steps 
 but not over those of an epoch.
 
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
-with probability d / GRID. How safe one run was is known afterwards: `check --exact`
-observes how close its steps came to a midpoint (``check/certificate.py``). Coarser grids would
-make failures rarer. GRID is 2**-16 because the chapter's training is as good with it as
+with probability d / GRID. How safe one run was can be measured: a tool observes how close
+its steps came to a midpoint (``notebooks/measure/certificate.py``). Coarser grids would make
+failures rarer. GRID is 2**-16 because the chapter's training is as good with it as
 without, and because with a coarser one and a small learning rate every step would be rounded to
 zero. STATE_GRID is coarser because states differ by more than steps do; the chapter's training is
 as good with it as without, too.

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from measure.certificate import Certified
 from rich.console import Console
 
 from rnn_scratch import registry
-from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import tables
 from rnn_scratch.contract import VARIANTS
@@ -50,7 +50,7 @@ def speed() -> dict[str, Any]:
 
 def exact(folder: Path) -> dict[str, Any]:
     """Return the record of exact mode, its trained variants and backends, and where they end."""
-    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=ExactResult)
+    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=Certified)
     result.models = [model for model in result.models if model.outcome == "trained"]
     models: dict[str, list[str]] = {}
     for model in result.models:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+from measure.certificate import Certified
 
-from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import curve, run_folder
@@ -22,7 +22,7 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Render the page, and its pictures by their places in the site."""
     values = readme.exact(folder)
-    exact: ExactResult = values["exact"]
+    exact: Certified = values["exact"]
     backends = list(dict.fromkeys(model.backend for model in exact.models))
     float64 = {path.name: history for path, _, history in readme.recorded(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -52,35 +52,21 @@ def ask(
     """
     known = tuple(addresses(workers))
     teams = [Team(rank, known) for rank in range(workers)] if known else [None]
-    calls = [partial(function, team, *arguments) for team in teams]
-    yield from ask_all(calls, timeout, environment, python)
-
-
-def ask_all(
-    calls: "Sequence[partial[Iterator[Answer]]]",
-    timeout: float,
-    environment: Mapping[str, str] = MappingProxyType({}),
-    python: str = sys.executable,
-) -> Generator[Answer]:
-    """Make calls by rank, as `ask` does."""
-    named = dict(enumerate(calls))
-    children = processes.ask_each(
-        named, timeout=timeout, pythons=dict.fromkeys(named, python), environment=environment
-    )
+    calls = {rank: partial(function, team, *arguments) for rank, team in enumerate(teams)}
+    pythons = dict.fromkeys(calls, python)
+    children = processes.ask_each(calls, timeout=timeout, pythons=pythons, environment=environment)
+    lost: RNNScratchError | None = None  # of an engine that has aborted its worker
     with contextlib.closing(children):
         for rank, answer in children:
             if not isinstance(answer, processes.Ended):
                 if rank == 0 and answer is not None:
                     yield answer
-            elif (error := answer.error) and (len(calls) == 1 or isinstance(error, NotOffered)):
+            elif (error := answer.error) and (workers == 1 or isinstance(error, NotOffered)):
                 raise error
             elif error:
-                raise RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
-
-
-def calls(
-    number: int, function: Callable[..., Iterator[Answer]], *task: Any
-) -> "list[partial[Iterator[Answer]]]":
-    """The same task for a team of workers, each with its rank and the addresses of all first."""
-    known = addresses(number)
-    return [partial(function, rank, known, *task) for rank in range(number)]
+                named = RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
+                if "SIGABRT" not in error.problem:
+                    raise named
+                lost = lost or named  # it may follow from another worker's end, which comes later
+    if lost:
+        raise lost

@@ -7,7 +7,7 @@ from helpers import here, require_engine, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, runner
-from rnn_scratch.check.certificate import ExactModel
+from rnn_scratch.check.exact_mode import ExactModel
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
@@ -60,7 +60,7 @@ def test_a_wrong_mean_is_detected_and_named(copy):
     done = there(*exact, cwd=copy).ended(1)
     answer = json.loads(done.out)
     assert [model["workers"] for model in answer["models"]] == [1, 2]
-    divergence = answer["certificate"]["divergence"]
+    divergence = answer["divergence"]
     assert divergence["update"] == 1
     assert divergence["models"] == ["torch", "torch (2 workers)"]
     assert divergence["tensors"]
