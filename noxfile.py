@@ -178,14 +178,8 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def team(session: nox.Session) -> None:
-    """Kills, cut cables and wrong command lines of several workers; it counts failures."""
-    run_tests(session, "all", "-m", "team")
-    session.run(
-        "python",
-        "notebooks/measure/team_faults.py",
-        *session.posargs,
-        env={**ENVIRONMENT, "PYTHONPATH": "tests"},
-    )
+    """Several workers of each backend: launchers, kills, signals, and mistakes in workers' code."""
+    run_tests(session, "all", "-m", "team", *session.posargs)
 
 
 @nox.session
@@ -193,14 +187,6 @@ def arm(session: nox.Session) -> None:
     """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
     session.install("-e", ".[torch,jax]")
     session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
-
-
-@nox.session
-def lockstep(session: nox.Session) -> None:
-    """Exact mode's certificate beside the true safety factors, for many settings."""
-    session.install("-e", ".[torch]")
-    for number in session.posargs or ("0", "50"):
-        session.run("python", "-m", "measure", "lockstep", number, env=TOOLS)
 
 
 @nox.session
@@ -277,10 +263,8 @@ def records(session: nox.Session) -> None:
         command = ("compare", "--backends", ",".join(BACKENDS), *corpus, *options)
         session.run("rnn-scratch", *command, "--output", folder)
     if wanted("exact"):
-        with Path("notebooks/records/exact.json").open("w", encoding="utf-8") as file:
-            command = ("check", *BACKENDS, "--exact", "--epochs", "500", "--every", "25", "--json")
-            models = [option for model in VARIANTS for option in ("--model", model)]
-            session.run("rnn-scratch", *command, *models, "--corpus", "time-machine", stdout=file)
+        command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
+        session.run(*command, env=TOOLS)
     for name in filter(
         wanted,
         (

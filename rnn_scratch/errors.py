@@ -15,13 +15,19 @@ class RNNScratchError(Exception):
     exit_code = 2  # of the command that meets it; 1 where the command itself was right
 
     def __init__(self, problem: str = "", hint: str = "") -> None:
-        """Shorten what the two quote: a file or a process may have written it."""
+        """Shorten what the two quote, and take further lines of a problem alone for the hint."""
+        if not hint:  # as a backend writes them, or another process
+            problem, _, hint = problem.partition("\n")
         self.problem, self.hint = shortened(problem), shortened(hint)
         super().__init__(self.problem, self.hint)
 
     def __str__(self) -> str:
         """Return the problem and, in lines below it, the hint."""
         return f"{self.problem}\n{self.hint}" if self.hint else self.problem
+
+
+class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
+    """The backend does not have this variant of the model, or not with these options."""
 
 
 def shortened(text: str, length: int = LONGEST) -> str:

@@ -14,15 +14,15 @@ to multiples of STATE_GRID, and a difference in it can grow over the time steps 
 but not over those of an epoch.
 
 So exact mode can fail, but rarely: two values at a distance d are rounded to different multiples
-with probability d / GRID. How safe one run was is known afterwards: `check --exact`
-observes how close its steps came to a midpoint (``check/certificate.py``). Coarser grids would
-make failures rarer. GRID is 2**-16 because the chapter's training is as good with it as
+with probability d / GRID. How safe one run was can be measured: a tool observes how close
+its steps came to a midpoint (``notebooks/measure/certificate.py``). Coarser grids would make
+failures rarer. GRID is 2**-16 because the chapter's training is as good with it as
 without, and because with a coarser one and a small learning rate every step would be rounded to
 zero. STATE_GRID is coarser because states differ by more than steps do; the chapter's training is
 as good with it as without, too.
 
-With an optimizer that remembers, the clipped gradient is rounded to multiples of FINE_GRID before
-it is remembered, and so is the step: an Adam whose learning rate is below half of FINE_GRID would
+With a stateful optimizer, the clipped gradient is rounded to multiples of FINE_GRID before it
+enters the state, and so is the step: an Adam whose learning rate is below half of FINE_GRID would
 train nothing.
 """
 
@@ -33,21 +33,21 @@ import numpy as np
 from .contract import Arrays
 
 GRID = 2.0**-16  # of a step, in exact mode
-# With an optimizer that remembers, whose steps are smaller, and of the clipped gradient before it
-# is remembered: where Adam divides a gradient by its own size, the step alone would not do.
+# With a stateful optimizer, whose steps are smaller, and of the clipped gradient before it enters
+# the state: where Adam divides a gradient by its own size, rounding the step alone would not do.
 FINE_GRID = 2.0**-20
 STATE_GRID = 2.0**-10  # of the state that a minibatch passes on to the next
 
 
 def distances(values: np.ndarray, grid: float = GRID) -> np.ndarray:
-    """How far each value is from the nearest midpoint of two multiples of a grid."""
+    """Return how far each value is from the nearest midpoint of two multiples of a grid."""
     # Nothing is rounded here: a grid is a power of two, and near a midpoint a difference is exact.
     multiples = np.abs(values) / grid
     return np.abs(multiples - np.floor(multiples) - 0.5) * grid
 
 
 def digest(arrays: Arrays) -> str:
-    """16 hexadecimal digits; they are equal only if every bit of every array is."""
+    """Return 16 hexadecimal digits, which are equal only if every bit of every array is."""
     content = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])

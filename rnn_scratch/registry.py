@@ -2,11 +2,8 @@
 
 import difflib
 import importlib
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
 from pathlib import Path
@@ -18,7 +15,7 @@ from msgspec import Meta
 from packaging.requirements import Requirement
 
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options
-from .errors import RNNScratchError, shown
+from .errors import NotOffered, RNNScratchError, shown
 from .parameters import of_slot
 from .settings import checked
 from .system import host, processes
@@ -35,10 +32,6 @@ class Usable(Record):
 
     environment: dict[str, Line]  # versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
-
-
-class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error of the backend
-    """The backend does not have this variant of the model, or not with these options."""
 
 
 def names() -> list[str]:
@@ -173,7 +166,7 @@ def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
 def build(
     name: str,
     backend: Backend,
-    model: str,
+    variant: str,
     arrays: Arrays,
     options: Options,
     optimizer: str = "sgd",
@@ -182,20 +175,20 @@ def build(
 
     The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
-    checked("model", model)  # likewise
-    if not hasattr(backend, model):
-        raise NotOffered(f"The {name} backend has no {model} model.", "Use `--model scratch`.")
+    checked("model", variant)  # likewise
+    if not hasattr(backend, variant):
+        raise NotOffered(f"The {name} backend has no {variant} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     try:
-        built = getattr(backend, model).build(params, options)
+        built = getattr(backend, variant).build(params, options)
         for slot in OPTIMIZERS[optimizer].slots:
             # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
             zeros = {parameter: np.zeros_like(array) for parameter, array in params.items()}
             others = of_slot(arrays, slot) or zeros
-            built.slots[slot] = getattr(backend, model).build(others, options).params
+            built.slots[slot] = getattr(backend, variant).build(others, options).params
         return built
     except RNNScratchError as error:
-        if model == "scratch":
+        if variant == "scratch":
             raise
         raise NotOffered(error.problem, error.hint) from error
 
@@ -225,32 +218,20 @@ def probes(
 ) -> dict[str, Usable | str]:
     """What each backend says of itself, or why it does not load.
 
-    Each is tried in a process of its own, because it may crash; as many at a time as there are
-    cores.
+    Each is tried in a process of its own, because it may crash.
     """
-    end = threading.Event()
-
-    def probe(name: str) -> Usable | str:
-        call, python = partial(_describe, name), pythons.get(name, sys.executable)
-        try:
-            return list(processes.ask(call, timeout=PROBE_TIMEOUT, python=python, end=end))[-1]
-        except RNNScratchError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            return dict(zip(names, pool.map(probe, names)))
-        finally:  # after a Ctrl-C those that still load are ended, and no other begins
-            end.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    calls = {name: partial(_describe, name) for name in names}
+    usable: dict[str, Usable | str] = {}
+    for name, answer in processes.ask_each(calls, timeout=PROBE_TIMEOUT, pythons=pythons):
+        if not isinstance(answer, processes.Ended):
+            usable[name] = answer
+        elif answer.error:
+            usable[name] = str(answer.error)
+    return {name: usable[name] for name in names}
 
 
-def _describe(name: str) -> Iterator[Usable | str]:
-    try:
-        backend = load(name)
-    except RNNScratchError as error:
-        yield str(error)
-        return
+def _describe(name: str) -> Iterator[Usable]:
+    backend = load(name)
     backend.machine.set_threads(None)  # before it looks for devices, as in `start`
     yield Usable(
         environment=backend.machine.environment(), devices=backend.machine.devices("float32")

@@ -5,7 +5,7 @@ once. The command line, the Python interface, records and pages follow from it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -13,22 +13,8 @@ from msgspec import structs
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, shown
 from .exact import FINE_GRID, GRID, STATE_GRID
-from .system.kinds import (
-    BELOW_ONE,
-    BOOL,
-    DROPOUT,
-    NOT_NEGATIVE,
-    PATH,
-    POSITIVE,
-    POSITIVE_OR_NONE,
-    SIGMA,
-    STRING,
-    TO_ONE,
-    Kind,
-    choice,
-    integer,
-    number,
-)
+from .system import kinds
+from .system.kinds import Kind
 
 # Far beyond what a model of characters needs, and well below where a framework ends with a crash
 # or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
@@ -42,6 +28,9 @@ MOST_WORKERS = 256  # of a team
 MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
+LEARNING_RATES = ", ".join(f"{made.lr:g} with {name}" for name, made in OPTIMIZERS.items())
+
+
 class Option(NamedTuple):
     """An option: what its value may be, and what it is for."""
 
@@ -49,83 +38,121 @@ class Option(NamedTuple):
     help: str = ""  # the command that has the option has a help of its own
 
 
+OPTIONS = {
+    # The settings.
+    "batch_size": Option(kinds.integer(1, MOST_ROWS), "Number of subsequences in a minibatch."),
+    "num_steps": Option(kinds.integer(1, MOST_STEPS), "Number of time steps in a subsequence."),
+    "num_hiddens": Option(kinds.integer(1, MOST_UNITS), "Number of hidden units in each layer."),
+    "cell": Option(kinds.choice(*CELLS), "Recurrent cell."),
+    "embedding": Option(kinds.integer(0, MOST_UNITS), "Character embedding size (0: one-hot)."),
+    "num_layers": Option(kinds.integer(1, MOST_LAYERS), "Number of stacked recurrent layers."),
+    "dropout": Option(kinds.DROPOUT, "Dropout probability on each layer's output."),
+    "num_epochs": Option(kinds.integer(1, MOST_EPOCHS), "Number of epochs."),
+    "optimizer": Option(kinds.choice(*OPTIMIZERS), "Optimizer; sgd is plain gradient descent."),
+    "lr": Option(kinds.POSITIVE, f"Learning rate; by default {LEARNING_RATES}."),
+    "schedule": Option(
+        kinds.choice("constant", "cosine"),
+        "Learning-rate schedule: constant, or cosine decay to zero.",
+    ),
+    "warmup": Option(kinds.integer(0), "Updates over which the learning rate rises from zero."),
+    "weight_decay": Option(
+        kinds.NOT_NEGATIVE,
+        "Decoupled weight decay: each update shrinks the weights by lr times this value.",
+    ),
+    "sigma": Option(kinds.SIGMA, "Standard deviation σ of the initial weights."),
+    "theta": Option(kinds.POSITIVE_OR_NONE, "Clip gradients to this norm θ (none: don't clip)."),
+    "activation": Option(kinds.choice("tanh", "relu"), "Activation of the hidden units."),
+    "sampling": Option(
+        kinds.choice("sequential", "random"),
+        "How to sample minibatches: sequential (each continues the previous one) or random.",
+    ),
+    "normalize": Option(
+        kinds.choice("chapter", "spaced", "none"),
+        "How to normalize the text: chapter (lower-case letters and spaces, as in the chapter), "
+        "spaced (the same with a space between lines) or none (keep the text unchanged).",
+    ),
+    "max_tokens": Option(kinds.integer(0), "Use only the first N characters (0: all)."),
+    "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after those."),
+    "valid_share": Option(
+        kinds.BELOW_ONE,
+        "Hold out this fraction of the `--max-tokens` characters, at their end, instead of "
+        "`--valid-tokens`.",
+    ),
+    "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
+    "exact": Option(kinds.BOOL, "Exact mode: bit-for-bit equal in all backends, in float64."),
+    "seed": Option(kinds.integer(0), "Random seed."),
+    # Where and how to compute.
+    "backend": Option(kinds.STRING, "Backend; `rnn-scratch backends` lists them."),
+    "model": Option(
+        kinds.choice(*VARIANTS),
+        "Variant of the model: the plain implementation, the same model optimized by hand, or the "
+        "framework's own layers.",
+    ),
+    "device": Option(kinds.STRING, "Device: cpu, cuda, mps, or auto for the best one."),
+    "threads": Option(kinds.integer(1, MOST_THREADS), "Number of threads."),
+    "eager": Option(kinds.BOOL, "Run functions uncompiled, to debug them."),
+    "best": Option(kinds.BOOL, "Use the epoch with the lowest held-out loss, not the latest."),
+    "workers": Option(kinds.integer(1, MOST_WORKERS), "Processes that share every minibatch."),
+    "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
+    "patience": Option(
+        kinds.integer(0, MOST_EPOCHS),
+        "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
+    ),
+    # Texts, and what is generated.
+    "corpus": Option(
+        kinds.STRING,
+        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
+        "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).",
+    ),
+    "text": Option(kinds.PATH, "Text file to use instead, in UTF-8."),
+    "unknown": Option(kinds.choice("error", "skip"), "How to treat unknown characters."),
+    "prefix": Option(kinds.STRING, "Text to continue."),
+    "length": Option(kinds.integer(1, MOST_CHARACTERS), "Number of characters to generate."),
+    "temperature": Option(
+        kinds.POSITIVE,
+        "Sample at this temperature: values below 1 prefer likely characters, values above 1 make "
+        "unlikely characters more frequent.",
+    ),
+    "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
+    "top_p": Option(kinds.TO_ONE, "Sample from the fewest characters with this probability."),
+    "min_p": Option(kinds.TO_ONE, "Sample from characters with this share of the highest one."),
+    # Check and comparison.
+    "every": Option(kinds.integer(1, MOST_EPOCHS)),
+    **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
+    "target": Option(kinds.POSITIVE),
+    "timeout": Option(
+        kinds.number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
+    ),
+}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
 
-    batch_size: Annotated[int, integer(1, MOST_ROWS), "Number of subsequences in a minibatch."] = 32
-    num_steps: Annotated[int, integer(1, MOST_STEPS), "Number of time steps in a subsequence."] = 35
-    num_hiddens: Annotated[int, integer(1, MOST_UNITS), "Number of hidden units in each layer."] = (
-        512
-    )
-    cell: Annotated[str, choice(*CELLS), "Recurrent cell."] = "rnn"
-    embedding: Annotated[
-        int,
-        integer(0, MOST_UNITS),
-        "Size of a learnable character embedding (0: one-hot vectors).",
-    ] = 0
-    num_layers: Annotated[int, integer(1, MOST_LAYERS), "Number of stacked recurrent layers."] = 1
-    dropout: Annotated[float, DROPOUT, "Dropout probability on each layer's output."] = 0.0
-    num_epochs: Annotated[int, integer(1, MOST_EPOCHS), "Number of epochs."] = 500
-    optimizer: Annotated[str, choice(*OPTIMIZERS), "Optimizer; sgd is plain gradient descent."] = (
-        "sgd"
-    )
-    lr: Annotated[
-        float,
-        POSITIVE,
-        "Learning rate; by default "
-        + ", ".join(f"{optimizer.lr:g} with {name}" for name, optimizer in OPTIMIZERS.items())
-        + ".",
-    ] = None  # type: ignore[assignment]  # a number as soon as it is made, and so is dtype
-    schedule: Annotated[
-        str,
-        choice("constant", "cosine"),
-        "Learning-rate schedule: constant, or cosine decay to zero.",
-    ] = "constant"
-    warmup: Annotated[
-        int, integer(0), "Number of updates over which the learning rate rises from zero."
-    ] = 0
-    weight_decay: Annotated[
-        float,
-        NOT_NEGATIVE,
-        "Decoupled weight decay: each update shrinks the weights by lr times this value.",
-    ] = 0.0
-    sigma: Annotated[float, SIGMA, "Standard deviation σ of the initial weights."] = 0.01
-    theta: Annotated[
-        float | None, POSITIVE_OR_NONE, "Clip gradients to this norm θ (none: don't clip)."
-    ] = 1.0
-    activation: Annotated[
-        str, choice("tanh", "relu"), "Activation function of the hidden units."
-    ] = "tanh"
-    sampling: Annotated[
-        str,
-        choice("sequential", "random"),
-        "How to sample minibatches: sequential (each continues the previous one) or random.",
-    ] = "sequential"
-    normalize: Annotated[
-        str,
-        choice("chapter", "spaced", "none"),
-        "How to normalize the text: chapter (lower-case letters and spaces, as in the chapter), "
-        "spaced (the same with a space between lines) or none (keep the text unchanged).",
-    ] = "chapter"
-    max_tokens: Annotated[
-        int, integer(0), "Use only the first N characters of the text (0: all)."
-    ] = 10_000
-    valid_tokens: Annotated[int, integer(0), "Hold out the N characters after those."] = 0
-    valid_share: Annotated[
-        float,
-        BELOW_ONE,
-        "Hold out this fraction of the `--max-tokens` characters, at their end, instead of "
-        "`--valid-tokens`.",
-    ] = 0.0
-    dtype: Annotated[
-        str,
-        choice("float32", "float64"),
-        "Floating-point type; by default float32, or float64 in exact mode.",
-    ] = None  # type: ignore[assignment]
-    exact: Annotated[
-        bool, BOOL, "Exact mode: all backends reach bit-for-bit the same parameters, in float64."
-    ] = False
-    seed: Annotated[int, integer(0), "Random seed."] = 0
+    batch_size: int = 32
+    num_steps: int = 35
+    num_hiddens: int = 512
+    cell: str = "rnn"
+    embedding: int = 0
+    num_layers: int = 1
+    dropout: float = 0.0
+    num_epochs: int = 500
+    optimizer: str = "sgd"
+    lr: float = None  # type: ignore[assignment]  # chosen where it is made, as is dtype
+    schedule: str = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    sigma: float = 0.01
+    theta: float | None = 1.0
+    activation: str = "tanh"
+    sampling: str = "sequential"
+    normalize: str = "chapter"
+    max_tokens: int = 10_000
+    valid_tokens: int = 0
+    valid_share: float = 0.0
+    dtype: str = None  # type: ignore[assignment]
+    exact: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check each value and convert it to Python's type; choose what others imply."""
@@ -160,59 +187,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
-SETTINGS = {item.name: Option(*item.type.__metadata__) for item in structs.fields(Settings)}
-OPTIONS = {
-    # Where and how to compute.
-    "backend": Option(STRING, "Backend; `rnn-scratch backends` lists them."),
-    "model": Option(
-        choice(*VARIANTS),
-        "Variant of the model: the plain implementation, the same model optimized by hand, or the "
-        "framework's own layers.",
-    ),
-    "device": Option(STRING, "Device: cpu, cuda, mps, or auto for the backend's best device."),
-    "threads": Option(integer(1, MOST_THREADS), "Number of threads."),
-    "eager": Option(BOOL, "Run functions uncompiled, to debug them."),
-    "best": Option(BOOL, "Use the epoch with the lowest held-out loss instead of the latest."),
-    "workers": Option(integer(1, MOST_WORKERS), "Number of processes that share every minibatch."),
-    "rank": Option(integer(0, MOST_WORKERS - 1)),
-    "patience": Option(
-        integer(0, MOST_EPOCHS),
-        "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
-    ),
-    # Texts, and what is generated.
-    "corpus": Option(
-        STRING,
-        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
-        "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).",
-    ),
-    "text": Option(PATH, "Text file to use instead, in UTF-8."),
-    "unknown": Option(
-        choice("error", "skip"), "What to do with characters that the vocabulary lacks."
-    ),
-    "prefix": Option(STRING, "Text to continue."),
-    "length": Option(integer(1, MOST_CHARACTERS), "Number of characters to generate."),
-    "temperature": Option(
-        POSITIVE,
-        "Sample at this temperature: values below 1 prefer likely characters, values above 1 make "
-        "unlikely characters more frequent.",
-    ),
-    "top_k": Option(integer(1), "Sample only from the K most likely characters."),
-    "top_p": Option(
-        TO_ONE,
-        "Sample only from the smallest set of likely characters with this total probability.",
-    ),
-    "min_p": Option(
-        TO_ONE, "Sample only from characters at least this probable relative to the most likely."
-    ),
-    # Check and comparison.
-    "every": Option(integer(1, MOST_EPOCHS)),
-    **dict.fromkeys(("repeats", "seeds"), Option(integer(1, 1000))),
-    "target": Option(POSITIVE),
-    "timeout": Option(
-        number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
-    ),
-    **SETTINGS,
-}
+SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}
 # Options whose names on the command line are shorter.
 SHORTER = {"num_epochs": "epochs", "num_layers": "layers"}
 

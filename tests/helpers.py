@@ -76,6 +76,19 @@ def variants(name):
     return offered
 
 
+def has_engine(name):
+    """Whether workers of this backend can exchange here: those of NumPy and MXNet need an MPI."""
+    with contextlib.suppress(RNNScratchError):
+        return name not in ("numpy", "mxnet") or bool(registry.load("numpy").workers.engine())
+    return False
+
+
+def require_engine(name):
+    """Skip a test where workers of this backend cannot exchange."""
+    if name not in registry.OURS or not has_engine(name):
+        pytest.skip(f"{name} has no engine for workers here; MPI is pip install -e '.[workers]'")
+
+
 def here(capsys, *arguments):
     """Run a command in this process."""
     capsys.readouterr()

@@ -4,8 +4,6 @@ import atexit
 import functools
 import os
 import signal
-import socket
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +32,9 @@ def join(team):
     network.connect(team, _connect, JOIN)  # after its own time JAX ends the process
     # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
     signal.signal(signal.SIGTERM, terminate)
-    atexit.register(_end)
+    # A worker that ends without `leave` has failed. JAX would have it wait for the others, which
+    # wait for its gradients.
+    atexit.register(os._exit, 1)
 
 
 def gather(tensors):
@@ -63,7 +63,7 @@ def all_reduce(mean, grads, workers):
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
     jax.distributed.shutdown()
-    atexit.unregister(_end)
+    atexit.unregister(os._exit)
 
 
 def engine():
@@ -80,9 +80,6 @@ def _all_gather(vectors, mesh):
 
 
 def _connect(team):
-    host, _, port = team.addresses[0].rpartition(":")
-    if team.rank == 0:  # where JAX starts a server, and crashes if it cannot listen
-        socket.create_server((host, int(port))).close()
     jax.distributed.initialize(
         team.addresses[0],
         len(team.addresses),
@@ -102,11 +99,3 @@ def _cpu(host):
     # What JAX does itself to start on a CPU, apart from the host.
     gloo = xla_client._xla.make_gloo_tcp_collectives(distributed.global_state.client, host)
     return xla_bridge.make_cpu_client(gloo)
-
-
-def _end():
-    # A worker that ends without `leave` has failed. JAX would have it wait for the others, which
-    # wait for its gradients.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)

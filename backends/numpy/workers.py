@@ -8,7 +8,9 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import subprocess
+import sysconfig
 import time
 from importlib import metadata
 
@@ -42,10 +44,12 @@ def gather(tensors):
         # MPICH would wait in a busy loop, and take the core from a worker that still computes.
         pause = 0.0
         while not request.Test():
+            if network.lost.is_set():  # MPICH itself would wait forever
+                raise network.Lost("Another worker has ended.")
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
     except _MPI.Exception as error:
-        raise RNNScratchError(f"The exchange with the other workers failed: {error}") from error
+        raise network.Lost(f"The exchange with the other workers failed: {error}") from error
     ends = np.cumsum([tensor.size for tensor in tensors])
     parts = zip(*(np.split(row, ends[:-1]) for row in rows))  # for each tensor, N vectors
     return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
@@ -97,8 +101,8 @@ def _start(team):
         # would take both for the same machine.
         variables |= {"MPIR_CVAR_NOLOCAL": "1", "MPIR_CVAR_CH4_NETMOD": "ofi"}
         variables |= {"FI_PROVIDER": "tcp", "FI_TCP_IFACE": network.interface(team.host)}
-        with network.variables(variables):
-            _initialize(team)
+        os.environ.update(variables)
+        _initialize(team)
     # MPICH has a file of shared memory all the same, which a killed process would leave behind.
     with contextlib.suppress(OSError), open("/proc/self/maps") as maps:  # on Linux
         for path in set(re.findall(r"/dev/shm/mpich_shm_\w+", maps.read())):
@@ -107,25 +111,19 @@ def _start(team):
 
 @contextlib.contextmanager
 def _mpiexec(workers):
-    # The port at which mpiexec tells this number of processes where the others are.
-    command = (_program(), "-launcher", "fork", "-rmk", "user", "-pmi-port", "-n", str(workers))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    with subprocess.Popen([*command, "sh", "-c", "echo $PMI_PORT; cat"], **pipes) as process:
+    # The port at which mpiexec tells this number of processes where the others are. The package
+    # mpich has put it beside the interpreter.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    options = f"-launcher fork -rmk user -pmi-port -n {workers} sh -c".split()
+    command = [shutil.which("mpiexec", path=path) or "mpiexec", *options, "echo $PMI_PORT; cat"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         try:
             yield int(process.stdout.readline().rpartition(b":")[2])
         except ValueError as error:
             raise RNNScratchError(f"{command[0]} is not MPICH's.", INSTALL) from error
         finally:
             process.terminate()
-
-
-def _program():
-    # The mpiexec of the package mpich, or else the one on the path.
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        for file in metadata.files("mpich") or ():
-            if file.name == "mpiexec":
-                return str(file.locate())
-    return "mpiexec"
 
 
 def _initialize(team):

@@ -16,6 +16,7 @@ from rnn_scratch.contract import RNNScratchError
 from .machine import on
 
 _JOIN_SECONDS = 45
+_DEVICE = "/job:worker/replica:0/task:{}"  # of a rank
 _GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
 _size = 1  # number of workers
 _places = [0]  # of each rank, in what the engine gathers
@@ -28,7 +29,7 @@ def join(team):
     hosts = [address.rpartition(":")[0].strip("[]") for address in team.addresses]
     os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - which nothing but gRPC reads
     context.context().configure_collective_ops(
-        collective_leader=_device(0), device_filters=[_device(team.rank)]
+        collective_leader=_DEVICE.format(0), device_filters=[_DEVICE.format(team.rank)]
     )
     # The server listens on the port of this worker's address, on all interfaces of the machine: in
     # TensorFlow "0.0.0.0" is a constant, and no option, field or environment variable changes it.
@@ -43,14 +44,10 @@ def join(team):
     _size = len(team.addresses)
     try:
         ranks = _exchange(tf.constant([team.rank]), _JOIN_SECONDS).numpy().tolist()
-    except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
-        raise RNNScratchError(
-            f"Worker {team.rank} did not reach the others within {_JOIN_SECONDS} seconds.\n"
-            f"See whether each has started, and its address is right: {', '.join(team.addresses)}."
-        ) from error
     except tf.errors.OpError as error:
         raise RNNScratchError(
-            f"Worker {team.rank} could not start at {team.addresses[team.rank]}: {error.message}."
+            f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)} within "
+            f"{_JOIN_SECONDS} seconds: {error.message}."
         ) from error
     # The engine sorts the workers by their names, and so "task:10" comes before "task:2".
     _places = [ranks.index(rank) for rank in range(_size)]
@@ -102,7 +99,3 @@ def _exchange(vector, seconds):
             communication_hint="ring",
             timeout_seconds=seconds,
         )
-
-
-def _device(rank):
-    return f"/job:worker/replica:0/task:{rank}"

@@ -7,18 +7,19 @@ fails when they differ from the records.
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from measure.certificate import Certified
 from rich.console import Console
 
 from rnn_scratch import registry
-from rnn_scratch.check.certificate import ExactResult
-from rnn_scratch.compare import metrics
 from rnn_scratch.compare import record as comparison
+from rnn_scratch.compare import tables
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import run_folder
+from rnn_scratch.runs import catalog, run_folder
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
@@ -32,7 +33,7 @@ STEP = Path("notebooks/figures/step.svg")
 def speed() -> dict[str, Any]:
     """Return the training speed of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
-    timed = [row for row in metrics.speeds(record) if "train" in row.figures]
+    timed = [row for row in tables.speeds(record) if "train" in row.figures]
     rows = [row for row in timed if row.value == record.plan.points[0]]
     speeds: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -49,7 +50,7 @@ def speed() -> dict[str, Any]:
 
 def exact(folder: Path) -> dict[str, Any]:
     """Return the record of exact mode, its trained variants and backends, and where they end."""
-    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=ExactResult)
+    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=Certified)
     result.models = [model for model in result.models if model.outcome == "trained"]
     models: dict[str, list[str]] = {}
     for model in result.models:
@@ -63,6 +64,12 @@ def presets() -> dict[str, Any]:
     """Return what the presets of `train` reach, with samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
+
+
+def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
+    """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
+    for path, record in catalog.begun(folder):
+        yield path, record, run_folder.history(path)
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:

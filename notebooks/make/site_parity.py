@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from measure.certificate import Certified
 
-from rnn_scratch.check.certificate import ExactResult
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
-from rnn_scratch.runs import catalog, curve, run_folder
+from rnn_scratch.runs import curve, run_folder
 
 from . import figures, prose, readme
 from .prose import framework
@@ -22,9 +22,9 @@ Histories = dict[str, list[run_folder.Epoch]]  # by backend
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Render the page, and its pictures by their places in the site."""
     values = readme.exact(folder)
-    exact: ExactResult = values["exact"]
+    exact: Certified = values["exact"]
     backends = list(dict.fromkeys(model.backend for model in exact.models))
-    float64 = {path.name: history for path, _, history in catalog.listing(folder / "float64")}
+    float64 = {path.name: history for path, _, history in readme.recorded(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
     float32 = readme.histories(folder)
     size = exact.settings
@@ -43,7 +43,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "optimizers": json.loads((folder / "optimizers.json").read_bytes()),
         "ends": list(zip(*(model.digests for model in exact.models))),
         "arm": json.loads((folder / "arm.json").read_bytes()),
-        "runs": sorted(catalog.listing(folder)),
+        "runs": sorted(readme.recorded(folder)),
     }
     images: dict[str, bytes] = {}
     with figures.chart(images, PERPLEXITY) as axes:

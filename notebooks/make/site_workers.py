@@ -5,7 +5,6 @@ exchange from the shapes of the parameters, and when two workers are faster than
 """
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rnn_scratch.runs import sessions
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import SETTINGS, Settings, option_of
 from rnn_scratch.text import books
-from rnn_scratch.workers import groups, launch, rendezvous, supervisor
+from rnn_scratch.workers import groups, launch, supervisor
 
 from . import exchange, figures, prose, site_code
 from .exchange import Exchange
@@ -27,7 +26,6 @@ from .prose import framework
 from .site_code import STATIC
 
 RECORD = "workers.json"
-FAULTS = "team.json"  # of `nox -s team -- --output notebooks/records/team.json`
 EXCHANGE = f"{STATIC}/figures/exchange.svg"
 LARGE = 100  # how many times as many parameters as the chapter's model the page looks at
 NETWORKS = (1, 10)  # Gbit/s, assumed
@@ -49,7 +47,6 @@ def render(
             "gather": site_code.group(site_code.of(backends, "gather"), backends),
             "launch": launch,
             "groups": groups,
-            "rendezvous": rendezvous,
             "supervisor": supervisor,
             "equal": _equal(),
             "measured": measured,
@@ -66,7 +63,6 @@ def render(
             "engines": engines,
             "before": _before(engines),
             "trainings": [_digests(training) for training in exact["trainings"]],
-            "trials": _trials(folder / FAULTS),
         }
         page = prose.page("workers.md", values, backends, typeset)
     except (OSError, LookupError, UndefinedError) as error:
@@ -177,25 +173,3 @@ def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
         "workers": workers,
         "digests": {name: [digests[name, number] for number in workers] for name in names},
     }
-
-
-def _trials(path: Path) -> list[dict[str, Any]]:
-    # What happened to training runs of which a worker was killed; nothing where it was not tried.
-    if not path.exists():
-        return []
-    trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
-    rows = []
-    for kind, backend in dict.fromkeys((each["kind"], each["backend"]) for each in trials):
-        some = [each for each in trials if (each["kind"], each["backend"]) == (kind, backend)]
-        seconds = [each["seconds"] for each in some if each["seconds"] is not None]
-        rows.append(
-            {
-                "kind": kind,
-                "backend": backend,
-                "number": len(some),
-                "failures": sum(each["problem"] is not None for each in some),
-                "median": f"{statistics.median(seconds):.1f}" if seconds else "",
-                "longest": f"{max(seconds):.1f}" if seconds else "",
-            }
-        )
-    return rows

@@ -48,20 +48,21 @@ TURNS = 15  # of an exchange; a minibatch takes a third of them
 EXACT = (("numpy torch tensorflow mxnet jax", 5), ("numpy torch", 20))
 
 
-def numpy_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """MPI's own all-reduce."""
+def mpi_sum(backend: Any, vector: Any) -> Callable[[], Any]:
+    """Return MPI's own all-reduce, of NumPy's arrays and of what others are converted to."""
     from mpi4py import MPI
 
     def work():
-        out = np.empty_like(vector)
-        MPI.COMM_WORLD.Allreduce(vector, out)
-        return out
+        values = backend.machine.array(vector)
+        out = np.empty_like(values)
+        MPI.COMM_WORLD.Allreduce(values, out)
+        return backend.machine.tensor(out, "cpu")
 
     return work
 
 
 def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """That of torch.distributed, which leaves the sum in the place of the vector."""
+    """Return the all-reduce of torch.distributed, which replaces the vector by the sum."""
     from torch import distributed
 
     def work():
@@ -73,7 +74,7 @@ def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """TensorFlow's collective operation."""
+    """Return TensorFlow's collective operation."""
     import tensorflow as tf
 
     def work():
@@ -92,24 +93,8 @@ def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
     return work
 
 
-def mxnet_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """The sum of MXNet's key-value store, of the numbers themselves."""
-    from mxnet import np as arrays
-
-    # The store itself is not kept: `leave` deletes it, and so ends the scheduler and the server.
-    workers, key = backend.workers, f"sum of {len(vector)}"
-    workers._store.init(key, arrays.zeros_like(vector))
-
-    def work():
-        out = vector.copy()  # it leaves the sum in the place of what is pushed, too
-        workers._store.pushpull(key, out, out=out)
-        return out
-
-    return work
-
-
 def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """JAX's `psum` in a function that all workers execute together."""
+    """Return JAX's `psum` in a function that all workers execute together."""
     import jax
 
     work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.machine.WORKERS))
@@ -117,14 +102,14 @@ def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_compiled(backend: Any, function: Callable) -> Callable:
-    """A function of a vector in a graph, as it is in `train_minibatch`."""
+    """Compile a function of a vector, as `train_minibatch` is."""
     import tensorflow as tf
 
     return tf.function(function)
 
 
 def jax_compiled(backend: Any, function: Callable) -> Callable:
-    """Likewise, compiled for all workers together."""
+    """Compile a function of a vector for all workers together."""
     import jax
 
     machine = backend.machine
@@ -137,29 +122,27 @@ def jax_compiled(backend: Any, function: Callable) -> Callable:
 
 
 OWN_SUMS = {
-    "numpy": numpy_sum,
+    "numpy": mpi_sum,
     "torch": torch_sum,
     "tensorflow": tensorflow_sum,
-    "mxnet": mxnet_sum,
+    "mxnet": mpi_sum,
     "jax": jax_sum,
 }
 COMPILED = {"tensorflow": tensorflow_compiled, "jax": jax_compiled}
 
 
-def exchange(
-    rank: int, addresses: list[str], name: str, sizes: list[int], turns: int
-) -> Iterator[dict[str, Any]]:
+def exchange(team: Team, name: str, sizes: list[int], turns: int) -> Iterator[dict[str, Any]]:
     """Time exchanges of vectors of these sizes, as one of the workers.
 
     ``gather`` is the exchange alone, ``all_reduce`` also adds in rank order, as training does, and
     ``own`` is the engine's own all-reduce. All begin when every worker is ready.
     """
-    backend = _join(rank, addresses, name)
+    backend = _join(team, name)
     machine = backend.machine
     one = machine.tensor(np.zeros(1, DTYPE), "cpu")
     for size in sizes:
-        values = np.random.RandomState(rank).normal(0, 1, size).astype(DTYPE)
-        works = _exchanges(backend, name, machine.tensor(values, "cpu"), len(addresses))
+        values = np.random.RandomState(team.rank).normal(0, 1, size).astype(DTYPE)
+        works = _exchanges(backend, name, machine.tensor(values, "cpu"), len(team.addresses))
         milliseconds: dict[str, list[float]] = {what: [] for what in works}
         for turn in range(turns + 2):
             for what, work in works.items():
@@ -168,7 +151,7 @@ def exchange(
                 machine.synchronize(work(), "cpu")
                 if turn > 1:  # the first ones compile, or connect
                     milliseconds[what].append(1000 * (time.perf_counter() - start))
-        yield {"numbers": size, **{what: spread(each) for what, each in milliseconds.items()}}
+        yield {"numbers": size, **{what: spread(times) for what, times in milliseconds.items()}}
     yield {"engine": backend.workers.engine(), "environment": machine.environment()}
     backend.workers.leave()
 
@@ -183,31 +166,31 @@ def _exchanges(
     def all_reduce(vector):
         return list(backend.workers.all_reduce(vector[:1], {"all": vector}, number)[1].values())
 
-    own = OWN_SUMS[name](backend, vector)
+    engine_sum = OWN_SUMS[name](backend, vector)
     if name in COMPILED:
-        gather, all_reduce = (COMPILED[name](backend, each) for each in (gather, all_reduce))
+        gather, all_reduce = (COMPILED[name](backend, f) for f in (gather, all_reduce))
     return {
         "gather": lambda: gather(vector),
         "all_reduce": lambda: all_reduce(vector),
-        "own": lambda: [own()],
+        "own": lambda: [engine_sum()],
     }
 
 
-def order(rank: int, addresses: list[str], name: str) -> Iterator[dict[str, Any]]:
+def order(team: Team, name: str) -> Iterator[dict[str, Any]]:
     """Compare sums over the workers with one in rank order, and count the elements that differ."""
-    backend = _join(rank, addresses, name)
-    machine, number = backend.machine, len(addresses)
+    backend = _join(team, name)
+    machine, number = backend.machine, len(team.addresses)
     chances = map(np.random.RandomState, range(number))
     vectors = [chance.normal(0, 1, ELEMENTS).astype(DTYPE) for chance in chances]
     expected = sum(vectors[1:], vectors[0])
-    vector = machine.tensor(vectors[rank], "cpu")
-    own = machine.array(OWN_SUMS[name](backend, vector)())
+    vector = machine.tensor(vectors[team.rank], "cpu")
+    engine_sum = machine.array(OWN_SUMS[name](backend, vector)())
     _, means = backend.workers.all_reduce(vector, {"all": vector}, number)
     mean = machine.array(means["all"])
     yield {
         "workers": number,
         "elements": ELEMENTS,
-        "own": int((own != expected).sum()),
+        "own": int((engine_sum != expected).sum()),
         "all_reduce": int((mean != expected / np.float32(number)).sum()),
     }
     backend.workers.leave()
@@ -235,32 +218,32 @@ def compute(
             yield {"num_hiddens": num_hiddens, "batch_size": B, **spread(milliseconds)}
 
 
-def _join(rank: int, addresses: list[str], name: str) -> Any:
+def _join(team: Team, name: str) -> Any:
     backend, _ = registry.start(name, 1)
-    backend.workers.join(Team(rank, tuple(addresses)))
+    backend.workers.join(team)
     return backend
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and largest, with the digits that a page could print."""
+    """Return median, least and largest, with the digits that a page could print."""
     ends = {"median": statistics.median(values), "low": min(values), "high": max(values)}
     return {name: rounded(value) for name, value in ends.items()}
 
 
 def engines() -> dict[str, Any]:
-    """The part ``workers`` of the record."""
+    """Make the part ``workers`` of the record."""
     numbers = {H: parameters(H) + 1 for H in HIDDENS}  # with the loss
     sizes, model = [1, *numbers.values()], "fast"
     answers: dict[str, Any] = {}
     for name in OWN_SUMS:
         task = name, sizes, TURNS
-        *times, about = groups.ask_all(groups.calls(WORKERS, exchange, *task), TIMEOUT)
+        *times, about = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
         task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
         minibatches = list(processes.ask(partial(compute, *task), timeout=TIMEOUT))
         sums = [
             answer
             for number in SUMMED
-            for answer in groups.ask_all(groups.calls(number, order, name), TIMEOUT)
+            for answer in groups.ask(order, number, name, timeout=TIMEOUT)
         ]
         answers[name] = {**about, "exchanges": times, "minibatches": minibatches, "sums": sums}
         print(name, json.dumps(times[-1]), flush=True)
@@ -272,12 +255,12 @@ def engines() -> dict[str, Any]:
 
 
 def parameters(num_hiddens: int) -> int:
-    """The number of parameters of the cell rnn."""
+    """Count the parameters of the cell rnn."""
     return sum(int(np.prod(shape)) for shape in Options(VOCABULARY, num_hiddens).shapes().values())
 
 
 def exact() -> dict[str, Any]:
-    """The part ``workers-exact`` of the record."""
+    """Make the part ``workers-exact`` of the record."""
     trainings = []
     for backends, epochs in EXACT:
         options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs} --every {epochs}"

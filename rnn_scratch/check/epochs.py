@@ -55,7 +55,8 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
         return  # settings of an update do the same in any model, as optimizers do with any cell
     # What is compiled, or remembered, for the first update must not determine the second.
     exact = case.options.dtype == "float64"  # the only one with exact mode
-    how = Update(2 * LR, None, *((GRID, STATE_GRID) if exact else ()))
+    grid, state_grid = (GRID, STATE_GRID) if exact else (None, None)
+    how = Update(2 * LR, theta=None, grid=grid, state_grid=state_grid)
     _, state = case.scratch.train_minibatch(model, *case.minibatch(), how)
     yield Computed("parameters after another one", model.to_arrays(model.params))
     if exact:
@@ -64,8 +65,8 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
         return
     # And what is remembered of a gradient must be the same to the last bit, whatever is compiled.
     model, (batch, state) = case.model(optimizer="adam"), case.minibatch()
-    grid, state_grid = (FINE_GRID, STATE_GRID) if exact else (None, None)
-    how = Update(0, None, grid, state_grid, 1, "adam", 0.1, grid)
+    grid = FINE_GRID if exact else None
+    how = how._replace(lr=0, optimizer="adam", weight_decay=0.1, grid=grid, grad_grid=grid)
     for number in range(1, 1 + FEW):
         rated = batch._replace(rates=case.rates(number))
         _, state = case.scratch.train_minibatch(model, rated, state, how)

@@ -1,129 +1,228 @@
-"""Exact mode's check: models compared after every update, and a certificate of their equality.
+"""Exact mode's check: models compared with the first one after every update.
 
-Each model is trained in a process of its own, the reference first, and all of its updates are
-observed and compared with those of the first.
+Each model is trained in a process of its own. The first one, NumPy's if it is among them, leaves a
+file with the digests of its parameters and carried state after every update.
 """
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .. import exact, registry
-from ..contract import Team
-from ..errors import RNNScratchError
+import msgspec
+import numpy as np
+
+from .. import exact
+from ..contract import VARIANTS, Arrays, Batch, Model, State, Team, Tensor, Update
 from ..parameters import trained_arrays
-from ..runs import training
+from ..runs import exchange, training
 from ..runs.runtime import Runtime
-from ..runs.setup import set_up
+from ..runs.setup import Setup, set_up
 from ..settings import Settings
-from ..text import books
-from ..workers import groups
-from .certificate import (
-    AfterEpoch,
-    Certificate,
-    Closest,
-    Divergence,
-    ExactModel,
-    ExactResult,
-    sentence,
-)
-from .kept import CLOSEST, SAMPLE
-from .observation import Observer
+from ..system.records import Record
+from ..text import books, minibatches
+from . import candidates
+from .candidates import Failure
+from .growth import UNLIKELY, growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
+LARGEST = float(np.finfo(np.float64).max)  # in place of what JSON cannot say
 
-Notify = Callable[[ExactModel, int], None]  # called at the start and after each epoch
-# What a child sends before the first epoch and after each: with the number of updates that were
-# clipped so far, the closest element of all, and the first divergence.
-Updates = tuple[AfterEpoch, int, Closest | None, Divergence | None]
+Digests = dict[str, str]  # of each parameter, of the optimizer's state, and of each carried state
+
+
+class AfterEpoch(Record):
+    """How far a model is after an epoch."""
+
+    epoch: int
+    perplexity: float | None  # None before the first epoch, and where it is not finite
+    updates: int  # so far
+    digest: str  # of all parameters
+
+
+class ExactModel(Record):
+    """A model that was trained, or was to be."""
+
+    backend: str
+    model: str
+    workers: int
+    outcome: str  # "trained", or the kind of a `Failure`
+    reason: str
+    digests: list[AfterEpoch]  # from epoch 0 on
+    cell: str = Settings().cell
+
+    @property
+    def title(self) -> str:
+        """The backend, with variant, cell and workers if they are not the default ones."""
+        workers = f"{self.workers} workers" if self.workers > 1 else ""
+        defaults = {self.model: VARIANTS[0], self.cell: Settings().cell, workers: ""}
+        more = ", ".join(name for name, default in defaults.items() if name != default)
+        return f"{self.backend} ({more})" if more else self.backend
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the one that the others are compared with."""
+        return (self.backend, self.model, self.workers) == ("numpy", VARIANTS[0], 1)
+
+
+class Divergence(Record):
+    """The first update after which two models differ; 0: before the first."""
+
+    models: list[str]
+    update: int
+    tensors: list[str]  # parameters and states that differ
+    growth: float  # of a difference in the state, over the time steps of a minibatch
+
+    @property
+    def sentence(self) -> str:
+        """Say what differs, whether rounding is likely to be the reason, and what to do."""
+        base, other = self.models
+        when = f"after update {self.update:,}" if self.update else "from the start"
+        likely = "the likely reason" if self.growth >= UNLIKELY else "unlikely to be the reason"
+        return (
+            f"{other} differs from {base} {when}, in {', '.join(self.tensors)}. Over a minibatch a "
+            f"difference in the state grows {self.growth:.0e}-fold, so rounding is {likely}. To "
+            f"check each function, run: rnn-scratch check {other.partition(' ')[0]}"
+        )
+
+
+class ExactResult(Record):
+    """What `check --exact --json` prints."""
+
+    settings: Settings
+    text: str  # its sha256
+    models: list[ExactModel]
+    equal: bool
+    divergence: Divergence | None  # the first of all
 
 
 def compare(
-    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, progress: Notify
+    runtimes: Sequence[Runtime],
+    settings: Settings,
+    text: books.Text,
+    progress: Callable[[ExactModel, int], None],
 ) -> ExactResult:
-    """Train these models in exact mode, and compare their parameters after every update."""
+    """Train these models in exact mode, and compare their parameters after every update.
+
+    `progress` is called with the model and the epoch at the start and after each epoch.
+    """
     models = [
-        ExactModel(each.backend, each.model, each.workers, "trained", "", [], settings.cell)
-        for each in runtimes
+        ExactModel(
+            backend=runtime.backend,
+            model=runtime.model,
+            workers=runtime.workers,
+            outcome="trained",
+            reason="",
+            digests=[],
+            cell=settings.cell,
+        )
+        for runtime in runtimes
     ]
     pairs = sorted(zip(runtimes, models), key=lambda pair: not pair[1].is_reference)
-    first, ends = "", list[tuple[ExactModel, Updates]]()
-    with tempfile.TemporaryDirectory() as parent:
-        for runtime, model in pairs:
+    first, divergences = "", list[Divergence]()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (runtime, model) in enumerate(pairs):
             if not first:
-                folder = tempfile.mkdtemp(dir=parent)
+                file = str(Path(folder, str(number)))
             progress(model, 0)
-            task = runtime, settings, text, model.title, first, folder
-            answers = groups.ask_all(groups.calls(runtime.workers, _train, *task), EPOCH_TIMEOUT)
+            task = runtime, settings, text, model.title, first, file
             end = None
-            try:
-                for answer in answers:
-                    if isinstance(answer, str):
-                        model.outcome, model.reason = "not offered", answer
-                    else:
-                        end = answer
-                        model.digests.append(end[0])
-                        progress(model, end[0].epoch)
-            except RNNScratchError as error:
-                model.outcome, model.reason = "failed", str(error)
-            if end is not None:
-                ends.append((model, end))
-                first = first or (model.title if model.outcome == "trained" else "")
-    found = certificate(ends)
-    complete = bool(ends) and all(model.outcome != "failed" for model in models)
-    return ExactResult(settings, text.sha256, models, complete and not found.divergence, found)
-
-
-def certificate(ends: Sequence[tuple[ExactModel, Updates]]) -> Certificate:
-    """What was observed of models, from the last that each has sent; that of the first is first."""
-    trained = [(model, end[2]) for model, end in ends if model.outcome == "trained"]
-    unobserved = [model.title for model, closest in trained if closest is None]
-    divergences = [end[3] for _, end in ends if end[3] is not None]
-    # The first of all, but rather one that rounding does not explain.
-    divergence = min(divergences, key=lambda a: (bool(a.explained), a.update), default=None)
-    closest = None
-    if trained and not (unobserved or divergence):
-        # The first model differs from none.
-        closest = min([each for _, each in trained if each][len(trained) > 1 :], key=_order)
-    updates = max((end[0].updates for _, end in ends), default=0)
-    clipped = max((end[1] for _, end in ends), default=0)
-    factor = closest.factor if closest else None
-    kept = CLOSEST + SAMPLE
-    found = Certificate(updates, clipped, kept, closest, factor, divergence, "", unobserved)
-    found.sentence = sentence(found)
-    return found
-
-
-def _order(closest: Closest) -> tuple[float, float]:
-    return math.inf if closest.factor is None else closest.factor, closest.distance
+            for answer in candidates.run(_train, *task, timeout=EPOCH_TIMEOUT):
+                if isinstance(answer, Failure):
+                    model.outcome, model.reason = answer.kind, answer.reason
+                else:
+                    after, end = answer
+                    model.digests.append(after)
+                    progress(model, after.epoch)
+            divergences += [end] if end else []
+            first = first or (model.title if model.outcome == "trained" else "")
+    return ExactResult(
+        settings=settings,
+        text=text.sha256,
+        models=models,
+        equal=bool(first) and not divergences and all(m.outcome != "failed" for m in models),
+        divergence=min(divergences, key=lambda one: one.update, default=None),
+    )
 
 
 def _train(
-    rank: int,
-    addresses: list[str],
+    team: Team | None,
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
     title: str,
     first: str,
-    folder: str,
-) -> Iterator[str | Updates]:
-    team = Team(rank, tuple(addresses)) if addresses else None
-    try:
-        setup = set_up(settings, runtime, text, team=team)
-    except registry.NotOffered as error:
-        yield str(error).splitlines()[0]
-        return
-    observer = Observer(setup, title, first, Path(folder))
+    file: str,
+) -> Iterator[tuple[AfterEpoch, Divergence | None]]:
+    # In a child: an answer before the first epoch and after each, with the divergence so far.
+    setup = set_up(settings, runtime, text, team=team)
+    observed = _Updates(setup, [first, title], Path(file))
 
-    def updates(epoch: int, perplexity: float | None) -> Updates:
-        digest = exact.digest(trained_arrays(setup.model))
-        after = AfterEpoch(epoch, perplexity, observer.updates, digest)
-        return after, observer.clipped, observer.kept.closest, observer.divergence
+    def answer(epoch: int, perplexity: float | None) -> tuple[AfterEpoch, Divergence | None]:
+        after = AfterEpoch(
+            epoch=epoch,
+            perplexity=perplexity,
+            updates=observed.count,
+            digest=exact.digest(trained_arrays(setup.model)),
+        )
+        return after, observed.divergence
 
-    yield updates(0, None)
-    for epoch, _ in training.epochs(setup, observer.minibatch):
-        yield updates(epoch.epoch, epoch.perplexity)
+    yield answer(0, None)
+    for epoch, _ in training.epochs(setup, observed.after):
+        yield answer(epoch.epoch, epoch.perplexity)
     if team is not None:
         setup.backend.workers.leave()
+
+
+class _Updates:
+    """The digests of a model after every update: kept if it is the first, or else compared."""
+
+    def __init__(self, setup: Setup, models: list[str], file: Path) -> None:
+        self.setup, self.models, self.file = setup, models, file
+        self.count = 0
+        self.divergence: Divergence | None = None
+        self.compares = bool(models[0])
+        self.keeps = not self.compares and (setup.team is None or setup.team.rank == 0)
+        lines = file.read_bytes().splitlines() if self.compares else []
+        self.expected = [msgspec.json.decode(line, type=Digests) for line in lines]
+        self.state: State = ()
+        scratch = setup.backend.scratch
+        train_minibatch = scratch.train_minibatch
+
+        def watched(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
+            mean, self.state = train_minibatch(model, batch, state, how)
+            return mean, self.state
+
+        scratch.train_minibatch = watched
+        self._compare()
+
+    def after(self, batch: Batch) -> None:
+        """Keep or compare the digests after an update."""
+        self.count += 1
+        self._compare()
+
+    def _compare(self) -> None:
+        arrays = trained_arrays(self.setup.model) | carried(self.setup, self.state)
+        digests = {name: exact.digest({name: array}) for name, array in arrays.items()}
+        if self.keeps:
+            with self.file.open("ab") as file:
+                file.write(msgspec.json.encode(digests) + b"\n")
+        if self.divergence is not None or self.count >= len(self.expected):
+            return
+        expected = self.expected[self.count]
+        tensors = [name for name in digests if expected.get(name, digests[name]) != digests[name]]
+        if tensors:
+            grows = float(np.nan_to_num(growth(self.setup), nan=LARGEST))
+            self.divergence = Divergence(
+                models=self.models, update=self.count, tensors=tensors, growth=grows
+            )
+
+
+def carried(setup: Setup, state: State) -> Arrays:
+    """Return the carried state by name, with the rows of all workers; no zero has a sign."""
+    if not state or not minibatches.carries(setup.settings.sampling):
+        return {}
+    arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
+    if setup.team is not None:
+        arrays = [*exchange.join_rows(setup.backend, setup.runtime.device, arrays)]
+    numbered = len(arrays) > 1
+    return {f"state {i}" if numbered else "state": array for i, array in enumerate(arrays)}

@@ -157,8 +157,17 @@ class Case(NamedTuple):
         """Compare a result with what is expected; its worst element determines the row."""
         most = worst(self.as_arrays(result.expected), self.as_arrays(result.value))
         allowed = tolerance(result.allowed, self.options.dtype, self.options.device)
-        place, numbers = (most.difference, most.where), (most.expected, most.actual)
-        return Row(piece, result.name, self.label, *place, allowed, result.note, True, *numbers)
+        return Row(
+            piece=piece,
+            result=result.name,
+            case=self.label,
+            difference=most.difference,
+            where=most.where,
+            allowed=allowed,
+            note=result.note,
+            expected=most.expected,
+            actual=most.actual,
+        )
 
     def _recorded(self, piece: str, result: Computed) -> Row:
         row = self.row(piece, result._replace(expected=result.value))

@@ -79,15 +79,25 @@ def apart(actual: float, expected: float) -> str:
 
 def not_offered(piece: str, case: str, reason: str) -> Row:
     """The row of what a backend says that it does not have."""
-    return Row(piece, "", case, 0.0, "", 0.0, reason.splitlines()[0], offered=False)
+    note = reason.splitlines()[0]
+    row = fact("", True, "", note, piece=piece, case=case)
+    row.offered = False
+    return row
 
 
 def fact(
     result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
 ) -> Row:
     """The row of what is either so or not; `otherwise` says what is so instead."""
-    where = "" if true else otherwise
-    return Row(piece, result, case, 0.0 if true else None, where, 0.0, note)
+    return Row(
+        piece=piece,
+        result=result,
+        case=case,
+        difference=0 if true else None,
+        where="" if true else otherwise,
+        allowed=0,
+        note=note,
+    )
 
 
 class Computed(NamedTuple):
@@ -119,14 +129,14 @@ def worst(expected: Any, actual: Any) -> Worst:
     if isinstance(expected, dict):
         if [*expected] != [*actual]:  # the order is that in which norms are summed
             return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
-        each = [worst(expected[name], actual[name]).within(name) for name in expected]
-        return max(each, key=_size)
+        elements = [worst(expected[name], actual[name]).within(name) for name in expected]
+        return max(elements, key=_size)
     if isinstance(expected, tuple):
         if len(expected) != len(actual):
             return Worst(None, f"{len(actual)} tensors instead of {len(expected)}")
-        each = list(map(worst, expected, actual))
-        several = [one.within(f"[{number}]") for number, one in enumerate(each)]
-        return max(several if len(each) > 1 else each, key=_size)
+        elements = list(map(worst, expected, actual))
+        numbered = [one.within(f"[{number}]") for number, one in enumerate(elements)]
+        return max(numbered if len(elements) > 1 else elements, key=_size)
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
         return Worst(None, f"shape {actual.shape} instead of {expected.shape}")

@@ -10,10 +10,9 @@ from typing import Any
 
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
-from ..errors import RNNScratchError
+from ..errors import NotOffered, RNNScratchError
 from ..runs.runtime import Runtime
-from ..workers import groups
-from . import epochs, functions, inputs, machine, team
+from . import candidates, epochs, functions, inputs, machine, team
 from .inputs import B, Case, Piece, make_case
 from .results import Row, fact, not_offered
 
@@ -30,19 +29,22 @@ def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
     if B % workers:
         raise RNNScratchError(
             f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
-            f"{', '.join(str(each) for each in range(1, B + 1) if B % each == 0)} workers."
+            f"{', '.join(str(number) for number in range(1, B + 1) if B % number == 0)} workers."
         )
     what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
-    try:
-        yield from groups.ask_all(groups.calls(workers, _rows, runtime, list(cells)), timeout)
-    except RNNScratchError as error:
-        yield Row(what, "", "", None, str(error), 0)
+    for answer in candidates.run(_rows, runtime, list(cells), timeout=timeout):
+        if isinstance(answer, Row):
+            yield answer
+        elif answer.kind == "not offered":
+            yield not_offered(runtime.model, "", answer.reason)
+        else:
+            yield fact("", False, answer.reason, piece=what)
 
 
-def _rows(rank: int, addresses: list[str], runtime: Runtime, cells: list[str]) -> Iterator[Row]:
+def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[Row]:
     # In a process of its own, so that one framework cannot disturb another.
-    if addresses:
-        yield from team.check(runtime, Team(rank, tuple(addresses)))
+    if member is not None:
+        yield from team.check(runtime, member)
         return
     backend = registry.load(runtime.backend)
     # Before anything is computed.
@@ -87,11 +89,11 @@ def check(
                 continue
             try:
                 yield from case.rows(piece)
-            except registry.NotOffered as error:
+            except NotOffered as error:
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:
-                yield Row(piece.__name__, "raised", case.label, None, described(error), 0)
+                yield fact("raised", False, described(error), piece=piece.__name__, case=case.label)
         else:
             seen.add(options.dtype)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..contract import Team
+from ..errors import NotOffered
 from ..runs import exchange
 from ..runs.runtime import Runtime
 from .epochs import FEW, clipping, updated
@@ -37,47 +38,47 @@ def check(runtime: Runtime, team: Team) -> Iterator[Row]:
         try:
             for piece in TEAM_PIECES if runtime.model == "scratch" else (train_minibatch,):
                 yield from case.rows(piece, team)
-        except registry.NotOffered as error:
+        except NotOffered as error:
             yield not_offered(runtime.model, case.label, str(error))
     engine.leave()
 
 
 def gather(case: Case, team: Team) -> Iterator[Computed | Row]:
-    """Every bit arrives, of every worker and in the order of their ranks."""
+    """Check that every bit arrives, in the order of the ranks."""
     dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
         special = np.array(SPECIAL).astype(dtype)
     sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in workers]
     more = np.full((2, 3), team.rank, dtype)
     received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
-    wrong = [rank for rank, each in enumerate(received) if each.tobytes() != sent[rank].tobytes()]
+    wrong = [rank for rank in workers if received[rank].tobytes() != sent[rank].tobytes()]
     yield fact("bits", not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
     yield Computed("a second tensor", tuple(others), expected, 0)
 
 
 def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
-    """The means of what each worker has for its rows are those for all rows."""
-    own, model = case.of_rows(exchange.share(B, team)), case.model()
-    loss, grads, _ = own.scratch.gradients(model, *own.minibatch())
-    mean, means = own.backend.workers.all_reduce(loss, grads, len(team.addresses))
+    """Check that the means over the workers are the gradients of all rows."""
+    part, model = case.of_rows(exchange.share(B, team)), case.model()
+    loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
+    mean, means = part.backend.workers.all_reduce(loss, grads, len(team.addresses))
     expected, _, _ = case.reference.gradients()
     yield Computed("loss", mean, expected)
     arrays, workers = model.to_arrays(grads), len(team.addresses)
     received = exchange.gather(case.backend, case.options.device, list(arrays.values()))
-    exact = {name: sum(each) / workers for name, each in zip(arrays, received)}
+    exact = {name: sum(parts) / workers for name, parts in zip(arrays, received)}
     yield Computed("gradients, added by rank", model.to_arrays(means), exact, 0)
 
 
 def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Row]:
-    """Some updates lead to the same as those of all rows, and all workers to the same."""
+    """Check that workers reach the parameters that one process reaches on all rows."""
     how = clipping(case)
     expected, losses, states = updated(case.reference, how)
-    own = case.of_rows(exchange.share(B, team))
-    arrays, own_losses, state = updated(own, how._replace(workers=len(team.addresses)))
-    whole = exchange.join_rows(case.backend, case.options.device, own.as_arrays(state))
+    part = case.of_rows(exchange.share(B, team))
+    arrays, means, state = updated(part, how._replace(workers=len(team.addresses)))
+    whole = exchange.join_rows(case.backend, case.options.device, part.as_arrays(state))
     yield Computed(f"parameters after {FEW} updates", arrays, expected)
-    yield Computed(f"losses after {FEW} updates", own_losses, losses)
+    yield Computed(f"losses after {FEW} updates", means, losses)
     yield Computed(f"state after {FEW} updates", whole, states)
     digests = exchange.digests(case.backend, case.options, arrays)
     yield fact("same in all workers", len(set(digests)) == 1, str(digests))

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from .. import registry
 from ..check import exact_mode, growth, runner
-from ..check.certificate import ExactModel, ExactResult
-from ..check.results import Row
+from ..check.exact_mode import ExactModel, ExactResult
+from ..check.results import Row, fact
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..runs import schedule
@@ -85,9 +85,9 @@ def check(
     gradients with finite differences.
 
     With --exact, train them in exact mode instead, with the settings of `train` (by default 50
-    epochs), and compare their parameters to the last bit: either they are equal, and it says how
-    close they came to diverging, or it names the first update and parameters that differ, and says
-    whether rounding explains it. The exit code is 1 if anything differs.
+    epochs), and compare their parameters to the last bit after every update: either they are equal,
+    or it names the first update and parameters that differ, and says how likely rounding is the
+    reason. The exit code is 1 if anything differs.
     """
     settings = specified(options)
     exact, cells = settings.pop("exact", False), list(dict.fromkeys(cells))
@@ -114,48 +114,72 @@ def check(
     each = itertools.product(names, variants, workers)
     runtimes = [Runtime(name, model, device, workers=number) for name, model, number in each]
     if exact:
-        with contextlib.suppress(RNNScratchError):  # which the models' own processes report
-            growth.warn(made, content, report.say)
-        with screen.status("") as status:
-
-            def progress(model: ExactModel, epoch: int) -> None:
-                status.update(f"training {model.title}: epoch {epoch}/{made.num_epochs}")
-
-            result = exact_mode.compare(runtimes, made, content, progress)
-        epochs = sorted({*range(0, made.num_epochs, every), made.num_epochs})
-        for model in result.models:
-            model.digests = [after for after in model.digests if after.epoch in epochs]
-        if as_json:
-            echo(records.encoded(result).decode().rstrip())
-        else:
-            trained = [model for model in result.models if model.digests]
-            if trained:
-                screen.table(["epoch", "perplexity", "digest", "models"], _digests(trained))
-            for model in result.models:
-                if model.reason:
-                    screen.say(f"{model.title}: {model.outcome}: {model.reason}")
-            screen.print(_verdict(result, trained))
-            if result.certificate.sentence:
-                screen.print(result.certificate.sentence)
-        equal = result.equal
+        equal = _exact(runtimes, made, content, every, screen, report, as_json)
     else:
-        answers, verdicts = [], []
-        for runtime in runtimes:
-            several = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
-            title = ", ".join((runtime.backend, runtime.model, *cells, *several))
-            with screen.status(f"checking {title} ..."):
-                rows = list(runner.rows(runtime, cells))
-            if not as_json:
-                screen.print(_table(title, rows if all_rows else _by_function(rows)))
-            verdicts.append(_summary(title, rows))
-            where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
-            answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
-        equal = all(answer["passed"] for answer in answers)
-        if as_json:
-            echo(json.dumps(answers, indent=2, ensure_ascii=False))
-        else:
-            screen.print("\n" + "\n".join(verdicts))
+        equal = _pieces(runtimes, cells, all_rows, screen, as_json)
     sys.exit(0 if equal else 1)
+
+
+def _pieces(
+    runtimes: Sequence[Runtime],
+    cells: Sequence[str],
+    all_rows: bool,
+    screen: Screen,
+    as_json: bool,
+) -> bool:
+    # Compare functions one by one; whether all are within the tolerance.
+    answers, verdicts = [], []
+    for runtime in runtimes:
+        several = [f"{runtime.workers} workers"] if runtime.workers > 1 else []
+        title = ", ".join((runtime.backend, runtime.model, *cells, *several))
+        with screen.status(f"checking {title} ..."):
+            rows = list(runner.rows(runtime, cells))
+        if not as_json:
+            screen.print(_table(title, rows if all_rows else _by_function(rows)))
+        verdicts.append(_summary(title, rows))
+        where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
+        answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
+    if as_json:
+        echo(json.dumps(answers, indent=2, ensure_ascii=False))
+    else:
+        screen.print("\n" + "\n".join(verdicts))
+    return all(answer["passed"] for answer in answers)
+
+
+def _exact(
+    runtimes: Sequence[Runtime],
+    settings: Settings,
+    text: books.Text,
+    every: int,
+    screen: Screen,
+    report: Report,
+    as_json: bool,
+) -> bool:
+    # Train in exact mode; whether all models are equal.
+    with contextlib.suppress(RNNScratchError):  # which the models' own processes report
+        growth.warn(settings, text, report.say)
+    with screen.status("") as status:
+
+        def progress(model: ExactModel, epoch: int) -> None:
+            status.update(f"training {model.title}: epoch {epoch}/{settings.num_epochs}")
+
+        result = exact_mode.compare(runtimes, settings, text, progress)
+    epochs = {*range(0, settings.num_epochs, every), settings.num_epochs}
+    for model in result.models:
+        model.digests = [after for after in model.digests if after.epoch in epochs]
+    if as_json:
+        echo(records.encoded(result).decode().rstrip())
+        return result.equal
+    trained = [model for model in result.models if model.digests]
+    if trained:
+        screen.table(["epoch", "perplexity", "digest", "models"], _digests(trained))
+    for model in result.models:
+        if model.reason:
+            screen.say(f"{model.title}: {model.outcome}: {model.reason}")
+    screen.print(_verdict(result, trained))
+    if result.divergence:
+        screen.print(result.divergence.sentence)
+    return result.equal
 
 
 def _by_function(rows: Sequence[Row]) -> list[Row]:
@@ -166,7 +190,8 @@ def _by_function(rows: Sequence[Row]) -> list[Row]:
         groups.setdefault((row.piece, "" if row.offered else row.note), []).append(row)
     shortened = []
     for (piece, reason), group in groups.items():
-        passed = Row(piece, "", "", 0.0, "", 0.0, reason, offered=not reason)
+        passed = fact("", True, "", reason, piece=piece)
+        passed.offered = not reason
         single = group[0] if reason and len(group) == 1 else passed
         shortened.append(next((row for row in group if not row.passed), single))
     return shortened
@@ -197,13 +222,13 @@ def _digests(models: Sequence[ExactModel]) -> list[list[str]]:
     # A row for each digest: where all are equal, one for each epoch.
     rows = []
     for epoch in dict.fromkeys(after.epoch for model in models for after in model.digests):
-        found = {model.title: a for model in models for a in model.digests if a.epoch == epoch}
+        ends = {model.title: a for model in models for a in model.digests if a.epoch == epoch}
         titles: dict[str, list[str]] = {}
-        for title, after in found.items():
+        for title, after in ends.items():
             titles.setdefault(after.digest, []).append(title)
-        perplexity = format_perplexity(next(iter(found.values())).perplexity) if epoch else ""
+        perplexity = format_perplexity(next(iter(ends.values())).perplexity) if epoch else ""
         for digest, equal in titles.items():
-            every = len(equal) == len(found) > 1
+            every = len(equal) == len(ends) > 1
             equals = f"all {len(equal)} equal" if every else ", ".join(equal)
             rows.append([str(epoch), perplexity, digest, equals])
     return rows
@@ -218,4 +243,5 @@ def _verdict(result: ExactResult, trained: Sequence[ExactModel]) -> str:
         return "The parameters are not equal to the last bit in all of them."
     if len(trained) == 1:
         return "Only one model was trained: there is nothing to compare it with."
-    return f"{', '.join(model.title for model in trained)}: the same parameters to the last bit."
+    titles, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
+    return f"{titles}: equal after {end.updates:,} updates, digest {end.digest}."

@@ -1,10 +1,9 @@
 """The commands `compare` and `report`."""
 
-import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import click
 from msgspec.structs import replace
 
 from .. import registry
-from ..compare import phases, pictures, tables
-from ..compare.plan import new_record
+from ..compare import pictures, plan, tables
 from ..compare.record import VARIED, Candidate, Comparison, Plan, read
 from ..compare.report import DESCRIPTIONS, lines, page
 from ..contract import VARIANTS
@@ -42,8 +40,8 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 @click.option(
     "--candidates",
     metavar="A,B:fast,...",
-    help="Candidates to compare, instead of --backends and --models: each as backend:variant, or "
-    "as backend@environment:variant with the environment that --python names.",
+    help="Candidates to compare, instead of --backends and --models, as backend:variant, or as "
+    "backend@environment:variant with an environment that --python names.",
 )
 @option(
     "device",
@@ -51,9 +49,9 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "cpu",
     "NAME",
 )
-@option("threads", "Number of threads, the same for all.", 1, "N")
-@option("repeats", "Number of processes in which each is timed.", 5, "N")
-@option("seeds", "Number of random seeds to train with, for mean and deviation.", 1, "N")
+@option("threads", "Number of threads of every candidate.", 1, "N")
+@option("repeats", "Number of processes in which a candidate is timed.", 5, "N")
+@option("seeds", "Number of random seeds to train with.", 1, "N")
 @option(
     "target",
     "Train until the perplexity of held-out text is P or below, and report seconds and "
@@ -69,13 +67,17 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "pythons",
     metavar="BACKEND=PATH",
     multiple=True,
-    help="Python interpreter of a backend that has its own environment, such as mxnet=PATH; or of "
-    "an environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
+    help="Python interpreter of a backend in another environment, such as mxnet=PATH, or of an "
+    "environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
 )
-@option("timeout", "Time without progress after which a process is stopped.", 900.0, "SECONDS")
-@click.option("--tf32", is_flag=True, help="Let a GPU multiply in TF32.")
+@option("timeout", "Stop a process after this time without progress.", 900.0, "SECONDS")
+@click.option("--tf32", is_flag=True, help="Allow TF32 matrix products on NVIDIA GPUs.")
 @click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
-@click.option("--against", metavar="FOLDER", help="An older comparison, to show beside this one.")
+@click.option(
+    "--against",
+    metavar="FOLDER",
+    help="Older comparison to show the speeds of, with the ratios to them.",
+)
 @verbose_option
 @text_options()
 @settings_options(num_epochs=FEW_EPOCHS)
@@ -105,20 +107,34 @@ def compare(
             defaults["valid_tokens"] = HELD_OUT
     settings = Settings(**{**defaults, **specified(options)})
     screen = Screen()
-    interpreters = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    varied, values = _vary(vary) if vary else (None, [])
-    chosen = _chosen(candidates, backends, models, interpreters, screen.say)
-    plan = Plan(vary=varied, values=values, target=target, **common)
+    named = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
+    if candidates and (backends or models):
+        raise RNNScratchError(
+            "--candidates takes the place of --backends and --models: omit these, or it."
+        )
+    if candidates:
+        chosen = [_candidate(name) for name in separated(candidates)]
+    else:
+        loading = separated(backends) if backends else registry.loadable(screen.say, named)
+        variants = separated(models or VARIANTS[0])
+        chosen = [_candidate(f"{name}:{model}") for name in loading for model in variants]
+    if not chosen:
+        raise RNNScratchError("No backend loads.", "To see why: rnn-scratch backends")
+    chosen = list({candidate.name: candidate for candidate in chosen}.values())
+    interpreters = plan.interpreters(chosen, named)
+    varied, values = _varied(vary) if vary else (None, [])
+    how = Plan(vary=varied, values=values, target=target, **common)
     content, command = books.find(corpus, text, screen.say), _command(pythons)
-    record = new_record(chosen, plan, settings, content, interpreters, command)
+    record = plan.new_record(chosen, how, settings, content, command)
     record.against = replace(read(Path(against)), against=None) if against else None
     curve.check_matplotlib(*pictures.FORMATS)
     folder = _create(Path(output) if output else None)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
         _require_empty(folder)
-        with _progress(screen) as tell:
-            phases.run(record, content, interpreters, folder, tell)
+        screen.say(f"Comparing in {folder}; Ctrl-C keeps what has been measured.")
+        with screen.status("", spinner="line") as status:
+            plan.run(record, content, interpreters, folder, screen.say, status.update)
         _show(folder, record, screen)
     if record.outcome == "interrupted":
         raise KeyboardInterrupt
@@ -132,22 +148,6 @@ def report(folder: str) -> None:
     record = read(Path(folder))
     curve.check_matplotlib(*pictures.FORMATS)
     _show(Path(folder), record, Screen())
-
-
-@contextlib.contextmanager
-def _progress(screen: Screen) -> Iterator[Callable[[str, str], None]]:
-    # A function that shows a step of a comparison as a line and, on a terminal, how far it is.
-    say, last = screen.say, ""
-    with screen.status("", spinner="line") as status:
-
-        def tell(step: str, how_far: str) -> None:
-            nonlocal last
-            if step != last:
-                say(step)
-            last = step
-            status.update(f"{how_far}; Ctrl-C keeps what has been measured")
-
-        yield tell
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:
@@ -169,33 +169,12 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
     screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 
 
-def _chosen(
-    candidates: str | None,
-    backends: str | None,
-    models: str | None,
-    pythons: Mapping[str, str],
-    say: Callable[[str], None],
-) -> list[Candidate]:
-    if candidates and (backends or models):
-        raise RNNScratchError(
-            "--candidates takes the place of --backends and --models: omit these, or it."
-        )
-    if candidates:
-        chosen = map(_candidate, separated(candidates))
-        return list({candidate.name: candidate for candidate in chosen}.values())
-    loading = separated(backends) if backends else registry.loadable(say, pythons)
-    if not loading:
-        raise RNNScratchError("No backend loads. To see why: rnn-scratch backends")
-    variants = separated(models or VARIANTS[0])
-    return [_candidate(f"{backend}:{model}") for backend in loading for model in variants]
-
-
 def _create(output: Path | None) -> Path:
     try:
         if output is None:
             return run_folder.dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
-        _require_empty(output)
+        _require_empty(output)  # before a lock is left in it
     except OSError as error:
         raise RNNScratchError(
             f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
@@ -206,20 +185,20 @@ def _create(output: Path | None) -> Path:
 def _require_empty(folder: Path) -> None:
     if {path.name for path in folder.iterdir()} - {locks.LOCK}:
         raise RNNScratchError(
-            f"The folder {folder} is not empty, and would mix two results.\n"
-            "Choose another one with --output."
+            f"The folder {folder} is not empty, and would mix two results.",
+            "Choose another folder with --output.",
         )
 
 
 def _command(pythons: Sequence[str]) -> str:
     # The command, for the record: paths of interpreters are private.
-    arguments = sys.argv[1:]
+    words = sys.argv[1:]
     for python in pythons:
-        arguments = [each.replace(python, f"{python.split('=')[0]}=PATH") for each in arguments]
-    return printable(shlex.join(["rnn-scratch", *arguments]))
+        words = [word.replace(python, f"{python.split('=')[0]}=PATH") for word in words]
+    return printable(shlex.join(["rnn-scratch", *words]))
 
 
-def _vary(text: str) -> tuple[str, list[int]]:
+def _varied(text: str) -> tuple[str, list[int]]:
     example = "num_hiddens=64,128,256"
     name, values = _pair(text, "--vary", example)
     try:

@@ -20,14 +20,14 @@ ALL = tuple(function.__name__ for function in MODULES["scratch"])
 
 
 @click.command()
-@click.argument("piece")
+@click.argument("function")
 @click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
 @option("model", "The variant.", default=VARIANTS[0])
 @click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
-def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
-    """Show the source of PIECE in several backends side by side.
+def show(function: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
+    """Show the source of FUNCTION in several backends side by side.
 
-    PIECE is params, state, step, forward, clip, train_epoch, predict, or any other function of a
+    FUNCTION is params, state, step, forward, clip, train_epoch, predict, or any other function of a
     backend; or all. No framework needs to be installed.
 
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
@@ -48,21 +48,21 @@ def show(piece: str, backends: str | None, model: str, diff: tuple[str, str] | N
             f"Name two different ones, such as: --diff {backend} {backend}:fast",
         )
     screen = Screen()
-    for name in ALL if piece == "all" else [piece]:
-        pieces = {code: _find(code, name) for code in codes}
-        absent = [code for code in codes if not pieces[code]]
-        if absent == codes and piece != "all":
+    for name in ALL if function == "all" else [function]:
+        sources = {code: _find(code, name) for code in codes}
+        absent = [code for code in codes if not sources[code]]
+        if absent == codes and function != "all":
             raise _unknown(name, codes)
         if absent == codes:
             continue
         if diff:
-            _differences(screen, name, pieces)
+            _differences(screen, name, sources)
         else:
-            _together(screen, name, {code: source for code, source in pieces.items() if source})
-        if piece == "all":
+            _together(screen, name, {code: s for code, s in sources.items() if s})
+        if function == "all":
             screen.print()
-    if absent and piece != "all":
-        echo(_absence(piece, absent), err=True)
+    if absent and function != "all":
+        echo(_absence(function, absent), err=True)
 
 
 def _choose(names: Sequence[str], model: str) -> list[str]:
@@ -103,21 +103,23 @@ def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.", hint)
 
 
-def _together(screen: Screen, name: str, pieces: Definitions) -> None:
+def _together(screen: Screen, name: str, sources: Definitions) -> None:
     if screen.is_terminal:
-        columns.show(screen, name, pieces)
+        columns.show(screen, name, sources)
     else:
-        texts = [f"# {code}: {location(p[0])}\n{source_code.join(p)}" for code, p in pieces.items()]
+        texts = [
+            f"# {code}: {location(p[0])}\n{source_code.join(p)}" for code, p in sources.items()
+        ]
         screen.print("\n\n\n".join(texts))
 
 
-def _differences(screen: Screen, name: str, pieces: Definitions) -> None:
-    left, right = (source_code.join(source).splitlines() for source in pieces.values())
+def _differences(screen: Screen, name: str, sources: Definitions) -> None:
+    left, right = (source_code.join(source).splitlines() for source in sources.values())
     if left == right:
-        screen.print(f"{name} is the same in {' and '.join(pieces)}.")
+        screen.print(f"{name} is the same in {' and '.join(sources)}.")
     elif screen.is_terminal:
-        columns.show(screen, name, pieces, marked=True)
+        columns.show(screen, name, sources, marked=True)
     else:
-        titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in pieces.items()]
+        titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in sources.items()]
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))

@@ -19,7 +19,7 @@ from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
 from ..workers import launch
-from ..workers.launch import COORDINATOR
+from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -79,6 +79,13 @@ class BarReport(LineReport):
     help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
     f"private networks only.  [default: {COORDINATOR}]",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="With --rank: how long to wait for the other workers before training starts.  "
+    f"[default: {WAIT:g}]",
+)
 @option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
     "--resume",
@@ -104,6 +111,7 @@ def train(
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
+    wait: float | None,
     **options: Any,
 ) -> None:
     """Train a model on a text, and print text that it generates.
@@ -115,7 +123,7 @@ def train(
     """
     screen = Screen()
     report = BarReport(screen) if screen.is_terminal else LineReport(screen.say)
-    chosen = launch.chosen(workers, rank, coordinator)
+    chosen = launch.chosen(workers, rank, coordinator, wait)
     arguments = specified(options)
     try:
         if preset is not None:
@@ -171,8 +179,8 @@ def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
     record = run_folder.read(folder)
-    own = record.sessions[-1]
-    if (own.started, own.process) != (session.started, session.process):
+    last_session = record.sessions[-1]
+    if (last_session.started, last_session.process) != (session.started, session.process):
         raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
     last, saved = record.settings.num_epochs, checkpoint.load(folder)
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])

@@ -1,13 +1,13 @@
 """The pictures of a comparison, drawn from its record."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
 from ..registry import OURS
 from ..runs import curve
 from ..runs.curve import INK
-from . import metrics
+from . import tables
 from .record import VARIED, Candidate, Comparison
 
 FORMATS = ("svg", "png")
@@ -25,37 +25,34 @@ HATCHES = {"concise": "//"}
 LINES = {"scratch": "-", "fast": "--", "concise": ":"}
 
 
-def draw(record: Comparison, names: Collection[str] | None = None) -> dict[str, bytes]:
-    """Return the pictures that the record has data for, by file name; each as SVG and as PNG.
-
-    With `names` only these, which takes less time.
-    """
+def draw(
+    record: Comparison,
+    titles: Sequence[str] = ("speed", "scaling", "perplexity"),
+    formats: Sequence[str] = FORMATS,
+) -> dict[str, bytes]:
+    """Return the pictures that the record has data for, by file name."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     images = {}
     with rc_context(PICTURE_STYLE):
-        for title, picture in PICTURES.items():
-            files = {f"{title}.{format}": format for format in FORMATS}
-            files = {file: files[file] for file in files if names is None or file in names}
-            if not files:
-                continue
+        for title in titles:
             figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
             axes = figure.add_subplot()
-            if not picture(axes, record):
+            if not PICTURES[title](axes, record):
                 continue
             axes.spines[["top", "right"]].set_visible(False)
-            for file, format in files.items():
+            for format in formats:
                 image = BytesIO()
                 metadata = {"Date" if format == "svg" else "Software": None}
                 figure.savefig(image, format=format, metadata=metadata)
-                images[file] = image.getvalue()
+                images[f"{title}.{format}"] = image.getvalue()
     return images
 
 
 def speed(axes: Any, record: Comparison) -> bool:
     """Draw bars of the training's speed, with the spread and the limit; not where a curve is."""
-    rows = [row for row in metrics.speeds(record) if "train" in row.figures]
+    rows = [row for row in tables.speeds(record) if "train" in row.figures]
     if _has_curve(record) or not rows:
         return False
     for y, (candidate, _, figures) in enumerate(rows):
@@ -63,15 +60,14 @@ def speed(axes: Any, record: Comparison) -> bool:
         color, hatch = _color(candidate, record), HATCHES.get(candidate.model)
         axes.barh(y, median, color=color, hatch=hatch, edgecolor=INK, linewidth=0)
         axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=INK, capsize=3)
-        limit, label = figures["products"].median, "limit: its matrix products alone"
-        axes.plot([limit, limit], [y - 0.4, y + 0.4], color=INK, linestyle=":", label=label)
+        limit = figures["products"].median
+        axes.plot([limit, limit], [y - 0.4, y + 0.4], color=INK, linestyle=":")
     labels = [record.plan.label(row.candidate.name, row.value) for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
-    axes.legend(
-        axes.lines[-1:], [label], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1)
-    )
+    words = ["limit: its matrix products alone"]
+    axes.legend(axes.lines[-1:], words, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     axes.figure.set_size_inches(7, 1.9 + 0.3 * len(rows))
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -100,7 +96,7 @@ def scaling(axes: Any, record: Comparison) -> bool:
     """Draw curves of the time for a character against the varied setting."""
     if not _has_curve(record):
         return False
-    rows = [row for row in metrics.speeds(record) if "train" in row.figures]
+    rows = [row for row in tables.speeds(record) if "train" in row.figures]
     for candidate in record.candidates:
         points = [(row.value, *row.figures["train"]) for row in rows if row.candidate is candidate]
         if points:

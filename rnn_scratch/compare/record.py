@@ -1,7 +1,6 @@
 """The record of a comparison: what was compared and how, and everything that was measured.
 
-What a child process of a comparison sends is part of the record: `Ready`, `EpochResult`, `Trial`,
-`Round` or `Failure`.
+What a child process of a comparison sends is part of it: `Ready`, `EpochResult`, `Trial`, `Round`.
 """
 
 import statistics
@@ -38,7 +37,6 @@ def _one_of(names: Iterable[str]) -> Meta:
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
-Figure = Annotated[float, Meta(ge=0, le=1e30)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
 Times = Annotated[list[Divisor], Meta(min_length=1, max_length=10**6)]
@@ -77,13 +75,13 @@ class Plan(Record, omit_defaults=False):
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
-class Failure(Record, tag=True):
+class Failure(Record, kw_only=False):
     """Why a candidate has no result, or not all results."""
 
     reason: Line
-    kind: Literal["failed", "not started", "not offered"] = "failed"
-    phase: Phase = "training"  # in which it failed, set by the parent
-    value: Count | None = None  # of the varied setting, set by the parent
+    kind: Literal["failed", "not offered"] = "failed"
+    phase: Phase = "training"
+    value: Count | None = None  # of the varied setting
 
 
 class Ready(Record, tag=True):
@@ -149,20 +147,6 @@ class Round(Record, tag=True, kw_only=True):
         """The median time of a minibatch."""
         return statistics.median(self.minibatches)
 
-    @property
-    def gigaflops(self) -> float:
-        """The GFLOP/s of the matrix products in training."""
-        return self.operations / self.seconds / 1e9
-
-    @property
-    def of_own_limit(self) -> float:
-        """The share of the time that matrix products alone take, from 0 to 1.
-
-        Computed turn by turn, because what slows the machine for a moment slows both.
-        """
-        turns = zip(self.products, self.minibatches)
-        return statistics.median(products / minibatch for products, minibatch in turns)
-
 
 class Candidate(Record):
     """A variant of a backend's model, in an environment of its own if it has a name.
@@ -194,10 +178,10 @@ class Candidate(Record):
         failure = self.failure("training")
         return failure is None or failure.kind != "not offered"
 
-    def failure(self, phase: Phase, value: int | None = None) -> Failure | None:
+    def failure(self, phase: str, value: int | None = None) -> Failure | None:
         """Return why the candidate failed in this phase, at this value of the varied setting."""
-        known = {(failure.phase, failure.value): failure for failure in self.failures}
-        return known.get((phase, value))
+        failures = (it for it in self.failures if (it.phase, it.value) == (phase, value))
+        return next(failures, None)
 
     def rounds_at(self, value: int | None) -> list[Round]:
         """Return the times at one value of the varied setting."""
@@ -212,7 +196,7 @@ class Comparison(Record, kw_only=True):
     started: Line
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
-    load: Figure | None = None
+    load: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     plan: Plan
     settings: Settings
     text: TextRecord
@@ -249,8 +233,3 @@ def read(folder: Path) -> Comparison:
         raise RNNScratchError(
             f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
         ) from error
-
-
-def write(folder: Path, record: Comparison) -> None:
-    """Write the record; the old one stays until the new one is complete."""
-    records.write(folder / COMPARISON_FILE, record)

@@ -1,69 +1,48 @@
-"""What the child processes of a comparison do: train a candidate, after a check of it.
+"""What the child processes of a comparison do: check and train a candidate, or time it.
 
-Those that measure its times (`timing`) begin in the same way, so that what is timed is what was
-trained: the same starting values, the same minibatches, the same number of threads.
+Both begin in the same way, so that what is timed is what was trained: the same starting values, the
+same minibatches, the same number of threads. None, among their answers, only shows that they go on.
 """
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from msgspec.structs import replace
 
 from .. import registry
 from ..check import inputs, machine, runner
-from ..contract import Team
+from ..contract import CELLS, Batch, Model, Team, Tensor
 from ..errors import RNNScratchError
 from ..exact import digest
-from ..registry import NotOffered
-from ..runs import training
+from ..runs import decoding, exchange, schedule, training
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
-from ..settings import Settings, model_options
-from ..system import host, processes
-from ..system.processes import Answer
+from ..settings import Settings, model_options, update_rule
+from ..system import host
 from ..text import books, minibatches
-from .record import EpochResult, Failure, Plan, Ready, Trial
+from .record import EpochResult, Plan, Ready, Round, Trial
+
+STEADY, TURNS = 1.0, 3  # training is timed for this many seconds, and turns, at least
+MINIBATCHES = 4  # of a turn: the first of the epoch
+GENERATED = 100  # characters
+Works = dict[str, Callable[[], Sequence[Tensor]]]  # by name; what is timed in turns
+Chain = tuple[Tensor, list[Tensor]]  # a matrix, and those that it is multiplied with in turn
 
 
 def train(
-    settings: Settings, runtime: Runtime, text: books.Text, plan: Plan, check: bool
-) -> Iterator[Ready | EpochResult | Trial | Failure | None]:
-    """Check a candidate and train it: yield where it runs, every epoch, and then the trial.
-
-    A failure is the last answer. None only shows that the check advances.
-    """
-    return catch_failures(settings, runtime, text, None, partial(_train, plan, check))
-
-
-def catch_failures(
-    settings: Settings,
-    runtime: Runtime,
-    text: books.Text,
     team: Team | None,
-    work: Callable[[Setup, float], Iterator[Answer]],
-) -> Iterator[Answer | Failure]:
-    """Yield the work's answers, given the setup and the seconds of the import; a failure last."""
-    kind: Literal["failed", "not started"] = "not started"
-    try:
-        start = time.perf_counter()
-        registry.load(runtime.backend)
-        importing = time.perf_counter() - start
-        setup = set_up(settings, runtime, text, team=team)
-        kind = "failed"
-        yield from work(setup, importing)
-    except NotOffered as error:
-        yield Failure(processes.one_line(str(error).splitlines()[0]), "not offered")
-    except RNNScratchError as error:
-        yield Failure(processes.one_line(str(error)), kind)
-
-
-def _train(
-    plan: Plan, check: bool, setup: Setup, importing: float
+    runtime: Runtime,
+    settings: Settings,
+    text: books.Text,
+    plan: Plan,
+    check: bool,
 ) -> Iterator[Ready | EpochResult | Trial | None]:
+    """Check a candidate and train it: yield where it runs, every epoch, and then the trial."""
+    setup = set_up(settings, runtime, text)
     assert setup.runtime.threads is not None  # now it is the number in use
     yield Ready(
         device=setup.runtime.device,
@@ -83,7 +62,7 @@ def _train(
         if plan.is_reached(trained.valid_perplexity):
             break
     yield Trial(
-        seed=setup.settings.seed,
+        seed=settings.seed,
         comparisons=comparisons,
         parameters=parameters,
         minibatches_seen=minibatches_seen(setup),
@@ -121,3 +100,175 @@ def minibatches_seen(setup: Setup) -> str:
     settings = replace(setup.settings, dropout=0.0)
     batches = minibatches.epoch_batches(setup.dataset.train, settings, 1)
     return digest({"": np.array([(batch.X, batch.Y) for batch in batches])})
+
+
+def measure(
+    team: Team | None,
+    runtime: Runtime,
+    settings: Settings,
+    text: books.Text,
+    plan: Plan,
+    has_layer: bool,
+) -> Iterator[Round | None]:
+    """Time a candidate and, if it has one, in turns with it the framework's own layer."""
+    start = time.perf_counter()
+    registry.load(runtime.backend)
+    importing = time.perf_counter() - start
+    setup = set_up(settings, runtime, text, team=team)
+    setup.backend.machine.set_tf32(plan.tf32)
+    model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
+    batches, chains, large = _batches(setup), _chains(setup), _large(setup)
+    train = partial(_updates, setup, model, batches, runtime.workers)
+    works: Works = {
+        "minibatches": train,
+        "products": partial(_multiply, setup, chains),
+        "large": partial(_multiply, setup, [large]),
+    }
+    if team is not None:
+        works["without_exchange"] = partial(_updates, setup, model, batches, 1)
+    generate = partial(_generate, setup, model)
+    with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
+        first = _seconds(setup, partial(_updates, setup, model, batches[:1], runtime.workers))
+        times = yield from _in_turns(setup, works)
+        _seconds(setup, generate)  # to warm up
+        generation = [_seconds(setup, generate) / GENERATED for _ in range(TURNS)]
+        memory = host.peak_memory()  # without the layer
+        device_memory = setup.backend.machine.memory(setup.runtime.device)
+        own_layer = []
+        if has_layer:
+            place = runtime.backend, setup.backend, "concise"
+            layer = registry.build(*place, arrays, model.options, settings.optimizer)
+            update_layer = partial(_updates, setup, layer, batches, runtime.workers)
+            pairs = yield from _in_turns(setup, {"layer": update_layer, "model": train})
+            own_layer = [a / b for a, b in zip(pairs["layer"], pairs["model"])]
+    assert setup.runtime.threads is not None  # now it is the number in use
+    alone = times.get("without_exchange")
+    yield Round(
+        threads=setup.runtime.threads,
+        importing=importing,
+        parameters=digest(arrays),
+        minibatches_seen=minibatches_seen(setup),
+        first=first,
+        minibatches=[seconds / len(batches) for seconds in times["minibatches"]],
+        products=times["products"],
+        operations=_operations(chains),
+        peak=[_operations([large]) / seconds / 1e9 for seconds in times["large"]],
+        without_exchange=alone and [seconds / len(batches) for seconds in alone],
+        generation=generation,
+        own_layer=own_layer,
+        memory=memory,
+        device_memory=device_memory,
+    )
+    if team is not None:
+        setup.backend.workers.leave()
+
+
+def _in_turns(setup: Setup, works: Works) -> Generator[None, None, dict[str, list[float]]]:
+    # The seconds of each work, after a warm-up: TURNS turns, and STEADY seconds at least. Of
+    # several workers, the first has the clock.
+    for work in works.values():
+        _seconds(setup, work)
+    times: dict[str, list[float]] = {name: [] for name in works}
+    start, turn, more = time.perf_counter(), 0, True
+    while more:
+        for name, work in works.items():
+            times[name].append(_seconds(setup, work))
+        yield None
+        turn += 1
+        more = turn < TURNS or time.perf_counter() - start < STEADY
+        if setup.team is not None:
+            more = bool(exchange.agree(setup.backend, setup.model.options, int(more), None)[0])
+    return times
+
+
+def _batches(setup: Setup) -> list[Batch]:
+    # The first minibatches of training; of several workers, this one's rows.
+    settings, tokens = setup.settings, setup.dataset.train
+    total = schedule.updates(len(tokens), settings, settings.num_epochs)
+    all_batches = minibatches.epoch_batches(tokens, settings, 1)
+    all_batches = schedule.with_rates(all_batches, settings, 0, total)
+    batches = list(itertools.islice(all_batches, MINIBATCHES))
+    if setup.team is None:
+        return batches
+    rows = exchange.share(settings.batch_size, setup.team)
+    return [batch.rows(rows) for batch in batches]
+
+
+def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
+    # The results are held until the clock stops: a framework that computes asynchronously need
+    # not finish what nobody waits for.
+    machine, device = setup.backend.machine, setup.runtime.device
+    machine.synchronize([], device)
+    start = time.perf_counter()
+    results = work()
+    machine.synchronize(results, device)
+    return time.perf_counter() - start
+
+
+def _updates(
+    setup: Setup, model: Model, batches: Sequence[Batch], workers: int
+) -> Sequence[Tensor]:
+    carry, how = minibatches.carries(setup.settings.sampling), update_rule(setup.settings, workers)
+    _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
+    return [*state, *model.params.values()]
+
+
+def _multiply(setup: Setup, chains: Sequence[Chain]) -> Sequence[Tensor]:
+    return [setup.backend.machine.multiply(left, matrices) for left, matrices in chains]
+
+
+def _operations(chains: Sequence[Chain]) -> int:
+    # Of floating-point numbers: a multiplication and an addition for each product of two.
+    pairs = [(left, W) for left, matrices in chains for W in matrices]
+    return sum(2 * left.shape[0] * math.prod(W.shape) for left, W in pairs)
+
+
+def _large(setup: Setup) -> Chain:
+    # Two products, so that a matrix that is laid out for several is laid out once. A GPU, which is
+    # a device that says how much memory it has taken, needs larger ones to be busy.
+    size = 1024 if setup.backend.machine.memory(setup.model.options.device) is None else 8192
+    W = _random(setup, size, size)
+    return W, [W, W]
+
+
+def _random(setup: Setup, *shape: int) -> Tensor:
+    random, options = np.random.RandomState(0), setup.model.options
+    values = random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
+    return setup.backend.machine.tensor(values, options.device)
+
+
+def _chains(setup: Setup) -> list[Chain]:
+    """What a minibatch of training cannot do without, its limit: matrices that it multiplies.
+
+    For each time step and layer the products of the cell in the forward pass, (B, H) @ (H, G*H) for
+    G gates, and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the
+    output layer, of what goes into a layer from the one below and, if there is one, of the
+    embedding's layer, forward and backward. And the gradient of each of these weights, for all
+    steps at once. One-hot vectors need none: their products are rows of the weights.
+    """
+    options, tensor = setup.model.options, partial(_random, setup)
+    B, T = setup.settings.batch_size, setup.settings.num_steps
+    B //= setup.runtime.workers  # each has its share of the rows
+    V, H, N = options.vocab_size, options.num_hiddens, options.embedding
+    gates = CELLS[options.cell].products
+
+    def layer(inputs: int, outputs: int) -> list[Chain]:
+        there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
+        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
+        return [(tensor(T * B, inputs), there_and_back), gradient]
+
+    before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
+    for G in gates:
+        W = tensor(H, G * H)
+        chain += [W, tensor(G * H, H) if G > 1 else W]
+        chains += [(before, [tensor(T * B, G * H)])] * options.num_layers
+    chains.append((tensor(B, H), chain * T * options.num_layers))
+    for size in ([N] if N else []) + [H] * (options.num_layers - 1):
+        chains += layer(size, sum(gates) * H)
+    return chains
+
+
+def _generate(setup: Setup, model: Model) -> Sequence[Tensor]:
+    # From one character, so that there are as many steps as characters.
+    setup.backend.scratch.predict(model, [1], GENERATED, decoding.greedy)
+    return []  # it returns plain numbers

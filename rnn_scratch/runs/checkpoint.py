@@ -8,6 +8,7 @@ written. Which file has the latest state of a run is decided here, in `latest`, 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,10 +67,11 @@ class Checkpoint(Record, eq=False):
         return f"epoch {self.epoch}{words}"
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save(path: Path, checkpoint: Checkpoint, verify: Callable[[], None] = lambda: None) -> None:
     """Write a checkpoint; the file at `path` is replaced only when the new one is complete.
 
-    Raises RNNScratchError if it could not be read again, or not be written.
+    `verify` is called just before. Raises RNNScratchError if the checkpoint could not be read
+    again, or not be written.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -83,7 +85,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 2)  # without its escapes
     metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": about.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
-    files.replace(path, to_bytes(tensors, metadata))
+    data = to_bytes(tensors, metadata)
+    verify()
+    files.replace(path, data)
 
 
 def _digest(about: str, tensors: Arrays) -> str:
@@ -213,8 +217,8 @@ def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
             raise ValueError("an incomplete epoch has losses, and has taken some time")
     actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
-        wrong = {name: each for name, each in actual.items() if wanted.get(name) != each}
-        right = {name: each for name, each in wanted.items() if actual.get(name) != each}
+        wrong = {name: kind for name, kind in actual.items() if wanted.get(name) != kind}
+        right = {name: kind for name, kind in wanted.items() if actual.get(name) != kind}
         raise ValueError(f"its tensors are {wrong} instead of {right}")
     for name, array in tensors.items():
         if not np.isfinite(array).all():

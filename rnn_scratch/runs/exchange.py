@@ -25,26 +25,26 @@ def gather(backend: Backend, device: str, arrays: Sequence[np.ndarray]) -> list[
     """For each of these arrays, those of all workers in its place, by rank."""
     tensors = [backend.machine.tensor(array, device) for array in arrays]
     gathered = backend.workers.gather(tensors)
-    return [[backend.machine.array(tensor).copy() for tensor in each] for each in gathered]
+    return [[backend.machine.array(tensor).copy() for tensor in row] for row in gathered]
 
 
 def of_the_first(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """The first worker's arrays; those of the others have the same shapes and dtypes."""
-    return tuple(each[0] for each in gather(backend, device, arrays))
+    return tuple(row[0] for row in gather(backend, device, arrays))
 
 
 def join_rows(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """States (B, H) of all rows, from those of each worker's."""
-    return tuple(np.concatenate(each) for each in gather(backend, device, arrays))
+    return tuple(np.concatenate(row) for row in gather(backend, device, arrays))
 
 
-def numbers(backend: Backend, options: Options, *own: int) -> list[list[int]]:
+def numbers(backend: Backend, options: Options, *values: int) -> list[list[int]]:
     """Whole numbers of each worker, by rank: from 0 to MOST."""
-    ((*rows,),) = gather(backend, options.device, [np.array(own, options.dtype)])
+    ((*rows,),) = gather(backend, options.device, [np.array(values, options.dtype)])
     return [[int(number) for number in row] for row in rows]
 
 
@@ -65,9 +65,9 @@ def digests(backend: Backend, options: Options, arrays: Arrays) -> list[str]:
 
 def require_equal(backend: Backend, options: Options, epoch: int, arrays: Arrays) -> None:
     """Raise RNNScratchError unless all workers have the same parameters after an epoch."""
-    each = digests(backend, options, arrays)
-    if len(set(each)) > 1:
-        lines = (f"\n  worker {rank}: {own}" for rank, own in enumerate(each))
+    texts = digests(backend, options, arrays)
+    if len(set(texts)) > 1:
+        lines = (f"\n  worker {rank}: {text}" for rank, text in enumerate(texts))
         raise RNNScratchError(
             f"After epoch {epoch} the workers' parameters differ; their digests are:"
             f"{''.join(lines)}\nWorkers with different processors or versions of a framework may "

@@ -99,7 +99,7 @@ def predict(
             "The prefix is empty: the model needs at least one character to start from.",
             'Pass one, such as `--prefix "time traveller "`.',
         )
-    if any(each is not None for each in (temperature, top_k, top_p, min_p)):
+    if any(value is not None for value in (temperature, top_k, top_p, min_p)):
         temperature = 1.0 if temperature is None else temperature
         choose = decoding.sampler(temperature, seed, top_k, top_p, min_p)
     else:
@@ -128,20 +128,21 @@ def evaluate(
     if corpus is not None or text is not None:
         other = books.find(corpus, text, print)  # which says nothing of a text that is named
     setup, saved = load(folder_of(run), best, **runtime)
-    own = saved.text
+    trained = saved.text
     if other is None:
         try:
-            prepared = dataset.prepare(dataset.reload_and_verify(own, None), saved.settings)
+            prepared = dataset.prepare(dataset.reload_and_verify(trained, None), saved.settings)
         except RNNScratchError as error:
             raise RNNScratchError(
                 error.problem,
                 f"{error.hint}\nTo evaluate on another text: `--corpus NAME` or `--text FILE`",
             ) from error
-        name = f"the first {own.train_tokens:,} characters of {_name(own)}, which were trained on"
+        first = f"the first {trained.train_tokens:,} characters"
+        name = f"{first} of {_name(trained)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)
-        if not own.valid_tokens:
+        if not trained.valid_tokens:
             return result
-        name = f"the next {own.valid_tokens:,} characters, which were held out"
+        name = f"the next {trained.valid_tokens:,} characters, which were held out"
         return result._replace(held_out=_evaluation(setup, saved, prepared.valid, name))
     normalized = vocabulary.normalize(other.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
@@ -152,8 +153,8 @@ def evaluate(
             "Evaluate on a text with at least 2 of them.",
         )
     name = _name(other)
-    if other.sha256 == own.sha256:
-        name += f", whose first {own.train_tokens:,} characters were trained on"
+    if other.sha256 == trained.sha256:
+        name += f", whose first {trained.train_tokens:,} characters were trained on"
     return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
 
 

@@ -53,8 +53,8 @@ def card(
 def notebook_shell() -> Any:
     """IPython's shell if this process is the kernel of a notebook, else None."""
     ipython = sys.modules.get("IPython")
-    found = ipython and ipython.get_ipython()
-    return found if hasattr(found, "kernel") else None
+    shell = ipython and ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
 
 
 class Live(LineReport):

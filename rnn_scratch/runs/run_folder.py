@@ -202,28 +202,28 @@ def read_history(folder: Path, last: int = 0, mark: Mark | None = None) -> Histo
     Damaged if a line is no epoch that comes after those before it, or if the history does not
     belong to the checkpoint.
     """
-    path, found = folder / HISTORY, History()
+    path, history = folder / HISTORY, History()
     try:
         with files.opened(path) as file:
-            while mark is None or found.size < mark.size:
+            while mark is None or history.size < mark.size:
                 line = file.readline(LONGEST_LINE)
                 if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
                     break  # the end of the file, or an incomplete line
-                found.add(msgspec.json.decode(line, type=Epoch), line)
+                history.add(msgspec.json.decode(line, type=Epoch), line)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        number = len(found.epochs) + 1
+        number = len(history.epochs) + 1
         problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
         raise damaged(folder, problem) from error
-    if mark is not None and (found.mark, found.last) != (mark, last):
+    if mark is not None and (history.mark, history.last) != (mark, last):
         raise damaged(
             folder,
             f"{path} is damaged: it does not belong to the checkpoint of epoch {last} beside it.",
         )
-    return found
+    return history
 
 
 def history(folder: Path) -> list[Epoch]:
@@ -233,8 +233,8 @@ def history(folder: Path) -> list[Epoch]:
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
     """Return the first epoch with the lowest loss on held-out text; None if no epoch has one."""
-    known = [(each.valid_loss, each) for each in epochs if each and each.valid_loss is not None]
-    return min(known, key=lambda each: each[0])[1] if known else None
+    losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
+    return min(losses, key=lambda pair: pair[0])[1] if losses else None
 
 
 def append(folder: Path, history: History, epoch: Epoch) -> None:

@@ -19,4 +19,4 @@ class Runtime(Record, kw_only=False, omit_defaults=False):
 
     def but(self, **chosen: Any) -> "Runtime":
         """The same, except for what is chosen; None is no choice."""
-        return replace(self, **{name: each for name, each in chosen.items() if each is not None})
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})

@@ -33,7 +33,7 @@ def needs_rates(settings: Settings) -> bool:
 
 def updates(num_tokens: int, settings: Settings, epochs: int) -> int:
     """The number of updates in the first epochs of training on a text."""
-    return sum(minibatches.count(num_tokens, settings, 1 + each) for each in range(epochs))
+    return sum(minibatches.count(num_tokens, settings, number) for number in range(1, epochs + 1))
 
 
 def require(num_tokens: int, settings: Settings) -> None:
@@ -60,4 +60,4 @@ def with_rates(
     for update, batch in enumerate(batches, done + 1):
         means = (1 - how.beta1**update, 1 - how.beta2**update)
         rates = learning_rate(settings, update, total), *means
-        yield batch._replace(rates=Rates(*(np.asarray(each, settings.dtype) for each in rates)))
+        yield batch._replace(rates=Rates(*(np.asarray(rate, settings.dtype) for rate in rates)))

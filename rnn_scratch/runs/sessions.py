@@ -222,7 +222,7 @@ class _Keeper:
         """Keep what has been trained; return whether the history had to be written again."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
         self.unsaved[checkpoint.FILE] = self.latest
-        self._require_in_place(self.is_locked())
+        self._require_in_place(True)
         is_gone = not os.path.lexists(self.folder / run_folder.HISTORY)
         if is_gone:
             run_folder.write_history(self.folder, self.history.epochs)
@@ -244,14 +244,17 @@ class _Keeper:
         start = time.perf_counter()
         if not self.unsaved or (if_due and start < self.due):
             return
-        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
+        self._require_run()
         files.sync(self.folder / run_folder.HISTORY)
         for name in (checkpoint.BEST, checkpoint.FILE):
             if name in self.unsaved:
-                checkpoint.save(self.folder / name, self.unsaved[name])
+                checkpoint.save(self.folder / name, self.unsaved[name], self._require_run)
                 self.saved = self.unsaved.pop(name).epoch
         end = time.perf_counter()
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
+
+    def _require_run(self) -> None:
+        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
 
     def _require_in_place(self, is_same: bool) -> None:
         if not (is_same and self.is_locked()):
@@ -265,7 +268,7 @@ class _Keeper:
         """Complete the record of the session, and draw the curve."""
         end = {"ended": _now(), "to_epoch": self.saved, "predictions": predictions or []}
         self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
-        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
+        self._require_run()
         records.write(self.folder / run_folder.RUN_FILE, self.record)
         if self.history.epochs:
             picture = curve.picture({self.session.runtime.backend: self.history.epochs})

@@ -73,8 +73,8 @@ def set_up(
         arrays = initial(options, settings.sigma, settings.seed, settings.optimizer)
     if team is not None:
         # Other processors may draw numbers that differ in the last bit.
-        own = [array.astype(settings.dtype) for array in arrays.values()]
-        arrays = dict(zip(arrays, exchange.of_the_first(backend, device, own)))
+        drawn = [array.astype(settings.dtype) for array in arrays.values()]
+        arrays = dict(zip(arrays, exchange.of_the_first(backend, device, drawn)))
     optimizer = "sgd" if data is None else settings.optimizer  # which is for training only
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)

@@ -117,8 +117,8 @@ def _same_start(
         incomplete = Incomplete((0.0,) * done)
     if states:
         shape = setup.settings.batch_size, options.num_hiddens
-        own = incomplete.state or (np.zeros(shape, options.dtype),) * states
-        first = exchange.of_the_first(backend, setup.runtime.device, own)
+        state = incomplete.state or (np.zeros(shape, options.dtype),) * states
+        first = exchange.of_the_first(backend, setup.runtime.device, state)
         incomplete = incomplete._replace(state=first)
     return last, incomplete
 
@@ -171,7 +171,7 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
         start = time.perf_counter()
         losses, state = scratch.train_epoch(model, batches, how, carry, state)
-        slots = [each for tensors in model.slots.values() for each in tensors.values()]
+        slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
         machine.synchronize([*(state or ()), *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
     arrays = tuple(machine.array(tensor).copy() for tensor in state or ()) if carry else ()
@@ -238,7 +238,7 @@ def _watched(
 
 
 def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: float) -> None:
-    if np.isfinite(losses).all() and all(np.isfinite(each).all() for each in arrays.values()):
+    if np.isfinite(losses).all() and all(np.isfinite(array).all() for array in arrays.values()):
         return
     clipping = (
         "clip the gradients (omit `--theta none`)"

@@ -13,10 +13,10 @@ def beside(codes: Sequence[list[Definition]]) -> list[tuple[str | None, ...]]:
     Functions of one name stand beside each other, with an empty row between two of them. None is
     where a code has no such line.
     """
-    ordered = [source_code.ordered(pieces) for pieces in codes]
+    ordered = [source_code.ordered(definitions) for definitions in codes]
     tables = functions(
-        [[piece.name for piece in pieces] for pieces in ordered],
-        [[piece.source.splitlines() for piece in pieces] for pieces in ordered],
+        [[definition.name for definition in definitions] for definitions in ordered],
+        [[definition.source.splitlines() for definition in definitions] for definitions in ordered],
     )
     rows: list[tuple[str | None, ...]] = []
     for table in tables:

@@ -19,36 +19,38 @@ HANG = 8  # of a folded line's rest: more than the four of a block
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by the names of variants
 
 
-def show(screen: Console, name: str, pieces: Definitions, marked: bool = False) -> None:
-    """Print the pieces in rows of as many columns as the terminal has room for.
+def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
+    """Print the definitions in rows of as many columns as the terminal has room for.
 
-    Two pieces may be marked where they differ, as sdiff does.
+    Two definitions may be marked where they differ, as sdiff does.
     """
     screen.rule(Text(name, "bold"))
     number = 2 if marked else max(1, (screen.width + BETWEEN) // (NARROWEST + BETWEEN))
-    codes = list(pieces)
+    codes = list(definitions)
     for start in range(0, len(codes), number):
-        columns = {code: pieces[code] for code in codes[start : start + number]}
+        columns = {code: definitions[code] for code in codes[start : start + number]}
         screen.print(_table(screen, columns, marked))
 
 
-def location(piece: Definition) -> str:
+def location(definition: Definition) -> str:
     """File and line, relative to the current folder, to open it from there."""
     here = Path.cwd()
-    file = piece.file.relative_to(here) if piece.file.is_relative_to(here) else piece.file
-    return f"{file}:{piece.line}"
+    file = definition.file
+    if file.is_relative_to(here):
+        file = file.relative_to(here)
+    return f"{file}:{definition.line}"
 
 
-def _table(screen: Console, pieces: Definitions, marked: bool) -> Table:
+def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     # Corresponding lines beside each other.
-    rows = alignment.beside(list(pieces.values()))
+    rows = alignment.beside(list(definitions.values()))
     longest = max(len(line) for row in rows for line in row if line is not None)
-    width = min(longest, (screen.width - BETWEEN * (len(pieces) - 1)) // len(pieces))
+    width = min(longest, (screen.width - BETWEEN * (len(definitions) - 1)) // len(definitions))
     table = Table(box=None, padding=0, pad_edge=False)
-    for code, definitions in pieces.items():
+    for code, parts in definitions.items():
         if table.columns:
             table.add_column(width=BETWEEN)
-        table.add_column(f"{code}  {location(definitions[0]) if definitions else ''}", width=width)
+        table.add_column(f"{code}  {location(parts[0]) if parts else ''}", width=width)
     columns = [_python([line for line in column if line is not None]) for column in zip(*rows)]
     for row in rows:
         mark = _mark(*row) if marked else ""

@@ -27,7 +27,7 @@ class Definition(NamedTuple):
     source: str
 
 
-def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Definition]:
+def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
     """A function of a variant of a backend, then the helpers that it uses.
 
     The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
@@ -36,15 +36,15 @@ def find(backend: str, name: str, model: str = VARIANTS[0]) -> list[Definition]:
     of it on this machine.
     """
     paths = {path.stem: path for path in files(backend)}
-    for module in (model, "machine", "workers"):
+    for module in (variant, "machine", "workers"):
         if module in paths and name in _definitions(paths[module]):
             return _with_helpers(paths[module], name)
     if name in CONTRACT:
         return []
-    if model in paths and name in (beside := _beside(paths[model])):
+    if variant in paths and name in (beside := _beside(paths[variant])):
         return _with_helpers(*beside[name])
     defining = [path for path in paths.values() if name in _definitions(path)]
-    return [piece for path in defining for piece in _with_helpers(path, name)]
+    return [definition for path in defining for definition in _with_helpers(path, name)]
 
 
 def files(backend: str) -> list[Path]:
@@ -70,15 +70,15 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
-def ordered(pieces: list[Definition]) -> list[Definition]:
-    """A piece and its helpers in the order of their file; other files come last."""
-    main = pieces[0].file if pieces else None
-    return sorted(pieces, key=lambda piece: (piece.file != main, piece.file, piece.line))
+def ordered(definitions: list[Definition]) -> list[Definition]:
+    """A definition and its helpers in the order of their file; other files come last."""
+    main = definitions[0].file if definitions else None
+    return sorted(definitions, key=lambda one: (one.file != main, one.file, one.line))
 
 
-def join(pieces: list[Definition]) -> str:
-    """The source of a piece and its helpers, in that order."""
-    return "\n\n\n".join(piece.source for piece in ordered(pieces))
+def join(definitions: list[Definition]) -> str:
+    """The source of a definition and its helpers, in that order."""
+    return "\n\n\n".join(definition.source for definition in ordered(definitions))
 
 
 def _tree(path: Path) -> ast.Module:
@@ -90,7 +90,7 @@ def _tree(path: Path) -> ast.Module:
         ) from error
 
 
-@functools.lru_cache(maxsize=100)  # a notebook needs the same files for every piece
+@functools.lru_cache(maxsize=100)  # a notebook needs the same files for every definition
 def _parse(source: str) -> ast.Module:
     return ast.parse(source)
 

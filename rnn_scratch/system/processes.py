@@ -1,49 +1,52 @@
-"""Calls functions in processes of their own, so that a crash of a framework is only an error.
+"""Call functions in child processes, so that a crash of a framework is only an error.
 
-The parent calls `ask` with a generator function of a module and its arguments, as a `partial`. The
-child calls that function, and sends each value that it yields as a line of JSON, and a last line
-that says that there are no more. The function's annotations are the protocol: arguments become the
-types of its parameters, and answers are verified against the type that it yields. Within the
-function, `send` sends further values of that type.
+The parent names a generator function of a module, with its arguments, as a `partial`. The child
+calls the function and sends each value that it yields as a line of JSON. The function's annotations
+are the protocol: arguments become the types of its parameters, and answers are verified against the
+type that it yields. Within the function, `send` sends further values of that type.
 
-The child may be any program, because its interpreter can be named. Whatever it does, the parent
-gets either answers or an error with the reason, in bounded time. The child leads a session and a
-group of processes of its own, so that all that it starts can be killed with it.
+A child ends when its standard input does, whatever has ended the parent. It stays in the parent's
+process group, so that Ctrl-C and Ctrl-Z reach it. The interpreter can be named and may be any
+program: the parent gets either answers or an error with the reason, in bounded time.
 """
 
 import contextlib
-import ctypes
 import importlib
 import inspect
 import math
 import os
 import queue
-import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
-from types import FrameType
-from typing import IO, Any, TypeVar, get_args, get_type_hints
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from ..errors import RNNScratchError, shortened
+from ..errors import NotOffered, RNNScratchError, shortened
 from .terminal import printable
 
-LAST_MESSAGES = 2**16  # bytes on stderr, among which is the reason of a failure
+LAST_MESSAGES = 2**16  # bytes of stderr, among which is the reason of a failure
 EXCERPT = 600  # characters of a message; the names of all functions of the contract fit
-END = b"end\n"  # the last line, which is no JSON
+END = b"end "  # begins the last line: the error that the function raised, or null
 LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
-PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
-REST = 1.0  # seconds to wait for what is left of the output of a child that has ended
-
-children: set[int] = set()  # the processes of this one that run, by number
+REST = 1.0  # seconds to wait for the thread that listens to a child, after its end
 
 Answer = TypeVar("Answer")
+Name = TypeVar("Name")
+Child = subprocess.Popen[bytes]
+RAISED = msgspec.json.Decoder(tuple[bool, str, str] | None)  # NotOffered, problem, hint
+
+
+class Ended(NamedTuple):
+    """A child has ended: as it should, or with an error."""
+
+    error: RNNScratchError | None = None
 
 
 def ask(
@@ -51,149 +54,162 @@ def ask(
     *,
     timeout: float,
     python: str = sys.executable,
-    environment: Mapping[str, str] | None = None,
-    end: threading.Event | None = None,
-) -> Iterator[Answer]:
-    """Call a function of a module in a child process, and yield what it yields.
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Generator[Answer]:
+    """Call a function of a module in a child process, and yield its answers.
 
-    The child is run by the interpreter `python`, in this process's environment with the variables
-    of `environment` added. Raises RNNScratchError with the reason if it cannot be started, fails,
-    is killed, yields nothing for `timeout` seconds, or sends anything but its answers, and when
-    `end` is set. The child never outlives this generator, and neither do the processes that it
-    starts, except for those that leave its group.
+    Raises the RNNScratchError that the function raises, or one with the reason if the child cannot
+    be started, crashes, yields nothing for `timeout` seconds, or sends anything but answers. When
+    the generator is closed, the child is killed.
     """
-    function = call.func
-    hints = get_type_hints(function, include_extras=True)
-    decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
-    command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
-    lines: queue.Queue[bytes] = queue.Queue()  # of its output; an empty one when it has ended
-    last = b""
-    # Messages are those on stderr: a pipe could fill up.
-    with tempfile.TemporaryFile() as messages, stopped_together():
-        arguments = msgspec.json.encode([call.args, call.keywords])
-        process = _start(command, arguments, messages, {**os.environ, **(environment or {})})
-        children.add(process.pid)
-        reader = threading.Thread(target=_read, args=(process.stdout, lines.put), daemon=True)
-        follower = threading.Thread(target=_follow, args=(process, reader, lines.put), daemon=True)
-        try:
-            reader.start()
-            follower.start()
-            while line := _next(lines, "end" if last == END else "answer", timeout, end):
-                if line.endswith(b"\n") and line != END:  # one that is cut off is no answer
-                    yield _value(line, decoder)
-                last = line
-        finally:
-            process.kill()
-            if follower.is_alive():
-                follower.join()
-            process.wait()
-            children.discard(process.pid)
-        _require_success(process.returncode, messages)
-    if last != END:
-        raise RNNScratchError(
-            "it ended before its last answer"
-            if last.endswith(b"\n")
-            else f"it ended without an answer; is {python} a Python that has rnn-scratch?"
-        )
+    children = ask_each({"": call}, timeout=timeout, pythons={"": python}, environment=environment)
+    with contextlib.closing(children):
+        for _, answer in children:
+            if not isinstance(answer, Ended):
+                yield answer
+            elif answer.error:
+                raise answer.error
+
+
+def ask_each(
+    calls: "Mapping[Name, partial[Iterator[Answer]]]",
+    *,
+    timeout: float,
+    pythons: Mapping[Name, str] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Generator[tuple[Name, Answer | Ended]]:
+    """Make several calls at once, and yield their answers as they come, each with its name.
+
+    The last answer of each call is `Ended`, with an error for all that still run if none of them
+    answers for `timeout` seconds.
+    """
+    messages: queue.Queue[tuple[Name, Answer | Ended]] = queue.Queue()
+    running = list(calls)
+    with contextlib.ExitStack() as children:
+        for name, call in calls.items():
+            python = pythons.get(name, sys.executable)
+            try:
+                children.enter_context(started(name, call, messages.put, python, environment))
+            except RNNScratchError as error:
+                messages.put((name, Ended(error)))
+        while running:
+            try:
+                name, answer = _next(messages, timeout)
+            except queue.Empty:
+                late = Ended(RNNScratchError(f"no answer within {timeout:g} s"))
+                yield from [(name, late) for name in running]
+                return
+            if isinstance(answer, Ended):
+                running.remove(name)
+            yield name, answer
+
+
+def _next(messages: "queue.Queue[Answer]", timeout: float) -> Answer:
+    # Looks are counted, and not seconds, so that the time of a Ctrl-Z does not count.
+    for _ in range(math.ceil(timeout / LOOK)):
+        with contextlib.suppress(queue.Empty):
+            return messages.get(timeout=LOOK)
+    raise queue.Empty
 
 
 @contextlib.contextmanager
-def stopped_together() -> Iterator[None]:
-    """Within this, and in the main thread, Ctrl-Z stops the children as well, until ``fg``."""
+def started(
+    name: Name,
+    call: "partial[Iterator[Any]]",
+    put: Callable[[tuple[Name, Any]], object],
+    python: str = sys.executable,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Child]:
+    """Start a child that makes the call, and kill it at the end of the context.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        _signal_children(signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)  # this process, which goes on from here
-        _signal_children(signal.SIGCONT)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    if sys.platform == "win32" or not is_main or signal.getsignal(signal.SIGTSTP) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTSTP, stop)
+    Another thread passes each answer with the name to `put`, and `Ended` after the last one. The
+    child has this process's environment with the variables of `environment` added. Raises
+    RNNScratchError if it cannot be started.
+    """
+    function = call.func
+    command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
+    arguments = msgspec.json.encode([call.args, call.keywords]) + b"\n"
+    hints = get_type_hints(function, include_extras=True)
+    decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
+    messages = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints; a pipe could fill up
     try:
-        yield
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            env={**os.environ, **environment},
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise RNNScratchError(f"{python} could not be started: {reason}") from error
+    task = child, arguments, decoder, messages, lambda answer: put((name, answer))
+    listener = threading.Thread(target=_listen, args=task, daemon=True)
+    try:
+        listener.start()
+        yield child
     finally:
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-
-
-def _signal_children(number: int) -> None:
-    for child in list(children):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # one that ends
-            os.killpg(child, number)
+        child.kill()
+        child.stdin.close()  # type: ignore[union-attr]
+        child.wait()
+        if listener.is_alive():
+            listener.join(REST)
 
 
 def one_line(text: str, length: int = EXCERPT) -> str:
-    """A message of another process as a line that can be shown: escaped, and shortened."""
+    """Return a message of another process as a line that can be shown: escaped and shortened."""
     line = printable(" ".join(text[: 10 * length].split()))
     return shortened(line, length)
 
 
-def _start(
-    command: list[str], arguments: bytes, messages: IO[bytes], environment: Mapping[str, str]
-) -> "subprocess.Popen[bytes]":
-    try:
-        # Arguments in a file: a command line is too short for a text, and a pipe could block.
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(arguments)
-            stdin.seek(0)
-            return subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=messages,
-                env=environment,
-                start_new_session=True,  # ignored by Windows
-            )
-    except OSError as error:
-        reason = error.strerror or error
-        raise RNNScratchError(f"{command[0]} could not be started: {reason}") from error
-
-
-def _read(output: IO[bytes], put: Callable[[bytes], object]) -> None:
-    # Pass on a child's output.
-    with output:
-        for line in output:
-            put(line)
-
-
-def _follow(
-    process: "subprocess.Popen[bytes]", reader: threading.Thread, put: Callable[[bytes], object]
+def _listen(
+    child: Child,
+    arguments: bytes,
+    decoder: msgspec.json.Decoder[Any],
+    messages: IO[bytes],
+    put: Callable[[Any], object],
 ) -> None:
-    # When the child has ended, end what it has started, and then what is read of its output.
-    process.wait()
-    if hasattr(os, "killpg"):  # not on Windows
-        # Some systems do not permit it where only a process that has ended is left.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    reader.join(REST)  # a process that has left the group may have the output open
-    put(b"")
+    # Pass on a child's answers, and how it ended.
+    error, last = None, b""
+    assert child.stdin
+    assert child.stdout
+    try:
+        with messages, child.stdout:
+            with contextlib.suppress(OSError, ValueError):  # it ends before it has read them
+                while arguments:
+                    arguments = arguments[os.write(child.stdin.fileno(), arguments) :]
+            for last in child.stdout:
+                if last.startswith(END) or not last.endswith(b"\n"):  # cut off: no answer
+                    break
+                put(_value(last, decoder))
+            error = _error(child, last, messages)
+    except RNNScratchError as raised:
+        error = raised
+    put(Ended(error))
 
 
-def _next(
-    lines: "queue.Queue[bytes]", what: str, timeout: float, end: threading.Event | None
-) -> bytes:
-    # Looks are counted, and not seconds: those of a Ctrl-Z do not count.
-    for _ in range(math.ceil(timeout / LOOK)):
-        if end is not None and end.is_set():
-            raise RNNScratchError("it was ended")
-        with contextlib.suppress(queue.Empty):
-            return lines.get(timeout=LOOK)
-    raise RNNScratchError(f"no {what} within {timeout:g} s")
-
-
-def _require_success(code: int, messages: IO[bytes]) -> None:
-    # Raise an error that says how a child ended, if it was not with exit code 0.
+def _error(child: Child, last: bytes, messages: IO[bytes]) -> RNNScratchError | None:
+    # Wait for the end of a child whose last line this was; why it ended, if not as it should.
+    code = child.wait()
     if code < 0:
-        names = {each.value: each.name for each in signal.Signals}  # a system may have others
+        names = {number.value: number.name for number in signal.Signals}  # a system may have others
         name = names.get(-code, f"signal {-code}")
         hint = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-        raise RNNScratchError(f"killed by {name}{hint}")
+        return RNNScratchError(f"killed by {name}{hint}")
     if code:
         messages.seek(max(0, messages.seek(0, os.SEEK_END) - LAST_MESSAGES))
         lines = messages.read().decode("utf-8", "replace").splitlines()
-        last = next(filter(None, map(one_line, reversed(lines))), "no message")
-        raise RNNScratchError(f"failed with exit code {code}: {last}")
+        line = next(filter(None, map(one_line, reversed(lines))), "no message")
+        return RNNScratchError(f"failed with exit code {code}: {line}")
+    if last.startswith(END):
+        raised = _value(last.removeprefix(END), RAISED)
+        return raised and (NotOffered if raised[0] else RNNScratchError)(*raised[1:])
+    if last.endswith(b"\n"):
+        return RNNScratchError("it ended before its last answer")
+    python = child.args[0]  # type: ignore[index]
+    return RNNScratchError(
+        f"it ended without an answer; is {python!s} a Python that has rnn-scratch?"
+    )
 
 
 def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -206,27 +222,20 @@ def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         raise RNNScratchError(f"it sent a line that is not JSON: {text!r}") from error
 
 
-def _end_with_parent(answers: int) -> None:
-    # A parent that is killed cannot end its child, but then nobody has the other end of the pipe,
-    # or, where a system does not report that, the child has another parent.
-    parent, pipe = os.getppid(), select.poll()
-    pipe.register(answers, 0)  # for errors only
-    while os.getppid() == parent and not pipe.poll(1000):
-        pass
-    if os.getpgrp() == os.getsid(0):  # as `ask` starts it
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(1)
+# The child.
 
-
-answers: IO[bytes]  # of the child
+answers: IO[bytes]  # to the parent
 sending = threading.Lock()
 
 
 def send(answer: Any) -> None:
-    """In the child: send a value to the parent, from any thread."""
-    line = msgspec.json.encode(answer) + b"\n"
-    with sending:
-        answers.write(line)
+    """Send a value from the child to the parent, from any thread."""
+    _send(msgspec.json.encode(answer))
+
+
+def _send(line: bytes) -> None:
+    with sending, contextlib.suppress(BrokenPipeError):  # the parent has ended, and so will this
+        answers.write(line + b"\n")
         answers.flush()
 
 
@@ -238,31 +247,33 @@ def _call(function: Callable[..., Iterator[Any]], data: bytes) -> Iterator[Any]:
     return function(**{key: msgspec.convert(value, hints[key]) for key, value in arguments.items()})
 
 
+def _end_with_parent(parent: IO[bytes]) -> None:
+    os.read(parent.fileno(), 1)  # which sends nothing more
+    os._exit(1)
+
+
 def main() -> None:
-    """The child: call the function named on the command line."""
+    """Call the function named on the command line, in the child."""
     global answers
-    # Text that a framework prints must not be mixed with the lines of JSON.
+    # Text that a framework prints must not be mixed with answers, and nothing it starts may read
+    # what the parent sends.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    if hasattr(select, "poll"):  # not on Windows
-        watched = os.dup(answers.fileno())  # which stays open until the process ends
-        if sys.platform == "linux":  # where one that is stopped goes on when its parent dies
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
-        threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
+    parent = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets it, too, and decides
+    data = parent.readline()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     module, name = sys.argv[1].split(":")
+    raised = None
     try:
         function = getattr(importlib.import_module(module), name)
-        for answer in _call(function, sys.stdin.buffer.read()):
+        for answer in _call(function, data):
             send(answer)
-        with sending:
-            answers.write(END)
     except RNNScratchError as error:
-        sys.exit(str(error).replace("\n", " "))
-    except KeyboardInterrupt:  # sent to it alone
-        sys.exit(130)
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            answers.close()
+        raised = isinstance(error, NotOffered), error.problem, error.hint
+    _send(END + msgspec.json.encode(raised))
 
 
 if __name__ == "__main__":

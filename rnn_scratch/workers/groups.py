@@ -1,90 +1,72 @@
-"""Calls a function in several processes at once, which work together."""
+"""Call a function in the processes of a team on this machine, one for each worker."""
 
 import contextlib
-import queue
 import sys
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from ..errors import RNNScratchError
+from ..contract import Team
+from ..errors import NotOffered, RNNScratchError
 from ..system import processes
-from ..system.processes import Answer
+from ..system.processes import Answer, Child
 from . import network
 
 LOOPBACK = "127.0.0.1"
 
 
 def addresses(number: int) -> list[str]:
-    """Free addresses on this machine for a team of workers; none for a single one."""
+    """Return free addresses on this machine for a team of workers; none for a single one."""
     return [network.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
-
-
-def calls(
-    number: int, function: Callable[..., Iterator[Answer]], *task: Any
-) -> "list[partial[Iterator[Answer]]]":
-    """The same task for a team of workers, each with its rank and the addresses of all first."""
-    known = addresses(number)
-    return [partial(function, rank, known, *task) for rank in range(number)]
 
 
 @contextlib.contextmanager
 def started(
-    calls: "Mapping[int, partial[Iterator[Answer]]]",
-    put: Callable[[tuple[int, Answer | Exception | None]], object],
-    end: threading.Event,
-    **settings: Any,
-) -> Iterator[None]:
-    """Make each of these calls, by rank, in a process of its own; at the end all have ended.
+    calls: "Mapping[int, partial[Iterator[Any]]]", put: Callable[[tuple[int, Any]], object]
+) -> Iterator[dict[int, Child]]:
+    """Start a child for each of these calls, by rank, and kill all at the end of the context.
 
-    `put` gets the answers, with the rank, as `processes.ask` yields them with these settings, but
-    for those that are None; and then None or the error. Processes that still run end when `end` is
-    set.
+    `put` gets the answers with the rank, and each child's `processes.Ended` last.
     """
-
-    def listen(rank: int, call: "partial[Iterator[Answer]]") -> None:
-        try:
-            for answer in processes.ask(call, end=end, **settings):
-                if answer is not None:  # which only shows that the process goes on
-                    put((rank, answer))
-            put((rank, None))
-        except Exception as error:  # whatever it is: somebody waits for this
-            put((rank, error))
-
-    with ThreadPoolExecutor(len(calls)) as pool, processes.stopped_together():
-        try:
-            for rank, call in calls.items():
-                pool.submit(listen, rank, call)
-            yield
-        finally:
-            end.set()
+    with contextlib.ExitStack() as stack:
+        yield {
+            rank: stack.enter_context(processes.started(rank, call, put))
+            for rank, call in calls.items()
+        }
 
 
-def ask_all(
-    calls: "Sequence[partial[Iterator[Answer]]]",
+def ask(
+    function: Callable[..., Iterator[Answer]],
+    workers: int,
+    *arguments: Any,
     timeout: float,
-    environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Answer]:
-    """Make each call in a process of its own, as `processes.ask` does, and yield the first's.
+    """Call a function in a child for each worker, and yield the answers of the first.
 
-    The answers of the others are not kept. If one fails, all end, and RNNScratchError says which.
-    Close the generator where it is not read to its end, and all processes have ended.
+    None is no answer, and only shows that the child goes on. The function's first parameter is a
+    `Team`, or None for a single worker. The rest is as in `processes.ask`. If a worker fails, all
+    end, and the error names it.
     """
-    messages: queue.Queue[tuple[int, Any]] = queue.Queue()
-    settings: dict[str, Any] = {"timeout": timeout, "environment": environment, "python": python}
-    with started(dict(enumerate(calls)), messages.put, threading.Event(), **settings):
-        running = len(calls)
-        while running:
-            rank, message = messages.get()
-            if isinstance(message, RNNScratchError):
-                name = f"worker {rank}: " if len(calls) > 1 else ""
-                raise RNNScratchError(f"{name}{message}") from message
-            if isinstance(message, Exception):
-                raise message
-            if message is None:
-                running -= 1
-            elif rank == 0:
-                yield message
+    known = tuple(addresses(workers))
+    teams = [Team(rank, known) for rank in range(workers)] if known else [None]
+    calls = {rank: partial(function, team, *arguments) for rank, team in enumerate(teams)}
+    pythons = dict.fromkeys(calls, python)
+    children = processes.ask_each(calls, timeout=timeout, pythons=pythons, environment=environment)
+    lost: RNNScratchError | None = None  # of an engine that has aborted its worker
+    with contextlib.closing(children):
+        for rank, answer in children:
+            if not isinstance(answer, processes.Ended):
+                if rank == 0 and answer is not None:
+                    yield answer
+            elif (error := answer.error) and (workers == 1 or isinstance(error, NotOffered)):
+                raise error
+            elif error:
+                named = RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
+                if "SIGABRT" not in error.problem:
+                    raise named
+                lost = lost or named  # it may follow from another worker's end, which comes later
+    if lost:
+        raise lost

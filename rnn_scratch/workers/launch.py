@@ -36,7 +36,10 @@ class Launch(NamedTuple):
 
 
 def chosen(
-    workers: int | None, rank: int | None, coordinator: str | None, wait: float = WAIT
+    workers: int | None,
+    rank: int | None = None,
+    coordinator: str | None = None,
+    wait: float | None = None,
 ) -> Launch | None:
     """Return how to launch the workers; None if neither an option nor the environment says it.
 
@@ -45,25 +48,25 @@ def chosen(
     if workers is None and rank is None:
         launch = _from_environment()
         if launch is not None:
-            forget_mpi()
-            return launch._replace(coordinator=coordinator or launch.coordinator, wait=wait)
+            return launch._replace(coordinator=coordinator or launch.coordinator, wait=wait or WAIT)
     if coordinator is not None:
         network.parse(coordinator)
     if rank is None:
-        if coordinator is not None:
+        if coordinator is not None or wait is not None:
+            option = "--wait" if coordinator is None else "--coordinator"
             raise RNNScratchError(
-                "--coordinator is for workers that are started one by one.",
-                "Add --rank K, which is 0 for the first, or omit --coordinator to start all "
+                f"`{option}` is for workers that are started one by one.",
+                f"Add `--rank K`, which is 0 for the first, or omit `{option}` to start all "
                 "workers on this machine.",
             )
         return None if workers is None else Launch(workers)
     if workers is None or rank >= workers:
-        given = "--workers is missing" if workers is None else f"--workers is {workers}"
+        given = "`--workers` is missing" if workers is None else f"`--workers` is {workers}"
         raise RNNScratchError(
-            f"--rank is {rank}, and {given}.", "Pass --workers N and a --rank from 0 to N-1."
+            f"`--rank` is {rank}, and {given}.", "Pass `--workers N` and a `--rank` from 0 to N-1."
         )
     forget_mpi()
-    return Launch(workers, rank, coordinator or COORDINATOR, wait)
+    return Launch(workers, rank, coordinator or COORDINATOR, wait or WAIT)
 
 
 def forget_mpi() -> None:
@@ -103,7 +106,7 @@ def _from_environment() -> Launch | None:
             raise RNNScratchError(
                 f"{name} is in the environment: the launcher that sets it does not say here how "
                 "many workers there are, which one this is, and where they meet.",
-                "Pass --workers N, --rank K and --coordinator HOST:PORT, or delete the variable.",
+                "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete it.",
             )
     return None
 

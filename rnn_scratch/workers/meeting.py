@@ -139,7 +139,7 @@ def _visit(
 def _listen(place: tuple[str, int], coordinator: str) -> socket.socket:
     if place[0] == "0.0.0.0":
         raise RNNScratchError(
-            "--coordinator is 0.0.0.0, which stands for every address of this machine.",
+            "`--coordinator` is 0.0.0.0, which stands for every address of this machine.",
             "Pass the address at which the other workers reach this machine.",
         )
     try:
@@ -147,7 +147,7 @@ def _listen(place: tuple[str, int], coordinator: str) -> socket.socket:
     except OSError as error:
         raise RNNScratchError(
             f"Worker 0 cannot listen at {coordinator}: {error.strerror}.",
-            "Pass a --coordinator with an address of worker 0's machine and a port that no other "
+            "Pass a `--coordinator` with an address of worker 0's machine and a port that no other "
             "program uses.",
         ) from error
 
@@ -164,8 +164,8 @@ def _accept(
         raise RNNScratchError(
             f"{_ranks(missing).capitalize()} did not join at {launch.coordinator} within "
             f"{launch.wait:g} s.",
-            "Start each within that time (--wait), by the same command with its own --rank, on a "
-            "machine that reaches this address.",
+            "Start each within that time (`--wait`), by the same command with its own `--rank`, on "
+            "a machine that reaches this address.",
         ) from error
 
 
@@ -179,7 +179,7 @@ def _connect(place: tuple[str, int], launch: Launch) -> socket.socket:
         time.sleep(0.2)  # worker 0 may not have started yet
     raise RNNScratchError(
         f"Worker 0 cannot be reached at {launch.coordinator} within {launch.wait:g} s: {reason}.",
-        "Start it within that time (--wait), with --rank 0 and the same --coordinator, at an "
+        "Start it within that time (`--wait`), with `--rank 0` and the same `--coordinator`, at an "
         "address that this machine reaches.",
     )
 

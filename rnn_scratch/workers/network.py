@@ -1,13 +1,11 @@
 """What meetings and engines of several workers need of the network."""
 
-import contextlib
-import os
 import re
 import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 from ..contract import Team
 from ..errors import RNNScratchError, shown
@@ -20,6 +18,12 @@ except ImportError:  # Windows
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
+
+lost = threading.Event()  # set in a worker when another one has ended
+
+
+class Lost(RNNScratchError):  # noqa: N818 - what follows from another worker's error
+    """The exchange with the other workers has failed, probably because one has ended."""
 
 
 def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
@@ -50,20 +54,7 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
         )
 
 
-@contextlib.contextmanager
-def variables(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ[name] for name in settings if name in os.environ}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]
-        os.environ.update(before)
-
-
-def parse(address: str, name: str = "--coordinator") -> tuple[str, int]:
+def parse(address: str, name: str = "`--coordinator`") -> tuple[str, int]:
     """Return host and port of HOST:PORT; raise RNNScratchError, naming it, if it is invalid."""
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
     if parts is None or not 0 < int(parts[2]) < 2**16:

@@ -1,90 +1,74 @@
-"""Trains with several workers: starts them, passes on their progress, and ends all if one fails.
+"""Train with several workers: as one of them, or as the parent of all on this machine.
 
-The workers are processes of their own (`worker`); this one computes nothing. Whatever happens to a
-worker, the others end, with their own errors or killed, and the run keeps its last checkpoint. A
-worker that dies is noticed at once, and a machine's silence by `rendezvous`.
+The parent computes nothing. It passes on the events of worker 0. When a worker ends too early, it
+ends the others: by their own errors, or after a while by a kill. The run keeps its last checkpoint.
 """
 
 import contextlib
-import os
+import math
 import queue
 import signal
-import threading
+import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from .. import registry
+from ..contract import Team
 from ..errors import RNNScratchError
 from ..runs import checkpoint, run_folder
-from ..runs.events import Ended, Event, Message, Progress, Started
+from ..runs.events import Ended, Event, Started
 from ..runs.run import Run
-from ..runs.run_folder import Epoch, Session
 from ..runs.sessions import Work
 from ..runs.training import Diverged
 from ..settings import by_option
 from ..system import host, processes, signals
 from ..text import books, dataset
-from . import groups, messages, rendezvous, worker
-from .launch import Launch
-from .messages import Alive, Problem, Welcome
-from .rendezvous import Meeting, Peer
+from . import groups, meeting, worker
+from .launch import Launch, forget_mpi
+from .worker import Failure
 
-WORKER_SILENCE = 30.0  # seconds without a sign of life after which a worker is taken for halted
-STALL = 600.0  # seconds without a minibatch after which a worker is taken for hanging
-GRACE = 5.0  # seconds for the other workers to end by themselves
-SIGNAL_GRACE = 30.0  # seconds, likewise, after a signal has stopped one
-FOR_USERS = ("error", "diverged")  # kinds of failures that are no bug and no accident
+GRACE = 5.0  # seconds for the other workers to end by themselves when one has failed
+SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
+Messages = queue.Queue[tuple[int, Event | Failure | processes.Ended]]  # with the rank
 
 
 def train(
     work: Work, launch: Launch, say: Callable[[str], None]
 ) -> Generator[Event, None, Run | None]:
-    """Train with several workers; the run, or None where worker 0 is on another machine.
+    """Train with several workers; return the run, or None where worker 0 is another process.
 
-    `say` gets lines for the user before the training begins; its events are yielded.
-    Raises RNNScratchError with the worker that has failed and the reason, and Stopped if a signal
-    has stopped one of them.
+    `say` gets lines for the user before the training begins. Raises RNNScratchError with the worker
+    that has failed first and the reason, and Stopped if a signal has stopped the workers.
     """
-    met: AbstractContextManager[Meeting]
     if launch.rank is None:
-        welcome = Welcome(addresses=groups.addresses(launch.workers), work=work)
-        met = nullcontext((welcome, []))
-    elif launch.rank == 0:
-        met = rendezvous.wait_for_others(launch, terms(work), work, say)
-    else:
-        met = rendezvous.visit(launch, terms(work), say)
-    ranks = range(launch.workers) if launch.rank is None else [launch.rank]
-    with met as (welcome, peers):
-        return (yield from _Supervisor(work, ranks, welcome.addresses, peers).run())
+        return (yield from _supervise(work, launch.workers))
+    job = replace(work, text=work.text._replace(content=""), folder=None)
+    met = meeting.meet(launch, terms(work), job=msgspec.json.encode(job), say=say)
+    return (yield from worker.train(Team(launch.rank, tuple(met.addresses)), _shared(work, launch)))
 
 
 def follow(
     launch: Launch, text: books.Text | None, chosen: dict[str, Any], say: Callable[[str], None]
 ) -> Generator[Event, None, Run | None]:
-    """Go on with a run whose folder is on another machine, where worker 0 resumes it."""
-    rank = launch.rank or 0
-    own = {"--resume": "yes", **_versions(chosen["backend"])}
-    own |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name] is not None}
-    with rendezvous.visit(launch, own, say) as (welcome, peers):
-        work = welcome.work
-        try:
-            text = dataset.reload_and_verify(work.text, text)
-        except RNNScratchError as error:  # which only this machine has met
-            rendezvous.tell(peers, Problem(reason=_named(rank, str(error))))
-            raise
-        where = replace(work.runtime, threads=None, device="auto").but(**chosen)
-        work = replace(work, text=text, runtime=where)
-        return (yield from _Supervisor(work, [rank], welcome.addresses, peers).run())
+    """Train with worker 0, which resumes a run in a folder that only worker 0 needs."""
+    known = {"--resume": "yes", **_versions(chosen["backend"])}
+    known |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name]}
+    met = meeting.meet(launch, known, say=say)
+    work = msgspec.json.decode(met.job, type=Work)
+    text = dataset.reload_and_verify(work.text, text)
+    runtime = replace(work.runtime, threads=None, device="auto").but(**chosen)
+    work = _shared(replace(work, text=text, runtime=runtime), launch)
+    return (yield from worker.train(Team(launch.rank or 0, tuple(met.addresses)), work))
 
 
 def terms(work: Work) -> dict[str, str]:
-    """What must be equal in all workers, by name."""
+    """Return what must be equal in all workers, by name."""
     values = {option: str(value) for option, value in by_option(work.settings).items()}
     return {
         **_versions(work.runtime.backend),
@@ -105,146 +89,108 @@ def _versions(backend: str | None) -> dict[str, str]:
     return versions
 
 
-def _named(rank: int, reason: str) -> str:
-    return f"Worker {rank} has failed: {reason}"
+def _shared(work: Work, launch: Launch, threads: int | None = None) -> Work:
+    # The work of one of several workers.
+    threads = work.runtime.threads or threads
+    return replace(work, runtime=replace(work.runtime, workers=launch.workers, threads=threads))
 
 
-class _Supervisor:
-    """The workers of this machine, and what is known of the others."""
-
-    def __init__(
-        self,
-        work: Work,
-        ranks: Sequence[int],
-        addresses: list[str],
-        peers: list[Peer],
-    ) -> None:
-        self.work, self.ranks = work, ranks
-        self.addresses, self.peers = addresses, peers  # of all workers; other machines
-        self.events: queue.Queue[tuple[int, messages.Event | Exception | None]] = queue.Queue()
-        self.end = threading.Event()  # all workers are to end
-        self.running = set(ranks)
-        self.processes: dict[int, int] = {}  # their numbers, by rank
-        self.counts: dict[int, int] = {}  # of minibatches, by rank
-        self.changed = time.monotonic()  # when a count has changed
-        self.folder: Path | None = None  # of the run
-        self.session: Session | None = None  # the one of worker 0, until it has ended
-        self.failures: list[tuple[int, Problem]] = []  # with the rank, in the order of arrival
-        self.signal: int | None = None  # that has stopped the training
-        self.deadline: float | None = None  # for all to end by themselves
-
-    def run(self) -> Generator[Event, None, Run | None]:
-        """Start the workers, and wait until all have ended."""
-        runtime = replace(self.work.runtime, workers=len(self.addresses))
-        if runtime.threads is None and len(self.ranks) > 1:  # they share the cores
-            runtime = replace(runtime, threads=max(1, host.cores() // len(self.ranks)))
-        work, put = replace(self.work, runtime=runtime), self.events.put
-        calls = {rank: partial(worker.run, rank, self.addresses, work) for rank in self.ranks}
-        rendezvous.watch(self.peers, put)
+def _supervise(work: Work, workers: int) -> Generator[Event, None, Run]:
+    forget_mpi()
+    # The workers share the cores.
+    work = _shared(work, Launch(workers), threads=max(1, host.cores() // workers))
+    known = tuple(groups.addresses(workers))
+    calls = {rank: partial(worker.run, Team(rank, known), work) for rank in range(workers)}
+    messages: Messages = queue.Queue()
+    failures: list[tuple[int, Failure]] = []
+    began: Started | None = None
+    ended = False
+    with signals.deferred() as request, groups.started(calls, messages.put) as children:
         try:
-            with (
-                signals.deferred() as request,
-                groups.started(calls, put, self.end, timeout=WORKER_SILENCE),
-            ):
-                yield from self._wait(request)
-                self._require_success()
-        except BaseException as error:
-            # Worker 0 has not said that its session has ended.
-            if self.session is not None and not isinstance(error, GeneratorExit):
-                outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                yield Ended(session=replace(self.session, outcome=outcome))
+            for event in _events(children, messages, failures, request):
+                began = event if isinstance(event, Started) else began
+                ended = isinstance(event, Ended)
+                yield event
+        except BaseException:  # of whoever receives the events
+            for child in children.values():
+                child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                children[0].wait(SIGNAL_GRACE)
             raise
-        rendezvous.tell(self.peers, "done")
-        if self.folder is None:
-            return None
-        saved = checkpoint.load(self.folder)
-        history, record = run_folder.history(self.folder), run_folder.read(self.folder)
-        return Run(self.folder, history, record, saved.vocab, saved.arrays)
+    if failures:
+        error = _first_cause(failures, request.number)
+        if began is not None and not ended:  # worker 0 could not say so
+            outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            yield Ended(session=replace(began.session, outcome=outcome))
+        raise error
+    assert began is not None
+    folder = Path(began.folder)
+    saved = checkpoint.load(folder)
+    history, record = run_folder.history(folder), run_folder.read(folder)
+    return Run(folder, history, record, saved.vocab, saved.arrays)
 
-    def _wait(self, request: signals.Request) -> Iterator[Event]:
-        # Handle messages, and yield events, until all workers of this machine have ended.
-        forwarded: set[int] = set()  # the ranks of the workers that have the signal
-        now = time.monotonic()
-        while self.running:
-            with contextlib.suppress(queue.Empty):
-                event = self._handle(*self.events.get(timeout=processes.LOOK))
-                if event is not None:
-                    yield event
-            if request.number is not None:
-                self.signal = request.number
-                # A worker whose number is still unknown gets it later.
-                for rank in self.running & set(self.processes) - forwarded:
-                    forwarded.add(rank)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(self.processes[rank], request.number)
-            before, now = now, time.monotonic()
-            if now - before > WORKER_SILENCE:  # a Ctrl-Z has stopped all of it
-                self.changed = now
-            if self.deadline is None and now - self.changed > STALL:
-                slowest = min(self.ranks, key=lambda rank: self.counts.get(rank, 0))
-                self._gone(slowest, f"no minibatch was trained for {STALL:g} s")
-            if self.deadline is not None and now > self.deadline:
-                self.end.set()
 
-    def _handle(self, rank: int, event: messages.Event | Exception | None) -> Event | None:
-        # Returns an event of the training.
-        match event:
-            case None:  # it has ended
-                self.running.remove(rank)
-            case RNNScratchError():
-                self.running.remove(rank)
-                if not self.end.is_set():
-                    self._gone(rank, str(event))
-            case Exception():
-                raise event
-            case Alive():
-                self.processes[rank] = event.process
-                if event.minibatches != self.counts.get(rank):
-                    self.counts[rank], self.changed = event.minibatches, time.monotonic()
-            case signal.Signals():
-                self.signal = event
-                self.deadline = self.deadline or time.monotonic() + SIGNAL_GRACE
-            case Problem():
-                self._fail(rank, event)
-            case Message() | Started() | Progress() | Epoch() | Ended():
-                if isinstance(event, Started):
-                    self.folder, self.session = Path(event.folder), event.session
-                if isinstance(event, Ended):
-                    self.session = None
-                return event
-        return None
+def _events(
+    children: Mapping[int, processes.Child],
+    messages: Messages,
+    failures: list[tuple[int, Failure]],
+    request: signals.Request,
+) -> Iterator[Event]:
+    # The events of worker 0, until all workers have ended; failures are added to the list.
+    running, deadline = set(children), math.inf
+    stopping = killed = False
+    while running:
+        with contextlib.suppress(queue.Empty):
+            rank, message = messages.get(timeout=processes.LOOK)
+            match message:
+                case processes.Ended(error):
+                    running.remove(rank)
+                    told = {rank for rank, _ in failures}
+                    if error is not None and not killed and rank not in told:
+                        failures.append((rank, _failure(rank, error)))
+                case Failure():
+                    failures.append((rank, message))
+                case _:
+                    yield message
+        if request.number is not None and not stopping:
+            stopping, deadline = True, time.monotonic() + SIGNAL_GRACE
+            for child in children.values():
+                child.terminate()  # those that Ctrl-C has reached take no notice
+        if failures and deadline == math.inf:
+            if failures[0][1].kind == "stopped":  # all stop at the same minibatch
+                deadline = time.monotonic() + SIGNAL_GRACE
+                continue
+            deadline = time.monotonic() + GRACE
+            for rank in running if hasattr(signal, "SIGUSR2") else ():
+                children[rank].send_signal(signal.SIGUSR2)  # `network.lost`
+        if time.monotonic() > deadline:
+            killed = True
+            for child in children.values():
+                child.kill()
 
-    def _gone(self, rank: int, reason: str) -> None:
-        # An engine may abort its worker because another one has ended, before that is noticed here.
-        kind: Literal["exception", "gone"] = "exception" if "SIGABRT" in reason else "gone"
-        self._fail(rank, Problem(reason=_named(rank, reason), kind=kind))
 
-    def _fail(self, rank: int, failure: Problem) -> None:
-        # A worker has failed: the others are to end, on this machine and elsewhere.
-        self.failures.append((rank, failure))
-        # After a signal the ends of workers are its consequences, and no news for other machines.
-        is_news = self.signal is None and failure.kind == "gone"
-        if is_news or failure.kind in FOR_USERS:
-            self._tell(failure)
-        self.deadline = self.deadline or time.monotonic() + GRACE
+def _failure(rank: int, error: RNNScratchError) -> Failure:
+    # Of a worker that could not say how it ended. An engine may abort its worker when another one
+    # has ended.
+    kind = "lost" if "SIGABRT" in error.problem else "error"
+    problem = f"Worker 0 has failed: {error.problem}" if rank == 0 else error.problem
+    return Failure(problem=problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
 
-    def _tell(self, failure: Problem) -> None:
-        # The others have no more words for it than these.
-        kind = failure.kind if failure.kind in FOR_USERS else "error"
-        rendezvous.tell(self.peers, replace(failure, kind=kind))
 
-    def _require_success(self) -> None:
-        # Raise what ended the training, if anything did before its end.
-        # The first cause: the end of a worker leads to exceptions in others. Of a divergence the
-        # first worker has more to say.
-        causes = [(p.kind == "exception", p.kind == "diverged" and r > 0) for r, p in self.failures]
-        worst = self.failures[causes.index(min(causes))][1] if causes else None
-        if self.signal is not None and not (worst and worst.kind in FOR_USERS):
-            # A worker that a signal stops at an unlucky moment can make the others fail.
-            stopped = signals.Stopped(self.signal)
-            rendezvous.tell(self.peers, signal.Signals(self.signal))
-            raise stopped
-        if worst:
-            if worst.kind == "exception":
-                self._tell(worst)
-            raise (Diverged if worst.kind == "diverged" else RNNScratchError)(worst.reason)
+def _first_cause(failures: list[tuple[int, Failure]], number: int | None) -> BaseException:
+    # What has led to all of these failures, which are in the order of their arrival.
+    def order(item: tuple[int, Failure]) -> tuple[int, bool]:
+        rank, failure = item
+        last = {"exception": 1, "lost": 2}.get(failure.kind, 0)
+        return last, failure.kind == "diverged" and rank > 0  # the first has more to say of it
+
+    rank, failure = min(failures, key=order)
+    numbers = [each.number for _, each in failures if each.kind == "stopped"]
+    if numbers or number is not None:
+        return signals.Stopped(number or numbers[0])
+    if failure.kind == "diverged":
+        return Diverged(failure.problem, failure.hint)
+    if failure.kind != "error":
+        return RNNScratchError(failure.problem)
+    name = f"Worker {rank} has failed: " if rank > 0 else ""
+    return RNNScratchError(f"{name}{failure.problem}", failure.hint)

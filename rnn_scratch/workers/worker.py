@@ -1,55 +1,92 @@
-"""A worker: the process that trains on its rows of every minibatch, and the events that it sends.
+"""A worker of a training, which trains on its rows of every minibatch.
 
-The first worker has the run's session, and sends its events.
+Where a launcher or the user starts workers one by one, each trains in the process of the command.
+Otherwise each is a child of the `supervisor`.
 """
 
+import atexit
 import contextlib
 import os
-import threading
-import time
+import signal
+import sys
 import traceback
-from collections import Counter
-from collections.abc import Iterator
-from signal import Signals
+from collections.abc import Generator, Iterator
+from typing import Literal
 
 from .. import registry
 from ..contract import Team
 from ..errors import RNNScratchError
 from ..runs import sessions
+from ..runs.events import Event
+from ..runs.run import Run
 from ..runs.sessions import Work
 from ..runs.training import Diverged
 from ..system import signals
-from ..system.processes import send
-from .messages import BEAT, Alive, Event, Problem
+from ..system.records import Record
+from . import network
 
 
-def run(rank: int, addresses: list[str], work: Work) -> Iterator[Event]:
-    """Train as the worker of this rank; an error is an event as well, the last one."""
-    count, team = Counter[str](), Team(rank, tuple(addresses))
+class Failure(Record, tag=True):
+    """The last message of a child that has failed."""
+
+    problem: str
+    hint: str = ""
+    # An error for the user, or a divergence; a signal that has stopped this worker; an exception
+    # of any code; or a lost connection, which follows from the end of another worker.
+    kind: Literal["error", "diverged", "stopped", "exception", "lost"] = "error"
+    number: int = 0  # of the signal
+
+
+class Broken(RNNScratchError):  # noqa: N818 - it is another one that is shown
+    """An exception of the engine, or of code that somebody has changed."""
+
+
+def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
+    """Train as one of a team's workers; return the run, or None in all workers but the first."""
+    run = None
     try:
-        signals.install()
-        threading.Thread(target=_beat, args=(count,), daemon=True).start()
-        for event in (sessions.follow if rank else sessions.train)(work, team):
-            count["events"] += 1
-            if rank == 0:
-                yield event
+        if team.rank == 0:
+            run = yield from sessions.train(work, team)
+        else:
+            for _ in sessions.follow(work, team):
+                pass  # the first worker reports the progress
         registry.load(work.runtime.backend).workers.leave()
-    except signals.Stopped as error:
-        yield Signals(error.number)
     except RNNScratchError as error:
-        diverged = isinstance(error, Diverged)
-        words = f"Worker {rank} has failed: {error}" if rank and not diverged else str(error)
-        yield Problem(reason=words, kind="diverged" if diverged else "error")
-    except Exception:
-        # Of the engine, because another worker is gone; or of code that somebody has changed, who
-        # needs to see where.
-        words = f"Worker {rank} has failed: {traceback.format_exc()}"
-        yield Problem(reason=words, kind="exception")
+        atexit.register(_exit, error.exit_code)
+        raise
+    except KeyboardInterrupt as error:
+        atexit.register(_exit, signals.exit_code(error))
+        raise
+    except Exception as error:
+        atexit.register(_exit, Broken.exit_code)
+        # Whoever has changed the code needs to see where; the engine's may follow from another
+        # worker's end.
+        raise Broken(
+            f"Worker {team.rank} has failed: {traceback.format_exc()}",
+            "If another worker has ended before this one, see its error.",
+        ) from error
+    return run
 
 
-def _beat(count: Counter[str]) -> None:
-    process = os.getpid()
-    with contextlib.suppress(OSError, ValueError):  # when the parent is gone, or all is said
-        while True:
-            send(Alive(process=process, minibatches=count["events"]))
-            time.sleep(BEAT)
+def run(team: Team, work: Work) -> Iterator[Event | Failure]:
+    """Train as one of a team's workers, in a child of the supervisor's."""
+    signals.install()
+    if hasattr(signal, "SIGUSR2"):  # not on Windows; the first such signal is MPICH's
+        signal.signal(signal.SIGUSR2, lambda *_: network.lost.set())
+    try:
+        yield from train(team, work)
+    except signals.Stopped as error:
+        yield Failure(problem=str(error), kind="stopped", number=error.number)
+    except RNNScratchError as error:
+        kinds = {Diverged: "diverged", Broken: "exception", network.Lost: "lost"}
+        kind = kinds.get(type(error), "error")
+        yield Failure(problem=error.problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
+
+
+def _exit(code: int) -> None:
+    # At the end of a process of which a worker has failed: its engine would wait for the others, or
+    # crash.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

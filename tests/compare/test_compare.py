@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import is_running, options, other_packages, start, there, wait_until
 
-from rnn_scratch.compare import metrics, pictures
+from rnn_scratch.compare import pictures, tables
 from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
 
@@ -89,7 +89,7 @@ def compared(tmp_path_factory):
 
 
 def candidates(folder):
-    return {each.name: each for each in read(Path(folder)).candidates}
+    return {candidate.name: candidate for candidate in read(Path(folder)).candidates}
 
 
 def sleeping_process(process):
@@ -108,29 +108,28 @@ def test_what_a_comparison_writes(chosen, backend_names):
     done = there("compare", *chosen, *SHORT, "--output", "out").ended()
     record = read(Path("out"))
     assert record.outcome == "finished"
-    measured = {each.name: each for each in record.offered}
+    measured = {candidate.name: candidate for candidate in record.offered}
     assert set(candidates("out")) == {n + more for n in backend_names for more in ("", " concise")}
     assert set(backend_names) <= set(measured)
     starts = {
-        (each.seed, each.parameters, each.minibatches_seen)
+        (trial.seed, trial.parameters, trial.minibatches_seen)
         for candidate in measured.values()
-        for each in candidate.trials
+        for trial in candidate.trials
     }
     assert len(starts) == 1  # every process starts with the same numbers
-    for each in measured.values():
-        assert (each.failures, each.ready.threads, each.ready.device) == ([], 1, "cpu")
-        assert each.ready.versions[each.backend]
-        (trial,) = each.trials
+    for candidate in measured.values():
+        ready, (trial,), (times,) = candidate.ready, candidate.trials, candidate.rounds
+        assert (candidate.failures, ready.threads, ready.device) == ([], 1, "cpu")
+        assert ready.versions[candidate.backend]
         assert trial.comparisons > 30
         assert len(trial.epochs) == 2
-        (times,) = each.rounds
         assert times.parameters == trial.parameters
         assert min(times.first, *times.minibatches, *times.products) > 0
         assert times.memory > 0
         # In turns with the framework's own layer.
-        has_layer = each.model != "concise" and f"{each.backend} concise" in measured
+        has_layer = candidate.model != "concise" and f"{candidate.backend} concise" in measured
         assert len(times.own_layer) >= 3 if has_layer else not times.own_layer
-    ends = [each.trials[0].epochs[-1].perplexity for each in measured.values()]
+    ends = [candidate.trials[0].epochs[-1].perplexity for candidate in measured.values()]
     assert max(ends) - min(ends) < 1e-3 * min(ends)
     with Path("out/comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -147,8 +146,8 @@ def test_several_seeds_and_rounds(compared):
         trials, rounds = candidate.trials, candidate.rounds
         assert [len(trial.epochs) for trial in trials] == [2, 2]
         assert trials[0].parameters != trials[1].parameters
-        assert [each.number for each in rounds] == [0, 1]
-        assert {each.parameters for each in rounds} == {trials[0].parameters}
+        assert [timed.number for timed in rounds] == [0, 1]
+        assert {timed.parameters for timed in rounds} == {trials[0].parameters}
     assert "medians over the random seeds" in out
 
 
@@ -186,7 +185,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     for name in ("numpy", "slow"):
         assert candidates("out")[name].failures == []
         assert len(candidates("out")[name].rounds) == 1
-    (slow,) = (row for row in metrics.speeds(read(Path("out"))) if row.candidate.name == "slow")
+    (slow,) = (row for row in tables.speeds(read(Path("out"))) if row.candidate.name == "slow")
     assert slow.figures["ratio"].high < 0.5  # it sleeps for most of the time
 
 
@@ -216,10 +215,10 @@ ASYNCHRONOUS = """
         note("begun")
         return Product(h, matrices)
     def synchronize(tensors, device):
-        for each in tensors:
-            if isinstance(each, Product):
-                each.compute()
-        if updated and all(any(each is t for t in tensors) for each in updated):
+        for tensor in tensors:
+            if isinstance(tensor, Product):
+                tensor.compute()
+        if updated and all(any(one is tensor for tensor in tensors) for one in updated):
             note("trained")
             updated.clear()
     def train_epoch(model, minibatches, how, carry, state=None):
@@ -291,14 +290,14 @@ def test_a_new_comparison_beside_an_old_one(compared):
     folder, _ = compared
     arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
     done = there(*arguments, "--against", folder).ended()
-    (row,) = metrics.speeds(read(Path("new")))
+    (row,) = tables.speeds(read(Path("new")))
     figures = row.figures
     assert figures["change"].median == figures["train"].median / figures["before"].median
-    assert "--cell" not in done.out  # both have the same
+    assert "says: numpy" not in done.out  # both have the same versions
     for out in (done.out, there("report", "new").out):
         assert "× before" in out
         assert "Before is the comparison of" in out
-        assert "--lr: 1.0 before, 0.5 now" in out
+        assert "The older comparison says: cell rnn, 12 hidden units; optimizer sgd, lr 1;" in out
 
 
 def test_what_is_checked_is_what_is_compared(tmp_path):
@@ -324,7 +323,7 @@ def test_environments_of_a_backend_stand_in_one_table(tmp_path):
     names = "numpy,numpy@1.26-same:fast,numpy@shared,numpy@bare,numpy@1.26-same:fast"
     done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out").ended(1)
     record = read(Path("out"))
-    timed = [row for row in metrics.speeds(record) if "train" in row.figures]
+    timed = [row for row in tables.speeds(record) if "train" in row.figures]
     assert [row.candidate.name for row in timed] == [
         "numpy",
         "numpy@1.26-same fast",

@@ -17,6 +17,7 @@ from rnn_scratch import registry
 from rnn_scratch.parameters import shapes
 from rnn_scratch.play.page import FOLDER
 from rnn_scratch.runs import checkpoint, inference
+from rnn_scratch.runs.run_folder import Mark
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.show import source_code
@@ -47,7 +48,7 @@ def network(request, tmp_path_factory):
     arrays |= play.arrays(saved)  # what the optimizer remembers is not among them
     epochs = settings.num_epochs
     about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
-    about |= {"identity": "0" * 32, "history": "1" * 64}
+    about |= {"identity": "0" * 32, "history": Mark()}
     checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
     return request.param, path
 

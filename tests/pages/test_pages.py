@@ -17,7 +17,6 @@ from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS, Update
-from rnn_scratch.runs import catalog
 from rnn_scratch.settings import Settings
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
@@ -88,7 +87,7 @@ def test_what_the_records_of_comparisons_must_show():
 def test_what_the_records_must_show():
     runs = {
         path.name: (record, history)
-        for path, record, history in catalog.listing(CLONE / readme.RECORDS)
+        for path, record, history in readme.recorded(CLONE / readme.RECORDS)
     }
     for name, (record, history) in runs.items():
         settings, model = record.settings, record.sessions[-1].runtime.model
@@ -114,7 +113,7 @@ def test_the_record_of_exact_mode_is_of_the_chapter_s_training_in_every_framewor
 def test_the_record_of_float64_agrees_for_a_hundred_epochs():
     losses = {
         path.name: [row.loss for row in history]
-        for path, _, history in catalog.listing(CLONE / readme.RECORDS / "float64")
+        for path, _, history in readme.recorded(CLONE / readme.RECORDS / "float64")
     }
     assert sorted(losses) == sorted(registry.OURS)
     for name in losses:

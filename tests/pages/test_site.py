@@ -26,13 +26,13 @@ from make.site_code import Output
 from msgspec.structs import asdict
 
 from rnn_scratch import registry
-from rnn_scratch.compare import metrics
+from rnn_scratch.compare import tables
 from rnn_scratch.compare.record import read
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import curve, run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
-from rnn_scratch.workers import rendezvous, supervisor
+from rnn_scratch.workers import launch, supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
 def test_the_comparison_begins_with_the_fastest(pages):
     _, first, *_ = pages["comparison.md"].decode().split("\n\n")
     speed = read(readme.COMPARISONS / "speed")
-    rows = [row for row in metrics.speeds(speed) if row.value == 1 and "train" in row.figures]
+    rows = [row for row in tables.speeds(speed) if row.value == 1 and "train" in row.figures]
     fastest = max(rows, key=lambda row: row.figures["train"].median)
     assert f"{fastest.figures['train'].median:,.0f} characters per second" in first
     assert f"`{fastest.candidate.model}`" in first
@@ -276,11 +276,8 @@ def test_the_page_has_the_code_and_the_constants():
         assert f'data-for="{backend}"' in page
         (first, *_) = source_code.find(backend, "gather")
         assert first.source.split("\n")[0] in text
-    assert (
-        f"worker 0 waits for it, and so do those that have started | {rendezvous.WAIT:g} s |"
-        in text
-    )
-    assert f"no sign of life from it | {supervisor.WORKER_SILENCE:g} s |" in text
+    assert f"within {launch.WAIT:g} seconds, or what `--wait` says" in text
+    assert f"the others have {supervisor.GRACE:g} seconds" in text
     assert "the version of the backend" in text
     assert "every setting, from `--batch-size` to `--seed`" in text
     prose = re.sub(r'<div class="pieces">.*', "", page)
@@ -320,22 +317,6 @@ def test_a_record_that_lacks_what_the_page_quotes_is_refused(tmp_path, place):
     write(tmp_path, content)
     with pytest.raises(RNNScratchError, match=r"lacks what the page quotes(.|\n)*nox -s records"):
         render(tmp_path)
-
-
-def test_kills_are_on_the_page_where_they_were_tried(tmp_path):
-    def trial(kind, backend, seconds, problem=None):
-        fields = {"kind": kind, "backend": backend, "name": "", "seconds": seconds}
-        return {**fields, "problem": problem}
-
-    write(tmp_path, record())
-    assert "nox -s team" not in render(tmp_path)
-    trials = [trial("kill", "mxnet", seconds) for seconds in (1.0, 6.0, 2.0)]
-    trials += [trial("kill", "jax", 3.0, "a process is left"), trial("resume", "jax", None)]
-    write(tmp_path, {"seed": 1, "trials": trials}, site_workers.FAULTS)
-    page = render(tmp_path)
-    assert "| a process is killed | MXNet | 3 | 0 | 2.0 | 6.0 |" in page
-    assert "| a process is killed | JAX | 1 | 1 | 3.0 | 3.0 |" in page
-    assert "| JAX | 1 | 0 |  |  |" in page
 
 
 def test_the_numbers_and_the_bytes_of_an_exchange():

@@ -204,7 +204,7 @@ def set_to(value, *place):
         (set_to(5, "plan", "values"), "at `$.plan.values`"),
         (set_to("lr", "plan", "vary"), "at `$.plan.vary`"),
         (set_to([{}], "candidates", 2, "failures"), "missing required field"),
-        (set_to(-1.0, "settings", "lr"), "--lr is -1.0"),
+        (set_to(-1.0, "settings", "lr"), "`--lr` must be"),
         (set_to(1, "more"), "unknown field `more`"),
         (set_to("2", "machine", "cores"), "at `$.machine.cores`"),
         (set_to(0, "unigram"), "Expected `float` >= 0.5 - at `$.unigram`"),

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import struct
+import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, here, history, lines
+from helpers import SMALL, here, history, lines, there
 from msgspec.structs import replace
 
 import rnn_scratch
@@ -143,3 +145,37 @@ def test_a_vocabulary_that_is_not_that_of_the_text(capsys):
     Path("runs/r", checkpoint.BEST).unlink()
     records.write(Path("runs/r", RUN_FILE), record)
     here(capsys, *MORE).refused("its vocabulary is not that of its text")
+
+
+# Crafted files that would take many times their size if they were read as any JSON.
+READ = """
+import resource, sys
+from pathlib import Path
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import checkpoint, run_folder
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for read in (run_folder.read, run_folder.history, checkpoint.load):
+    try:
+        read(Path("runs/r"))
+    except RNNScratchError as error:
+        print(error.problem)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (HISTORY, b"12\n" * 2**24),
+        (RUN_FILE, b'{"format":[' + b"[1]," * 2**23 + b"1]}"),
+        (RUN_FILE, b'{"format":5,"sessions":[' + b"{}," * 2**21 + b"{}]}"),
+        (checkpoint.FILE, struct.pack("<Q", 2**25) + b'{"a":[' + b"[1]," * 2**23 + b"1]}"),
+    ],
+    ids=["history", "record", "sessions", "header"],
+)
+def test_a_crafted_file_takes_little_memory(file, content):
+    Path("runs/r", file).write_bytes(content)
+    *problems, megabytes = there(program=("-c", READ)).ended(err="").out.splitlines()
+    assert any(f"runs/r/{file}" in problem for problem in problems)
+    assert int(megabytes) < 150

@@ -101,8 +101,8 @@ class Clock(Report):
     def perf_counter(self):
         return self.now
 
-    def slow(self, path, saved):
-        self.save(path, saved)
+    def slow(self, path, saved, *verify):
+        self.save(path, saved, *verify)
         if not saved.incomplete.losses:
             self.saved.append(saved.epoch)
         self.now += 1 / 8

@@ -6,15 +6,16 @@ be there or not, data and names each on their own, as file systems differ in thi
 
 import contextlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, assert_same, figures, hidden_files
+from helpers import SMALL, assert_same, figures, hidden_files, lines
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import checkpoint, run_folder, sessions
+from rnn_scratch.runs import catalog, checkpoint, run_folder, sessions
 from rnn_scratch.system import files
 
 # Of these epochs all but the fourth and the last have the lowest loss on held-out text so far.
@@ -31,11 +32,7 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(os, name)
 
-    def full(self, name, folder):
-        return str(name) if folder is None else os.path.join(self.handles[folder], name)
-
-    def open(self, path, flags, mode=0o777, dir_fd=None):
-        path = self.full(path, dir_fd)
+    def open(self, path, flags, mode=0o777):
         is_new = not os.path.exists(path)
         handle = os.open(path, flags, mode)
         self.handles[handle] = str(path)
@@ -53,15 +50,17 @@ class Recorder:
         kind = "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync"
         self.calls.append((kind, self.handles[handle]))
 
-    def replace(self, source, target, src_dir_fd=None, dst_dir_fd=None):
-        source, target = self.full(source, src_dir_fd), self.full(target, dst_dir_fd)
-        os.replace(source, target)
-        self.calls.append(("rename", source, target))
+    def ftruncate(self, handle, size):
+        os.ftruncate(handle, size)
+        self.calls.append(("truncate", self.handles[handle], size))
 
-    def unlink(self, path, dir_fd=None):
-        path = self.full(path, dir_fd)
+    def replace(self, source, target):
+        os.replace(source, target)
+        self.calls.append(("rename", str(source), str(target)))
+
+    def unlink(self, path):
         os.unlink(path)
-        self.calls.append(("remove", path))
+        self.calls.append(("remove", str(path)))
 
 
 @contextlib.contextmanager
@@ -128,6 +127,31 @@ def saved(calls, number):
     return count
 
 
+def lay(left, folder):
+    """Put what is left into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, data in left.items():
+        (folder / Path(name).name).write_bytes(data)
+
+
+def assert_one_truth(folder, last):
+    """Check that every command takes the same state for the latest, also after a repair."""
+    texts = set()
+    for _ in range(2):
+        assert rnn_scratch.evaluate(folder, corpus="tide-clock").trained == last.position
+        texts.add(rnn_scratch.predict(folder, "the ", temperature=1.0))
+        ((_, _, epochs),) = catalog.listing(folder.parent)
+        assert [row.epoch for row in epochs] == list(range(1, last.epoch + 1))
+        # It refuses to train no more, and repairs the folder.
+        with pytest.raises(RNNScratchError, match=f"Nothing left to train: .* {last.epoch} epochs"):
+            rnn_scratch.resume(folder, max(1, last.epoch))
+        saved = checkpoint.read(folder / checkpoint.FILE)
+        assert saved.position == last.position, "the later checkpoint is not written back"
+        assert len(lines(folder)) == last.epoch
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize("share", [sessions.SHARE, 1e9], ids=["few", "many"])
 def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
     monkeypatch.setattr(sessions, "SHARE", share)
@@ -135,45 +159,44 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
         rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
     kinds = {kind for kind, *_ in calls}
     assert kinds == {"create", "write", "sync", "rename", "sync folder"}
-    epochs, earlier = set(), {}
+    seen, earlier, folder = set(), {}, tmp_path / "runs" / "cut"
+    folder.parent.mkdir()
     for number, left in remains(calls):
-        folder = tmp_path / "cut"
-        folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
-            path.unlink()
-        for name, data in left.items():
-            (folder / Path(name).name).write_bytes(data)
         has_started = any(
             kind == "rename" and rest[1].endswith(run_folder.RUN_FILE)
             for kind, *rest in calls[: number - 1]
         )
         if not has_started:
             continue  # nothing is promised: no session has begun
+        lay(left, folder)
         # What resuming needs is there, complete and consistent, and as late as was saved last.
-        last = checkpoint.latest(folder)
-        run_folder.read(folder)
-        at_least = earlier.setdefault(saved(calls, number), (last.epoch, last.incomplete))
-        assert (last.epoch, len(last.incomplete.losses)) >= (at_least[0], len(at_least[1].losses))
-        run_folder.repair_history(folder, last.epoch)
-        epochs_left = [epoch.epoch for epoch in run_folder.history(folder)]
-        assert epochs_left == list(range(1, last.epoch + 1)), "an epoch of the history is lost"
+        path, last = checkpoint.latest(folder)
+        at_least = earlier.setdefault(saved(calls, number), last)
+        positions = [(each.epoch, len(each.incomplete.losses)) for each in (at_least, last)]
+        assert positions == sorted(positions)
+        found = run_folder.read_history(folder, last.epoch, last.history)
         if last.epoch:
-            losses = [epoch.valid_loss for epoch in run_folder.history(folder)]
             best = checkpoint.load(folder / checkpoint.BEST)
-            assert best.epoch == losses.index(min(losses)) + 1, "it is not the best so far"
-        key = (last.epoch, len(last.incomplete.losses))
-        if key in epochs:
+            assert best.epoch == run_folder.best(found.epochs).epoch, "it is not the best so far"
+        older = checkpoint.read(folder / checkpoint.FILE).epoch
+        key = (*positions[-1], path.name, len(lines(folder)), older)
+        if key in seen:
             continue  # resumed already
-        epochs.add(key)
+        seen.add(key)
+        if last.epoch:
+            assert_one_truth(folder, last)
         if last.epoch < EPOCHS:
+            lay(left, folder)
             rnn_scratch.resume(folder, EPOCHS)
             assert hidden_files(folder) == []
         for name in (checkpoint.BEST, checkpoint.FILE):
             assert_same(*(checkpoint.load(run / name).arrays for run in (folder, whole.folder)))
         assert figures(folder) == figures(whole.folder)
-    assert {0, EPOCHS} <= {epoch for epoch, _ in epochs}
+    epochs = {epoch for epoch, *_ in seen}
+    assert {0, EPOCHS} <= epochs
     if share > 1:
-        assert {epoch for epoch, _ in epochs} == set(range(EPOCHS + 1))
+        assert epochs == set(range(EPOCHS + 1))
+        assert {name for _, _, name, *_ in seen} == {checkpoint.BEST, checkpoint.FILE}
 
 
 @pytest.mark.parametrize("omitted", ["sync", "sync folder"])

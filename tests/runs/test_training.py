@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from rnn_scratch.contract import VARIANTS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.registry import NotOffered
 from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.system import files
 from rnn_scratch.text import books
 
 STORY = books.load("tide-clock").content
@@ -211,3 +213,18 @@ def test_a_perplexity_too_large_for_a_number(capfd):
     assert history("r")[0]["loss"] > 700
     listed = here(capfd, "runs", ".")
     assert "above 1e300" in listed.out
+
+
+def test_a_resume_reads_each_file_once(monkeypatch):
+    rnn_scratch.train("numpy", num_epochs=2, run="r", valid_share=0.2, **SMALL)
+    count, opened = Counter(), files.opened
+
+    def counted(path):
+        count[path.name] += 1
+        return opened(path)
+
+    monkeypatch.setattr(files, "opened", counted)
+    rnn_scratch.resume("r", 3)
+    # The record: for its defaults, under the lock, and for the identity before a file is written.
+    assert count.pop(run_folder.RUN_FILE) < 10
+    assert count == dict.fromkeys((run_folder.HISTORY, checkpoint.FILE, checkpoint.BEST), 1)

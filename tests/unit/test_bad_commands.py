@@ -38,7 +38,7 @@ COMMANDS = [
     (("report",), "FOLDER"),
     (("runs", "one", "two"), "two"),
     (("backends", "one"), "one"),
-    (("show",), "PIECE"),
+    (("show",), "FUNCTION"),
     (("show", "stp"), "Did you mean step?\n"),
     (("show", "_transposed", "--backends", "numpy,tensorflow"), "no function '_transposed' in nu"),
     (("show", "clip", "--backends", "torch:fast"), "no clip in: torch:fast"),
@@ -124,9 +124,9 @@ COMMANDS = [
     (("check", "numpy", "--lr", "1"), "--exact"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "exclude each other"),
-    ((*WORKERS, "--rank", "2"), "--rank is 2, and --workers is 2"),
-    ((*TRAIN, "--rank", "0"), "--rank is 0, and --workers is missing"),
-    ((*WORKERS, "--coordinator", "h:5"), "add --rank K"),
+    ((*WORKERS, "--rank", "2"), "`--rank` is 2, and `--workers` is 2"),
+    ((*TRAIN, "--rank", "0"), "`--rank` is 0, and `--workers` is missing"),
+    ((*WORKERS, "--coordinator", "h:5"), "Add `--rank K`"),
     *(
         ((*WORKERS, "--rank", "0", "--coordinator", address), "it must be HOST:PORT")
         for address in ("h", "h:0", "h:99999", "h:http", ":29500", "::1:29500", f"h:{'9' * 5000}")
@@ -159,7 +159,7 @@ def _nothing_starts(monkeypatch):
         refuse()
 
     monkeypatch.setattr(registry, "load", load)
-    monkeypatch.setattr(processes, "ask", refuse)
+    monkeypatch.setattr(processes, "started", refuse)
 
 
 @pytest.mark.parametrize(("arguments", "word"), COMMANDS)

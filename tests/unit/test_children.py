@@ -17,9 +17,8 @@ import pytest
 from helpers import CLONE, error_of, is_running, start, wait_until
 
 from rnn_scratch import registry
-from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.errors import NotOffered, RNNScratchError
 from rnn_scratch.system import processes
-from rnn_scratch.workers import groups
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children are shell scripts")
 
@@ -34,7 +33,7 @@ def ask(function, *arguments, timeout=60, **more):
     return processes.ask(call, timeout=timeout, environment=HERE, **more)
 
 
-def numbers() -> Iterator[list[int]]:
+def numbers(text: str = "") -> Iterator[list[int]]:
     """What a child is asked to call whose interpreter does something else."""
     yield from ()
 
@@ -54,7 +53,7 @@ def interpreter(tmp_path):
 
 def sending(*answers):
     """A script that sends these answers, and ends as a child does."""
-    lines = [*map(json.dumps, answers), "end"]
+    lines = [*map(json.dumps, answers), "end null"]
     return "\n".join(f"printf '%s\\n' {shlex.quote(line)}" for line in lines)
 
 
@@ -75,6 +74,7 @@ def is_gone(pid, seconds=10):
         ("echo hello", "it sent a line that is not JSON: 'hello'"),
         (r"printf '\377\376\n'", r"it sent a line that is not JSON: '\\xff\\xfe'"),
         (sending(None), "it sent a wrong answer: Expected `array`, got `null`"),
+        ("echo end of all", "it sent a line that is not JSON: 'of all'"),
         (sending([1], ["2"]), "it sent a wrong answer: Expected `int`, got `str` - at `$[0]`"),
         ("kill -40 $$", "killed by signal 40"),
         ("kill -SEGV $$", "killed by SIGSEGV"),
@@ -90,58 +90,26 @@ def is_gone(pid, seconds=10):
         ),
     ],
 )
-def test_each_misbehaving_child_is_an_error_with_its_reason(interpreter, script, reason):
+def test_a_misbehaving_child_is_an_error_with_its_reason(interpreter, script, reason):
     assert error_of(list, ask(numbers, python=interpreter(script))).startswith(reason)
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        "sleep 1000",
+        "exec sleep 1000",
         "while :; do printf x; sleep 0.05; done",
-        "exec >&-; sleep 1000",
-        "echo end; sleep 1000",
+        "exec >&-; exec sleep 1000",
+        "echo end null; exec sleep 1000",
     ],
     ids=["silent", "dripping", "closed", "staying"],
 )
-def test_a_child_that_sends_nothing_more_is_stopped_with_what_it_has_started(interpreter, script):
-    python = interpreter(f"sleep 1000 & echo $! > sleeper; {script}")
-    with pytest.raises(RNNScratchError, match=r"within 0\.5 s"):
-        list(ask(numbers, python=python, timeout=0.5))
-    assert is_gone(Path("sleeper").read_text())
-
-
-def test_a_ctrl_c_before_all_children_are_started_is_not_lost(monkeypatch):
-    starts = []
-
-    def start(thread):
-        starts.append(thread)
-        if len(starts) == 2:
-            raise KeyboardInterrupt
-        begin(thread)
-
-    begin = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(KeyboardInterrupt):
-        list(groups.ask_all([partial(numbers)] * 2, timeout=60, python="/nowhere"))
-
-
-def test_a_process_that_leaves_the_group_does_not_make_anybody_wait(tmp_path, interpreter):
-    leaving = tmp_path / "leaving.py"
-    leaving.write_text(
-        "import os, time\n"
-        "if not os.fork():\n"
-        "    os.setsid()\n"
-        "    open('sleeper', 'w').write(str(os.getpid()))\n"
-        "    time.sleep(60)\n"
-        "while not os.path.exists('sleeper'): time.sleep(0.01)\n"
-    )
-    try:
-        with pytest.raises(RNNScratchError, match="it ended without an answer"):
-            list(ask(numbers, python=interpreter(f"exec {sys.executable} -S {leaving}")))
-        assert not is_gone(Path("sleeper").read_text(), 1), "it has been waited for"
-    finally:
-        os.kill(int(Path("sleeper").read_text()), signal.SIGKILL)
+def test_a_child_that_sends_nothing_more_is_stopped(interpreter, script):
+    python = interpreter(f"echo $$ > child; {script}")
+    many = "x" * 2**20  # more than a pipe holds
+    with pytest.raises(RNNScratchError, match=r"no answer within 0\.5 s"):
+        list(ask(numbers, many, python=python, timeout=0.5))
+    assert is_gone(Path("child").read_text())
 
 
 def answer(threads: int, pause: float) -> Iterator[Any]:
@@ -152,10 +120,10 @@ def answer(threads: int, pause: float) -> Iterator[Any]:
             processes.send([name, number, "x" * 1000])
 
     senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
-    for each in senders:
-        each.start()
-    for each in senders:
-        each.join()
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
     time.sleep(pause)
     yield "last"
 
@@ -165,27 +133,30 @@ def test_answers_of_several_threads_are_not_mixed():
     assert last == "last"
     assert len(sent) == 600
     for name in range(3):
-        assert [number for each, number, _ in sent if each == name] == list(range(200))
+        assert [number for sender, number, _ in sent if sender == name] == list(range(200))
 
 
-def test_a_child_can_be_ended(interpreter):
-    wish = threading.Event()
-    for answers in (
-        ask(answer, 1, 1000, end=wish),
-        ask(numbers, python=interpreter("echo '[1]'; echo end; sleep 1000"), end=wish),
-    ):
-        wish.clear()
-        next(answers)
-        wish.set()
-        with pytest.raises(RNNScratchError, match="it was ended"):
-            list(answers)
+@pytest.mark.parametrize("error", [NotOffered, RNNScratchError])
+def test_an_error_of_the_function_has_its_problem_and_its_hint(error):
+    with pytest.raises(error) as raised:
+        list(ask(fail, error is NotOffered))
+    assert type(raised.value) is error
+    assert (raised.value.problem, raised.value.hint) == ("two\nlines", "a hint")
 
 
-STARTS_ANOTHER = """
-import subprocess, time
+def fail(not_offered: bool) -> Iterator[int]:
+    """Raise an error for the user, after framework code has printed something."""
+    print("from Python", flush=True)
+    os.system("echo from another program; cat")  # which has no input
+    raise (NotOffered if not_offered else RNNScratchError)("two\nlines", "a hint")
+    yield 0
+
+
+WORK = """
+import os, time
 from collections.abc import Iterator
 def work() -> Iterator[int]:
-    yield subprocess.Popen(["sleep", "1000"]).pid
+    yield os.getpid()
     time.sleep(1000)
 """
 PARENT = """
@@ -200,49 +171,47 @@ for pid in processes.ask(partial(work), timeout=600, python=sys.argv[1]):
 
 @pytest.fixture
 def parent(tmp_path):
-    """A function that starts a process with a child, by an interpreter, that starts another."""
-    (tmp_path / "another.py").write_text(STARTS_ANOTHER)
+    """A function that starts a process with a child, by an interpreter, as a shell does."""
+    (tmp_path / "another.py").write_text(WORK)
     env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return partial(start, program=("-c", PARENT), env=env)
+    return partial(start, program=("-c", PARENT), env=env, preexec_fn=os.setpgrp)
 
 
-@pytest.mark.parametrize(
-    ("how", "wrapped"), [("SIGINT", False), ("SIGKILL", False), ("SIGHUP", True), ("SIGKILL", True)]
-)
-def test_nothing_outlives_the_parent(parent, interpreter, how, wrapped):
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_child_ends_with_its_parent(parent, interpreter, how, wrapped):
     # An interpreter may be a script that waits for Python instead of becoming it.
     python = interpreter(f'{sys.executable} "$@"; exit $?') if wrapped else sys.executable
     with parent(python) as process:
         pid = process.stdout.readline()
-        process.send_signal(getattr(signal, how))
+        process.send_signal(getattr(signal, how))  # to the parent alone
         process.communicate(timeout=60)
     assert is_gone(pid)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="a stopped process stays where nothing wakes it"
-)
-def test_a_stopped_child_does_not_outlive_the_parent_either(parent):
+def test_ctrl_c_in_a_terminal_ends_both(parent):
     with parent(sys.executable) as process:
-        process.stdout.readline()
-        child, grandchild = psutil.Process(process.pid).children(recursive=True)
-        child.suspend()
-        process.kill()
-    assert is_gone(child.pid)
-    assert is_gone(grandchild.pid)
+        pid = process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        _, messages = process.communicate(timeout=60)
+    assert messages.splitlines()[-1] == "KeyboardInterrupt"  # the parent's
+    assert is_gone(pid)
 
 
-def test_ctrl_z_stops_the_children_as_well(parent):
+def test_ctrl_z_stops_both_until_they_go_on_or_end(parent):
     with parent(sys.executable) as process:
         process.stdout.readline()
         family = [psutil.Process(process.pid)]
-        family += family[0].children(recursive=True)
-        process.send_signal(signal.SIGTSTP)  # as the terminal does, for this one's group
-        wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED})
-        process.send_signal(signal.SIGCONT)  # as `fg` does
-        wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in family})
+        family += family[0].children()
+        os.killpg(process.pid, signal.SIGTSTP)  # as the terminal does
+        wait_until(lambda: {p.status() for p in family} == {psutil.STATUS_STOPPED})
+        os.killpg(process.pid, signal.SIGCONT)  # as `fg` does
+        wait_until(lambda: psutil.STATUS_STOPPED not in {p.status() for p in family})
+        os.killpg(process.pid, signal.SIGTSTP)
+        wait_until(lambda: {p.status() for p in family} == {psutil.STATUS_STOPPED})
         process.kill()
-    assert len(family) == 3
+    assert len(family) == 2
+    assert is_gone(family[1].pid)
 
 
 def test_backends_that_cannot_be_probed_are_skipped(interpreter):

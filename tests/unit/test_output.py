@@ -187,8 +187,12 @@ def test_no_memory_for_the_framework_s_tensors(backend_name):
     assert f"{backend_name} (scratch) on cpu" in done.out
 
 
-def test_an_error_is_no_longer_than_can_be_shown():
-    message = str(RNNScratchError(f"{'x' * 10**6} is no name.\nChoose another."))
-    assert len(message) <= LONGEST
-    assert message.startswith("xxx")
-    assert message.endswith("x is no name.\nChoose another.")
+def test_an_error_is_a_problem_and_a_hint_no_longer_than_can_be_shown():
+    error = RNNScratchError(f"{'x' * 10**6} is no name.", "Choose another.")
+    assert len(error.problem) <= LONGEST
+    assert error.problem.startswith("xxx")
+    assert str(error).endswith("x is no name.\nChoose another.")
+    assert repr(error.hint) == "'Choose another.'"
+    other = RNNScratchError("No name.\nChoose\nanother.")
+    assert (other.problem, other.hint) == ("No name.", "Choose\nanother.")
+    assert str(RNNScratchError("No name.")) == "No name."

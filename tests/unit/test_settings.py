@@ -11,16 +11,15 @@ import pytest
 from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.settings import (
-    BOOL,
     OPTIONS,
     SETTINGS,
-    STRING,
     Settings,
     by_option,
     checked,
     differences,
     option_of,
 )
+from rnn_scratch.system.kinds import BOOL, STRING
 
 # Beyond these a framework crashes, or does not begin.
 LARGEST = {"batch_size": 2**20, "num_steps": 2**12, "num_hiddens": 2**15, "embedding": 2**15}

@@ -3,28 +3,26 @@
 import json
 
 import pytest
-from helpers import here, there
+from helpers import here, require_engine, there
 
 from rnn_scratch import registry
 from rnn_scratch.check import exact_mode, runner
-from rnn_scratch.check.certificate import ExactModel
+from rnn_scratch.check.exact_mode import ExactModel
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
 PIECES = {"gather", "all_reduce", "train_minibatch"}
 # A mistake in what each worker does with the gradients of all.
-REVERSED = "(sum(each[::-1]) / workers for"
-MEAN, WRONG = "(sum(each) / workers for", "(sum(each) for"
+REVERSED = "(sum(parts[::-1]) / workers for"
+MEAN, WRONG = "(sum(parts) / workers for", "(sum(parts) for"
 
 
 @pytest.fixture(autouse=True)
 def _engine(request):
-    """NumPy's engine is an extra, which an environment may lack."""
-    if "backend_name" not in request.fixturenames:
-        return
-    if request.getfixturevalue("backend_name") == "numpy":
-        pytest.importorskip("mpi4py", reason="the extra workers is not installed")
+    """MPI is an extra, which an environment may lack."""
+    if "backend_name" in request.fixturenames:
+        require_engine(request.getfixturevalue("backend_name"))
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def test_a_wrong_mean_is_detected_and_named(copy):
     done = there(*exact, cwd=copy).ended(1)
     answer = json.loads(done.out)
     assert [model["workers"] for model in answer["models"]] == [1, 2]
-    divergence = answer["certificate"]["divergence"]
+    divergence = answer["divergence"]
     assert divergence["update"] == 1
     assert divergence["models"] == ["torch", "torch (2 workers)"]
     assert divergence["tensors"]
@@ -108,7 +106,7 @@ def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
 
 def test_a_backend_without_an_engine_says_so(monkeypatch):
     monkeypatch.delattr(registry.load("numpy"), "workers")
-    with pytest.raises(registry.NotOffered, match="Use --workers 1"):
+    with pytest.raises(registry.NotOffered, match="Use `--workers 1`"):
         registry.workers("numpy", registry.load("numpy"))
 
 

@@ -80,7 +80,7 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
         ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
         ({**SRUN, "SLURM_PROCID": "3"}, "(SLURM_NTASKS, SLURM_PROCID), worker 3 of 3"),
         ({**SRUN, "SLURM_STEP_NODELIST": ""}, "The address of worker 0 in the environment"),
-        ({"TF_CONFIG": "{}"}, "Pass --workers N, --rank K and --coordinator"),
+        ({"TF_CONFIG": "{}"}, "Pass `--workers N`, `--rank K` and `--coordinator"),
         ({"PMIX_RANK": "1"}, "PMIX_RANK is in the environment"),
         ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
         ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),

@@ -1,10 +1,12 @@
 """Training with several workers: what they compute, and what is left when one of them fails."""
 
+import contextlib
 import errno
-import importlib.util
 import os
+import shutil
 import signal
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from helpers import (
     SETTINGS,
     SMALL,
     finish,
+    has_engine,
     history,
     is_running,
     lines,
     options,
     parameters,
+    require_engine,
     start,
     wait_for_epochs,
     wait_until,
@@ -31,8 +35,7 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.events import Report
 from rnn_scratch.system import processes, signals
-from rnn_scratch.workers import network, supervisor
-from rnn_scratch.workers.messages import Alive
+from rnn_scratch.workers import network
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
@@ -45,19 +48,13 @@ CASES = {
     "mxnet": ({"embedding": 5, "weight_decay": 0.1, **DEEP}, "concise"),
     "jax": ({"cell": "gru", "optimizer": "adam", **DEEP}, "fast"),
 }
-# The name of a run: on Linux it need not be UTF-8.
-TWO = "two"
-EXACT = {**SMALL, "exact": True, "valid_tokens": 100, "threads": 1}
+SOME = {**SMALL, "valid_tokens": 100, "threads": 1}
+EXACT = {**SOME, "exact": True}
 
 
-def has_engine(name):
-    """Whether the workers of this backend can find each other: NumPy's need an MPI."""
-    return name in CASES and (name != "numpy" or bool(importlib.util.find_spec("mpi4py")))
-
-
-def require_engine(name):
-    if not has_engine(name):
-        pytest.skip(f"{name} has no engine for workers; NumPy's is pip install -e '.[workers]'")
+def command(backend, epochs, **more):
+    """The options of a training that is that of EXACT."""
+    return ("--exact", *options(**SOME, backend=backend, num_epochs=epochs, **more))
 
 
 @pytest.fixture
@@ -78,11 +75,11 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     settings = {**EXACT, **CASES[backend_name][0]}
     expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **settings)
 
-    run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run=TWO, **settings)
-    assert run.folder == Path(TWO)
+    run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run="two", **settings)
+    assert run.folder == Path("two")
     assert [row.epoch for row in run.history] == [1, 2, 3]
     # In exact mode the parameters agree to the last bit, and the losses nearly so.
-    for row, one in zip(history(TWO), history("one"), strict=False):
+    for row, one in zip(history("two"), history("one"), strict=False):
         assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
         assert abs(row["loss"] - one["loss"]) < 1e-12
         assert (row["epoch"], row["tokens"], row["sample"]) == tuple(
@@ -94,8 +91,8 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     assert session.engine == registry.load(backend_name).workers.engine()
 
     # One worker goes on.
-    rnn_scratch.resume(TWO, 4, workers=1)
-    assert digest(parameters(TWO)) == digest(parameters(expected))
+    rnn_scratch.resume("two", 4, workers=1)
+    assert digest(parameters("two")) == digest(parameters(expected))
     assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
 
 
@@ -108,7 +105,7 @@ def test_all_workers_end_by_patience_after_the_same_epoch(name):
     assert 4 < len(one.history) == len(two.history) < 30
     assert two.best.epoch == one.best.epoch == len(two.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
-    with pytest.raises(RNNScratchError, match="--patience 3"):
+    with pytest.raises(RNNScratchError, match="patience 3"):
         rnn_scratch.resume("two", 30)
     longer = rnn_scratch.resume("two", 30, patience=4)
     assert len(longer.history) > len(one.history)
@@ -126,31 +123,59 @@ def test_workers_go_on_with_another_model_of_another_backend(backend_name):
 
 
 @pytest.mark.team
-def test_workers_that_are_started_by_hand(name):
+def test_workers_that_are_started_one_by_one(name):
     """As on two machines: one by its options, and one by the variables of a launcher."""
     port = int(network.free_address("127.0.0.1").rpartition(":")[2])
     torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
-    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}")
+    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}", "--wait", 90)
 
     def both(*arguments):
-        first = start("train", *arguments, env=torchrun)
+        first = start("train", *arguments, "--wait", 90, env=torchrun)
         second = start("train", *arguments, *by_hand)
         return [finish(process) for process in (first, second)]
 
-    whole = {**SETTINGS, "valid_tokens": 100, "threads": 1}
-    settings = ("--backend", name, "--exact", "--corpus", "tide-clock", *options(**whole))
-    first, second = both(*settings, "--epochs", 10, "--run", "r")
+    first, second = both(*command(name, 10, run="r"))
     assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
     assert second.out.splitlines()[-1] == "training is complete; the run is where worker 0 is"
     first, second = both("--resume", "r", "--epochs", 12)
     assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
-    expected = rnn_scratch.train("numpy", run="whole", num_epochs=12, **EXACT)
+    expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 12})
     assert digest(parameters("r")) == digest(parameters(expected))
 
     infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
     for done in both("--backend", name, *options(**SMALL), *infinite):
         assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
     assert last_session("d").outcome == "failed"
+
+
+def launcher(name):
+    """The beginning of a command of this launcher, with two workers."""
+    if name == "torchrun":
+        torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", "--")
+        return (sys.executable, *torchrun)
+    return (shutil.which("mpiexec", path=sysconfig.get_path("scripts")), "-n", "2")
+
+
+@pytest.mark.team
+@pytest.mark.parametrize("fault", [None, "a killed worker"])
+@pytest.mark.parametrize(("by", "backend"), [("torchrun", "torch"), ("mpiexec", "numpy")])
+def test_workers_of_a_launcher(backend_names, by, backend, fault):
+    if backend not in backend_names or not has_engine(backend):
+        pytest.skip(f"{backend} is not tested here, or has no engine")
+    settings = command(backend, 100_000 if fault else 3, run="r")
+    process = start("train", *settings, prefix=launcher(by))
+    if fault is None:
+        finish(process).ended()
+        expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 3})
+        assert digest(parameters("r")) == digest(parameters(expected))
+        return
+    wait_for_epochs(process, "r", STRIKE)
+    family = psutil.Process(process.pid).children(recursive=True)
+    last = [worker for worker in family if "train" in worker.cmdline()][-1]
+    last.kill()
+    assert finish(process).code != 0  # the launcher ends the others
+    wait_until(lambda: not any(is_running(worker.pid) for worker in family))
+    assert_undisturbed()
 
 
 STORY = ("--corpus", "tide-clock")
@@ -179,23 +204,21 @@ def test_workers_that_would_train_something_else(options_of_1, words, copy):
 # A training that is long enough for a fault to strike in it, and ends if none does.
 LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
-# Seconds against a hang, on however busy a machine. How soon it ends is in the record that
-# `nox -s team` makes.
-ENDED = 120
+ENDED = 120  # seconds against a hang, on however busy a machine
 
 
 @pytest.fixture
 def workers(monkeypatch):
     """The numbers of the workers' processes by rank, as soon as they are known."""
-    numbers, ask = {}, processes.ask
+    numbers, begin = {}, processes.started
 
-    def watched(call, **more):
-        for event in ask(call, **more):
-            if isinstance(event, Alive):
-                numbers[call.args[0]] = event.process
-            yield event
+    @contextlib.contextmanager
+    def started(rank, *arguments):
+        with begin(rank, *arguments) as child:
+            numbers[rank] = child.pid
+            yield child
 
-    monkeypatch.setattr(processes, "ask", watched)
+    monkeypatch.setattr(processes, "started", started)
     return numbers
 
 
@@ -245,15 +268,6 @@ def test_a_killed_worker(name, workers, rank):
     assert_undisturbed(workers=2 - rank)
 
 
-@pytest.mark.team
-def test_a_halted_worker(name, workers, monkeypatch):
-    monkeypatch.setattr(supervisor, "WORKER_SILENCE", 4.0)
-    strike = Strike(lambda: os.kill(workers[1], signal.SIGSTOP))
-    words = failed(name, strike, workers)
-    assert words == "Worker 1 has failed: no answer within 4 s"
-    assert_undisturbed()
-
-
 # A change to `step` that strikes one of the workers, as soon as there is a file.
 CHANGE = """
     import contextlib, pathlib, time
@@ -286,16 +300,6 @@ def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
     assert_undisturbed()
 
 
-@pytest.mark.team
-def test_a_worker_that_hangs(name, workers, copy, monkeypatch):
-    monkeypatch.setattr(supervisor, "STALL", 15.0)  # longer than workers take to start
-    monkeypatch.setattr(supervisor, "GRACE", 1.0)
-    strike = change_step(copy, name, "time.sleep(1000)", monkeypatch)
-    words = failed(name, strike, workers)
-    assert words.endswith(" has failed: no minibatch was trained for 15 s")
-    assert_undisturbed()
-
-
 @pytest.mark.parametrize("to", ["all", pytest.param("worker 1", marks=pytest.mark.team)])
 def test_ctrl_c(name, workers, to):
     number = {"all": lambda: os.getpid(), "worker 1": lambda: workers[1]}[to]
@@ -309,31 +313,41 @@ def test_ctrl_c(name, workers, to):
 
 @pytest.mark.team
 def test_ctrl_z(name):
-    settings = options(**{**SMALL, "backend": name, "workers": 2, "run": "r", "num_epochs": 60})
-    process = start("train", "--exact", *settings)
+    process = start("train", *command(name, 60, run="r", workers=2), preexec_fn=os.setpgrp)
     wait_for_epochs(process, "r", STRIKE)
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
-    process.send_signal(signal.SIGTSTP)
+    os.killpg(process.pid, signal.SIGTSTP)
     wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED}, process)
     trained = lines("r")
     time.sleep(1)
     assert len(family) == 3
     assert lines("r") == trained
-    process.send_signal(signal.SIGCONT)  # as `fg` does
+    os.killpg(process.pid, signal.SIGCONT)  # as `fg` does
     finish(process).ended(err="")
     assert_undisturbed()
 
 
 @pytest.mark.team
+def test_workers_end_when_the_command_is_killed(name):
+    process = start("train", *command(name, 2000, run="r", workers=2))
+    wait_for_epochs(process, "r", STRIKE)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    wait_until(lambda: not any(is_running(worker.pid) for worker in family))
+    time.sleep(1)  # until their last threads have ended, too, and the lock is free
+    assert_undisturbed()
+
+
+@pytest.mark.team
 def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
-    ask = processes.ask
+    started = processes.started
 
-    def interrupted(*arguments, **more):
+    def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        yield from ask(*arguments, **more)
+        return started(*arguments)
 
-    monkeypatch.setattr(processes, "ask", interrupted)
+    monkeypatch.setattr(processes, "started", interrupted)
     begin = time.monotonic()
     with pytest.raises(signals.Stopped):
         rnn_scratch.train(name, run="r", workers=2, **LONG)

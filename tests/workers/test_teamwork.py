@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import error_of, parallel
+from helpers import parallel
 
 from rnn_scratch.contract import Options, Team
 from rnn_scratch.errors import RNNScratchError
@@ -13,7 +13,7 @@ from rnn_scratch.exact import digest
 from rnn_scratch.runs import exchange, training
 from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.workers import supervisor
-from rnn_scratch.workers.messages import Problem
+from rnn_scratch.workers.worker import Failure
 
 # Shares of a minibatch.
 
@@ -103,28 +103,27 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-EXCEPTION = Problem(reason="connection closed", kind="exception")
-ABORTED = RNNScratchError("killed by SIGABRT")  # by its engine, when another worker has ended
-KILLED = RNNScratchError("killed by SIGKILL")
+TRACEBACK = Failure(problem="Traceback", kind="exception")
+LOST = Failure(problem="connection closed", kind="lost")
+DIVERGED = Failure(problem="diverged", kind="diverged")
+FIRST_DIVERGED = Failure(problem="diverged, checkpoint kept", kind="diverged")
+STOPPED = Failure(problem="", kind="stopped", number=15)
+
+
+def gone(rank, reason):
+    return rank, supervisor._failure(rank, RNNScratchError(reason))
 
 
 @pytest.mark.parametrize(
-    ("events", "reason"),
+    ("failures", "reason"),
     [
-        (((0, EXCEPTION), (1, KILLED), (2, KILLED)), "Worker 1 has failed: killed by SIGKILL"),
-        (((1, ABORTED), (0, KILLED)), "Worker 0 has failed: killed by SIGKILL"),
-        (((1, EXCEPTION), (0, ABORTED)), "connection closed"),
-        (
-            (
-                (1, Problem(reason="diverged", kind="diverged")),
-                (0, Problem(reason="diverged, checkpoint kept", kind="diverged")),
-            ),
-            "diverged, checkpoint kept",
-        ),
+        (((0, TRACEBACK), gone(1, "killed"), gone(2, "killed")), "Worker 1 has failed: killed"),
+        # By its engine, when another worker has ended.
+        ((gone(1, "killed by SIGABRT"), gone(0, "killed")), "Worker 0 has failed: killed"),
+        ((gone(0, "killed by SIGABRT"), (1, LOST), (2, TRACEBACK)), "Traceback"),
+        (((1, DIVERGED), (0, FIRST_DIVERGED)), "diverged, checkpoint kept"),
+        (((1, STOPPED), (0, TRACEBACK)), "SIGTERM"),
     ],
 )
-def test_of_several_failures_the_first_cause_is_reported(events, reason):
-    team = supervisor._Supervisor(None, [0, 1, 2], [], [])
-    for rank, event in events:
-        assert team._handle(rank, event) is None
-    assert error_of(team._require_success) == reason
+def test_of_several_failures_the_first_cause_is_reported(failures, reason):
+    assert str(supervisor._first_cause(failures, None)) == reason

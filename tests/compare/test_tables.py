@@ -7,9 +7,9 @@ import pytest
 from helpers import CLONE
 from small_records import MACHINE, READY, candidate_of, record_of, round_of, trial_of
 
-from rnn_scratch.compare import metrics, pictures, report, tables
-from rnn_scratch.compare.metrics import Spread
+from rnn_scratch.compare import pictures, report, tables
 from rnn_scratch.compare.record import Failure, read
+from rnn_scratch.compare.tables import Spread
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
 
@@ -47,7 +47,7 @@ def test_every_variant_and_backend_has_its_words_and_its_style():
 
 
 def test_speeds():
-    rows = metrics.speeds(small_record())
+    rows = tables.speeds(small_record())
     names = [row.candidate.name for row in rows]
     assert names == ["numpy", "torch", "torch fast", "torch concise"]
     numpy, torch, fast, concise = (row.figures for row in rows)
@@ -61,7 +61,7 @@ def test_speeds():
     assert torch["products"] == Spread(40, 40, 80)
     assert numpy["of_own_limit"] == Spread(0.5, 0.5, 0.5)
     assert torch["of_own_limit"] == Spread(0.5, 0.25, 0.5)
-    assert metrics.peak(small_record(), None) == 4
+    assert tables.peak(small_record(), None) == 4
     assert torch["of_peak"].median == 1 / 4  # 1e9 operations in 1 s
     assert (torch["memory"].median, torch["device_memory"]) == (1.0, None)
 
@@ -77,7 +77,7 @@ def test_a_varied_size_changes_the_characters_of_a_minibatch():
     rounds = (round_of(0, 2.0, value=4), round_of(0, 2.0, value=8))
     plan = {"vary": "batch_size", "values": [4, 8]}
     record = record_of(candidate_of("numpy", "scratch", *rounds), plan=plan)
-    assert [row.figures["train"].median for row in metrics.speeds(record)] == [10, 20]
+    assert [row.figures["train"].median for row in tables.speeds(record)] == [10, 20]
     assert [row[:2] for row in cells_of(record, "Speed")] == [
         ["", "batch_size"],
         ["numpy", "4"],
@@ -89,7 +89,7 @@ def test_several_workers():
     rounds = (round_of(0, 4.0, value=1), round_of(0, 2.5, without_exchange=[2.0], value=2))
     plan = {"vary": "workers", "values": [1, 2]}
     record = record_of(candidate_of("numpy", "scratch", *rounds), plan=plan)
-    figures = metrics.speeds(record)[1].figures
+    figures = tables.speeds(record)[1].figures
     assert (figures["speed_up"].median, figures["exchange"].median) == (1.6, 500)
     assert not any("take turns" in note for note in report.lines("notes", record))  # two cores
     record.plan.threads = 2
@@ -115,7 +115,7 @@ def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
     missing = Failure("The plain backend has no fast model.", "not offered")
     lacking = candidate_of("plain", "fast", failures=[missing])
     record = record_of(lacking, candidate_of("plain", "scratch", round_of()))
-    (row,) = metrics.speeds(record)
+    (row,) = tables.speeds(record)
     assert (row.candidate.name, row.figures["ratio"].median) == ("plain", 1)
     assert report.lines("notes", record) == [f"plain fast: not offered: {missing.reason}"]
     assert not record.has_failed
@@ -153,7 +153,7 @@ def test_seconds_and_epochs_to_a_target(held_out, expected):
 
 def against(new, old):
     """The rows of a comparison that have a speed in the older one."""
-    rows = metrics.speeds(msgspec.structs.replace(new, against=old))
+    rows = tables.speeds(msgspec.structs.replace(new, against=old))
     return [row for row in rows if "before" in row.figures]
 
 
@@ -223,29 +223,16 @@ def test_speeds_of_other_work_are_not_compared(work):
 
 
 def test_what_two_comparisons_differ_in():
-    def described(values, **more):
-        names, plan = (("numpy", "scratch"), ("torch", "fast")), more.pop("plan", {})
-        return record_of(
-            *(candidate_of(*name) for name in names),
-            plan={"vary": "threads", "values": values, **plan},
-            **more,
-        )
-
-    old = described([1])
-    assert metrics.differences(described([1], against=old)) == []
-    new = described([1, 2], settings={"cell": "lstm"}, plan={"tf32": True}, against=old)
-    new.text = msgspec.structs.replace(new.text, sha256="9876543210")
+    old, new = (record_of(candidate_of("torch", "fast")) for _ in range(2))
+    new.against = old
+    said = "The older comparison says: "
+    assert not any(note.startswith(said) for note in report.lines("notes", new))
+    new.settings = msgspec.structs.replace(new.settings, cell="lstm")
     machine = msgspec.structs.replace(MACHINE, python="3.13")
-    versions = {"numpy": "2.4", "blas": "OpenBLAS"}  # the last one the other lacks
-    new.candidates[1].ready = msgspec.structs.replace(READY, machine=machine, versions=versions)
-    assert metrics.differences(new) == [
-        "TF32: False before, True now",
-        "vary: threads=1 before, threads=1,2 now",
-        "text: file (01234567) before, file (98765432) now",
-        "--cell: rnn before, lstm now",
-        "numpy of torch: 1.26 before, 2.4 now",
-        "Python of torch: 3.11 before, 3.13 now",
-    ]
+    new.candidates[0].ready = msgspec.structs.replace(READY, machine=machine)
+    first, second = (note for note in report.lines("notes", new) if note.startswith(said))
+    assert first.startswith(f"{said}cell rnn, 64 hidden units; ")
+    assert second == f"{said}torch: numpy 1.26, Python 3.11"
 
 
 def test_the_record_of_speeds_has_those_of_the_default_comparison():

@@ -5,10 +5,9 @@ import copy
 import pytest
 from small_records import READY, round_of
 
-from rnn_scratch.compare import metrics, phases, pictures
-from rnn_scratch.compare import plan as plans
+from rnn_scratch.compare import pictures, plan, tables
 from rnn_scratch.compare.record import Candidate, EpochResult, Failure, Plan, Trial, read
-from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.errors import NotOffered, RNNScratchError
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 from rnn_scratch.workers import groups
@@ -18,7 +17,7 @@ SETTINGS = Settings(batch_size=2, num_steps=3, num_hiddens=4, num_epochs=2)
 
 
 def epochs(*held_out):
-    return [EpochResult(perplexity=9.0, held_out=each, seconds=1.0) for each in held_out]
+    return [EpochResult(perplexity=9.0, held_out=value, seconds=1.0) for value in held_out]
 
 
 def ended(parameters="a"):
@@ -32,20 +31,21 @@ GOOD = [READY, *epochs(None, None), ended()]
 def compared(monkeypatch, tmp_path):
     """A function that compares with children that send these answers, one list after another."""
 
-    def compare(*answers, backends=("numpy",), **plan):
+    def compare(*answers, backends=("numpy",), **options):
         left = iter(answers)
 
-        def ask_all(calls, *more):
+        def ask(*task, **how):
             for answer in next(left):
                 if isinstance(answer, Exception):
                     raise answer
                 yield copy.deepcopy(answer)
 
-        monkeypatch.setattr(groups, "ask_all", ask_all)
+        monkeypatch.setattr(groups, "ask", ask)
         candidates = [Candidate(*backend.split()) for backend in backends]
-        plan = Plan(**{"repeats": 1, **plan})
-        record = plans.new_record(candidates, plan, SETTINGS, LETTERS, {}, "")
-        phases.run(record, LETTERS, {}, tmp_path, lambda *progress: None)
+        how = Plan(**{"repeats": 1, **options})
+        record = plan.new_record(candidates, how, SETTINGS, LETTERS, "")
+        pythons = plan.interpreters(candidates, {})
+        plan.run(record, LETTERS, pythons, tmp_path, *[lambda line: None] * 2)
         assert next(left, None) is None  # all have been asked
         assert read(tmp_path) == record
         return record
@@ -54,30 +54,35 @@ def compared(monkeypatch, tmp_path):
 
 
 def test_the_reason_of_a_failure_is_one_line(compared):
-    (candidate,) = compared([READY, RNNScratchError("line\n\x1b[2J")]).candidates
+    (candidate,) = compared([READY, RNNScratchError("line \x1b[2J", "Omit it.")]).candidates
     assert candidate.failures[0].reason == r"line \x1b[2J"
     assert not candidate.trials[0].has_ended
 
 
+def test_what_a_backend_does_not_offer_is_no_failure(compared):
+    record = compared([READY, NotOffered("There is none.", "Take another.")])
+    assert record.candidates[0].failures == [Failure("There is none.", "not offered")]
+    assert not record.has_failed
+    assert record.offered == []
+
+
 def test_another_start_than_the_first_candidate_s_is_a_failure(compared):
+    reason = "its starting parameters or minibatches are not those of the first candidate"
     other = [READY, *epochs(None, None), ended(parameters="other")]
     record = compared(GOOD, other, [round_of()], backends=("numpy", "torch"))
-    assert (
-        "starting parameters differ from those of numpy" in record.candidates[1].failures[0].reason
-    )
+    assert record.candidates[1].failures == [Failure(reason)]
     rounds = [round_of()], [round_of(minibatches_seen="other")]
     record = compared(*[GOOD] * 2, *rounds, backends=("numpy", "torch"))
-    failure = Failure("its minibatches differ from those of numpy", phase="timing")
-    assert record.candidates[1].failures == [failure]
+    assert record.candidates[1].failures == [Failure(reason, phase="timing")]
     assert record.candidates[1].rounds == []
 
 
 def test_the_failure_of_one_size_leaves_the_others(compared):
-    plan = {"repeats": 2, "vary": "num_hiddens", "values": [4, 8, 16]}
-    broken = [Failure("eight is too many")]
-    record = compared(GOOD, [round_of()], broken, *[[round_of()]] * 3, **plan)
+    options = {"repeats": 2, "vary": "num_hiddens", "values": [4, 8, 16]}
+    broken = [RNNScratchError("eight is too many", "Omit it.")]
+    record = compared(GOOD, [round_of()], broken, *[[round_of()]] * 3, **options)
     (candidate,) = record.candidates
-    assert [len(candidate.rounds_at(value)) for value in plan["values"]] == [2, 0, 2]
-    rows = [row.figures.get("failure") for row in metrics.speeds(record)]
+    assert [len(candidate.rounds_at(value)) for value in options["values"]] == [2, 0, 2]
+    rows = [row.figures.get("failure") for row in tables.speeds(record)]
     assert rows == [None, "eight is too many", None]
-    assert set(pictures.draw(record, ["scaling.svg", "speed.svg"])) == {"scaling.svg"}
+    assert set(pictures.draw(record, ["scaling", "speed"], ["svg"])) == {"scaling.svg"}

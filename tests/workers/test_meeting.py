@@ -1,0 +1,140 @@
+"""How workers that are started one by one meet: one message each way."""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import threading
+import time
+
+import msgspec
+import pytest
+from helpers import error_of, parallel
+
+from rnn_scratch.workers import meeting, network
+from rnn_scratch.workers.launch import Launch
+from rnn_scratch.workers.meeting import Answer
+
+TERMS = {"--lr": "1.0", "--backend": "torch"}
+WAIT = 2.0  # seconds
+
+
+@pytest.fixture
+def coordinator():
+    return network.free_address("127.0.0.1")
+
+
+def meet(rank, coordinator, workers=2, terms=TERMS, wait=20.0, job=b"null"):
+    return meeting.meet(Launch(workers, rank, coordinator, wait), terms, job=job)
+
+
+def test_all_learn_the_addresses_and_the_job(coordinator):
+    # The others may come before worker 0, and in any order.
+    calls = [lambda rank=rank: meet(rank, coordinator, 4) for rank in (3, 1, 2)]
+    *others, first = parallel([*calls, lambda: meet(0, coordinator, 4, job=b'{"x": 1}')])
+    assert [each.addresses for each in others] == [first.addresses] * 3
+    assert {address.partition(":")[0] for address in first.addresses} == {"127.0.0.1"}
+    assert len(set(first.addresses)) == 4
+    assert [msgspec.json.decode(each.job) for each in others] == [{"x": 1}] * 3
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"workers": 3}, "--workers: 3 in worker 1, 2 in worker 0"),
+        ({"terms": {**TERMS, "--lr": "2.0"}}, "--lr: 2.0 in worker 1, 1.0 in worker 0"),
+        ({"terms": {**TERMS, "--backend": "jax"}}, "--backend: jax in worker 1, torch in worker 0"),
+    ],
+)
+def test_differences_are_named_on_both_sides(coordinator, other, words):
+    errors = parallel([lambda: meet(1, coordinator, **other), lambda: meet(0, coordinator)])
+    for error in errors:
+        assert "Worker 1 (127.0.0.1) does not fit worker 0:" in str(error)
+        assert words in str(error)
+
+
+def test_a_worker_that_is_there_twice(coordinator):
+    calls = [lambda: meet(0, coordinator, 3, wait=WAIT)]
+    calls += [lambda: meet(1, coordinator, 3, wait=WAIT)] * 2
+    first, *others = map(str, parallel(calls))
+    assert "Worker 2 did not join" in first
+    assert sorted("Worker 1 has joined already" in each for each in others) == [False, True]
+
+
+def reach(coordinator):
+    """Connect to the meeting, as soon as it begins."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(network.parse(coordinator))
+        time.sleep(0.01)
+    pytest.fail("there is no meeting")
+
+
+# Python's recursion ends before that of what would read it.
+NESTED = b'{"a": ' + b"[" * 100_000
+STRANGER = {"rank": 1, "workers": 2, "address": "127.0.0.1:1", "terms": TERMS}
+FIELDS = [{"rank": -1}, {"rank": "1"}, {"address": "here"}, {"terms": {"--lr": "1" * 900_000}}]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",  # and it stays
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x00\xff\n",
+        b"x" * (2**20 + 2**17),
+        *(json.dumps({**STRANGER, **field}).encode() + b"\n" for field in FIELDS),
+        NESTED + b"\n",
+    ],
+)
+def test_strangers_do_not_disturb(coordinator, monkeypatch, said):
+    monkeypatch.setattr(meeting, "GREETING", 0.3)
+
+    def later():
+        with reach(coordinator) as stranger, contextlib.suppress(OSError):
+            stranger.sendall(said)
+            return meet(1, coordinator)
+
+    met = parallel([lambda: meet(0, coordinator), later])
+    assert [len(answer.addresses) for answer in met] == [2, 2]
+
+
+def test_the_wait_for_workers_is_limited(coordinator):
+    calls = [lambda rank=rank: meet(rank, coordinator, 4, wait=WAIT) for rank in (0, 1)]
+    for error in parallel(calls):
+        assert str(error).startswith(f"Workers 2, 3 did not join at {coordinator} within 2 s.")
+
+
+def test_worker_0_that_never_starts(coordinator):
+    words = error_of(meet, 1, coordinator, wait=WAIT)
+    assert words.startswith(f"Worker 0 cannot be reached at {coordinator} within 2 s: ")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"220 mail.example.org ESMTP", NESTED, msgspec.json.encode(Answer(addresses=[]))]
+)
+def test_another_program_at_the_port(coordinator, answer):
+    with socket.create_server(network.parse(coordinator)) as server:
+        assert os.strerror(errno.EADDRINUSE) in error_of(meet, 0, coordinator)
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(answer + b"\n")
+                connection.recv(10_000)
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert f"What answers at {coordinator} is not worker 0" in error_of(meet, 1, coordinator)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "long" * 20])
+def test_an_unknown_host(rank, host):
+    assert "of a worker is unknown" in error_of(meet, rank, f"{host}:29500")
+
+
+def test_an_address_of_another_machine():
+    assert os.strerror(errno.EADDRNOTAVAIL) in error_of(meet, 0, "192.0.2.1:29500")
+    assert "every address of this machine" in error_of(meet, 0, "0.0.0.0:29500")
