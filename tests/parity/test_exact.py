@@ -133,9 +133,7 @@ def _tools(monkeypatch):
 
 @pytest.mark.usefixtures("_tools")
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
-    settings = Settings(
-        **{k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG}
-    )
+    settings = Settings(**{k: v for k, v in SETTINGS.items() if k != "corpus"}, num_epochs=LONG)
     text, runtime = books.load("tide-clock"), Runtime("numpy", device="cpu")
     certified = certificate.certify([runtime], settings, text).certificate
     assert 0.1 < certified.clipped / certified.updates < 0.9
@@ -286,15 +284,6 @@ def by_hand():
     return update, clipped, elements
 
 
-def test_distances_are_exact():
-    multiples = [0, 1, 0.5, -0.5, 1.5, -2.5, 0.3, -0.7, 12.25]
-    for grid in exact.GRID, exact.STATE_GRID:
-        values = np.array([*multiples, *np.nextafter(multiples, 1)]) * grid
-        distances = exact.distances(values, grid)
-        assert [Fraction(each) for each in distances] == [distance(v, grid) for v in values]
-        assert (distances.min(), distances.max()) == (0, grid / 2)
-
-
 def check_tiny(*arguments, **more):
     command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
     return there(*command, *options(**TINY), **more)
@@ -314,9 +303,8 @@ def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand):
     place = (closest.distance, closest.difference, closest.update, closest.tensor, closest.index)
     assert place == least
     assert record.certificate.factor == least[0] / least[1]
-    words = record.certificate.sentence
-    assert words.startswith(f"Closest call: in update {closest.update} ")
-    assert f"a safety factor of {record.certificate.factor:,.0f}, the smallest of 80 " in words
+    factor = f"a safety factor of {record.certificate.factor:,.0f}, the smallest of 80 "
+    assert factor in record.certificate.sentence
     # The observed models are trained like any others.
     digests = [[end.digest for end in model.digests] for model in record.models]
     answer = json.loads(check_tiny("numpy", "--json", "--every", 1).ended().out)
