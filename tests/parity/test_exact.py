@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -321,7 +322,6 @@ def test_equal_models_have_a_line_with_updates_and_digest():
 # NumPy's backend, in which one function is another one from some call on.
 OFF = """
 from rnn_scratch.backends.numpy import machine, scratch
-from rnn_scratch.exact import GRID
 
 plain, number = scratch.{function}, 0
 
@@ -353,12 +353,6 @@ scratch.{function} = off
             "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Over",
         ),
         (
-            "rounded",
-            "if number > 33 and arguments[1] == GRID: return plain(*arguments) + GRID",
-            "numpy",
-            "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Over",
-        ),
-        (
             "build",
             "arguments[0]['b_q'] += 1",
             "numpy",
@@ -381,11 +375,9 @@ def test_rounding_is_named_where_it_is_likely():
     # With weights as large as these, a difference grows within a minibatch.
     models = ("--model", "scratch", "--model", "fast")
     chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
-    divergence = json.loads(there("check", "numpy", *models, "--exact", "--json", *chaos).out)
-    assert divergence["divergence"]["growth"] > 1e6
     done = there("check", "numpy", *models, "--exact", *chaos).ended(1)
-    end = "-fold, so rounding is the likely reason. To check each function, run: rnn-scratch check"
-    assert f"{end} numpy" in " ".join(done.out.split())
+    said = r"grows (\S+)-fold, so rounding is the likely reason. To .* run: rnn-scratch check numpy"
+    assert float(re.search(said, " ".join(done.out.split()))[1]) > 1e6
 
 
 # The record of ARM, and the tool that makes it.
