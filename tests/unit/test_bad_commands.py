@@ -115,6 +115,7 @@ COMMANDS = [
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
     (("train", "--backend", "numpy", "--text", "."), "could not be read"),
     (PREDICT, "no-run"),
+    (("predict", "x" * 5000), "File name too long"),
     (("evaluate", "no-run", "--corpus", "tide-clock"), "no-run"),
     ((*RESUME, "--epochs", "2"), "no-run"),
     (("report", "no-run"), "no-run"),

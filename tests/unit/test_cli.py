@@ -102,15 +102,6 @@ def test_check_on_a_device_that_no_backend_has(capsys, more):
     )
 
 
-def test_files_that_are_not_models(capsys, run):
-    file = Path(run, "checkpoint.safetensors")
-    file.write_bytes(file.read_bytes()[:-1])
-    evaluate = ("evaluate", "--corpus", "tide-clock")
-    for command in (("predict",), evaluate, ("train", "--epochs", 3, "--resume")):
-        here(capsys, *command, run).refused(file.name, "damaged")
-    here(capsys, "predict", "x" * 5000).refused("File name too long")
-
-
 def test_a_training_in_exact_mode_prints_the_digest_that_check_prints(capsys):
     same = options(optimizer="adam", num_epochs=2, **SMALL)
     done = here(capsys, "train", "--backend", "numpy", "--exact", "--run", "r", *same)
