@@ -222,7 +222,7 @@ def probes(
     """
     calls = {name: partial(_describe, name) for name in names}
     usable: dict[str, Usable | str] = {}
-    for name, answer in processes.ask_each(calls, timeout=PROBE_TIMEOUT, pythons=pythons):
+    for name, answer in processes.ask(calls, timeout=PROBE_TIMEOUT, pythons=pythons):
         if not isinstance(answer, processes.Ended):
             usable[name] = answer
         elif answer.error:

@@ -21,19 +21,20 @@ from pathlib import Path
 import numpy as np
 
 from rnn_scratch import exact
-from rnn_scratch.check import candidates, exact_mode
-from rnn_scratch.check.candidates import Failure
+from rnn_scratch.check import exact_mode
 from rnn_scratch.check.exact_mode import AfterEpoch, ExactModel, carried
 from rnn_scratch.contract import OPTIMIZERS, VARIANTS, Arrays, Batch, Model, State, Team, Update
+from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import trained_arrays
 from rnn_scratch.registry import OURS
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import Setup, set_up
 from rnn_scratch.settings import Settings
-from rnn_scratch.system import files, records
+from rnn_scratch.system import files, processes, records
 from rnn_scratch.system.records import Record
 from rnn_scratch.text import books
+from rnn_scratch.workers import groups
 
 EVERY = 25  # epochs between two digests
 GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
@@ -87,7 +88,7 @@ Observed = tuple[AfterEpoch, int, Closest | None]  # with the number of clipped 
 def certify(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, every: int = 1
 ) -> Certified:
-    """Train these models, the first one first, and observe all updates; SystemExit if one fails."""
+    """Train these models, the first one first, and observe all updates."""
     models, closest = list[ExactModel](), list[Closest]()
     with tempfile.TemporaryDirectory() as folder:
         for runtime in runtimes:
@@ -102,15 +103,14 @@ def certify(
             )
             models.append(model)
             task = runtime, settings, text, bool(closest), folder
-            for answer in candidates.run(observe, *task, timeout=exact_mode.EPOCH_TIMEOUT):
-                if isinstance(answer, Failure):
-                    model.outcome, model.reason = answer.kind, answer.reason
-                    if answer.kind == "failed":
-                        raise SystemExit(f"{model.title}: {answer.reason}")
-                    continue
-                after, clipped, least = answer
-                model.digests.append(after)
-            if model.outcome == "trained" and least is not None:
+            try:
+                answers = list(groups.ask(observe, 1, *task, timeout=exact_mode.EPOCH_TIMEOUT))
+            except NotOffered as error:
+                model.outcome, model.reason = "not offered", processes.one_line(error.problem)
+                continue
+            model.digests = [after for after, _, _ in answers]
+            _, clipped, least = answers[-1]
+            if least is not None:
                 closest.append(least)
     trained = [model for model in models if model.outcome == "trained"]
     equal = len({tuple(end.digest for end in model.digests) for model in trained}) == 1

@@ -18,18 +18,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from measure.measuring import rounded, write
+from measure.measuring import ask, rounded, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Batch, Options, Team, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
-from rnn_scratch.system import host, processes
+from rnn_scratch.system import host
 from rnn_scratch.workers import groups
 
 WORKERS = 2  # that exchange something when it is timed
@@ -239,7 +238,7 @@ def engines() -> dict[str, Any]:
         task = name, sizes, TURNS
         *times, about = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
         task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
-        minibatches = list(processes.ask(partial(compute, *task), timeout=TIMEOUT))
+        minibatches = list(ask(compute, *task, timeout=TIMEOUT))
         sums = [
             answer
             for number in SUMMED

@@ -18,9 +18,18 @@ NUMBERS = itertools.count()
 
 def alone(function, *arguments, timeout=7200, **environment):
     """Return the one value that a generator function yields, in a process of its own."""
-    call = partial(function, *arguments)
-    (value,) = processes.ask(call, timeout=timeout, environment=environment)
+    (value,) = ask(function, *arguments, timeout=timeout, **environment)
     return value
+
+
+def ask(function, *arguments, timeout=7200, **environment):
+    """Yield the values that a generator function yields, in a process of its own."""
+    calls = {"": partial(function, *arguments)}
+    for _, answer in processes.ask(calls, timeout=timeout, environment=environment):
+        if not isinstance(answer, processes.Ended):
+            yield answer
+        elif answer.error:
+            raise answer.error
 
 
 def copy(backend, folder):

@@ -13,15 +13,16 @@ import numpy as np
 
 from .. import exact
 from ..contract import VARIANTS, Arrays, Batch, Model, State, Team, Tensor, Update
+from ..errors import NotOffered, RNNScratchError
 from ..parameters import trained_arrays
 from ..runs import exchange, training
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
 from ..settings import Settings
+from ..system.processes import one_line
 from ..system.records import Record
 from ..text import books, minibatches
-from . import candidates
-from .candidates import Failure
+from ..workers import groups
 from .growth import UNLIKELY, growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
@@ -45,7 +46,7 @@ class ExactModel(Record):
     backend: str
     model: str
     workers: int
-    outcome: str  # "trained", or the kind of a `Failure`
+    outcome: str  # "trained", "failed" or "not offered"
     reason: str
     digests: list[AfterEpoch]  # from epoch 0 on
     cell: str = Settings().cell
@@ -57,11 +58,6 @@ class ExactModel(Record):
         defaults = {self.model: VARIANTS[0], self.cell: Settings().cell, workers: ""}
         more = ", ".join(name for name, default in defaults.items() if name != default)
         return f"{self.backend} ({more})" if more else self.backend
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is the one that the others are compared with."""
-        return (self.backend, self.model, self.workers) == ("numpy", VARIANTS[0], 1)
 
 
 class Divergence(Record):
@@ -100,10 +96,12 @@ def compare(
     settings: Settings,
     text: books.Text,
     progress: Callable[[ExactModel, int], None],
+    every: int = 1,
 ) -> ExactResult:
     """Train these models in exact mode, and compare their parameters after every update.
 
-    `progress` is called with the model and the epoch at the start and after each epoch.
+    `progress` is called with the model and the epoch at the start and after each epoch; the result
+    has the digests of every so many epochs and of the last one.
     """
     models = [
         ExactModel(
@@ -117,7 +115,10 @@ def compare(
         )
         for runtime in runtimes
     ]
-    pairs = sorted(zip(runtimes, models), key=lambda pair: not pair[1].is_reference)
+    # The reference first, if it is among them.
+    pairs = sorted(
+        zip(runtimes, models), key=lambda pair: pair[0] != Runtime("numpy", device=pair[0].device)
+    )
     first, divergences = "", list[Divergence]()
     with tempfile.TemporaryDirectory() as folder:
         for number, (runtime, model) in enumerate(pairs):
@@ -125,16 +126,19 @@ def compare(
                 file = str(Path(folder, str(number)))
             progress(model, 0)
             task = runtime, settings, text, model.title, first, file
-            end = None
-            for answer in candidates.run(_train, *task, timeout=EPOCH_TIMEOUT):
-                if isinstance(answer, Failure):
-                    model.outcome, model.reason = answer.kind, answer.reason
-                else:
-                    after, end = answer
-                    model.digests.append(after)
+            answers = groups.ask(_train, runtime.workers, *task, timeout=EPOCH_TIMEOUT)
+            try:
+                for after, divergence in answers:
+                    divergences += [divergence] if divergence else []
+                    if after.epoch % every == 0 or after.epoch == settings.num_epochs:
+                        model.digests.append(after)
                     progress(model, after.epoch)
-            divergences += [end] if end else []
-            first = first or (model.title if model.outcome == "trained" else "")
+            except NotOffered as error:
+                model.outcome, model.reason = "not offered", one_line(error.problem)
+            except RNNScratchError as error:
+                model.outcome, model.reason = "failed", one_line(str(error))
+            else:
+                first = first or model.title
     return ExactResult(
         settings=settings,
         text=text.sha256,
@@ -155,66 +159,49 @@ def _train(
 ) -> Iterator[tuple[AfterEpoch, Divergence | None]]:
     # In a child: an answer before the first epoch and after each, with the divergence so far.
     setup = set_up(settings, runtime, text, team=team)
-    observed = _Updates(setup, [first, title], Path(file))
+    scratch = setup.backend.scratch
+    train_minibatch = scratch.train_minibatch
+    lines = Path(file).read_bytes().splitlines() if first else []
+    expected = [msgspec.json.decode(line, type=Digests) for line in lines]
+    keeps = not first and (team is None or team.rank == 0)
+    updates, divergence = 0, None
+
+    def watched(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
+        nonlocal updates
+        mean, state = train_minibatch(model, batch, state, how)
+        updates += 1
+        observe(state)
+        return mean, state
+
+    def observe(state: State) -> None:
+        # Keep the digests if it is the first model, or else compare them.
+        nonlocal divergence
+        arrays = trained_arrays(setup.model) | carried(setup, state)
+        digests = {name: exact.digest({name: array}) for name, array in arrays.items()}
+        if keeps:
+            with open(file, "ab") as kept:
+                kept.write(msgspec.json.encode(digests) + b"\n")
+        if divergence is None and updates < len(expected):
+            known = expected[updates]
+            differ = [name for name in digests if known.get(name, digests[name]) != digests[name]]
+            if differ:
+                grows = float(np.nan_to_num(growth(setup), nan=LARGEST))
+                divergence = Divergence(
+                    models=[first, title], update=updates, tensors=differ, growth=grows
+                )
 
     def answer(epoch: int, perplexity: float | None) -> tuple[AfterEpoch, Divergence | None]:
-        after = AfterEpoch(
-            epoch=epoch,
-            perplexity=perplexity,
-            updates=observed.count,
-            digest=exact.digest(trained_arrays(setup.model)),
-        )
-        return after, observed.divergence
+        digest = exact.digest(trained_arrays(setup.model))
+        after = AfterEpoch(epoch=epoch, perplexity=perplexity, updates=updates, digest=digest)
+        return after, divergence
 
+    observe(())
+    scratch.train_minibatch = watched
     yield answer(0, None)
-    for epoch, _ in training.epochs(setup, observed.after):
+    for epoch, _ in training.epochs(setup):
         yield answer(epoch.epoch, epoch.perplexity)
     if team is not None:
         setup.backend.workers.leave()
-
-
-class _Updates:
-    """The digests of a model after every update: kept if it is the first, or else compared."""
-
-    def __init__(self, setup: Setup, models: list[str], file: Path) -> None:
-        self.setup, self.models, self.file = setup, models, file
-        self.count = 0
-        self.divergence: Divergence | None = None
-        self.compares = bool(models[0])
-        self.keeps = not self.compares and (setup.team is None or setup.team.rank == 0)
-        lines = file.read_bytes().splitlines() if self.compares else []
-        self.expected = [msgspec.json.decode(line, type=Digests) for line in lines]
-        self.state: State = ()
-        scratch = setup.backend.scratch
-        train_minibatch = scratch.train_minibatch
-
-        def watched(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
-            mean, self.state = train_minibatch(model, batch, state, how)
-            return mean, self.state
-
-        scratch.train_minibatch = watched
-        self._compare()
-
-    def after(self, batch: Batch) -> None:
-        """Keep or compare the digests after an update."""
-        self.count += 1
-        self._compare()
-
-    def _compare(self) -> None:
-        arrays = trained_arrays(self.setup.model) | carried(self.setup, self.state)
-        digests = {name: exact.digest({name: array}) for name, array in arrays.items()}
-        if self.keeps:
-            with self.file.open("ab") as file:
-                file.write(msgspec.json.encode(digests) + b"\n")
-        if self.divergence is not None or self.count >= len(self.expected):
-            return
-        expected = self.expected[self.count]
-        tensors = [name for name in digests if expected.get(name, digests[name]) != digests[name]]
-        if tensors:
-            grows = float(np.nan_to_num(growth(self.setup), nan=LARGEST))
-            self.divergence = Divergence(
-                models=self.models, update=self.count, tensors=tensors, growth=grows
-            )
 
 
 def carried(setup: Setup, state: State) -> Arrays:

@@ -12,7 +12,9 @@ from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
 from ..errors import NotOffered, RNNScratchError
 from ..runs.runtime import Runtime
-from . import candidates, epochs, functions, inputs, machine, team
+from ..system.processes import one_line
+from ..workers import groups
+from . import epochs, functions, inputs, machine, team
 from .inputs import B, Case, Piece, make_case
 from .results import Row, fact, not_offered
 
@@ -32,13 +34,12 @@ def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
             f"{', '.join(str(number) for number in range(1, B + 1) if B % number == 0)} workers."
         )
     what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
-    for answer in candidates.run(_rows, runtime, list(cells), timeout=timeout):
-        if isinstance(answer, Row):
-            yield answer
-        elif answer.kind == "not offered":
-            yield not_offered(runtime.model, "", answer.reason)
-        else:
-            yield fact("", False, answer.reason, piece=what)
+    try:
+        yield from groups.ask(_rows, workers, runtime, list(cells), timeout=timeout)
+    except NotOffered as error:
+        yield not_offered(runtime.model, "", error.problem)
+    except RNNScratchError as error:
+        yield fact("", False, one_line(str(error)), piece=what)
 
 
 def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ a digest of its metadata and tensors: a file that has changed is never taken for
 written. Which file has the latest state of a run is decided here, in `latest`, for every command.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -165,8 +166,9 @@ def _require_own(path: Path, checkpoint: Checkpoint, identity: str | None) -> No
     if path.name not in (FILE, BEST):
         return
     if identity is None:
-        identity = run_folder.identity(path.parent)
-    if identity not in ("", checkpoint.identity):
+        with contextlib.suppress(RNNScratchError):  # without its record, the run is unknown
+            identity = run_folder.read(path.parent).identity
+    if identity not in (None, checkpoint.identity):
         raise Damaged(
             f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
             "beside it.",

@@ -36,9 +36,7 @@ class Progress(Record, tag=True):
     epoch: Count
     total: Count  # minibatches
     done: NotNegative  # minibatches
-    loss: (
-        float | None
-    )  # the mean over the minibatches that are done, in nats; None before the first
+    loss: float | None  # the mean over these, in nats; None before the first
     tokens: NotNegative  # characters in these minibatches
     seconds: float  # of training on these minibatches
     left: float | None = None  # seconds to the end of the last epoch; None if it is unknown

@@ -151,23 +151,6 @@ def damaged(folder: Path, problem: str) -> Damaged:
     )
 
 
-class _Identified(msgspec.Struct):
-    # What is read of a record where only the run's identity matters.
-    identity: str
-
-
-def identity(folder: Path) -> str:
-    """Return the identity of the run in a folder; an empty string if it is unknown."""
-    path = folder / RUN_FILE
-    try:
-        data = files.read(path, records.LARGEST_RECORD)
-        return msgspec.json.decode(data, type=_Identified).identity
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
-        return ""
-    except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
-
-
 class History:
     """The epochs of a run, and the length and SHA-256 of the lines that they are in the file."""
 

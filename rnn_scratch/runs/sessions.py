@@ -4,8 +4,8 @@ A session holds a lock in the run's folder. It adds each epoch to the history wh
 writes a checkpoint as often as costs no more than a hundredth of the time, and at its end. The
 history is on the disk before the checkpoint is: after a kill or a power cut at any moment, the run
 continues from the checkpoint, and lines of later epochs are removed from the history. Before it
-writes anything, a session makes sure that the folder still has its lock and, before a checkpoint,
-its run.
+writes anything, a session makes sure that the record in the folder is still the one it wrote: not
+that of another run, or of another session.
 
 The best checkpoint, that of the epoch with the lowest loss on held-out text, is kept in memory
 until the other one is written, and is written just before it. So it is never missing, and if a kill
@@ -18,7 +18,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
         with signals.deferred() as request:
             folder = run_folder.create(path, work.runtime.backend)
             try:
-                is_locked = stack.enter_context(_lock(folder))
+                stack.enter_context(_lock(folder))
                 files.sync(folder.parent)
                 checkpoint.save(folder / checkpoint.FILE, start)
                 run_folder.write_history(folder, ())
@@ -90,12 +90,12 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
             except BaseException:  # no session has begun: leave no folder behind
                 files.remove(folder)
                 raise
-        keeper = _Keeper(folder, is_locked, Saved(record, History(), start))
+        keeper = _Keeper(folder, Saved(record, History(), start))
         return (yield from _session(keeper, setup))
 
 
 def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, None, Run]:
-    with _lock(folder) as is_locked:
+    with _lock(folder):
         record, history, before = saved = resumption.read(folder)
         resumption.require_more(folder, saved, work.settings.num_epochs, work.patience)
         text = dataset.reload_and_verify(record.text, work.text)
@@ -109,7 +109,7 @@ def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, Non
         record = replace(record, settings=settings)
         before = replace(before, settings=settings, runtime=setup.runtime)
         _begin(folder, record, before.epoch, setup, work.patience)
-        keeper = _Keeper(folder, is_locked, Saved(record, history, before))
+        keeper = _Keeper(folder, Saved(record, history, before))
         return (yield from _session(keeper, setup))
 
 
@@ -122,7 +122,7 @@ def follow(work: Work, team: Team) -> Generator[Event, None, None]:
                 yield chunk  # the first worker keeps the results
 
 
-def _lock(folder: Path) -> contextlib.AbstractContextManager[Callable[[], bool]]:
+def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
     def refusal() -> str:
         holder = ""
         with contextlib.suppress(RNNScratchError):
@@ -166,8 +166,7 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
                 if isinstance(chunk, Progress):
                     yield chunk
                     continue
-                if keeper.add(chunk):
-                    yield Message(text=f"{run_folder.HISTORY} was deleted, and is written again")
+                keeper.add(chunk)
                 if chunk.epoch is not None:
                     reason = early_stop_reason(keeper.best, chunk.epoch.epoch, patience)
                     request.enough = reason is not None
@@ -204,10 +203,11 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
 class _Keeper:
     """Writes what a session has trained: the history, checkpoints, and the end of the session."""
 
-    def __init__(self, folder: Path, is_locked: Callable[[], bool], saved: Saved) -> None:
+    def __init__(self, folder: Path, saved: Saved) -> None:
         """Go on from what has been saved, in a folder whose lock this process has."""
-        self.folder, self.is_locked = folder, is_locked
+        self.folder = folder
         self.record, self.history, self.latest = saved
+        self.written = records.encoded(self.record)  # as `_begin` has written it
         self.best = run_folder.best(self.history.epochs)
         self.unsaved: dict[str, Checkpoint] = {}  # by the name of the file
         self.saved = self.latest.epoch  # the epoch of the checkpoint on the disk
@@ -218,17 +218,15 @@ class _Keeper:
         """The record of this session."""
         return self.record.sessions[-1]
 
-    def add(self, chunk: Chunk) -> bool:
-        """Keep what has been trained; return whether the history had to be written again."""
+    def add(self, chunk: Chunk) -> None:
+        """Keep what has been trained; write the history again if it was deleted."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
         self.unsaved[checkpoint.FILE] = self.latest
-        self._require_in_place(True)
-        is_gone = not os.path.lexists(self.folder / run_folder.HISTORY)
-        if is_gone:
+        self._require_run()
+        if not os.path.lexists(self.folder / run_folder.HISTORY):
             run_folder.write_history(self.folder, self.history.epochs)
         if chunk.epoch is not None:
             self._end_epoch(chunk.epoch)
-        return is_gone
 
     def _end_epoch(self, epoch: Epoch) -> None:
         run_folder.append(self.folder, self.history, epoch)
@@ -254,15 +252,14 @@ class _Keeper:
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
 
     def _require_run(self) -> None:
-        self._require_in_place(run_folder.identity(self.folder) == self.record.identity)
-
-    def _require_in_place(self, is_same: bool) -> None:
-        if not (is_same and self.is_locked()):
-            raise RNNScratchError(
-                f"The folder {self.folder} has no longer the run that began in it: the folder, its "
-                "record or its lock was moved, replaced or deleted.",
-                "The training ends here. If the folder was moved, resume the run where it is now.",
-            )
+        with contextlib.suppress(OSError, ValueError):
+            if files.read(self.folder / run_folder.RUN_FILE, len(self.written)) == self.written:
+                return
+        raise RNNScratchError(
+            f"The folder {self.folder} has no longer the run that began in it: the folder or its "
+            "record was moved, replaced or deleted.",
+            "The training ends here. If the folder was moved, resume the run where it is now.",
+        )
 
     def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
         """Complete the record of the session, and draw the curve."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,33 +40,23 @@ class Chunk(NamedTuple):
     epoch: Epoch | None = None  # at the end of the epoch
 
 
-def epochs(
-    setup: Setup, watch: Callable[[Batch], None] = lambda batch: None
-) -> Iterator[tuple[Epoch, list[float]]]:
-    """Train all epochs from the start; yield each, and the losses of its minibatches.
-
-    `watch` is called after each minibatch.
-    """
+def epochs(setup: Setup) -> Iterator[tuple[Epoch, list[float]]]:
+    """Train all epochs from the start; yield each, and the losses of its minibatches."""
     with signals.deferred() as request:
-        for chunk in train_in_chunks(setup, 0, NOTHING, request, watch):
+        for chunk in train_in_chunks(setup, 0, NOTHING, request):
             if isinstance(chunk, Chunk) and chunk.epoch is not None:
                 yield chunk.epoch, list(chunk.incomplete.losses)
 
 
 def train_in_chunks(
-    setup: Setup,
-    last: int,
-    incomplete: Incomplete,
-    request: signals.Request,
-    watch: Callable[[Batch], None] = lambda batch: None,
+    setup: Setup, last: int, incomplete: Incomplete, request: signals.Request
 ) -> Iterator[Progress | Chunk]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
     Yields the progress before each chunk of minibatches and the chunk after it: at the end of an
-    epoch, about every second within a long one, and when a signal asks for a stop. `watch` is
-    called after each minibatch, which the backend may still be computing. Raises Stopped after a
-    signal; and Diverged, with what to try instead. Ends after an epoch that the request says is
-    enough.
+    epoch, about every second within a long one, and when a signal asks for a stop. Raises
+    Stopped after a signal; and Diverged, with what to try instead. Ends after an epoch that the
+    request says is enough.
     """
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
@@ -85,7 +75,7 @@ def train_in_chunks(
             progress = _progress(settings, number, total, incomplete, begin)
             begin = begin or (progress.position, time.monotonic())
             yield progress
-            some = _watched(itertools.islice(batches, size), watch, setup, request)
+            some = _until_stopped(itertools.islice(batches, size), setup, request)
             earlier, incomplete = incomplete, _train(setup, some, incomplete)
             arrays = trained_arrays(setup.model)
             # Waiting for results takes time, so a part has as many minibatches as fit in a second.
@@ -222,17 +212,13 @@ def predictions(setup: Setup) -> list[str]:
     return [vocabulary.decode(tokens, vocab) for tokens in outputs]
 
 
-def _watched(
-    batches: Iterable[Batch],
-    watch: Callable[[Batch], None],
-    setup: Setup,
-    request: signals.Request,
+def _until_stopped(
+    batches: Iterable[Batch], setup: Setup, request: signals.Request
 ) -> Iterator[Batch]:
     # Ends early, after a minibatch, when a signal asks for a stop. One of several workers goes on,
     # as the others do, who know nothing of it.
     for batch in batches:
         yield batch
-        watch(batch)
         if request.number is not None and setup.team is None:
             return
 

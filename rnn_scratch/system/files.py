@@ -63,18 +63,16 @@ def replace(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        try:
+        with named_in_errors(path):
             with _writing(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                 _write(file, data)
                 os.fsync(file)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync(path.parent)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -82,21 +80,15 @@ def append(path: Path, data: bytes) -> None:
 
     They reach the disk with the next call of `sync`, or earlier.
     """
-    try:
-        with _writing(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW) as file:
-            _write(file, data)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    with named_in_errors(path), _writing(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW) as file:
+        _write(file, data)
 
 
 def truncate(path: Path, size: int) -> None:
     """Let an existing file, which is no link, end after this number of bytes."""
-    try:
-        with _writing(path, os.O_RDWR | NOFOLLOW) as file:
-            os.ftruncate(file, size)
-            os.fsync(file)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    with named_in_errors(path), _writing(path, os.O_RDWR | NOFOLLOW) as file:
+        os.ftruncate(file, size)
+        os.fsync(file)
 
 
 def sync(path: Path) -> None:
@@ -104,11 +96,9 @@ def sync(path: Path) -> None:
     is_folder = os.path.isdir(path)
     if is_folder and os.name == "nt":  # which does not open folders
         return
-    try:
-        with _writing(path, os.O_RDONLY if is_folder else os.O_RDWR | NOFOLLOW) as file:
-            os.fsync(file)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    flags = os.O_RDONLY if is_folder else os.O_RDWR | NOFOLLOW
+    with named_in_errors(path), _writing(path, flags) as file:
+        os.fsync(file)
 
 
 @contextlib.contextmanager
@@ -141,6 +131,15 @@ def delete_temporary(folder: Path) -> None:
         if name.startswith(".") and name.endswith(TEMPORARY):
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
+
+
+@contextlib.contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Raise the error of `unwritable` in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> RNNScratchError:

@@ -34,15 +34,13 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
-def hold(folder: Path, message: Callable[[], str]) -> Iterator[Callable[[], bool]]:
-    """Hold the folder's lock; yield a function that tells whether its file is still in the folder.
+def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
+    """Hold the folder's lock.
 
     Raises RNNScratchError with the message if another process has the lock, or another thread.
     """
-    try:
+    with files.named_in_errors(folder / LOCK):
         handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
-    except OSError as error:
-        raise files.unwritable(folder / LOCK, error) from error
     try:
         try:
             _lock(handle)
@@ -56,16 +54,9 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[Callable[[], bool
                     "Choose a folder on another disk.",
                 ) from error
             raise files.unwritable(folder / LOCK, error) from error
-        yield lambda: _is_same(folder / LOCK, handle)
+        yield
     finally:
         os.close(handle)
-
-
-def _is_same(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(handle))
-    except OSError:
-        return False
 
 
 def is_held(folder: Path) -> bool:

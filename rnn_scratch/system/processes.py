@@ -13,7 +13,6 @@ program: the parent gets either answers or an error with the reason, in bounded 
 import contextlib
 import importlib
 import inspect
-import math
 import os
 import queue
 import signal
@@ -50,41 +49,21 @@ class Ended(NamedTuple):
 
 
 def ask(
-    call: "partial[Iterator[Answer]]",
-    *,
-    timeout: float,
-    python: str = sys.executable,
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> Generator[Answer]:
-    """Call a function of a module in a child process, and yield its answers.
-
-    Raises the RNNScratchError that the function raises, or one with the reason if the child cannot
-    be started, crashes, yields nothing for `timeout` seconds, or sends anything but answers. When
-    the generator is closed, the child is killed.
-    """
-    children = ask_each({"": call}, timeout=timeout, pythons={"": python}, environment=environment)
-    with contextlib.closing(children):
-        for _, answer in children:
-            if not isinstance(answer, Ended):
-                yield answer
-            elif answer.error:
-                raise answer.error
-
-
-def ask_each(
     calls: "Mapping[Name, partial[Iterator[Answer]]]",
     *,
     timeout: float,
     pythons: Mapping[Name, str] = MappingProxyType({}),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[tuple[Name, Answer | Ended]]:
-    """Make several calls at once, and yield their answers as they come, each with its name.
+    """Call functions of modules in a child process each, and yield answers with the call's name.
 
-    The last answer of each call is `Ended`, with an error for all that still run if none of them
-    answers for `timeout` seconds.
+    The last answer of each call is `Ended`: with the RNNScratchError that the function has raised,
+    or one with the reason if the child cannot be started, crashes, sends anything but answers, or
+    still runs when none of them has answered for `timeout` seconds. When the generator is closed,
+    the children are killed.
     """
     messages: queue.Queue[tuple[Name, Answer | Ended]] = queue.Queue()
-    running = list(calls)
+    running, looks = list(calls), 0
     with contextlib.ExitStack() as children:
         for name, call in calls.items():
             python = pythons.get(name, sys.executable)
@@ -94,22 +73,18 @@ def ask_each(
                 messages.put((name, Ended(error)))
         while running:
             try:
-                name, answer = _next(messages, timeout)
+                name, answer = messages.get(timeout=LOOK)
             except queue.Empty:
+                looks += 1  # and not seconds, so that the time of a Ctrl-Z does not count
+                if looks * LOOK < timeout:
+                    continue
                 late = Ended(RNNScratchError(f"no answer within {timeout:g} s"))
                 yield from [(name, late) for name in running]
                 return
+            looks = 0
             if isinstance(answer, Ended):
                 running.remove(name)
             yield name, answer
-
-
-def _next(messages: "queue.Queue[Answer]", timeout: float) -> Answer:
-    # Looks are counted, and not seconds, so that the time of a Ctrl-Z does not count.
-    for _ in range(math.ceil(timeout / LOOK)):
-        with contextlib.suppress(queue.Empty):
-            return messages.get(timeout=LOOK)
-    raise queue.Empty
 
 
 @contextlib.contextmanager
@@ -127,14 +102,14 @@ def started(
     RNNScratchError if it cannot be started.
     """
     function = call.func
-    command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
+    where = f"{function.__module__}:{function.__qualname__}"
     arguments = msgspec.json.encode([call.args, call.keywords]) + b"\n"
     hints = get_type_hints(function, include_extras=True)
     decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
     messages = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints; a pipe could fill up
     try:
         child = subprocess.Popen(
-            command,
+            [python, "-c", f"from {__name__} import main; main()", where],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
@@ -143,14 +118,33 @@ def started(
     except OSError as error:
         reason = error.strerror or error
         raise RNNScratchError(f"{python} could not be started: {reason}") from error
-    task = child, arguments, decoder, messages, lambda answer: put((name, answer))
-    listener = threading.Thread(target=_listen, args=task, daemon=True)
+    assert child.stdin
+    assert child.stdout
+    parent, lines = child.stdin, child.stdout
+
+    def listen() -> None:
+        rest, last, error = arguments, b"", None
+        try:
+            with messages, lines:
+                with contextlib.suppress(OSError, ValueError):  # it ends before it has read them
+                    while rest:
+                        rest = rest[os.write(parent.fileno(), rest) :]
+                for last in lines:
+                    if last.startswith(END) or not last.endswith(b"\n"):  # cut off: no answer
+                        break
+                    put((name, _value(last, decoder)))
+                error = _error(child.wait(), last, messages)
+        except RNNScratchError as raised:
+            error = raised
+        put((name, Ended(error)))
+
+    listener = threading.Thread(target=listen, daemon=True)
     try:
         listener.start()
         yield child
     finally:
         child.kill()
-        child.stdin.close()  # type: ignore[union-attr]
+        parent.close()
         child.wait()
         if listener.is_alive():
             listener.join(REST)
@@ -162,35 +156,8 @@ def one_line(text: str, length: int = EXCERPT) -> str:
     return shortened(line, length)
 
 
-def _listen(
-    child: Child,
-    arguments: bytes,
-    decoder: msgspec.json.Decoder[Any],
-    messages: IO[bytes],
-    put: Callable[[Any], object],
-) -> None:
-    # Pass on a child's answers, and how it ended.
-    error, last = None, b""
-    assert child.stdin
-    assert child.stdout
-    try:
-        with messages, child.stdout:
-            with contextlib.suppress(OSError, ValueError):  # it ends before it has read them
-                while arguments:
-                    arguments = arguments[os.write(child.stdin.fileno(), arguments) :]
-            for last in child.stdout:
-                if last.startswith(END) or not last.endswith(b"\n"):  # cut off: no answer
-                    break
-                put(_value(last, decoder))
-            error = _error(child, last, messages)
-    except RNNScratchError as raised:
-        error = raised
-    put(Ended(error))
-
-
-def _error(child: Child, last: bytes, messages: IO[bytes]) -> RNNScratchError | None:
-    # Wait for the end of a child whose last line this was; why it ended, if not as it should.
-    code = child.wait()
+def _error(code: int, last: bytes, messages: IO[bytes]) -> RNNScratchError | None:
+    # Why a child whose last line this was ended, if not as it should.
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}  # a system may have others
         name = names.get(-code, f"signal {-code}")
@@ -201,25 +168,18 @@ def _error(child: Child, last: bytes, messages: IO[bytes]) -> RNNScratchError | 
         lines = messages.read().decode("utf-8", "replace").splitlines()
         line = next(filter(None, map(one_line, reversed(lines))), "no message")
         return RNNScratchError(f"failed with exit code {code}: {line}")
-    if last.startswith(END):
-        raised = _value(last.removeprefix(END), RAISED)
-        return raised and (NotOffered if raised[0] else RNNScratchError)(*raised[1:])
-    if last.endswith(b"\n"):
-        return RNNScratchError("it ended before its last answer")
-    python = child.args[0]  # type: ignore[index]
-    return RNNScratchError(
-        f"it ended without an answer; is {python!s} a Python that has rnn-scratch?"
-    )
+    if not last.startswith(END):
+        return RNNScratchError("it ended before its last answer; is it a Python with rnn-scratch?")
+    raised = _value(last.removeprefix(END), RAISED)
+    return raised and (NotOffered if raised[0] else RNNScratchError)(*raised[1:])
 
 
 def _value(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise RNNScratchError(f"it sent a wrong answer: {one_line(str(error))}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         text = one_line(line.decode("utf-8", "backslashreplace"), 80)
-        raise RNNScratchError(f"it sent a line that is not JSON: {text!r}") from error
+        raise RNNScratchError(f"it sent {text!r}: {one_line(str(error))}") from error
 
 
 # The child.
@@ -228,19 +188,17 @@ answers: IO[bytes]  # to the parent
 sending = threading.Lock()
 
 
-def send(answer: Any) -> None:
+def send(answer: Any, prefix: bytes = b"") -> None:
     """Send a value from the child to the parent, from any thread."""
-    _send(msgspec.json.encode(answer))
-
-
-def _send(line: bytes) -> None:
     with sending, contextlib.suppress(BrokenPipeError):  # the parent has ended, and so will this
-        answers.write(line + b"\n")
+        answers.write(prefix + msgspec.json.encode(answer) + b"\n")
         answers.flush()
 
 
-def _call(function: Callable[..., Iterator[Any]], data: bytes) -> Iterator[Any]:
-    # Call it with these arguments, as the types of its parameters.
+def _call(name: str, data: bytes) -> Iterator[Any]:
+    # Call the function with these arguments, as the types of its parameters.
+    module, _, name = name.partition(":")
+    function = getattr(importlib.import_module(module), name)
     positional, named = msgspec.json.decode(data)
     hints, signature = get_type_hints(function, include_extras=True), inspect.signature(function)
     arguments = signature.bind(*positional, **named).arguments
@@ -265,17 +223,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets it, too, and decides
     data = parent.readline()
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    module, name = sys.argv[1].split(":")
     raised = None
     try:
-        function = getattr(importlib.import_module(module), name)
-        for answer in _call(function, data):
+        for answer in _call(sys.argv[1], data):
             send(answer)
     except RNNScratchError as error:
         raised = isinstance(error, NotOffered), error.problem, error.hint
-    _send(END + msgspec.json.encode(raised))
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one, as it is called __main__.
-    importlib.import_module(__spec__.name).main()
+    send(raised, END)

@@ -10,7 +10,7 @@ from typing import Any
 from ..contract import Team
 from ..errors import NotOffered, RNNScratchError
 from ..system import processes
-from ..system.processes import Answer, Child
+from ..system.processes import Answer
 from . import network
 
 LOOPBACK = "127.0.0.1"
@@ -19,21 +19,6 @@ LOOPBACK = "127.0.0.1"
 def addresses(number: int) -> list[str]:
     """Return free addresses on this machine for a team of workers; none for a single one."""
     return [network.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
-
-
-@contextlib.contextmanager
-def started(
-    calls: "Mapping[int, partial[Iterator[Any]]]", put: Callable[[tuple[int, Any]], object]
-) -> Iterator[dict[int, Child]]:
-    """Start a child for each of these calls, by rank, and kill all at the end of the context.
-
-    `put` gets the answers with the rank, and each child's `processes.Ended` last.
-    """
-    with contextlib.ExitStack() as stack:
-        yield {
-            rank: stack.enter_context(processes.started(rank, call, put))
-            for rank, call in calls.items()
-        }
 
 
 def ask(
@@ -54,7 +39,7 @@ def ask(
     teams = [Team(rank, known) for rank in range(workers)] if known else [None]
     calls = {rank: partial(function, team, *arguments) for rank, team in enumerate(teams)}
     pythons = dict.fromkeys(calls, python)
-    children = processes.ask_each(calls, timeout=timeout, pythons=pythons, environment=environment)
+    children = processes.ask(calls, timeout=timeout, pythons=pythons, environment=environment)
     lost: RNNScratchError | None = None  # of an engine that has aborted its worker
     with contextlib.closing(children):
         for rank, answer in children:

@@ -8,7 +8,7 @@ import os
 import re
 from typing import NamedTuple
 
-from ..errors import RNNScratchError, shown
+from ..errors import RNNScratchError
 from ..settings import MOST_WORKERS
 from . import network
 
@@ -49,8 +49,6 @@ def chosen(
         launch = _from_environment()
         if launch is not None:
             return launch._replace(coordinator=coordinator or launch.coordinator, wait=wait or WAIT)
-    if coordinator is not None:
-        network.parse(coordinator)
     if rank is None:
         if coordinator is not None or wait is not None:
             option = "--wait" if coordinator is None else "--coordinator"
@@ -86,28 +84,25 @@ def require_shares(batch_size: int, workers: int) -> None:
 
 
 def _from_environment() -> Launch | None:
-    if all(name in os.environ for name in TORCHRUN):
-        size, rank, host, port = (os.environ[name] for name in TORCHRUN)
-        source = "the environment of torchrun"
-        if not 0 < _number(port) < 2**16 - 1:
-            raise RNNScratchError(
-                f"MASTER_PORT in {source} is {shown(port)}; it must be a number from 1 to 65534."
-            )
+    def has(*names: str) -> bool:
+        return all(name in os.environ for name in names)
+
+    if has(*TORCHRUN):
         # The launcher itself listens at its port; the next one is this project's.
-        return _launch(source, size, rank, f"{host}:{_number(port) + 1}")
-    in_slurm = all(name in os.environ for name in SLURM)
-    coordinator = _first_node() if in_slurm else COORDINATOR
-    for names in (*MPI, *([SLURM[:2]] if in_slurm else [])):
-        if all(name in os.environ for name in names):
-            size, rank = (os.environ[name] for name in names)
-            return _launch(f"the environment ({', '.join(names)})", size, rank, coordinator)
-    for name in UNCLEAR:
-        if name in os.environ:
-            raise RNNScratchError(
-                f"{name} is in the environment: the launcher that sets it does not say here how "
-                "many workers there are, which one this is, and where they meet.",
-                "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete it.",
-            )
+        port = _number(os.environ["MASTER_PORT"]) + 1
+        return _launch(*TORCHRUN[:2], f"{os.environ['MASTER_ADDR']}:{port}")
+    coordinator = _first_node() if has(*SLURM) else COORDINATOR
+    for size, rank in MPI:
+        if has(size, rank):
+            return _launch(size, rank, coordinator)
+    if has(*SLURM):
+        return _launch(*SLURM[:2], coordinator)
+    if unclear := next(filter(has, UNCLEAR), None):
+        raise RNNScratchError(
+            f"{unclear} is in the environment: the launcher that sets it does not say here how "
+            "many workers there are, which one this is, and where they meet.",
+            "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete it.",
+        )
     return None
 
 
@@ -119,14 +114,14 @@ def _first_node() -> str:
     return f"{nodes[1]}{nodes[2]}:{PORT + int(job[-3:] if job.isdecimal() else 0)}"
 
 
-def _launch(source: str, size: str, rank: str, coordinator: str) -> Launch | None:
-    workers, number = _number(size), _number(rank)
+def _launch(size: str, rank: str, coordinator: str) -> Launch | None:
+    # As the variables with these names say it.
+    workers, number = _number(os.environ[size]), _number(os.environ[rank])
     if not 0 <= number < workers <= MOST_WORKERS:
         raise RNNScratchError(
-            f"In {source}, worker {rank:.20} of {size:.20} does not exist; "
-            f"there can be {MOST_WORKERS}, from 0."
+            f"In the environment {rank} is {os.environ[rank]:.20} and {size} {os.environ[size]:.20}"
+            f": that is no worker of at most {MOST_WORKERS}, from 0."
         )
-    network.parse(coordinator, f"The address of worker 0 in {source}")
     return None if workers == 1 else Launch(workers, number, coordinator)
 
 

@@ -11,7 +11,7 @@ engines of the frameworks, meetings are for private networks.
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from .launch import Launch
 
 GREETING = 5.0  # seconds in which a worker that has connected says who it is
 LONGEST_MESSAGE = 2**20  # bytes
+STRANGE = (OSError, ValueError, RecursionError)  # what reading from another program may raise
 
 Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
 Message = TypeVar("Message", bound=Record)
@@ -32,14 +33,13 @@ Message = TypeVar("Message", bound=Record)
 class Hello(Record):
     """What a worker says to worker 0."""
 
-    rank: Annotated[int, Meta(ge=1)]
-    workers: int
+    rank: Annotated[int, Meta(ge=0)]
     address: Address  # for its engine
     terms: dict[Line, Line]  # what all workers must have in common, by name
 
 
 class Answer(Record):
-    """What worker 0 says to each worker when all have come, or when one does not fit."""
+    """What worker 0 says to all when they have come, or when one does not fit."""
 
     addresses: list[Address] = []  # of the engines by rank
     job: msgspec.Raw = msgspec.Raw(b"null")  # what only worker 0 may know, as JSON
@@ -62,81 +62,104 @@ def meet(
     """
     host, port = network.parse(launch.coordinator)
     place = network.numeric(host), port
-    if launch.rank:
-        return _visit(launch, terms, place, address, say)
-    return _host(launch, terms, place, address, job, say)
-
-
-def _host(
-    launch: Launch,
-    terms: Mapping[str, str],
-    place: tuple[str, int],
-    address: str | None,
-    job: bytes,
-    say: Callable[[str], object],
-) -> Answer:
-    connections: dict[int, socket.socket] = {}
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(_listen(place, launch.coordinator))
-        addresses = {0: address or network.free_address(place[0])}
-        others = _ranks(range(1, launch.workers))
-        say(f"waiting up to {launch.wait:g} s at {launch.coordinator} for {others}")
-        deadline = time.monotonic() + launch.wait
-        try:
-            while missing := sorted(set(range(launch.workers)) - set(addresses)):
-                connection, ip = _accept(server, deadline, launch, missing)
-                stack.enter_context(connection)
-                try:
-                    hello = _receive(connection, GREETING, Hello)
-                except (OSError, ValueError, RecursionError):
-                    continue  # it is no worker
-                if hello.rank in addresses:
-                    taken = f"Worker {hello.rank} has joined already, from {addresses[hello.rank]}."
-                    _send(connection, Answer(problem=taken, hint="Give each worker its own rank."))
-                    continue
-                connections[hello.rank] = connection
-                _require_equal(hello, ip, launch.workers, terms)
-                addresses[hello.rank] = hello.address
-                say(f"worker {hello.rank} has joined from {ip}")
-        except RNNScratchError as error:
-            for connection in connections.values():
-                _send(connection, Answer(problem=error.problem, hint=error.hint))
-            raise
-        ordered = [addresses[rank] for rank in range(launch.workers)]
-        answer = Answer(addresses=ordered, job=msgspec.Raw(job))
-        for connection in connections.values():
-            _send(connection, answer)
-    return answer
-
-
-def _visit(
-    launch: Launch,
-    terms: Mapping[str, str],
-    place: tuple[str, int],
-    address: str | None,
-    say: Callable[[str], object],
-) -> Answer:
-    with _connect(place, launch) as connection:
-        say(f"worker {launch.rank} has reached worker 0 at {launch.coordinator}")
-        address = address or network.free_address(connection.getsockname()[0])
-        hello = {"rank": launch.rank, "workers": launch.workers, "address": address}
-        _send(connection, msgspec.convert({**hello, "terms": terms}, Hello))
-        try:
-            answer = _receive(connection, launch.wait + GREETING, Answer)
-            if not answer.problem and len(answer.addresses) != launch.workers:
-                raise ValueError(f"it knows {len(answer.addresses)} workers")
-        except (OSError, ValueError, RecursionError) as error:
-            raise RNNScratchError(
-                f"What answers at {launch.coordinator} is not worker 0, or has ended: "
-                f"{getattr(error, 'strerror', None) or error}.",
-                "See how worker 0 has ended, and start all workers again.",
-            ) from error
+    terms = {"--workers": str(launch.workers), **terms}
+    if launch.rank == 0:
+        answer = _host(launch, place, terms, address, job, say)
+    else:
+        answer = _visit(launch, place, terms, address, say)
     if answer.problem:
         raise RNNScratchError(answer.problem, answer.hint)
     return answer
 
 
-def _listen(place: tuple[str, int], coordinator: str) -> socket.socket:
+def _visit(
+    launch: Launch,
+    place: tuple[str, int],
+    terms: Mapping[str, str],
+    address: str | None,
+    say: Callable[[str], object],
+) -> Answer:
+    with _connect(launch, place) as connection:
+        say(f"worker {launch.rank} has reached worker 0 at {launch.coordinator}")
+        address = address or network.free_address(connection.getsockname()[0])
+        hello = {"rank": launch.rank, "address": address, "terms": terms}
+        _send(connection, msgspec.convert(hello, Hello))
+        try:
+            return _receive(connection, launch.wait + GREETING, Answer)
+        except STRANGE as error:
+            raise RNNScratchError(
+                f"What answers at {launch.coordinator} is not worker 0, or has ended: "
+                f"{getattr(error, 'strerror', None) or error}.",
+                "See how worker 0 has ended, and start all workers again.",
+            ) from error
+
+
+def _host(
+    launch: Launch,
+    place: tuple[str, int],
+    terms: Mapping[str, str],
+    address: str | None,
+    job: bytes,
+    say: Callable[[str], object],
+) -> Answer:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_listen(launch, place))
+        addresses = {0: address or network.free_address(place[0])}
+        say(f"waiting up to {launch.wait:g} s at {launch.coordinator} for the other workers")
+        deadline = time.monotonic() + launch.wait
+        connections: list[socket.socket] = []
+        try:
+            while missing := sorted(set(range(launch.workers)) - set(addresses)):
+                server.settimeout(max(deadline - time.monotonic(), 1e-3))
+                try:
+                    connection, (ip, *_) = server.accept()
+                except TimeoutError as error:
+                    raise RNNScratchError(
+                        f"Not all workers joined at {launch.coordinator} within {launch.wait:g} s; "
+                        f"missing: {', '.join(map(str, missing))}.",
+                        "Start each within that time (`--wait`), by the same command with its own "
+                        "`--rank`, on a machine that reaches this address.",
+                    ) from error
+                stack.enter_context(connection)
+                try:
+                    hello = _receive(connection, GREETING, Hello)
+                except STRANGE:
+                    continue  # it is no worker
+                connections.append(connection)
+                _require_fit(hello, ip, terms, addresses)
+                addresses[hello.rank] = hello.address
+                say(f"worker {hello.rank} has joined from {ip}")
+            ordered = [addresses[rank] for rank in range(launch.workers)]
+            answer = Answer(addresses=ordered, job=msgspec.Raw(job))
+        except RNNScratchError as error:
+            answer = Answer(problem=error.problem, hint=error.hint)
+        for connection in connections:
+            _send(connection, answer)
+    return answer
+
+
+def _require_fit(
+    hello: Hello, ip: str, terms: Mapping[str, str], addresses: Mapping[int, str]
+) -> None:
+    there, here = f"in worker {hello.rank}", "in worker 0"
+    different = [
+        f"\n{name}: {value} {there}, {terms[name]} {here}"
+        for name, value in hello.terms.items()
+        if terms.get(name, value) != value
+    ]
+    if different:
+        raise RNNScratchError(
+            f"Worker {hello.rank} ({ip}) does not fit worker 0:{''.join(different)}",
+            "Start all workers by the same command and from the same code.",
+        )
+    if hello.rank in addresses:
+        raise RNNScratchError(
+            f"Worker {hello.rank} has joined twice, from {addresses[hello.rank]} and from {ip}.",
+            "Give each worker its own rank.",
+        )
+
+
+def _listen(launch: Launch, place: tuple[str, int]) -> socket.socket:
     if place[0] == "0.0.0.0":
         raise RNNScratchError(
             "`--coordinator` is 0.0.0.0, which stands for every address of this machine.",
@@ -146,30 +169,13 @@ def _listen(place: tuple[str, int], coordinator: str) -> socket.socket:
         return socket.create_server(place)
     except OSError as error:
         raise RNNScratchError(
-            f"Worker 0 cannot listen at {coordinator}: {error.strerror}.",
+            f"Worker 0 cannot listen at {launch.coordinator}: {error.strerror}.",
             "Pass a `--coordinator` with an address of worker 0's machine and a port that no other "
             "program uses.",
         ) from error
 
 
-def _accept(
-    server: socket.socket, deadline: float, launch: Launch, missing: Sequence[int]
-) -> tuple[socket.socket, str]:
-    # The next connection, and the address that it comes from.
-    try:
-        server.settimeout(max(deadline - time.monotonic(), 1e-3))
-        connection, (ip, *_) = server.accept()
-        return connection, ip
-    except TimeoutError as error:
-        raise RNNScratchError(
-            f"{_ranks(missing).capitalize()} did not join at {launch.coordinator} within "
-            f"{launch.wait:g} s.",
-            "Start each within that time (`--wait`), by the same command with its own `--rank`, on "
-            "a machine that reaches this address.",
-        ) from error
-
-
-def _connect(place: tuple[str, int], launch: Launch) -> socket.socket:
+def _connect(launch: Launch, place: tuple[str, int]) -> socket.socket:
     deadline, reason = time.monotonic() + launch.wait, "no answer"
     while (left := deadline - time.monotonic()) > 0:
         try:
@@ -197,23 +203,3 @@ def _receive(connection: socket.socket, seconds: float, kind: type[Message]) -> 
     if not line.endswith(b"\n"):
         raise ValueError("there was no answer" if not line else "the answer has no end")
     return msgspec.json.decode(line, type=kind)
-
-
-def _require_equal(hello: Hello, ip: str, workers: int, terms: Mapping[str, str]) -> None:
-    there, here = f"in worker {hello.rank}", "in worker 0"
-    different = [
-        f"\n{name}: {value} {there}, {terms[name]} {here}"
-        for name, value in hello.terms.items()
-        if terms.get(name, value) != value
-    ]
-    if hello.workers != workers:
-        different = [f"\n--workers: {hello.workers} {there}, {workers} {here}"]
-    if different:
-        raise RNNScratchError(
-            f"Worker {hello.rank} ({ip}) does not fit worker 0:{''.join(different)}",
-            "Start all workers by the same command and from the same code.",
-        )
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

@@ -54,13 +54,14 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
         )
 
 
-def parse(address: str, name: str = "`--coordinator`") -> tuple[str, int]:
-    """Return host and port of HOST:PORT; raise RNNScratchError, naming it, if it is invalid."""
-    parts = re.fullmatch("([^:]+):([0-9]{1,5})", address)
+def parse(coordinator: str) -> tuple[str, int]:
+    """Return host and port of the coordinator's address; raise RNNScratchError if it is invalid."""
+    parts = re.fullmatch("([^:]+):([0-9]{1,5})", coordinator)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
-            f"{name} is {shown(address)}; it must be HOST:PORT, with the name or IPv4 "
-            "address of the machine of worker 0 and a port from 1 to 65535."
+            f"The coordinator is {shown(coordinator)}; it must be HOST:PORT, with the name or IPv4 "
+            "address of the machine of worker 0 and a port from 1 to 65535.",
+            "Pass it as `--coordinator`.",
         )
     return parts[1], int(parts[2])
 

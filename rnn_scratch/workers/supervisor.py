@@ -105,7 +105,11 @@ def _supervise(work: Work, workers: int) -> Generator[Event, None, Run]:
     failures: list[tuple[int, Failure]] = []
     began: Started | None = None
     ended = False
-    with signals.deferred() as request, groups.started(calls, messages.put) as children:
+    with signals.deferred() as request, contextlib.ExitStack() as stack:
+        children = {
+            rank: stack.enter_context(processes.started(rank, call, messages.put))
+            for rank, call in calls.items()
+        }
         try:
             for event in _events(children, messages, failures, request):
                 began = event if isinstance(event, Started) else began

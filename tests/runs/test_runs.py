@@ -307,15 +307,12 @@ def test_no_runs(capsys):
 
 
 def test_a_record_that_could_not_be_read_is_not_written():
-    """Such as with a version of two lines, of somebody's backend."""
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    path = run.folder / "run.json"
-    before = path.read_bytes()
-    for versions in ({"numpy": "1.26\nor so"}, {"numpy": "1" * 2000}, {"numpy": 1}):
-        run.record.sessions[0].environment = versions
-        with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
-            records.write(path, run.record)
-    assert path.read_bytes() == before
+    before = (run.folder / "run.json").read_bytes()
+    run.record.sessions[0].environment = {"numpy": "1.26\nor so"}  # of somebody's backend
+    with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
+        records.write(run.folder / "run.json", run.record)
+    assert (run.folder / "run.json").read_bytes() == before
 
 
 def test_a_record_of_another_format_is_refused(capsys):

@@ -28,9 +28,13 @@ HERE = {
 }
 
 
-def ask(function, *arguments, timeout=60, **more):
-    call = partial(function, *arguments)
-    return processes.ask(call, timeout=timeout, environment=HERE, **more)
+def ask(function, *arguments, timeout=60, python=sys.executable):
+    calls, pythons = {"": partial(function, *arguments)}, {"": python}
+    for _, sent in processes.ask(calls, timeout=timeout, pythons=pythons, environment=HERE):
+        if not isinstance(sent, processes.Ended):
+            yield sent
+        elif sent.error:
+            raise sent.error
 
 
 def numbers(text: str = "") -> Iterator[list[int]]:
@@ -68,14 +72,14 @@ def is_gone(pid, seconds=10):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "it ended without an answer; is "),
-        ("printf null", "it ended without an answer"),
+        ("exit 0", "it ended before its last answer; is it a Python with rnn-scratch?"),
+        ("printf null", "it ended before its last answer"),
         ("echo '[1]'", "it ended before its last answer"),
-        ("echo hello", "it sent a line that is not JSON: 'hello'"),
-        (r"printf '\377\376\n'", r"it sent a line that is not JSON: '\\xff\\xfe'"),
-        (sending(None), "it sent a wrong answer: Expected `array`, got `null`"),
-        ("echo end of all", "it sent a line that is not JSON: 'of all'"),
-        (sending([1], ["2"]), "it sent a wrong answer: Expected `int`, got `str` - at `$[0]`"),
+        ("echo hello", "it sent 'hello': JSON is malformed"),
+        (r"printf '\377\376\n'", r"it sent '\\xff\\xfe': JSON is malformed"),
+        (sending(None), "it sent 'null': Expected `array`, got `null`"),
+        ("echo end of all", "it sent 'of all': JSON is malformed"),
+        (sending([1], ["2"]), """it sent '["2"]': Expected `int`, got `str` - at `$[0]`"""),
         ("kill -40 $$", "killed by signal 40"),
         ("kill -SEGV $$", "killed by SIGSEGV"),
         ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)"),
@@ -164,7 +168,8 @@ import sys
 from functools import partial
 from another import work
 from rnn_scratch.system import processes
-for pid in processes.ask(partial(work), timeout=600, python=sys.argv[1]):
+pythons = {"work": sys.argv[1]}
+for _, pid in processes.ask({"work": partial(work)}, timeout=600, pythons=pythons):
     print(pid, flush=True)
 """
 

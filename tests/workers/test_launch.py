@@ -6,7 +6,7 @@ import pytest
 from helpers import error_of
 
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.workers import launch
+from rnn_scratch.workers import launch, meeting
 from rnn_scratch.workers.launch import Launch
 
 LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
@@ -73,24 +73,35 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({**TORCHRUN, "RANK": "4"}, "In the environment of torchrun, worker 4 of 4"),
-        ({**TORCHRUN, "RANK": "-1"}, "worker -1 of 4 does not exist"),
-        ({**TORCHRUN, "RANK": "9" * 5000}, f"worker {'9' * 20} of 4 does not exist"),
-        ({**TORCHRUN, "WORLD_SIZE": "many"}, "worker 2 of many does not exist"),
-        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "(PMI_SIZE, PMI_RANK), worker 2 of 2"),
-        ({**SRUN, "SLURM_PROCID": "3"}, "(SLURM_NTASKS, SLURM_PROCID), worker 3 of 3"),
-        ({**SRUN, "SLURM_STEP_NODELIST": ""}, "The address of worker 0 in the environment"),
+        ({**TORCHRUN, "RANK": "4"}, "RANK is 4 and WORLD_SIZE 4: that is no worker"),
+        ({**TORCHRUN, "RANK": "-1"}, "RANK is -1 and WORLD_SIZE 4"),
+        ({**TORCHRUN, "RANK": "9" * 5000}, f"RANK is {'9' * 20} and WORLD_SIZE 4"),
+        ({**TORCHRUN, "WORLD_SIZE": "many"}, "RANK is 2 and WORLD_SIZE many"),
+        ({**TORCHRUN, "WORLD_SIZE": "300"}, "no worker of at most 256"),
+        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, "PMI_RANK is 2 and PMI_SIZE 2"),
+        ({**SRUN, "SLURM_PROCID": "3"}, "SLURM_PROCID is 3 and SLURM_NTASKS 3"),
         ({"TF_CONFIG": "{}"}, "Pass `--workers N`, `--rank K` and `--coordinator"),
         ({"PMIX_RANK": "1"}, "PMIX_RANK is in the environment"),
-        ({**TORCHRUN, "WORLD_SIZE": "300"}, "worker 2 of 300 does not exist; there can be 256"),
-        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT in the environment of torchrun is ''"),
-        ({**TORCHRUN, "MASTER_PORT": "65535"}, "it must be a number from 1 to 65534"),
-        ({**TORCHRUN, "MASTER_ADDR": ""}, "The address of worker 0 in the environment of torchrun"),
     ],
 )
-def test_a_damaged_environment(environment, variables, words):
+def test_an_environment_that_says_no_worker(environment, variables, words):
     environment(**variables)
     assert words in error_of(launch.chosen, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "coordinator"),
+    [
+        ({**TORCHRUN, "MASTER_PORT": ""}, "10.0.0.1:0"),
+        ({**TORCHRUN, "MASTER_PORT": "65535"}, "10.0.0.1:65536"),
+        ({**TORCHRUN, "MASTER_ADDR": ""}, ":29401"),
+        ({**SRUN, "SLURM_STEP_NODELIST": ""}, ":29542"),
+    ],
+)
+def test_an_environment_without_a_coordinator(environment, variables, coordinator):
+    environment(**variables)
+    words = f"The coordinator is '{coordinator}'; it must be HOST:PORT"
+    assert error_of(meeting.meet, launch.chosen(None), {}).startswith(words)
 
 
 def test_a_minibatch_must_be_divisible():
