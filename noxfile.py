@@ -172,7 +172,7 @@ def sabotages(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills at random moments, damages at random places, bad command lines: many of each."""
+    """Kills at random moments, damages at random places: many of each."""
     run_tests(session, "all", "-m", "faults", *session.posargs)
 
 

@@ -61,16 +61,11 @@ SABOTAGES = [
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
     Mistake("a state of ones", "state", "zeros",
              everywhere(".zeros((batch_size,", ".ones((batch_size,")),
-    Mistake("rows of the embedding with a norm of at most 1", "encode", "vectors", within("torch",
-        'F.embedding(tokens, params["W_e"])',
-        'F.embedding(tokens, params["W_e"], max_norm=1)'), only=DEEP),
     Mistake("rows of the embedding cut in place", "encode", "parameters afterwards",
              within("torch",
         '        return F.embedding(tokens, params["W_e"])',
         '        x = F.embedding(tokens, params["W_e"])\n'
         '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'), only=DEEP),
-    Mistake("means added up instead of sums", "evaluate", "state carried",
-             everywhere(" * batch.X.size", "")),
     Mistake("fast.py does not follow a change of the step", "forward", "a loop over its own step",
              everywhere('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + '), model="fast"),
     Mistake("concise.py does not follow a change of the step", "forward",
@@ -151,9 +146,6 @@ SABOTAGES = [
     Mistake("cell state not carried", "step", "state", everywhere(
         "return o * activation(c, options), c",
         "return o * activation(c, options), state[1]"), only=LSTM),
-    Mistake("states in the wrong order", "step", "logits", everywhere(
-        "return o * activation(c, options), c",
-        "return c, o * activation(c, options)"), only=LSTM),
     Mistake("gradient of the forget gate missing", "gradients", "W_x", within("numpy",
         '"f": d_f', '"f": 0 * d_f'), only=LSTM),
     Mistake("gradient through the reset gate missing", "gradients", "W_x", within("numpy",
@@ -169,9 +161,6 @@ SABOTAGES = [
         "of_layer(params, layer), options)", "of_layer(params, 0), options)"), only=DEEP),
     Mistake("masks ignored", "step", "logits", everywhere(
         "x = own[0] if masks is None else own[0] * masks[:, layer]", "x = own[0]"), only=DEEP),
-    Mistake("masks applied twice", "step", "logits", everywhere(
-        "own[0] * masks[:, layer]  #", "own[0] * masks[:, layer] * masks[:, layer]  #"),
-        only=DEEP),
     Mistake("masks applied to the state that is carried", "step", "state", everywhere(
         "        x = own[0] if masks is None else own[0] * masks[:, layer]",
         "        own = own if masks is None else (own[0] * masks[:, layer], *own[1:])\n"
@@ -211,8 +200,6 @@ SABOTAGES = [
         "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n")),
     Mistake("means without the correction of their bias", "update", "adam", everywhere(
         "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)")),
-    Mistake("ε inside the root", "update", "adam", everywhere(
-        "sqrt(v / rates.v) + how.epsilon)", "sqrt(v / rates.v + how.epsilon))")),
     Mistake("ε inside the correction of the bias", "update", "adam", everywhere(
         "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
         "sqrt(v / rates.v) +", "sqrt(v) +")),
@@ -329,8 +316,6 @@ SABOTAGES = [
         "torch": ("torch.as_tensor(array, device=device)", "torch.as_tensor("
                   "array.astype('u1').astype('i8') if array.dtype.kind == 'i' else array)"),
     }, "machine.py"),
-    Mistake("one product too few", "multiply", "products: 1",
-             products("[:-1]"), "machine.py"),
     Mistake("synchronize without tensors", "signature", "machine.synchronize", everywhere(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
     Mistake("synchronize returns at once", "synchronize", "before the tensors are computed", {

@@ -170,12 +170,6 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
 
 
-def test_an_error_before_the_first_epoch_leaves_no_folder(backend_name):
-    done = limited(100, backend=backend_name, run="r", num_epochs=1, **SMALL)
-    done.refused("checkpoint.safetensors could not be written: File too large")
-    assert not Path("r").exists()
-
-
 def test_the_reader_of_the_output_exits():
     settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
     with start("train", *settings) as process:

@@ -51,35 +51,19 @@ COMMANDS = [
     ((*TRAIN, "--backend", "nmpy"), "no backend 'nmpy'. Did you mean numpy?"),
     ((*TRAIN, "--model", "slow"), "slow"),
     ((*TRAIN, "--cell", "lstn"), "lstn"),
-    ((*TRAIN, "--activation", "sigmoid"), "sigmoid"),
-    ((*TRAIN, "--sampling", "sorted"), "sorted"),
-    ((*TRAIN, "--normalize", "all"), "all"),
-    ((*TRAIN, "--dtype", "float16"), "float16"),
     (("train", "--corpus", "tide"), "There is no text 'tide'. The texts are: time-machine"),
     (("train", "--corpus", ""), "tide-clock"),
     *(
         ((*command, "--device", "\udcff"), "`--device` must be a string")
         for command in (TRAIN, COMPARE)
     ),
-    (("check", "nmpy"), "numpy"),
-    (("compare", "--backends", "nmpy"), "nmpy"),
     (("compare", "--backends", ","), "no backend ','"),
-    (
-        (*COMPARE, "--models", "slow"),
-        "`--model` must be one of scratch, fast, concise (got 'slow').",
-    ),
+    ((*COMPARE, "--models", "slow"), "one of scratch, fast, concise (got 'slow')."),
     # Numbers out of range, and the ranges that are promised because a framework crashes beyond.
     *(((*command, "--threads", "100000"), "1,024") for command in (TRAIN, PREDICT, COMPARE)),
-    (
-        (*TRAIN, "--epochs", "2.5"),
-        "`--epochs` must be an integer from 1 to 1,000,000 (got '2.5').",
-    ),
-    ((*TRAIN, "--lr", "0"), "`--lr` must be a finite number above 0 (got 0.0)."),
     ((*TRAIN, "--sigma", "1e39"), "`--sigma` must be a number above 0, at most 1e30 (got 1e+39)."),
     ((*TRAIN, "--theta", "-1"), "`--theta` must be a finite number above 0, or none (got -1.0)."),
     ((*TRAIN, "--batch-size", "1000000"), "--batch-size 1000000"),
-    ((*TRAIN, "--layers", "0"), "`--layers` must be an integer from 1 to 64 (got 0)."),
-    ((*TRAIN, "--dropout", "1"), "`--dropout` must be a number from 0 to 0.99 (got 1.0)."),
     (
         (*TRAIN, "--warmup", "8"),
         "`--warmup` must be below the number of updates, 8 with `--epochs 1` (got 8).",
@@ -87,15 +71,9 @@ COMMANDS = [
     ((*TRAIN, "--valid-tokens", "4000000000"), "leaves nothing to train on"),
     ((*TRAIN, "--valid-tokens", "1"), "`--valid-tokens` holds out 1 of the characters.\nHold out"),
     ((*TRAIN, "--valid-share", "1e-4"), "`--valid-share` holds out 1 of the characters."),
-    (
-        (*TRAIN, "--valid-share", "1"),
-        "`--valid-share` must be a number from 0 to below 1 (got 1.0).",
-    ),
     ((*TRAIN, "--valid-share", "0.99"), "The text to train on has 100 characters"),
     ((*COMPARE, "--vary", "threads=100000"), "1,024"),
-    ((*COMPARE, "--vary", "threads=0"), "`--threads` must be"),
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
-    ((*COMPARE, "--vary", "num_hiddens=8,x"), "whole numbers"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
     ((*COMPARE, "--vary", "num_hiddens"), "--vary num_hiddens=64,128,256"),
     ((*COMPARE, "--vary", "num_hiddens=,"), "whole numbers"),
@@ -137,6 +115,7 @@ COMMANDS = [
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
     (("train", "--backend", "numpy", "--text", "."), "could not be read"),
     (PREDICT, "no-run"),
+    (("predict", "x" * 5000), "File name too long"),
     (("evaluate", "no-run", "--corpus", "tide-clock"), "no-run"),
     ((*RESUME, "--epochs", "2"), "no-run"),
     (("report", "no-run"), "no-run"),
@@ -168,14 +147,8 @@ def test_a_mistake(capsys, arguments, word):
     assert not list(Path().rglob("*")), "nothing is written"
 
 
-BAD_VALUES = ("-1", "inf", "-inf", "1e999", "two", "", " ", "1,5", "0x10", "1_")
-
-
 # Python converts no number of 5,000 digits.
-@pytest.mark.parametrize(
-    "value",
-    ["nan", "9" * 5000, *(pytest.param(each, marks=pytest.mark.faults) for each in BAD_VALUES)],
-)
+@pytest.mark.parametrize("value", ["nan", "-inf", "two", "", "0x10", "9" * 5000])
 @pytest.mark.parametrize("command", NUMBERS)
 def test_a_value_that_no_option_takes_that_is_a_number(capsys, command, value):
     for option in (f"--{name}" for name in NUMBERS[command]):

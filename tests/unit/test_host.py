@@ -4,9 +4,8 @@ import os
 import platform
 import sys
 
-import numpy as np
 import pytest
-from helpers import SMALL, history, options, skip_without, there
+from helpers import SMALL, history, options, there
 
 from rnn_scratch import registry
 
@@ -23,16 +22,6 @@ def test_two_threads_give_the_same_numbers(backend_name):
         losses.append([row["loss"] for row in history(f"{name}{threads}")])
     expected, actual = losses
     assert actual == pytest.approx(expected, rel=1e-12)
-
-
-def test_multiply_returns_the_last_product(backend, backend_name, device):
-    machine = backend.machine
-    skip_without(backend, device, "float64")
-    random = np.random.RandomState(0)
-    h, W, back = (random.normal(size=shape) for shape in ((3, 5), (5, 7), (7, 5)))
-    left, *matrices = (machine.tensor(array, device) for array in (h, W, back))
-    product = machine.multiply(left, matrices * 2)
-    np.testing.assert_allclose(machine.array(product), h @ W @ back @ W @ back, rtol=1e-12)
 
 
 @pytest.mark.frameworks

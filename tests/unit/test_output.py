@@ -149,27 +149,21 @@ main(sys.argv[3:])
 """
 
 
-def with_little_memory(backend_name, megabytes, num_hiddens):
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("only Linux limits the memory of a process so")
-    settings = {
-        "corpus": "tide-clock",
-        "num_steps": 100,
-        "batch_size": 250,
-        "max_tokens": 0,
-        "num_hiddens": num_hiddens,
-        "num_epochs": 1,
-        "threads": 1,  # with several, OpenBLAS ends the process
-    }
-    train = ("train", "--backend", backend_name, *options(**settings))
-    return there(backend_name, megabytes, *train, program=("-c", POOR))
-
-
 @pytest.mark.faults(by_default=("numpy", "torch"))
-def test_no_memory_for_the_initial_parameters(backend_name):
-    done = with_little_memory(backend_name, 500, 20_000)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory so")
+@pytest.mark.parametrize("what", ["initial parameters", "tensors"])
+def test_too_little_memory(backend_name, what):
+    if what == "tensors" and backend_name not in ("numpy", "torch"):
+        pytest.skip(f"{backend_name} aborts the process when it cannot allocate memory")
+    megabytes, num_hiddens = (180, 1_200) if what == "tensors" else (500, 20_000)
+    settings = {"corpus": "tide-clock", "num_steps": 100, "batch_size": 250, "max_tokens": 0}
+    # With several threads, OpenBLAS ends the process.
+    settings |= {"num_hiddens": num_hiddens, "num_epochs": 1, "threads": 1}
+    train = ("train", "--backend", backend_name, *options(**settings))
+    done = there(backend_name, megabytes, *train, program=("-c", POOR))
     done.refused("There is not enough memory: ")
-    assert not Path("runs").exists()
+    assert (f"{backend_name} (scratch) on cpu" in done.out) == (what == "tensors")
+    assert Path("runs").exists() == (what == "tensors")
 
 
 def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():
@@ -177,14 +171,6 @@ def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():
     done = there("train", "--backend", "numpy", "--corpus", "tide-clock", *sizes)
     done.refused("optimizer's state", "GiB of memory, and this machine has ", "--num-hiddens")
     assert not Path("runs").exists()
-
-
-def test_no_memory_for_the_framework_s_tensors(backend_name):
-    if backend_name not in ("numpy", "torch"):
-        pytest.skip(f"{backend_name} aborts the process when it cannot allocate memory")
-    done = with_little_memory(backend_name, 180, 1_200)
-    done.refused("There is not enough memory: ")
-    assert f"{backend_name} (scratch) on cpu" in done.out
 
 
 def test_an_error_is_a_problem_and_a_hint_no_longer_than_can_be_shown():

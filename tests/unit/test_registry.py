@@ -1,8 +1,5 @@
 """Backends by name: missing ones, ones that fail or crash, and those of other packages."""
 
-import platform
-import sys
-
 import pytest
 from helpers import SMALL, options, other_packages, there
 
@@ -135,14 +132,3 @@ def test_frameworks_that_are_not_installed():
             registry.how_to_install(name),
         )
     ]
-
-
-def test_where_frameworks_are_available():
-    # MXNet's last release has wheels for Linux and for macOS on Intel, up to Python 3.12.
-    intel_mac = sys.platform == "darwin" and platform.machine() == "x86_64"
-    expected = sys.version_info < (3, 13) and (sys.platform == "linux" or intel_mac)
-    assert registry.available("mxnet") == expected
-    assert ("pip install -e '.[mxnet]'" in registry.how_to_install("mxnet")) == expected
-    assert all(map(registry.available, ("numpy", "torch", "tensorflow", "of another package")))
-    # JAX: the first versions that this project can use need Python 3.11.
-    assert registry.available("jax") == (sys.version_info >= (3, 11))

@@ -114,28 +114,21 @@ def test_the_vocabulary_is_that_of_the_whole_text(how):
 
 
 @pytest.mark.parametrize(
-    ("max_tokens", "valid_tokens", "train", "valid"),
+    ("settings", "train", "used"),
     [
-        (0, 0, slice(0, 440), slice(0, 0)),
-        (0, 30, slice(0, 410), slice(410, 440)),
-        (100, 30, slice(0, 100), slice(100, 130)),
-        (420, 30, slice(0, 410), slice(410, 440)),
-        (10_000, 0, slice(0, 440), slice(0, 0)),
-        (0, 428, slice(0, 12), slice(12, 440)),
+        ({}, 440, 440),
+        ({"valid_tokens": 30}, 410, 440),
+        ({"max_tokens": 100, "valid_tokens": 30}, 100, 130),
+        ({"max_tokens": 420, "valid_tokens": 30}, 410, 440),
+        ({"max_tokens": 10_000}, 440, 440),
+        ({"valid_tokens": 428}, 12, 440),
+        ({"valid_share": 0.25}, 330, 440),  # of the characters that are used
+        ({"max_tokens": 200, "valid_share": 0.1}, 180, 200),
     ],
 )
-def test_held_out_tokens_follow_the_training_tokens(max_tokens, valid_tokens, train, valid):
-    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_tokens=valid_tokens)
+def test_held_out_tokens_follow_the_training_tokens(settings, train, used):
+    prepared = prepare(normalize="none", **{"max_tokens": 0, **settings})
     assert len(FOX) == 440
-    assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[train]
-    assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[valid]
-
-
-@pytest.mark.parametrize(
-    ("max_tokens", "share", "train", "used"), [(0, 0.25, 330, 440), (200, 0.1, 180, 200)]
-)
-def test_a_share_is_held_out_of_the_characters_that_are_used(max_tokens, share, train, used):
-    prepared = prepare(normalize="none", max_tokens=max_tokens, valid_share=share)
     assert vocabulary.decode(prepared.train, prepared.vocab) == FOX[:train]
     assert vocabulary.decode(prepared.valid, prepared.vocab) == FOX[train:used]
 
