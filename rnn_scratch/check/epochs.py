@@ -128,19 +128,20 @@ def threshold(
     case = make_case("numpy", reference, "scratch", options._replace(device="cpu"))
     carry = minibatches.carries(settings.sampling)
 
-    def norms(theta: float | None) -> np.ndarray:
+    def norms_of(theta: float | None) -> np.ndarray:
         # Those of the gradients when the reference is trained as in `train_epoch`.
-        model, state, found = case.model(arrays), case.state(), []
+        model, state, norms = case.model(arrays), case.state(), []
         for update, batch in enumerate(batches):
             if update == 1 or not carry:
                 state = model.state(B)
-            _, grads, _ = case.scratch.gradients(model, batch, state)
-            found.append(float(case.scratch.clip(grads, None)[1]))
-            _, state = case.scratch.train_minibatch(model, batch, state, Update(LR, theta))
-        return np.array(found)
+            _, grads, state = case.scratch.gradients(model, batch, state)
+            grads, norm = case.scratch.clip(grads, theta)
+            case.scratch.update(model, grads, Update(LR, theta))
+            norms.append(float(norm))
+        return np.array(norms)
 
-    theta = round(float(np.median(norms(None))), 2)
-    return theta, norms(theta) > theta
+    theta = round(float(np.median(norms_of(None))), 2)
+    return theta, norms_of(theta) > theta
 
 
 def evaluate(case: Case) -> Iterator[Computed | Row]:

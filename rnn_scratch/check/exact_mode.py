@@ -96,10 +96,12 @@ def compare(
     settings: Settings,
     text: books.Text,
     progress: Callable[[ExactModel, int], None],
+    every: int = 1,
 ) -> ExactResult:
     """Train these models in exact mode, and compare their parameters after every update.
 
-    `progress` is called with the model and the epoch at the start and after each epoch.
+    `progress` is called with the model and the epoch at the start and after each epoch; the result
+    has the digests of every so many epochs and of the last one.
     """
     models = [
         ExactModel(
@@ -113,7 +115,10 @@ def compare(
         )
         for runtime in runtimes
     ]
-    pairs = sorted(zip(runtimes, models), key=lambda pair: pair[1].title != "numpy")
+    # The reference first, if it is among them.
+    pairs = sorted(
+        zip(runtimes, models), key=lambda pair: pair[0] != Runtime("numpy", device=pair[0].device)
+    )
     first, divergences = "", list[Divergence]()
     with tempfile.TemporaryDirectory() as folder:
         for number, (runtime, model) in enumerate(pairs):
@@ -125,7 +130,8 @@ def compare(
             try:
                 for after, divergence in answers:
                     divergences += [divergence] if divergence else []
-                    model.digests.append(after)
+                    if after.epoch % every == 0 or after.epoch == settings.num_epochs:
+                        model.digests.append(after)
                     progress(model, after.epoch)
             except NotOffered as error:
                 model.outcome, model.reason = "not offered", one_line(error.problem)

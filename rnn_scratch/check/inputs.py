@@ -35,7 +35,9 @@ DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
 # What the other cases have, with every cell: the first by itself, as many layers of frameworks lack
 # it, and the others together.
-TRIED: dict[str, Any] = {"activation": "relu", "embedding": 5, "dropout": 0.4, "num_layers": 2}
+FIRST: dict[str, Any] = {"activation": "relu"}
+OTHERS: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 2}
+TRIED = FIRST | OTHERS
 
 
 class Case(NamedTuple):
@@ -161,12 +163,9 @@ class Case(NamedTuple):
             piece=piece,
             result=result.name,
             case=self.label,
-            difference=most.difference,
-            where=most.where,
             allowed=allowed,
             note=result.note,
-            expected=most.expected,
-            actual=most.actual,
+            **most._asdict(),
         )
 
     def _recorded(self, piece: str, result: Computed) -> Row:
@@ -185,8 +184,6 @@ Piece = Callable[[Case], Iterator[Computed | Row]]
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
     """The options to check, by dtype: of each cell the plain model, and what the contract tries."""
-    others = dict(TRIED)
-    first = {"activation": others.pop("activation")}
     every = []
     for dtype in DTYPES:
         for cell in cells or CELLS:
@@ -194,9 +191,9 @@ def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
             every.append(plain)
             # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
             if dtype == "float64" or cell == "rnn":
-                every.append(plain._replace(**first))
+                every.append(plain._replace(**FIRST))
             if dtype == "float64":
-                every.append(plain._replace(**others))
+                every.append(plain._replace(**OTHERS))
     return every
 
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ..contract import Options
 from ..registry import OURS
-from .inputs import PLAIN, TRIED
+from .inputs import OTHERS, PLAIN
 
 RELU = PLAIN._replace(activation="relu")
-DEEP = PLAIN._replace(**{**TRIED, "activation": "tanh"})  # an embedding, dropout and two layers
+DEEP = PLAIN._replace(**OTHERS)  # an embedding, dropout and two layers
 
 
 class Mistake(NamedTuple):

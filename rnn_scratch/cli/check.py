@@ -111,21 +111,29 @@ def check(
     names = list(dict.fromkeys(backends)) or registry.loadable(report.say)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
-    each = itertools.product(names, variants, workers)
-    runtimes = [Runtime(name, model, device, workers=number) for name, model, number in each]
-    if exact:
-        equal = _exact(runtimes, made, content, every, screen, report, as_json)
+    combinations = itertools.product(names, variants, workers)
+    runtimes = [
+        Runtime(name, model, device, workers=number) for name, model, number in combinations
+    ]
+    if not exact:
+        sys.exit(0 if _check_pieces(runtimes, cells, all_rows, screen, as_json) else 1)
+    with contextlib.suppress(RNNScratchError):  # which the models' own processes report
+        growth.warn(made, content, report.say)
+    with screen.status("") as status:
+
+        def progress(model: ExactModel, epoch: int) -> None:
+            status.update(f"training {model.title}: epoch {epoch}/{made.num_epochs}")
+
+        result = exact_mode.compare(runtimes, made, content, progress, every)
+    if as_json:
+        echo(records.encoded(result).decode().rstrip())
     else:
-        equal = _pieces(runtimes, cells, all_rows, screen, as_json)
-    sys.exit(0 if equal else 1)
+        _print_exact(result, screen)
+    sys.exit(0 if result.equal else 1)
 
 
-def _pieces(
-    runtimes: Sequence[Runtime],
-    cells: Sequence[str],
-    all_rows: bool,
-    screen: Screen,
-    as_json: bool,
+def _check_pieces(
+    runtimes: Sequence[Runtime], cells: Sequence[str], all_rows: bool, screen: Screen, as_json: bool
 ) -> bool:
     # Compare functions one by one; whether all are within the tolerance.
     answers, verdicts = [], []
@@ -146,45 +154,9 @@ def _pieces(
     return all(answer["passed"] for answer in answers)
 
 
-def _exact(
-    runtimes: Sequence[Runtime],
-    settings: Settings,
-    text: books.Text,
-    every: int,
-    screen: Screen,
-    report: Report,
-    as_json: bool,
-) -> bool:
-    # Train in exact mode; whether all models are equal.
-    with contextlib.suppress(RNNScratchError):  # which the models' own processes report
-        growth.warn(settings, text, report.say)
-    with screen.status("") as status:
-
-        def progress(model: ExactModel, epoch: int) -> None:
-            status.update(f"training {model.title}: epoch {epoch}/{settings.num_epochs}")
-
-        result = exact_mode.compare(runtimes, settings, text, progress)
-    epochs = {*range(0, settings.num_epochs, every), settings.num_epochs}
-    for model in result.models:
-        model.digests = [after for after in model.digests if after.epoch in epochs]
-    if as_json:
-        echo(records.encoded(result).decode().rstrip())
-        return result.equal
-    trained = [model for model in result.models if model.digests]
-    if trained:
-        screen.table(["epoch", "perplexity", "digest", "models"], _digests(trained))
-    for model in result.models:
-        if model.reason:
-            screen.say(f"{model.title}: {model.outcome}: {model.reason}")
-    screen.print(_verdict(result, trained))
-    if result.divergence:
-        screen.print(result.divergence.sentence)
-    return result.equal
-
-
 def _by_function(rows: Sequence[Row]) -> list[Row]:
     # One for each function: the first that fails, or one without a result if all are passed. And
-    # one for each reason why something is not offered, with the case if it is the only one.
+    # one for each reason why something is not offered.
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.piece, "" if row.offered else row.note), []).append(row)
@@ -192,8 +164,7 @@ def _by_function(rows: Sequence[Row]) -> list[Row]:
     for (piece, reason), group in groups.items():
         passed = fact("", True, "", reason, piece=piece)
         passed.offered = not reason
-        single = group[0] if reason and len(group) == 1 else passed
-        shortened.append(next((row for row in group if not row.passed), single))
+        shortened.append(next((row for row in group if not row.passed), passed))
     return shortened
 
 
@@ -218,30 +189,37 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
 
 
+def _print_exact(result: ExactResult, screen: Screen) -> None:
+    trained = [model for model in result.models if model.digests]
+    if trained:
+        screen.table(["epoch", "perplexity", "digest", "models"], _digests(trained))
+    for model in result.models:
+        if model.reason:
+            screen.say(f"{model.title}: {model.outcome}: {model.reason}")
+    if not trained:
+        screen.print("No model was trained.")
+    elif any(model.outcome == "failed" for model in result.models):
+        screen.print("Not every model could be trained.")
+    elif not result.equal:
+        screen.print("The parameters are not equal to the last bit in all of them.")
+    elif len(trained) == 1:
+        screen.print("Only one model was trained: there is nothing to compare it with.")
+    else:
+        titles, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
+        screen.print(f"{titles}: equal after {end.updates:,} updates, digest {end.digest}.")
+    if result.divergence:
+        screen.print(result.divergence.sentence)
+
+
 def _digests(models: Sequence[ExactModel]) -> list[list[str]]:
     # A row for each digest: where all are equal, one for each epoch.
     rows = []
     for epoch in dict.fromkeys(after.epoch for model in models for after in model.digests):
-        ends = {model.title: a for model in models for a in model.digests if a.epoch == epoch}
-        titles: dict[str, list[str]] = {}
-        for title, after in ends.items():
-            titles.setdefault(after.digest, []).append(title)
-        perplexity = format_perplexity(next(iter(ends.values())).perplexity) if epoch else ""
-        for digest, equal in titles.items():
-            every = len(equal) == len(ends) > 1
-            equals = f"all {len(equal)} equal" if every else ", ".join(equal)
+        ends = [(model.title, a) for model in models for a in model.digests if a.epoch == epoch]
+        perplexity = format_perplexity(ends[0][1].perplexity) if epoch else ""
+        for digest in dict.fromkeys(after.digest for _, after in ends):
+            titles = [title for title, after in ends if after.digest == digest]
+            all_equal = len(titles) == len(ends) > 1
+            equals = f"all {len(titles)} equal" if all_equal else ", ".join(titles)
             rows.append([str(epoch), perplexity, digest, equals])
     return rows
-
-
-def _verdict(result: ExactResult, trained: Sequence[ExactModel]) -> str:
-    if not trained:
-        return "No model was trained."
-    if any(model.outcome == "failed" for model in result.models):
-        return "Not every model could be trained."
-    if not result.equal:
-        return "The parameters are not equal to the last bit in all of them."
-    if len(trained) == 1:
-        return "Only one model was trained: there is nothing to compare it with."
-    titles, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
-    return f"{titles}: equal after {end.updates:,} updates, digest {end.digest}."

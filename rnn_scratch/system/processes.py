@@ -102,13 +102,14 @@ def started(
     RNNScratchError if it cannot be started.
     """
     function = call.func
+    where = f"{function.__module__}:{function.__qualname__}"
     arguments = msgspec.json.encode([call.args, call.keywords]) + b"\n"
     hints = get_type_hints(function, include_extras=True)
     decoder = msgspec.json.Decoder(get_args(hints["return"])[0])
     messages = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints; a pipe could fill up
     try:
         child = subprocess.Popen(
-            [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"],
+            [python, "-c", f"from {__name__} import main; main()", where],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
@@ -229,8 +230,3 @@ def main() -> None:
     except RNNScratchError as error:
         raised = isinstance(error, NotOffered), error.problem, error.hint
     send(raised, END)
-
-
-if __name__ == "__main__":
-    # In the module that others import, which is not this one, as it is called __main__.
-    importlib.import_module(__spec__.name).main()

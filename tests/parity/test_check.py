@@ -55,22 +55,14 @@ def test_whatever_assumes_the_cpu_fails(two_devices, tmp_path):
     assert "tensors on different devices: ['cpu', 'gpu']" in first["where"]
 
 
-def test_all_variants_are_checked_by_default_and_one_cell_on_request():
-    code, rows = check("numpy", "--cell", "lstm")
+def test_all_variants_are_checked_by_default_and_some_cells_on_request(capsys):
+    code, rows = check("numpy", "--cell", "lstm", "--cell", "rnn")
     assert code == 0
-    cases = {row["case"] for row in rows if row["piece"] == "forward" and row["offered"]}
-    assert cases
-    assert all("lstm" in case.split() for case in cases)
+    cells = [row["case"].split()[1] for row in rows if row["piece"] == "forward" and row["offered"]]
+    assert list(dict.fromkeys(cells)) == ["lstm", "rnn"]
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
     assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["offered"] for row in rows if row["model"] != "concise")
-
-
-def test_several_cells_are_checked(capsys):
-    code, rows = check("numpy", "--model", "fast", "--cell", "lstm", "--cell", "rnn")
-    assert code == 0
-    cells = [row["case"].split()[1] for row in rows if row["piece"] == "forward"]
-    assert list(dict.fromkeys(cells)) == ["lstm", "rnn"]
     here(capsys, "check", "--exact", "--cell", "gru", "--cell", "rnn").refused(
         "--exact trains one cell at a time; --cell is gru, rnn"
     )
@@ -84,13 +76,6 @@ def test_the_table_says_what_is_not_offered():
     assert "not offered" in done.out
     assert "no recurrent layer of its own" in done.out
     assert "numpy, scratch" not in done.out
-
-
-def test_exact_mode_names_the_cell_that_is_not_the_default():
-    settings = options(**{**SMALL, "num_hiddens": 4}, num_epochs=1)
-    printed = there("check", "numpy", "--exact", "--cell", "gru", *settings).out
-    assert "numpy (gru)" in printed
-    assert "rnn" not in there("check", "numpy", "--exact", "--cell", "rnn", *settings).out
 
 
 # Nothing assumes the CPU: a small backend with two devices, which refuse each other's tensors.

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -133,9 +134,7 @@ def _tools(monkeypatch):
 
 @pytest.mark.usefixtures("_tools")
 def test_some_updates_of_this_training_are_clipped_and_others_are_not():
-    settings = Settings(
-        **{k: v for k, v in SETTINGS.items() if k != "corpus"} | {"num_epochs": LONG}
-    )
+    settings = Settings(**{k: v for k, v in SETTINGS.items() if k != "corpus"}, num_epochs=LONG)
     text, runtime = books.load("tide-clock"), Runtime("numpy", device="cpu")
     certified = certificate.certify([runtime], settings, text).certificate
     assert 0.1 < certified.clipped / certified.updates < 0.9
@@ -286,15 +285,6 @@ def by_hand():
     return update, clipped, elements
 
 
-def test_distances_are_exact():
-    multiples = [0, 1, 0.5, -0.5, 1.5, -2.5, 0.3, -0.7, 12.25]
-    for grid in exact.GRID, exact.STATE_GRID:
-        values = np.array([*multiples, *np.nextafter(multiples, 1)]) * grid
-        distances = exact.distances(values, grid)
-        assert [Fraction(each) for each in distances] == [distance(v, grid) for v in values]
-        assert (distances.min(), distances.max()) == (0, grid / 2)
-
-
 def check_tiny(*arguments, **more):
     command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
     return there(*command, *options(**TINY), **more)
@@ -314,9 +304,8 @@ def test_the_certificate_has_the_smallest_ratio_of_all_elements(by_hand):
     place = (closest.distance, closest.difference, closest.update, closest.tensor, closest.index)
     assert place == least
     assert record.certificate.factor == least[0] / least[1]
-    words = record.certificate.sentence
-    assert words.startswith(f"Closest call: in update {closest.update} ")
-    assert f"a safety factor of {record.certificate.factor:,.0f}, the smallest of 80 " in words
+    factor = f"a safety factor of {record.certificate.factor:,.0f}, the smallest of 80 "
+    assert factor in record.certificate.sentence
     # The observed models are trained like any others.
     digests = [[end.digest for end in model.digests] for model in record.models]
     answer = json.loads(check_tiny("numpy", "--json", "--every", 1).ended().out)
@@ -333,7 +322,6 @@ def test_equal_models_have_a_line_with_updates_and_digest():
 # NumPy's backend, in which one function is another one from some call on.
 OFF = """
 from rnn_scratch.backends.numpy import machine, scratch
-from rnn_scratch.exact import GRID
 
 plain, number = scratch.{function}, 0
 
@@ -365,12 +353,6 @@ scratch.{function} = off
             "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Over",
         ),
         (
-            "rounded",
-            "if number > 33 and arguments[1] == GRID: return plain(*arguments) + GRID",
-            "numpy",
-            "off differs from numpy after update 4, in W_xh, W_hh, b_h, W_hq, b_q. Over",
-        ),
-        (
             "build",
             "arguments[0]['b_q'] += 1",
             "numpy",
@@ -393,11 +375,9 @@ def test_rounding_is_named_where_it_is_likely():
     # With weights as large as these, a difference grows within a minibatch.
     models = ("--model", "scratch", "--model", "fast")
     chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
-    divergence = json.loads(there("check", "numpy", *models, "--exact", "--json", *chaos).out)
-    assert divergence["divergence"]["growth"] > 1e6
     done = there("check", "numpy", *models, "--exact", *chaos).ended(1)
-    end = "-fold, so rounding is the likely reason. To check each function, run: rnn-scratch check"
-    assert f"{end} numpy" in " ".join(done.out.split())
+    said = r"grows (\S+)-fold, so rounding is the likely reason. To .* run: rnn-scratch check numpy"
+    assert float(re.search(said, " ".join(done.out.split()))[1]) > 1e6
 
 
 # The record of ARM, and the tool that makes it.

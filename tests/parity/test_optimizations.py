@@ -8,7 +8,6 @@ import pytest
 from make.optimizations import Gain, read
 from make.optimizations import names as names_in_code
 from measure import optimizations
-from msgspec.structs import replace
 
 from rnn_scratch import parameters
 from rnn_scratch.contract import Batch, Options
@@ -68,15 +67,3 @@ def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
     file.write_text(text.format("9.00 with 64 hidden units, 9.00 with 512") + text.format(""))
     optimizations.annotate(tmp_path, [GAIN])
     assert file.read_text() == 2 * text.format("1.23 with 64 hidden units, 1.00 with 512")
-
-
-@pytest.mark.parametrize(
-    ("other", "words"),
-    [
-        ({}, "# Gain"),
-        ({"what": "generation", "threads": 2}, "# Gain in generation with 2 threads"),
-        ({"cell": "lstm", "vocabulary": 5000}, "# Gain (lstm) with 5,000 characters"),
-    ],
-)
-def test_a_gain_says_where_it_was_measured_if_not_in_the_usual_place(other, words):
-    assert optimizations.comment(replace(GAIN, **other)).split(":")[0] == words
