@@ -22,8 +22,8 @@ MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher se
 lost = threading.Event()  # set in a worker when another one has ended
 
 
-class Lost(RNNScratchError):  # noqa: N818 - what follows from another worker's error
-    """The exchange with the other workers has failed, probably because one has ended."""
+class Lost(RNNScratchError):  # noqa: N818 - what may follow from another worker's error
+    """The exchange with the other workers or the engine has failed, perhaps as one has ended."""
 
 
 def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
