@@ -182,7 +182,7 @@ def start(
     work = Work(
         settings=settings,
         text=books.find(corpus, text, reporter.say),
-        runtime=Runtime(backend, **runtime),
+        runtime=Runtime(backend, workers=launch.workers, **runtime),
         folder=None if run is None else str(run),
         patience=patience,
     )

@@ -39,13 +39,6 @@ FINE_GRID = 2.0**-20
 STATE_GRID = 2.0**-10  # of the state that a minibatch passes on to the next
 
 
-def distances(values: np.ndarray, grid: float = GRID) -> np.ndarray:
-    """Return how far each value is from the nearest midpoint of two multiples of a grid."""
-    # Nothing is rounded here: a grid is a power of two, and near a midpoint a difference is exact.
-    multiples = np.abs(values) / grid
-    return np.abs(multiples - np.floor(multiples) - 0.5) * grid
-
-
 def digest(arrays: Arrays) -> str:
     """Return 16 hexadecimal digits, which are equal only if every bit of every array is."""
     content = hashlib.sha256()

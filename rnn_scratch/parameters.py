@@ -39,12 +39,6 @@ def trained_arrays(model: Model) -> Arrays:
     return arrays
 
 
-def of_slot(arrays: Arrays, slot: str) -> Arrays:
-    """Return the optimizer's state in this slot by the names of the parameters."""
-    start = f"{slot}."
-    return {n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)}
-
-
 def of_layer(params: Params, layer: int) -> Params:
     """Return the parameters of one layer, from 0, by their names in the first layer."""
     if layer == 0:

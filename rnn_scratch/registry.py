@@ -16,7 +16,6 @@ from packaging.requirements import Requirement
 
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options
 from .errors import NotOffered, RNNScratchError, shown
-from .parameters import of_slot
 from .settings import checked
 from .system import host, processes
 from .system.records import Line, Record
@@ -183,8 +182,10 @@ def build(
         built = getattr(backend, variant).build(params, options)
         for slot in OPTIMIZERS[optimizer].slots:
             # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
-            zeros = {parameter: np.zeros_like(array) for parameter, array in params.items()}
-            others = of_slot(arrays, slot) or zeros
+            others = {
+                parameter: arrays.get(f"{slot}.{parameter}", np.zeros_like(array))
+                for parameter, array in params.items()
+            }
             built.slots[slot] = getattr(backend, variant).build(others, options).params
         return built
     except RNNScratchError as error:

@@ -51,14 +51,13 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     for name in ALL if function == "all" else [function]:
         sources = {code: _find(code, name) for code in codes}
         absent = [code for code in codes if not sources[code]]
-        if absent == codes and function != "all":
-            raise _unknown(name, codes)
         if absent == codes:
+            if function != "all":
+                raise _unknown(name, codes)
             continue
-        if diff:
-            _differences(screen, name, sources)
-        else:
-            _together(screen, name, {code: s for code, s in sources.items() if s})
+        if not diff:
+            sources = {code: source for code, source in sources.items() if source}
+        _print(screen, name, sources, bool(diff))
         if function == "all":
             screen.print()
     if absent and function != "all":
@@ -103,23 +102,16 @@ def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
     return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.", hint)
 
 
-def _together(screen: Screen, name: str, sources: Definitions) -> None:
-    if screen.is_terminal:
-        columns.show(screen, name, sources)
-    else:
-        texts = [
-            f"# {code}: {location(p[0])}\n{source_code.join(p)}" for code, p in sources.items()
-        ]
-        screen.print("\n\n\n".join(texts))
-
-
-def _differences(screen: Screen, name: str, sources: Definitions) -> None:
-    left, right = (source_code.join(source).splitlines() for source in sources.values())
-    if left == right:
+def _print(screen: Screen, name: str, sources: Definitions, diff: bool) -> None:
+    titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in sources.items()]
+    texts = [source_code.join(source) for source in sources.values()]
+    if diff and texts[0] == texts[1]:
         screen.print(f"{name} is the same in {' and '.join(sources)}.")
     elif screen.is_terminal:
-        columns.show(screen, name, sources, marked=True)
-    else:
-        titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in sources.items()]
+        columns.show(screen, name, sources, marked=diff)
+    elif diff:
+        left, right = (text.splitlines() for text in texts)
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")
         screen.print("\n".join(lines))
+    else:
+        screen.print("\n\n\n".join(f"# {title}\n{text}" for title, text in zip(titles, texts)))

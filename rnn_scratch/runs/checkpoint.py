@@ -132,14 +132,9 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
     """
     try:
         metadata, tensors = _parts(path, arrays)
-        if metadata["format"] == CHECKPOINT_FORMAT:
-            checkpoint = _checkpoint(metadata, tensors if arrays else None)
-            _require_own(path, checkpoint, identity)
-            return checkpoint
-        if not metadata["format"].startswith("rnn-scratch "):
-            raise ValueError(f"it has the format {metadata['format']}")
-    except Damaged:
-        raise
+        if metadata["format"] != CHECKPOINT_FORMAT:
+            raise ValueError(f"its format is {metadata['format']}, not {CHECKPOINT_FORMAT}")
+        checkpoint = _checkpoint(metadata, tensors if arrays else None)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"There is no checkpoint at {path}.",
@@ -151,29 +146,22 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
         raise
     except Exception as error:  # whatever another program may have written, with this digest
         raise Damaged(
-            f"{path} is damaged, or not a checkpoint of rnn-scratch ({shown(str(error), 600)}).",
-            "Use another copy of it, or train again.",
+            f"{path} is damaged, or not a checkpoint of this version of rnn-scratch "
+            f"({shown(str(error), 600)}).",
+            "Use another copy of it or the version that wrote it, or train again.",
         ) from error
-    raise RNNScratchError(
-        f"{path} has the format {shown(metadata['format'])}, and this version of rnn-scratch reads "
-        f"{CHECKPOINT_FORMAT!r}.",
-        "Use the version that wrote it.",
-    )
-
-
-def _require_own(path: Path, checkpoint: Checkpoint, identity: str | None) -> None:
     # A checkpoint may be anywhere; only beside the record of a run it has a name that is the run's.
-    if path.name not in (FILE, BEST):
-        return
-    if identity is None:
+    is_in_place = path.name in (FILE, BEST)
+    if is_in_place and identity is None:
         with contextlib.suppress(RNNScratchError):  # without its record, the run is unknown
             identity = run_folder.read(path.parent).identity
-    if identity not in (None, checkpoint.identity):
+    if is_in_place and identity not in (None, checkpoint.identity):
         raise Damaged(
             f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
             "beside it.",
             "Restore the file that belongs there, or move this one elsewhere to use it.",
         )
+    return checkpoint
 
 
 def _parts(path: Path, arrays: bool) -> tuple[dict[str, str], Arrays]:

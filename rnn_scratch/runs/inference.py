@@ -35,9 +35,8 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     """Build the model of a run's folder or of a checkpoint file; return it and the checkpoint.
 
     It is the latest state of the run or, with `best`, that of the epoch with the lowest loss on
-    held-out text. By default backend,
-    model and number of threads are those that it was trained with; a checkpoint outside a run's
-    folder is loaded with NumPy.
+    held-out text. By default backend, model and number of threads are those that it was trained
+    with; a checkpoint outside a run's folder is loaded with NumPy.
     """
     path, saved = checkpoint.latest(_best_of(Path(run)) if best else Path(run))
     default, last = Runtime("numpy"), saved.runtime

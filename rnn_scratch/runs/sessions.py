@@ -36,7 +36,7 @@ from .checkpoint import NOTHING, Checkpoint
 from .events import Ended, Event, Message, Progress, Started
 from .resumption import Saved, early_stop_reason
 from .run import Run
-from .run_folder import Epoch, History, Mark, RunRecord, Session
+from .run_folder import History, Mark, RunRecord, Session
 from .runtime import Runtime
 from .setup import Setup, set_up
 from .training import Chunk, Diverged
@@ -225,10 +225,8 @@ class _Keeper:
         self._require_run()
         if not os.path.lexists(self.folder / run_folder.HISTORY):
             run_folder.write_history(self.folder, self.history.epochs)
-        if chunk.epoch is not None:
-            self._end_epoch(chunk.epoch)
-
-    def _end_epoch(self, epoch: Epoch) -> None:
+        if (epoch := chunk.epoch) is None:
+            return
         run_folder.append(self.folder, self.history, epoch)
         progress: dict[str, Any] = {"epoch": epoch.epoch, "history": self.history.mark}
         self.latest = replace(self.latest, incomplete=NOTHING, **progress)

@@ -64,10 +64,9 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
-    if text is None and original.corpus == "file":
-        text = books.read_file(original.origin)
-    elif text is None:
-        text = books.load(original.corpus)
+    if text is None:
+        is_file = original.corpus == "file"
+        text = books.read_file(original.origin) if is_file else books.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "

@@ -22,8 +22,8 @@ MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher se
 lost = threading.Event()  # set in a worker when another one has ended
 
 
-class Lost(RNNScratchError):  # noqa: N818 - what follows from another worker's error
-    """The exchange with the other workers has failed, probably because one has ended."""
+class Lost(RNNScratchError):  # noqa: N818 - what may follow from another worker's error
+    """The exchange with the other workers or the engine has failed, perhaps as one has ended."""
 
 
 def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
@@ -32,22 +32,23 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
     Engines cannot be interrupted while they wait. Raises RNNScratchError if the function raises
     anything, or has not returned within these seconds.
     """
-    errors: list[Exception] = []
+    error: Exception | None = TimeoutError(f"not all came within {seconds:g} seconds")
 
     def call() -> None:
+        nonlocal error
         try:
             function(team)
-        except Exception as error:  # whatever the engine raises
-            errors.append(error)
+            error = None
+        except Exception as raised:  # whatever the engine raises
+            error = raised
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
-    if errors and isinstance(errors[0], RNNScratchError):
-        raise errors[0]
-    if thread.is_alive() or errors:
-        late = f"not all came within {seconds:g} seconds"
-        reason = (str(errors[0]).splitlines() or ["no reason"])[0] if errors else late
+    if isinstance(error, RNNScratchError):
+        raise error
+    if error is not None:
+        reason = str(error).partition("\n")[0] or "no reason"
         raise RNNScratchError(
             f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)}: "
             f"{reason.removesuffix('.')}."

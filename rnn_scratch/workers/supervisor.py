@@ -36,6 +36,7 @@ from .worker import Failure
 GRACE = 5.0  # seconds for the other workers to end by themselves when one has failed
 SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
 Messages = queue.Queue[tuple[int, Event | Failure | processes.Ended]]  # with the rank
+Failures = dict[int, Failure]  # by rank, in the order of their arrival
 
 
 def train(
@@ -47,10 +48,10 @@ def train(
     that has failed first and the reason, and Stopped if a signal has stopped the workers.
     """
     if launch.rank is None:
-        return (yield from _supervise(work, launch.workers))
+        return (yield from _supervise(work))
     job = replace(work, text=work.text._replace(content=""), folder=None)
     met = meeting.meet(launch, terms(work), job=msgspec.json.encode(job), say=say)
-    return (yield from worker.train(Team(launch.rank, tuple(met.addresses)), _shared(work, launch)))
+    return (yield from worker.train(Team(launch.rank, tuple(met.addresses)), work))
 
 
 def follow(
@@ -63,7 +64,7 @@ def follow(
     work = msgspec.json.decode(met.job, type=Work)
     text = dataset.reload_and_verify(work.text, text)
     runtime = replace(work.runtime, threads=None, device="auto").but(**chosen)
-    work = _shared(replace(work, text=text, runtime=runtime), launch)
+    work = replace(work, text=text, runtime=runtime)
     return (yield from worker.train(Team(launch.rank or 0, tuple(met.addresses)), work))
 
 
@@ -89,27 +90,21 @@ def _versions(backend: str | None) -> dict[str, str]:
     return versions
 
 
-def _shared(work: Work, launch: Launch, threads: int | None = None) -> Work:
-    # The work of one of several workers.
-    threads = work.runtime.threads or threads
-    return replace(work, runtime=replace(work.runtime, workers=launch.workers, threads=threads))
-
-
-def _supervise(work: Work, workers: int) -> Generator[Event, None, Run]:
+def _supervise(work: Work) -> Generator[Event, None, Run]:
     forget_mpi()
-    # The workers share the cores.
-    work = _shared(work, Launch(workers), threads=max(1, host.cores() // workers))
+    workers = work.runtime.workers
+    threads = work.runtime.threads or max(1, host.cores() // workers)  # they share the cores
+    work = replace(work, runtime=replace(work.runtime, threads=threads))
     known = tuple(groups.addresses(workers))
-    calls = {rank: partial(worker.run, Team(rank, known), work) for rank in range(workers)}
     messages: Messages = queue.Queue()
-    failures: list[tuple[int, Failure]] = []
+    failures: Failures = {}
     began: Started | None = None
     ended = False
     with signals.deferred() as request, contextlib.ExitStack() as stack:
-        children = {
-            rank: stack.enter_context(processes.started(rank, call, messages.put))
-            for rank, call in calls.items()
-        }
+        children: dict[int, processes.Child] = {}
+        for rank in range(workers):
+            call = partial(worker.run, Team(rank, known), work)
+            children[rank] = stack.enter_context(processes.started(rank, call, messages.put))
         try:
             for event in _events(children, messages, failures, request):
                 began = event if isinstance(event, Started) else began
@@ -137,23 +132,22 @@ def _supervise(work: Work, workers: int) -> Generator[Event, None, Run]:
 def _events(
     children: Mapping[int, processes.Child],
     messages: Messages,
-    failures: list[tuple[int, Failure]],
+    failures: Failures,
     request: signals.Request,
 ) -> Iterator[Event]:
-    # The events of worker 0, until all workers have ended; failures are added to the list.
+    # The events of worker 0, until all workers have ended, or have had the time for it.
     running, deadline = set(children), math.inf
-    stopping = killed = False
+    stopping = False
     while running:
         with contextlib.suppress(queue.Empty):
             rank, message = messages.get(timeout=processes.LOOK)
             match message:
                 case processes.Ended(error):
                     running.remove(rank)
-                    told = {rank for rank, _ in failures}
-                    if error is not None and not killed and rank not in told:
-                        failures.append((rank, _failure(rank, error)))
+                    if error is not None:
+                        failures.setdefault(rank, _failure(rank, error))
                 case Failure():
-                    failures.append((rank, message))
+                    failures[rank] = message
                 case _:
                     yield message
         if request.number is not None and not stopping:
@@ -161,40 +155,31 @@ def _events(
             for child in children.values():
                 child.terminate()  # those that Ctrl-C has reached take no notice
         if failures and deadline == math.inf:
-            if failures[0][1].kind == "stopped":  # all stop at the same minibatch
-                deadline = time.monotonic() + SIGNAL_GRACE
-                continue
-            deadline = time.monotonic() + GRACE
-            for rank in running if hasattr(signal, "SIGUSR2") else ():
-                children[rank].send_signal(signal.SIGUSR2)  # `network.lost`
-        if time.monotonic() > deadline:
-            killed = True
-            for child in children.values():
-                child.kill()
+            if any(failure.kind == "stopped" for failure in failures.values()):
+                deadline = time.monotonic() + SIGNAL_GRACE  # all stop at the same minibatch
+            else:
+                deadline = time.monotonic() + GRACE
+                for rank in running if hasattr(signal, "SIGUSR2") else ():
+                    children[rank].send_signal(signal.SIGUSR2)  # `network.lost`
+        if time.monotonic() > deadline:  # whoever started them kills them
+            for rank in running:
+                failures.setdefault(rank, Failure(problem="killed", kind="follows"))
+            return
 
 
 def _failure(rank: int, error: RNNScratchError) -> Failure:
     # Of a worker that could not say how it ended. An engine may abort its worker when another one
     # has ended.
-    kind = "lost" if "SIGABRT" in error.problem else "error"
-    problem = f"Worker 0 has failed: {error.problem}" if rank == 0 else error.problem
+    kind = "follows" if "SIGABRT" in error.problem else "error"
+    problem = f"Worker {rank} has failed: {error.problem}"
     return Failure(problem=problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
 
 
-def _first_cause(failures: list[tuple[int, Failure]], number: int | None) -> BaseException:
-    # What has led to all of these failures, which are in the order of their arrival.
-    def order(item: tuple[int, Failure]) -> tuple[int, bool]:
-        rank, failure = item
-        last = {"exception": 1, "lost": 2}.get(failure.kind, 0)
-        return last, failure.kind == "diverged" and rank > 0  # the first has more to say of it
-
-    rank, failure = min(failures, key=order)
-    numbers = [each.number for _, each in failures if each.kind == "stopped"]
-    if numbers or number is not None:
-        return signals.Stopped(number or numbers[0])
-    if failure.kind == "diverged":
-        return Diverged(failure.problem, failure.hint)
-    if failure.kind != "error":
-        return RNNScratchError(failure.problem)
-    name = f"Worker {rank} has failed: " if rank > 0 else ""
-    return RNNScratchError(f"{name}{failure.problem}", failure.hint)
+def _first_cause(failures: Failures, number: int | None) -> BaseException:
+    # What has led to all of these failures.
+    stopped = [failure.number for failure in failures.values() if failure.kind == "stopped"]
+    if number or stopped:
+        return signals.Stopped(number or stopped[0])
+    cause = min(failures.values(), key=lambda failure: failure.kind == "follows")
+    kind = Diverged if cause.kind == "diverged" else RNNScratchError
+    return kind(cause.problem, cause.hint)

@@ -31,14 +31,10 @@ class Failure(Record, tag=True):
 
     problem: str
     hint: str = ""
-    # An error for the user, or a divergence; a signal that has stopped this worker; an exception
-    # of any code; or a lost connection, which follows from the end of another worker.
-    kind: Literal["error", "diverged", "stopped", "exception", "lost"] = "error"
+    # An error, or a divergence; a signal that has stopped this worker; or what may follow from the
+    # end of another worker.
+    kind: Literal["error", "diverged", "stopped", "follows"] = "error"
     number: int = 0  # of the signal
-
-
-class Broken(RNNScratchError):  # noqa: N818 - it is another one that is shown
-    """An exception of the engine, or of code that somebody has changed."""
 
 
 def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
@@ -58,10 +54,9 @@ def train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
         atexit.register(_exit, signals.exit_code(error))
         raise
     except Exception as error:
-        atexit.register(_exit, Broken.exit_code)
-        # Whoever has changed the code needs to see where; the engine's may follow from another
-        # worker's end.
-        raise Broken(
+        atexit.register(_exit, network.Lost.exit_code)
+        # Whoever has changed the code needs to see where.
+        raise network.Lost(
             f"Worker {team.rank} has failed: {traceback.format_exc()}",
             "If another worker has ended before this one, see its error.",
         ) from error
@@ -77,10 +72,15 @@ def run(team: Team, work: Work) -> Iterator[Event | Failure]:
         yield from train(team, work)
     except signals.Stopped as error:
         yield Failure(problem=str(error), kind="stopped", number=error.number)
+    except network.Lost as error:
+        yield Failure(problem=error.problem, kind="follows")
+    except Diverged as error:
+        # All diverge after the same minibatch, and worker 0 has more to say of it.
+        kind: Literal["diverged", "follows"] = "follows" if team.rank else "diverged"
+        yield Failure(problem=error.problem, hint=error.hint, kind=kind)
     except RNNScratchError as error:
-        kinds = {Diverged: "diverged", Broken: "exception", network.Lost: "lost"}
-        kind = kinds.get(type(error), "error")
-        yield Failure(problem=error.problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
+        name = f"Worker {team.rank} has failed: " if team.rank else ""
+        yield Failure(problem=f"{name}{error.problem}", hint=error.hint)
 
 
 def _exit(code: int) -> None:

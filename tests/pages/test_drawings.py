@@ -118,12 +118,3 @@ def test_clipped_gradients_end_on_the_circle_in_their_direction(figure):
     (axes,) = figure().axes
     ends = [arrow.xy for arrow in axes.texts if arrow.get_text() == ""]
     assert np.allclose(ends, [(0.3, 0.4), (0.3, 0.4), (3, 4), (0.6, 0.8)])
-
-
-@pytest.mark.parametrize(("draw", "gates"), [(drawings.gru, "rz"), (drawings.lstm, "fio")])
-def test_a_cell_has_its_gates(figure, draw, gates):
-    draw()
-    (axes,) = figure().axes
-    for gate in gates:
-        assert any(f"{gate}_t" in label for label in words(axes))
-        assert f"${gate}_t$" in axes.get_title()

@@ -210,14 +210,14 @@ def test_a_header_that_promises_more_than_the_file_has(saved):
 )
 def test_safetensors_of_another_program(saved, metadata):
     save_file({"weight": np.zeros(3, np.float16)}, saved, metadata)
-    refused(saved, "not a checkpoint of rnn-scratch")
+    refused(saved, "not a checkpoint of this version of rnn-scratch")
 
 
 def test_a_checkpoint_of_another_version(saved):
     header, numbers = safetensors_parts(saved)
     header["__metadata__"]["format"] = "rnn-scratch 99"
     put_together(saved, header, numbers)
-    refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "Use the version that wrote it")
+    refused(saved, "rnn-scratch 99", checkpoint.CHECKPOINT_FORMAT, "the version that wrote it")
 
 
 def test_a_vocabulary_of_all_characters(saved):

@@ -213,7 +213,7 @@ def test_records_that_are_none_or_of_another_format(capsys):
 # Random changes of a record, from a seed
 
 
-KINDS = ("remove", "replace", "replace", "exchange", "repeat", "add", "scale", "scale", "scale")
+KINDS = ("remove", "replace", "exchange", "add", "scale", "scale")
 FACTORS = (0, -1, 2, 0.1, 1e-6, 1e6, 1e12, 1e200)
 NAMES = ("new", "", "state", "reason", "float64", "x" * 1_000)
 DEEP = "-deep-"  # stands for lists in lists, which `json.dumps` cannot write
@@ -229,8 +229,8 @@ VALUES = (
 def mutations(record, seed, count):
     """Yield `count` texts in JSON of this record with one to three changes at random places.
 
-    Values are removed, replaced, exchanged, repeated or added, and numbers scaled. Now and then the
-    text is cut off.
+    Values are removed, replaced, exchanged or added, and numbers scaled. Now and then the text is
+    cut off.
     """
     chance = random.Random(seed)
     original = json.dumps(record, ensure_ascii=False)
@@ -250,32 +250,29 @@ PLACEHOLDERS = {DEEP: "[" * 5_000 + "]" * 5_000, HUGE: "9" * 1_000}
 
 
 def _changed(value, chance):
-    places = list(_places(value))
+    places, other = list(_places(value)), copy.deepcopy(chance.choice(VALUES))
+    if not places:
+        return other
     kind = chance.choice(KINDS)
-    # Most places are elements of lists of numbers: half of the changes are where there is a name.
-    subsets = {
-        "scale": [(each, key) for each, key in places if type(each[key]) in (int, float)],
-        "repeat": [(each, key) for each, key in places if isinstance(each, list)],
-        "add": [(each, key) for each, key in places if isinstance(each, dict)],
-    }
-    named = subsets["add"] if chance.random() < 0.5 else []
-    candidates = subsets.get(kind) or named or places
-    if not candidates:
-        return copy.deepcopy(chance.choice(VALUES))
-    container, key = chance.choice(candidates)
+    if kind == "scale":
+        numbers = [(part, key) for part, key in places if type(part[key]) in (int, float)]
+        places = numbers or places
+    elif chance.random() < 0.5:  # or most would be elements of lists of numbers
+        places = [place for place in places if isinstance(place[0], dict)] or places
+    container, key = chance.choice(places)
     if kind == "remove":
         del container[key]
     elif kind == "exchange":
-        other, other_key = chance.choice(places)
-        container[key] = copy.deepcopy(other[other_key])
+        source, source_key = chance.choice(places)
+        container[key] = copy.deepcopy(source[source_key])
     elif kind == "scale" and type(container[key]) in (int, float):
         container[key] *= chance.choice(FACTORS)
-    elif kind == "repeat" and isinstance(container, list):
+    elif kind == "add" and isinstance(container, list):
         container.insert(key, container[key])
-    elif kind == "add" and isinstance(container, dict):
-        container[chance.choice(NAMES)] = copy.deepcopy(chance.choice(VALUES))
+    elif kind == "add":
+        container[chance.choice(NAMES)] = other
     else:
-        container[key] = copy.deepcopy(chance.choice(VALUES))
+        container[key] = other
     return value
 
 

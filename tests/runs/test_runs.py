@@ -295,13 +295,10 @@ def test_every_command_finds_a_run_by_its_short_name(capsys):
     assert written("last") == written(new.folder.absolute()) != written("2")
 
 
-def test_without_runs_there_are_no_short_names(capsys):
-    for command in (("predict", "last"), ("evaluate", 1), ("train", "--resume", "last")):
-        done = here(capsys, *command, *(["--epochs", 2] if command[0] == "train" else []))
-        done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
-
-
 def test_no_runs(capsys):
+    for command in (("predict", "last"), ("train", "--resume", 1, "--epochs", 2)):
+        done = here(capsys, *command)
+        done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
     assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
     here(capsys, "runs", "elsewhere").ended()
 

@@ -6,7 +6,6 @@ import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -61,14 +60,6 @@ def sending(*answers):
     return "\n".join(f"printf '%s\\n' {shlex.quote(line)}" for line in lines)
 
 
-def is_gone(pid, seconds=10):
-    """Whether the process ends within some seconds."""
-    deadline = time.monotonic() + seconds
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not is_running(pid)
-
-
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -113,11 +104,11 @@ def test_a_child_that_sends_nothing_more_is_stopped(interpreter, script):
     many = "x" * 2**20  # more than a pipe holds
     with pytest.raises(RNNScratchError, match=r"no answer within 0\.5 s"):
         list(ask(numbers, many, python=python, timeout=0.5))
-    assert is_gone(Path("child").read_text())
+    wait_until(lambda: not is_running(Path("child").read_text()))
 
 
-def answer(threads: int, pause: float) -> Iterator[Any]:
-    """Send from several threads, then wait."""
+def answer(threads: int) -> Iterator[Any]:
+    """Send from several threads."""
 
     def send(name):
         for number in range(200):
@@ -128,12 +119,11 @@ def answer(threads: int, pause: float) -> Iterator[Any]:
         sender.start()
     for sender in senders:
         sender.join()
-    time.sleep(pause)
     yield "last"
 
 
 def test_answers_of_several_threads_are_not_mixed():
-    *sent, last = ask(answer, 3, 0)
+    *sent, last = ask(answer, 3)
     assert last == "last"
     assert len(sent) == 600
     for name in range(3):
@@ -191,7 +181,7 @@ def test_a_child_ends_with_its_parent(parent, interpreter, how, wrapped):
         pid = process.stdout.readline()
         process.send_signal(getattr(signal, how))  # to the parent alone
         process.communicate(timeout=60)
-    assert is_gone(pid)
+    wait_until(lambda: not is_running(pid))
 
 
 def test_ctrl_c_in_a_terminal_ends_both(parent):
@@ -200,7 +190,7 @@ def test_ctrl_c_in_a_terminal_ends_both(parent):
         os.killpg(process.pid, signal.SIGINT)
         _, messages = process.communicate(timeout=60)
     assert messages.splitlines()[-1] == "KeyboardInterrupt"  # the parent's
-    assert is_gone(pid)
+    wait_until(lambda: not is_running(pid))
 
 
 def test_ctrl_z_stops_both_until_they_go_on_or_end(parent):
@@ -216,7 +206,7 @@ def test_ctrl_z_stops_both_until_they_go_on_or_end(parent):
         wait_until(lambda: {p.status() for p in family} == {psutil.STATUS_STOPPED})
         process.kill()
     assert len(family) == 2
-    assert is_gone(family[1].pid)
+    wait_until(lambda: not is_running(family[1].pid))
 
 
 def test_backends_that_cannot_be_probed_are_skipped(interpreter):

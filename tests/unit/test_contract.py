@@ -106,14 +106,3 @@ def test_no_function_ignores_an_argument(backend, own_name):
             # And so are all optimizers, of which the simplest needs nothing but the gradient.
             alike |= {"slots", "how", "rates"} if name in OPTIMIZERS else set()
             assert unused <= alike, f"{model}.{name} ignores {unused}"
-
-
-def test_forward_is_a_loop_over_step(backend, own_name):
-    function = functions(sources(backend) / "scratch.py")["forward"]
-    called = {
-        node.func.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    assert {"encode", "step"} <= called
-    assert any(isinstance(node, ast.For) for node in function.body)

@@ -12,7 +12,6 @@ from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.settings import (
     OPTIONS,
-    SETTINGS,
     Settings,
     by_option,
     checked,
@@ -114,14 +113,6 @@ def test_values_that_cannot_be_shown():
     for value, words in ((10**5000, "type int"), (Odd(), "type Odd"), ("x" * 10**6, "xxx ... xxx")):
         assert words in refused("num_hiddens", value)
         assert len(refused("num_hiddens", value)) < 700
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_each_setting_is_checked_and_converted(name):
-    with pytest.raises(RNNScratchError, match=f"^`{option_of(name)}` must be "):
-        Settings(**{name: object()})
-    converted = Settings(batch_size=np.int64(8), lr=np.float64(0.5), seed=np.uint8(3))
-    assert type(getattr(converted, name)) is type(getattr(Settings(), name))
 
 
 def test_exact_mode_implies_float64():

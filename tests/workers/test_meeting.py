@@ -43,7 +43,6 @@ def test_all_learn_the_addresses_and_the_job(coordinator):
     [
         ({"workers": 3}, "--workers: 3 in worker 1, 2 in worker 0"),
         ({"terms": {**TERMS, "--lr": "2.0"}}, "--lr: 2.0 in worker 1, 1.0 in worker 0"),
-        ({"terms": {**TERMS, "--backend": "jax"}}, "--backend: jax in worker 1, torch in worker 0"),
     ],
 )
 def test_differences_are_named_on_both_sides(coordinator, other, words):

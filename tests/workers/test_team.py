@@ -204,7 +204,6 @@ def test_workers_that_would_train_something_else(options_of_1, words, copy):
 # A training that is long enough for a fault to strike in it, and ends if none does.
 LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
-ENDED = 120  # seconds against a hang, on however busy a machine
 
 
 @pytest.fixture
@@ -226,17 +225,15 @@ class Strike(Report):
     """Does something once, after an epoch."""
 
     def __init__(self, action):
-        self.action, self.time = action, None
+        self.action = action
 
     def epoch(self, epoch):
         if epoch.epoch == STRIKE:
             self.action()
-            self.time = time.monotonic()
 
 
-def assert_ended(strike, workers):
-    """Check that a training has ended, and that nothing is left running."""
-    assert time.monotonic() - strike.time < ENDED
+def assert_ended(workers):
+    """Check that nothing is left running of a training."""
     assert sorted(workers) == [0, 1]
     assert [process for process in workers.values() if is_running(process)] == []
 
@@ -254,7 +251,7 @@ def failed(name, strike, workers):
     """Train until it fails; the error, which is in the run's record as well."""
     with pytest.raises(RNNScratchError) as error:
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
-    assert_ended(strike, workers)
+    assert_ended(workers)
     session = last_session()
     assert session.outcome in ("failed", "running")  # a worker that was killed recorded nothing
     return str(error.value)
@@ -270,29 +267,22 @@ def test_a_killed_worker(name, workers, rank):
 
 # A change to `step` that strikes one of the workers, as soon as there is a file.
 CHANGE = """
-    import contextlib, pathlib, time
+    import contextlib, pathlib
     with contextlib.suppress(FileNotFoundError):
         pathlib.Path("fault").unlink()
-        {what}
-"""
-
-
-def change_step(copy, name, what, monkeypatch):
-    """Let one worker do something in `step`; the strike that makes it."""
-    path = copy / "backends" / name / "scratch.py"
-    source = path.read_text(encoding="utf-8")
-    before, signature, after = source.partition("def step(")
-    docstring, end, body = after.partition('"""\n    ')
-    assert body
-    changed = before + signature + docstring + end + CHANGE.format(what=what) + "    " + body
-    path.write_text(changed, encoding="utf-8")
-    monkeypatch.chdir(copy)  # where the workers find it
-    return Strike(lambda: Path("fault").touch())
+        raise ZeroDivisionError("a change")
+    """
 
 
 @pytest.mark.team
 def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
-    strike = change_step(copy, name, "raise ZeroDivisionError('a change')", monkeypatch)
+    path = copy / "backends" / name / "scratch.py"
+    before, signature, after = path.read_text(encoding="utf-8").partition("def step(")
+    docstring, end, body = after.partition('"""\n    ')
+    assert body
+    path.write_text(before + signature + docstring + end + CHANGE + body, encoding="utf-8")
+    monkeypatch.chdir(copy)  # where the workers find it
+    strike = Strike(lambda: Path("fault").touch())
     words = failed(name, strike, workers)
     assert words.startswith(("Worker 0 has failed: Traceback", "Worker 1 has failed: Traceback"))
     assert "in step\n" in words
@@ -306,7 +296,7 @@ def test_ctrl_c(name, workers, to):
     strike = Strike(lambda: os.kill(number(), signal.SIGINT))
     with pytest.raises(signals.Stopped, match="SIGINT"):
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
-    assert_ended(strike, workers)
+    assert_ended(workers)
     assert last_session().outcome == "interrupted"
     assert_undisturbed()
 
@@ -348,10 +338,8 @@ def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
         return started(*arguments)
 
     monkeypatch.setattr(processes, "started", interrupted)
-    begin = time.monotonic()
     with pytest.raises(signals.Stopped):
         rnn_scratch.train(name, run="r", workers=2, **LONG)
-    assert time.monotonic() - begin < ENDED
     assert len(lines("r")) < LONG["num_epochs"]
 
 

@@ -103,27 +103,24 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-TRACEBACK = Failure(problem="Traceback", kind="exception")
-LOST = Failure(problem="connection closed", kind="lost")
-DIVERGED = Failure(problem="diverged", kind="diverged")
-FIRST_DIVERGED = Failure(problem="diverged, checkpoint kept", kind="diverged")
+TRACEBACK = Failure(problem="Traceback", kind="follows")
+LOST = Failure(problem="connection closed", kind="follows")
 STOPPED = Failure(problem="", kind="stopped", number=15)
 
 
 def gone(rank, reason):
-    return rank, supervisor._failure(rank, RNNScratchError(reason))
+    return supervisor._failure(rank, RNNScratchError(reason))
 
 
 @pytest.mark.parametrize(
     ("failures", "reason"),
     [
-        (((0, TRACEBACK), gone(1, "killed"), gone(2, "killed")), "Worker 1 has failed: killed"),
+        ((TRACEBACK, gone(1, "killed"), gone(2, "killed")), "Worker 1 has failed: killed"),
         # By its engine, when another worker has ended.
         ((gone(1, "killed by SIGABRT"), gone(0, "killed")), "Worker 0 has failed: killed"),
-        ((gone(0, "killed by SIGABRT"), (1, LOST), (2, TRACEBACK)), "Traceback"),
-        (((1, DIVERGED), (0, FIRST_DIVERGED)), "diverged, checkpoint kept"),
-        (((1, STOPPED), (0, TRACEBACK)), "SIGTERM"),
+        ((TRACEBACK, LOST, gone(0, "killed by SIGABRT")), "Traceback"),
+        ((TRACEBACK, STOPPED), "SIGTERM"),
     ],
 )
 def test_of_several_failures_the_first_cause_is_reported(failures, reason):
-    assert str(supervisor._first_cause(failures, None)) == reason
+    assert str(supervisor._first_cause(dict(enumerate(failures)), None)) == reason
