@@ -104,7 +104,7 @@ def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
 
 
 def backward(steps: int) -> None:
-    """Draw the network unrolled in time, and the gradient's way back through it."""
+    """Draw the network unrolled in time, and the backward pass through it."""
     _, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
     for step in range(steps):
         for row, (name, color) in enumerate(

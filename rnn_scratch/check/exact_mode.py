@@ -101,7 +101,7 @@ def compare(
     """Train these models in exact mode, and compare their parameters after every update.
 
     `progress` is called with the model and the epoch at the start and after each epoch; the result
-    has the digests of every so many epochs and of the last one.
+    has the digests after every `every` epochs and after the last one.
     """
     models = [
         ExactModel(

@@ -17,7 +17,7 @@ RECORDS = CLONE / "notebooks" / "comparisons"
 
 
 def with_layer(number, times):
-    """A round in which the own layer takes so many times as long, but for the first turn."""
+    """Return a round with this ratio of the own layer, but for the first turn."""
     own_layer = [9.0, times, times]
     return round_of(number, 1.0, 0.25 if number else 0.5, own_layer=own_layer)
 
