@@ -5,9 +5,9 @@ float64 to a float32.
 """
 
 from mxnet import np
+from rnn_scratch.backends.numpy import workers
+from rnn_scratch.backends.numpy.workers import engine, join, leave  # noqa: F401 - they are the same
 
-from ..numpy import workers
-from ..numpy.workers import engine, join, leave  # noqa: F401 - they are the same
 from .machine import array
 
 
