@@ -45,7 +45,7 @@
     return element;
   }
 
-  // The style sheet has a colour for each sign, whose opacity is the value's size.
+  // The style sheet has a color for each sign, whose opacity is the value's size.
   function paint(element, value) {
     element.dataset.sign = value < 0 ? "minus" : "plus";
     element.style.setProperty("--strength", Math.abs(value).toFixed(3));
@@ -60,9 +60,9 @@
     }));
   }
 
-  // The colours of the text: a unit's values, or what the most likely next character depends on.
-  function colours() {
-    const influences = chosen("colours") === "influence" && steps.length > 0;
+  // The colors of the text: a unit's values, or what the most likely next character depends on.
+  function colors() {
+    const influences = chosen("colors") === "influence" && steps.length > 0;
     find("influence").hidden = !influences;
     if (!influences) return steps.map((each) => shade(each.state));
     const token = greedy(last().logits);
@@ -128,7 +128,7 @@
     for (const button of ["step", "run", "back"]) find(button).disabled = !steps.length;
     find("ahead").hidden = !steps.length;
     find("degrees").textContent = degrees().toFixed(1);
-    write(find("text"), steps, colours(), typed);
+    write(find("text"), steps, colors(), typed);
     find("text").scrollTop = find("text").scrollHeight;
     if (steps.length) bars(last().logits);
     fill(steps.length ? last().state : state(1, model.options));
@@ -255,7 +255,7 @@
   }
   find("networks").hidden = all.length < 2;
   prefix.value = opening(models[all.at(-1)]);
-  find("colours").oninput = show;
+  find("colors").oninput = show;
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());
   find("step").onclick = () => goOnce();

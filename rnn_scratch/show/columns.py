@@ -63,7 +63,7 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
 
 
 def _python(lines: list[str]) -> Iterator[Text]:
-    # Lines in the terminal's own colours and on its own background, to suit light and dark ones.
+    # Lines in the terminal's own colors and on its own background, to suit light and dark ones.
     syntax = Syntax("\n".join(lines), "python", theme="ansi_dark", background_color="default")
     return iter(syntax.highlight(syntax.code).split("\n"))
 

@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 SITE = Path(__file__).parents[2] / "build" / "site"
 SHOTS = SITE.parent / "screenshots"
-# Every width and both schemes, but not each with each: colours do not depend on the width.
+# Every width and both schemes, but not each with each: colors do not depend on the width.
 LOOKS = pytest.mark.parametrize(
     ("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "light")]
 )

@@ -79,7 +79,7 @@ def step(page, times):
 
 
 def shades(text):
-    """The values that the colours of a text stand for."""
+    """The values that the colors of a text stand for."""
     found = text.evaluate(
         "text => [...text.children].map(each => [each.dataset.sign, "
         "each.style.getPropertyValue('--strength')])"
@@ -126,7 +126,7 @@ def test_the_bars_are_the_probabilities_and_samples_follow_them(visit, network):
     assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
 
 
-def test_the_state_and_the_colours_are_the_values_of_the_units(visit, network):
+def test_the_state_and_the_colors_are_the_values_of_the_units(visit, network):
     cell, path = network
     page = visit()
     use(page, cell)
@@ -217,7 +217,7 @@ def test_it_can_be_used_with_the_keyboard_alone(visit):
     page.keyboard.press("Enter")
     page.keyboard.press("Space")
     assert len(text_of(page)) == len(typed) + 2
-    names = ["play-run", "play-back", "play-text", "colours"]
+    names = ["play-run", "play-back", "play-text", "colors"]
     assert [tab(), tab(), tab(), tab()] == names
     tab()  # the first of the bars; with a second one the focus stays on it
     page.keyboard.press("Enter")

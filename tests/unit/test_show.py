@@ -26,7 +26,7 @@ def terminal(monkeypatch):
 
 
 def plain(text):
-    """A terminal's text without colours."""
+    """A terminal's text without colors."""
     from rich.text import Text
 
     return Text.from_ansi(text).plain
