@@ -1,10 +1,12 @@
-"""The parameters' starting values, the same for every backend; views of them by layer; and gates
-side by side, or apart.
+"""The parameters' starting values, the same for every backend; views of them, of states and of
+inputs; and gates side by side, or apart.
 """
+
+from typing import Any
 
 import numpy as np
 
-from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
+from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State, Tensor
 from .randomness import generator
 
 
@@ -56,6 +58,11 @@ def by_layer(state: State, options: Options) -> list[State]:
     """Return the state's tensors layer by layer."""
     size = len(state) // options.num_layers
     return [state[first : first + size] for first in range(0, len(state), size)]
+
+
+def tokens_and_masks(inputs: Any) -> tuple[Tensor, Tensor | None]:
+    """Return what the `inputs` of a minibatch are made of: its tokens, and its masks or None."""
+    return inputs if isinstance(inputs, tuple) else (inputs, None)
 
 
 def join_gates(arrays: Arrays, options: Options) -> Arrays:

@@ -33,11 +33,9 @@ SIGMA = 0.2
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
-# What the other cases have, with every cell: the first by itself, as many layers of frameworks lack
-# it, and the others together.
-FIRST: dict[str, Any] = {"activation": "relu"}
-OTHERS: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 2}
-TRIED = FIRST | OTHERS
+# What the other cases have together, with every cell.
+TRIED: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 2}
+DEEP = PLAIN._replace(**TRIED)
 
 
 class Case(NamedTuple):
@@ -85,6 +83,19 @@ class Case(NamedTuple):
         """The parameters as tensors of ``scratch``."""
         return self.scratch.params(self.arrays, self.options)
 
+    def step(self, x: Tensor, state: State, params: Params, t: int) -> tuple[Tensor, State]:
+        """The backend's time step, or that of its deep networks, with the masks of step t."""
+        if not self.options.deep:
+            return self.scratch.step(x, state, params, self.options)
+        masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
+        return self.backend.deep.deep_step((x, masks), state, params, self.options)
+
+    def name_of(self, piece: "Piece") -> str:
+        """The function of the contract that a piece compares in this case."""
+        name = piece.__name__
+        deep_step = "deep_step" if self.options.deep else "step"
+        return {"cell": self.options.cell.replace("-", "_"), "step": deep_step}.get(name, name)
+
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor of the backend."""
         return self.backend.machine.tensor(array, self.options.device)
@@ -118,21 +129,21 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Dtype, cell, activation, and what else the case tries."""
+        """Dtype, cell, and what else the case tries."""
         o = self.options
         others = [name for name in ("embedding", "dropout") if getattr(o, name)]
         layers = [f"{o.num_layers} layers"] if o.num_layers > 1 else []
-        return " ".join((o.dtype, o.cell, o.activation, *others, *layers))
+        return " ".join((o.dtype, o.cell, *others, *layers))
 
     @property
     def plain(self) -> bool:
         """Whether it is a case of nothing but a cell and a dtype."""
-        return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
+        return not self.options.deep
 
-    def rates(self, update: int) -> Rates:
-        """Rates of one of the first updates, as tensors of the backend."""
-        means = (1 - beta**update for beta in (Update().beta1, Update().beta2))
-        rates = (LR / update, *means)
+    def rates(self, lr: float, update: int | None = None) -> Rates:
+        """Rates, as tensors of the backend; those of an optimizer with means have an update."""
+        betas = () if update is None else (Update().beta1, Update().beta2)
+        rates = lr, *(1 - beta**update for beta in betas)
         return Rates(*(self.tensor(np.asarray(each, self.options.dtype)) for each in rates))
 
     def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:
@@ -142,18 +153,19 @@ class Case(NamedTuple):
         would agree, whatever mistake is made in it.
         """
         of_reference: dict[str, Any] = {}
+        name = self.name_of(piece)
         for result in piece(self, *more):
             if isinstance(result, Row):
-                yield replace(result, piece=piece.__name__, case=self.label)
+                yield replace(result, piece=name, case=self.label)
             elif result.expected is not None:
-                yield self.row(piece.__name__, result)
+                yield self.row(name, result)
             elif self.is_reference:
-                yield self._recorded(piece.__name__, result)
+                yield self._recorded(name, result)
             else:
                 if not of_reference:
                     each = (r for r in piece(self.reference) if isinstance(r, Computed))
                     of_reference = {r.name: self.reference.as_arrays(r.value) for r in each}
-                yield self.row(piece.__name__, result._replace(expected=of_reference[result.name]))
+                yield self.row(name, result._replace(expected=of_reference[result.name]))
 
     def row(self, piece: str, result: Computed) -> Row:
         """Compare a result with what is expected; its worst element determines the row."""
@@ -183,17 +195,14 @@ Piece = Callable[[Case], Iterator[Computed | Row]]
 
 
 def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
-    """The options to check, by dtype: of each cell the plain model, and what the contract tries."""
+    """The options to check, by dtype: of each cell the plain model, and a deep one."""
     every = []
     for dtype in DTYPES:
         for cell in cells or CELLS:
             plain = PLAIN._replace(cell=cell, dtype=dtype, device=device)
             every.append(plain)
-            # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
-            if dtype == "float64" or cell == "rnn":
-                every.append(plain._replace(**FIRST))
-            if dtype == "float64":
-                every.append(plain._replace(**OTHERS))
+            if dtype == "float64":  # which shows what another option changes
+                every.append(plain._replace(**TRIED))
     return every
 
 
@@ -216,15 +225,16 @@ def make_case(
     tokens = chance.randint(0, V, (B, T + 1))
     # Some that are large, so that a function of limited range shows.
     states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]
-    drawn = chance.uniform(size=(B, T, options.num_layers, H)) >= options.dropout
+    drawn = chance.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
     masks = np.multiply(drawn, 1 / (1 - options.dropout), dtype=options.dtype)
+    rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
         backend,
         variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        Batch(tokens[:, :-1], tokens[:, 1:], masks if options.dropout else None),
+        Batch(tokens[:, :-1], tokens[:, 1:], masks if options.dropout else None, rates),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, updated
-from .inputs import LR, Case
+from .inputs import Case
 from .results import Computed, Row, fact
 
 PRODUCTS = 50
@@ -120,10 +120,10 @@ def set_eager(case: Case) -> Iterator[Computed | Row]:
         model = case.model()
         backward = model.backward and counted(model.backward)
         model = dataclasses.replace(model, forward=counted(model.forward), backward=backward)
-        params, _, _ = updated(case, Update(LR), model)
+        params, _, _ = updated(case, Update(), model)
     finally:
         case.backend.machine.set_eager(False)
     otherwise = f"compiled: not executed in {FEW - len(calls)} of {FEW} updates"
     yield fact("functions executed", len(calls) >= FEW, otherwise)
-    expected, _, _ = updated(case.reference, Update(LR))
+    expected, _, _ = updated(case.reference, Update())
     yield Computed(f"parameters after {FEW} updates", params, expected, 1e-12)

@@ -33,7 +33,7 @@ class Row(Record):
 
     piece: str  # a function of the contract
     result: str
-    case: str  # dtype, cell, activation, and whether there is an embedding
+    case: str  # dtype, cell, and what else it has
     difference: float | None  # None: it is not a number, or there is nothing to compare
     where: str
     allowed: float

@@ -94,7 +94,9 @@ def check(
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:
-                yield fact("raised", False, described(error), piece=piece.__name__, case=case.label)
+                yield fact(
+                    "raised", False, described(error), piece=case.name_of(piece), case=case.label
+                )
         else:
             seen.add(options.dtype)
 
@@ -114,7 +116,7 @@ def described(error: Exception) -> str:
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
     """Whether functions take the contract's arguments: all, or the `build` of a variant."""
-    modules = ["scratch", "machine", "workers"] if model == "scratch" else [model]
+    modules = ["scratch", "deep", "machine", "workers"] if model == "scratch" else [model]
     for module in filter(partial(hasattr, backend), modules):  # workers may be absent
         for specification in MODULES[module]:
             name = specification.__name__
@@ -134,11 +136,21 @@ def _parameters(function: Any) -> str:
 
 
 # Each piece before those that use it, so that the first one that fails is the one to correct.
-OF_SCRATCH: tuple[Piece, ...] = (machine.tensor, *functions.FUNCTIONS, *epochs.TRAINING)
+OF_SCRATCH: tuple[Piece, ...] = (
+    machine.tensor,
+    *functions.FUNCTIONS,
+    *functions.OF_OPTIMIZERS,
+    *epochs.TRAINING,
+)
 OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
 PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
 # Those that do the same with any cell, and are tried with the first one only.
-OF_A_CELL = (machine.tensor, *functions.OF_ANY_CELL, *epochs.TRAINING[1:])
+OF_A_CELL = (
+    machine.tensor,
+    *functions.OF_ANY_CELL,
+    *functions.OF_OPTIMIZERS,
+    *epochs.TRAINING[1:],
+)
 # Those that are the same in all cases, and in all of a dtype.
 ONCE: tuple[Piece, ...] = (machine.set_eager,)
 OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

@@ -64,7 +64,7 @@ def train_in_chunks(
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
-    first = schedule.updates(len(text), settings, last) if schedule.needs_rates(settings) else 0
+    first = schedule.updates(len(text), settings, last) if schedule.numbered(settings) else 0
     varies = settings.schedule != "constant"
     updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):
@@ -150,7 +150,7 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     # Train minibatches after others of the same epoch: a worker its own rows of each.
     settings, model, device = setup.settings, setup.model, setup.runtime.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
-    how = update_rule(settings, setup.runtime.workers)
+    how = update_rule(settings)
     carry = minibatches.carries(settings.sampling)
     states = before.state
     if setup.team is not None:
@@ -160,7 +160,10 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     state = tuple(machine.tensor(array, device) for array in states) or None
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
         start = time.perf_counter()
-        losses, state = scratch.train_epoch(model, batches, how, carry, state)
+        if setup.team is None:
+            losses, state = scratch.train_epoch(model, batches, how, carry, state)
+        else:
+            losses, state = exchange.train_epoch(setup.backend, model, batches, how, carry, state)
         slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
         machine.synchronize([*(state or ()), *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
@@ -180,7 +183,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> E
     if len(setup.dataset.valid) and reports:
         held_out = minibatches.whole(setup.dataset.valid, settings)
         with np.errstate(all="ignore"):
-            evaluated = setup.backend.scratch.evaluate(model, held_out, True)
+            evaluated = setup.backend.deep.evaluate(model, held_out)
             valid_loss = float(np.divide(*evaluated))
     _require_finite(settings, number, arrays, loss, valid_loss or 0)
     return Epoch(
