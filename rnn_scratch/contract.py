@@ -159,7 +159,7 @@ class Batch(NamedTuple):
             return None if value is None else function(value, *arguments)
 
         rates = self.rates and Rates(*map(mapped, self.rates))
-        return Batch(*map(mapped, self[:3]), rates)
+        return Batch(mapped(self.X), mapped(self.Y), mapped(self.masks), rates)
 
     def rows(self, rows: slice) -> "Batch":
         """Return some of its rows."""

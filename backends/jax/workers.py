@@ -15,7 +15,16 @@ from jax.extend.backend import register_backend_factory
 from rnn_scratch.contract import VERBOSE
 from rnn_scratch.workers import network
 
-from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, tensor, workers_mesh
+from .machine import (
+    ROWS,
+    SAME,
+    WORKERS,
+    compiled_together,
+    join_arrays,
+    own_arrays,
+    tensor,
+    workers_mesh,
+)
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 JOIN = 45  # seconds to wait for the other workers
@@ -61,6 +70,7 @@ def all_reduce(mean, grads):
     return mean, dict(zip(grads, means))
 
 
+@compiled_together  # as one program, which all of them execute together
 def train_together(model, batch, state, how):
     """One update of all workers, each from its own rows: their mean loss, and its own state."""
     mean, grads, state = gradients(model, batch, state)

@@ -73,6 +73,7 @@ def all_reduce(mean, grads):
     return mean, dict(zip(grads, means))
 
 
+@on_its_device
 @tf.function  # compiled as one graph, as `train_minibatch` is
 def train_together(model, batch, state, how):
     """One update of all workers, each from its own rows: their mean loss, and its own state."""

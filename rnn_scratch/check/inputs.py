@@ -142,8 +142,9 @@ class Case(NamedTuple):
 
     def rates(self, lr: float, update: int | None = None) -> Rates:
         """Rates, as tensors of the backend; those of an optimizer with means have an update."""
-        betas = () if update is None else (Update().beta1, Update().beta2)
-        rates = lr, *(1 - beta**update for beta in betas)
+        rates, how = [lr], Update()
+        if update is not None:
+            rates += 1 - how.beta1**update, 1 - how.beta2**update
         return Rates(*(self.tensor(np.asarray(each, self.options.dtype)) for each in rates))
 
     def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:

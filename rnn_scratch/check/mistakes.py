@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from ..contract import Options
 from ..registry import OURS
-from .inputs import OTHERS, PLAIN
+from .inputs import DEEP, PLAIN
 
-RELU = PLAIN._replace(activation="relu")
-DEEP = PLAIN._replace(**OTHERS)  # an embedding, dropout and two layers
+RELU = PLAIN._replace(cell="rnn-relu")
 
 
 class Mistake(NamedTuple):

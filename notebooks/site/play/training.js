@@ -135,7 +135,7 @@ function begin(settings, text, exceptions) {
   }
   const { cell, num_hiddens, num_layers, embedding } = settings;
   const num_states = num_layers * (cell === "lstm" ? 2 : 1);
-  const options = { cell, num_hiddens, num_layers, num_states, embedding, activation: "tanh",
+  const options = { cell, num_hiddens, num_layers, num_states, embedding,
     vocab_size: vocab.length };
   const count = Object.values(shapes(options)).reduce((sum, [m, n = 1]) => sum + m * n, 0);
   if (count > MOST_PARAMETERS) {
