@@ -358,14 +358,27 @@ SABOTAGES = [
     }, "machine.py"),
 ]  # fmt: skip
 
-# A mistake that only a process in which nothing is computed yet can show.
-THREADS_IGNORED = Mistake("number of threads ignored", "set_threads", "", {
-    "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
-    "torch": ("torch.set_num_threads(threads)", "pass"),
-    "tensorflow": ("number = threads or now", "number = now"),
-    "mxnet": ("number = threads or int(", "number = int("),
-    "jax": ("number = threads or now", "number = now"),
-}, "machine.py")  # fmt: skip
+# Mistakes that only a process in which nothing is computed yet can show.
+OF_THREADS = [
+    Mistake("number of threads ignored", "set_threads", "returned", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
+        "torch": ("torch.set_num_threads(threads)", "pass"),
+        "tensorflow": ("number = threads or now", "number = now"),
+        "mxnet": ("number = threads or int(", "number = int("),
+        "jax": ("number = threads or now", "number = now"),
+    }, "machine.py"),
+    Mistake("a number of threads that is returned but not set", "set_threads", "more compute", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")',
+                  "return threads"),
+        "torch": ("torch.set_num_threads(threads)", "return threads"),
+        "tensorflow": ("tf.config.threading.set_inter_op_parallelism_threads(number)", "pass",
+                       "tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))",
+                       "pass"),
+        "mxnet": ("library.omp_set_num_threads(number)", "library.omp_set_num_threads(3)",
+                  "numbers.append(library.omp_get_max_threads())", "numbers.append(number)"),
+        "jax": ('os.environ["NPROC"] = str(number)', "pass"),
+    }, "machine.py"),
+]  # fmt: skip
 
 
 def make(change: Sequence[str], path: Path) -> None:
