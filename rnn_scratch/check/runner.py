@@ -52,8 +52,8 @@ def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[R
     threads = list(machine.set_threads(backend))
     if runtime.model == "scratch":
         yield from threads
-    device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
         yield from machine.used_threads(backend)
+    device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
     cases = inputs.cases(device, cells, runtime.model)
     yield from check(runtime.backend, backend, runtime.model, cases)
 
