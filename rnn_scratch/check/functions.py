@@ -18,8 +18,8 @@ from .inputs import LR, SIGMA, B, Case, H, Piece, T, V
 from .results import ROUNDING, Computed, Row, fact
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
-# With three decimals, from 0.001 to 5.
-LEARNING_RATES = [n / 1000 for n in np.random.RandomState(0).randint(1, 5001, 100).tolist()]
+# Multiples of 0.02, times which many multiples of the grid are the middle of two others.
+LEARNING_RATES = [n / 50 for n in range(1, 200, 2)]
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
 
@@ -173,10 +173,8 @@ def of_optimizer(name: str) -> Piece:
         if case.options.dtype == "float64":
             # A framework that reads a number as text may have it one bit off, and a step that is
             # the middle of two multiples of the grid is then rounded to the other one.
-            model, how = (
-                case.model(optimizer=name),
-                Update(grid=fine, optimizer=name, grad_grid=fine),
-            )
+            model = case.model(optimizer=name)
+            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0)  # nothing is added
             tensors = {name: case.tensor(grad) for name, grad in grads.items()}
             for number, lr in enumerate(LEARNING_RATES, 1):
                 rates = case.rates(lr, number if made.needs_rates else None)
