@@ -1,5 +1,6 @@
 """The command line: calls the command, and prints errors as messages."""
 
+import datetime
 import importlib
 import inspect
 import io
@@ -11,7 +12,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from ..errors import RNNScratchError
+from ..errors import RNNScratchError, shown
 from ..system import signals
 from ..system.terminal import echo
 
@@ -62,6 +63,14 @@ def cli() -> None:
         raise RNNScratchError(
             f"The working folder is not there any more: {error.strerror}.",
             "Change to one that exists: cd FOLDER",
+        ) from error
+    try:
+        datetime.datetime.now().astimezone()
+    except ValueError as error:
+        raise RNNScratchError(
+            f"The time zone {shown(os.environ.get('TZ', ''))} is 24 hours or more from UTC, and "
+            "Python has no such time zone.",
+            "Set another in the environment variable TZ, or delete it.",
         ) from error
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,17 @@ class Screen(Console):
     def say(self, line: str) -> None:
         """Print a line, which the terminal wraps."""
         self.print(line, soft_wrap=True)
+
+    def bar(self) -> Progress:
+        """Return a bar for a terminal; a task has the fields `numbers` and `left`, texts."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
+            console=self,
+            transient=True,
+            disable=not self.is_terminal,
+        )
 
     def table(
         self,

@@ -17,6 +17,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys((*INKS, "grid.color"), INK),
     **dict.fromkeys(GROUNDS, "none"),
     "legend.frameon": False,
+    "text.parse_math": False,  # a record's names are no formulas
 }
 HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 

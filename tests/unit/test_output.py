@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+import time
 from itertools import count
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_names_of_files_that_are_not_utf_8():
         there(*command).ended(err="")
     origin = json.loads(Path(run, "run.json").read_bytes())["text"]["origin"]
     assert origin.endswith(r"t\udcff")
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="TZ has no effect here")
+def test_a_time_zone_that_python_does_not_have():
+    train = ("train", "--backend", "numpy", *options(num_epochs=1, **SMALL))
+    there(*train, env={"TZ": "UTC+24"}).refused("'UTC+24'", "TZ")
+    assert not Path("runs").exists()
+    there(*train, env={"TZ": "nonsense"}).ended(err="")  # which the system takes for UTC
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
