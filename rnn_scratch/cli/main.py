@@ -93,12 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort as error:  # which click makes of it
         sys.exit(signals.exit_code(error.__cause__ or error))
     except OSError as error:
-        if error.filename is None:
-            # The error is one of stdout: its reader has exited, or its disk is full.
+        where = f"{error.filename}: " if error.filename else ""
+        if not where:  # it may be stdout: its reader has exited, or its disk is full
             _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        _fail(f"Error: {error.filename or 'The output'}: {error.strerror}.")
+        _fail(f"Error: {where}{error.strerror or error}.")
     except Exception as error:
         if str(error) == "can't start new thread":  # Python's words
             _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")

@@ -137,12 +137,12 @@ def train(
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
             done = api.go_on(resume, report=report, workers=chosen, **arguments)
-    except (KeyboardInterrupt, RNNScratchError) as error:
+    except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
-            with contextlib.suppress(RNNScratchError):
+            with contextlib.suppress(RNNScratchError, OSError):
                 advice = _how_to_resume(report.folder, report.session, interrupted)
                 screen.print(advice, soft_wrap=True)  # one line to copy, however long
         raise

@@ -251,9 +251,14 @@ class _Keeper:
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
 
     def _require_run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if files.read(self.folder / run_folder.RUN_FILE, len(self.written)) == self.written:
+        path = self.folder / run_folder.RUN_FILE
+        try:
+            if files.read(path, len(self.written)) == self.written:
                 return
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            pass
+        except OSError as error:
+            raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
         raise RNNScratchError(
             f"The folder {self.folder} has no longer the run that began in it: the folder or its "
             "record was moved, replaced or deleted.",

@@ -2,13 +2,15 @@
 
 Each worker connects to the coordinator, where worker 0 listens. It says its rank, the address at
 which its engine can listen, and what all must have in common. When all have come, worker 0 answers
-with the addresses of all, or with what differs, and the connections end.
+with the addresses of all, or with what differs, and the connections end. Until then, a worker whose
+connection has ended has not joined, and can be started again.
 
 A message is a line of JSON. Nothing is encrypted, and nobody has to prove who they are: like the
 engines of the frameworks, meetings are for private networks.
 """
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -107,9 +109,9 @@ def _host(
         addresses = {0: address or network.free_address(place[0])}
         say(f"waiting up to {launch.wait:g} s at {launch.coordinator} for the other workers")
         deadline = time.monotonic() + launch.wait
-        connections: list[socket.socket] = []
+        connections: dict[socket.socket, int] = {}  # to ranks
         try:
-            while missing := sorted(set(range(launch.workers)) - set(addresses)):
+            while missing := _missing(launch.workers, connections, addresses):
                 server.settimeout(max(deadline - time.monotonic(), 1e-3))
                 try:
                     connection, (ip, *_) = server.accept()
@@ -125,7 +127,7 @@ def _host(
                     hello = _receive(connection, GREETING, Hello)
                 except STRANGE:
                     continue  # it is no worker
-                connections.append(connection)
+                connections[connection] = hello.rank
                 _require_fit(hello, ip, terms, addresses)
                 addresses[hello.rank] = hello.address
                 say(f"worker {hello.rank} has joined from {ip}")
@@ -136,6 +138,17 @@ def _host(
         for connection in connections:
             _send(connection, answer)
     return answer
+
+
+def _missing(
+    workers: int, connections: dict[socket.socket, int], addresses: dict[int, str]
+) -> list[int]:
+    # The ranks that are still to join. A worker sends nothing after its greeting: a connection that
+    # can be read has ended.
+    ended, _, _ = select.select(list(connections), [], [], 0)
+    for connection in ended:
+        addresses.pop(connections.pop(connection), None)
+    return sorted(set(range(workers)) - set(addresses))
 
 
 def _require_fit(

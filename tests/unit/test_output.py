@@ -82,7 +82,24 @@ def run(capsys):
 def test_no_room_for_the_output(run, arguments):
     with open("/dev/full", "w") as full:
         done = there(*arguments, stdout=full)
-    assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
+    assert (done.code, done.err) == (2, "Error: No space left on device.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("'libx.so: no such file'", "libx.so: no such file."),
+        ("2, 'No usable temporary directory'", "No usable temporary directory."),
+        ("24, 'Too many open files', 'x'", "x: Too many open files."),
+    ],
+)
+def test_an_error_of_the_system_is_not_said_to_be_one_of_the_output(error, words):
+    program = f"""
+from rnn_scratch.cli import main, predict
+def fail(*_, **__): raise OSError({error})
+predict.inference.predict = fail
+main.main(["predict", "r"])"""
+    there(program=("-c", program)).ended(2, f"Error: {words}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")

@@ -57,6 +57,19 @@ def test_a_worker_that_is_there_twice(coordinator):
         assert "Worker 1 has joined twice, from 127.0.0.1" in str(error)
 
 
+def test_a_worker_that_was_started_again(coordinator):
+    hello = {"rank": 1, "address": "127.0.0.1:1", "terms": TERMS}
+
+    def others():
+        with reach(coordinator) as ended:  # before the other workers have joined
+            ended.sendall(json.dumps(hello).encode() + b"\n")
+        return parallel([lambda rank=rank: meet(rank, coordinator, 3) for rank in (1, 2)])
+
+    first, (second, third) = parallel([lambda: meet(0, coordinator, 3), others])
+    assert first.addresses == second.addresses == third.addresses
+    assert first.addresses[1] != hello["address"]
+
+
 def reach(coordinator):
     """Connect to the meeting, as soon as it begins."""
     deadline = time.monotonic() + 10
