@@ -63,7 +63,8 @@ def read(path: Path, kind: type[Stored], format: int, absence: RNNScratchError) 
         reason = shown(str(error), 300)
         raise Damaged(f"{path} is damaged: {reason}.") from error
     raise RNNScratchError(
-        f"{path} has format {shown(version)}, and this version of rnn-scratch reads {format}.",
+        f"{path} has format {shown(version)}, and this version of rnn-scratch reads format "
+        f"{format}.",
         "Use the version that wrote it.",
     )
 
