@@ -11,7 +11,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
 from rnn_scratch.check.inputs import TRIED, V
 from rnn_scratch.check.results import Row, worst
-from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
@@ -27,19 +27,19 @@ def test_a_model_equals_the_reference(backend, backend_name, device, model):
     if model not in variants(backend_name):
         assert {row.piece for row in offered} <= {"signature"}
         return
-    expected = {*runner.PIECES[model], *runner.ONCE} - {functions.detach}
+    expected = {*runner.PIECES[model], *runner.ONCE} - {functions.detach, functions.cell}
     assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
     for cell in CELLS:
-        assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
+        assert {f"float32 {cell}", f"float64 {cell}"} <= {row.case for row in rows}
 
 
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    cases = inputs.in_each_dtype(inputs.PLAIN._replace(activation="relu"))
+    cases = inputs.in_each_dtype(inputs.PLAIN._replace(cell="rnn-relu"))
     rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
     (refusal,) = (row for row in rows if not row.offered)
-    assert refusal.case == "float64 rnn relu"
+    assert refusal.case == "float64 rnn-relu"
     assert "computes relu on the CPU in float32" in refusal.note
 
 
@@ -97,7 +97,9 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
     options, settings = Options(len(vocab), 512, dtype="float64"), Settings(sampling=sampling)
     arrays = initial(options, 0.01, 0)
     batches = [
-        pair for epoch in (1, 2) for pair in minibatches.epoch_batches(tokens, settings, epoch)
+        batch._replace(rates=Rates(np.asarray(1.0)))
+        for epoch in (1, 2)
+        for batch in minibatches.epoch_batches(tokens, settings, epoch)
     ]
     carry = minibatches.carries(sampling)
 
@@ -193,8 +195,8 @@ def test_of_several_tensors_the_worst_one_is_named():
     ("row", "sentence"),
     [
         (
-            Row("gradients", "W_xh", "float64 rnn tanh", 1e-9, "W_xh[0, 1]", 1e-14, **NEAR),
-            "W_xh[0, 1] is 0.512 instead of 0.512000001 in float64 rnn tanh: off by "
+            Row("gradients", "W_xh", "float64 rnn", 1e-9, "W_xh[0, 1]", 1e-14, **NEAR),
+            "W_xh[0, 1] is 0.512 instead of 0.512000001 in float64 rnn: off by "
             "1.0e-09, allowed 1.0e-14",
         ),
         (
@@ -220,12 +222,11 @@ def test_a_row_says_which_number_is_off_and_by_how_much(row, sentence):
 
 # The gated cells that the layers of each framework compute, which `check` verifies.
 LAYERS = {
-    "torch": {"gru-after": "GRU", "lstm": "LSTM"},
-    "tensorflow": {"gru": "GRU", "gru-after": "GRU", "lstm": "LSTM"},
-    "mxnet": {"gru-after": "GRU", "lstm": "LSTM"},
-    "jax": {"gru-after": "GRUCell", "lstm": "OptimizedLSTMCell"},
+    "torch": {"gru-after", "lstm"},
+    "tensorflow": {"gru", "gru-after", "lstm"},
+    "mxnet": {"gru-after", "lstm"},
+    "jax": {"gru-after", "lstm"},
 }
-RELU = {"tensorflow", "jax"}  # whose gated layers can have it in place of tanh
 
 
 def build(name, backend, options):
@@ -237,20 +238,13 @@ def build(name, backend, options):
 def test_which_cells_are_offered(backend, candidate, monkeypatch):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
-    layers = LAYERS[candidate]
-    expected = {
-        ("tanh", cell): None
-        if cell == "rnn" or cell in layers
-        else ("has its reset gate after the product", "--cell gru-after", "--model scratch")
-        for cell in CELLS
-    }
-    for cell, name in layers.items():
-        refused = (f"{name}, has no relu", "--activation tanh", "--model scratch")
-        expected["relu", cell] = None if candidate in RELU else refused
+    offered = {"rnn", "rnn-relu", *LAYERS[candidate]}
+    after = ("has its reset gate after the product", "--cell gru-after", "--model scratch")
+    expected = {cell: None if cell in offered else after for cell in CELLS}
     monkeypatch.setitem(CELLS, "plainest", CELLS["rnn"])
-    expected["tanh", "plainest"] = ("no layer for the cell plainest",)
-    for (activation, cell), words in expected.items():
-        options = Options(V, inputs.H, cell, activation)
+    expected["plainest"] = ("no layer for the cell plainest",)
+    for cell, words in expected.items():
+        options = Options(V, inputs.H, cell)
         if words is None:
             build(candidate, backend, options)
             continue
