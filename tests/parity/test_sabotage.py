@@ -38,8 +38,11 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     assert_named(first_failure(rows), sabotage)
 
 
+LESSONS = ("scratch.py", "cells.py", "deep.py")
 IN_THE_REFERENCE = [
-    s for s in SABOTAGES if "numpy" in s.changes and s.file == s.model + ".py" == "scratch.py"
+    s
+    for s in SABOTAGES
+    if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
 ]
 IN_ITS_BACKWARD_PASS = [
     s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.result.startswith(("W_", "b_"))
@@ -108,8 +111,7 @@ def test_set_eager_ends_the_use_of_graphs(backend_names):
 
 
 def test_each_piece_has_a_mistake():
-    cases = in_each_dtype(PLAIN._replace(activation="relu"))
-    rows = runner.check("numpy", registry.load("numpy"), cases=cases, short=True)
+    rows = runner.check("numpy", registry.load("numpy"), short=True)
     detected = {sabotage.piece for sabotage in (*SABOTAGES, THREADS_IGNORED)}
     assert {row.piece for row in rows} <= detected
 
