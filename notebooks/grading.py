@@ -178,14 +178,18 @@ def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
     return True
 
 
+def graded_in(function: str) -> str:
+    """Return the name under which the check compares what grades this function."""
+    return make_case("numpy", registry.load("numpy"), "scratch", PLAIN).name_of(GRADED_BY[function])
+
+
 def known(function: str) -> list[Mistake]:
-    """Return the mistakes in its file that this function is graded by and that NumPy can have."""
-    piece = GRADED_BY[function]
-    name = make_case("numpy", registry.load("numpy"), "scratch", PLAIN).name_of(piece)
+    """Return the mistakes that are recognized in this function: what NumPy's can have."""
+    piece = graded_in(function)
     return [
         mistake
         for mistake in MISTAKES
-        if mistake.piece == name and mistake.file == "scratch.py" and "numpy" in mistake.changes
+        if mistake.piece == piece and mistake.file == "scratch.py" and "numpy" in mistake.changes
     ]
 
 
