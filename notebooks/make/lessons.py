@@ -267,7 +267,7 @@ def _imports(backend: str, which: str) -> str:
 def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
     # They are not shown again as helpers of others.
     found = [piece for name in names for piece in source_code.find(backend, name)[:1]]
-    pieces = [piece for piece in found if piece.file.stem in optimizations.PLAIN]
+    pieces = [piece for piece in found if piece.file.stem in (*optimizations.PLAIN, "machine")]
     used |= {piece.name for piece in pieces}
     lines = []
     for file in dict.fromkeys(piece.file.stem for piece in pieces):
