@@ -11,10 +11,16 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw starting values in float64: weights normal with deviation sigma, the rest zero."""
+    """Draw starting values: weights normal with deviation sigma, the rest zero; all in float64.
+
+    They are rounded to float32. In its bits the last one of a logarithm is lost, in which C
+    libraries differ, so that all machines start exact mode from the same numbers.
+    """
     chance = generator(seed, "initial")
     return {
-        name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
+        name: chance.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
+        if name.startswith("W")
+        else np.zeros(shape)
         for name, shape in shapes(options, optimizer).items()
     }
 
