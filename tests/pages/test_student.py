@@ -150,10 +150,8 @@ def test_an_empty_copy_says_so_and_works(own_name):
     losses = names["losses"]
     assert losses[-1] < losses[0]
     # They are still the notebook's: what is edited in it has its effect.
-    execute(
-        f"def clip(grads, theta):\n    return {{n: 0 * g for n, g in grads.items()}}, 0\n\n\n{TRAIN}",
-        names,
-    )
+    edited = "def clip(grads, theta):\n    return {n: 0 * g for n, g in grads.items()}, 0"
+    execute(f"{edited}\n\n\n{TRAIN}", names)
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
     # Nor is it mistaken for the reader's, when it is graded once more.
     text = execute(f"loss = {GRADING}installed, loss)", names)
