@@ -18,7 +18,7 @@ ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
 def style() -> None:
     """Set matplotlib's defaults for all figures that follow."""
-    plt.rcParams.update(STYLE)
+    plt.rcParams.update({**STYLE, "text.parse_math": True})  # its labels are written here
     plt.rc("figure", figsize=(5, 3), dpi=80)
 
 

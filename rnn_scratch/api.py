@@ -25,9 +25,9 @@ from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work
-from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
+from .settings import GONE, OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
-from .text import books, dataset
+from .text import books, dataset, vocabulary
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
@@ -85,7 +85,7 @@ def public(function: Function, beneath: Callable[..., Any]) -> Function:
         if unknown := sorted(set(kwargs) - set(known)):
             raise RNNScratchError(
                 f"Unknown argument: {', '.join(unknown)}.",
-                f"The arguments are: {', '.join(known)}.",
+                in_python(GONE.get(unknown[0], f"The arguments are: {', '.join(known)}.")),
             )
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})
@@ -186,9 +186,11 @@ def start(
         folder=None if run is None else str(run),
         patience=patience,
     )
-    if settings.exact and not launch.rank:
-        with contextlib.suppress(RNNScratchError):  # which the training itself meets
-            growth.warn(settings, work.text, reporter.say)
+    if not launch.rank:
+        vocabulary.warn(work.text.content, settings.normalize, work.runtime.model, reporter.say)
+        if settings.exact:
+            with contextlib.suppress(RNNScratchError):  # which the training itself meets
+                growth.warn(settings, work.text, reporter.say)
     return _train(work, launch, reporter)
 
 

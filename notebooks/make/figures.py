@@ -14,7 +14,7 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(PICTURE_STYLE):
+    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):  # its labels are written here
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         yield axes

@@ -21,7 +21,7 @@ from typing import Any
 import rnn_scratch
 from measure.measuring import alone, rounded, write
 from rnn_scratch import registry
-from rnn_scratch.runs.presets import PRESETS
+from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.text import books
 
 TEXTS = {"corpus": "time-machine"}  # of a preset that names none
@@ -32,7 +32,6 @@ TRIED = (
     {"num_steps": 24, "num_epochs": 10},
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-SAMPLE = {"length": 300, "temperature": 0.5, "seed": 1}
 # In the README of nanoGPT: the recipe for a computer without a GPU.
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
@@ -45,7 +44,9 @@ def measure(given: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
     """Train, and yield held-out losses in nats, CPU seconds, and a sample of PyTorch's."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
-        run = rnn_scratch.train(backend, **given, threads=1, run=Path(parent, "run"))
+        lines: list[str] = []
+        report = {"report": lines.append, "run": Path(parent, "run")}
+        run = rnn_scratch.train(backend, **given, threads=1, **report)
         seconds = time.process_time() - start
         training = {
             "backend": backend,
@@ -54,6 +55,8 @@ def measure(given: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
             "best_epoch": run.best.epoch,
         }
         if backend == "torch":
+            # With these the command ends: three lines of results, and a text.
+            training["results"] = lines[-3:]
             training["sample"] = rnn_scratch.predict(run, best=True, **SAMPLE)
         yield training
 

@@ -18,6 +18,8 @@ from .inputs import LR, SIGMA, B, Case, H, Piece, T, V
 from .results import ROUNDING, Computed, Row, fact
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
+# Multiples of 0.02, times which many multiples of the grid are the middle of two others.
+LEARNING_RATES = [n / 50 for n in range(1, 200, 2)]
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
 
@@ -171,6 +173,17 @@ def of_optimizer(name: str) -> Piece:
                     case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
                 label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
                 yield Computed(label, trained_arrays(model), allowed=0 if grid else ROUNDING)
+        if case.options.dtype == "float64":
+            # A framework that reads a number as text may have it one bit off, and a step that is
+            # the middle of two multiples of the grid is then rounded to the other one.
+            model = case.model(optimizer=name)
+            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0)  # nothing is added
+            tensors = {name: case.tensor(grad) for name, grad in grads.items()}
+            for number, lr in enumerate(LEARNING_RATES, 1):
+                rates = case.rates(lr, number if made.needs_rates else None)
+                case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
+            label = f"{len(LEARNING_RATES)} learning rates, on the grid"
+            yield Computed(label, trained_arrays(model), allowed=0)
 
     piece.__name__ = name
     return piece

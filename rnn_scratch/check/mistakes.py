@@ -188,4 +188,6 @@ MISTAKES = [
         '"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])')),
     Mistake("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", within("numpy",
         'dz @ params["W_hh"].T', 'dz @ params["W_hh"]')),
+    Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", within("numpy",
+        "grads[name] += grad", "grads[name] = grad")),
 ]  # fmt: skip

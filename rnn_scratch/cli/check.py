@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from msgspec import structs
+from msgspec import structs, to_builtins
+from rich.progress import Progress
 from rich.table import Table
 
 from .. import registry
@@ -19,11 +21,9 @@ from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..runs import schedule
 from ..runs.events import Report
-from ..runs.progress import LineReport, format_perplexity
+from ..runs.progress import QUIET, LineReport, format_perplexity, time_left
 from ..runs.runtime import Runtime
 from ..settings import OPTIONS, Settings, option_of
-from ..system import records
-from ..system.terminal import echo
 from ..text import books, dataset
 from ..workers import launch
 from .options import option, settings_options, specified, text_options
@@ -119,14 +119,11 @@ def check(
         sys.exit(0 if _check_pieces(runtimes, cells, all_rows, screen, as_json) else 1)
     with contextlib.suppress(RNNScratchError):  # which the models' own processes report
         growth.warn(made, content, report.say)
-    with screen.status("") as status:
-
-        def progress(model: ExactModel, epoch: int) -> None:
-            status.update(f"training {model.title}: epoch {epoch}/{made.num_epochs}")
-
+    with screen.bar() as bar:
+        progress = _progress(bar, screen, made.num_epochs, len(runtimes))
         result = exact_mode.compare(runtimes, made, content, progress, every)
     if as_json:
-        echo(records.encoded(result).decode().rstrip())
+        print(json.dumps(to_builtins(result), indent=2))
     else:
         _print_exact(result, screen)
     sys.exit(0 if result.equal else 1)
@@ -148,7 +145,7 @@ def _check_pieces(
         where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
         answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
     if as_json:
-        echo(json.dumps(answers, indent=2, ensure_ascii=False))
+        print(json.dumps(answers, indent=2))
     else:
         screen.print("\n" + "\n".join(verdicts))
     return all(answer["passed"] for answer in answers)
@@ -187,6 +184,28 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
         return f"{title}: {number} comparison{'s' * (number != 1)}, all within the tolerance."
     first = f"{failures[0].piece} {failures[0].sentence}"
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
+
+
+def _progress(
+    bar: Progress, screen: Screen, num_epochs: int, models: int
+) -> Callable[[ExactModel, int], None]:
+    # Shows an epoch of a model on the bar or, without a terminal, in a line from time to time.
+    total, titles = models * num_epochs, dict[str, None]()
+    task = bar.add_task("", total=total, numbers="", left="")
+    start = said = time.monotonic()
+
+    def progress(model: ExactModel, epoch: int) -> None:
+        nonlocal said
+        titles[model.title] = None
+        done, now = (len(titles) - 1) * num_epochs + epoch, time.monotonic()
+        left = time_left((now - start) / done * (total - done) if done else None)
+        title = f"training {model.title}: epoch {epoch}/{num_epochs}"
+        bar.update(task, completed=done, description=title, left=left)
+        if bar.disable and now - said >= QUIET:
+            said = now
+            screen.say(f"{title}  {left}")
+
+    return progress
 
 
 def _print_exact(result: ExactResult, screen: Screen) -> None:

@@ -26,9 +26,9 @@ HEADING = [
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
-    Those in runs/ have short names, by which every command finds them: a number, the oldest is 1;
-    and `last` is the newest. The units are those of each layer. Perplexities are those of the last
-    epoch.
+    Those in runs/ have short names, by which every command finds them: a number, which counts up
+    from 1, and `last` for the newest. The units are those of each layer. Perplexities are those of
+    the last epoch.
     """
     parent = Path(folder)
     entries = catalog.listing(parent, functools.partial(echo, err=True))
@@ -37,9 +37,9 @@ def runs(folder: str) -> None:
         return
     heading, rows = HEADING, [_cells(*entry) for entry in entries]
     if parent == run_folder.PARENT:
-        names = {path: name for name, path in reversed(catalog.names().items())}
+        numbers = {path: str(number) for number, path in catalog.numbered(parent).items()}
         heading = ["run", *heading]
-        rows = [[names.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
+        rows = [[numbers.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
     Screen().table(heading, rows)
 
 

@@ -1,5 +1,6 @@
 """The command line: calls the command, and prints errors as messages."""
 
+import datetime
 import importlib
 import inspect
 import io
@@ -11,7 +12,8 @@ from typing import NoReturn, TextIO
 
 import click
 
-from ..errors import RNNScratchError
+from ..errors import RNNScratchError, shown
+from ..settings import GONE
 from ..system import signals
 from ..system.terminal import echo
 
@@ -63,6 +65,14 @@ def cli() -> None:
             f"The working folder is not there any more: {error.strerror}.",
             "Change to one that exists: cd FOLDER",
         ) from error
+    try:
+        datetime.datetime.now().astimezone()
+    except ValueError as error:
+        raise RNNScratchError(
+            f"The time zone {shown(os.environ.get('TZ', ''))} is 24 hours or more from UTC, and "
+            "Python has no such time zone.",
+            "Set another in the environment variable TZ, or delete it.",
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         message = io.StringIO()
         error.show(message)
-        _fail(message.getvalue().removesuffix("\n"), error.exit_code)
+        option = error.option_name if isinstance(error, click.NoSuchOption) else ""
+        hint = GONE.get(option.removeprefix("--"))
+        _fail(
+            "\n".join(filter(None, [message.getvalue().removesuffix("\n"), hint])), error.exit_code
+        )
     except RNNScratchError as error:
         _fail(f"Error: {error}", error.exit_code)
     except KeyboardInterrupt as error:
@@ -84,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort as error:  # which click makes of it
         sys.exit(signals.exit_code(error.__cause__ or error))
     except OSError as error:
-        if error.filename is None:
-            # The error is one of stdout: its reader has exited, or its disk is full.
+        where = f"{error.filename}: " if error.filename else ""
+        if not where:  # it may be stdout: its reader has exited, or its disk is full
             _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        _fail(f"Error: {error.filename or 'The output'}: {error.strerror}.")
+        _fail(f"Error: {where}{error.strerror or error}.")
     except Exception as error:
         if str(error) == "can't start new thread":  # Python's words
             _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")

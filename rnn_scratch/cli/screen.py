@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..system.terminal import printable
+from ..system.terminal import printable, wrapped
 
 
 class Screen(Console):
@@ -25,8 +26,21 @@ class Screen(Console):
             self.width = 10_000
 
     def say(self, line: str) -> None:
-        """Print a line, which the terminal wraps."""
+        """Print a line; on a terminal, it is wrapped at spaces and continues indented."""
+        if self.is_terminal:
+            line = wrapped(printable(line) if self._escapes else line, self.width, "  ")
         self.print(line, soft_wrap=True)
+
+    def bar(self) -> Progress:
+        """Return a bar for a terminal; a task has the fields `numbers` and `left`, texts."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
+            console=self,
+            transient=True,
+            disable=not self.is_terminal,
+        )
 
     def table(
         self,

@@ -2,19 +2,17 @@
 
 import contextlib
 import shlex
-import statistics
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, Progress, TextColumn
 
 from .. import api, exact
 from ..errors import RNNScratchError
-from ..runs import checkpoint, events, run_folder
-from ..runs.events import Ended, Started
-from ..runs.presets import PRESETS
-from ..runs.progress import LineReport, format_perplexity, numbers, numbers_within, time_left
+from ..runs import checkpoint, inference, run_folder
+from ..runs.events import Ended, Progress, Started
+from ..runs.presets import PRESETS, SAMPLE
+from ..runs.progress import LineReport, numbers_within, perplexities, time_left
 from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
@@ -35,28 +33,23 @@ class BarReport(LineReport):
     def started(self, event: Started) -> None:
         """Show the bar."""
         super().started(event)
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.total}"),
-            BarColumn(),
-            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
-            console=self.screen,
-            transient=True,
-        )
-        fields: dict[str, Any] = {"epoch": event.session.from_epoch, "numbers": "", "left": ""}
-        self.task = self.bar.add_task("", total=self.last, **fields)
+        self.bar = self.screen.bar()
+        self.task = self.bar.add_task("", total=self.last, numbers="", left="")
         self.bar.start()
 
-    def progress(self, event: events.Progress) -> None:
+    def progress(self, event: Progress) -> None:
         """Show how far the epoch has come; its number counts as soon as it begins."""
-        fields: dict[str, Any] = {"epoch": event.epoch, "left": time_left(event)}
-        if event.loss is not None:
-            fields["numbers"] = numbers_within(event)
-        self.bar.update(self.task, completed=event.position, **fields)
+        fields = {"numbers": numbers_within(event)} if event.loss is not None else {}
+        self._move(event.epoch, event.position, left=time_left(event.left), **fields)
 
     def epoch(self, event: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(event)
-        self.bar.update(self.task, completed=event.epoch, numbers=f"{numbers(event)}  ")
+        self._move(event.epoch, event.epoch, numbers=f"{perplexities(event)}  ")
+
+    def _move(self, epoch: int, position: float, **fields: Any) -> None:
+        title = f"epoch {epoch}/{self.last}"
+        self.bar.update(self.task, completed=position, description=title, **fields)
 
     def ended(self, event: Ended) -> None:
         """Remove the bar."""
@@ -144,27 +137,23 @@ def train(
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
             done = api.go_on(resume, report=report, workers=chosen, **arguments)
-    except (KeyboardInterrupt, RNNScratchError) as error:
+    except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
-            with contextlib.suppress(RNNScratchError):
-                report.say(_how_to_resume(report.folder, report.session, interrupted))
+            with contextlib.suppress(RNNScratchError, OSError):
+                advice = _how_to_resume(report.folder, report.session, interrupted)
+                screen.print(advice, soft_wrap=True)  # one line to copy, however long
         raise
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
         return
-    # The chapter's last lines: perplexity, tokens per second, device, and two continuations.
-    session = done.record.sessions[-1]
-    epochs = [row for row in done.history if row.epoch > session.from_epoch]
-    speed = statistics.median(row.tokens / row.seconds for row in epochs)
-    perplexity = format_perplexity(epochs[-1].perplexity, 1)
-    report.say(f"perplexity {perplexity}, {speed:.1f} tokens/sec on {session.runtime.device}")
     if done.record.settings.exact:
         report.say(f"digest {exact.digest(done.arrays)}")
-    for text in session.predictions:
-        report.say(text)
+    where = done.record.sessions[-1].runtime
+    how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
+    screen.print(inference.predict(done, **how))
 
 
 def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:

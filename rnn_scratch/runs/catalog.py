@@ -24,7 +24,8 @@ def begun(
                 runs.append((folder, read(folder)))
             except RNNScratchError as error:
                 say(error.problem)
-    return sorted(runs, key=lambda run: (run[1].sessions[0].started, str(run[0])))
+    # By the clock, which may be set back, only if they began at the same moment or long ago.
+    return sorted(runs, key=lambda run: (run[1].number, run[1].sessions[0].started, str(run[0])))
 
 
 def listing(
@@ -45,11 +46,16 @@ def listing(
     return runs
 
 
-def names() -> dict[str, Path]:
-    """Return the runs in ``runs/`` by short name: 1 for the oldest, and so on; ``last``."""
-    folders = [folder for folder, _ in begun(PARENT)]
-    numbered = {str(number): folder for number, folder in enumerate(folders, 1)}
-    return {**numbered, "last": folders[-1]} if folders else {}
+def numbered(parent: Path) -> dict[int, Path]:
+    """Return the runs in a folder by number: their own, or a larger one if another run has it.
+
+    A new run takes the next number, so it changes no other. Runs that begin at the same moment may
+    record the same one.
+    """
+    runs: dict[int, Path] = {}
+    for folder, record in begun(parent):
+        runs[max(record.number, max(runs, default=0) + 1)] = folder
+    return runs
 
 
 def find(run: Path) -> Path:
@@ -58,14 +64,15 @@ def find(run: Path) -> Path:
     A file or folder of that very name comes first. Raises RNNScratchError if there is no such run.
     """
     name = str(run)
-    if not re.fullmatch("last|[0-9]+", name) or os.path.lexists(run):
+    if not re.fullmatch("last|[0-9]{1,9}", name) or os.path.lexists(run):
         return run
-    runs = names()
+    runs = numbered(PARENT)
     if not runs:
         raise RNNScratchError(f"There is no run in {PARENT} yet.", "Start one: rnn-scratch train")
-    if name not in runs:
+    number = max(runs) if name == "last" else int(name)
+    if number not in runs:
         raise RNNScratchError(
-            f"There is no run {name}: those in {PARENT} are 1 to {len(runs) - 1}, the last one.",
+            f"There is no run {name} in {PARENT}: the last one is {max(runs)}.",
             "`rnn-scratch runs` lists them.",
         )
-    return runs[name]
+    return runs[number]

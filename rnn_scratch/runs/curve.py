@@ -1,6 +1,7 @@
 """The curve of a run: perplexity against epochs, as a picture."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -16,6 +17,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys((*INKS, "grid.color"), INK),
     **dict.fromkeys(GROUNDS, "none"),
     "legend.frameon": False,
+    "text.parse_math": False,  # a record's names are no formulas
 }
 HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
@@ -52,29 +54,36 @@ def check_matplotlib(*formats: str) -> None:
     MemoryError if there is too little memory for it.
     """
     bytearray(2**27)  # with less, threads and linear algebra may wait for ever
-    try:
+    with _explained():
         from matplotlib.figure import Figure
 
         for format in formats:  # an empty one, which takes no time
             Figure(figsize=(1, 1)).savefig(BytesIO(), format=format)
+
+
+def picture(histories: Mapping[str, Sequence[Epoch]], format: str = "png") -> bytes:
+    """A picture of it, as PNG or SVG; RNNScratchError if Matplotlib cannot draw it."""
+    with _explained():
+        # Not pyplot, which would look for a window system and keep every figure in memory.
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+
+        with rc_context(STYLE):
+            figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
+            draw(figure.add_subplot(), histories)
+            image = BytesIO()
+            figure.savefig(image, format=format)
+        return image.getvalue()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # such as one of its variables in the environment
+    except Exception as error:  # such as one of its variables in the environment, or of its fonts
         raise RNNScratchError(
             f"Matplotlib cannot draw the figures: {shown(str(error), 300)}.\nCorrect its settings, "
             "such as MPLBACKEND or SOURCE_DATE_EPOCH in the environment, or remove them."
         ) from error
-
-
-def picture(histories: Mapping[str, Sequence[Epoch]], format: str = "png") -> bytes:
-    """A picture of it, as PNG or SVG."""
-    # Not pyplot, which would look for a window system and keep every figure in memory.
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
-        draw(figure.add_subplot(), histories)
-        image = BytesIO()
-        figure.savefig(image, format=format)
-    return image.getvalue()

@@ -72,7 +72,7 @@ class Live(LineReport):
     def progress(self, event: Progress) -> None:
         """Show how far the training has come, and the time left."""
         if time.monotonic() - self.drawn >= EVERY:
-            so_far = f"{numbers_within(event)}{time_left(event)}"
+            so_far = f"{numbers_within(event)}{time_left(event.left)}"
             text = f"epoch {event.epoch} of {self.settings.num_epochs}  {so_far}"
             self.handle.update(self._data(text.rstrip()), raw=True)
             self.drawn = time.monotonic()

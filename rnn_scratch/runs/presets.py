@@ -43,3 +43,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_epochs": 8,
     },
 }
+
+# The text with which the command `train` ends, as in the README.
+SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}

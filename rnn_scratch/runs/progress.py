@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ QUIET = 30.0  # seconds after which a line is due, within an epoch too
 
 
 class LineReport(Report):
-    """Passes on lines: every tenth epoch, with a sample of the model's text, and the last."""
+    """Passes on lines: every tenth epoch, with a sample of the model's text, and the results."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         """Each line is passed to `say`."""
@@ -30,6 +31,7 @@ class LineReport(Report):
         """Say what is trained, and where."""
         self.folder, self.session = Path(event.folder), event.session
         self.last = event.settings.num_epochs
+        self.epochs: list[Epoch] = []
         self.said = time.monotonic()
         session, runtime = event.session, event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
@@ -44,23 +46,33 @@ class LineReport(Report):
         if event.left is not None and time.monotonic() - self.said >= QUIET:
             self.say(
                 f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
-                f"{numbers_within(event)}{time_left(event)}"
+                f"{numbers_within(event)}{time_left(event.left)}"
             )
             self.said = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
-        """Say the numbers of every tenth epoch, and of the last."""
-        if event.epoch % SAMPLE_EVERY == 0 or event.epoch == self.last:
+        """Say the numbers of every tenth epoch; the last one's are those of the end."""
+        self.epochs.append(event)
+        if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.last:
             sample = f"  {event.sample!r}" if event.sample else ""
             self.say(f"epoch {event.epoch:>{len(str(self.last))}}  {numbers(event)}{sample}")
             self.said = time.monotonic()
 
     def ended(self, event: Ended) -> None:
-        """Say which epoch was best on the held-out text, and its loss."""
-        best = event.best
-        if best and best.valid_loss is not None and event.session.outcome == "finished":
-            loss, lowest = losses(best.valid_loss), format_perplexity(best.valid_perplexity)
-            self.say(f"best held out: epoch {best.epoch}, {loss}, perplexity {lowest}")
+        """Say the results: speed, and how well both texts are predicted, now and at best."""
+        if event.session.outcome != "finished":
+            return
+        last, best = self.epochs[-1], event.best
+        speed = statistics.median(epoch.tokens / epoch.seconds for epoch in self.epochs)
+        self.say(f"epoch {last.epoch}: {speed:,.0f} tokens/s on {self.session.runtime.device}")
+        self.say(f"training text  {quality(last.loss, last.perplexity)}")
+        if last.valid_loss is None or best is None or best.valid_loss is None:
+            return
+        is_best = " (best)" if best.epoch == last.epoch else ""
+        self.say(f"held-out text  {quality(last.valid_loss, last.valid_perplexity)}{is_best}")
+        if not is_best:
+            lowest = quality(best.valid_loss, best.valid_perplexity)
+            self.say(f"best: epoch {best.epoch:<2} {lowest}")
 
 
 def losses(nats: float) -> str:
@@ -68,11 +80,14 @@ def losses(nats: float) -> str:
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
-def time_left(progress: Progress) -> str:
+def quality(nats: float, perplexity: float | None) -> str:
+    """A mean loss in two units, and the perplexity."""
+    return f"{losses(nats)}, perplexity {format_perplexity(perplexity)}"
+
+
+def time_left(seconds: float | None) -> str:
     """The time to the end of the training, once it can be estimated."""
-    if progress.left is None:
-        return ""
-    return f"time left {datetime.timedelta(seconds=round(progress.left))}"
+    return "" if seconds is None else f"time left {datetime.timedelta(seconds=round(seconds))}"
 
 
 def numbers_within(progress: Progress) -> str:

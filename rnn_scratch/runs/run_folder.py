@@ -93,6 +93,7 @@ class RunRecord(Record, kw_only=True):
     identity: Line
     settings: Settings
     text: TextRecord
+    number: Annotated[int, Meta(ge=0, le=2**31)] = 0  # among the runs beside it; 0: older than that
     sessions: Annotated[list[Session], Meta(min_length=1)]
 
 

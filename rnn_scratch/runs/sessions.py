@@ -31,7 +31,7 @@ from ..settings import Settings
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
 from ..text import books, dataset
-from . import checkpoint, curve, resumption, run_folder, training
+from . import catalog, checkpoint, curve, resumption, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
 from .events import Ended, Event, Message, Progress, Started
 from .resumption import Saved, early_stop_reason
@@ -85,6 +85,7 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 files.sync(folder.parent)
                 checkpoint.save(folder / checkpoint.FILE, start)
                 run_folder.write_history(folder, ())
+                record.number = max(catalog.numbered(folder.parent), default=0) + 1
                 _begin(folder, record, 0, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind
@@ -250,9 +251,14 @@ class _Keeper:
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
 
     def _require_run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if files.read(self.folder / run_folder.RUN_FILE, len(self.written)) == self.written:
+        path = self.folder / run_folder.RUN_FILE
+        try:
+            if files.read(path, len(self.written)) == self.written:
                 return
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            pass
+        except OSError as error:
+            raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
         raise RNNScratchError(
             f"The folder {self.folder} has no longer the run that began in it: the folder or its "
             "record was moved, replaced or deleted.",

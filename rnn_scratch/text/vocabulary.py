@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..errors import RNNScratchError, shown
 
 UNKNOWN = "<unk>"
+MANY = 1000  # characters; with NumPy's scratch a minibatch takes five times as long as with 28
 
 
 def normalize(text: str, how: str) -> str:
@@ -31,6 +32,23 @@ def build(text: str) -> list[str]:
     """The vocabulary: ``<unk>``, then the characters by falling frequency, ties by code point."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
+
+
+def warn(text: str, how: str, model: str, say: Callable[[str], object]) -> None:
+    """Say what a large vocabulary costs, where the normalized text has MANY characters or more."""
+    size = len(set(text)) if how == "none" else 0  # otherwise at most 27
+    if size < MANY:
+        return
+    line = (
+        f"The text has {size:,} different characters, so an epoch takes long: the output layer has "
+        "a unit for each character."
+    )
+    if model != "fast":
+        line += (
+            f" The {model} model also multiplies one-hot vectors of this length; `--model fast` "
+            "gathers rows of the weights instead."
+        )
+    say(line)
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:

@@ -249,6 +249,13 @@ def test_the_record_of_speeds_has_those_of_the_default_comparison():
     assert {row.figures["change"].median for row in rows} == {1}
 
 
+def test_a_name_in_a_record_is_no_mathematics_in_its_pictures():
+    candidate = candidate_of("numpy", "scratch", round_of(), trials=[trial_of(9.0, 8.0)])
+    candidate.environment = r"$\x$"
+    drawn = pictures.draw(record_of(candidate), formats=["svg"])
+    assert set(drawn) == {"speed.svg", "perplexity.svg"}
+
+
 def test_another_number_of_threads_than_planned_is_a_note():
     fewer, planned = (
         candidate_of(name, "fast", round_of(threads=threads))

@@ -2,9 +2,11 @@
 
 import errno
 import functools
+import itertools
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from helpers import (
     environment,
     figures,
     finish,
+    here,
     hidden_files,
     history,
     lines,
@@ -32,6 +35,7 @@ from helpers import (
 
 import rnn_scratch
 from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.system import files
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
@@ -159,7 +163,7 @@ def test_a_history_that_cannot_grow_stops_the_run(backend_name, undisturbed):
     assert_undisturbed("limited", undisturbed)
 
 
-def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
+def test_a_full_disk_after_the_last_epoch_keeps_the_run(undisturbed_of):
     model = undisturbed_of("numpy").folder / "checkpoint.safetensors"
     size = model.stat().st_size + 1000
     done = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
@@ -168,6 +172,51 @@ def test_an_error_after_the_last_epoch_keeps_the_run(undisturbed_of):
     assert "--resume" not in done.out
     assert hidden_files("r") == []
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
+
+
+# Fonts are read when there is text to draw: for the curve, after the last epoch.
+NO_FONTS = """
+import sys
+from rnn_scratch.cli.main import main
+
+def refuse(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".ttf"):
+        raise OSError(24, "Too many open files", arguments[0])
+
+sys.addaudithook(refuse)
+main()
+"""
+
+
+def test_a_font_that_cannot_be_read_keeps_the_run():
+    settings = options(backend="numpy", run="r", num_epochs=2, **SETTINGS)
+    done = there("train", *settings, program=("-c", NO_FONTS))
+    done.refused("Matplotlib cannot draw the figures", "Too many open files", ".ttf")
+    assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
+
+
+def test_a_file_that_cannot_be_opened_is_not_said_to_be_damaged_or_moved(capsys, monkeypatch):
+    """Whichever it is of those that a resumed training opens."""
+    rnn_scratch.train("numpy", num_epochs=2, run="trained", valid_share=0.2, **SMALL)
+    descriptor = files.descriptor
+    for failing in itertools.count():
+        numbers = itertools.count()
+
+        def opened(*arguments, numbers=numbers, failing=failing):
+            if next(numbers) == failing:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return descriptor(*arguments)
+
+        shutil.rmtree("r", ignore_errors=True)
+        shutil.copytree("trained", "r")
+        monkeypatch.setattr(files, "descriptor", opened)
+        done = here(capsys, "train", "--resume", "r", "--epochs", 4)
+        monkeypatch.setattr(files, "descriptor", descriptor)
+        if next(numbers) <= failing:
+            break
+        done.refused("could not be ", "Too many open files")
+        assert "run folder: r" not in done.out or "is kept" in done.out
+    assert failing > 20
 
 
 def test_the_reader_of_the_output_exits():

@@ -136,7 +136,7 @@ def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
     )
     done = [int(re.fullmatch(pattern, line)[1]) for line in within if " 0 of " not in line]
     assert done[:10] == list(range(1, 11))
-    assert any(line.startswith("epoch 2  perplexity") for line in lines)
+    assert any(line.startswith("training text  ") for line in lines)
 
 
 def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeypatch):

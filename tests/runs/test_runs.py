@@ -243,24 +243,33 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
     assert max(map(len, done.err.splitlines())) < 1000
 
 
+def change_record(folder, **changes):
+    """Change the first session of a run's record; `number=None`: as before there were numbers."""
+    path = Path(folder, "run.json")
+    record = json.loads(path.read_bytes())
+    if "number" in changes and changes.pop("number") is None:
+        del record["number"]
+    record["sessions"][0].update(changes)
+    path.write_text(json.dumps(record))
+
+
+def small(name, seed=0):
+    return rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL).folder
+
+
 def test_the_list_is_newest_first(capsys):
-    folders = [
-        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=2, **SMALL).folder
-        for name in ("b", "c", "a")
-    ]
+    folders = [small(name) for name in ("b", "c", "a")]
     # In three time zones: later in this order, although the local times are in the reverse order.
     clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
     for folder, clock in zip(folders, clocks):
-        record = json.loads((folder / "run.json").read_text())
-        record["sessions"][-1]["started"] = clock
-        (folder / "run.json").write_text(json.dumps(record))
+        change_record(folder, number=None, started=clock)
     done = here(capsys, "runs").ended()
     head, *rows = done.out.splitlines()
     assert head.split()[:6] == ["run", "folder", "started", "backend", "variant", "cell"]
     assert [row.split()[:2] for row in rows] == [
         [name, str(folder)] for name, folder in zip("321", reversed(folders))
     ]
-    assert all("2/2" in row and "finished" in row and "tide-clock" in row for row in rows)
+    assert all("1/1" in row and "finished" in row and "tide-clock" in row for row in rows)
     # The names are of those in runs/ only, where a command looks for them.
     elsewhere = here(capsys, "runs", Path("runs").absolute()).out.splitlines()
     assert elsewhere[0].split()[0] == "folder"
@@ -269,25 +278,36 @@ def test_the_list_is_newest_first(capsys):
     ]
 
 
+def test_a_run_keeps_its_number():
+    """When the clock is set back, and when others are added or deleted."""
+    parent, old, first, second = Path("runs"), small("old"), small("z"), small("y")
+    change_record(old, number=None)
+    change_record(second, started="2099-01-01T00:00:00+00:00")
+    third = small("x")
+    assert catalog.numbered(parent) == {1: old, 2: first, 3: second, 4: third}
+    shutil.rmtree(first)
+    assert [folder for folder, _ in catalog.begun(parent)] == [old, second, third]
+    # Two that began at the same moment, as each does not see the other's record.
+    twin = Path(shutil.copytree(third, "runs/twin"))
+    change_record(twin, started="2100-01-01T00:00:00+00:00")
+    last = small("w")
+    assert catalog.numbered(parent) == {1: old, 3: second, 4: third, 5: twin, 6: last}
+    assert catalog.find(Path("last")) == catalog.find(Path("6")) == last
+
+
 def test_every_command_finds_a_run_by_its_short_name(capsys):
-    for name, seed in (("b", 1), ("a", 2)):
-        rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL)
-        path = Path(f"runs/{name}/run.json")
-        record = json.loads(path.read_bytes())
-        record["sessions"][0]["started"] = f"202{seed}-01-01T00:00:00+00:00"
-        path.write_text(json.dumps(record))
+    small("b", seed=1)
+    small("a", seed=2)
 
     def written(name):
         return here(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out
 
     assert written("1") == written("runs/b") != written("runs/a") == written("2") == written("last")
     assert here(capsys, "evaluate", "1").out == here(capsys, "evaluate", "runs/b").out
-    # A name stays that of its run when another is resumed or added.
     assert "runs/b" in here(capsys, "train", "--resume", 1, "--epochs", 2).out
     assert [each["epoch"] for each in history("runs/b")] == [1, 2]
-    assert catalog.names() == {"1": Path("runs/b"), "2": Path("runs/a"), "last": Path("runs/a")}
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
-    here(capsys, "predict", "3").refused("no run 3", "1 to 2, the last", "`rnn-scratch runs`")
+    here(capsys, "predict", "3").refused("no run 3", "the last one is 2", "`rnn-scratch runs`")
     here(capsys, "predict", "0").refused("no run 0")
     # A folder of that very name comes first, also as the folder of a new run.
     new = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)

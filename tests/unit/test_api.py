@@ -1,5 +1,6 @@
 """The Python interface: numbers and paths of other types, and errors that name the argument."""
 
+import re
 import sys
 import types
 from io import BytesIO
@@ -121,19 +122,18 @@ def no_books(monkeypatch):
 def test_a_report_may_be_a_function(no_books):
     lines, small = [], {**SMALL, "threads": 1}
     run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **small)
-    assert [line.split("  ")[0] for line in lines] == [
-        "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r",
-        "epoch 10",
-        "epoch 12",
-    ]
-    assert lines[1].endswith(repr(run.history[9].sample))
-    assert f"  perplexity {run.perplexity:.2f}  " in lines[2]
+    start, tenth, last, results = lines
+    assert start == "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r"
+    assert re.fullmatch(r"epoch 10  perplexity .*'", tenth)
+    assert tenth.endswith(repr(run.history[9].sample))
+    assert last.startswith("epoch 12: ")
+    assert results.endswith(f", perplexity {run.perplexity:.2f}")
     rnn_scratch.resume(run, 13, report=lines.append)
-    assert "epochs 13 to 13" in lines[3]
-    assert lines[4].startswith("epoch 13  perplexity")
-    settings = {name: each for name, each in small.items() if name != "corpus"}
+    assert "epochs 13 to 13" in lines[4]
+    assert lines[5].startswith("epoch 13: ")
+    settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
-    assert lines[5] == "No network. The built-in text tide-clock is used instead."
+    assert lines[7] == "No network. The built-in text tide-clock is used instead."
 
 
 def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys, no_books):
@@ -141,7 +141,7 @@ def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # as Python sets it for its prompt
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1  " in capsys.readouterr().out
+    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1: " in capsys.readouterr().out
     rnn_scratch.evaluate(run)
     assert capsys.readouterr().out == ""
 

@@ -1,6 +1,7 @@
 """The command line: its output, and errors with exit code 2 for invalid input."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from helpers import SMALL, here, history, options
 
 import rnn_scratch
 from rnn_scratch.play import page
+from rnn_scratch.runs.presets import SAMPLE
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -28,17 +30,22 @@ def test_the_output_of_a_training(capsys, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
     done = here(capsys, "train", *options(run="r", **settings)).ended(err="")
     assert not {"\x1b", "\r"} & set(done.out)
-    first, tenth, eleventh, best, summary, *texts = done.out.splitlines()
+    first, tenth, end, *results, sample = done.out.splitlines()
     assert re.fullmatch(
         rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
     )
     numbers = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)  [\d,]+ tokens/s"
     assert re.fullmatch(rf"epoch 10  {numbers}  'time traveller.{{50}}'", tenth)
-    assert re.fullmatch(rf"epoch 11  {numbers}", eleventh)
-    assert best.startswith("best held out: epoch ")
-    assert re.fullmatch(r"perplexity \d+\.\d, [\d.]+ tokens/sec on \w+", summary)
-    assert f"perplexity {history('r')[-1]['perplexity']:.1f}, " in summary
-    assert [text[:9] for text in texts] == ["time trav", "traveller"]
+    assert re.fullmatch(r"epoch 11: [\d,]+ tokens/s on \w+", end)
+    last = history("r")[-1]
+    for text, loss, line in (
+        ("training", last["loss"], results[0]),
+        ("held-out", last["valid_loss"], results[1].removesuffix(" (best)")),
+    ):
+        figures = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
+        assert line == f"{text} text  {figures}, perplexity {math.exp(loss):.2f}"
+    # As the README's command writes: not the most likely characters, which soon repeat themselves.
+    assert sample == here(capsys, "predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
 
 
 def test_predict(capsys, run):

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+import time
 from itertools import count
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_names_of_files_that_are_not_utf_8():
     assert origin.endswith(r"t\udcff")
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="TZ has no effect here")
+def test_a_time_zone_that_python_does_not_have():
+    train = ("train", "--backend", "numpy", *options(num_epochs=1, **SMALL))
+    there(*train, env={"TZ": "UTC+24"}).refused("'UTC+24'", "TZ")
+    assert not Path("runs").exists()
+    there(*train, env={"TZ": "nonsense"}).ended(err="")  # which the system takes for UTC
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_an_encoding_that_lacks_characters_stops_nothing(text, encoding):
     env = {"PYTHONIOENCODING": encoding}
@@ -73,7 +82,24 @@ def run(capsys):
 def test_no_room_for_the_output(run, arguments):
     with open("/dev/full", "w") as full:
         done = there(*arguments, stdout=full)
-    assert (done.code, done.err) == (2, "Error: The output: No space left on device.\n")
+    assert (done.code, done.err) == (2, "Error: No space left on device.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("'libx.so: no such file'", "libx.so: no such file."),
+        ("2, 'No usable temporary directory'", "No usable temporary directory."),
+        ("24, 'Too many open files', 'x'", "x: Too many open files."),
+    ],
+)
+def test_an_error_of_the_system_is_not_said_to_be_one_of_the_output(error, words):
+    program = f"""
+from rnn_scratch.cli import main, predict
+def fail(*_, **__): raise OSError({error})
+predict.inference.predict = fail
+main.main(["predict", "r"])"""
+    there(program=("-c", program)).ended(2, f"Error: {words}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")

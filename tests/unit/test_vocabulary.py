@@ -1,12 +1,14 @@
 """Texts to tokens and back, the three normalizations, and the parts of a text for a run."""
 
 import re
+from pathlib import Path
 
 import pytest
 from helpers import error_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import dataset, vocabulary
@@ -27,6 +29,26 @@ texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcXYZ 
 )
 def test_normalizations(how, expected):
     assert vocabulary.normalize(TEXT, how) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "how", "model", "words"),
+    [
+        (1000, "none", "scratch", "1,000 different characters,.* `--model fast` gathers rows"),
+        (1000, "none", "fast", "1,000 different characters,.* for each character.$"),
+        (999, "none", "scratch", None),
+        (1000, "spaced", "scratch", None),
+    ],
+)
+def test_the_cost_of_many_characters_is_said_before_training(size, how, model, words):
+    characters = "".join(map(chr, range(ord("a"), ord("a") + size)))
+    Path("t.txt").write_text(characters, encoding="utf-8")
+    settings = {"normalize": how, "num_hiddens": 2, "num_epochs": 1, "max_tokens": 0}
+    settings |= {"num_steps": 2, "batch_size": 2}
+    lines = []
+    rnn_scratch.train("numpy", text="t.txt", model=model, report=lines.append, **settings)
+    assert (re.match("The text has", lines[0]) is not None) == (words is not None)
+    assert words is None or re.search(words, lines[0])
 
 
 @given(texts)
