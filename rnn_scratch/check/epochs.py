@@ -208,12 +208,12 @@ def predict(case: Case) -> Iterator[Computed | Row]:
 
     text = case.scratch.predict(model, tuple(tokens[:15].tolist()), CHOSEN, choose)
     text += case.scratch.predict(model, tuple(tokens[:1].tolist()), FEW, choose)
+    yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
     yield Computed("tokens", np.array(text), allowed=0)
     types |= {type(text), *map(type, text)}
     names = ", ".join(sorted(each.__name__ for each in types))
     yield fact("a list of integers, from arrays", types == {np.ndarray, list, int}, names)
     yield Computed("logits", np.stack(logits), allowed=10 * ROUNDING)
-    yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
 
 
 @functools.cache

@@ -253,7 +253,7 @@ def make_case(
     tokens = chance.randint(0, V, (rows, T + 1))
     # Some that are large, so that a function of limited range shows.
     shape = rows, options.num_hiddens
-    states = [chance.uniform(-6, 6, shape) for _ in range(options.num_states)]
+    states = [chance.uniform(-8, 8, shape) for _ in range(options.num_states)]
     rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
