@@ -97,7 +97,9 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     yield Computed(f"with {LARGE_V} characters", mean)
     square = case.of_rows(slice(T))
     logits = case.tensor(large[: T * T])
-    yield Computed("of as many rows as steps", case.scratch.loss(logits, case.tensor(square.batch.Y)))
+    yield Computed(
+        "of as many rows as steps", case.scratch.loss(logits, case.tensor(square.batch.Y))
+    )
 
 
 def detach(case: Case) -> Iterator[Computed | Row]:

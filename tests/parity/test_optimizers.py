@@ -59,9 +59,7 @@ def test_it_is_that_of_the_framework(backend, candidate, optimizer):
         pytest.skip("a framework that this test does not know")
     decay = 0.0 if optimizer == "momentum" or candidate in WITHOUT_DECAY else DECAY
     beta1, beta2 = BETAS
-    how = Update(
-        optimizer=optimizer, weight_decay=decay, beta1=beta1, beta2=beta2, epsilon=EPSILON
-    )
+    how = Update(optimizer=optimizer, weight_decay=decay, beta1=beta1, beta2=beta2, epsilon=EPSILON)
     inside = optimizer == "adam" and candidate in INSIDE
     same, other = (trained(candidate, how, corrected) for corrected in (inside, not inside))
     if candidate == "jax":

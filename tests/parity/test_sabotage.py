@@ -41,9 +41,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
 
 LESSONS = ("scratch.py", "cells.py", "deep.py")
 IN_THE_REFERENCE = [
-    s
-    for s in SABOTAGES
-    if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
+    s for s in SABOTAGES if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
 ]
 IN_ITS_BACKWARD_PASS = [
     s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.result.startswith(("W_", "b_"))
