@@ -1,7 +1,7 @@
 """Mistakes made in the source of a backend one at a time, which the check must detect and name.
 
-Those that lessons use are in the package, all in ``scratch``. A source that does not have the text that a mistake
-replaces fails the test, so that the mistakes follow the code.
+Those that lessons use are in the package, all in ``scratch``. A source that does not have the text
+that a mistake replaces fails the test, so that the mistakes follow the code.
 """
 
 from collections.abc import Sequence
@@ -100,8 +100,9 @@ SABOTAGES = [
         "    mean, grads, state = gradients(model, batch, state)\n",
         "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
         "    mean, grads, state = gradients(model, batch, state)\n")),
-    Mistake("exact mode forgotten in training", "train_minibatch", "another one", everywhere(
-        "(model, grads, how, batch.rates)", "(model, grads, how._replace(grid=None), batch.rates)")),
+    Mistake("exact mode forgotten in training", "train_minibatch", "another one",
+             everywhere("(model, grads, how, batch.rates)",
+                        "(model, grads, how._replace(grid=None), batch.rates)")),
     Mistake("an epoch that begins where the one before has ended", "train_epoch", "sequential",
              everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(model)",
@@ -184,7 +185,7 @@ SABOTAGES = [
         "        x = hidden[0]"), "deep.py", only=DEEP),
     Mistake("the first layer's masks for all layers", "deep_step", "logits", everywhere(
         "hidden[0] * masks[layer]  #", "hidden[0] * masks[0]  #"), "deep.py", only=DEEP),
-    Mistake("the first time step's masks for all", "forward", "logits", everywhere(
+    Mistake("the first time step's masks for all", "deep_forward", "logits", everywhere(
         "else masks[t]", "else masks[0]"), "deep.py", only=DEEP),
     Mistake("masks that do not reach the gradients", "gradients", "", {
         name: ("model.forward(batch.inputs,", "model.forward(batch.X,")
@@ -283,7 +284,7 @@ SABOTAGES = [
         "numpy": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
         "jax": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
     }, "deep.py", only=DEEP),
-    Mistake("masks in float64", "forward", "", {
+    Mistake("masks in float64", "deep_forward", "", {
         "numpy": ("else masks[t]", 'else masks[t].astype("float64")'),
         "torch": ("else masks[t]", "else masks[t].double()"),
         "jax": ("else masks[t]", 'else masks[t].astype("float64")'),

@@ -95,11 +95,9 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     targets = chance.randint(0, LARGE_V, (rows, steps))
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
     yield Computed(f"with {LARGE_V} characters", mean)
-    square = case.of_rows(slice(T))
-    logits = case.tensor(large[: T * T])
-    yield Computed(
-        "of as many rows as steps", case.scratch.loss(logits, case.tensor(square.batch.Y))
-    )
+    square, targets = large[: T * T], case.batch.Y[:T]
+    mean = case.scratch.loss(case.tensor(square), case.tensor(targets))
+    yield Computed("of as many rows as steps", mean)
 
 
 def detach(case: Case) -> Iterator[Computed | Row]:

@@ -25,7 +25,7 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
-from .results import LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
+from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
 B, T, H, V = 12, 4, 13, 11
@@ -98,8 +98,15 @@ class Case(NamedTuple):
     def name_of(self, piece: "Piece") -> str:
         """The function of the contract that a piece compares in this case."""
         name = piece.__name__
-        deep_step = "deep_step" if self.options.deep else "step"
-        return {"cell": self.options.cell.replace("-", "_"), "step": deep_step}.get(name, name)
+        if name == "cell":
+            return self.options.cell.replace("-", "_")
+        deep = self.options.deep and self.variant == "scratch" and name in ("step", "forward")
+        return f"deep_{name}" if deep else name
+
+    def file_of(self, function: str) -> str:
+        """The file that a function of the contract is in, for this variant of the model."""
+        of_variant = self.variant != "scratch" and function in ("params", "forward", "gradients")
+        return f"{self.variant}.py" if of_variant else FILES.get(function, "")
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor of the backend."""
@@ -168,7 +175,7 @@ class Case(NamedTuple):
         name = self.name_of(piece)
         for result in piece(self, *more):
             if isinstance(result, Row):
-                yield replace(result, piece=name, case=self.label)
+                yield replace(result, piece=name, case=self.label, file=self.file_of(name))
             elif result.expected is not None:
                 yield self.row(name, result)
             elif self.is_reference:
@@ -189,6 +196,7 @@ class Case(NamedTuple):
             case=self.label,
             allowed=allowed,
             note=result.note,
+            file=self.file_of(piece),
             **most._asdict(),
         )
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
 from ..errors import NotOffered, RNNScratchError
@@ -95,9 +97,8 @@ def check(
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:
-                yield fact(
-                    "raised", False, described(error), piece=case.name_of(piece), case=case.label
-                )
+                row = fact("raised", False, described(error), piece=case.name_of(piece))
+                yield replace(row, case=case.label, file=case.file_of(row.piece))
         else:
             seen.add(options.dtype)
 

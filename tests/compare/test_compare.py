@@ -32,7 +32,7 @@ def make_machine(after_check=None, **functions):
             after_check()
     named = {{"environment": lambda: {{"{name}": "1.0"}}, "set_tf32": set_tf32, **functions}}
     return changed(numpy.machine, **named)
-scratch, machine = numpy.scratch, make_machine()
+scratch, deep, machine = numpy.scratch, numpy.deep, make_machine()
 """
 
 # Each of these fails at another point, or is slow.

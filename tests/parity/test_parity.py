@@ -1,5 +1,6 @@
 """Every model against the reference, by the same code that `rnn-scratch check` runs."""
 
+import contextlib
 import itertools
 from importlib import import_module
 
@@ -20,7 +21,7 @@ from rnn_scratch.text import minibatches, vocabulary
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_a_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(runner.check(backend_name, backend, model, inputs.cases(device)))
+    rows = list(runner.check(backend_name, backend, model, inputs.cases(device, variant=model)))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     offered = [row for row in rows if row.offered]
@@ -47,7 +48,7 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
     numpy = registry.load("numpy")
 
     class Backend:
-        scratch, machine = numpy.scratch, numpy.machine
+        scratch, deep, machine = numpy.scratch, numpy.deep, numpy.machine
 
     rows = list(runner.check("plain", Backend, "fast"))
     assert rows
@@ -79,7 +80,8 @@ def test_some_updates_are_clipped_and_others_are_not():
 
 def test_sizes_cannot_hide_a_mistake():
     characters = len(epochs.built_in_text(inputs.PLAIN)[1]["b_q"])
-    assert len({inputs.B, inputs.T, inputs.H, inputs.V, TRIED["embedding"], characters}) == 6
+    sizes = inputs.B, inputs.T, inputs.H, inputs.V, TRIED["embedding"], TRIED["num_layers"]
+    assert len({*sizes, characters}) == 7
     # Optimized models use other operations for fewer tokens than characters.
     assert inputs.B * inputs.T > characters > inputs.V
     assert inputs.B * inputs.T < functions.LARGE_V
@@ -121,25 +123,30 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
             assert difference <= allowed, (model, where)
 
 
+# Units, steps, rows, layers, and the size of an embedding, of which 0 is none.
+SMALLEST = [(*s, n % 4) for n, s in enumerate(itertools.product((1, 2, 3), repeat=4))]
+
+
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_of_large_weights(backend, backend_name, device, cell):
-    if not hasattr(backend, "fast"):
-        pytest.skip(f"{backend_name} has no optimized model")
-    # It may compute with them by other operations than with small ones.
-    options = Options(V, 512, cell, device=device)
-    tokens = np.random.RandomState(0).randint(0, V, (32, 16 + 1))  # 2^18 hidden states
-    batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy())
-    numpy = registry.load("numpy")
+def test_the_smallest_networks_are_trained_alike(backend, backend_name, cell):
+    some = SMALLEST if backend_name in ("numpy", "torch") else SMALLEST[::40]
+    for units, steps, rows, layers, embedding in some:
+        options = Options(5, units, cell, embedding, layers, dtype="float64")
+        tokens = np.random.RandomState(0).randint(0, 5, (2, rows, steps + 1))
+        rates = Rates(np.asarray(0.5))
+        batches = [Batch(each[:, :-1], each[:, 1:], rates=rates) for each in tokens]
 
-    def gradients(name, own, model, options):
-        network = registry.build(name, own, model, initial(options, 0.05, 0), options)
-        tensors = batch.map(own.machine.tensor, options.device)
-        return network.to_arrays(own.scratch.gradients(network, tensors, network.state(32))[1])
+        def trained(name, own, model, options=options, batches=batches):
+            network = registry.build(name, own, model, initial(options, 0.5, 0), options)
+            own.scratch.train_epoch(network, batches, Update(), carry=True)
+            return network.to_arrays(network.params)
 
-    expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
-    difference, where, *_ = worst(expected, gradients(backend_name, backend, "fast", options))
-    assert difference <= 1e-6, where
+        expected = trained("numpy", registry.load("numpy"), "scratch")
+        for model in variants(backend_name):
+            with contextlib.suppress(registry.NotOffered):
+                difference, where, *_ = worst(expected, trained(backend_name, backend, model))
+                assert difference <= 1e-13, (model, options, where)
 
 
 @pytest.mark.parametrize("cell", CELLS)

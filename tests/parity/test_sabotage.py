@@ -9,8 +9,10 @@ from measure.measuring import copy, load
 from sabotages import OF_THREADS, SABOTAGES, make
 
 from rnn_scratch import registry
-from rnn_scratch.check import inputs, runner
-from rnn_scratch.check.inputs import in_each_dtype
+from rnn_scratch.check import epochs, inputs, runner
+from rnn_scratch.check.inputs import DEEP, PLAIN, in_each_dtype
+from rnn_scratch.check.results import worst
+from rnn_scratch.contract import Update
 from rnn_scratch.system import host
 
 pytestmark = pytest.mark.sabotages(by_default=("numpy", "torch"))
@@ -37,6 +39,26 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
     cases, wrong = in_each_dtype(sabotage.only), load(package)
     rows = runner.check(backend_name, wrong, sabotage.model, cases, short=True)
     assert_named(first_failure(rows), sabotage)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "bent"),
+    [
+        ("scratch.py", 'state[0] @ params["W_hq"]', PLAIN),
+        ("deep.py", 'x @ params["W_hq"]', DEEP),
+    ],
+    ids=["step", "deep_step"],
+)
+def test_an_edit_of_a_step_bends_the_training_of_its_networks_only(
+    backend, backend_name, file, line, bent, tmp_path
+):
+    package = copy(backend, tmp_path)
+    make((line, f"2 * {line}"), package / file)
+    both = backend, load(package)
+    for options in (PLAIN, DEEP):
+        cases = [inputs.make_case(backend_name, each, "scratch", options) for each in both]
+        before, after = (epochs.updated(case, Update())[0] for case in cases)
+        assert (worst(before, after).difference == 0) == (options != bent)
 
 
 LESSONS = ("scratch.py", "cells.py", "deep.py")
