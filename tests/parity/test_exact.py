@@ -322,7 +322,7 @@ def test_equal_models_have_a_line_with_updates_and_digest():
 
 # NumPy's backend, in which one function is another one from some call on.
 OFF = """
-from rnn_scratch.backends.numpy import machine, scratch
+from rnn_scratch.backends.numpy import deep, machine, scratch
 
 plain, number = scratch.{function}, 0
 

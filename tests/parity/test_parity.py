@@ -48,7 +48,7 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
     numpy = registry.load("numpy")
 
     class Backend:
-        scratch, machine = numpy.scratch, numpy.machine
+        scratch, deep, machine = numpy.scratch, numpy.deep, numpy.machine
 
     rows = list(runner.check("plain", Backend, "fast"))
     assert rows
