@@ -112,8 +112,7 @@ def test_they_train_resume_predict_and_are_checked(run, copy, backend_name):
     pieces = {row["piece"] for row in own if row["model"] == "scratch"}
     assert {"mgu", "step", "forward", "gradients", "train_epoch", "predict"} <= pieces
     assert {row["offered"] for row in own if row["model"] == "fast"} == {False}
-    own = [row for row in json.loads(checked) if "lion" in (row["piece"], row["result"][-4:])]
-    assert {row["piece"] for row in own} == {"lion", "train_minibatch"}
+    assert "lion" in {row["piece"] for row in json.loads(checked)}
     assert json.loads(exact)["equal"]
 
 
