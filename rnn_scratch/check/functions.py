@@ -177,7 +177,8 @@ def of_optimizer(name: str) -> Piece:
             # A framework that reads a number as text may have it one bit off, and a step that is
             # the middle of two multiples of the grid is then rounded to the other one.
             model = case.model(optimizer=name)
-            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0)  # nothing is added
+            # With no sums in it, and steps that are no larger than the gradients.
+            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0, epsilon=1.0)
             tensors = {name: case.tensor(grad) for name, grad in grads.items()}
             for number, lr in enumerate(LEARNING_RATES, 1):
                 rates = case.rates(lr, number if made.needs_rates else None)
