@@ -12,18 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import (
-    OPTIMIZERS,
-    Arrays,
-    Backend,
-    Batch,
-    Model,
-    Options,
-    Rates,
-    State,
-    Tensor,
-    Update,
-)
+from ..contract import OPTIMIZERS, Arrays, Backend, Batch, Model, Options, Rates, State, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import initial, trained_arrays
 from ..settings import Settings
@@ -48,7 +37,7 @@ def clipping(case: Case) -> Update:
 
 def updated(
     case: Case, how: Update, model: Model | None = None, train: Any = None
-) -> tuple[Arrays, Tensor, State]:
+) -> tuple[Arrays, np.ndarray, State]:
     """Parameters, losses and state after a few updates with the case's minibatch."""
     model, (batch, state), losses = model or case.model(), case.minibatch(), []
     for _ in range(FEW):
