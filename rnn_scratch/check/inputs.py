@@ -238,7 +238,7 @@ def make_case(
 ) -> Case:
     """Inputs for a model with these options, always the same."""
     chance, rows = np.random.RandomState(0), LARGE_B if options.num_hiddens == LARGE_H else B
-    sigma = SIGMA * H / options.num_hiddens
+    sigma = SIGMA * (H / options.num_hiddens) ** 0.5
     arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out

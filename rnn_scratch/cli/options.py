@@ -58,6 +58,7 @@ def option(
     words = (help or words) + (f"  [default: {implied}]" if implied else "")
     if kind is BOOL:
         return click.option(option_of(name), name, is_flag=True, default=None, help=words)
+    more: dict[str, Any] = {"is_flag": False, "flag_value": alone} if alone else {}
     callback = _converted if name in SETTINGS and default is None else _checked
     return click.option(
         option_of(name),
@@ -68,7 +69,7 @@ def option(
         default=default,
         show_default=default is not None,
         help=words,
-        **({"is_flag": False, "flag_value": alone} if alone else {}),
+        **more,
     )
 
 
