@@ -107,9 +107,11 @@ def of_case(case: Case) -> tuple[Piece, ...]:
     """The pieces to check in a case that is not the first one of its dtype."""
     if case.large:
         return functions.forward, functions.gradients
-    dtype, cell = case.options.dtype, case.options.cell
-    full = dtype == "float64" and (case.plain or cell == inputs.PLAIN.cell)
-    return tuple(each for each in PIECES[case.variant] if full or each not in OF_A_CELL)
+    double, first = case.options.dtype == "float64", case.options.cell == inputs.PLAIN.cell
+    omitted = () if double and first else OF_ANY_CELL
+    if not (double and (first or case.plain)):
+        omitted += epochs.TRAINING[1:]
+    return tuple(each for each in PIECES[case.variant] if each not in omitted)
 
 
 def described(error: Exception) -> str:
@@ -149,12 +151,7 @@ OF_SCRATCH: tuple[Piece, ...] = (
 OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
 PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
 # Those that do the same with any cell, and are tried with the first one only.
-OF_A_CELL = (
-    machine.tensor,
-    *functions.OF_ANY_CELL,
-    *functions.OF_OPTIMIZERS,
-    *epochs.TRAINING[1:],
-)
+OF_ANY_CELL = (machine.tensor, *functions.OF_ANY_CELL, *functions.OF_OPTIMIZERS)
 # Those that are the same in all cases, and in all of a dtype.
 ONCE: tuple[Piece, ...] = (machine.set_eager,)
 OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

@@ -63,7 +63,10 @@ def test_an_edit_of_a_step_bends_the_training_of_its_networks_only(
 
 LESSONS = ("scratch.py", "cells.py", "deep.py")
 IN_THE_REFERENCE = [
-    s for s in SABOTAGES if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
+    s
+    for s in SABOTAGES
+    if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
+    if "in float64" not in s.name  # of float32 nothing is recorded
 ]
 IN_ITS_BACKWARD_PASS = [
     s for s in IN_THE_REFERENCE if s.piece == "gradients" and s.result.startswith(("W_", "b_"))
