@@ -25,7 +25,7 @@ from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work
-from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
+from .settings import GONE, OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
 from .text import books, dataset, vocabulary
 from .workers import supervisor
@@ -85,7 +85,7 @@ def public(function: Function, beneath: Callable[..., Any]) -> Function:
         if unknown := sorted(set(kwargs) - set(known)):
             raise RNNScratchError(
                 f"Unknown argument: {', '.join(unknown)}.",
-                f"The arguments are: {', '.join(known)}.",
+                in_python(GONE.get(unknown[0], f"The arguments are: {', '.join(known)}.")),
             )
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})

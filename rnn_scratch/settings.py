@@ -166,11 +166,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
-            have = " or ".join(name for name, made in OPTIMIZERS.items() if made.decays)
+            have = " or ".join(
+                f"`--optimizer {name}`" for name, made in OPTIMIZERS.items() if made.decays
+            )
             raise RNNScratchError(
                 f"The optimizer {self.optimizer} has no weight decay (got `--weight-decay "
                 f"{self.weight_decay:g}`).",
-                f"Use it with `--optimizer {have}`.",
+                f"Use it with {have}.",
             )
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
@@ -194,6 +196,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}
+# Settings of earlier versions, and what to use instead.
+GONE = {"activation": "For ReLU in place of tanh, use `--cell rnn-relu`."}
 # Options whose names on the command line are shorter.
 SHORTER = {"num_epochs": "epochs", "num_layers": "layers"}
 

@@ -1,13 +1,13 @@
 """Mistakes made in the source of a backend one at a time, which the check must detect and name.
 
-Those that lessons use are in the package, all in ``scratch``. A source that does not have the text that a mistake
-replaces fails the test, so that the mistakes follow the code.
+Those that lessons use are in the package, all in ``scratch``. A source that does not have the text
+that a mistake replaces fails the test, so that the mistakes follow the code.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnn_scratch.check.inputs import DEEP, PLAIN, B, T
+from rnn_scratch.check.inputs import DEEP, LARGE, PLAIN, STACKED, B, T
 from rnn_scratch.check.mistakes import CARRY, MISTAKES, Mistake, changed, everywhere, within
 from rnn_scratch.registry import OURS
 
@@ -100,8 +100,9 @@ SABOTAGES = [
         "    mean, grads, state = gradients(model, batch, state)\n",
         "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
         "    mean, grads, state = gradients(model, batch, state)\n")),
-    Mistake("exact mode forgotten in training", "train_minibatch", "another one", everywhere(
-        "(model, grads, how, batch.rates)", "(model, grads, how._replace(grid=None), batch.rates)")),
+    Mistake("exact mode forgotten in training", "train_minibatch", "another one",
+             everywhere("(model, grads, how, batch.rates)",
+                        "(model, grads, how._replace(grid=None), batch.rates)")),
     Mistake("an epoch that begins where the one before has ended", "train_epoch", "sequential",
              everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(model)",
@@ -184,7 +185,7 @@ SABOTAGES = [
         "        x = hidden[0]"), "deep.py", only=DEEP),
     Mistake("the first layer's masks for all layers", "deep_step", "logits", everywhere(
         "hidden[0] * masks[layer]  #", "hidden[0] * masks[0]  #"), "deep.py", only=DEEP),
-    Mistake("the first time step's masks for all", "forward", "logits", everywhere(
+    Mistake("the first time step's masks for all", "deep_forward", "logits", everywhere(
         "else masks[t]", "else masks[0]"), "deep.py", only=DEEP),
     Mistake("masks that do not reach the gradients", "gradients", "", {
         name: ("model.forward(batch.inputs,", "model.forward(batch.X,")
@@ -216,6 +217,114 @@ SABOTAGES = [
                   'outputs.flatten(0, 1) @ params["W_x"]'),
         "mxnet": ('affine(outputs, own["W_x"], own["b"])', 'outputs @ own["W_x"]'),
     }, "fast.py", "fast", DEEP),
+
+    # What only some sizes, layers, dtypes or settings show.
+    Mistake("masks that an epoch drops", "train_epoch", "sequential", everywhere(
+        "batch = batch.map(", "batch = batch._replace(masks=None).map("), only=DEEP),
+    Mistake("the first rates of an epoch for all", "train_epoch", "sequential", everywhere(
+        "    losses = []", "    losses, rates = [], None",
+        "        batch = batch.map(",
+        "        rates = rates or batch.rates\n        batch = batch._replace(rates=rates).map(")),
+    Mistake("the second layer's parameters in the third", "deep_step", "", everywhere(
+        "of_layer(params, layer))", "of_layer(params, min(layer, 1)))"), "deep.py", only=STACKED),
+    Mistake("the second layer's state in the third", "deep_step", "", everywhere(
+        "(by_layer(state, options))",
+        "([by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)])"),
+        "deep.py", only=STACKED),
+    Mistake("the second layer's masks in the third", "deep_step", "", everywhere(
+        "masks[layer]  #", "masks[min(layer, 1)]  #"), "deep.py", only=DEEP),
+    Mistake("the second layer's parameters in the third, fast", "forward", "logits", everywhere(
+        "own = of_layer(params, layer)", "own = of_layer(params, min(layer, 1))"),
+        "fast.py", "fast", STACKED),
+    *(Mistake(f"the second layer's state in the third, {model}", "forward", "", {
+        name: ("by_layer(state, options)",
+               "[by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)]")
+        for name in OURS if (name, model) != ("numpy", "concise")
+    }, f"{model}.py", model, STACKED) for model in ("fast", "concise")),
+    Mistake("the top layer's state first", "forward", "state", {
+        "torch": ("(last if len(before) > 1 else (last,))",
+                  "(s.flip(0) for s in (last if len(before) > 1 else (last,)))"),
+        "mxnet": ("for own in range(height)", "for own in reversed(range(height))"),
+        "tensorflow": ("after += tuple(last)", "after = (*last, *after)"),
+        "jax": ("after += last[::-1] if len(own) > 1 else (last,)",
+                "after = (*(last[::-1] if len(own) > 1 else (last,)), *after)"),
+    }, "concise.py", "concise", STACKED),
+    Mistake("states of a stack exchanged", "forward", "", {
+        "torch": ("outputs, last = stack(outputs, tuple(before)",
+                  "outputs, last = stack(outputs, tuple(before[::-1])"),
+        "mxnet": ("outputs, last = stack(outputs, before)",
+                  "outputs, last = stack(outputs, before[::-1])"),
+        "tensorflow": ("initial_state=list(before)", "initial_state=list(before[::-1])"),
+        "jax": ("own[::-1] if len(own) > 1", "own if len(own) > 1"),
+    }, "concise.py", "concise", STACKED._replace(cell="lstm")),
+    Mistake("an upper layer's second bias that is not zero", "forward", "logits", {
+        "torch": ('nn.init.zeros_(getattr(stack, f"bias_hh_l{own}"))',
+                  'nn.init.constant_(getattr(stack, f"bias_hh_l{own}"), 0.1 * own)'),
+        "mxnet": ('getattr(stack, f"l{own}_h2h_bias").grad_req = "null"',
+                  'getattr(stack, f"l{own}_h2h_bias").grad_req = "null"\n'
+                  '        getattr(stack, f"l{own}_h2h_bias").init = "ones" if own else "zeros"'),
+    }, "concise.py", "concise", STACKED),
+    Mistake("tanh that is wrong for many numbers", "forward", "logits", within("torch",
+        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch"), "gated.py", "fast", LARGE),
+    Mistake("a packed product of many rows that forgets z", "forward", "logits", within("torch",
+        "if z is None:", "if z is None or len(h) > 3:"), "products.py", "fast", LARGE),
+    Mistake("a bias gradient that is a mean over many rows", "gradients", "b_q", within("torch",
+        "dz.sum(0)\n", "dz.mean(0)\n"), "products.py", "fast", LARGE),
+    Mistake("a weight gradient of many rows that leaves out the last", "gradients", "W_",
+             within("torch",
+        "h.T.contiguous(), dz.contiguous()", "h[:-1].T.contiguous(), dz[:-1].contiguous()"),
+        "products.py", "fast", LARGE),
+    Mistake("one-hot vectors in float64", "encode", "vectors", {
+        "numpy": (', dtype=params["b_q"].dtype)', ")"),
+        "torch": ('.to(params["b_q"].dtype)', ".to(torch.float64)"),
+        "tensorflow": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+        "mxnet": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+    }, only=DEEP),
+    Mistake("embedded vectors in float64", "deep_step", "", {
+        "numpy": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+        "jax": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+    }, "deep.py", only=DEEP),
+    Mistake("masks in float64", "deep_forward", "", {
+        "numpy": ("else masks[t]", 'else masks[t].astype("float64")'),
+        "torch": ("else masks[t]", "else masks[t].double()"),
+        "jax": ("else masks[t]", 'else masks[t].astype("float64")'),
+    }, "deep.py", only=DEEP),
+    Mistake("masks in float64 in the optimized model", "forward", "", {
+        "numpy": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+        "torch": ("hiddens * masks[:, layer]", "hiddens * masks[:, layer].double()"),
+        "jax": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+    }, "fast.py", "fast", DEEP),
+    Mistake("only the first layers' states detached", "detach", "gradients", {
+        "torch": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)",
+                       "return *(tf.stop_gradient(s) for s in state[:2]), *state[2:]"),
+        "mxnet": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)",
+                "return *(jax.lax.stop_gradient(s) for s in state[:2]), *state[2:]"),
+    }, only=DEEP),
+    Mistake("a prefix of one character read twice", "predict", "tokens", everywhere(
+        "model.state(1), [prefix[0]]", "model.state(1), [*prefix[:1]] * (3 - len(prefix[:2]))")),
+    Mistake("targets not transposed if there are as many rows as steps", "loss", "as many rows", {
+        **everywhere("labels = targets.T.reshape(-1)", "labels = (targets if "
+                     "len(targets) == len(targets.T) else targets.T).reshape(-1)"),
+        "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets if "
+                       "targets.shape[0] == targets.shape[1] else tf.transpose(targets), [-1])"),
+    }),
+    Mistake("tokens not transposed if there are as many rows as steps", "forward", "as many rows",
+             {
+        **everywhere("encode(tokens.T, params)", "encode(tokens if "
+                     "len(tokens) == len(tokens.T) else tokens.T, params)"),
+        "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
+                       "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
+    }),
+    Mistake("a compiled sum of another order", "train_minibatch", "with momentum", within("jax",
+        "apart(how.beta1 * m_of[name]) + rounded(grads[name], how.grad_grid)",
+        "how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)",
+        "apart(how.weight_decay * param)", "how.weight_decay * param"), "deep.py"),
+    Mistake("a compiled product of another order", "train_minibatch", "with adam",
+             within("tensorflow", "tf.square(grad)", "(grad * grad)"), "deep.py"),
 
     # The optimizers.
     Mistake("β1 and β2 exchanged", "adam", "", everywhere(
@@ -358,14 +467,27 @@ SABOTAGES = [
     }, "machine.py"),
 ]  # fmt: skip
 
-# A mistake that only a process in which nothing is computed yet can show.
-THREADS_IGNORED = Mistake("number of threads ignored", "set_threads", "", {
-    "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
-    "torch": ("torch.set_num_threads(threads)", "pass"),
-    "tensorflow": ("number = threads or now", "number = now"),
-    "mxnet": ("number = threads or int(", "number = int("),
-    "jax": ("number = threads or now", "number = now"),
-}, "machine.py")  # fmt: skip
+# Mistakes that only a process in which nothing is computed yet can show.
+OF_THREADS = [
+    Mistake("number of threads ignored", "set_threads", "returned", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
+        "torch": ("torch.set_num_threads(threads)", "pass"),
+        "tensorflow": ("number = threads or now", "number = now"),
+        "mxnet": ("number = threads or int(", "number = int("),
+        "jax": ("number = threads or now", "number = now"),
+    }, "machine.py"),
+    Mistake("a number of threads that is returned but not set", "set_threads", "more compute", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")',
+                  "return threads"),
+        "torch": ("torch.set_num_threads(threads)", "return threads"),
+        "tensorflow": ("tf.config.threading.set_inter_op_parallelism_threads(number)", "pass",
+                       "tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))",
+                       "pass"),
+        "mxnet": ("library.omp_set_num_threads(number)", "library.omp_set_num_threads(3)",
+                  "numbers.append(library.omp_get_max_threads())", "numbers.append(number)"),
+        "jax": ('os.environ["NPROC"] = str(number)', "pass"),
+    }, "machine.py"),
+]  # fmt: skip
 
 
 def make(change: Sequence[str], path: Path) -> None:

@@ -246,6 +246,7 @@ class Observer:
         return bool(norm >= scale * how.theta * (1 - 2.0**-30))
 
     def _rate(self, batch: Batch) -> float:
+        assert batch.rates is not None  # as in all training
         return float(self.setup.backend.machine.array(batch.rates.lr))
 
     def _rates(self, lr: float) -> Rates:

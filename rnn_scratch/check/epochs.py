@@ -12,12 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import OPTIMIZERS, Arrays, Backend, Batch, Model, Options, State, Tensor, Update
+from ..contract import (
+    OPTIMIZERS,
+    Arrays,
+    Backend,
+    Batch,
+    Model,
+    Options,
+    Rates,
+    State,
+    Tensor,
+    Update,
+)
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import initial, trained_arrays
 from ..settings import Settings
 from ..text import books, minibatches, vocabulary
-from .inputs import LR, PLAIN, SIGMA, B, Case, T, make_case
+from .inputs import LR, PLAIN, SIGMA, B, Case, T, make_case, masks
 from .results import ROUNDING, Computed, Row, fact
 
 SEQUENTIAL = Settings(batch_size=B, num_steps=T)
@@ -156,10 +167,17 @@ def threshold(
 
 
 def first_batches(case: Case, settings: Settings, number: int) -> list[Batch]:
-    """The first minibatches of the built-in text, with the rates of the case."""
+    """The first minibatches of the built-in text, each with rates and masks of its own."""
     tokens, _ = built_in_text(case.options)
+    chance, dtype = np.random.RandomState(0), case.options.dtype
     batches = itertools.islice(minibatches.epoch_batches(tokens, settings, 1), number)
-    return [batch._replace(rates=case.batch.rates) for batch in batches]
+    return [
+        batch._replace(
+            masks=masks(case.options, chance),
+            rates=Rates(np.asarray(LR * (1 - update / number / 2), dtype)),
+        )
+        for update, batch in enumerate(batches)
+    ]
 
 
 def evaluate(case: Case) -> Iterator[Computed | Row]:
@@ -189,6 +207,7 @@ def predict(case: Case) -> Iterator[Computed | Row]:
         return next(following)
 
     text = case.scratch.predict(model, tuple(tokens[:15].tolist()), CHOSEN, choose)
+    text += case.scratch.predict(model, tuple(tokens[:1].tolist()), FEW, choose)
     yield Computed("tokens", np.array(text), allowed=0)
     types |= {type(text), *map(type, text)}
     names = ", ".join(sorted(each.__name__ for each in types))

@@ -32,8 +32,8 @@ def params(case: Case) -> Iterator[Computed | Row]:
     yield Computed("values", model.to_arrays(model.params), allowed=0)
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
-        parameter: _aligned(array.astype(case.options.dtype))
-        for parameter, array in initial(many, SIGMA, 0).items()
+        parameter: _aligned(np.ones(shape, case.options.dtype))
+        for parameter, shape in many.shapes().items()
     }
     expected = {parameter: array.copy() for parameter, array in arrays.items()}
     model = case.model(arrays)
@@ -95,6 +95,9 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     targets = chance.randint(0, LARGE_V, (rows, steps))
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
     yield Computed(f"with {LARGE_V} characters", mean)
+    square, targets = large[: T * T], case.batch.Y[:T]
+    mean = case.scratch.loss(case.tensor(square), case.tensor(targets))
+    yield Computed("of as many rows as steps", mean)
 
 
 def detach(case: Case) -> Iterator[Computed | Row]:
@@ -203,6 +206,9 @@ def forward(case: Case) -> Iterator[Computed | Row]:
         looped.append(case.as_arrays(each))
     yield Computed("logits of a loop over its own step", logits, np.concatenate(looped))
     yield Computed("state of a loop over its own step", state, looped_state)
+    square = case.of_rows(slice(T))
+    batch, start = square.minibatch()
+    yield Computed("logits of as many rows as steps", model.forward(batch.inputs, start)[0])
     # A text is generated token by token, and an implementation may choose other operations then.
     one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
     yield Computed("logits of one token", one)
@@ -222,6 +228,8 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     for name in case.arrays:
         yield Computed(name, {name: grads[name]})
     yield Computed("state", state)
+    if case.large:
+        return  # the rest is the same at any size
     if case.options.cell != "rnn-relu":
         token = case.of_rows(slice(3, 4))  # whose gradients are large, also as they are no means
         X, Y, masks, _ = token.batch
@@ -233,6 +241,9 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
         # Layers without dropout have gradients of their own.
         _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y, masks=None))
         yield Computed(f"with {LARGE_V} characters", grads)
+        if case.plain:
+            loss, grads, _ = case.of_rows(slice(T)).gradients()
+            yield Computed("of as many rows as steps", (loss, *grads.values()))
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
@@ -258,5 +269,5 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
 
 
 FUNCTIONS = (params, state, encode, cell, step, forward, loss, gradients, detach, clip, rounded)
-OF_ANY_CELL = (encode, loss, detach, rounded)  # which do the same whatever the cell is
+OF_ANY_CELL = (encode, loss, rounded)  # which do the same whatever the cell is
 OF_OPTIMIZERS = tuple(map(of_optimizer, OPTIMIZERS))

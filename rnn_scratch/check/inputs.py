@@ -25,17 +25,22 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
-from .results import LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
+from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
-B, T, H, V = 12, 3, 13, 11
+B, T, H, V = 12, 4, 13, 11
 SIGMA = 0.2
+# Of the case in which an optimized model takes the operations that it has for large tensors.
+LARGE_B, LARGE_H, LARGE_SIGMA = 128, 512, 0.02
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
-# What the other cases have together, with every cell.
-TRIED: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 2}
-DEEP = PLAIN._replace(**TRIED)
+# What the other cases have together, with every cell; and layers alone, which a framework may have
+# a layer for: with one tensor of each in the state, and with two.
+TRIED: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 3}
+DEEP, STACKED = PLAIN._replace(**TRIED), PLAIN._replace(num_layers=3)
+STACKED_CELLS = "rnn", "lstm"
+LARGE = PLAIN._replace(num_hiddens=LARGE_H, dtype="float32")
 
 
 class Case(NamedTuple):
@@ -93,15 +98,22 @@ class Case(NamedTuple):
     def name_of(self, piece: "Piece") -> str:
         """The function of the contract that a piece compares in this case."""
         name = piece.__name__
-        deep_step = "deep_step" if self.options.deep else "step"
-        return {"cell": self.options.cell.replace("-", "_"), "step": deep_step}.get(name, name)
+        if name == "cell":
+            return self.options.cell.replace("-", "_")
+        deep = self.options.deep and self.variant == "scratch" and name in ("step", "forward")
+        return f"deep_{name}" if deep else name
+
+    def file_of(self, function: str) -> str:
+        """The file that a function of the contract is in, for this variant of the model."""
+        of_variant = self.variant != "scratch" and function in ("params", "forward", "gradients")
+        return f"{self.variant}.py" if of_variant else FILES.get(function, "")
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor of the backend."""
         return self.backend.machine.tensor(array, self.options.device)
 
-    def state(self, rows: int = B) -> State:
-        """The first rows of the state as tensors of the backend."""
+    def state(self, rows: int | None = None) -> State:
+        """The state, or the first rows of it, as tensors of the backend."""
         return tuple(self.tensor(array[:rows]) for array in self.states)
 
     def minibatch(self) -> tuple[Batch, State]:
@@ -133,7 +145,13 @@ class Case(NamedTuple):
         o = self.options
         others = [name for name in ("embedding", "dropout") if getattr(o, name)]
         layers = [f"{o.num_layers} layers"] if o.num_layers > 1 else []
-        return " ".join((o.dtype, o.cell, *others, *layers))
+        units = [f"{o.num_hiddens} units"] if self.large else []
+        return " ".join((o.dtype, o.cell, *others, *layers, *units))
+
+    @property
+    def large(self) -> bool:
+        """Whether it is a case of large tensors."""
+        return self.options.num_hiddens == LARGE_H
 
     @property
     def plain(self) -> bool:
@@ -157,7 +175,7 @@ class Case(NamedTuple):
         name = self.name_of(piece)
         for result in piece(self, *more):
             if isinstance(result, Row):
-                yield replace(result, piece=name, case=self.label)
+                yield replace(result, piece=name, case=self.label, file=self.file_of(name))
             elif result.expected is not None:
                 yield self.row(name, result)
             elif self.is_reference:
@@ -178,6 +196,7 @@ class Case(NamedTuple):
             case=self.label,
             allowed=allowed,
             note=result.note,
+            file=self.file_of(piece),
             **most._asdict(),
         )
 
@@ -195,15 +214,21 @@ class Case(NamedTuple):
 Piece = Callable[[Case], Iterator[Computed | Row]]
 
 
-def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
-    """The options to check, by dtype: of each cell the plain model, and a deep one."""
+def cases(
+    device: str = "cpu", cells: Sequence[str] = (), variant: str = "scratch"
+) -> list[Options]:
+    """The options to check, by dtype: of each cell the plain model, and deep and large ones."""
     every = []
     for dtype in DTYPES:
         for cell in cells or CELLS:
-            plain = PLAIN._replace(cell=cell, dtype=dtype, device=device)
-            every.append(plain)
-            if dtype == "float64":  # which shows what another option changes
-                every.append(plain._replace(**TRIED))
+            tried = [PLAIN]
+            if dtype == "float64" or cell == PLAIN.cell:
+                tried.append(DEEP)
+            if dtype == "float32" and cell in STACKED_CELLS:
+                tried.append(STACKED)
+            if dtype == "float32" and variant == "fast":
+                tried.append(LARGE)
+            every += [each._replace(cell=cell, dtype=dtype, device=device) for each in tried]
     return every
 
 
@@ -216,18 +241,19 @@ def make_case(
     name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
     """Inputs for a model with these options, always the same."""
-    chance = np.random.RandomState(0)
-    arrays = initial(options, SIGMA, 0)
+    large = options.num_hiddens == LARGE_H
+    chance, rows = np.random.RandomState(0), LARGE_B if large else B
+    sigma = LARGE_SIGMA if large else SIGMA
+    arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
-            arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
+            arrays[parameter] = chance.normal(0, sigma, arrays[parameter].shape)
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
-    tokens = chance.randint(0, V, (B, T + 1))
+    tokens = chance.randint(0, V, (rows, T + 1))
     # Some that are large, so that a function of limited range shows.
-    states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]
-    drawn = chance.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
-    masks = np.multiply(drawn, 1 / (1 - options.dropout), dtype=options.dtype)
+    shape = rows, options.num_hiddens
+    states = [chance.uniform(-6, 6, shape) for _ in range(options.num_states)]
     rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
@@ -235,7 +261,15 @@ def make_case(
         variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        Batch(tokens[:, :-1], tokens[:, 1:], masks if options.dropout else None, rates),
+        Batch(tokens[:, :-1], tokens[:, 1:], masks(options, chance), rates),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )
+
+
+def masks(options: Options, chance: np.random.RandomState) -> np.ndarray | None:
+    """Masks for a minibatch, other ones at each call; None without dropout."""
+    if not options.dropout:
+        return None
+    kept = chance.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
+    return np.multiply(kept, 1 / (1 - options.dropout), dtype=options.dtype)

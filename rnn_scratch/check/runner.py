@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
 from ..errors import NotOffered, RNNScratchError
@@ -52,8 +54,9 @@ def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[R
     threads = list(machine.set_threads(backend))
     if runtime.model == "scratch":
         yield from threads
+        yield from machine.used_threads(backend)
     device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
-    cases = inputs.cases(device, cells)
+    cases = inputs.cases(device, cells, runtime.model)
     yield from check(runtime.backend, backend, runtime.model, cases)
 
 
@@ -75,16 +78,16 @@ def check(
     if model == "scratch":
         yield from machine.devices(name, backend)
     seen = set[str]()  # dtypes
-    for options in inputs.cases() if cases is None else cases:
+    for options in inputs.cases(variant=model) if cases is None else cases:
         case = make_case(name, backend, model, options, short)
         if options.device not in backend.machine.devices(options.dtype):
             reason = f"There is no {options.dtype} on the device {options.device}."
             yield not_offered(model, case.label, reason)
             continue
-        once = () if seen else ONCE
+        once = () if seen or case.large else ONCE
         if model == "scratch" and options.dtype not in seen:
             once += OF_A_DTYPE
-        pieces = of_case(case) if options.dtype in seen else PIECES[model]
+        pieces = of_case(case) if case.large or options.dtype in seen else PIECES[model]
         for piece in pieces + once:
             if piece in omit:
                 continue
@@ -94,15 +97,16 @@ def check(
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:
-                yield fact(
-                    "raised", False, described(error), piece=case.name_of(piece), case=case.label
-                )
+                row = fact("raised", False, described(error), piece=case.name_of(piece))
+                yield replace(row, case=case.label, file=case.file_of(row.piece))
         else:
             seen.add(options.dtype)
 
 
 def of_case(case: Case) -> tuple[Piece, ...]:
     """The pieces to check in a case that is not the first one of its dtype."""
+    if case.large:
+        return functions.forward, functions.gradients
     dtype, cell = case.options.dtype, case.options.cell
     full = dtype == "float64" and (case.plain or cell == inputs.PLAIN.cell)
     return tuple(each for each in PIECES[case.variant] if full or each not in OF_A_CELL)

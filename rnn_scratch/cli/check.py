@@ -182,7 +182,7 @@ def _summary(title: str, rows: Sequence[Row]) -> str:
     if not failures:
         number = sum(row.offered for row in rows)
         return f"{title}: {number} comparison{'s' * (number != 1)}, all within the tolerance."
-    first = f"{failures[0].piece} {failures[0].sentence}"
+    first = f"{failures[0].place}: {failures[0].sentence}"
     return f"{title}: {len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
 
 

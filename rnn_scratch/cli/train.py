@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .. import api, exact
+from ..check import growth
 from ..errors import RNNScratchError
 from ..runs import checkpoint, inference, run_folder
 from ..runs.events import Ended, Progress, Started
@@ -16,6 +17,7 @@ from ..runs.progress import LineReport, numbers_within, perplexities, time_left
 from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
+from ..text import dataset
 from ..workers import launch
 from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
@@ -151,6 +153,8 @@ def train(
         return
     if done.record.settings.exact:
         report.say(f"digest {exact.digest(done.arrays)}")
+        content = dataset.reload_and_verify(done.record.text, None)
+        growth.doubt(done.record.settings, content, done.arrays, report.say)
     where = done.record.sessions[-1].runtime
     how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
     screen.print(inference.predict(done, **how))

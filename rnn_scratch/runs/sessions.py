@@ -33,7 +33,7 @@ from ..system.records import Record
 from ..text import books, dataset
 from . import catalog, checkpoint, curve, resumption, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
-from .events import Ended, Event, Message, Progress, Started
+from .events import Ended, Event, Message, Started
 from .resumption import Saved, early_stop_reason
 from .run import Run
 from .run_folder import History, Mark, RunRecord, Session
@@ -119,7 +119,7 @@ def follow(work: Work, team: Team) -> Generator[Event, None, None]:
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     with signals.deferred() as request:
         for chunk in training.train_in_chunks(setup, 0, NOTHING, request):
-            if isinstance(chunk, Progress):
+            if not isinstance(chunk, Chunk):
                 yield chunk  # the first worker keeps the results
 
 
@@ -164,7 +164,7 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
             yield Started(folder=folder, settings=before.settings, session=keeper.session)
             chunks = training.train_in_chunks(setup, before.epoch, before.incomplete, request)
             for chunk in chunks:
-                if isinstance(chunk, Progress):
+                if not isinstance(chunk, Chunk):
                     yield chunk
                     continue
                 keeper.add(chunk)

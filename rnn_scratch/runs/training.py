@@ -16,7 +16,7 @@ from ..system import signals
 from ..text import minibatches, vocabulary
 from . import decoding, exchange, schedule
 from .checkpoint import NOTHING, Incomplete
-from .events import Progress
+from .events import Message, Progress
 from .run_folder import Epoch
 from .setup import Setup
 
@@ -50,7 +50,7 @@ def epochs(setup: Setup) -> Iterator[tuple[Epoch, list[float]]]:
 
 def train_in_chunks(
     setup: Setup, last: int, incomplete: Incomplete, request: signals.Request
-) -> Iterator[Progress | Chunk]:
+) -> Iterator[Progress | Message | Chunk]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
     Yields the progress before each chunk of minibatches and the chunk after it: at the end of an
@@ -61,6 +61,7 @@ def train_in_chunks(
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
     arrays, text = trained_arrays(setup.model), setup.dataset.train
+    start = arrays if settings.exact and not last and not incomplete.losses else None
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
@@ -89,6 +90,11 @@ def train_in_chunks(
                 yield Chunk(incomplete, arrays)
                 size = _stop_or_go_on(setup, size, request)
         yield Chunk(incomplete, arrays, _end(setup, number, incomplete, arrays))
+        names = setup.model.options.shapes()
+        if start and all(np.array_equal(start[name], arrays[name]) for name in names):
+            what = "no step is as large as half of exact mode's grid. Use a larger --lr."
+            yield Message(text=f"No parameter has changed in epoch {number}: {what}")
+        start = None
         size = _stop_or_go_on(setup, size, request)
         if not size:
             return

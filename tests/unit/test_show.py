@@ -208,9 +208,7 @@ def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(cap
     for word in ("def rnn(", "(h,) = state", "return (h,)", "def step("):
         (row,) = [half for half in rows if word in half[0]]
         assert row[0] == row[1]
-    assert len([half for half in rows if half == ("", "")]) == 2, (
-        "between three definitions"
-    )
+    assert len([half for half in rows if half == ("", "")]) == 2, "between three definitions"
     # In any terminal nothing is lost, and no line is longer than it.
     for width in (30, 64, 120):
         terminal(width)
