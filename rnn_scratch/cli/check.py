@@ -46,8 +46,9 @@ EXACT_EPOCHS = 50  # in exact mode
 )
 @option(
     "workers",
-    "Number of workers, or several numbers to try in turn, such as 1,2,4.",
+    "Number of workers (3 if no number follows), or several to try in turn, such as 1,2,4.",
     default="1",
+    alone="3",
     metavar="N,...",
     several=True,
 )
