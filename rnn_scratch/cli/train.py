@@ -1,6 +1,7 @@
 """The command `train`, with a progress bar on a terminal."""
 
 import contextlib
+import inspect
 import shlex
 from pathlib import Path
 from typing import Any
@@ -130,13 +131,15 @@ def train(
             ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
-            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
+            done = inspect.unwrap(api.train)(
+                report=report, workers=chosen or 1, run=run, **arguments
+            )
         elif run is not None:
             raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
         elif "num_epochs" not in arguments:
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            done = api.go_on(resume, report=report, workers=chosen, **arguments)
+            done = inspect.unwrap(api.resume)(resume, report=report, workers=chosen, **arguments)
     except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
