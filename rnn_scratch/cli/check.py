@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from msgspec import structs
+from msgspec import structs, to_builtins
 from rich.progress import Progress
 from rich.table import Table
 
@@ -24,8 +24,6 @@ from ..runs.events import Report
 from ..runs.progress import QUIET, LineReport, format_perplexity, time_left
 from ..runs.runtime import Runtime
 from ..settings import OPTIONS, Settings, option_of
-from ..system import records
-from ..system.terminal import echo
 from ..text import books, dataset
 from ..workers import launch
 from .options import option, settings_options, specified, text_options
@@ -125,7 +123,7 @@ def check(
         progress = _progress(bar, screen, made.num_epochs, len(runtimes))
         result = exact_mode.compare(runtimes, made, content, progress, every)
     if as_json:
-        echo(records.encoded(result).decode().rstrip())
+        print(json.dumps(to_builtins(result), indent=2))
     else:
         _print_exact(result, screen)
     sys.exit(0 if result.equal else 1)
@@ -147,7 +145,7 @@ def _check_pieces(
         where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}
         answers += [{**where, **structs.asdict(row), "passed": row.passed} for row in rows]
     if as_json:
-        echo(json.dumps(answers, indent=2, ensure_ascii=False))
+        print(json.dumps(answers, indent=2))
     else:
         screen.print("\n" + "\n".join(verdicts))
     return all(answer["passed"] for answer in answers)

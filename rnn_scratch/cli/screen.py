@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..system.terminal import printable
+from ..system.terminal import printable, wrapped
 
 
 class Screen(Console):
@@ -26,7 +26,9 @@ class Screen(Console):
             self.width = 10_000
 
     def say(self, line: str) -> None:
-        """Print a line, which the terminal wraps."""
+        """Print a line; on a terminal, it is wrapped at spaces and continues indented."""
+        if self.is_terminal:
+            line = wrapped(printable(line) if self._escapes else line, self.width, "  ")
         self.print(line, soft_wrap=True)
 
     def bar(self) -> Progress:

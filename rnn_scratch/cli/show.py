@@ -28,7 +28,8 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     """Show the source of FUNCTION in several backends side by side.
 
     FUNCTION is params, state, step, forward, clip, train_epoch, predict, or any other function of a
-    backend; or all. No framework needs to be installed.
+    backend; or all. No framework needs to be installed. In a narrow terminal, the first backend's
+    code is complete, and of the others there is what differs from it.
 
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows

@@ -12,7 +12,7 @@ from ..errors import RNNScratchError
 from ..runs import checkpoint, inference, run_folder
 from ..runs.events import Ended, Progress, Started
 from ..runs.presets import PRESETS, SAMPLE
-from ..runs.progress import LineReport, numbers, numbers_within, time_left
+from ..runs.progress import LineReport, numbers_within, perplexities, time_left
 from ..runs.run_folder import Epoch, Session
 from ..runs.training import Diverged
 from ..settings import option_of
@@ -45,7 +45,7 @@ class BarReport(LineReport):
     def epoch(self, event: Epoch) -> None:
         """Move the bar to the end of an epoch."""
         super().epoch(event)
-        self._move(event.epoch, event.epoch, numbers=f"{numbers(event)}  ")
+        self._move(event.epoch, event.epoch, numbers=f"{perplexities(event)}  ")
 
     def _move(self, epoch: int, position: float, **fields: Any) -> None:
         title = f"epoch {epoch}/{self.last}"
@@ -143,7 +143,8 @@ def train(
             interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
             with contextlib.suppress(RNNScratchError, OSError):
-                report.say(_how_to_resume(report.folder, report.session, interrupted))
+                advice = _how_to_resume(report.folder, report.session, interrupted)
+                screen.print(advice, soft_wrap=True)  # one line to copy, however long
         raise
     if done is None:
         report.say("training is complete; the run is where worker 0 is")
@@ -152,7 +153,7 @@ def train(
         report.say(f"digest {exact.digest(done.arrays)}")
     where = done.record.sessions[-1].runtime
     how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
-    report.say(inference.predict(done, **how))
+    screen.print(inference.predict(done, **how))
 
 
 def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Code in columns on a terminal: corresponding lines beside each other, long ones folded."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -22,11 +24,19 @@ Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by t
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
     """Print the definitions in rows of as many columns as the terminal has room for.
 
-    Two definitions may be marked where they differ, as sdiff does.
+    Where it has room for one column, the first code is complete, and of every other one there is
+    what differs from it. Two definitions may be marked where they differ, as sdiff does.
     """
     screen.rule(Text(name, "bold"))
-    number = 2 if marked else max(1, (screen.width + BETWEEN) // (NARROWEST + BETWEEN))
+    number = 2 if marked else (screen.width + BETWEEN) // (NARROWEST + BETWEEN)
     codes = list(definitions)
+    if number < 2:
+        first, *others = codes
+        screen.print(_table(screen, {first: definitions[first]}, marked))
+        for code in others:
+            screen.print()
+            screen.print(_differences(screen, first, code, definitions))
+        return
     for start in range(0, len(codes), number):
         columns = {code: definitions[code] for code in codes[start : start + number]}
         screen.print(_table(screen, columns, marked))
@@ -41,6 +51,10 @@ def location(definition: Definition) -> str:
     return f"{file}:{definition.line}"
 
 
+def _head(code: str, definitions: list[Definition]) -> str:
+    return f"{code}  {location(definitions[0]) if definitions else ''}"
+
+
 def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     # Corresponding lines beside each other.
     rows = alignment.beside(list(definitions.values()))
@@ -50,32 +64,73 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     for code, parts in definitions.items():
         if table.columns:
             table.add_column(width=BETWEEN)
-        table.add_column(f"{code}  {location(parts[0]) if parts else ''}", width=width)
-    columns = [_python([line for line in column if line is not None]) for column in zip(*rows)]
-    for row in rows:
+        table.add_column(_head(code, parts), width=width, overflow="fold")
+    columns = [_python(column, width) for column in zip(*rows)]
+    for row, cells in zip(rows, zip(*columns)):
         mark = _mark(*row) if marked else ""
-        cells: list[Text | str] = []
-        for line, column in zip(row, columns):
-            cell = Text() if line is None else _folded(screen, next(column), width)
-            cells += [mark, cell] if cells else [cell]
-        table.add_row(*cells)
+        table.add_row(cells[0], *(part for cell in cells[1:] for part in (mark, cell)))
     return table
 
 
-def _python(lines: list[str]) -> Iterator[Text]:
-    # Lines in the terminal's own colors and on its own background, to suit light and dark ones.
-    syntax = Syntax("\n".join(lines), "python", theme="ansi_dark", background_color="default")
-    return iter(syntax.highlight(syntax.code).split("\n"))
+def _differences(screen: Console, first: str, code: str, definitions: Definitions) -> Table:
+    # The lines in which a code differs from the first one, below the heads of their functions.
+    here = [definition.name for definition in definitions[code]]
+    absent = [it.name for it in definitions[first] if it.name not in here]
+    rows = alignment.beside([definitions[first], definitions[code]])
+    width = screen.width - BETWEEN
+    cells = _python([left if right is None else right for left, right in rows], width)
+    table = Table(box=None, padding=0, pad_edge=False)
+    table.add_column(width=BETWEEN)
+    table.add_column(_head(code, definitions[code]), width=width, overflow="fold")
+    table.add_row("", f"# compared with {first}: | changed, > added, < missing")
+    if absent:
+        table.add_row("", f"# without {', '.join(absent)}")
+    for _, function in itertools.groupby(zip(rows, cells), lambda it: it[0] == (None, None)):
+        (head, head_cell), *body = function
+        lines = [(_mark(*row), cell) for row, cell in body if row[0] != row[1]]
+        is_here = any(right is not None for (_, right), _ in [(head, None), *body])
+        if is_here and (lines or _mark(*head)):
+            for line in [(_mark(*head), head_cell), *lines]:
+                table.add_row(*line)
+    return table
 
 
-def _folded(screen: Console, line: Text, width: int) -> Text:
-    # The line cut at spaces if it is too long, with the rest below it indented.
+def _python(lines: Sequence[str | None], width: int) -> Iterator[Text]:
+    # Lines in the terminal's own colors and on its own background, to suit light and dark ones,
+    # and wrapped; None is an empty line.
+    source = "\n".join(line for line in lines if line is not None)
+    syntax = Syntax(source, "python", theme="ansi_dark", background_color="default")
+    highlighted, quotes = iter(syntax.highlight(source).split("\n")), 0
+    for line in lines:
+        if line is None:
+            yield Text()
+            continue
+        is_prose = quotes % 2 or line.lstrip().startswith('"""')
+        quotes += line.count('"""')
+        yield _wrapped(next(highlighted), width, 0 if is_prose else HANG)
+
+
+def _wrapped(line: Text, width: int, hang: int) -> Text:
+    # The line broken at spaces if it is too long, first before a comment at its end.
     if len(line) <= width:
         return line
-    indent = len(line) - len(line.plain.lstrip())
-    hang = min(indent + HANG, width // 2)
-    parts = line[indent:].wrap(screen, width - hang)
-    return Text(" " * min(indent, hang)).append_text(Text("\n" + " " * hang).join(parts))
+    start = len(line) - len(line.plain.lstrip())
+    code, _, comment = line.plain[start:].partition("  # ")
+    further = " " * min(start + hang, width // 2)
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=further, break_on_hyphens=False)
+    pieces = wrapper.wrap(line.plain[:start] + code)
+    if comment and len(pieces[-1]) + len(f"  # {comment}") <= width:
+        pieces[-1] += f"  # {comment}"
+    elif comment:
+        pieces += wrapper.wrap(f"{further}# {comment}")
+    result, end = Text(), 0
+    for piece in pieces:
+        words = piece.lstrip()
+        start = line.plain.index(words, end)
+        end = start + len(words)
+        result.append("\n" if result else "").append(piece[: len(piece) - len(words)])
+        result.append_text(line[start:end])
+    return result
 
 
 def _mark(left: str | None, right: str | None) -> str:

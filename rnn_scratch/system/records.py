@@ -27,7 +27,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
 
 class _Format(msgspec.Struct):
     # What is read of a record before it is known whether it has the right format.
-    format: msgspec.Raw = msgspec.Raw(b"null")
+    format: int | None = None
 
 
 Stored = TypeVar("Stored", bound=Record)
@@ -51,9 +51,8 @@ def read(path: Path, kind: type[Stored], format: int, absence: RNNScratchError) 
     """
     try:
         data = files.read(path, LARGEST_RECORD)
-        digits = bytes(msgspec.json.decode(data, type=_Format).format)
-        version = int(digits) if digits.isdigit() else format
-        if version == format:
+        version = msgspec.json.decode(data, type=_Format).format
+        if version in (format, None):
             return msgspec.json.decode(data, type=kind)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise absence from error

@@ -6,7 +6,9 @@ they are, because there they are data.
 """
 
 import re
+import shutil
 import sys
+import textwrap
 
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,
@@ -27,8 +29,28 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """Break longer lines at spaces, and begin their further lines with `indent`.
+
+    Words longer than a line, such as paths, stay whole, so that they can be copied.
+    """
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+    )
+    lines = text.split("\n")
+    return "\n".join("\n".join(wrapper.wrap(it)) if len(it) > width else it for it in lines)
+
+
 def echo(text: str = "", err: bool = False) -> None:
-    """Print the text as a line to stdout or stderr, as `printable` makes it for a terminal."""
+    """Print the text to stdout or stderr; for a terminal, as `printable` and `wrapped` make it."""
     stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # as in a program without a console on Windows
-        print(printable(text) if stream.isatty() else text, file=stream, flush=True)
+    if stream is None:  # as in a program without a console on Windows
+        return
+    if stream.isatty():
+        text = wrapped(printable(text), shutil.get_terminal_size().columns)
+    print(text, file=stream, flush=True)

@@ -1,15 +1,20 @@
 """Train with several workers: as one of them, or as the parent of all on this machine.
 
-The parent computes nothing. It passes on the events of worker 0. When a worker ends too early, it
-ends the others: by their own errors, or after a while by a kill. The run keeps its last checkpoint.
+Where a launcher or the user starts workers one by one, each trains in the process of the command.
+Otherwise each is a child of one that computes nothing and passes on the events of worker 0. When a
+worker ends too early, the parent ends the others: by their own errors, or after a while by a kill.
+The run keeps its last checkpoint.
 """
 
+import atexit
 import contextlib
 import math
-import queue
+import os
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +26,7 @@ from msgspec.structs import replace
 from .. import registry
 from ..contract import Team
 from ..errors import RNNScratchError
-from ..runs import checkpoint, run_folder
+from ..runs import checkpoint, run_folder, sessions
 from ..runs.events import Ended, Event, Started
 from ..runs.run import Run
 from ..runs.sessions import Work
@@ -29,14 +34,15 @@ from ..runs.training import Diverged
 from ..settings import by_option
 from ..system import host, processes, signals
 from ..text import books, dataset
-from . import groups, meeting, worker
+from . import groups, meeting, network
 from .launch import Launch, forget_mpi
-from .worker import Failure
 
 GRACE = 5.0  # seconds for the other workers to end by themselves when one has failed
 SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
-Messages = queue.Queue[tuple[int, Event | Failure | processes.Ended]]  # with the rank
-Failures = dict[int, Failure]  # by rank, in the order of their arrival
+
+
+class Halted(RNNScratchError):  # noqa: N818 - no error of the worker
+    """A signal, whose name is the problem, has stopped a worker."""
 
 
 def train(
@@ -51,7 +57,7 @@ def train(
         return (yield from _supervise(work))
     job = replace(work, text=work.text._replace(content=""), folder=None)
     met = meeting.meet(launch, terms(work), job=msgspec.json.encode(job), say=say)
-    return (yield from worker.train(Team(launch.rank, tuple(met.addresses)), work))
+    return (yield from _train(Team(launch.rank, tuple(met.addresses)), work))
 
 
 def follow(
@@ -65,7 +71,7 @@ def follow(
     text = dataset.reload_and_verify(work.text, text)
     runtime = replace(work.runtime, threads=None, device="auto").but(**chosen)
     work = replace(work, text=text, runtime=runtime)
-    return (yield from worker.train(Team(launch.rank or 0, tuple(met.addresses)), work))
+    return (yield from _train(Team(launch.rank or 0, tuple(met.addresses)), work))
 
 
 def terms(work: Work) -> dict[str, str]:
@@ -90,23 +96,60 @@ def _versions(backend: str | None) -> dict[str, str]:
     return versions
 
 
+def _train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
+    # As one of a team's workers. Returns the run, or None in all workers but the first.
+    run = None
+    try:
+        if team.rank == 0:
+            run = yield from sessions.train(work, team)
+        else:
+            for _ in sessions.follow(work, team):
+                pass  # the first worker reports the progress
+        registry.load(work.runtime.backend).workers.leave()
+    except KeyboardInterrupt as error:
+        atexit.register(_exit, signals.exit_code(error))
+        raise
+    except Exception as error:
+        # Whoever has changed the code needs to see where.
+        lost = network.Lost(f"Worker {team.rank} has failed: {traceback.format_exc()}")
+        failure = error if isinstance(error, RNNScratchError) else lost
+        atexit.register(_exit, failure.exit_code)
+        raise failure from None
+    return run
+
+
+def _exit(code: int) -> None:
+    # At the end of a process of which a worker has failed: its engine would wait for the others, or
+    # crash.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _in_child(team: Team, work: Work) -> Iterator[Event]:
+    signals.install()
+    if hasattr(signal, "SIGUSR2"):  # not on Windows; the first such signal is MPICH's
+        signal.signal(signal.SIGUSR2, lambda *_: network.lost.set())
+    try:
+        yield from _train(team, work)
+    except signals.Stopped as error:
+        raise Halted(str(error)) from error
+
+
 def _supervise(work: Work) -> Generator[Event, None, Run]:
     forget_mpi()
     workers = work.runtime.workers
     threads = work.runtime.threads or max(1, host.cores() // workers)  # they share the cores
     work = replace(work, runtime=replace(work.runtime, threads=threads))
     known = tuple(groups.addresses(workers))
-    messages: Messages = queue.Queue()
-    failures: Failures = {}
+    calls = {rank: partial(_in_child, Team(rank, known), work) for rank in range(workers)}
+    failures: list[RNNScratchError] = []
     began: Started | None = None
     ended = False
-    with signals.deferred() as request, contextlib.ExitStack() as stack:
-        children: dict[int, processes.Child] = {}
-        for rank in range(workers):
-            call = partial(worker.run, Team(rank, known), work)
-            children[rank] = stack.enter_context(processes.started(rank, call, messages.put))
+    with signals.deferred() as request, processes.started(calls) as (children, answers):
         try:
-            for event in _events(children, messages, failures, request):
+            for event in _events(children, answers, failures, request):
                 began = event if isinstance(event, Started) else began
                 ended = isinstance(event, Ended)
                 yield event
@@ -131,55 +174,50 @@ def _supervise(work: Work) -> Generator[Event, None, Run]:
 
 def _events(
     children: Mapping[int, processes.Child],
-    messages: Messages,
-    failures: Failures,
+    answers: Iterator[tuple[int, Event | processes.Ended] | None],
+    failures: list[RNNScratchError],
     request: signals.Request,
 ) -> Iterator[Event]:
-    # The events of worker 0, until all workers have ended, or have had the time for it.
-    running, deadline = set(children), math.inf
-    stopping = False
-    while running:
-        with contextlib.suppress(queue.Empty):
-            rank, message = messages.get(timeout=processes.LOOK)
-            match message:
-                case processes.Ended(error):
-                    running.remove(rank)
-                    if error is not None:
-                        failures.setdefault(rank, _failure(rank, error))
-                case Failure():
-                    failures[rank] = message
-                case _:
-                    yield message
+    # The events of worker 0, until all workers have ended, or have had the time for it. Failures
+    # are added in the order of their arrival.
+    deadline, stopping = math.inf, False
+    for rank, answer in (answered or (0, None) for answered in answers):
+        if isinstance(answer, processes.Ended):
+            failures += [_failure(rank, answer.error)] if answer.error else []
+        elif answer is not None:
+            yield answer
         if request.number is not None and not stopping:
             stopping, deadline = True, time.monotonic() + SIGNAL_GRACE
             for child in children.values():
                 child.terminate()  # those that Ctrl-C has reached take no notice
         if failures and deadline == math.inf:
-            if any(failure.kind == "stopped" for failure in failures.values()):
+            if any(isinstance(failure, Halted) for failure in failures):
                 deadline = time.monotonic() + SIGNAL_GRACE  # all stop at the same minibatch
             else:
                 deadline = time.monotonic() + GRACE
-                for rank in running if hasattr(signal, "SIGUSR2") else ():
-                    children[rank].send_signal(signal.SIGUSR2)  # `network.lost`
+                for child in children.values() if hasattr(signal, "SIGUSR2") else ():
+                    child.send_signal(signal.SIGUSR2)  # `network.lost`
         if time.monotonic() > deadline:  # whoever started them kills them
-            for rank in running:
-                failures.setdefault(rank, Failure(problem="killed", kind="follows"))
+            failures.append(network.Lost("killed"))
             return
 
 
-def _failure(rank: int, error: RNNScratchError) -> Failure:
-    # Of a worker that could not say how it ended. An engine may abort its worker when another one
-    # has ended.
-    kind = "follows" if "SIGABRT" in error.problem else "error"
-    problem = f"Worker {rank} has failed: {error.problem}"
-    return Failure(problem=problem, hint=error.hint, kind=kind)  # type: ignore[arg-type]
+def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
+    # The error as the user gets it; Lost if it may follow from another worker's. An engine may
+    # abort its worker when another one has ended. All diverge after the same minibatch, and worker
+    # 0 has more to say of it.
+    named = f"Worker {rank} has failed: {error.problem}"
+    if "SIGABRT" in error.problem or (rank and isinstance(error, Diverged)):
+        return network.Lost(named)
+    if isinstance(error, (network.Lost, Halted)):
+        return error
+    crashed = isinstance(error, processes.Crashed)
+    return RNNScratchError(named, error.hint) if rank or crashed else error
 
 
-def _first_cause(failures: Failures, number: int | None) -> BaseException:
+def _first_cause(failures: list[RNNScratchError], number: int | None) -> BaseException:
     # What has led to all of these failures.
-    stopped = [failure.number for failure in failures.values() if failure.kind == "stopped"]
-    if number or stopped:
-        return signals.Stopped(number or stopped[0])
-    cause = min(failures.values(), key=lambda failure: failure.kind == "follows")
-    kind = Diverged if cause.kind == "diverged" else RNNScratchError
-    return kind(cause.problem, cause.hint)
+    halted = [signal.Signals[error.problem] for error in failures if isinstance(error, Halted)]
+    if number or halted:
+        return signals.Stopped(number or halted[0])
+    return min(failures, key=lambda error: isinstance(error, network.Lost))

@@ -5,11 +5,9 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -105,29 +103,6 @@ def test_a_child_that_sends_nothing_more_is_stopped(interpreter, script):
     with pytest.raises(RNNScratchError, match=r"no answer within 0\.5 s"):
         list(ask(numbers, many, python=python, timeout=0.5))
     wait_until(lambda: not is_running(Path("child").read_text()))
-
-
-def answer(threads: int) -> Iterator[Any]:
-    """Send from several threads."""
-
-    def send(name):
-        for number in range(200):
-            processes.send([name, number, "x" * 1000])
-
-    senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
-    yield "last"
-
-
-def test_answers_of_several_threads_are_not_mixed():
-    *sent, last = ask(answer, 3)
-    assert last == "last"
-    assert len(sent) == 600
-    for name in range(3):
-        assert [number for sender, number, _ in sent if sender == name] == list(range(200))
 
 
 @pytest.mark.parametrize("error", [NotOffered, RNNScratchError])

@@ -85,6 +85,14 @@ def test_runs_and_evaluate(shown, columns):
     assert_has(shown("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
 
 
+def test_errors(shown, columns, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    shown("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1", code=2)
+    error = sys.stderr.getvalue()
+    assert_fits(error, columns)
+    assert "a perplexity above 1 and below 1e300, of held-out text" in " ".join(error.split())
+
+
 @pytest.fixture(scope="module")
 def probes():
     """What `backends` says of all backends, and of one that there is none of."""
@@ -139,8 +147,8 @@ def test_check(shown, columns, rows, detail, monkeypatch):
 def test_a_comparison(shown, columns, tmp_path):  # `report` prints it as `compare` does
     shutil.copytree(RECORD, tmp_path / "speed")
     output, record = shown("report", "speed"), read(RECORD)
-    *shown_lines, _ = output.splitlines()
-    assert_fits("\n".join(shown_lines), columns)
+    assert_fits(output, columns)
+    assert "  report.html" not in output
     assert_has(output, [*report.lines("setting", record), *report.lines("notes", record)])
     for table in tables.tables(record):
         assert_has(output, [cell for row in table.cells() for cell in row])

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,26 @@ def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, rows):
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.OURS)
+
+
+def test_in_a_narrow_terminal_the_first_code_is_complete_and_the_others_what_differs(
+    capsys, terminal, monkeypatch
+):
+    monkeypatch.chdir(CLONE)
+    terminal(80)
+    out = plain(here(capsys, "show", "rnn", "--backends", "numpy,torch").out)
+    numpy, torch = out.split("\n\n   torch  ")
+    assert "".join(numpy.split()).endswith("".join(source_of("numpy", "rnn").split()))
+    assert '(B, N), and a state to the next\n    state."""\n' in re.sub(" +\n", "\n", numpy)
+    head, legend, *lines = (line.rstrip() for line in torch.splitlines())
+    assert "scratch.py:" in head
+    assert legend == "   # compared with numpy: | changed, > added, < missing"
+    assert lines == [
+        "   def activation(z, options):",
+        ' |     return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)',
+    ]
+    out = here(capsys, "show", "gradients", "--backends", "numpy,torch").out
+    assert "# without backward, loss_back," in plain(out)
 
 
 def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(capsys, terminal):

@@ -75,7 +75,7 @@ def reach(coordinator):
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError):
-            return socket.create_connection(network.parse(coordinator))
+            return socket.create_connection(network.place(coordinator))
         time.sleep(0.01)
     pytest.fail("there is no meeting")
 
@@ -123,7 +123,7 @@ def test_worker_0_that_never_starts(coordinator):
 
 @pytest.mark.parametrize("answer", [b"220 mail.example.org ESMTP", NESTED])
 def test_another_program_at_the_port(coordinator, answer):
-    with socket.create_server(network.parse(coordinator)) as server:
+    with socket.create_server(network.place(coordinator)) as server:
         assert os.strerror(errno.EADDRINUSE) in error_of(meet, 0, coordinator)
 
         def serve():
@@ -144,4 +144,3 @@ def test_an_unknown_host(rank, host):
 
 def test_an_address_of_another_machine():
     assert os.strerror(errno.EADDRNOTAVAIL) in error_of(meet, 0, "192.0.2.1:29500")
-    assert "every address of this machine" in error_of(meet, 0, "0.0.0.0:29500")

@@ -212,10 +212,10 @@ def workers(monkeypatch):
     numbers, begin = {}, processes.started
 
     @contextlib.contextmanager
-    def started(rank, *arguments):
-        with begin(rank, *arguments) as child:
-            numbers[rank] = child.pid
-            yield child
+    def started(calls):
+        with begin(calls) as (children, answers):
+            numbers.update({rank: child.pid for rank, child in children.items()})
+            yield children, answers
 
     monkeypatch.setattr(processes, "started", started)
     return numbers

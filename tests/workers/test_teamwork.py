@@ -8,12 +8,13 @@ import pytest
 from helpers import parallel
 
 from rnn_scratch.contract import Options, Team
-from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import exchange, training
 from rnn_scratch.runs.checkpoint import Incomplete
+from rnn_scratch.system.processes import Crashed
 from rnn_scratch.workers import supervisor
-from rnn_scratch.workers.worker import Failure
+from rnn_scratch.workers.network import Lost
+from rnn_scratch.workers.supervisor import Halted
 
 # Shares of a minibatch.
 
@@ -103,13 +104,11 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-TRACEBACK = Failure(problem="Traceback", kind="follows")
-LOST = Failure(problem="connection closed", kind="follows")
-STOPPED = Failure(problem="", kind="stopped", number=15)
+TRACEBACK, LOST, HALTED = Lost("Traceback"), Lost("connection closed"), Halted("SIGTERM")
 
 
 def gone(rank, reason):
-    return supervisor._failure(rank, RNNScratchError(reason))
+    return supervisor._failure(rank, Crashed(reason))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +118,8 @@ def gone(rank, reason):
         # By its engine, when another worker has ended.
         ((gone(1, "killed by SIGABRT"), gone(0, "killed")), "Worker 0 has failed: killed"),
         ((TRACEBACK, LOST, gone(0, "killed by SIGABRT")), "Traceback"),
-        ((TRACEBACK, STOPPED), "SIGTERM"),
+        ((TRACEBACK, HALTED), "SIGTERM"),
     ],
 )
 def test_of_several_failures_the_first_cause_is_reported(failures, reason):
-    assert str(supervisor._first_cause(dict(enumerate(failures)), None)) == reason
+    assert str(supervisor._first_cause(failures, None)) == reason
