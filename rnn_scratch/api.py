@@ -19,10 +19,9 @@ from .runs import curve, inference, run_folder, sessions
 from .runs.events import Report, drive
 from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
-from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
-from .runs.sessions import Work
+from .runs.sessions import Work, require_held_out, resumed
 from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
 from .text import books, dataset, vocabulary

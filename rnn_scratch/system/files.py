@@ -9,27 +9,32 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import RNNScratchError
 
 TEMPORARY = ".part"
-# Windows translates line ends in files that are not opened as binary.
-BINARY = getattr(os, "O_BINARY", 0)
-# To open a pipe waits for its other end, but not with this.
-NONBLOCK, NOFOLLOW = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW"))
+# Windows translates line ends in files that are not opened as binary. To open a pipe waits for its
+# other end, but not with O_NONBLOCK.
+ALWAYS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Damaged(RNNScratchError):  # noqa: N818 - a state, as a file's reader sees it
     """A file has been changed, or was written only in part."""
 
 
-def descriptor(path: Path, flags: int) -> int:
-    """Open a file and return its descriptor; OSError if it cannot be opened."""
+@contextlib.contextmanager
+def descriptor(path: Path, flags: int) -> Iterator[int]:
+    """Open a file as a descriptor; OSError if it cannot be opened."""
     # What is created gets this mode, less what the umask takes away.
-    return os.open(path, flags | BINARY | NONBLOCK, 0o666)
+    file = os.open(path, flags | ALWAYS, 0o666)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager
@@ -38,7 +43,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
     OSError if it cannot be opened.
     """
-    with open(path, "rb", opener=lambda _, flags: descriptor(path, flags)) as file:
+    with open(path, "rb", opener=lambda _, flags: os.open(path, flags | ALWAYS)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")
         yield file
@@ -56,17 +61,23 @@ def read(path: Path, largest: int) -> bytes:
         return file.read(size)
 
 
-def replace(path: Path, data: bytes) -> None:
+Verify = Callable[[], None]  # raises an error if a file must not be written after all
+
+
+def replace(path: Path, data: bytes, verify: Verify = lambda: None) -> None:
     """Write the bytes to a temporary file in the same folder, then rename it to `path`.
 
-    Raises RNNScratchError if it cannot be written, such as to a full disk; the old file remains.
+    `verify` is called between the two: if the folder has another place by then, either this call
+    or the renaming fails. Raises RNNScratchError if the file cannot be written, such as to a full
+    disk. After any error the old file remains.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with named_in_errors(path):
-            with _writing(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+            with descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                 _write(file, data)
                 os.fsync(file)
+            verify()
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -75,18 +86,19 @@ def replace(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
-def append(path: Path, data: bytes) -> None:
-    """Append the bytes to an existing file, which is no link.
+def append(path: Path, data: bytes, verify: Verify = lambda: None) -> None:
+    """Append the bytes to an existing file, which is no link, unless `verify` raises an error.
 
     They reach the disk with the next call of `sync`, or earlier.
     """
-    with named_in_errors(path), _writing(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW) as file:
+    with named_in_errors(path), descriptor(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW) as file:
+        verify()
         _write(file, data)
 
 
 def truncate(path: Path, size: int) -> None:
     """Let an existing file, which is no link, end after this number of bytes."""
-    with named_in_errors(path), _writing(path, os.O_RDWR | NOFOLLOW) as file:
+    with named_in_errors(path), descriptor(path, os.O_RDWR | NOFOLLOW) as file:
         os.ftruncate(file, size)
         os.fsync(file)
 
@@ -97,17 +109,8 @@ def sync(path: Path) -> None:
     if is_folder and os.name == "nt":  # which does not open folders
         return
     flags = os.O_RDONLY if is_folder else os.O_RDWR | NOFOLLOW
-    with named_in_errors(path), _writing(path, flags) as file:
+    with named_in_errors(path), descriptor(path, flags) as file:
         os.fsync(file)
-
-
-@contextlib.contextmanager
-def _writing(path: Path, flags: int) -> Iterator[int]:
-    file = descriptor(path, flags)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def _write(file: int, data: bytes) -> None:
@@ -127,21 +130,20 @@ def remove(folder: Path) -> None:
 
 def delete_temporary(folder: Path) -> None:
     """Delete the temporary files in a folder, which a kill during `replace` may have left."""
-    for name in os.listdir(folder):
-        if name.startswith(".") and name.endswith(TEMPORARY):
-            with contextlib.suppress(OSError):
-                os.unlink(folder / name)
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 @contextlib.contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Raise the error of `unwritable` in place of an OSError."""
+    """Raise RNNScratchError with the name of the file in place of an OSError."""
     try:
         yield
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise RNNScratchError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
-def unwritable(path: Path, error: OSError) -> RNNScratchError:
-    """Return the error for a file that could not be written."""
-    return RNNScratchError(f"{path} could not be written: {error.strerror or error}.")
+def unreadable(path: Path, error: OSError) -> RNNScratchError:
+    """Return the error for a file that could not be read, which may be right all the same."""
+    return RNNScratchError(f"{path} could not be read: {error.strerror or error}.")

@@ -26,23 +26,18 @@ class Kind(NamedTuple):
 
 def integer(low: int, high: int = SEED) -> Kind:
     """Return the kind of an integer in this range."""
-
-    def fits(value: Any) -> bool:
-        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return is_integer and low <= value <= high
-
     highest = "2**32 - 1" if high == SEED else f"{high:,}"
-    return Kind(f"an integer from {low} to {highest}", fits, int)
+    words = f"an integer from {low} to {highest}"
+    return Kind(words, lambda x: _is_a(numbers.Integral, x) and low <= x <= high, int)
 
 
 def number(words: str, within: Callable[[Any], Any]) -> Kind:
     """Return the kind of a real number within a range, which `words` describe."""
+    return Kind(words, lambda x: _is_a(numbers.Real, x) and bool(within(x)), float)
 
-    def fits(value: Any) -> bool:
-        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return is_real and bool(within(value))
 
-    return Kind(words, fits, float)
+def _is_a(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def choice(*choices: str) -> Kind:

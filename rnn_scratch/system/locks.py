@@ -30,45 +30,32 @@ else:
 LOCK = ".lock"
 OPEN = os.O_RDWR | files.NOFOLLOW
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last ones: on Windows
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
 def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
     """Hold the folder's lock.
 
-    Raises RNNScratchError with the message if another process has the lock, or another thread.
+    Raises RNNScratchError with the message if another process has the lock, or another thread; or
+    with the reason if there can be no lock, as on some network file systems.
     """
-    with files.named_in_errors(folder / LOCK):
-        handle = files.descriptor(folder / LOCK, OPEN | os.O_CREAT)
-    try:
-        try:
-            _lock(handle)
-        except OSError as error:
-            if error.errno in HELD:
-                raise RNNScratchError(message()) from error
-            if error.errno in NO_LOCKS:
-                raise RNNScratchError(
-                    f"{folder} is on a file system that has no locks, so that two processes "
-                    "could damage what is in it.",
-                    "Choose a folder on another disk.",
-                ) from error
-            raise files.unwritable(folder / LOCK, error) from error
+    with contextlib.ExitStack() as stack:
+        with files.named_in_errors(folder / LOCK):
+            lock = stack.enter_context(files.descriptor(folder / LOCK, OPEN | os.O_CREAT))
+            try:
+                _lock(lock)
+            except OSError as error:
+                if error.errno in HELD:
+                    raise RNNScratchError(message()) from error
+                raise
         yield
-    finally:
-        os.close(handle)
 
 
 def is_held(folder: Path) -> bool:
     """Return whether a process holds the folder's lock."""
-    try:
-        handle = files.descriptor(folder / LOCK, OPEN)
-    except OSError:  # there is none, or nobody may write it
-        return False
-    try:
-        _lock(handle)
-    except OSError as error:
-        return error.errno in HELD
-    finally:
-        os.close(handle)
-    return False
+    with contextlib.suppress(OSError), files.descriptor(folder / LOCK, OPEN) as lock:
+        try:
+            _lock(lock)
+        except OSError as error:
+            return error.errno in HELD
+    return False  # or there is none, or nobody may write it

@@ -185,12 +185,8 @@ def _error(code: int, last: bytes, printed: IO[bytes]) -> RNNScratchError | None
     # Why a child whose last line this was ended, if not as it should.
     raised = _value(last.removeprefix(END), RAISED) if last.startswith(END) else None
     if raised:
-        name, problem, hint = raised
-        kinds: list[type[RNNScratchError]] = [RNNScratchError]
-        for kind in kinds:
-            kinds += kind.__subclasses__()
-        kind = {kind.__name__: kind for kind in kinds}.get(name, RNNScratchError)
-        return kind(problem, hint)
+        kinds = {kind.__name__: kind for kind in RNNScratchError.__subclasses__()}
+        return kinds.get(raised[0], RNNScratchError)(*raised[1:])
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}  # a system may have others
         name = names.get(-code, f"signal {-code}")

@@ -15,15 +15,15 @@ from . import network
 PORT = 29500
 COORDINATOR = f"127.0.0.1:{PORT}"  # by default, where workers are started one by one
 WAIT = 45.0  # seconds for the workers to meet, by default
+# Size and rank come first.
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
-MPI = (  # size and rank, in MPICH and its descendants, in Open MPI, and by PMIx
+MPI = (  # MPICH and its descendants, Open MPI, and PMIx
     ("PMI_SIZE", "PMI_RANK"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMIX_SIZE", "PMIX_RANK"),
 )
 # The nodes are those of a step, which srun starts. A batch script has the other two as well.
 SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
-UNCLEAR = ("TF_CONFIG", "PMIX_RANK")  # of launchers that say something else, or not all of it
 
 
 class Launch(NamedTuple):
@@ -84,46 +84,30 @@ def require_shares(batch_size: int, workers: int) -> None:
 
 
 def _from_environment() -> Launch | None:
-    def has(*names: str) -> bool:
-        return all(name in os.environ for name in names)
-
-    if has(*TORCHRUN):
-        # The launcher itself listens at its port; the next one is this project's.
-        port = _number(os.environ["MASTER_PORT"]) + 1
-        return _launch(*TORCHRUN[:2], f"{os.environ['MASTER_ADDR']}:{port}")
-    coordinator = _first_node() if has(*SLURM) else COORDINATOR
-    for size, rank in MPI:
-        if has(size, rank):
-            return _launch(size, rank, coordinator)
-    if has(*SLURM):
-        return _launch(*SLURM[:2], coordinator)
-    if unclear := next(filter(has, UNCLEAR), None):
+    for names in (TORCHRUN, *MPI, SLURM):
+        if all(name in os.environ for name in names):
+            break
+    else:
+        return None
+    values = [os.environ[name] for name in names]
+    try:
+        workers, rank = int(values[0]), int(values[1])
+        if names is TORCHRUN:  # the launcher listens at its port, and worker 0 at the next one
+            coordinator = f"{values[2]}:{int(values[3]) + 1}"
+        else:
+            coordinator = _first_node() if SLURM[-1] in os.environ else COORDINATOR
+        if not 0 <= rank < workers <= MOST_WORKERS:
+            raise ValueError("no worker")
+    except ValueError as error:
+        found = ", ".join(f"{name} is {value:.20}" for name, value in zip(names, values))
         raise RNNScratchError(
-            f"{unclear} is in the environment: the launcher that sets it does not say here how "
-            "many workers there are, which one this is, and where they meet.",
-            "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete it.",
-        )
-    return None
+            f"The environment describes none of at most {MOST_WORKERS} workers: {found}.",
+            "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete these.",
+        ) from error
+    return None if workers == 1 else Launch(workers, rank, coordinator)
 
 
 def _first_node() -> str:
     # The first host of a list such as node[07-09,12],other; each job has a port of its own.
-    nodes = re.match(r"([^,\[]*)\[?([0-9]*)", os.environ[SLURM[-1]])
-    job = os.environ.get("SLURM_JOB_ID", "")
-    assert nodes  # it matches anything
-    return f"{nodes[1]}{nodes[2]}:{PORT + int(job[-3:] if job.isdecimal() else 0)}"
-
-
-def _launch(size: str, rank: str, coordinator: str) -> Launch | None:
-    # As the variables with these names say it.
-    workers, number = _number(os.environ[size]), _number(os.environ[rank])
-    if not 0 <= number < workers <= MOST_WORKERS:
-        raise RNNScratchError(
-            f"In the environment {rank} is {os.environ[rank]:.20} and {size} {os.environ[size]:.20}"
-            f": that is no worker of at most {MOST_WORKERS}, from 0."
-        )
-    return None if workers == 1 else Launch(workers, number, coordinator)
-
-
-def _number(text: str) -> int:
-    return int(text) if re.fullmatch("[0-9]{1,5}", text) else -1
+    nodes = re.sub(r"^([^,\[]*)\[?([0-9]*).*", r"\1\2", os.environ[SLURM[-1]])
+    return f"{nodes}:{PORT + int(os.environ.get('SLURM_JOB_ID', '0')[-3:])}"

@@ -30,6 +30,7 @@ STRANGE = (OSError, ValueError, RecursionError)  # what reading from another pro
 
 Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
 Message = TypeVar("Message", bound=Record)
+Say = Callable[[str], object]
 
 
 class Hello(Record):
@@ -55,63 +56,47 @@ def meet(
     *,
     address: str | None = None,
     job: bytes = b"null",
-    say: Callable[[str], object] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Answer:
     """Meet the other workers; raise RNNScratchError if they do not come in time, or differ.
 
     `address` is where this worker's engine can listen: by default, a free port at the IPv4 address
     by which this machine and the coordinator's reach each other. `job` is worker 0's, for all.
     """
-    host, port = network.parse(launch.coordinator)
-    place = network.numeric(host), port
+    place = network.place(launch.coordinator)
     terms = {"--workers": str(launch.workers), **terms}
-    if launch.rank == 0:
-        answer = _host(launch, place, terms, address, job, say)
-    else:
-        answer = _visit(launch, place, terms, address, say)
+    with (_listen if launch.rank == 0 else _connect)(launch, place) as connection:
+        address = address or network.free_address(connection.getsockname()[0])
+        hello = Hello(rank=launch.rank or 0, address=address, terms=terms)
+        if launch.rank == 0:
+            answer = _host(launch, connection, hello, job, say)
+        else:
+            answer = _visit(launch, connection, hello, say)
     if answer.problem:
         raise RNNScratchError(answer.problem, answer.hint)
     return answer
 
 
-def _visit(
-    launch: Launch,
-    place: tuple[str, int],
-    terms: Mapping[str, str],
-    address: str | None,
-    say: Callable[[str], object],
-) -> Answer:
-    with _connect(launch, place) as connection:
-        say(f"worker {launch.rank} has reached worker 0 at {launch.coordinator}")
-        address = address or network.free_address(connection.getsockname()[0])
-        hello = {"rank": launch.rank, "address": address, "terms": terms}
-        _send(connection, msgspec.convert(hello, Hello))
-        try:
-            return _receive(connection, launch.wait + GREETING, Answer)
-        except STRANGE as error:
-            raise RNNScratchError(
-                f"What answers at {launch.coordinator} is not worker 0, or has ended: "
-                f"{getattr(error, 'strerror', None) or error}.",
-                "See how worker 0 has ended, and start all workers again.",
-            ) from error
+def _visit(launch: Launch, connection: socket.socket, hello: Hello, say: Say) -> Answer:
+    say(f"worker {launch.rank} has reached worker 0 at {launch.coordinator}")
+    _send(connection, hello)
+    try:
+        return _receive(connection, launch.wait + GREETING, Answer)
+    except STRANGE as error:
+        raise RNNScratchError(
+            f"What answers at {launch.coordinator} is not worker 0, or has ended: "
+            f"{getattr(error, 'strerror', None) or error}.",
+            "See how worker 0 has ended, and start all workers again.",
+        ) from error
 
 
-def _host(
-    launch: Launch,
-    place: tuple[str, int],
-    terms: Mapping[str, str],
-    address: str | None,
-    job: bytes,
-    say: Callable[[str], object],
-) -> Answer:
+def _host(launch: Launch, server: socket.socket, own: Hello, job: bytes, say: Say) -> Answer:
+    say(f"waiting up to {launch.wait:g} s at {launch.coordinator} for the other workers")
+    deadline = time.monotonic() + launch.wait
+    joined: dict[socket.socket, Hello] = {}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(_listen(launch, place))
-        addresses = {0: address or network.free_address(place[0])}
-        say(f"waiting up to {launch.wait:g} s at {launch.coordinator} for the other workers")
-        deadline = time.monotonic() + launch.wait
-        connections: dict[socket.socket, int] = {}  # to ranks
         try:
-            while missing := _missing(launch.workers, connections, addresses):
+            while missing := sorted({*range(launch.workers)} - {*_addresses(own, joined)}):
                 server.settimeout(max(deadline - time.monotonic(), 1e-3))
                 try:
                     connection, (ip, *_) = server.accept()
@@ -127,57 +112,47 @@ def _host(
                     hello = _receive(connection, GREETING, Hello)
                 except STRANGE:
                     continue  # it is no worker
-                connections[connection] = hello.rank
-                _require_fit(hello, ip, terms, addresses)
-                addresses[hello.rank] = hello.address
+                addresses = _addresses(own, joined)
+                joined[connection] = hello
+                _require_fit(own, hello, ip, addresses)
                 say(f"worker {hello.rank} has joined from {ip}")
+            addresses = _addresses(own, joined)
             ordered = [addresses[rank] for rank in range(launch.workers)]
             answer = Answer(addresses=ordered, job=msgspec.Raw(job))
         except RNNScratchError as error:
             answer = Answer(problem=error.problem, hint=error.hint)
-        for connection in connections:
+        for connection in joined:
             _send(connection, answer)
     return answer
 
 
-def _missing(
-    workers: int, connections: dict[socket.socket, int], addresses: dict[int, str]
-) -> list[int]:
-    # The ranks that are still to join. A worker sends nothing after its greeting: a connection that
-    # can be read has ended.
-    ended, _, _ = select.select(list(connections), [], [], 0)
-    for connection in ended:
-        addresses.pop(connections.pop(connection), None)
-    return sorted(set(range(workers)) - set(addresses))
+def _addresses(own: Hello, joined: dict[socket.socket, Hello]) -> dict[int, str]:
+    # Of the workers that are here, by rank. A worker sends nothing after its greeting: a connection
+    # to read from has ended, and its worker can be started again.
+    for ended in select.select(list(joined), [], [], 0)[0]:
+        del joined[ended]
+    return {hello.rank: hello.address for hello in (own, *joined.values())}
 
 
-def _require_fit(
-    hello: Hello, ip: str, terms: Mapping[str, str], addresses: Mapping[int, str]
-) -> None:
-    there, here = f"in worker {hello.rank}", "in worker 0"
+def _require_fit(own: Hello, other: Hello, ip: str, addresses: Mapping[int, str]) -> None:
     different = [
-        f"\n{name}: {value} {there}, {terms[name]} {here}"
-        for name, value in hello.terms.items()
-        if terms.get(name, value) != value
+        f"\n{name}: {value} in worker {other.rank}, {own.terms[name]} in worker 0"
+        for name, value in other.terms.items()
+        if own.terms.get(name, value) != value
     ]
     if different:
         raise RNNScratchError(
-            f"Worker {hello.rank} ({ip}) does not fit worker 0:{''.join(different)}",
+            f"Worker {other.rank} ({ip}) does not fit worker 0:{''.join(different)}",
             "Start all workers by the same command and from the same code.",
         )
-    if hello.rank in addresses:
+    if other.rank in addresses:
         raise RNNScratchError(
-            f"Worker {hello.rank} has joined twice, from {addresses[hello.rank]} and from {ip}.",
+            f"Worker {other.rank} has joined twice, from {addresses[other.rank]} and from {ip}.",
             "Give each worker its own rank.",
         )
 
 
 def _listen(launch: Launch, place: tuple[str, int]) -> socket.socket:
-    if place[0] == "0.0.0.0":
-        raise RNNScratchError(
-            "`--coordinator` is 0.0.0.0, which stands for every address of this machine.",
-            "Pass the address at which the other workers reach this machine.",
-        )
     try:
         return socket.create_server(place)
     except OSError as error:

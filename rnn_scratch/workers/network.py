@@ -10,11 +10,6 @@ from collections.abc import Callable
 from ..contract import Team
 from ..errors import RNNScratchError, shown
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
@@ -55,8 +50,11 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
         )
 
 
-def parse(coordinator: str) -> tuple[str, int]:
-    """Return host and port of the coordinator's address; raise RNNScratchError if it is invalid."""
+def place(coordinator: str) -> tuple[str, int]:
+    """Return the IPv4 address and the port of the coordinator, HOST:PORT.
+
+    Raises RNNScratchError if it has another form, or its host is unknown.
+    """
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", coordinator)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
@@ -64,7 +62,10 @@ def parse(coordinator: str) -> tuple[str, int]:
             "address of the machine of worker 0 and a port from 1 to 65535.",
             "Pass it as `--coordinator`.",
         )
-    return parts[1], int(parts[2])
+    try:
+        return socket.gethostbyname(parts[1]), int(parts[2])
+    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
+        raise RNNScratchError(f"The host {parts[1]!r} of a worker is unknown: {error}.") from error
 
 
 def free_address(host: str) -> str:
@@ -73,23 +74,17 @@ def free_address(host: str) -> str:
         return f"{host}:{server.getsockname()[1]}"
 
 
-def numeric(host: str) -> str:
-    """Return a host's IPv4 address; raise RNNScratchError if it is unknown."""
-    try:
-        return socket.gethostbyname(host)
-    except (OSError, UnicodeError) as error:  # the latter for one that is no name at all
-        raise RNNScratchError(f"The host {host!r} of a worker is unknown: {error}.") from error
-
-
 def interface(host: str) -> str:
     """Return the name of the network interface that has this host's IPv4 address as its first.
 
     That is how libraries take the address to listen on. For all addresses that begin with 127 it is
-    the loopback interface. Raises RNNScratchError if none has the address, or none can be asked.
+    the loopback interface. Raises RNNScratchError if no interface has the address.
     """
-    address = socket.inet_aton(numeric(host))
+    import fcntl  # which Windows lacks, as it does the engines that ask for an interface
+
+    address = socket.inet_aton(socket.gethostbyname(host))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        for _, name in socket.if_nameindex() if fcntl is not None else ():
+        for _, name in socket.if_nameindex():
             try:
                 answer = fcntl.ioctl(query, SIOCGIFADDR, struct.pack("16s240x", name.encode()))
             except OSError:  # it has no address

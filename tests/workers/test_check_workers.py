@@ -47,25 +47,6 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
 
 
-@pytest.mark.team
-@pytest.mark.usefixtures("_torch")
-def test_a_wrong_mean_is_detected_and_named(copy):
-    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
-    arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
-    done = there(*arguments, cwd=copy).ended(1)
-    assert "look first at: all_reduce loss" in done.out
-    # And in exact mode, where the first update after which parameters differ is named.
-    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
-    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
-    done = there(*exact, cwd=copy).ended(1)
-    answer = json.loads(done.out)
-    assert [model["workers"] for model in answer["models"]] == [1, 2]
-    divergence = answer["divergence"]
-    assert divergence["update"] == 1
-    assert divergence["models"] == ["torch", "torch (2 workers)"]
-    assert divergence["tensors"]
-
-
 CLIP = "    grads, _ = clip(grads, how.theta)\n"
 REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads, how.workers)\n"
 
@@ -75,15 +56,28 @@ REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads,
 @pytest.mark.parametrize(
     ("module", "old", "new", "workers", "named"),
     [
+        ("workers", MEAN, WRONG, 2, "all_reduce loss"),
         ("workers", MEAN, REVERSED, 4, "all_reduce gradients, added by rank"),
         ("scratch", REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
     ],
-    ids=["added in another order", "clipped before the mean"],
+    ids=["no mean", "added in another order", "clipped before the mean"],
 )
 def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
     change(copy / "backends" / "torch" / f"{module}.py", old, new)
     done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy).ended(1)
     assert f"look first at: {named}" in " ".join(done.out.split())
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    answer = json.loads(there(*exact, cwd=copy).ended(1).out)
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
+    divergence = answer["divergence"]
+    assert (divergence["update"], divergence["models"]) == (1, ["torch", "torch (2 workers)"])
 
 
 @pytest.mark.team
