@@ -115,7 +115,7 @@ def compare(
     else:
         loading = separated(backends) if backends else registry.loadable(screen.say, named)
         names = [f"{name}:{m}" for name in loading for m in separated(models or VARIANTS[0])]
-    chosen = list({one.name: one for one in map(_candidate, names)}.values())
+    chosen = list({made.name: made for made in map(_candidate, names)}.values())
     if not chosen:
         raise RNNScratchError("No backend loads.", "To see why: rnn-scratch backends")
     interpreters = plan.interpreters(chosen, named)

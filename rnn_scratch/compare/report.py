@@ -47,7 +47,7 @@ def lines(name: str, record: Comparison) -> list[str]:
     know to judge the tables), or the ``method`` (how it was measured).
     """
     values = {part: getattr(record, part) for part in ("machine", "plan", "settings", "text")}
-    values["started"] = {one.place: one.ready for one in record.candidates if one.ready}
+    values["started"] = {c.place: c.ready for c in record.candidates if c.ready}
     values["speeds"] = summary.timed(record)
     if name == "notes" and record.against:
         now = lines("setting", record)

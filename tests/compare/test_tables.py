@@ -239,7 +239,7 @@ def test_the_record_of_speeds_has_those_of_the_default_comparison():
     # The README shows how to put one's own figures beside these.
     default = read(RECORDS / "speed")
     default.plan.vary, default.plan.values = None, []
-    default.candidates = [one for one in default.candidates if one.model == "scratch"]
+    default.candidates = [c for c in default.candidates if c.model == "scratch"]
     for candidate in default.candidates:
         candidate.rounds = [
             msgspec.structs.replace(timed, value=None) for timed in candidate.rounds_at(1)
