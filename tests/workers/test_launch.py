@@ -6,7 +6,7 @@ import pytest
 from helpers import error_of
 
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.workers import launch, meeting
+from rnn_scratch.workers import launch
 from rnn_scratch.workers.launch import Launch
 
 LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
@@ -84,20 +84,6 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
 def test_an_environment_that_says_no_worker(environment, variables, words):
     environment(**variables)
     assert words in error_of(launch.chosen, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("variables", "coordinator"),
-    [
-        ({**TORCHRUN, "MASTER_PORT": "65535"}, "10.0.0.1:65536"),
-        ({**TORCHRUN, "MASTER_ADDR": ""}, ":29401"),
-        ({**SRUN, "SLURM_STEP_NODELIST": ""}, ":29542"),
-    ],
-)
-def test_an_environment_without_a_coordinator(environment, variables, coordinator):
-    environment(**variables)
-    words = f"The coordinator is '{coordinator}'; it must be HOST:PORT"
-    assert error_of(meeting.meet, launch.chosen(None), {}).startswith(words)
 
 
 def test_a_minibatch_must_be_divisible():
