@@ -79,6 +79,7 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
         ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT is ."),
         ({"PMI_SIZE": "2", "PMI_RANK": "-1"}, "PMI_SIZE is 2, PMI_RANK is -1."),
         ({**SRUN, "SLURM_PROCID": "3"}, "SLURM_NTASKS is 3, SLURM_PROCID is 3,"),
+        ({"PMIX_RANK": "1"}, "PMIX_SIZE is , PMIX_RANK is 1."),  # as prterun sets it
     ],
 )
 def test_an_environment_that_says_no_worker(environment, variables, words):
