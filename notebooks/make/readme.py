@@ -19,7 +19,8 @@ from rnn_scratch import registry
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import tables
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import catalog, run_folder
+from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.run import begun
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
@@ -68,7 +69,7 @@ def presets() -> dict[str, Any]:
 
 def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
     """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
-    for path, record in catalog.begun(folder):
+    for path, record in begun(folder):
         yield path, record, run_folder.history(path)
 
 

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,11 +67,10 @@ class Checkpoint(Record, eq=False):
         return f"epoch {self.epoch}{words}"
 
 
-def save(path: Path, checkpoint: Checkpoint, verify: Callable[[], None] = lambda: None) -> None:
-    """Write a checkpoint; the file at `path` is replaced only when the new one is complete.
+def save(path: Path, checkpoint: Checkpoint, verify: files.Verify = lambda: None) -> None:
+    """Write a checkpoint as `files.replace` does.
 
-    `verify` is called just before. Raises RNNScratchError if the checkpoint could not be read
-    again, or not be written.
+    Raises RNNScratchError if the checkpoint could not be read again, or not be written.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -86,9 +84,7 @@ def save(path: Path, checkpoint: Checkpoint, verify: Callable[[], None] = lambda
     records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 2)  # without its escapes
     metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": about.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
-    data = to_bytes(tensors, metadata)
-    verify()
-    files.replace(path, data)
+    files.replace(path, to_bytes(tensors, metadata), verify)
 
 
 def _digest(about: str, tensors: Arrays) -> str:
@@ -106,29 +102,28 @@ def load(run: str | Path) -> Checkpoint:
     return latest(Path(run))[1]
 
 
-def latest(run: Path, arrays: bool = True, identity: str | None = None) -> tuple[Path, Checkpoint]:
+def latest(run: Path, arrays: bool = True) -> tuple[Path, Checkpoint]:
     """Read the latest state of a run's folder: the later one of its two checkpoints, and its path.
 
     The best one is written first, so after a kill it may be the later one. `run` may also be the
     file to read. Raises as `read` does.
     """
     if not os.path.isdir(run):
-        return run, read(run, arrays, identity)
-    saved, best = read(run / FILE, arrays, identity), run / BEST
+        return run, read(run, arrays)
+    saved, best = read(run / FILE, arrays), run / BEST
     try:
-        if os.path.lexists(best) and read(best, False, identity).epoch > saved.epoch:
-            return best, read(best, arrays, identity)
+        if os.path.lexists(best) and read(best, False).epoch > saved.epoch:
+            return best, read(best, arrays)
     except Damaged as error:
         raise Damaged(error.problem, f"{error.hint}\nWithout that file, {FILE} is used.") from error
     return run / FILE, saved
 
 
-def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkpoint:
+def read(path: Path, arrays: bool = True) -> Checkpoint:
     """Read and verify a checkpoint, or without `arrays` its metadata alone.
 
-    `identity` is that of the run whose folder it is in; None: read the record for it. Raises
-    Damaged if the file is damaged, not a checkpoint, or one of another run than the record beside
-    it, and RNNScratchError if there is none.
+    Raises Damaged if the file is damaged, not a checkpoint, or one of another run than the record
+    beside it, and RNNScratchError if there is none.
     """
     try:
         metadata, tensors = _parts(path, arrays)
@@ -141,7 +136,7 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
             "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
         ) from error
     except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+        raise files.unreadable(path, error) from error
     except MemoryError:
         raise
     except Exception as error:  # whatever another program may have written, with this digest
@@ -150,12 +145,12 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
             f"({shown(str(error), 600)}).",
             "Use another copy of it or the version that wrote it, or train again.",
         ) from error
-    # A checkpoint may be anywhere; only beside the record of a run it has a name that is the run's.
-    is_in_place = path.name in (FILE, BEST)
-    if is_in_place and identity is None:
-        with contextlib.suppress(RNNScratchError):  # without its record, the run is unknown
+    identity = checkpoint.identity
+    # Only beside the record of a run is such a name the run's.
+    if path.name in (FILE, BEST) and os.path.lexists(path.with_name(run_folder.RUN_FILE)):
+        with contextlib.suppress(Damaged):  # then the run is unknown
             identity = run_folder.read(path.parent).identity
-    if is_in_place and identity not in (None, checkpoint.identity):
+    if identity != checkpoint.identity:
         raise Damaged(
             f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
             "beside it.",

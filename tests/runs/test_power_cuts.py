@@ -15,7 +15,8 @@ from helpers import SMALL, assert_same, figures, hidden_files, lines
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import catalog, checkpoint, run_folder, sessions
+from rnn_scratch.runs import checkpoint, run_folder, sessions
+from rnn_scratch.runs.run import listing
 from rnn_scratch.system import files
 
 # Of these epochs all but the fourth and the last have the lowest loss on held-out text so far.
@@ -141,7 +142,7 @@ def assert_one_truth(folder, last):
     for _ in range(2):
         assert rnn_scratch.evaluate(folder, corpus="tide-clock").trained == last.position
         texts.add(rnn_scratch.predict(folder, "the ", temperature=1.0))
-        ((_, _, epochs),) = catalog.listing(folder.parent)
+        ((_, _, epochs),) = listing(folder.parent)
         assert [row.epoch for row in epochs] == list(range(1, last.epoch + 1))
         # It refuses to train no more, and repairs the folder.
         with pytest.raises(RNNScratchError, match=f"Nothing left to train: .* {last.epoch} epochs"):
@@ -174,7 +175,7 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
         at_least = earlier.setdefault(saved(calls, number), last)
         positions = [(each.epoch, len(each.incomplete.losses)) for each in (at_least, last)]
         assert positions == sorted(positions)
-        found = run_folder.read_history(folder, last.epoch, last.history)
+        found = run_folder.read_history(folder, last.history)
         if last.epoch:
             best = checkpoint.load(folder / checkpoint.BEST)
             assert best.epoch == run_folder.best(found.epochs).epoch, "it is not the best so far"

@@ -147,16 +147,6 @@ def test_piped_it_is_plain_text_one_after_another(capsys):
     assert second.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
 
 
-def test_all_is_every_function_of_a_variant_in_the_order_of_the_contract(capsys):
-    out = here(capsys, "show", "all", "--backends", "torch").out
-    places = [out.index(f"\ndef {function.__name__}(") for function in contract.MODULES["scratch"]]
-    assert places == sorted(places)
-    done = here(capsys, "show", "all", "--backends", "torch", "--model", "fast")
-    assert "class Recurrence" in done.out
-    assert "def clip" not in done.out
-    assert done.err == ""
-
-
 @pytest.mark.parametrize(
     ("width", "rows"), [(60, [1, 1, 1, 1, 1]), (120, [2, 2, 1]), (200, [3, 2]), (400, [5])]
 )
