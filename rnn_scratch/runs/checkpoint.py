@@ -131,10 +131,13 @@ def read(path: Path, arrays: bool = True) -> Checkpoint:
             raise ValueError(f"its format is {metadata['format']}, not {CHECKPOINT_FORMAT}")
         checkpoint = _checkpoint(metadata, tensors if arrays else None)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"There is no checkpoint at {path}.",
-            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
-        ) from error
+        hint = "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file."
+        if path.name == BEST:
+            hint = (
+                "It is written in a run with held-out text (`--valid-share 0.1`), after the first "
+                "epoch. To use the latest state of the training, omit `--best`."
+            )
+        raise RNNScratchError(f"There is no checkpoint at {path}.", hint) from error
     except OSError as error:
         raise files.unreadable(path, error) from error
     except MemoryError:

@@ -73,7 +73,7 @@ def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
     # What is not better than an epoch before is not taken for the best.
     rnn_scratch.resume("r", FIRST + 3)
     assert not path.exists()
-    here(capsys, "predict", "r", "--best").refused("There is no best.safetensors in r", "--best")
+    here(capsys, "predict", "r", "--best").refused(f"There is no checkpoint at {path}", "--best")
     rnn_scratch.resume("r", SECOND)
     assert best_of("r").epoch == SECOND
 
@@ -113,8 +113,7 @@ def test_what_needs_held_out_text(capsys):
     assert not Path("r", checkpoint.BEST).exists()
     for command in ("predict", "evaluate"):
         done = here(capsys, command, "r", "--best")
-        done.refused("The run in r has no held-out text", "Omit `--best`", "--valid-share 0.1")
-    here(capsys, "predict", f"r/{checkpoint.FILE}", "--best").refused("is not the folder of a run")
+        done.refused("There is no checkpoint at r/best", "omit `--best`", "--valid-share 0.1")
     with pytest.raises(RNNScratchError, match=r"`patience=3` needs held-out text.*\n.*omit"):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
