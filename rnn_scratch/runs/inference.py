@@ -1,14 +1,16 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..text import books, dataset, minibatches, vocabulary
 from . import checkpoint, decoding, run_folder
-from .checkpoint import Checkpoint
+from .checkpoint import NOTHING, Checkpoint
 from .run import Run, folder_of
 from .runtime import Runtime
 from .setup import Setup, set_up
@@ -38,9 +40,19 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     held-out text. By default backend, model and number of threads are those that it was trained
     with; a checkpoint outside a run's folder is loaded with NumPy.
     """
-    path, saved = checkpoint.latest(Path(run, checkpoint.BEST) if best else Path(run))
+    saved = checkpoint.load(run)
+    if best:
+        if not saved.best:
+            raise RNNScratchError(
+                f"{run} has no best epoch: a run has one with held-out text (`--valid-share 0.1`), "
+                "after its first epoch.",
+                "Omit `--best` to use the latest state of the training.",
+            )
+        progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": NOTHING}
+        saved = replace(saved, arrays=saved.best, **progress)
     default, last = Runtime("numpy"), saved.runtime
-    if (path.parent / run_folder.RUN_FILE).exists():
+    folder = Path(run) if os.path.isdir(run) else Path(run).parent
+    if (folder / run_folder.RUN_FILE).exists():
         default = Runtime(last.backend)
         if runtime.get("backend") in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.

@@ -68,15 +68,16 @@ def test_round_trip_to_the_last_bit(tmp_path_factory, dtype, data):
         name: data.draw(arrays(dtype, shape, elements=numbers))
         for name, shape in OPTIONS.shapes().items()
     }
-    before = make(dtype=dtype, arrays=values)
+    before = make(dtype=dtype, arrays=values, best_epoch=2, best=values)
     checkpoint.save(path, before)
     after = checkpoint.load(path)
-    assert {n: v.tobytes() for n, v in after.arrays.items()} == {
-        n: v.tobytes() for n, v in values.items()
-    }
+    for read in (after.arrays, after.best):
+        assert {n: v.tobytes() for n, v in read.items()} == {
+            n: v.tobytes() for n, v in values.items()
+        }
     assert all(array.dtype == dtype for array in after.arrays.values())
     assert list(after.arrays) == list(OPTIONS.shapes())
-    for name in ("vocab", "settings", "epoch", "text", "runtime"):
+    for name in ("vocab", "settings", "epoch", "text", "runtime", "best_epoch"):
         assert getattr(after, name) == getattr(before, name)
 
 
@@ -147,6 +148,7 @@ BAD = [
     ({"settings": {"num_hiddens": 6}}, "its tensors are"),
     ({"settings": {"num_hiddens": 5, "dtype": "float64"}}, "float64"),
     ({"epoch": -1}, "epoch"),
+    ({"best_epoch": 2}, "its tensors are {} instead of {'best.W_xh'"),
     ({"runtime": {"threads": 0}}, "threads"),
     ({"more": 1}, "more"),
     ({"vocab": ["<unk>", " ", "e"]}, "its tensors are"),

@@ -95,7 +95,7 @@ def test_errors_name_arguments_and_their_values():
         (lambda: rnn_scratch.resume(run, None), "`num_epochs` must be "),
         (lambda: rnn_scratch.evaluate(run, text="a", corpus="b"), "`corpus='b'` and `text=a`"),
         (lambda: rnn_scratch.predict(run, "é"), "`unknown='skip'`"),
-        (lambda: rnn_scratch.predict(run, best=True), "omit `best`"),
+        (lambda: rnn_scratch.predict(run, best=True), "Omit `best`"),
     ):
         with pytest.raises(RNNScratchError) as raised:
             call()
