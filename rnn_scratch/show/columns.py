@@ -75,7 +75,7 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
 def _differences(screen: Console, first: str, code: str, definitions: Definitions) -> Table:
     # The lines in which a code differs from the first one, below the heads of their functions.
     here = [definition.name for definition in definitions[code]]
-    absent = [it.name for it in definitions[first] if it.name not in here]
+    absent = [part.name for part in definitions[first] if part.name not in here]
     rows = alignment.beside([definitions[first], definitions[code]])
     width = screen.width - BETWEEN
     cells = _python([left if right is None else right for left, right in rows], width)
@@ -85,7 +85,7 @@ def _differences(screen: Console, first: str, code: str, definitions: Definition
     table.add_row("", f"# compared with {first}: | changed, > added, < missing")
     if absent:
         table.add_row("", f"# without {', '.join(absent)}")
-    for _, function in itertools.groupby(zip(rows, cells), lambda it: it[0] == (None, None)):
+    for _, function in itertools.groupby(zip(rows, cells), lambda line: line[0] == (None, None)):
         (head, head_cell), *body = function
         lines = [(_mark(*row), cell) for row, cell in body if row[0] != row[1]]
         is_here = any(right is not None for (_, right), _ in [(head, None), *body])

@@ -77,7 +77,7 @@ def test_runs_and_evaluate(shown, columns):
     settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
     run = rnn_scratch.train("numpy", run=folder, **settings)
     last = run.history[-1]
-    figures = [f"{each:.2f}" for each in (last.perplexity, last.valid_perplexity)]
+    figures = [f"{number:.2f}" for number in (last.perplexity, last.valid_perplexity)]
     output = shown("runs")
     assert_fits(output, columns)
     assert_has(output, [folder, "numpy", "scratch", "gru-after", "2 x 12", "tide-clock", "1/1"])

@@ -17,8 +17,8 @@ FOREIGN = {
         def environment():
             print("noise on stdout")
             return {"library": "1.2.3"}
-        own = {"devices": devices, "environment": environment}
-        machine = SimpleNamespace(**{**vars(machine), **own})
+        answer = {"devices": devices, "environment": environment}
+        machine = SimpleNamespace(**{**vars(machine), **answer})
     """,
     "lacking": """
         from types import SimpleNamespace

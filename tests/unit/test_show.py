@@ -57,7 +57,7 @@ def test_every_function_of_the_contract_is_found_with_its_signature(name):
 @pytest.mark.parametrize("name", registry.OURS)
 def test_all_functions_and_helpers_together_are_the_whole_file(name):
     (path,) = [path for path in source_code.files(name) if path.name == "scratch.py"]
-    pieces = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
+    pieces = [piece for part in source_code.names(name) for piece in source_code.find(name, part)]
     text = path.read_text(encoding="utf-8")
     for piece in pieces:
         if piece.file == path:

@@ -163,5 +163,10 @@ def test_an_unknown_host(rank, host):
     assert "of a worker is unknown" in error_of(meet, rank, f"{host}:29500")
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1:0", "10.0.0.1:65536", ":29542", "10.0.0.1"])
+def test_an_address_that_is_none(address):
+    assert f"The coordinator is '{address}'; it must be HOST:PORT" in error_of(meet, 0, address)
+
+
 def test_an_address_of_another_machine():
     assert os.strerror(errno.EADDRNOTAVAIL) in error_of(meet, 0, "192.0.2.1:29500")
