@@ -78,7 +78,7 @@ def listing(
     runs = []
     for folder, record in reversed(begun(parent, say)):
         try:
-            _, saved = checkpoint.latest(folder, arrays=False)
+            saved = checkpoint.load(folder, arrays=False)
             runs.append((folder, record, read_history(folder, saved.history).epochs))
         except RNNScratchError as error:
             say(error.problem)

@@ -4,9 +4,8 @@
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
-``best.safetensors``        after the epoch with the lowest loss on held-out text, if there is some
 
-Record and checkpoints have the run's identity, which is drawn when it begins. A checkpoint is the
+Record and checkpoint have the run's identity, which is drawn when it begins. A checkpoint is the
 authority on the run: it has the length and the SHA-256 of the history up to its epoch, and lines
 after these do not count.
 """

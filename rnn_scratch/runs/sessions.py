@@ -6,11 +6,6 @@ history is on the disk before the checkpoint is: after a kill or a power cut at 
 continues from the checkpoint, and lines of later epochs are removed from the history. Before it
 writes anything, a session makes sure that the record in the folder is still the one it wrote: not
 that of another run, or of another session.
-
-The best checkpoint, that of the epoch with the lowest loss on held-out text, is kept in memory
-until the other one is written, and is written just before it. So it is never missing, and if a kill
-comes between the two, the best one is the later one: then it is the run's latest state, and a
-session that resumes the run first writes it in the place of the other.
 """
 
 import contextlib
@@ -130,15 +125,13 @@ def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, Non
     num_epochs, patience = work.settings.num_epochs, work.patience
     with _lock(folder):
         record = run_folder.read(folder)
-        path, before = checkpoint.latest(folder)
+        before = checkpoint.load(folder)
         settings, last = replace(before.settings, num_epochs=num_epochs), before.epoch
         recorded = replace(record.settings, num_epochs=num_epochs)
         if (recorded, record.text) != (settings, before.text):
             problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
             raise run_folder.damaged(folder, f"{problem} beside it.")
         history = run_folder.read_history(folder, before.history)
-        if path.name == checkpoint.BEST:  # the later one
-            checkpoint.save(folder / checkpoint.FILE, before)
         files.delete_temporary(folder)
         if before.epoch:
             files.truncate(folder / HISTORY, history.size)
@@ -271,8 +264,8 @@ class _Keeper:
         self.folder, self.record, self.history, self.latest = folder, record, history, latest
         self.written = records.encoded(record)
         self.best = run_folder.best(history.epochs)
-        self.unsaved: dict[str, Checkpoint] = {}  # by the name of the file
-        self.saved = latest.epoch  # the epoch of the checkpoint on the disk
+        self.names = setup.model.options.shapes()
+        self.saved = latest  # as it is on the disk
         self.due = 0.0  # the time at which to write the next checkpoint
 
     @property
@@ -283,7 +276,6 @@ class _Keeper:
     def add(self, chunk: Chunk) -> None:
         """Keep what has been trained; write the history again if it was deleted."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
-        self.unsaved[checkpoint.FILE] = self.latest
         self._verify()
         path, epoch = self.folder / HISTORY, chunk.epoch
         if not os.path.lexists(path):
@@ -294,29 +286,27 @@ class _Keeper:
         files.append(path, line, self._verify)
         self.history.add(epoch, line)
         progress: dict[str, Any] = {"epoch": epoch.epoch, "history": self.history.mark}
-        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
-        self.unsaved[checkpoint.FILE] = self.latest
         self.best = run_folder.best((self.best, epoch))
         if self.best is epoch:
-            self.unsaved[checkpoint.BEST] = self.latest
+            progress["best_epoch"] = epoch.epoch
+            progress["best"] = {name: chunk.arrays[name] for name in self.names}
+        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
 
     def save(self, if_due: bool = False) -> None:
-        """Write the checkpoints that are not written yet, or only if it is time for it."""
+        """Write the latest state unless it is on the disk, or only if it is time for it."""
         start = time.perf_counter()
-        if not self.unsaved or (if_due and start < self.due):
+        if self.latest is self.saved or (if_due and start < self.due):
             return
         self._verify()
         files.sync(self.folder / HISTORY)
-        for name in (checkpoint.BEST, checkpoint.FILE):
-            if name in self.unsaved:
-                checkpoint.save(self.folder / name, self.unsaved[name], self._verify)
-                self.saved = self.unsaved.pop(name).epoch
+        checkpoint.save(self.folder / checkpoint.FILE, self.latest, self._verify)
+        self.saved = self.latest
         end = time.perf_counter()
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
 
     def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
         """Complete the record of the session, and draw the curve."""
-        end = {"ended": _now(), "to_epoch": self.saved, "predictions": predictions or []}
+        end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
         self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
         records.write(self.folder / RUN_FILE, self.record, self._verify)
         self.written = records.encoded(self.record)

@@ -43,7 +43,6 @@ def strict(text):
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
         ".lock",
-        "best.safetensors",
         "checkpoint.safetensors",
         "history.jsonl",
         "perplexity.png",
