@@ -90,6 +90,14 @@ def test_a_training_in_exact_mode_shows_the_time_left(on_terminal, capsys, monke
     assert re.search(left, capsys.readouterr().out)
 
 
+def test_commands_and_paths_stay_whole_and_other_lines_are_wrapped():
+    command = f"rnn-scratch train --resume {'folder/' * 20} --epochs 3"
+    path = "folder/" * 20
+    text = f"It is kept:\n{command}\nnot-much is in {path} or so"
+    lines = ["It is kept:", command, "not-much is in", f"  {path}", "  or so"]
+    assert terminal.wrapped(text, 20, "  ").split("\n") == lines
+
+
 def test_tabs_and_page_breaks_reach_a_file(capsys):
     line = "one\ttwo\x0cthree\x0b"
     Screen().say(line)
