@@ -80,12 +80,24 @@ REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
         (MEAN, REVERSED, "all_reduce in workers.py: gradients, added by rank"),
         (REDUCE + CLIP, CLIP + REDUCE, "train_together in workers.py: parameters after 3 updates"),
     ],
-    ids=["added in another order", "clipped before the mean"],
+    ids=["no mean", "added in another order", "clipped before the mean"],
 )
 def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
     change(copy / "backends" / "torch" / "workers.py", old, new)
     done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
     assert f"look first at: {named}" in " ".join(done.out.split())
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    answer = json.loads(there(*exact, cwd=copy).ended(1).out)
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
+    divergence = answer["divergence"]
+    assert (divergence["update"], divergence["models"]) == (1, ["torch", "torch (2 workers)"])
 
 
 @pytest.mark.team
