@@ -156,7 +156,7 @@ def test_in_a_narrow_terminal_the_first_code_is_complete_and_the_others_what_dif
     assert [line[:3] for line in lines] == ["   ", " | ", "   "]
     assert "torch.tanh(" in lines[1]
     lines = shown(80, "gradients", "--backends", "numpy,torch")
-    assert any(line.startswith("   # without backward, loss_back,") for line in lines)
+    assert any(line.startswith("   # without backward, through_time, step_back,") for line in lines)
 
 
 def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(shown):
