@@ -237,8 +237,10 @@ def make_case(
     name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
     """Inputs for a model with these options, always the same."""
-    chance, rows = np.random.RandomState(0), LARGE_B if options.num_hiddens == LARGE_H else B
-    sigma = SIGMA * (H / options.num_hiddens) ** 0.5
+    # States of which some are large, so that a function of limited range shows.
+    chance, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
+    if options.num_hiddens == LARGE_H:  # many terms of a sum are rounded more
+        rows, sigma, largest = LARGE_B, SIGMA / 10, 1
     arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
@@ -246,9 +248,8 @@ def make_case(
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
     tokens = chance.randint(0, V, (rows, T + 1))
-    # Some that are large, so that a function of limited range shows.
     shape = rows, options.num_hiddens
-    states = [chance.uniform(-8, 8, shape) for _ in range(options.num_states)]
+    states = [chance.uniform(-largest, largest, shape) for _ in range(options.num_states)]
     rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
