@@ -12,18 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import (
-    OPTIMIZERS,
-    Arrays,
-    Backend,
-    Batch,
-    Model,
-    Options,
-    Rates,
-    State,
-    Tensor,
-    Update,
-)
+from ..contract import OPTIMIZERS, Arrays, Backend, Batch, Model, Options, Rates, State, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import initial, trained_arrays
 from ..settings import Settings
@@ -48,7 +37,7 @@ def clipping(case: Case) -> Update:
 
 def updated(
     case: Case, how: Update, model: Model | None = None, train: Any = None
-) -> tuple[Arrays, Tensor, State]:
+) -> tuple[Arrays, np.ndarray, State]:
     """Parameters, losses and state after a few updates with the case's minibatch."""
     model, (batch, state), losses = model or case.model(), case.minibatch(), []
     for _ in range(FEW):
@@ -208,12 +197,12 @@ def predict(case: Case) -> Iterator[Computed | Row]:
 
     text = case.scratch.predict(model, tuple(tokens[:15].tolist()), CHOSEN, choose)
     text += case.scratch.predict(model, tuple(tokens[:1].tolist()), FEW, choose)
+    yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
     yield Computed("tokens", np.array(text), allowed=0)
     types |= {type(text), *map(type, text)}
     names = ", ".join(sorted(each.__name__ for each in types))
     yield fact("a list of integers, from arrays", types == {np.ndarray, list, int}, names)
     yield Computed("logits", np.stack(logits), allowed=10 * ROUNDING)
-    yield Computed("parameters afterwards", model.to_arrays(model.params), before, 0)
 
 
 @functools.cache

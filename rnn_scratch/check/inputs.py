@@ -30,17 +30,13 @@ from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance,
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
 B, T, H, V = 12, 4, 13, 11
 SIGMA = 0.2
-# Of the case in which an optimized model takes the operations that it has for large tensors.
-LARGE_B, LARGE_H, LARGE_SIGMA = 128, 512, 0.02
+LARGE_B, LARGE_H = 128, 512  # for the operations that an optimized model has for large tensors
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
-# What the other cases have together, with every cell; and layers alone, which a framework may have
-# a layer for: with one tensor of each in the state, and with two.
-TRIED: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 3}
-DEEP, STACKED = PLAIN._replace(**TRIED), PLAIN._replace(num_layers=3)
-STACKED_CELLS = "rnn", "lstm"
-LARGE = PLAIN._replace(num_hiddens=LARGE_H, dtype="float32")
+DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
+STACKED = PLAIN._replace(num_layers=3)  # which a framework may have a layer for
+LARGE = PLAIN._replace(num_hiddens=LARGE_H)
 
 
 class Case(NamedTuple):
@@ -224,7 +220,7 @@ def cases(
             tried = [PLAIN]
             if dtype == "float64" or cell == PLAIN.cell:
                 tried.append(DEEP)
-            if dtype == "float32" and cell in STACKED_CELLS:
+            if dtype == "float32" and cell in ("rnn", "lstm"):  # one tensor of each layer, and two
                 tried.append(STACKED)
             if dtype == "float32" and variant == "fast":
                 tried.append(LARGE)
@@ -241,9 +237,10 @@ def make_case(
     name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
     """Inputs for a model with these options, always the same."""
-    large = options.num_hiddens == LARGE_H
-    chance, rows = np.random.RandomState(0), LARGE_B if large else B
-    sigma = LARGE_SIGMA if large else SIGMA
+    # States of which some are large, so that a function of limited range shows.
+    chance, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
+    if options.num_hiddens == LARGE_H:  # many terms of a sum are rounded more
+        rows, sigma, largest = LARGE_B, SIGMA / 10, 1
     arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
@@ -251,9 +248,8 @@ def make_case(
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
     tokens = chance.randint(0, V, (rows, T + 1))
-    # Some that are large, so that a function of limited range shows.
     shape = rows, options.num_hiddens
-    states = [chance.uniform(-6, 6, shape) for _ in range(options.num_states)]
+    states = [chance.uniform(-largest, largest, shape) for _ in range(options.num_states)]
     rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,

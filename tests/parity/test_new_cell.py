@@ -1,15 +1,15 @@
-"""A cell and an optimizer that the project does not have.
+"""A cell and an optimizer that the project does not have, added as the page for contributors says.
 
-For each, one declaration and a function per backend are enough, also for an optimizer that uses
-the number of the update.
+For each, one declaration and a function per backend are enough.
 """
 
 import json
+import re
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers import assert_same, environment, in_one_process, options
+from helpers import CLONE, assert_same, environment, in_one_process, options
 from sabotages import make
 from safetensors.numpy import load_file
 
@@ -17,21 +17,16 @@ pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
 DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
 # The minimal gated unit: one gate, which forgets and resets.
-CELL = '''
-
-def mgu(x, state, params):
+CELL = '''def mgu(x, state, params):
     """A minimal gated unit."""
     (h,) = state
     f = gate(x, h, "f", params)
-    new = {np}.tanh(x @ params["W_xh"] + (f * h) @ params["W_hh"] + params["b_h"])
+    new = TANH(x @ params["W_xh"] + (f * h) @ params["W_hh"] + params["b_h"])
     return ((1 - f) * h + f * new,)
 
 
-CELLS["mgu"] = mgu
 '''
-BACKWARD = '''
-
-def mgu_back(d_after, after, x, before, params):
+BACKWARD = '''def mgu_back(d_after, after, x, before, params):
     """Its backward pass."""
     (d_h,), (h,) = d_after, before
     f = gate(x, h, "f", params)
@@ -42,54 +37,48 @@ def mgu_back(d_after, after, x, before, params):
     return d_x_h + d_x_f, (d_h * (1 - f) + d_fh * f + d_h_f,), grads_h | grads_f
 
 
-CELLS_BACK["mgu"] = mgu_back
 '''
-# Steps of one size, by signs of a running mean, which is corrected as Adam's is.
-OPTIMIZER = '''
-
-def signs(model, grads, how, rates):
-    """The signs of a running mean."""
-    for name, param in model.params.items():
-        grad = rounded(grads[name], how.grad_grid)
-        mean = how.beta1 * model.slots["mean"][name] + (1 - how.beta1) * grad
-        {keep}
-        corrected = mean / rates.m
-        step = rounded(rates.lr * corrected / (abs(corrected) + how.epsilon), how.grid)
-        {move}
-
-
-OPTIMIZERS["signs"] = {wrap}(signs)
-'''
-KEEP = 'model.slots["mean"][name] = mean'
-FORMS = {  # of each framework, where it is not NumPy's
-    "torch": {"np": "torch", "wrap": "torch.no_grad()"},
-    "tensorflow": {
-        "np": "tf",
-        "keep": 'model.slots["mean"][name].assign(mean)',
-        "move": "param.assign_sub(step)",
-    },
-    "jax": {"np": "jnp", "move": "model.params[name] = param - step"},
-}
-DECLARED = "OPTIMIZERS = {  # the default first\n"
+MODULE = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # of `tanh` and `sign`, or np
+TABLE, TABLE_BACK = "CELLS |= {", "CELLS_BACK |= {"
+# Lion as the page for contributors has it, in PyTorch, and what it says to change elsewhere.
+PAGE = (CLONE / "notebooks" / "site" / "contributing.md").read_text(encoding="utf-8")
+(LION,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", PAGE, re.DOTALL)
+(DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', PAGE.replace(",\n", ", "))
+DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the default first\n", "OPTIMIZERS |= {"
 SIZES = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
-SMALL = options(text="long.txt", cell="mgu", optimizer="signs", **SIZES)
+SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SIZES)
+
+
+def lion(name):
+    """Lion for this backend."""
+    source = LION.replace("torch.sign", f"{MODULE.get(name, 'np')}.sign")
+    if name != "torch":
+        source = source.replace("@torch.no_grad()\n", "")
+    if name == "tensorflow":
+        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
+        source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
+    if name == "jax":
+        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
+        source = re.sub(product, r"apart(\g<0>)", source)
+        source = source.replace("param -= ", "model.params[name] = param - ")
+    if name == "mxnet":
+        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
+    return source
 
 
 @pytest.fixture
 def run(copy):
     """A function that runs commands in a copy of the project that has both."""
-    signs = 'Optimizer(lr=0.01, slots=("mean",), needs_rates=True)'
-    declared = DECLARED, f'{DECLARED}    "signs": {signs},\n'
+    declared = DECLARED, f"{DECLARED}    {DECLARED_LION},\n"
     make(("CELLS = {\n", DECLARATION, *declared), copy / "rnn_scratch" / "contract.py")
-    for folder in (copy / "backends").glob("*/"):
-        form = {"np": "np", "wrap": "", "keep": KEEP, "move": "param -= step"}
-        form |= FORMS.get(folder.name, {})
-        more = {"cells.py": CELL.format(**form), "deep.py": OPTIMIZER.format(**form)}
-        more["cells.py"] += BACKWARD if folder.name == "numpy" else ""
-        for file, text in more.items():
-            if (folder / file).exists():
-                with open(folder / file, "a", encoding="utf-8") as source:
-                    source.write(text)
+    for folder in copy.glob("backends/*/"):
+        name = folder.name
+        cell = CELL.replace("TANH", f"{MODULE.get(name, 'np')}.tanh")
+        if name == "numpy":
+            cell += BACKWARD
+            make((TABLE_BACK, f'{TABLE_BACK}"mgu": mgu_back, '), folder / "cells.py")
+        make((TABLE, f'{cell}{TABLE}"mgu": mgu, '), folder / "cells.py")
+        make((OPTIMIZERS, f'{lion(name)}\n\n{OPTIMIZERS}"lion": lion, '), folder / "deep.py")
     (copy / "long.txt").write_text("it was a long and quiet winter. " * 40, encoding="utf-8")
     env = environment(PYTHONPATH=copy, OMP_NUM_THREADS=1)
 
@@ -115,8 +104,7 @@ def test_they_train_resume_predict_and_are_checked(run, copy, backend_name):
     assert_same(parameters(copy / "half"), parameters(copy / "whole"))
     whole = parameters(copy / "whole")
     assert set(whole) > {"W_xf", "W_hf", "b_f"}
-    assert np.any(whole["mean.W_hh"])
-    assert "m.W_hh" not in whole
+    assert np.any(whole["m.W_hh"])
     text = predicted.splitlines()[-1]
     assert text.startswith("it was ")
     assert len(text) == len("it was ") + 9
@@ -124,7 +112,7 @@ def test_they_train_resume_predict_and_are_checked(run, copy, backend_name):
     pieces = {row["piece"] for row in own if row["model"] == "scratch"}
     assert {"mgu", "step", "forward", "gradients", "train_epoch", "predict"} <= pieces
     assert {row["offered"] for row in own if row["model"] == "fast"} == {False}
-    assert "signs" in pieces
+    assert "lion" in {row["piece"] for row in json.loads(checked)}
     assert json.loads(exact)["equal"]
 
 

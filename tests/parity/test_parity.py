@@ -10,7 +10,7 @@ from helpers import skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
-from rnn_scratch.check.inputs import TRIED, V
+from rnn_scratch.check.inputs import DEEP, V
 from rnn_scratch.check.results import Row, worst
 from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
@@ -80,7 +80,7 @@ def test_some_updates_are_clipped_and_others_are_not():
 
 def test_sizes_cannot_hide_a_mistake():
     characters = len(epochs.built_in_text(inputs.PLAIN)[1]["b_q"])
-    sizes = inputs.B, inputs.T, inputs.H, inputs.V, TRIED["embedding"], TRIED["num_layers"]
+    sizes = inputs.B, inputs.T, inputs.H, inputs.V, DEEP.embedding, DEEP.num_layers
     assert len({*sizes, characters}) == 7
     # Optimized models use other operations for fewer tokens than characters.
     assert inputs.B * inputs.T > characters > inputs.V

@@ -32,12 +32,11 @@ BEST = ("predict", RUN, "--best", "--temperature", 1)
 EVALUATE = ("evaluate", RUN, "--corpus", "tide-clock")
 
 
-def write_checkpoints(about):
-    """Put these metadata, a text, into the checkpoints."""
-    for name in (checkpoint.FILE, checkpoint.BEST):
-        header, numbers = safetensors_parts(RUN / name)
-        header["__metadata__"]["checkpoint"] = about
-        put_together(RUN / name, header, numbers)
+def write_checkpoint(about):
+    """Put these metadata, a text, into the checkpoint."""
+    header, numbers = safetensors_parts(RUN / checkpoint.FILE)
+    header["__metadata__"]["checkpoint"] = about
+    put_together(RUN / checkpoint.FILE, header, numbers)
 
 
 def change_record(seed, count):
@@ -56,7 +55,7 @@ def change_history(seed, count):
             content = "".join(lines).encode()
             (RUN / HISTORY).write_bytes(content)
             mark = len(content), hashlib.sha256(content).hexdigest()
-            write_checkpoints(json.dumps({**about, "epoch": epoch, "history": mark}))
+            write_checkpoint(json.dumps({**about, "epoch": epoch, "history": mark}))
 
         yield write
 
@@ -67,7 +66,7 @@ def metadata():
 
 def change_checkpoint(seed, count):
     for text in mutations(metadata(), seed, count):
-        yield lambda text=text: write_checkpoints(text)
+        yield lambda text=text: write_checkpoint(text)
 
 
 def change_both(seed, count):
@@ -79,7 +78,7 @@ def change_both(seed, count):
         def write(text=text):
             with contextlib.suppress(ValueError, RecursionError):  # one that is cut off
                 changed = json.loads(text)
-                write_checkpoints(json.dumps({**about, **changed}))
+                write_checkpoint(json.dumps({**about, **changed}))
                 runtime = changed.pop("runtime", {})
                 record["sessions"][0]["runtime"] = runtime
                 (RUN / RUN_FILE).write_text(json.dumps({**record, **changed}))

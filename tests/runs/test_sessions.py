@@ -1,6 +1,8 @@
 """Two sessions on one run, signals that stop one, and folders that are moved or vanish."""
 
+import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +31,8 @@ from helpers import (
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs import checkpoint, run_folder, sessions
+from rnn_scratch.runs.events import Report
 from rnn_scratch.system import locks
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -193,6 +196,45 @@ def test_a_session_whose_folder_is_moved_stops(capsys, after):
         rnn_scratch.train("numpy", run="alone", num_epochs=5, seed=1, **SMALL)
         assert_same(parameters("r"), parameters("alone"))
         assert figures("r") == figures("alone")
+
+
+@posix
+def test_two_folders_that_are_exchanged_at_any_moment_keep_their_runs(monkeypatch):
+    """Before any file in the folder of a training is opened, or gets its name."""
+    monkeypatch.setattr(sessions, "SHARE", 1e9)
+    settings = {**SMALL, "valid_share": 0.2}
+    whole = rnn_scratch.train("numpy", num_epochs=3, run="whole", seed=1, **settings)
+    rnn_scratch.train("numpy", num_epochs=2, run="kept", **settings)
+    kept = {path.name: path.read_bytes() for path in Path("kept").iterdir()}
+    for moment in itertools.count():
+        for folder in ("r", "other"):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree("kept", "other")
+        numbers = itertools.count()
+
+        def watched(call, numbers=numbers, moment=moment):
+            def called(file, *arguments):
+                if Path(file).parts[0] == "r" and next(numbers) == moment:
+                    for source, target in (("r", "x"), ("other", "r"), ("x", "other")):
+                        os.rename(source, target)
+                return call(file, *arguments)
+
+            return called
+
+        class AtStart(Report):
+            def started(self, event, watched=watched):
+                patch.setattr(os, "open", watched(os.open))
+                patch.setattr(os, "replace", watched(os.replace))
+
+        with monkeypatch.context() as patch, contextlib.suppress(RNNScratchError):
+            rnn_scratch.train("numpy", num_epochs=2, run="r", seed=1, report=AtStart(), **settings)
+        if next(numbers) <= moment:
+            break
+        assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == kept, moment
+        rnn_scratch.resume("other", 3)
+        assert figures("other") == figures(whole.folder)
+        assert_same(parameters("other"), parameters(whole))
+    assert moment > 20
 
 
 @posix

@@ -12,10 +12,10 @@ from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
-PIECES = {"gather", "all_reduce", "train_minibatch"}
+PIECES = {"gather", "all_reduce", "train_together"}
 # A mistake in what each worker does with the gradients of all.
-REVERSED = "(sum(parts[::-1]) / workers for"
-MEAN, WRONG = "(sum(parts) / workers for", "(sum(parts) for"
+MEAN, WRONG = "(sum(parts) / len(parts) for", "(sum(parts) for"
+REVERSED = "(sum(parts[::-1]) / len(parts) for"
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,10 @@ def change(file, old, new):
 
 
 @pytest.mark.team(by_default=("numpy", "torch"))
-def test_two_workers_compute_what_one_does(backend, backend_name):
+def test_three_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
         pytest.skip(f"{backend_name} has no engine for several workers")
-    rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=2)))
+    rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=3)))
     assert [row for row in rows if not row.passed] == []
     assert {row.piece for row in rows} == PIECES
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
@@ -51,9 +51,11 @@ def test_two_workers_compute_what_one_does(backend, backend_name):
 @pytest.mark.usefixtures("_torch")
 def test_a_wrong_mean_is_detected_and_named(copy):
     change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
-    arguments = ("check", "torch", "--model", "scratch", "--workers", "2")
-    done = there(*arguments, cwd=copy).ended(1)
-    assert "look first at: all_reduce loss" in done.out
+    # Three of them, unless the option has another number.
+    done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
+    said = " ".join(done.out.split())
+    assert "torch, scratch, 3 workers: " in said
+    assert "look first at: all_reduce in workers.py: loss" in said
     # And in exact mode, where the first update after which parameters differ is named.
     small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
     exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
@@ -67,23 +69,35 @@ def test_a_wrong_mean_is_detected_and_named(copy):
 
 
 CLIP = "    grads, _ = clip(grads, how.theta)\n"
-REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads, how.workers)\n"
+REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
 
 
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 @pytest.mark.parametrize(
-    ("module", "old", "new", "workers", "named"),
+    ("old", "new", "named"),
     [
-        ("workers", MEAN, REVERSED, 4, "all_reduce gradients, added by rank"),
-        ("scratch", REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
+        (MEAN, REVERSED, "all_reduce in workers.py: gradients, added by rank"),
+        (REDUCE + CLIP, CLIP + REDUCE, "train_together in workers.py: parameters after 3 updates"),
     ],
-    ids=["added in another order", "clipped before the mean"],
+    ids=["no mean", "added in another order", "clipped before the mean"],
 )
-def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
-    change(copy / "backends" / "torch" / f"{module}.py", old, new)
-    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy).ended(1)
+def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
+    change(copy / "backends" / "torch" / "workers.py", old, new)
+    done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
     assert f"look first at: {named}" in " ".join(done.out.split())
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    answer = json.loads(there(*exact, cwd=copy).ended(1).out)
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
+    divergence = answer["divergence"]
+    assert (divergence["update"], divergence["models"]) == (1, ["torch", "torch (2 workers)"])
 
 
 @pytest.mark.team
