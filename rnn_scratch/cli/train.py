@@ -148,8 +148,7 @@ def train(
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
             with contextlib.suppress(RNNScratchError, OSError):
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
-                advice = interrupted + _how_to_resume(report.folder)
-                screen.print(advice, soft_wrap=True)  # one line to copy, however long
+                report.say(interrupted + _how_to_resume(report.folder))
         raise
     screen.print(text)
 
