@@ -63,10 +63,10 @@ def test_a_run_s_folder(run, backend_name, device):
         "valid_tokens": 50,
     }
     (session,) = record["sessions"]
-    runtime = session["runtime"]
-    assert (runtime["backend"], runtime["device"]) == (backend_name, device)
-    assert (runtime["model"], runtime["eager"], runtime["workers"]) == ("scratch", False, 1)
-    assert runtime["threads"] >= 1
+    threads = session["runtime"].pop("threads")
+    runtime = {"backend": backend_name, "model": "scratch", "device": device}
+    assert session["runtime"] == {**runtime, "eager": False, "workers": 1}
+    assert threads >= 1
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["machine"]["python"] == platform.python_version()
@@ -94,8 +94,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
         # Sequential: four rows of six steps at a time.
         assert row["tokens"] % 24 == 0
         assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
-    samples = [row["epoch"] for row in rows if row["sample"] is not None]
-    assert samples == [10]
+    assert [row["epoch"] for row in rows if row["sample"] is not None] == [10]
     assert rows[9]["sample"].startswith("time traveller")
     assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
 
