@@ -1,7 +1,8 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions.
 
 The functions of the package check their arguments, and their errors name arguments. The command
-line calls the same functions without this: `inspect.unwrap` of them, whose errors name options.
+line calls the same functions without this: `inspect.unwrap` of them, whose errors name options,
+and whose `workers` may be a `Launch`.
 """
 
 import contextlib
@@ -109,7 +110,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     eager: bool = False,
-    workers: int | Launch = 1,
+    workers: int = 1,
     patience: int = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
@@ -160,7 +161,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    workers: int | Launch | None = None,
+    workers: int | None = None,
     patience: int | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,

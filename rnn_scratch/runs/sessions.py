@@ -297,7 +297,6 @@ class _Keeper:
         start = time.perf_counter()
         if self.latest is self.saved or (if_due and start < self.due):
             return
-        self._verify()
         files.sync(self.folder / HISTORY)
         checkpoint.save(self.folder / checkpoint.FILE, self.latest, self._verify)
         self.saved = self.latest

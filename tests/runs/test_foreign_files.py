@@ -58,14 +58,6 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     assert figures("runs/r") == figures("runs/other")
 
 
-def test_a_checkpoint_of_another_run_can_be_used_elsewhere(capsys):
-    expected = rnn_scratch.predict("runs/other", "the ")
-    shutil.copy(f"runs/other/{checkpoint.FILE}", "runs/r/other.safetensors")
-    shutil.copy(f"runs/other/{checkpoint.FILE}", checkpoint.FILE)
-    for path in ("runs/r/other.safetensors", checkpoint.FILE):
-        assert rnn_scratch.predict(path, "the ") == expected
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -63,10 +63,10 @@ def test_a_run_s_folder(run, backend_name, device):
         "valid_tokens": 50,
     }
     (session,) = record["sessions"]
-    runtime = session["runtime"]
-    assert (runtime["backend"], runtime["device"]) == (backend_name, device)
-    assert (runtime["model"], runtime["eager"], runtime["workers"]) == ("scratch", False, 1)
-    assert runtime["threads"] >= 1
+    threads = session["runtime"].pop("threads")
+    runtime = {"backend": backend_name, "model": "scratch", "device": device}
+    assert session["runtime"] == {**runtime, "eager": False, "workers": 1}
+    assert threads >= 1
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["machine"]["python"] == platform.python_version()
@@ -94,8 +94,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
         # Sequential: four rows of six steps at a time.
         assert row["tokens"] % 24 == 0
         assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
-    samples = [row["epoch"] for row in rows if row["sample"] is not None]
-    assert samples == [10]
+    assert [row["epoch"] for row in rows if row["sample"] is not None] == [10]
     assert rows[9]["sample"].startswith("time traveller")
     assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
 
@@ -306,15 +305,6 @@ def test_no_runs(capsys):
         done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
     assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
     here(capsys, "runs", "elsewhere").ended()
-
-
-def test_a_record_that_could_not_be_read_is_not_written():
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    before = (run.folder / "run.json").read_bytes()
-    run.record.sessions[0].environment = {"numpy": "1.26\nor so"}  # of somebody's backend
-    with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
-        records.write(run.folder / "run.json", run.record)
-    assert (run.folder / "run.json").read_bytes() == before
 
 
 def test_a_record_of_another_format_is_refused(capsys):
