@@ -1,10 +1,9 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions.
 
 The functions of the package check their arguments, and their errors name arguments. The command
-line calls the functions beneath, `start` and `go_on` here, whose errors name its options.
+line calls the same functions without this: `inspect.unwrap` of them, whose errors name options,
+and whose `workers` may be a `Launch`.
 """
-
-# mypy: disable-error-code="empty-body"
 
 import contextlib
 import functools
@@ -21,17 +20,15 @@ from .runs import curve, inference, run_folder, sessions
 from .runs.events import Report, drive
 from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
-from .runs.resumption import require_held_out, resumed
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
-from .runs.sessions import Work
+from .runs.sessions import Work, require_held_out, resumed
 from .settings import GONE, OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
 from .text import books, dataset, vocabulary
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
-RUNTIME = ("model", "device", "threads", "eager")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ARGUMENTS = {  # which no option of the command line has
@@ -68,8 +65,8 @@ def in_python(text: str) -> str:
     return re.sub(r"rnn-scratch .*|`(--[a-z-]+) ([^`]+)`|--[a-z-]+", argument, text)
 
 
-def public(function: Function, beneath: Callable[..., Any]) -> Function:
-    """Return a function that checks its arguments, calls the one beneath, and names them in errors.
+def public(function: Function) -> Function:
+    """Let a function check its arguments, and name them in its errors.
 
     None is allowed where it is the default. A function may take ``**runtime``, which are fields of
     `Runtime` but for the workers, or ``**settings``, which `Settings` checks.
@@ -95,7 +92,7 @@ def public(function: Function, beneath: Callable[..., Any]) -> Function:
                 if not (optional and value is None):
                     value = checked(name, value, ARGUMENTS.get(name))
                 arguments[name] = value
-            return beneath(**arguments, **settings)
+            return function(**arguments, **settings)
         except RNNScratchError as error:
             error.args = error.problem, error.hint = tuple(map(in_python, error.args))
             raise
@@ -103,6 +100,7 @@ def public(function: Function, beneath: Callable[..., Any]) -> Function:
     return call  # type: ignore[return-value]
 
 
+@public
 def train(
     backend: str = "torch",
     *,
@@ -134,8 +132,24 @@ def train(
     is. `report` replaces this: a function such as `print` is called with each line, and a
     `rnn_scratch.runs.events.Report` receives every event.
     """
+    reporter = _reporter(report)
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    work = Work(
+        settings=Settings(**settings),
+        text=books.find(corpus, text, reporter.say),
+        runtime=Runtime(backend, model, device, threads, eager, launch.workers),
+        folder=None if run is None else str(run),
+        patience=patience,
+    )
+    if not launch.rank:
+        vocabulary.warn(work.text.content, work.settings.normalize, model, reporter.say)
+        if work.settings.exact:
+            with contextlib.suppress(RNNScratchError):  # which the training itself meets
+                growth.warn(work.settings, work.text, reporter.say)
+    return _train(work, launch, reporter)
 
 
+@public
 def resume(
     run: Run | str | Path,
     num_epochs: int,
@@ -158,65 +172,14 @@ def resume(
     session; in another backend only model and `patience` do. Text and `settings` are the run's, and
     must be the same if you pass them again. Raises RNNScratchError.
     """
-
-
-def start(
-    backend: str = "torch",
-    *,
-    corpus: str | None = None,
-    text: str | Path | None = None,
-    workers: int | Launch = 1,
-    patience: int = 0,
-    run: str | Path | None = None,
-    report: Report | Callable[[str], object] | None = None,
-    **values: Any,
-) -> Run | None:
-    """Train a new model, and return its run; None unless this is worker 0.
-
-    `values` are fields of `Runtime` and of `Settings`.
-    """
-    reporter = _reporter(report)
-    launch = workers if isinstance(workers, Launch) else Launch(workers)
-    runtime = {name: values.pop(name) for name in RUNTIME if name in values}
-    settings = Settings(**values)
-    work = Work(
-        settings=settings,
-        text=books.find(corpus, text, reporter.say),
-        runtime=Runtime(backend, workers=launch.workers, **runtime),
-        folder=None if run is None else str(run),
-        patience=patience,
-    )
-    if not launch.rank:
-        vocabulary.warn(work.text.content, settings.normalize, work.runtime.model, reporter.say)
-        if settings.exact:
-            with contextlib.suppress(RNNScratchError):  # which the training itself meets
-                growth.warn(settings, work.text, reporter.say)
-    return _train(work, launch, reporter)
-
-
-def go_on(
-    run: Run | str | Path,
-    num_epochs: int,
-    *,
-    corpus: str | None = None,
-    text: str | Path | None = None,
-    backend: str | None = None,
-    workers: int | Launch | None = None,
-    patience: int | None = None,
-    report: Report | Callable[[str], object] | None = None,
-    **values: Any,
-) -> Run | None:
-    """Resume a run, and return it; None unless this is worker 0.
-
-    Only worker 0 reads the run's folder. `values` are fields of `Runtime` and of `Settings`.
-    """
     reporter = _reporter(report)
     given = corpus is not None or text is not None
     same = books.find(corpus, text, reporter.say) if given else None
-    chosen = {name: values.pop(name, None) for name in RUNTIME}
+    chosen = {"model": model, "device": device, "threads": threads, "eager": eager}
     if isinstance(workers, Launch) and workers.rank:
-        others = supervisor.follow(workers, same, {"backend": backend, **chosen}, reporter.say)
-        return drive(others, reporter)
+        known = {"backend": backend, **chosen}
+        nothing: Any = drive(supervisor.follow(workers, same, known, reporter.say), reporter)
+        return nothing  # the run is where worker 0 is
     folder = folder_of(run)
     record = run_folder.read(folder)
     session = record.sessions[-1]
@@ -227,7 +190,7 @@ def go_on(
         last = Runtime(backend, last.model)
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     work = Work(
-        settings=resumed(folder, record, num_epochs, values),
+        settings=resumed(folder, record, num_epochs, settings),
         text=dataset.reload_and_verify(record.text, same),
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
@@ -238,8 +201,9 @@ def go_on(
     return _train(work, launch, reporter)
 
 
-def _train(work: Work, launch: Launch, report: Report) -> Run | None:
-    # In this process or in those of several workers, after all that can be known before.
+def _train(work: Work, launch: Launch, report: Report) -> Any:
+    # In this process or in those of several workers, after all that can be known before. Returns
+    # the run, or None where worker 0 is another process, as only the command starts it.
     require_held_out(work.settings, work.patience)
     require_shares(work.settings.batch_size, launch.workers)
     curve.check_matplotlib("png")
@@ -263,7 +227,5 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     return LineReport(print) if hasattr(sys, "ps1") else Report()
 
 
-train = public(train, start)
-resume = public(resume, go_on)
-predict = public(inference.predict, inference.predict)
-evaluate = public(inference.evaluate, inference.evaluate)
+predict = public(inference.predict)
+evaluate = public(inference.evaluate)

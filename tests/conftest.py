@@ -1,14 +1,17 @@
 """Options and fixtures of all tests: the backends and devices to test, and an empty folder."""
 
 import functools
+import io
 import os
+import re
 import shutil
 import signal
+import sys
 import tempfile
 
 import hypothesis
 import pytest
-from helpers import CLONE, other_packages
+from helpers import CLONE, Done, exit_code, other_packages
 from two_devices import source_files
 
 from rnn_scratch import registry
@@ -26,6 +29,8 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# What a terminal would execute, but for tabs and the ends of lines.
+EXECUTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 # The folder in which JAX keeps what it has compiled; set before the processes of xdist start.
 JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -205,3 +210,26 @@ def book():
     if not path.exists():
         pytest.skip(f"The Time Machine is not at {path}")
     return books.load("time-machine")
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """A function that runs a command here, with a terminal for its output and its errors.
+
+    The output is without what Rich writes of its own: colors, and a line about what is being done.
+    """
+
+    def run(*arguments, columns=300):
+        stream = io.StringIO()
+        stream.isatty = lambda: True
+        with monkeypatch.context() as patch:
+            patch.setenv("TERM", "xterm-256color")
+            patch.setenv("COLUMNS", str(columns))
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            code = exit_code(*arguments)
+        output = re.sub(r"\r?\x1b\[[?\d;]*[a-zA-Z]", "", stream.getvalue())
+        assert not EXECUTED.search(output), (arguments, output)
+        return Done(code, re.sub("[\u2800-\u28ff] [^\n]*\n?", "", output), "")
+
+    return run

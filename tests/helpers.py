@@ -89,15 +89,19 @@ def require_engine(name):
         pytest.skip(f"{name} has no engine for workers here; MPI is pip install -e '.[workers]'")
 
 
-def here(capsys, *arguments):
-    """Run a command in this process."""
-    capsys.readouterr()
-    code = 0
+def exit_code(*arguments):
+    """Run a command in this process, and return its exit code."""
     try:
         main([str(argument) for argument in arguments])
     except SystemExit as error:
-        code = error.code
-    return Done(code, *capsys.readouterr())
+        return error.code
+    return 0
+
+
+def here(capsys, *arguments):
+    """Run a command in this process."""
+    capsys.readouterr()
+    return Done(exit_code(*arguments), *capsys.readouterr())
 
 
 def error_of(function, *arguments, **named):

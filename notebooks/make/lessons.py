@@ -195,7 +195,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
-        return Code(_imports(backend, part.argument))
+        imports = _imports(backend, part.argument)
+        return Code(imports) if imports else None
     if part.kind == "uses":
         return _uses(backend, part.argument.split(), used)
     if part.kind in ("piece", "source"):
@@ -253,8 +254,9 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Def
 def _imports(backend: str, which: str) -> str:
     # The neighbors first: ``machine`` sets what must be set before the framework is imported.
     name = "scratch" if which == "framework" else which or "scratch"
-    (path,) = (path for path in source_code.files(backend) if path.stem == name)
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    # Another package may lack a file that ours have.
+    paths = [path for path in source_code.files(backend) if path.stem == name]
+    nodes = [node for path in paths for node in ast.parse(path.read_text(encoding="utf-8")).body]
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     if which == "framework":
         ours = re.compile(r"from (rnn_scratch|[.](?!machine))")

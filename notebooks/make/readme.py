@@ -17,9 +17,10 @@ from rich.console import Console
 
 from rnn_scratch import registry
 from rnn_scratch.compare import record as comparison
-from rnn_scratch.compare import tables
+from rnn_scratch.compare import summary
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import catalog, run_folder
+from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.run import begun
 from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
@@ -33,7 +34,7 @@ STEP = Path("notebooks/figures/step.svg")
 def speed() -> dict[str, Any]:
     """Return the training speed of each variant, by backend, with the fewest threads."""
     record = comparison.read(COMPARISONS / "speed")
-    timed = [row for row in tables.speeds(record) if "train" in row.figures]
+    timed = summary.timed(record)
     rows = [row for row in timed if row.value == record.plan.points[0]]
     speeds: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -68,7 +69,7 @@ def presets() -> dict[str, Any]:
 
 def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
     """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
-    for path, record in catalog.begun(folder):
+    for path, record in begun(folder):
         yield path, record, run_folder.history(path)
 
 

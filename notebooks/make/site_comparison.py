@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rnn_scratch.compare import pictures, record, report, tables
+from rnn_scratch.compare import pictures, record, report, summary, tables
 from rnn_scratch.compare.record import Comparison
 
 from . import prose
@@ -26,7 +26,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page, and its pictures by their places in the site."""
     measured = {name: record.read(folder / name) for name in COMPARISONS}
     speed = measured["speed"]
-    timed = [row for row in tables.speeds(speed) if "train" in row.figures]
+    timed = summary.timed(speed)
     rows = [row for row in timed if row.value == speed.plan.points[0]]
     best = max(rows, key=lambda row: row.figures["train"].median)
     # How all was measured, and below each comparison what is different there.
@@ -42,7 +42,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
             if row is not best and row.figures["train"].high >= best.figures["train"].low
         ],
         "baseline": speed.baseline,
-        "ends": [row.figures["perplexity"].median for row in tables.qualities(measured["curves"])],
+        "ends": [row.figures["perplexity"].median for row in summary.qualities(measured["curves"])],
         "epochs": measured["curves"].settings.num_epochs,
         "sections": [_section(name, one, how, images) for name, one in measured.items()],
         "how": how,

@@ -54,16 +54,15 @@ def growth(setup: Setup) -> float:
     return product
 
 
-def doubt(
-    settings: Settings, text: books.Text, arrays: Arrays, say: Callable[[str], object]
-) -> None:
-    """Say it where the growth with these parameters is such that their digest is doubtful."""
+def doubt(settings: Settings, text: books.Text, arrays: Arrays) -> list[str]:
+    """A sentence where the growth with these parameters is such that their digest is doubtful."""
     found = growth(set_up(settings, Runtime("numpy", device="cpu"), text, arrays))
-    if not found < DOUBTFUL:
-        say(
-            "Another framework may not reach this digest: within a minibatch a difference in the "
-            f"state grows {found:.0e}-fold."
-        )
+    if found < DOUBTFUL:
+        return []
+    return [
+        "Another framework may not reach this digest: within a minibatch a difference in the "
+        f"state grows {found:.0e}-fold."
+    ]
 
 
 def warn(settings: Settings, text: books.Text, say: Callable[[str], object]) -> None:

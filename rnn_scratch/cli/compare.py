@@ -109,18 +109,15 @@ def compare(
     screen = Screen()
     named = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     if candidates and (backends or models):
-        raise RNNScratchError(
-            "--candidates takes the place of --backends and --models: omit these, or it."
-        )
+        raise RNNScratchError("--candidates takes the place of --backends and --models: omit them.")
     if candidates:
-        chosen = [_candidate(name) for name in separated(candidates)]
+        names = separated(candidates)
     else:
         loading = separated(backends) if backends else registry.loadable(screen.say, named)
-        variants = separated(models or VARIANTS[0])
-        chosen = [_candidate(f"{name}:{model}") for name in loading for model in variants]
+        names = [f"{name}:{m}" for name in loading for m in separated(models or VARIANTS[0])]
+    chosen = list({made.name: made for made in map(_candidate, names)}.values())
     if not chosen:
         raise RNNScratchError("No backend loads.", "To see why: rnn-scratch backends")
-    chosen = list({candidate.name: candidate for candidate in chosen}.values())
     interpreters = plan.interpreters(chosen, named)
     varied, values = _varied(vary) if vary else (None, [])
     how = Plan(vary=varied, values=values, target=target, **common)
@@ -128,10 +125,9 @@ def compare(
     record = plan.new_record(chosen, how, settings, content, command)
     record.against = replace(read(Path(against)), against=None) if against else None
     curve.check_matplotlib(*pictures.FORMATS)
-    folder = _create(Path(output) if output else None)
+    folder = _folder(Path(output) if output else None)
     refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
     with locks.hold(folder, lambda: refusal):
-        _require_empty(folder)
         screen.say(f"Comparing in {folder}; Ctrl-C keeps what has been measured.")
         with screen.status("", spinner="line") as status:
             plan.run(record, content, interpreters, folder, screen.say, status.update)
@@ -169,25 +165,23 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
     screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
 
 
-def _create(output: Path | None) -> Path:
+def _folder(output: Path | None) -> Path:
+    # A new folder, or this one if it is empty, but for a lock.
     try:
         if output is None:
             return run_folder.dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
-        _require_empty(output)  # before a lock is left in it
+        others = {path.name for path in output.iterdir()} - {locks.LOCK}
     except OSError as error:
         raise RNNScratchError(
             f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
         ) from error
-    return output
-
-
-def _require_empty(folder: Path) -> None:
-    if {path.name for path in folder.iterdir()} - {locks.LOCK}:
+    if others and not locks.is_held(output):
         raise RNNScratchError(
-            f"The folder {folder} is not empty, and would mix two results.",
+            f"The folder {output} is not empty, and would mix two results.",
             "Choose another folder with --output.",
         )
+    return output
 
 
 def _command(pythons: Sequence[str]) -> str:

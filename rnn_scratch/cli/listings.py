@@ -7,8 +7,9 @@ import click
 
 from .. import registry
 from ..errors import shortened
-from ..runs import catalog, run_folder
+from ..runs import run_folder
 from ..runs.progress import format_perplexity
+from ..runs.run import listing, numbered
 from ..runs.run_folder import Epoch, RunRecord
 from ..system import locks
 from ..system.terminal import echo
@@ -31,13 +32,13 @@ def runs(folder: str) -> None:
     the last epoch.
     """
     parent = Path(folder)
-    entries = catalog.listing(parent, functools.partial(echo, err=True))
+    entries = listing(parent, functools.partial(echo, err=True))
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
     heading, rows = HEADING, [_cells(*entry) for entry in entries]
     if parent == run_folder.PARENT:
-        numbers = {path: str(number) for number, path in catalog.numbered(parent).items()}
+        numbers = {path: str(number) for number, path in numbered(parent).items()}
         heading = ["run", *heading]
         rows = [[numbers.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
     Screen().table(heading, rows)
@@ -71,7 +72,7 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     killed = session.outcome == "running" and not locks.is_held(folder)
     return [
         str(folder),
-        f"{session.started.astimezone():%Y-%m-%d %H:%M}",
+        f"{session.started:%Y-%m-%d %H:%M}",
         shortened(session.runtime.backend, CELL),
         session.runtime.model,
         settings.cell,

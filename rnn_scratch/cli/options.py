@@ -16,18 +16,18 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 METAVARS: dict[Any, str | None] = {int: "INTEGER", str: None}  # None: click's own
 
 
-def _converted(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    # What is no number remains a text, which is refused where the value is checked.
-    kind = OPTIONS[param.name or ""].kind
-    if isinstance(value, str) and not kind.fits(value):
-        with contextlib.suppress(ValueError):
-            value = kind.convert(value)
-    return value
-
-
 def _checked(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    value = _converted(ctx, param, value)
-    return value if value is None else checked(param.name or "", value)
+    # The value of the option's kind, for which text is converted; "none" stays as it is, because
+    # None says that the option is not on the command line.
+    name = param.name or ""
+    kind = OPTIONS[name].kind
+    if isinstance(value, str) and not kind.fits(value):
+        with contextlib.suppress(ValueError):  # of what is no number, which is refused next
+            value = kind.convert(value)
+    if value is None:
+        return None
+    converted = checked(name, value)
+    return value if converted is None else converted
 
 
 def _several(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
@@ -51,20 +51,18 @@ def option(
     """Add an option as OPTIONS describes it, or with this help.
 
     `implied` says what the command does if the option has no default and is not given, and `alone`
-    is its value if it is given without one. A setting without a default is checked by `Settings`,
-    every other value here.
+    is its value if it is given without one.
     """
     kind, words = OPTIONS[name]
     words = (help or words) + (f"  [default: {implied}]" if implied else "")
     if kind is BOOL:
         return click.option(option_of(name), name, is_flag=True, default=None, help=words)
     more: dict[str, Any] = {"is_flag": False, "flag_value": alone} if alone else {}
-    callback = _converted if name in SETTINGS and default is None else _checked
     return click.option(
         option_of(name),
         name,
         type=click.Choice(kind.choices) if kind.choices else str,
-        callback=_several if several else callback,
+        callback=_several if several else _checked,
         metavar=metavar or METAVARS.get(kind.convert, "NUMBER"),
         default=default,
         show_default=default is not None,

@@ -11,12 +11,9 @@ from ..errors import RNNScratchError
 from ..settings import checked
 from ..show import columns, source_code
 from ..show.columns import Definitions, location
-from ..show.source_code import Definition
 from ..system.terminal import echo
 from .options import option, separated
 from .screen import Screen
-
-ALL = tuple(function.__name__ for function in MODULES["scratch"])
 
 
 @click.command()
@@ -28,8 +25,8 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     """Show the source of FUNCTION in several backends side by side.
 
     FUNCTION is params, state, step, forward, clip, train_epoch, predict, or any other function of a
-    backend; or all. No framework needs to be installed. In a narrow terminal, the first backend's
-    code is complete, and of the others there is what differs from it.
+    backend. No framework needs to be installed. In a narrow terminal, the first backend's code is
+    complete, and of the others there is what differs from it.
 
     The source is that of the plain variant, scratch, unless --model says otherwise. A single
     backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
@@ -40,29 +37,26 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
             f"`--backends {backends}` and `--diff` exclude each other.",
             "Omit `--backends`: `--diff` names the two to show.",
         )
-    names = diff or () if backends is None else separated(backends)
-    codes = _choose(names, model)
+    codes = _choose(diff or () if backends is None else separated(backends), model)
     if diff and len(codes) == 1:
         backend, *_ = codes[0].split(":")
         raise RNNScratchError(
             f"`--diff {diff[0]} {diff[1]}` names one code twice.",
             f"Name two different ones, such as: --diff {backend} {backend}:fast",
         )
-    screen = Screen()
-    for name in ALL if function == "all" else [function]:
-        sources = {code: _find(code, name) for code in codes}
-        absent = [code for code in codes if not sources[code]]
-        if absent == codes:
-            if function != "all":
-                raise _unknown(name, codes)
-            continue
-        if not diff:
-            sources = {code: source for code, source in sources.items() if source}
-        _print(screen, name, sources, bool(diff))
-        if function == "all":
-            screen.print()
-    if absent and function != "all":
-        echo(_absence(function, absent), err=True)
+    sources = {}
+    for code in codes:
+        backend, _, variant = code.partition(":")
+        sources[code] = source_code.find(backend, function, variant or VARIANTS[0])
+    absent = [code for code in codes if not sources[code]]
+    absence = f"There is no {function} in: {', '.join(absent)}."
+    if any(function == piece.__name__ for piece in MODULES["scratch"]):
+        absence += " A variant takes from scratch what it does not define."
+    if absent == codes:
+        raise _unknown(function, absence, codes)
+    _print(function, sources if diff else {code: s for code, s in sources.items() if s}, bool(diff))
+    if absent:
+        echo(absence, err=True)
 
 
 def _choose(names: Sequence[str], model: str) -> list[str]:
@@ -82,28 +76,20 @@ def _choose(names: Sequence[str], model: str) -> list[str]:
     return list(dict.fromkeys(codes))
 
 
-def _find(code: str, name: str) -> list[Definition]:
-    backend, _, variant = code.partition(":")
-    return source_code.find(backend, name, variant or VARIANTS[0])
+def _unknown(function: str, absence: str, codes: Sequence[str]) -> RNNScratchError:
+    names = [name for code in codes for name in source_code.names(code.partition(":")[0])]
+    if function in names:
+        return RNNScratchError(absence)
+    close = difflib.get_close_matches(function, names, 1)
+    public = ", ".join(name for name in dict.fromkeys(names) if not name.startswith("_"))
+    return RNNScratchError(
+        f"There is no function {function!r} in {', '.join(codes)}.",
+        f"Did you mean {close[0]}?" if close else f"There are: {public}.",
+    )
 
 
-def _absence(name: str, codes: Sequence[str]) -> str:
-    more = f" A variant takes from {VARIANTS[0]} what it does not define." if name in ALL else ""
-    return f"There is no {name} in: {', '.join(codes)}.{more}"
-
-
-def _unknown(name: str, codes: Sequence[str]) -> RNNScratchError:
-    backends = [code.partition(":")[0] for code in codes]
-    names = dict.fromkeys(known for backend in backends for known in source_code.names(backend))
-    if name in names:
-        return RNNScratchError(_absence(name, codes))
-    close = difflib.get_close_matches(name, [*names, "all"], 1)
-    public = ", ".join(known for known in names if not known.startswith("_"))
-    hint = f"Did you mean {close[0]}?" if close else f"There are: {public}; or all, for scratch's."
-    return RNNScratchError(f"There is no function {name!r} in {', '.join(codes)}.", hint)
-
-
-def _print(screen: Screen, name: str, sources: Definitions, diff: bool) -> None:
+def _print(name: str, sources: Definitions, diff: bool) -> None:
+    screen = Screen()
     titles = [f"{code}: {location(p[0]) if p else ''}" for code, p in sources.items()]
     texts = [source_code.join(source) for source in sources.values()]
     if diff and texts[0] == texts[1]:

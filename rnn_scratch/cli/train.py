@@ -1,6 +1,7 @@
 """The command `train`, with a progress bar on a terminal."""
 
 import contextlib
+import inspect
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ..runs import checkpoint, inference, run_folder
 from ..runs.events import Ended, Progress, Started
 from ..runs.presets import PRESETS, SAMPLE
 from ..runs.progress import LineReport, numbers_within, perplexities, time_left
-from ..runs.run_folder import Epoch, Session
+from ..runs.run import Run
+from ..runs.run_folder import Epoch
 from ..runs.training import Diverged
 from ..settings import option_of
 from ..text import dataset
@@ -132,52 +134,51 @@ def train(
             ]
             report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
         if resume is None:
-            done = api.start(report=report, workers=chosen or 1, run=run, **arguments)
+            done = inspect.unwrap(api.train)(
+                report=report, workers=chosen or 1, run=run, **arguments
+            )
         elif run is not None:
             raise RNNScratchError("`--resume` continues in the run's folder.", "Omit `--run`.")
         elif "num_epochs" not in arguments:
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
-            done = api.go_on(resume, report=report, workers=chosen, **arguments)
+            done = inspect.unwrap(api.resume)(resume, report=report, workers=chosen, **arguments)
+        text = _results(done) if done else "training is complete; the run is where worker 0 is"
     except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
-            interrupted = isinstance(error, KeyboardInterrupt)
             # Whatever prevents this, such as a folder that is gone, the error is the first one.
             with contextlib.suppress(RNNScratchError, OSError):
-                advice = _how_to_resume(report.folder, report.session, interrupted)
-                screen.print(advice, soft_wrap=True)  # one line to copy, however long
+                interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
+                report.say(interrupted + _how_to_resume(report.folder))
         raise
-    if done is None:
-        report.say("training is complete; the run is where worker 0 is")
-        return
-    if done.record.settings.exact:
-        report.say(f"digest {exact.digest(done.arrays)}")
-        content = dataset.reload_and_verify(done.record.text, None)
-        growth.doubt(done.record.settings, content, done.arrays, report.say)
-    where = done.record.sessions[-1].runtime
-    how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
-    screen.print(inference.predict(done, **how))
+    screen.print(text)
 
 
 def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    # What is on the command line comes first; a text there takes the place of the preset's.
-    replaced = {"corpus"} if "text" in arguments else set[str]()
-    replaced |= {"valid_share"} if "valid_tokens" in arguments else set[str]()
-    replaced |= {"lr"} if "optimizer" in arguments else set[str]()  # it has one of its own
-    values = {name: v for name, v in PRESETS[preset].items() if name not in replaced}
+    # What is on the command line comes first, and replaces what it excludes or implies.
+    replaced = {"text": "corpus", "valid_tokens": "valid_share", "optimizer": "lr"}
+    omitted = {replaced.get(name) for name in arguments}
+    values = {name: value for name, value in PRESETS[preset].items() if name not in omitted}
     return {**values, **arguments}
 
 
-def _how_to_resume(folder: Path, session: Session, interrupted: bool) -> str:
+def _results(done: Run) -> str:
+    # Below the figures: the digest in exact mode, and a text that the model writes.
+    where = done.record.sessions[-1].runtime
+    how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
+    text = inference.predict(done, **how)
+    if not done.record.settings.exact:
+        return text
+    content = dataset.reload_and_verify(done.record.text, None)
+    doubt = growth.doubt(done.record.settings, content, done.arrays)
+    return "\n".join([f"digest {exact.digest(done.arrays)}", *doubt, text])
+
+
+def _how_to_resume(folder: Path) -> str:
     # The checkpoint that a stopped run has kept, and the command that resumes it.
-    record = run_folder.read(folder)
-    last_session = record.sessions[-1]
-    if (last_session.started, last_session.process) != (session.started, session.process):
-        raise RNNScratchError(f"The run in {folder} is another one, or has another session.")
-    last, saved = record.settings.num_epochs, checkpoint.load(folder)
-    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
-    kept = f"{'Interrupted. ' if interrupted else ''}The checkpoint of {saved.position}"
+    last, saved = run_folder.read(folder).settings.num_epochs, checkpoint.load(folder)
     if saved.epoch == last:  # only something after it has failed, such as drawing the curve
-        return f"{kept}, the last one, is kept in {folder}."
-    return f"{kept} is kept. To resume from there:\n{line}"
+        return f"The checkpoint of {saved.position}, the last one, is kept in {folder}."
+    line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--epochs", str(last)])
+    return f"The checkpoint of {saved.position} is kept. To resume from there:\n{line}"

@@ -7,7 +7,7 @@ from typing import Any
 from ..registry import OURS
 from ..runs import curve
 from ..runs.curve import INK
-from . import tables
+from . import summary
 from .record import VARIED, Candidate, Comparison
 
 FORMATS = ("svg", "png")
@@ -52,7 +52,7 @@ def draw(
 
 def speed(axes: Any, record: Comparison) -> bool:
     """Draw bars of the training's speed, with the spread and the limit; not where a curve is."""
-    rows = [row for row in tables.speeds(record) if "train" in row.figures]
+    rows = summary.timed(record)
     if _has_curve(record) or not rows:
         return False
     for y, (candidate, _, figures) in enumerate(rows):
@@ -96,7 +96,7 @@ def scaling(axes: Any, record: Comparison) -> bool:
     """Draw curves of the time for a character against the varied setting."""
     if not _has_curve(record):
         return False
-    rows = [row for row in tables.speeds(record) if "train" in row.figures]
+    rows = summary.timed(record)
     for candidate in record.candidates:
         points = [(row.value, *row.figures["train"]) for row in rows if row.candidate is candidate]
         if points:

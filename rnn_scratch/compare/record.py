@@ -178,10 +178,10 @@ class Candidate(Record):
         failure = self.failure("training")
         return failure is None or failure.kind != "not offered"
 
-    def failure(self, phase: str, value: int | None = None) -> Failure | None:
+    def failure(self, phase: Phase, value: int | None = None) -> Failure | None:
         """Return why the candidate failed in this phase, at this value of the varied setting."""
-        failures = (it for it in self.failures if (it.phase, it.value) == (phase, value))
-        return next(failures, None)
+        failures = {(failure.phase, failure.value): failure for failure in self.failures}
+        return failures.get((phase, value))
 
     def rounds_at(self, value: int | None) -> list[Round]:
         """Return the times at one value of the varied setting."""

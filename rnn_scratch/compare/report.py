@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import tables
+from . import summary, tables
 from .record import Comparison
 
 DESCRIPTIONS = {
@@ -47,14 +47,14 @@ def lines(name: str, record: Comparison) -> list[str]:
     know to judge the tables), or the ``method`` (how it was measured).
     """
     values = {part: getattr(record, part) for part in ("machine", "plan", "settings", "text")}
-    values["started"] = {one.place: one.ready for one in record.candidates if one.ready}
-    values["speeds"] = [row for row in tables.speeds(record) if "train" in row.figures]
+    values["started"] = {c.place: c.ready for c in record.candidates if c.ready}
+    values["speeds"] = summary.timed(record)
     if name == "notes" and record.against:
         now = lines("setting", record)
         before = lines("setting", record.against)[:-1]  # without the command
         values["differences"] = [line for line in before if line not in now]
     if name == "method":
-        peaks = (tables.peak(record, value) for value in record.plan.points)
+        peaks = (summary.peak(record, value) for value in record.plan.points)
         values["peaks"] = [peak for peak in peaks if peak]
     text = (
         _templates()

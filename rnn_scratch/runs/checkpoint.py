@@ -1,15 +1,14 @@
 """The checkpoint: a safetensors file, the same for every backend.
 
-It has all that is needed to use the model and to resume its training, within an epoch as well, and
-a digest of its metadata and tensors: a file that has changed is never taken for the one that was
-written. Which file has the latest state of a run is decided here, in `latest`, for every command.
+It has all that is needed to use the model and to resume its training, within an epoch as well; the
+parameters after the best epoch; and a digest of its metadata and tensors: a file that has changed
+is never taken for the one that was written.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,11 @@ from . import run_folder
 from .run_folder import LastEpoch, Mark
 from .runtime import Runtime
 
-FILE, BEST = "checkpoint.safetensors", "best.safetensors"
-CHECKPOINT_FORMAT = "rnn-scratch 6"
+FILE = "checkpoint.safetensors"
+CHECKPOINT_FORMAT = "rnn-scratch 7"
 LARGEST_HEADER = 2**22  # bytes; with all characters that Unicode has assigned, it has fewer
 LOSSES, DURATION, STATE = "losses", "seconds", "state."  # tensors of an incomplete epoch
+BEST = "best."  # begins the names of the parameters after the best epoch
 
 
 class Incomplete(NamedTuple):
@@ -56,9 +56,11 @@ class Checkpoint(Record, eq=False):
     history: Mark  # the lines up to this epoch
     text: TextRecord
     runtime: Runtime
+    best_epoch: LastEpoch = 0  # with the lowest loss on held-out text; 0: none has one
     # In the file these are tensors, and what is above is metadata.
     arrays: Arrays = {}  # all that training changes, as `parameters.trained_arrays` names it
     incomplete: Incomplete = NOTHING  # of the epoch after the last complete one
+    best: Arrays = {}  # the parameters after the best epoch
 
     @property
     def position(self) -> str:
@@ -68,27 +70,24 @@ class Checkpoint(Record, eq=False):
         return f"epoch {self.epoch}{words}"
 
 
-def save(path: Path, checkpoint: Checkpoint, verify: Callable[[], None] = lambda: None) -> None:
-    """Write a checkpoint; the file at `path` is replaced only when the new one is complete.
+def save(path: Path, checkpoint: Checkpoint, verify: files.Verify = lambda: None) -> None:
+    """Write a checkpoint as `files.replace` does.
 
-    `verify` is called just before. Raises RNNScratchError if the checkpoint could not be read
-    again, or not be written.
+    Raises RNNScratchError if the checkpoint could not be read again, or not be written.
     """
     from safetensors.numpy import save as to_bytes
 
     incomplete = checkpoint.incomplete
-    tensors = dict(checkpoint.arrays)
+    tensors = checkpoint.arrays | {f"{BEST}{name}": a for name, a in checkpoint.best.items()}
     if incomplete.losses:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[DURATION] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
-    about = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING))
+    about = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING, best={}))
     records.require_readable(path, about, Checkpoint, LARGEST_HEADER // 2)  # without its escapes
     metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": about.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
-    data = to_bytes(tensors, metadata)
-    verify()
-    files.replace(path, data)
+    files.replace(path, to_bytes(tensors, metadata), verify)
 
 
 def _digest(about: str, tensors: Arrays) -> str:
@@ -101,35 +100,13 @@ def _digest(about: str, tensors: Arrays) -> str:
     return content.hexdigest()
 
 
-def load(run: str | Path) -> Checkpoint:
-    """Read the latest state of a run from its folder, or the checkpoint in a file."""
-    return latest(Path(run))[1]
+def load(run: str | Path, arrays: bool = True) -> Checkpoint:
+    """Read and verify the checkpoint in a run's folder, or in a file; without `arrays` metadata.
 
-
-def latest(run: Path, arrays: bool = True, identity: str | None = None) -> tuple[Path, Checkpoint]:
-    """Read the latest state of a run's folder: the later one of its two checkpoints, and its path.
-
-    The best one is written first, so after a kill it may be the later one. `run` may also be the
-    file to read. Raises as `read` does.
+    Raises Damaged if the file is damaged, not a checkpoint, or one of another run than the record
+    beside it, and RNNScratchError if there is none.
     """
-    if not os.path.isdir(run):
-        return run, read(run, arrays, identity)
-    saved, best = read(run / FILE, arrays, identity), run / BEST
-    try:
-        if os.path.lexists(best) and read(best, False, identity).epoch > saved.epoch:
-            return best, read(best, arrays, identity)
-    except Damaged as error:
-        raise Damaged(error.problem, f"{error.hint}\nWithout that file, {FILE} is used.") from error
-    return run / FILE, saved
-
-
-def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkpoint:
-    """Read and verify a checkpoint, or without `arrays` its metadata alone.
-
-    `identity` is that of the run whose folder it is in; None: read the record for it. Raises
-    Damaged if the file is damaged, not a checkpoint, or one of another run than the record beside
-    it, and RNNScratchError if there is none.
-    """
+    path = Path(run, FILE) if os.path.isdir(run) else Path(run)
     try:
         metadata, tensors = _parts(path, arrays)
         if metadata["format"] != CHECKPOINT_FORMAT:
@@ -141,7 +118,7 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
             "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
         ) from error
     except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+        raise files.unreadable(path, error) from error
     except MemoryError:
         raise
     except Exception as error:  # whatever another program may have written, with this digest
@@ -150,12 +127,12 @@ def read(path: Path, arrays: bool = True, identity: str | None = None) -> Checkp
             f"({shown(str(error), 600)}).",
             "Use another copy of it or the version that wrote it, or train again.",
         ) from error
-    # A checkpoint may be anywhere; only beside the record of a run it has a name that is the run's.
-    is_in_place = path.name in (FILE, BEST)
-    if is_in_place and identity is None:
-        with contextlib.suppress(RNNScratchError):  # without its record, the run is unknown
+    identity = checkpoint.identity
+    # Only beside the record of a run is such a name the run's.
+    if path.name == FILE and os.path.lexists(path.with_name(run_folder.RUN_FILE)):
+        with contextlib.suppress(Damaged):  # then the run is unknown
             identity = run_folder.read(path.parent).identity
-    if is_in_place and identity not in (None, checkpoint.identity):
+    if identity != checkpoint.identity:
         raise Damaged(
             f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
             "beside it.",
@@ -194,7 +171,8 @@ def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
         return checkpoint
     options = model_options(settings, len(vocab))
     whole = shapes(options, settings.optimizer)
-    expected = dict(whole)
+    best = {f"{BEST}{name}": size for name, size in options.shapes().items()}
+    expected = whole | (best if checkpoint.best_epoch else {})
     if LOSSES in tensors:
         losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
         states = [f"{STATE}{number}" for number in range(options.num_states)]
@@ -216,4 +194,6 @@ def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
     checkpoint.arrays = {name: tensors[name] for name in whole}
+    if checkpoint.best_epoch:
+        checkpoint.best = {name.removeprefix(BEST): tensors[name] for name in best}
     return checkpoint

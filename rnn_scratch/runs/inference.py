@@ -1,14 +1,16 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..text import books, dataset, minibatches, vocabulary
 from . import checkpoint, decoding, run_folder
-from .checkpoint import Checkpoint
+from .checkpoint import NOTHING, Checkpoint
 from .run import Run, folder_of
 from .runtime import Runtime
 from .setup import Setup, set_up
@@ -38,30 +40,24 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     held-out text. By default backend, model and number of threads are those that it was trained
     with; a checkpoint outside a run's folder is loaded with NumPy.
     """
-    path, saved = checkpoint.latest(_best_of(Path(run)) if best else Path(run))
+    saved = checkpoint.load(run)
+    if best:
+        if not saved.best:
+            raise RNNScratchError(
+                f"{run} has no best epoch: a run has one with held-out text (`--valid-share 0.1`), "
+                "after its first epoch.",
+                "Omit `--best` to use the latest state of the training.",
+            )
+        progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": NOTHING}
+        saved = replace(saved, arrays=saved.best, **progress)
     default, last = Runtime("numpy"), saved.runtime
-    if (path.parent / run_folder.RUN_FILE).exists():
+    folder = Path(run) if os.path.isdir(run) else Path(run).parent
+    if (folder / run_folder.RUN_FILE).exists():
         default = Runtime(last.backend)
         if runtime.get("backend") in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.
             default = Runtime(last.backend, last.model, threads=last.threads)
     return set_up(saved.settings, default.but(**runtime), arrays=saved.arrays), saved
-
-
-def _best_of(folder: Path) -> Path:
-    # The path of a run's best checkpoint; RNNScratchError, with what to do, if there is none.
-    path = folder / checkpoint.BEST
-    if path.exists():
-        return path
-    if not run_folder.read(folder).settings.holds_out:
-        raise RNNScratchError(
-            f"The run in {folder} has no held-out text to compare its epochs on.",
-            "Omit `--best`, or train a run with held-out text: `--valid-share 0.1`",
-        )
-    raise RNNScratchError(
-        f"There is no {checkpoint.BEST} in {folder}: it is written after the first epoch.",
-        "To use the latest state of the training, omit `--best`.",
-    )
 
 
 def predict(
@@ -129,13 +125,7 @@ def evaluate(
     setup, saved = load(folder_of(run), best, **runtime)
     trained = saved.text
     if other is None:
-        try:
-            prepared = dataset.prepare(dataset.reload_and_verify(trained, None), saved.settings)
-        except RNNScratchError as error:
-            raise RNNScratchError(
-                error.problem,
-                f"{error.hint}\nTo evaluate on another text: `--corpus NAME` or `--text FILE`",
-            ) from error
+        prepared = dataset.prepare(dataset.reload_and_verify(trained, None), saved.settings)
         first = f"the first {trained.train_tokens:,} characters"
         name = f"{first} of {_name(trained)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)

@@ -3,45 +3,14 @@
 from typing import Any
 
 # What those that learn a text well have in common, and those of them that learn the same text.
-LEARNER = {
-    "model": "fast",
-    "cell": "lstm",
-    "optimizer": "adam",
-    "schedule": "cosine",
-    "warmup": 50,
-    "sigma": 0.05,
-    "max_tokens": 0,
-    "valid_share": 0.1,
-    "normalize": "none",
-}
-PLAYS = {**LEARNER, "corpus": "tiny-shakespeare", "embedding": 64}
+LEARNER = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
+LEARNER |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
+PLAYS = dict(LEARNER, corpus="tiny-shakespeare", embedding=64)
 PRESETS: dict[str, dict[str, Any]] = {
     "chapter": {},
-    "minute": {
-        **LEARNER,
-        "num_hiddens": 256,
-        "batch_size": 16,
-        "num_steps": 20,
-        "dropout": 0.3,
-        "lr": 0.005,
-        "num_epochs": 7,
-    },
-    "shakespeare": {
-        **PLAYS,
-        "num_hiddens": 384,
-        "num_steps": 20,
-        "dropout": 0.1,
-        "lr": 0.005,
-        "num_epochs": 2,
-    },
-    "long": {
-        **PLAYS,
-        "num_hiddens": 512,
-        "num_steps": 32,
-        "dropout": 0.4,
-        "lr": 0.004,
-        "num_epochs": 8,
-    },
+    "minute": dict(LEARNER, num_hiddens=256, batch_size=16, dropout=0.3, num_epochs=7),
+    "shakespeare": dict(PLAYS, num_hiddens=384, dropout=0.1, num_epochs=2),
+    "long": dict(PLAYS, num_hiddens=512, num_steps=32, dropout=0.4, lr=0.004, num_epochs=8),
 }
 
 # The text with which the command `train` ends, as in the README.

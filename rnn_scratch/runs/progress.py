@@ -112,11 +112,11 @@ def perplexities(epoch: Epoch) -> str:
     return f"perplexity {format_perplexity(epoch.perplexity)}{held_out}"
 
 
-def format_perplexity(perplexity: float | None, digits: int = 2) -> str:
-    """A perplexity with this number of digits after the point; large ones with an exponent."""
+def format_perplexity(perplexity: float | None) -> str:
+    """A perplexity with two digits after the point; large ones with an exponent."""
     if perplexity is None:
         return "above 1e300"
-    return f"{perplexity:.{digits}f}" if perplexity < 1000 else f"{perplexity:.2e}"
+    return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
 def summary(history: Sequence[Epoch]) -> str:

@@ -1,13 +1,17 @@
-"""A run as Python's `train` and `resume` return it."""
+"""A run as Python's `train` and `resume` return it, and the runs in a folder."""
 
+import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import Arrays
-from . import catalog, notebook_card, run_folder
+from ..errors import RNNScratchError
+from . import checkpoint, notebook_card, run_folder
 from .progress import summary
-from .run_folder import Epoch, RunRecord
+from .run_folder import PARENT, RUN_FILE, Epoch, RunRecord, read_history
 
 
 class Run(NamedTuple):
@@ -46,9 +50,70 @@ class Run(NamedTuple):
             raise NotImplementedError
 
 
-def folder_of(run: Run | str | Path) -> Path:
-    """The folder of a run, or of one by its path or short name; or the path of a checkpoint.
+def begun(
+    parent: Path, say: Callable[[str], None] = lambda line: None
+) -> list[tuple[Path, RunRecord]]:
+    """Return the runs in a folder with their records, in the order in which they were begun.
 
-    Raises RNNScratchError as `catalog.find` does.
+    Damaged ones are omitted; `say` is called with a line about each.
     """
-    return run.folder if isinstance(run, Run) else catalog.find(Path(run))
+    runs = []
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if os.path.lexists(folder / RUN_FILE):
+            try:
+                runs.append((folder, run_folder.read(folder)))
+            except RNNScratchError as error:
+                say(error.problem)
+    # By the clock, which may be set back, only if they began at the same moment or long ago.
+    return sorted(runs, key=lambda run: (run[1].number, run[1].sessions[0].started, str(run[0])))
+
+
+def listing(
+    parent: Path, say: Callable[[str], None] = lambda line: None
+) -> list[tuple[Path, RunRecord, list[Epoch]]]:
+    """Return the runs in a folder, newest first: folder, record, and history to the latest state.
+
+    Else as `begun`.
+    """
+    runs = []
+    for folder, record in reversed(begun(parent, say)):
+        try:
+            saved = checkpoint.load(folder, arrays=False)
+            runs.append((folder, record, read_history(folder, saved.history).epochs))
+        except RNNScratchError as error:
+            say(error.problem)
+    return runs
+
+
+def numbered(parent: Path) -> dict[int, Path]:
+    """Return the runs in a folder by number: their own, or a larger one if another run has it.
+
+    A new run takes the next number, so it changes no other. Runs that begin at the same moment may
+    record the same one.
+    """
+    runs: dict[int, Path] = {}
+    for folder, record in begun(parent):
+        runs[max(record.number, max(runs, default=0) + 1)] = folder
+    return runs
+
+
+def folder_of(run: Run | str | Path) -> Path:
+    """Return the folder of a run: a path as it is, or that of the run with a short name.
+
+    A file or folder of that very name comes first. Raises RNNScratchError if there is no such run.
+    """
+    if isinstance(run, Run):
+        return run.folder
+    name = str(run)
+    if not re.fullmatch("last|[0-9]{1,9}", name) or os.path.lexists(name):
+        return Path(run)
+    runs = numbered(PARENT)
+    if not runs:
+        raise RNNScratchError(f"There is no run in {PARENT} yet.", "Start one: rnn-scratch train")
+    number = max(runs) if name == "last" else int(name)
+    if number not in runs:
+        raise RNNScratchError(
+            f"There is no run {name} in {PARENT}: the last one is {max(runs)}.",
+            "`rnn-scratch runs` lists them.",
+        )
+    return runs[number]

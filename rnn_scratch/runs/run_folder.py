@@ -4,9 +4,8 @@
 ``history.jsonl``           a line of JSON per epoch, written when it ends
 ``perplexity.png``          the curve
 ``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
-``best.safetensors``        after the epoch with the lowest loss on held-out text, if there is some
 
-Record and checkpoints have the run's identity, which is drawn when it begins. A checkpoint is the
+Record and checkpoint have the run's identity, which is drawn when it begins. A checkpoint is the
 authority on the run: it has the length and the SHA-256 of the history up to its epoch, and lines
 after these do not count.
 """
@@ -80,11 +79,6 @@ class Session(Record):
     to_epoch: LastEpoch | None = None
     predictions: list[str] = []  # continuations of two prefixes, at the end
 
-    def __post_init__(self) -> None:
-        """Refuse a time that other time zones may not have."""
-        if not 1 < self.started.year < 9999:
-            raise ValueError(f"a session of the year {self.started.year}")
-
 
 class RunRecord(Record, kw_only=True):
     """The record of a run."""
@@ -101,21 +95,19 @@ def create(folder: Path | None, backend: str) -> Path:
     """Create the folder of a new run: this one, or by default a dated one under ``runs/``."""
     try:
         if folder is None:
-            folder = dated(backend)
-        else:
-            folder.mkdir(parents=True)
-        return folder
+            return dated(backend)
+        folder.mkdir(parents=True)
     except FileExistsError as error:
         raise RNNScratchError(
             f"The run folder {folder or PARENT} exists already.",
             "Choose another with `--run`, or resume the run in it:\n"
             f"rnn-scratch train --resume {folder or PARENT} --epochs N",
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} could not be created: "
-            f"{getattr(error, 'strerror', None) or error}."
+            f"The run folder {folder or PARENT} could not be created: {error.strerror}."
         ) from error
+    return folder
 
 
 def dated(label: str) -> Path:
@@ -161,17 +153,10 @@ class History:
         self.size, self._sha256 = 0, hashlib.sha256()
 
     def add(self, epoch: Epoch, line: bytes) -> None:
-        """Add an epoch that follows the others; ValueError if it does not."""
-        if epoch.epoch <= self.last:
-            raise ValueError(f"epoch {epoch.epoch} after epoch {self.last}")
+        """Add an epoch after the others."""
         self.epochs.append(epoch)
         self.size += len(line)
         self._sha256.update(line)
-
-    @property
-    def last(self) -> int:
-        """The last epoch; 0 if there is none."""
-        return self.epochs[-1].epoch if self.epochs else 0
 
     @property
     def mark(self) -> Mark:
@@ -179,34 +164,30 @@ class History:
         return Mark(self.size, self._sha256.hexdigest())
 
 
-def read_history(folder: Path, last: int = 0, mark: Mark | None = None) -> History:
-    """Read a run's history line by line: up to the `last` epoch of a checkpoint, at its mark.
+def read_history(folder: Path, mark: Mark | None = None) -> History:
+    """Read a run's history line by line, up to the mark of a checkpoint.
 
     Without a mark, all of it is read, but for a last line that a kill has left incomplete. Raises
-    Damaged if a line is no epoch that comes after those before it, or if the history does not
-    belong to the checkpoint.
+    Damaged if a line is no epoch, or if the history does not belong to the checkpoint.
     """
     path, history = folder / HISTORY, History()
     try:
         with files.opened(path) as file:
             while mark is None or history.size < mark.size:
                 line = file.readline(LONGEST_LINE)
-                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
-                    break  # the end of the file, or an incomplete line
+                if not line.endswith(b"\n"):
+                    break
                 history.add(msgspec.json.decode(line, type=Epoch), line)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+        raise files.unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         number = len(history.epochs) + 1
         problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
         raise damaged(folder, problem) from error
-    if mark is not None and (history.mark, history.last) != (mark, last):
-        raise damaged(
-            folder,
-            f"{path} is damaged: it does not belong to the checkpoint of epoch {last} beside it.",
-        )
+    if mark not in (None, history.mark):
+        raise damaged(folder, f"{path} is damaged: it does not belong to the checkpoint beside it.")
     return history
 
 
@@ -219,24 +200,3 @@ def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
     """Return the first epoch with the lowest loss on held-out text; None if no epoch has one."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None
-
-
-def append(folder: Path, history: History, epoch: Epoch) -> None:
-    """Add an epoch to a history and its file; it is on the disk for certain after `files.sync`."""
-    line = records.line(epoch)
-    files.append(folder / HISTORY, line)
-    history.add(epoch, line)
-
-
-def repair(folder: Path, history: History) -> None:
-    """Let the file of the history end where this history does, and delete temporary files."""
-    files.delete_temporary(folder)
-    if history.epochs:
-        files.truncate(folder / HISTORY, history.size)
-    else:  # the file may be missing
-        write_history(folder, ())
-
-
-def write_history(folder: Path, epochs: Iterable[Epoch]) -> None:
-    """Write a history of these epochs."""
-    files.replace(folder / HISTORY, b"".join(map(records.line, epochs)))

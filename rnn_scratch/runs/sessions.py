@@ -6,11 +6,6 @@ history is on the disk before the checkpoint is: after a kill or a power cut at 
 continues from the checkpoint, and lines of later epochs are removed from the history. Before it
 writes anything, a session makes sure that the record in the folder is still the one it wrote: not
 that of another run, or of another session.
-
-The best checkpoint, that of the epoch with the lowest loss on held-out text, is kept in memory
-until the other one is written, and is written just before it. So it is never missing, and if a kill
-comes between the two, the best one is the later one: then it is the run's latest state, and a
-session that resumes the run first writes it in the place of the other.
 """
 
 import contextlib
@@ -27,16 +22,15 @@ from msgspec.structs import replace
 from ..contract import Team
 from ..errors import RNNScratchError, shown
 from ..parameters import trained_arrays
-from ..settings import Settings
+from ..settings import Settings, by_option, differences
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
 from ..text import books, dataset
-from . import catalog, checkpoint, curve, resumption, run_folder, training
+from . import checkpoint, curve, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
 from .events import Ended, Event, Message, Started
-from .resumption import Saved, early_stop_reason
-from .run import Run
-from .run_folder import History, Mark, RunRecord, Session
+from .run import Run, numbered
+from .run_folder import CURVE, HISTORY, RUN_FILE, Epoch, History, Mark, RunRecord, Session
 from .runtime import Runtime
 from .setup import Setup, set_up
 from .training import Chunk, Diverged
@@ -54,6 +48,38 @@ class Work(Record):
     folder: str | None  # of the run; None: a new one
     resumes: bool = False
     patience: int = 0  # epochs without a lower loss on held-out text after which it ends; 0: none
+
+
+def resumed(folder: Path, record: RunRecord, num_epochs: int, values: dict[str, Any]) -> Settings:
+    """Return the settings of a run that is to be resumed, as its record has them.
+
+    RNNScratchError if one of the settings in `values` differs, or the schedule ends elsewhere.
+    """
+    before, settings = record.settings, replace(record.settings, num_epochs=num_epochs)
+    given = replace(settings, **values)
+    if changed := differences(by_option(settings), by_option(given)):
+        raise RNNScratchError(
+            f"You can resume the run in {folder} only with its settings. These differ: "
+            + "; ".join(changed)
+            + ".",
+            "Omit these options, or train a new run.",
+        )
+    if settings.schedule != "constant" and num_epochs != before.num_epochs:
+        raise RNNScratchError(
+            f"The run in {folder} has `--schedule {settings.schedule}` to the end of epoch "
+            f"{before.num_epochs} (got `--epochs {num_epochs}`).",
+            f"Resume it with `--epochs {before.num_epochs}`, or train a new run.",
+        )
+    return settings
+
+
+def require_held_out(settings: Settings, patience: int) -> None:
+    """Raise RNNScratchError for a patience without held-out text."""
+    if patience and not settings.holds_out:
+        raise RNNScratchError(
+            f"`--patience {patience}` needs held-out text to compare epochs on.",
+            "Begin a run with held-out text, `--valid-share 0.1`, or omit `--patience`.",
+        )
 
 
 def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
@@ -84,33 +110,51 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 stack.enter_context(_lock(folder))
                 files.sync(folder.parent)
                 checkpoint.save(folder / checkpoint.FILE, start)
-                run_folder.write_history(folder, ())
-                record.number = max(catalog.numbered(folder.parent), default=0) + 1
-                _begin(folder, record, 0, setup, work.patience)
+                files.replace(folder / HISTORY, b"")
+                record.number = max(numbered(folder.parent), default=0) + 1
+                keeper = _Keeper(folder, record, History(), start, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind
                 files.remove(folder)
                 raise
-        keeper = _Keeper(folder, Saved(record, History(), start))
         return (yield from _session(keeper, setup))
 
 
 def _resume(folder: Path, work: Work, team: Team | None) -> Generator[Event, None, Run]:
+    # Read each file once, repair what a kill has left, and train on.
+    num_epochs, patience = work.settings.num_epochs, work.patience
     with _lock(folder):
-        record, history, before = saved = resumption.read(folder)
-        resumption.require_more(folder, saved, work.settings.num_epochs, work.patience)
+        record = run_folder.read(folder)
+        before = checkpoint.load(folder)
+        settings, last = replace(before.settings, num_epochs=num_epochs), before.epoch
+        recorded = replace(record.settings, num_epochs=num_epochs)
+        if (recorded, record.text) != (settings, before.text):
+            problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
+            raise run_folder.damaged(folder, f"{problem} beside it.")
+        history = run_folder.read_history(folder, before.history)
+        files.delete_temporary(folder)
+        if before.epoch:
+            files.truncate(folder / HISTORY, history.size)
+        else:  # the file may be missing
+            files.replace(folder / HISTORY, b"")
+        if num_epochs <= last:
+            raise RNNScratchError(
+                f"Nothing left to train: the run in {folder} has {last} epochs.",
+                "Pass a larger `--epochs`.",
+            )
+        if reason := _early_stop_reason(run_folder.best(history.epochs), last, patience):
+            raise RNNScratchError(
+                f"The run in {folder} ended after epoch {last}: {reason}.",
+                "Pass a larger `--patience`, or `--patience 0` to train all epochs.",
+            )
         text = dataset.reload_and_verify(record.text, work.text)
-        settings = replace(before.settings, num_epochs=work.settings.num_epochs)
         setup = set_up(settings, work.runtime, text, before.arrays, team)
         if setup.dataset.vocab != before.vocab:
-            raise RNNScratchError(
-                f"The checkpoint in {folder} is damaged: its vocabulary is not that of its text.",
-                "Take it from a backup, or train a new run.",
-            )
+            problem = f"The checkpoint in {folder} is damaged"
+            raise run_folder.damaged(folder, f"{problem}: its vocabulary is not that of its text.")
         record = replace(record, settings=settings)
         before = replace(before, settings=settings, runtime=setup.runtime)
-        _begin(folder, record, before.epoch, setup, work.patience)
-        keeper = _Keeper(folder, Saved(record, history, before))
+        keeper = _Keeper(folder, record, history, before, setup, patience)
         return (yield from _session(keeper, setup))
 
 
@@ -138,21 +182,11 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locks.hold(folder, refusal)
 
 
-def _begin(folder: Path, record: RunRecord, last: int, setup: Setup, patience: int) -> None:
-    # Add a session to the record, of the epochs after the last one.
-    session = Session(
-        started=_now(),
-        process=os.getpid(),
-        from_epoch=last,
-        runtime=setup.runtime,
-        machine=host.describe(),
-        environment=setup.backend.machine.environment(),
-        engine=setup.backend.workers.engine() if setup.team is not None else None,
-        outcome="running",
-        patience=patience,
-    )
-    record.sessions.append(session)
-    records.write(folder / run_folder.RUN_FILE, record)
+def _early_stop_reason(best: Epoch | None, last: int, patience: int) -> str | None:
+    # Why training ends after epoch `last`, or None if it does not: the patience is over.
+    if best is None or not 0 < patience <= last - best.epoch:
+        return None
+    return f"{last - best.epoch} epochs no better than epoch {best.epoch} (--patience {patience})"
 
 
 def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
@@ -169,7 +203,7 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
                     continue
                 keeper.add(chunk)
                 if chunk.epoch is not None:
-                    reason = early_stop_reason(keeper.best, chunk.epoch.epoch, patience)
+                    reason = _early_stop_reason(keeper.best, chunk.epoch.epoch, patience)
                     request.enough = reason is not None
                 keeper.save(if_due=True)
                 if chunk.epoch is not None:
@@ -204,14 +238,34 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
 class _Keeper:
     """Writes what a session has trained: the history, checkpoints, and the end of the session."""
 
-    def __init__(self, folder: Path, saved: Saved) -> None:
-        """Go on from what has been saved, in a folder whose lock this process has."""
-        self.folder = folder
-        self.record, self.history, self.latest = saved
-        self.written = records.encoded(self.record)  # as `_begin` has written it
-        self.best = run_folder.best(self.history.epochs)
-        self.unsaved: dict[str, Checkpoint] = {}  # by the name of the file
-        self.saved = self.latest.epoch  # the epoch of the checkpoint on the disk
+    def __init__(
+        self,
+        folder: Path,
+        record: RunRecord,
+        history: History,
+        latest: Checkpoint,
+        setup: Setup,
+        patience: int,
+    ) -> None:
+        """Begin a session after the latest state of a run; this process has the folder's lock."""
+        session = Session(
+            started=_now(),
+            process=os.getpid(),
+            from_epoch=latest.epoch,
+            runtime=setup.runtime,
+            machine=host.describe(),
+            environment=setup.backend.machine.environment(),
+            engine=setup.backend.workers.engine() if setup.team is not None else None,
+            outcome="running",
+            patience=patience,
+        )
+        record.sessions.append(session)
+        records.write(folder / RUN_FILE, record)
+        self.folder, self.record, self.history, self.latest = folder, record, history, latest
+        self.written = records.encoded(record)
+        self.best = run_folder.best(history.epochs)
+        self.names = setup.model.options.shapes()
+        self.saved = latest  # as it is on the disk
         self.due = 0.0  # the time at which to write the next checkpoint
 
     @property
@@ -222,58 +276,58 @@ class _Keeper:
     def add(self, chunk: Chunk) -> None:
         """Keep what has been trained; write the history again if it was deleted."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
-        self.unsaved[checkpoint.FILE] = self.latest
-        self._require_run()
-        if not os.path.lexists(self.folder / run_folder.HISTORY):
-            run_folder.write_history(self.folder, self.history.epochs)
-        if (epoch := chunk.epoch) is None:
+        self._verify()
+        path, epoch = self.folder / HISTORY, chunk.epoch
+        if not os.path.lexists(path):
+            files.replace(path, b"".join(map(records.line, self.history.epochs)), self._verify)
+        if epoch is None:
             return
-        run_folder.append(self.folder, self.history, epoch)
+        line = records.line(epoch)
+        files.append(path, line, self._verify)
+        self.history.add(epoch, line)
         progress: dict[str, Any] = {"epoch": epoch.epoch, "history": self.history.mark}
-        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
-        self.unsaved[checkpoint.FILE] = self.latest
         self.best = run_folder.best((self.best, epoch))
         if self.best is epoch:
-            self.unsaved[checkpoint.BEST] = self.latest
+            progress["best_epoch"] = epoch.epoch
+            progress["best"] = {name: chunk.arrays[name] for name in self.names}
+        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
 
     def save(self, if_due: bool = False) -> None:
-        """Write the checkpoints that are not written yet, or only if it is time for it."""
+        """Write the latest state unless it is on the disk, or only if it is time for it."""
         start = time.perf_counter()
-        if not self.unsaved or (if_due and start < self.due):
+        if self.latest is self.saved or (if_due and start < self.due):
             return
-        self._require_run()
-        files.sync(self.folder / run_folder.HISTORY)
-        for name in (checkpoint.BEST, checkpoint.FILE):
-            if name in self.unsaved:
-                checkpoint.save(self.folder / name, self.unsaved[name], self._require_run)
-                self.saved = self.unsaved.pop(name).epoch
+        files.sync(self.folder / HISTORY)
+        checkpoint.save(self.folder / checkpoint.FILE, self.latest, self._verify)
+        self.saved = self.latest
         end = time.perf_counter()
         self.due = end + min((end - start) / SHARE, LEAST_OFTEN)
 
-    def _require_run(self) -> None:
-        path = self.folder / run_folder.RUN_FILE
+    def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
+        """Complete the record of the session, and draw the curve."""
+        end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
+        self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
+        records.write(self.folder / RUN_FILE, self.record, self._verify)
+        self.written = records.encoded(self.record)
+        if self.history.epochs:
+            picture = curve.picture({self.session.runtime.backend: self.history.epochs})
+            files.replace(self.folder / CURVE, picture, self._verify)
+
+    def _verify(self) -> None:
+        # Raise RNNScratchError unless the record in the folder is the one that this session wrote.
+        path = self.folder / RUN_FILE
         try:
             if files.read(path, len(self.written)) == self.written:
                 return
         except (FileNotFoundError, NotADirectoryError, ValueError):
             pass
         except OSError as error:
-            raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+            raise files.unreadable(path, error) from error
         raise RNNScratchError(
             f"The folder {self.folder} has no longer the run that began in it: the folder or its "
             "record was moved, replaced or deleted.",
             "The training ends here. If the folder was moved, resume the run where it is now.",
         )
-
-    def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
-        """Complete the record of the session, and draw the curve."""
-        end = {"ended": _now(), "to_epoch": self.saved, "predictions": predictions or []}
-        self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
-        self._require_run()
-        records.write(self.folder / run_folder.RUN_FILE, self.record)
-        if self.history.epochs:
-            picture = curve.picture({self.session.runtime.backend: self.history.epochs})
-            files.replace(self.folder / run_folder.CURVE, picture)
 
 
 def _now() -> datetime.datetime:

@@ -6,28 +6,21 @@ from collections.abc import Iterator, Sequence
 from . import source_code
 from .source_code import Definition
 
+Row = tuple[str | None, ...]  # a line of each code; None where a code has no such line
 
-def beside(codes: Sequence[list[Definition]]) -> list[tuple[str | None, ...]]:
-    """Rows of corresponding lines of a function, and its helpers, in several codes.
 
-    Functions of one name stand beside each other, with an empty row between two of them. None is
-    where a code has no such line.
-    """
+def beside(codes: Sequence[list[Definition]]) -> Iterator[list[Row]]:
+    """The rows of a function and its helpers in several codes, one of them after another."""
     ordered = [source_code.ordered(definitions) for definitions in codes]
-    tables = functions(
+    return functions(
         [[definition.name for definition in definitions] for definitions in ordered],
         [[definition.source.splitlines() for definition in definitions] for definitions in ordered],
     )
-    rows: list[tuple[str | None, ...]] = []
-    for table in tables:
-        rows += [(None,) * len(codes)] if rows else []
-        rows += table
-    return rows
 
 
 def functions(
     names: Sequence[list[str]], texts: Sequence[Sequence[list[str]]]
-) -> Iterator[list[tuple[str | None, ...]]]:
+) -> Iterator[list[Row]]:
     """The rows of each function, one function after another.
 
     `names` are those of the functions in each code, and `texts` their lines. Functions of one name
@@ -38,12 +31,12 @@ def functions(
         yield align_all([[] if name is None else next(it) for name, it in zip(row, following)])
 
 
-def align_all(texts: Sequence[list[str]]) -> list[tuple[str | None, ...]]:
+def align_all(texts: Sequence[list[str]]) -> list[Row]:
     """Rows of the corresponding lines of several texts; None has no partner.
 
     Each text is aligned with those before it, where the first line of a row represents the row.
     """
-    rows: list[tuple[str | None, ...]] = [(line,) for line in texts[0]]
+    rows: list[Row] = [(line,) for line in texts[0]]
     for number, text in enumerate(texts[1:], 1):
         first_lines = [next(line for line in row if line is not None) for row in rows]
         known = iter(rows)

@@ -1,6 +1,5 @@
 """Code in columns on a terminal: corresponding lines beside each other, long ones folded."""
 
-import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,42 +55,42 @@ def _head(code: str, definitions: list[Definition]) -> str:
 
 
 def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
-    # Corresponding lines beside each other.
-    rows = alignment.beside(list(definitions.values()))
-    longest = max(len(line) for row in rows for line in row if line is not None)
+    # Corresponding lines beside each other, with an empty row between two functions.
+    functions = list(alignment.beside(list(definitions.values())))
+    longest = max(len(line or "") for rows in functions for row in rows for line in row)
     width = min(longest, (screen.width - BETWEEN * (len(definitions) - 1)) // len(definitions))
     table = Table(box=None, padding=0, pad_edge=False)
     for code, parts in definitions.items():
         if table.columns:
             table.add_column(width=BETWEEN)
         table.add_column(_head(code, parts), width=width, overflow="fold")
-    columns = [_python(column, width) for column in zip(*rows)]
-    for row, cells in zip(rows, zip(*columns)):
-        mark = _mark(*row) if marked else ""
-        table.add_row(cells[0], *(part for cell in cells[1:] for part in (mark, cell)))
+    for rows in functions:
+        if table.rows:
+            table.add_row()
+        for row, cells in zip(rows, zip(*(_python(column, width) for column in zip(*rows)))):
+            mark = _mark(*row) if marked else ""
+            table.add_row(cells[0], *(part for cell in cells[1:] for part in (mark, cell)))
     return table
 
 
 def _differences(screen: Console, first: str, code: str, definitions: Definitions) -> Table:
     # The lines in which a code differs from the first one, below the heads of their functions.
     here = [definition.name for definition in definitions[code]]
-    absent = [it.name for it in definitions[first] if it.name not in here]
-    rows = alignment.beside([definitions[first], definitions[code]])
+    absent = [part.name for part in definitions[first] if part.name not in here]
     width = screen.width - BETWEEN
-    cells = _python([left if right is None else right for left, right in rows], width)
     table = Table(box=None, padding=0, pad_edge=False)
     table.add_column(width=BETWEEN)
     table.add_column(_head(code, definitions[code]), width=width, overflow="fold")
     table.add_row("", f"# compared with {first}: | changed, > added, < missing")
     if absent:
         table.add_row("", f"# without {', '.join(absent)}")
-    for _, function in itertools.groupby(zip(rows, cells), lambda it: it[0] == (None, None)):
-        (head, head_cell), *body = function
-        lines = [(_mark(*row), cell) for row, cell in body if row[0] != row[1]]
-        is_here = any(right is not None for (_, right), _ in [(head, None), *body])
-        if is_here and (lines or _mark(*head)):
-            for line in [(_mark(*head), head_cell), *lines]:
-                table.add_row(*line)
+    for rows in alignment.beside([definitions[first], definitions[code]]):
+        marks = [_mark(*row) for row in rows]
+        cells = _python([left if right is None else right for left, right in rows], width)
+        if any(marks) and any(right is not None for _, right in rows):
+            for number, (mark, cell) in enumerate(zip(marks, cells)):
+                if mark or number == 0:
+                    table.add_row(mark, cell)
     return table
 
 
@@ -119,18 +118,16 @@ def _wrapped(line: Text, width: int, hang: int) -> Text:
     further = " " * min(start + hang, width // 2)
     wrapper = textwrap.TextWrapper(width, subsequent_indent=further, break_on_hyphens=False)
     pieces = wrapper.wrap(line.plain[:start] + code)
-    if comment and len(pieces[-1]) + len(f"  # {comment}") <= width:
-        pieces[-1] += f"  # {comment}"
-    elif comment:
+    if comment and len(pieces[-1]) + len(f"  # {comment}") > width:
         pieces += wrapper.wrap(f"{further}# {comment}")
-    result, end = Text(), 0
-    for piece in pieces:
-        words = piece.lstrip()
-        start = line.plain.index(words, end)
-        end = start + len(words)
-        result.append("\n" if result else "").append(piece[: len(piece) - len(words)])
-        result.append_text(line[start:end])
-    return result
+    begin, starts = 0, list[int]()
+    for piece in pieces[1:]:
+        begin = line.plain.index(piece.strip(), begin)
+        starts.append(begin)
+    parts = line.divide(starts)
+    for part in parts:
+        part.rstrip()
+    return Text(f"\n{further}").join(parts)
 
 
 def _mark(left: str | None, right: str | None) -> str:

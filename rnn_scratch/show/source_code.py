@@ -77,7 +77,7 @@ def names(backend: str) -> list[str]:
 def ordered(definitions: list[Definition]) -> list[Definition]:
     """A definition and its helpers in the order of their file; other files come last."""
     main = definitions[0].file if definitions else None
-    return sorted(definitions, key=lambda one: (one.file != main, one.file, one.line))
+    return sorted(definitions, key=lambda part: (part.file != main, part.file, part.line))
 
 
 def join(definitions: list[Definition]) -> str:

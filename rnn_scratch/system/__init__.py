@@ -1,1 +1,1 @@
-"""The machine: processes, files that are replaced safely, signals; and random numbers."""
+"""The machine: processes, files that are replaced safely, and signals."""

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,10 +61,15 @@ def read(path: Path, largest: int) -> bytes:
         return file.read(size)
 
 
-def replace(path: Path, data: bytes) -> None:
+Verify = Callable[[], None]  # raises an error if a file must not be written after all
+
+
+def replace(path: Path, data: bytes, verify: Verify = lambda: None) -> None:
     """Write the bytes to a temporary file in the same folder, then rename it to `path`.
 
-    Raises RNNScratchError if it cannot be written, such as to a full disk; the old file remains.
+    `verify` is called between the two: if the folder has another place by then, either this call
+    or the renaming fails. Raises RNNScratchError if the file cannot be written, such as to a full
+    disk. After any error the old file remains.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
@@ -72,6 +77,7 @@ def replace(path: Path, data: bytes) -> None:
             with descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                 _write(file, data)
                 os.fsync(file)
+            verify()
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -80,12 +86,13 @@ def replace(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
-def append(path: Path, data: bytes) -> None:
-    """Append the bytes to an existing file, which is no link.
+def append(path: Path, data: bytes, verify: Verify = lambda: None) -> None:
+    """Append the bytes to an existing file, which is no link, unless `verify` raises an error.
 
     They reach the disk with the next call of `sync`, or earlier.
     """
     with named_in_errors(path), descriptor(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW) as file:
+        verify()
         _write(file, data)
 
 
@@ -135,3 +142,8 @@ def named_in_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RNNScratchError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def unreadable(path: Path, error: OSError) -> RNNScratchError:
+    """Return the error for a file that could not be read, which may be right all the same."""
+    return RNNScratchError(f"{path} could not be read: {error.strerror or error}.")

@@ -161,6 +161,8 @@ def _child(
                 error = _error(child.wait(), last, printed)
         except RNNScratchError as raised:
             error = raised
+        except MemoryError:  # without an answer, the parent would wait for ever
+            error = Crashed("there is no memory for its answers")
         messages.put((name, Ended(error)))
 
     listener = threading.Thread(target=listen, daemon=True)

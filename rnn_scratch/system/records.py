@@ -56,8 +56,8 @@ def read(path: Path, kind: type[Stored], format: int, absence: RNNScratchError) 
             return msgspec.json.decode(data, type=kind)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise absence from error
-    except OSError as error:  # whatever it is, the file may be right
-        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    except OSError as error:
+        raise files.unreadable(path, error) from error
     # Errors of msgspec are ValueErrors, those of settings are ours.
     except (ValueError, RecursionError, RNNScratchError) as error:
         reason = shown(str(error), 300)
@@ -87,11 +87,11 @@ def require_readable(
         ) from error
 
 
-def write(path: Path, record: Record) -> None:
-    """Write the record; the old one is replaced only when the new one is complete.
+def write(path: Path, record: Record, verify: files.Verify = lambda: None) -> None:
+    """Write the record as `files.replace` does.
 
     Raises RNNScratchError if it could not be read again, or not be written.
     """
     data = encoded(record)
     require_readable(path, data, type(record))
-    files.replace(path, data)
+    files.replace(path, data, verify)

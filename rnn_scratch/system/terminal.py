@@ -32,7 +32,7 @@ def _escape(match: re.Match[str]) -> str:
 def wrapped(text: str, width: int, indent: str = "") -> str:
     """Break longer lines at spaces, and begin their further lines with `indent`.
 
-    Words longer than a line, such as paths, stay whole, so that they can be copied.
+    What a user may copy stays whole: words longer than a line, such as paths, and commands.
     """
     wrapper = textwrap.TextWrapper(
         width,
@@ -42,8 +42,11 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
         replace_whitespace=False,
         expand_tabs=False,
     )
-    lines = text.split("\n")
-    return "\n".join("\n".join(wrapper.wrap(it)) if len(it) > width else it for it in lines)
+    lines = []
+    for line in text.split("\n"):
+        fits = len(line) <= width or line.startswith(("rnn-scratch ", "python "))
+        lines += [line] if fits else wrapper.wrap(line)
+    return "\n".join(lines)
 
 
 def echo(text: str = "", err: bool = False) -> None:

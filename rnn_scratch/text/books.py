@@ -133,12 +133,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         path = Path(
             re.sub(r"\\(udc[89a-f][0-9a-f])", lambda code: chr(int(code[1][1:], 16)), str(path))
         )
-    try:
-        data = _read(path, LARGEST_FILE)
-    except OSError as error:
-        raise RNNScratchError(
-            f"{path} could not be read: {error.strerror}.", "Check the path."
-        ) from error
+    data = _read(path, LARGEST_FILE)
     try:
         content = decode(data, str(path))
     except RNNScratchError as error:
@@ -172,6 +167,9 @@ def digest_of_words(content: str) -> str:
 def _read(path: Path, largest: int) -> bytes:
     try:
         return files.read(path, largest)
+    except OSError as error:
+        problem = f"{path} could not be read: {error.strerror}."
+        raise RNNScratchError(problem, "Check the path.") from error
     except ValueError as error:
         raise RNNScratchError(
             f"{path} could not be read: {error}.",
@@ -191,17 +189,14 @@ def _book(name: str) -> Text:
         if os.path.lexists(path):
             content = _content(book, _read(path, MOST_BYTES), f"the file {path}")
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.named_in_errors(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
             data = _download(book)
             content = _content(book, data, "the downloaded file")
             files.replace(path, data)
-    except (RNNScratchError, OSError) as error:
-        if isinstance(error, OSError):  # of the disk; `_download` converts those of the network
-            reason = f"{error.filename}: {error.strerror}."
-        else:
-            reason = error.problem
+    except RNNScratchError as error:
         raise RNNScratchError(
-            f"{book.title} is unavailable: {reason}",
+            f"{book.title} is unavailable: {error.problem}",
             f"Try again, or download {book.url} by hand and save it as\n"
             f"{path}, replacing any file of that name.\n"
             "The environment variable RNN_SCRATCH_DATA sets another folder.",
@@ -222,35 +217,33 @@ def _content(book: Book, data: bytes, source: str) -> str:
 
 
 def _download(book: Book) -> bytes:
-    """Return the server's response, which may be anything; RNNScratchError if none comes in time.
+    """Return the server's response, which may be anything, or a little more than MOST_BYTES of it.
 
-    In a thread, which is given up: the time-out of `requests` starts again with every byte.
+    Raises RNNScratchError if none comes in time. In a thread, which is given up: the time-out of
+    `requests` starts again with every byte.
     """
-    received: list[tuple[bytes, str]] = []
-    thread = threading.Thread(target=lambda: received.append(_fetch(book.url)), daemon=True)
-    thread.start()
-    thread.join(DEADLINE)
-    data, reason = received[0] if received else (b"", f"no answer within {DEADLINE:g} s")
-    if reason:
-        raise RNNScratchError(f"the download failed ({reason}).")
-    return data
-
-
-def _fetch(url: str) -> tuple[bytes, str]:
-    # A server's response, or a little more than MOST_BYTES of it; or the reason why there is none.
     import requests
 
-    body = bytearray()
-    try:
-        with requests.get(url, stream=True, timeout=SERVER_SILENCE) as response:
-            response.raise_for_status()
-            for chunk in response.iter_content(2**16):
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    break
-        return bytes(body), ""
-    except Exception as error:
-        refusal = getattr(error, "response", None)
-        if refusal is None:
-            return b"", type(error).__name__
-        return b"", f"{refusal.status_code} {refusal.reason}"[:60]
+    body, reason = bytearray(), f"no answer within {DEADLINE:g} s"
+
+    def fetch() -> None:
+        nonlocal reason
+        try:
+            with requests.get(book.url, stream=True, timeout=SERVER_SILENCE) as response:
+                response.raise_for_status()
+                for chunk in response.iter_content(2**16):
+                    body.extend(chunk)
+                    if len(body) > MOST_BYTES:
+                        break
+            reason = ""
+        except requests.HTTPError as error:
+            reason = f"{error.response.status_code} {error.response.reason}"[:60]
+        except Exception as error:
+            reason = type(error).__name__
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    if reason:
+        raise RNNScratchError(f"the download failed ({reason}).")
+    return bytes(body)

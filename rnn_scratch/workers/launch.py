@@ -84,12 +84,13 @@ def require_shares(batch_size: int, workers: int) -> None:
 
 
 def _from_environment() -> Launch | None:
-    for names in (TORCHRUN, *MPI, SLURM):
-        if all(name in os.environ for name in names):
-            break
-    else:
+    launchers = [names for names in (TORCHRUN, *MPI, SLURM) if set(names) <= set(os.environ)]
+    if not launchers and "PMIX_RANK" in os.environ:  # not every launcher of PMIx says the size
+        launchers = [MPI[2]]
+    if not launchers:
         return None
-    values = [os.environ[name] for name in names]
+    names = launchers[0]
+    values = [os.environ.get(name, "") for name in names]
     try:
         workers, rank = int(values[0]), int(values[1])
         if names is TORCHRUN:  # the launcher listens at its port, and worker 0 at the next one

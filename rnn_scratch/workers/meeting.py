@@ -96,31 +96,27 @@ def _host(launch: Launch, server: socket.socket, own: Hello, job: bytes, say: Sa
     joined: dict[socket.socket, Hello] = {}
     with contextlib.ExitStack() as stack:
         try:
-            while True:
-                # A worker sends nothing after its greeting: a connection to read from has ended.
-                for ended in select.select(list(joined), [], [], 0)[0]:
-                    del joined[ended]
-                addresses = {hello.rank: hello.address for hello in (own, *joined.values())}
-                missing = [str(n) for n in range(launch.workers) if n not in addresses]
-                if not missing:
-                    break
+            while missing := sorted({*range(launch.workers)} - {*_addresses(own, joined)}):
                 server.settimeout(max(deadline - time.monotonic(), 1e-3))
                 try:
                     connection, (ip, *_) = server.accept()
                 except TimeoutError as error:
                     raise RNNScratchError(
                         f"Not all workers joined at {launch.coordinator} within {launch.wait:g} s; "
-                        f"missing: {', '.join(missing)}.",
+                        f"missing: {', '.join(map(str, missing))}.",
                         "Start each within that time (`--wait`), by the same command with its own "
                         "`--rank`, on a machine that reaches this address.",
                     ) from error
                 stack.enter_context(connection)
                 try:
-                    joined[connection] = hello = _receive(connection, GREETING, Hello)
+                    hello = _receive(connection, GREETING, Hello)
                 except STRANGE:
                     continue  # it is no worker
+                addresses = _addresses(own, joined)
+                joined[connection] = hello
                 _require_fit(own, hello, ip, addresses)
                 say(f"worker {hello.rank} has joined from {ip}")
+            addresses = _addresses(own, joined)
             ordered = [addresses[rank] for rank in range(launch.workers)]
             answer = Answer(addresses=ordered, job=msgspec.Raw(job))
         except RNNScratchError as error:
@@ -128,6 +124,14 @@ def _host(launch: Launch, server: socket.socket, own: Hello, job: bytes, say: Sa
         for connection in joined:
             _send(connection, answer)
     return answer
+
+
+def _addresses(own: Hello, joined: dict[socket.socket, Hello]) -> dict[int, str]:
+    # Of the workers that are here, by rank. A worker sends nothing after its greeting: a connection
+    # to read from has ended, and its worker can be started again.
+    for ended in select.select(list(joined), [], [], 0)[0]:
+        del joined[ended]
+    return {hello.rank: hello.address for hello in (own, *joined.values())}
 
 
 def _require_fit(own: Hello, other: Hello, ip: str, addresses: Mapping[int, str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import is_running, options, other_packages, start, there, wait_until
 
-from rnn_scratch.compare import pictures, tables
+from rnn_scratch.compare import pictures, summary
 from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
 
@@ -185,7 +185,7 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
     for name in ("numpy", "slow"):
         assert candidates("out")[name].failures == []
         assert len(candidates("out")[name].rounds) == 1
-    (slow,) = (row for row in tables.speeds(read(Path("out"))) if row.candidate.name == "slow")
+    (slow,) = (row for row in summary.speeds(read(Path("out"))) if row.candidate.name == "slow")
     assert slow.figures["ratio"].high < 0.5  # it sleeps for most of the time
 
 
@@ -290,7 +290,7 @@ def test_a_new_comparison_beside_an_old_one(compared):
     folder, _ = compared
     arguments = ("compare", "--backends", "numpy", *SHORT, "--lr", "0.5", "--output", "new")
     done = there(*arguments, "--against", folder).ended()
-    (row,) = tables.speeds(read(Path("new")))
+    (row,) = summary.speeds(read(Path("new")))
     figures = row.figures
     assert figures["change"].median == figures["train"].median / figures["before"].median
     assert "says: numpy" not in done.out  # both have the same versions
@@ -323,7 +323,7 @@ def test_environments_of_a_backend_stand_in_one_table(tmp_path):
     names = "numpy,numpy@1.26-same:fast,numpy@shared,numpy@bare,numpy@1.26-same:fast"
     done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out").ended(1)
     record = read(Path("out"))
-    timed = [row for row in tables.speeds(record) if "train" in row.figures]
+    timed = summary.timed(record)
     assert [row.candidate.name for row in timed] == [
         "numpy",
         "numpy@1.26-same fast",

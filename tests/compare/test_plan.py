@@ -5,7 +5,7 @@ import copy
 import pytest
 from small_records import READY, round_of
 
-from rnn_scratch.compare import pictures, plan, tables
+from rnn_scratch.compare import pictures, plan, summary
 from rnn_scratch.compare.record import Candidate, EpochResult, Failure, Plan, Trial, read
 from rnn_scratch.errors import NotOffered, RNNScratchError
 from rnn_scratch.settings import Settings
@@ -83,6 +83,6 @@ def test_the_failure_of_one_size_leaves_the_others(compared):
     record = compared(GOOD, [round_of()], broken, *[[round_of()]] * 3, **options)
     (candidate,) = record.candidates
     assert [len(candidate.rounds_at(value)) for value in options["values"]] == [2, 0, 2]
-    rows = [row.figures.get("failure") for row in tables.speeds(record)]
+    rows = [row.figures.get("failure") for row in summary.speeds(record)]
     assert rows == [None, "eight is too many", None]
     assert set(pictures.draw(record, ["scaling", "speed"], ["svg"])) == {"scaling.svg"}

@@ -7,9 +7,9 @@ import pytest
 from helpers import CLONE
 from small_records import MACHINE, READY, candidate_of, record_of, round_of, trial_of
 
-from rnn_scratch.compare import pictures, report, tables
+from rnn_scratch.compare import pictures, report, summary, tables
 from rnn_scratch.compare.record import Failure, read
-from rnn_scratch.compare.tables import Spread
+from rnn_scratch.compare.summary import Spread
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.registry import OURS
 
@@ -47,7 +47,7 @@ def test_every_variant_and_backend_has_its_words_and_its_style():
 
 
 def test_speeds():
-    rows = tables.speeds(small_record())
+    rows = summary.speeds(small_record())
     names = [row.candidate.name for row in rows]
     assert names == ["numpy", "torch", "torch fast", "torch concise"]
     numpy, torch, fast, concise = (row.figures for row in rows)
@@ -61,7 +61,7 @@ def test_speeds():
     assert torch["products"] == Spread(40, 40, 80)
     assert numpy["of_own_limit"] == Spread(0.5, 0.5, 0.5)
     assert torch["of_own_limit"] == Spread(0.5, 0.25, 0.5)
-    assert tables.peak(small_record(), None) == 4
+    assert summary.peak(small_record(), None) == 4
     assert torch["of_peak"].median == 1 / 4  # 1e9 operations in 1 s
     assert (torch["memory"].median, torch["device_memory"]) == (1.0, None)
 
@@ -77,7 +77,7 @@ def test_a_varied_size_changes_the_characters_of_a_minibatch():
     rounds = (round_of(0, 2.0, value=4), round_of(0, 2.0, value=8))
     plan = {"vary": "batch_size", "values": [4, 8]}
     record = record_of(candidate_of("numpy", "scratch", *rounds), plan=plan)
-    assert [row.figures["train"].median for row in tables.speeds(record)] == [10, 20]
+    assert [row.figures["train"].median for row in summary.speeds(record)] == [10, 20]
     assert [row[:2] for row in cells_of(record, "Speed")] == [
         ["", "batch_size"],
         ["numpy", "4"],
@@ -89,7 +89,7 @@ def test_several_workers():
     rounds = (round_of(0, 4.0, value=1), round_of(0, 2.5, without_exchange=[2.0], value=2))
     plan = {"vary": "workers", "values": [1, 2]}
     record = record_of(candidate_of("numpy", "scratch", *rounds), plan=plan)
-    figures = tables.speeds(record)[1].figures
+    figures = summary.speeds(record)[1].figures
     assert (figures["speed_up"].median, figures["exchange"].median) == (1.6, 500)
     assert not any("take turns" in note for note in report.lines("notes", record))  # two cores
     record.plan.threads = 2
@@ -115,7 +115,7 @@ def test_ratios_are_taken_to_the_first_candidate_that_is_offered():
     missing = Failure("The plain backend has no fast model.", "not offered")
     lacking = candidate_of("plain", "fast", failures=[missing])
     record = record_of(lacking, candidate_of("plain", "scratch", round_of()))
-    (row,) = tables.speeds(record)
+    (row,) = summary.speeds(record)
     assert (row.candidate.name, row.figures["ratio"].median) == ("plain", 1)
     assert report.lines("notes", record) == [f"plain fast: not offered: {missing.reason}"]
     assert not record.has_failed
@@ -153,7 +153,7 @@ def test_seconds_and_epochs_to_a_target(held_out, expected):
 
 def against(new, old):
     """The rows of a comparison that have a speed in the older one."""
-    rows = tables.speeds(msgspec.structs.replace(new, against=old))
+    rows = summary.speeds(msgspec.structs.replace(new, against=old))
     return [row for row in rows if "before" in row.figures]
 
 
@@ -239,7 +239,7 @@ def test_the_record_of_speeds_has_those_of_the_default_comparison():
     # The README shows how to put one's own figures beside these.
     default = read(RECORDS / "speed")
     default.plan.vary, default.plan.values = None, []
-    default.candidates = [one for one in default.candidates if one.model == "scratch"]
+    default.candidates = [c for c in default.candidates if c.model == "scratch"]
     for candidate in default.candidates:
         candidate.rounds = [
             msgspec.structs.replace(timed, value=None) for timed in candidate.rounds_at(1)

@@ -163,7 +163,7 @@ def test_an_empty_copy_says_so_and_works(own_name):
 FAULTY = {
     "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
     "loss returns None, as without a `return` at its end.\n": ("loss", "logits.mean()"),
-    "loss returns float64 (36,) instead of a float64 array without axes.": (
+    "loss returns float64 (48,) instead of a float64 array without axes.": (
         "loss",
         "return logits[:, 0]",
     ),
@@ -183,7 +183,7 @@ FAULTY = {
     "comparisons with the reference fail": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "is 't' instead of 'j'": ("predict", "return [3] * (len(prefix) + num_preds)"),
     "'mean' (float64 rnn):  nan": ("loss", "return numpy.float64('nan')"),
-    "returns float64 (12, 3, 11) instead of float32": ("encode", "return numpy.eye(11)[tokens]"),
+    "returns float64 (12, 4, 11) instead of float32": ("encode", "return numpy.eye(11)[tokens]"),
 }
 
 

@@ -11,7 +11,6 @@ from helpers import SMALL, assert_same, epoch_row, figures, here, history, optio
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
-from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import books
 
 # The held-out loss is lowest after epoch 7; epoch 14 is better again, and no later one.
@@ -20,8 +19,9 @@ FIRST, SECOND, PATIENCE, MORE = 7, 14, 5, 8
 
 
 def best_of(run):
-    """The checkpoint that a run has kept as its best one."""
-    return checkpoint.load(Path(run, checkpoint.BEST))
+    """The epoch that is best, and the parameters after it."""
+    saved = checkpoint.load(run)
+    return saved.best_epoch, saved.best
 
 
 def losses(run):
@@ -36,10 +36,11 @@ def test_the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_held_out_loss(
     assert run.best == run.history[epoch - 1]
     lowest = f"best held out {run.best.valid_perplexity:.2f} after epoch {epoch}>"
     assert repr(run).endswith(lowest)
-    assert best_of("r").epoch == epoch
     # Its parameters are those after this epoch, whose loss on the held-out text is in the history.
     rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)
-    assert_same(best_of("r").arrays, parameters("until"))
+    number, best = best_of("r")
+    assert number == epoch
+    assert_same(best, parameters("until"))
     whole = books.load("tide-clock").content
     letters = "".join(re.sub("[^A-Za-z]+", " ", line).strip() for line in whole.split("\n")).lower()
     Path("end.txt").write_text(letters[320:400])
@@ -56,26 +57,9 @@ def test_after_resuming_the_best_epoch_so_far_stays_the_best():
     rnn_scratch.train("numpy", num_epochs=3, run="r", **SETTINGS)
     for last in (FIRST + 1, FIRST + 3, SECOND + 1, SECOND + 4):
         run = rnn_scratch.resume("r", last)
-        assert best_of("r").epoch == run.best.epoch == (FIRST if last < SECOND else SECOND)
+        assert best_of("r")[0] == run.best.epoch == (FIRST if last < SECOND else SECOND)
     assert figures("r") == figures("whole")
-    assert_same(best_of("r").arrays, best_of(whole.folder).arrays)
-
-
-def test_a_run_whose_best_checkpoint_is_gone_or_damaged(capsys):
-    rnn_scratch.train("numpy", num_epochs=FIRST + 1, run="r", **SETTINGS)
-    path = Path("r", checkpoint.BEST)
-    path.write_bytes(path.read_bytes()[:-1])
-    for command in (("predict", "r", "--best"), ("train", "--resume", "r", "--epochs", "20")):
-        here(capsys, *command).refused(f"{path} is damaged")
-    with pytest.raises(Damaged, match="Without that file, checkpoint"):
-        rnn_scratch.resume("r", FIRST + 3)
-    path.unlink()
-    # What is not better than an epoch before is not taken for the best.
-    rnn_scratch.resume("r", FIRST + 3)
-    assert not path.exists()
-    here(capsys, "predict", "r", "--best").refused("There is no best.safetensors in r", "--best")
-    rnn_scratch.resume("r", SECOND)
-    assert best_of("r").epoch == SECOND
+    assert_same(best_of("r")[1], best_of(whole.folder)[1])
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -105,16 +89,14 @@ def test_patience(capsys, backend_name):
     assert figures("r") == figures("whole")
     patiences = [session.patience for session in run_folder.read(Path("r")).sessions]
     assert patiences == [PATIENCE, MORE, 0]
-    assert best_of("r").epoch == SECOND
+    assert best_of("r")[0] == SECOND
 
 
 def test_what_needs_held_out_text(capsys):
     rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
-    assert not Path("r", checkpoint.BEST).exists()
     for command in ("predict", "evaluate"):
         done = here(capsys, command, "r", "--best")
-        done.refused("The run in r has no held-out text", "Omit `--best`", "--valid-share 0.1")
-    here(capsys, "predict", f"r/{checkpoint.FILE}", "--best").refused("is not the folder of a run")
+        done.refused("r has no best epoch", "Omit `--best`", "--valid-share 0.1")
     with pytest.raises(RNNScratchError, match=r"`patience=3` needs held-out text.*\n.*omit"):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]

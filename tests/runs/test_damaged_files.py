@@ -32,12 +32,11 @@ BEST = ("predict", RUN, "--best", "--temperature", 1)
 EVALUATE = ("evaluate", RUN, "--corpus", "tide-clock")
 
 
-def write_checkpoints(about):
-    """Put these metadata, a text, into the checkpoints."""
-    for name in (checkpoint.FILE, checkpoint.BEST):
-        header, numbers = safetensors_parts(RUN / name)
-        header["__metadata__"]["checkpoint"] = about
-        put_together(RUN / name, header, numbers)
+def write_checkpoint(about):
+    """Put these metadata, a text, into the checkpoint."""
+    header, numbers = safetensors_parts(RUN / checkpoint.FILE)
+    header["__metadata__"]["checkpoint"] = about
+    put_together(RUN / checkpoint.FILE, header, numbers)
 
 
 def change_record(seed, count):
@@ -56,7 +55,7 @@ def change_history(seed, count):
             content = "".join(lines).encode()
             (RUN / HISTORY).write_bytes(content)
             mark = len(content), hashlib.sha256(content).hexdigest()
-            write_checkpoints(json.dumps({**about, "epoch": epoch, "history": mark}))
+            write_checkpoint(json.dumps({**about, "epoch": epoch, "history": mark}))
 
         yield write
 
@@ -67,7 +66,7 @@ def metadata():
 
 def change_checkpoint(seed, count):
     for text in mutations(metadata(), seed, count):
-        yield lambda text=text: write_checkpoints(text)
+        yield lambda text=text: write_checkpoint(text)
 
 
 def change_both(seed, count):
@@ -79,7 +78,7 @@ def change_both(seed, count):
         def write(text=text):
             with contextlib.suppress(ValueError, RecursionError):  # one that is cut off
                 changed = json.loads(text)
-                write_checkpoints(json.dumps({**about, **changed}))
+                write_checkpoint(json.dumps({**about, **changed}))
                 runtime = changed.pop("runtime", {})
                 record["sessions"][0]["runtime"] = runtime
                 (RUN / RUN_FILE).write_text(json.dumps({**record, **changed}))
@@ -212,15 +211,13 @@ def test_records_that_are_none_or_of_another_format(capsys):
 
 # Random changes of a record, from a seed
 
-
-KINDS = ("remove", "replace", "exchange", "add", "scale", "scale")
 FACTORS = (0, -1, 2, 0.1, 1e-6, 1e6, 1e12, 1e200)
 NAMES = ("new", "", "state", "reason", "float64", "x" * 1_000)
-DEEP = "-deep-"  # stands for lists in lists, which `json.dumps` cannot write
-HUGE = "-huge-"  # stands for a number of a thousand digits
+# What `json.dumps` cannot write: lists in lists, and a number of a thousand digits.
+PLACEHOLDERS = {"-deep-": "[" * 5_000 + "]" * 5_000, "-huge-": "9" * 1_000}
 VALUES = (
     *(None, {}, [], [None], [[]], {"": {}}, "", "text", "\x1b]0;title\x07", "$x^{$", "<b>", "[/]"),
-    *("\ud800", "x" * 10_000, True, False, 0, 1, -1, 2, 2**31, 2**63, 10**300, HUGE, DEEP),
+    *("\ud800", "x" * 10_000, True, False, 0, 1, -1, 2, 2**31, 2**63, 10**300, *PLACEHOLDERS),
     *(0.0, 0.5, -0.5, 1e-320, 1e-9, 1e9, 1e30, 1e300, 1e308),
     *(float("nan"), float("inf"), float("-inf")),
 )
@@ -229,57 +226,43 @@ VALUES = (
 def mutations(record, seed, count):
     """Yield `count` texts in JSON of this record with one to three changes at random places.
 
-    Values are removed, replaced, exchanged or added, and numbers scaled. Now and then the text is
-    cut off.
+    Now and then the text is cut off.
     """
     chance = random.Random(seed)
-    original = json.dumps(record, ensure_ascii=False)
     for _ in range(count):
-        value = json.loads(original)
+        value = copy.deepcopy(record)
         for _ in range(chance.choice((1, 1, 1, 2, 3))):
-            value = _changed(value, chance)
+            change(chance, list(places(value)))
         text = json.dumps(value)
         for placeholder, content in PLACEHOLDERS.items():
             text = text.replace(json.dumps(placeholder), content)
-        if chance.random() < 0.05:
-            text = text[: chance.randrange(len(text))]
-        yield text
+        yield text if chance.random() > 0.05 else text[: chance.randrange(len(text))]
 
 
-PLACEHOLDERS = {DEEP: "[" * 5_000 + "]" * 5_000, HUGE: "9" * 1_000}
-
-
-def _changed(value, chance):
-    places, other = list(_places(value)), copy.deepcopy(chance.choice(VALUES))
-    if not places:
-        return other
-    kind = chance.choice(KINDS)
+def change(chance, places):
+    """Remove, replace, scale or add the value at one of these places."""
+    kind = chance.choice(("remove", "replace", "replace", "scale", "scale", "add"))
     if kind == "scale":
-        numbers = [(part, key) for part, key in places if type(part[key]) in (int, float)]
-        places = numbers or places
+        places = [place for place in places if type(place[0][place[1]]) in (int, float)] or places
     elif chance.random() < 0.5:  # or most would be elements of lists of numbers
         places = [place for place in places if isinstance(place[0], dict)] or places
+    if not places:
+        return
     container, key = chance.choice(places)
     if kind == "remove":
         del container[key]
-    elif kind == "exchange":
-        source, source_key = chance.choice(places)
-        container[key] = copy.deepcopy(source[source_key])
     elif kind == "scale" and type(container[key]) in (int, float):
         container[key] *= chance.choice(FACTORS)
-    elif kind == "add" and isinstance(container, list):
-        container.insert(key, container[key])
-    elif kind == "add":
-        container[chance.choice(NAMES)] = other
+    elif kind == "add" and isinstance(container, dict):
+        container[chance.choice(NAMES)] = copy.deepcopy(chance.choice(VALUES))
     else:
-        container[key] = other
-    return value
+        container[key] = copy.deepcopy(chance.choice(VALUES))
 
 
-def _places(value):
-    # Every place in the record: what contains it, and its key there.
+def places(value):
+    """Every place in a record: what contains it, and its key there."""
     keys = list(value) if isinstance(value, dict) else range(len(value))
     for key in keys:
         yield value, key
         if isinstance(value[key], (dict, list)):
-            yield from _places(value[key])
+            yield from places(value[key])

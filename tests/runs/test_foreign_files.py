@@ -39,7 +39,7 @@ def contents(folder="runs/r"):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-@pytest.mark.parametrize("file", [RUN_FILE, HISTORY, checkpoint.FILE, checkpoint.BEST])
+@pytest.mark.parametrize("file", [RUN_FILE, HISTORY, checkpoint.FILE])
 def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     shutil.copy(f"runs/other/{file}", f"runs/r/{file}")
     before = contents()
@@ -47,10 +47,8 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     here(capsys, *MORE).refused(f"runs/r/{named}")
     assert contents() == before
     # What uses the file says so, and what does not use it works.
-    refused = file != HISTORY  # either checkpoint may be the later one
-    here(capsys, "predict", "runs/r").ended(2 if refused else 0)
-    refused = file in (RUN_FILE, checkpoint.BEST)
-    here(capsys, "predict", "runs/r", "--best").ended(2 if refused else 0)
+    for how in ((), ("--best",)):
+        here(capsys, "predict", "runs/r", *how).ended(0 if file == HISTORY else 2)
     assert f"runs/r/{named} is " in here(capsys, "runs").err
     # All files of it together are that run.
     for name in os.listdir("runs/other"):
@@ -58,14 +56,6 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     here(capsys, *MORE).ended()
     rnn_scratch.resume("runs/other", 8)
     assert figures("runs/r") == figures("runs/other")
-
-
-def test_a_checkpoint_of_another_run_can_be_used_elsewhere(capsys):
-    expected = rnn_scratch.predict("runs/other", "the ")
-    shutil.copy(f"runs/other/{checkpoint.FILE}", "runs/r/other.safetensors")
-    shutil.copy(f"runs/other/{checkpoint.FILE}", checkpoint.FILE)
-    for path in ("runs/r/other.safetensors", checkpoint.FILE):
-        assert rnn_scratch.predict(path, "the ") == expected
 
 
 @pytest.mark.parametrize(
@@ -87,7 +77,7 @@ def test_a_changed_history_is_noticed(capsys, change):
     else:
         path.write_bytes(b"".join(line + b"\n" for line in change(rows)))
     before = contents()
-    words = f"{path} is damaged: it does not belong to the checkpoint of epoch 6 beside it"
+    words = f"{path} is damaged: it does not belong to the checkpoint beside it"
     assert words in here(capsys, "runs").err
     here(capsys, *MORE).refused(words, "rnn-scratch predict")
     assert contents() == before
@@ -96,13 +86,12 @@ def test_a_changed_history_is_noticed(capsys, change):
 def test_an_older_checkpoint_of_the_run_goes_on_from_there():
     older = contents()
     whole = rnn_scratch.resume("runs/r", 12)
-    for name in (checkpoint.FILE, checkpoint.BEST):
-        Path("runs/r", name).write_bytes(older[name])
+    Path("runs/r", checkpoint.FILE).write_bytes(older[checkpoint.FILE])
     again = rnn_scratch.resume("runs/r", 12)
     assert [each.loss for each in again.history] == [each.loss for each in whole.history]
     # But not with a history that went on from it elsewhere.
     Path("runs/r", HISTORY).write_bytes(older[HISTORY])
-    with pytest.raises(Damaged, match="does not belong to the checkpoint of epoch 12"):
+    with pytest.raises(Damaged, match="does not belong to the checkpoint"):
         rnn_scratch.resume("runs/r", 14)
 
 
@@ -119,7 +108,6 @@ def test_a_vocabulary_that_is_not_that_of_the_text(capsys):
     saved, record = checkpoint.load("runs/r"), run_folder.read(Path("runs/r"))
     saved.settings = record.settings = replace(saved.settings, normalize="none")
     checkpoint.save(Path("runs/r", checkpoint.FILE), saved)
-    Path("runs/r", checkpoint.BEST).unlink()
     records.write(Path("runs/r", RUN_FILE), record)
     here(capsys, *MORE).refused("its vocabulary is not that of its text")
 

@@ -15,7 +15,8 @@ from helpers import SMALL, assert_same, figures, hidden_files, lines
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import catalog, checkpoint, run_folder, sessions
+from rnn_scratch.runs import checkpoint, run_folder, sessions
+from rnn_scratch.runs.run import listing
 from rnn_scratch.system import files
 
 # Of these epochs all but the fourth and the last have the lowest loss on held-out text so far.
@@ -141,13 +142,12 @@ def assert_one_truth(folder, last):
     for _ in range(2):
         assert rnn_scratch.evaluate(folder, corpus="tide-clock").trained == last.position
         texts.add(rnn_scratch.predict(folder, "the ", temperature=1.0))
-        ((_, _, epochs),) = catalog.listing(folder.parent)
+        ((_, _, epochs),) = listing(folder.parent)
         assert [row.epoch for row in epochs] == list(range(1, last.epoch + 1))
         # It refuses to train no more, and repairs the folder.
         with pytest.raises(RNNScratchError, match=f"Nothing left to train: .* {last.epoch} epochs"):
             rnn_scratch.resume(folder, max(1, last.epoch))
-        saved = checkpoint.read(folder / checkpoint.FILE)
-        assert saved.position == last.position, "the later checkpoint is not written back"
+        assert checkpoint.load(folder).position == last.position
         assert len(lines(folder)) == last.epoch
     assert len(texts) == 1
 
@@ -170,16 +170,14 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
             continue  # nothing is promised: no session has begun
         lay(left, folder)
         # What resuming needs is there, complete and consistent, and as late as was saved last.
-        path, last = checkpoint.latest(folder)
+        last = checkpoint.load(folder)
         at_least = earlier.setdefault(saved(calls, number), last)
         positions = [(each.epoch, len(each.incomplete.losses)) for each in (at_least, last)]
         assert positions == sorted(positions)
-        found = run_folder.read_history(folder, last.epoch, last.history)
-        if last.epoch:
-            best = checkpoint.load(folder / checkpoint.BEST)
-            assert best.epoch == run_folder.best(found.epochs).epoch, "it is not the best so far"
-        older = checkpoint.read(folder / checkpoint.FILE).epoch
-        key = (*positions[-1], path.name, len(lines(folder)), older)
+        found = run_folder.read_history(folder, last.history)
+        best = run_folder.best(found.epochs)
+        assert last.best_epoch == (best.epoch if best else 0)
+        key = (*positions[-1], len(lines(folder)))
         if key in seen:
             continue  # resumed already
         seen.add(key)
@@ -189,14 +187,13 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
             lay(left, folder)
             rnn_scratch.resume(folder, EPOCHS)
             assert hidden_files(folder) == []
-        for name in (checkpoint.BEST, checkpoint.FILE):
-            assert_same(*(checkpoint.load(run / name).arrays for run in (folder, whole.folder)))
+        states = [checkpoint.load(run) for run in (folder, whole.folder)]
+        assert_same(*(state.arrays for state in states))
+        assert_same(*(state.best for state in states))
         assert figures(folder) == figures(whole.folder)
     epochs = {epoch for epoch, *_ in seen}
     assert {0, EPOCHS} <= epochs
-    if share > 1:
-        assert epochs == set(range(EPOCHS + 1))
-        assert {name for _, _, name, *_ in seen} == {checkpoint.BEST, checkpoint.FILE}
+    assert share < 1 or epochs == set(range(EPOCHS + 1))
 
 
 @pytest.mark.parametrize("omitted", ["sync", "sync folder"])

@@ -17,7 +17,8 @@ from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import catalog, checkpoint, run_folder
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs.run import begun, folder_of, numbered
 from rnn_scratch.runs.run_folder import Mark
 from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
@@ -42,7 +43,6 @@ def strict(text):
 def test_a_run_s_folder(run, backend_name, device):
     assert sorted(os.listdir(run.folder)) == [
         ".lock",
-        "best.safetensors",
         "checkpoint.safetensors",
         "history.jsonl",
         "perplexity.png",
@@ -63,10 +63,10 @@ def test_a_run_s_folder(run, backend_name, device):
         "valid_tokens": 50,
     }
     (session,) = record["sessions"]
-    runtime = session["runtime"]
-    assert (runtime["backend"], runtime["device"]) == (backend_name, device)
-    assert (runtime["model"], runtime["eager"], runtime["workers"]) == ("scratch", False, 1)
-    assert runtime["threads"] >= 1
+    threads = session["runtime"].pop("threads")
+    runtime = {"backend": backend_name, "model": "scratch", "device": device}
+    assert session["runtime"] == {**runtime, "eager": False, "workers": 1}
+    assert threads >= 1
     assert session["outcome"] == "finished"
     assert (session["from_epoch"], session["to_epoch"]) == (0, 11)
     assert session["machine"]["python"] == platform.python_version()
@@ -94,8 +94,7 @@ def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
         # Sequential: four rows of six steps at a time.
         assert row["tokens"] % 24 == 0
         assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
-    samples = [row["epoch"] for row in rows if row["sample"] is not None]
-    assert samples == [10]
+    assert [row["epoch"] for row in rows if row["sample"] is not None] == [10]
     assert rows[9]["sample"].startswith("time traveller")
     assert rows[-1]["loss"] < rows[0]["loss"] < np.log(28)
 
@@ -148,10 +147,6 @@ def write_history(folder, *epochs, **fields):
     return [Mark(end, hashlib.sha256(whole[:end]).hexdigest()) for end in (0, *ends)]
 
 
-def numbers(folder, *mark):
-    return [epoch.epoch for epoch in run_folder.read_history(folder, *mark).epochs]
-
-
 # Characters of several bytes, and those that end a line for Python but not in JSON.
 @pytest.mark.parametrize("sample", ["猫の時計", "a\u2028b\u2029c\x85d\x0b\x0ce\r\nf\n"])
 def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
@@ -160,9 +155,10 @@ def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
     for end in range(marks[2].size, len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert numbers(tmp_path) == numbers(tmp_path, 2, marks[2]) == [1, 2]
-        with pytest.raises(Damaged, match="does not belong to the checkpoint of epoch 3"):
-            run_folder.read_history(tmp_path, 3, marks[3])
+        for mark in (None, marks[2]):
+            assert run_folder.read_history(tmp_path, mark).mark == marks[2]
+        with pytest.raises(Damaged, match="does not belong to the checkpoint"):
+            run_folder.read_history(tmp_path, marks[3])
 
 
 def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it(tmp_path):
@@ -170,33 +166,24 @@ def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it
     lines = path.read_bytes().splitlines(keepends=True)
     for after in ([lines[2]], [b"\0" * 99, lines[2]], [b"\0\n", lines[2]], [lines[0]], [b"{"]):
         path.write_bytes(b"".join([*lines[:2], *after]))
-        found = run_folder.read_history(tmp_path, 2, marks[2])
-        assert (found.last, found.mark) == (2, marks[2])
-        run_folder.repair(tmp_path, found)
-        assert path.read_bytes() == b"".join(lines[:2])
-    path.unlink()
-    run_folder.repair(tmp_path, run_folder.read_history(tmp_path, 0, marks[0]))
-    assert path.read_bytes() == b""
+        found = run_folder.read_history(tmp_path, marks[2])
+        assert [epoch.epoch for epoch in found.epochs] == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("epochs", "damage", "words"),
+    ("old", "new", "words"),
     [
-        ((1, 2, 3), (b'"epoch":2', b'"epoch"  2'), "JSON is malformed"),
-        ((1, 2, 3), (b'"epoch":2', b'"epoch":"2"'), "Expected `int`, got `str`"),
-        ((1, 2, 3), (b'"epoch":2,', b""), "missing required field `epoch`"),
-        ((1, 3, 3), (b"", b""), "epoch 3 after epoch 3"),
-        ((2, 1, 3), (b"", b""), "epoch 1 after epoch 2"),
-        ((1, 2, 3), (b'"numpy"', b'"' + b"x" * 2**14 + b'"'), "truncated"),
+        (b'"epoch":2', b'"epoch"  2', "JSON is malformed"),
+        (b'"epoch":2', b'"epoch":"2"', "Expected `int`, got `str`"),
+        (b'"epoch":2,', b"", "missing required field `epoch`"),
     ],
 )
-def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, epochs, damage, words):
-    path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, *epochs)
-    path.write_bytes(path.read_bytes().replace(*damage))
-    number = {"epoch 3 after epoch 3": 3, "truncated": 1}.get(words, 2)
-    for mark in ((), (3, marks[3])):
-        with pytest.raises(Damaged, match=rf"Line {number} of .*l is damaged: .*{words}") as caught:
-            run_folder.read_history(tmp_path, *mark)
+def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, old, new, words):
+    path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    for mark in (None, marks[3]):
+        with pytest.raises(Damaged, match=rf"Line 2 of .*l is damaged: .*{words}") as caught:
+            run_folder.read_history(tmp_path, mark)
         assert "from a backup" in str(caught.value)
 
 
@@ -214,9 +201,6 @@ WRONG_SESSIONS = {
     "none": lambda session: [],
     "a time without its zone": lambda session: [{**session, "started": "2024-05-02T10:00:00"}],
     "bad threads": lambda session: [{**session, "runtime": {"threads": "2"}}],
-    "a time that other zones lack": lambda session: [
-        {**session, "started": "0001-01-01T00:00:00+00:00"}
-    ],
     "a bad outcome": lambda session: [{**session, "outcome": "fine"}],
     "more": lambda session: [{**session, "x": 1}],
 }
@@ -284,15 +268,15 @@ def test_a_run_keeps_its_number():
     change_record(old, number=None)
     change_record(second, started="2099-01-01T00:00:00+00:00")
     third = small("x")
-    assert catalog.numbered(parent) == {1: old, 2: first, 3: second, 4: third}
+    assert numbered(parent) == {1: old, 2: first, 3: second, 4: third}
     shutil.rmtree(first)
-    assert [folder for folder, _ in catalog.begun(parent)] == [old, second, third]
+    assert [folder for folder, _ in begun(parent)] == [old, second, third]
     # Two that began at the same moment, as each does not see the other's record.
     twin = Path(shutil.copytree(third, "runs/twin"))
     change_record(twin, started="2100-01-01T00:00:00+00:00")
     last = small("w")
-    assert catalog.numbered(parent) == {1: old, 3: second, 4: third, 5: twin, 6: last}
-    assert catalog.find(Path("last")) == catalog.find(Path("6")) == last
+    assert numbered(parent) == {1: old, 3: second, 4: third, 5: twin, 6: last}
+    assert folder_of("last") == folder_of("6") == last
 
 
 def test_every_command_finds_a_run_by_its_short_name(capsys):
@@ -321,15 +305,6 @@ def test_no_runs(capsys):
         done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
     assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
     here(capsys, "runs", "elsewhere").ended()
-
-
-def test_a_record_that_could_not_be_read_is_not_written():
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    before = (run.folder / "run.json").read_bytes()
-    run.record.sessions[0].environment = {"numpy": "1.26\nor so"}  # of somebody's backend
-    with pytest.raises(RNNScratchError, match="is not written, as it could not be read"):
-        records.write(run.folder / "run.json", run.record)
-    assert (run.folder / "run.json").read_bytes() == before
 
 
 def test_a_record_of_another_format_is_refused(capsys):

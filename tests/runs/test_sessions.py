@@ -1,6 +1,8 @@
 """Two sessions on one run, signals that stop one, and folders that are moved or vanish."""
 
+import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +31,8 @@ from helpers import (
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs import checkpoint, curve, run_folder, sessions
+from rnn_scratch.runs.events import Report
 from rnn_scratch.system import locks
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -165,20 +168,17 @@ GONE = r"folder r has no|r(/\S+)? could not be written: No such file"
 
 
 @posix
-@pytest.mark.parametrize("after", ["nothing", "removed", "a new run"])
-def test_a_session_whose_folder_is_moved_stops(capsys, after):
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_session_whose_folder_is_moved_stops(capsys, is_removed):
     process = training("r")
     Path("r").rename("moved")
-    if after == "a new run":
-        rnn_scratch.train("numpy", run="r", num_epochs=5, seed=1, **SMALL)
-    elif after == "removed":
-        while Path("moved").exists():  # while files are written there
-            shutil.rmtree("moved", ignore_errors=True)
+    while is_removed and Path("moved").exists():  # while files are written there
+        shutil.rmtree("moved", ignore_errors=True)
     done = finish(process)
     assert re.search(GONE, done.err), done.err
     done.refused()
     assert "--resume" not in done.out
-    if after == "removed":
+    if is_removed:
         return
     (last,) = run_folder.read(Path("moved")).sessions
     assert (last.process, last.outcome) == (process.pid, "running")
@@ -186,13 +186,49 @@ def test_a_session_whose_folder_is_moved_stops(capsys, after):
     epoch = checkpoint.load("moved").epoch
     assert epoch >= 2
     here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).ended()
-    whole = rnn_scratch.train("numpy", run="whole", num_epochs=epoch + 2, **SMALL)
+    whole = rnn_scratch.train("numpy", num_epochs=epoch + 2, run="whole", **SMALL)
     assert_same(parameters("moved"), parameters(whole))
     assert figures("moved") == figures("whole")
-    if after == "a new run":
-        rnn_scratch.train("numpy", run="alone", num_epochs=5, seed=1, **SMALL)
-        assert_same(parameters("r"), parameters("alone"))
-        assert figures("r") == figures("alone")
+
+
+@posix
+def test_two_folders_that_are_exchanged_at_any_moment_keep_their_runs(monkeypatch):
+    """Before any file in the folder of a training is opened, or gets its name."""
+    monkeypatch.setattr(sessions, "SHARE", 1e9)
+    monkeypatch.setattr(curve, "picture", lambda histories: b"")  # to draw it takes longest
+    settings = {**SMALL, "valid_share": 0.2}
+    whole = rnn_scratch.train("numpy", num_epochs=2, run="whole", seed=1, **settings)
+    rnn_scratch.train("numpy", num_epochs=1, run="kept", **settings)
+    kept = {path.name: path.read_bytes() for path in Path("kept").iterdir()}
+    for moment in itertools.count():
+        for folder in ("r", "other"):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree("kept", "other")
+        numbers = itertools.count()
+
+        def watched(call, numbers=numbers, moment=moment):
+            def called(file, *arguments):
+                if Path(file).parts[0] == "r" and next(numbers) == moment:
+                    for source, target in (("r", "x"), ("other", "r"), ("x", "other")):
+                        os.rename(source, target)
+                return call(file, *arguments)
+
+            return called
+
+        class AtStart(Report):
+            def started(self, event, watched=watched):
+                patch.setattr(os, "open", watched(os.open))
+                patch.setattr(os, "replace", watched(os.replace))
+
+        with monkeypatch.context() as patch, contextlib.suppress(RNNScratchError):
+            rnn_scratch.train("numpy", num_epochs=1, run="r", seed=1, report=AtStart(), **settings)
+        if next(numbers) <= moment:
+            break
+        assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == kept, moment
+        rnn_scratch.resume("other", 2)
+        assert figures("other") == figures(whole.folder)
+        assert_same(parameters("other"), parameters(whole))
+    assert moment > 15
 
 
 @posix

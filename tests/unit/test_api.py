@@ -248,11 +248,11 @@ def image(*perplexities, **row):
 
 def test_the_picture_suits_light_and_dark_pages_and_shows_what_there_is():
     empty, one, two = image(), image(20.0, 3.0, 2.0), image(20.0, 3.0, 2.0, valid_perplexity=9.0)
-    for each in (empty, one, two):
-        assert each[0, 0, 3] == each[100, 400, 3] == 0, "nothing is behind the curve"
-        grey = each[..., :3][(np.ptp(each[..., :3], axis=2) == 0) & (each[..., 3] == 1)]
+    for picture in (empty, one, two):
+        assert picture[0, 0, 3] == picture[100, 400, 3] == 0, "nothing is behind the curve"
+        grey = picture[..., :3][(np.ptp(picture[..., :3], axis=2) == 0) & (picture[..., 3] == 1)]
         assert np.unique(grey) == pytest.approx(int(curve.INK[1:3], 16) / 255, abs=0.01)
-    blue = [int((np.ptp(each[..., :3], axis=2) > 0.3).sum()) for each in (empty, one, two)]
+    blue = [int((np.ptp(picture[..., :3], axis=2) > 0.3).sum()) for picture in (empty, one, two)]
     assert 0 == blue[0] < blue[1] < blue[2]
 
 

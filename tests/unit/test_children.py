@@ -189,3 +189,12 @@ def test_backends_that_cannot_be_probed_are_skipped(interpreter):
     pythons = {name: interpreter("echo null", name) for name in registry.names()}
     assert registry.loadable(lines.append, pythons) == []
     assert [line.partition(":")[0] for line in lines] == [f"skipping {n}" for n in registry.names()]
+
+
+def test_a_parent_without_memory_for_an_answer_does_not_wait_for_another(monkeypatch, interpreter):
+    def no_memory(line, decoder):
+        raise MemoryError
+
+    monkeypatch.setattr(processes, "_value", no_memory)
+    python = interpreter(f"{sending([1])}\nexec sleep 60")
+    assert "no memory" in error_of(list, ask(numbers, python=python))

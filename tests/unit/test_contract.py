@@ -45,7 +45,7 @@ def test_signatures_are_those_of_the_contract(backend, backend_name, model):
     assert [row.where for row in rows if not row.passed] == []
     modules = ("scratch", "deep", "machine", "workers") if model == "scratch" else (model,)
     # The engine may be absent.
-    assert len(rows) == sum(len(MODULES[each]) for each in modules if hasattr(backend, each))
+    assert len(rows) == sum(len(MODULES[name]) for name in modules if hasattr(backend, name))
 
 
 def test_a_model_takes_arguments_by_name(backend, backend_name):

@@ -217,7 +217,8 @@ def test_a_file_that_is_not_the_book(server, file, body):
 def test_the_folder_is_a_file(server, file):
     file.parent.parent.mkdir()
     file.parent.write_text("in the way")
-    assert_fails(file, f"unavailable: {file.parent}: {os.strerror(errno.EEXIST)}")
+    reason = f"{file.parent} could not be written: {os.strerror(errno.EEXIST)}"
+    assert_fails(file, f"unavailable: {reason}")
     assert server.requests == []
 
 
@@ -227,7 +228,7 @@ def test_what_is_in_the_data_folder_is_used(server, file):
     assert load().content == STORY
     file.unlink()
     file.mkdir()
-    assert f"{file}: {os.strerror(errno.EISDIR)}" in error_of(load)
+    assert f"{file} could not be read: {os.strerror(errno.EISDIR)}" in error_of(load)
     assert server.requests == []
 
 

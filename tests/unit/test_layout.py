@@ -109,8 +109,8 @@ def test_a_backend_imports_only_what_the_core_offers_to_backends():
     names = ("contract", "parameters", "system", "workers", "backends")
     offered = {f"{CORE.name}.{name}" for name in names}
     for path in (REPOSITORY / "backends").rglob("*.py"):
-        core = {each for each in imports(path) if each.startswith(f"{CORE.name}.")}
-        assert {".".join(each.split(".")[:2]) for each in core} <= offered, path
+        core = {name for name in imports(path) if name.startswith(f"{CORE.name}.")}
+        assert {".".join(name.split(".")[:2]) for name in core} <= offered, path
 
 
 def test_no_two_modules_share_a_name():

@@ -1,10 +1,6 @@
 """At any width of a terminal, nothing that a command prints is cut."""
 
-import io
-import re
 import shutil
-import sys
-from contextlib import nullcontext
 
 import pytest
 from helpers import CLONE, SMALL
@@ -16,7 +12,6 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
-from rnn_scratch.cli.main import main
 from rnn_scratch.compare import report, tables
 from rnn_scratch.compare.record import read
 
@@ -25,30 +20,12 @@ RECORD = CLONE / "notebooks" / "comparisons" / "speed"
 STEP = 'h @ params["W_hh"] + '
 
 
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self):
-        """Yes."""
-        return True
-
-
 @pytest.fixture
-def shown(monkeypatch, columns):
+def shown(on_terminal, columns):
     """A function that runs a command, and returns what it shows on a terminal of this width."""
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", str(columns))
 
-    def run(*arguments, code=None):
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdout", Terminal())
-            ends = nullcontext() if code is None else pytest.raises(SystemExit, match=f"^{code}$")
-            with ends:
-                main([str(argument) for argument in arguments])
-            output = sys.stdout.getvalue()
-        # Without what Rich writes of its own: colors, and a line about what is being done.
-        output = re.sub(r"\r?\x1b\[[?\d;]*[a-zA-Z]", "", output)
-        output = re.sub("[\u2800-\u28ff] [^\n]*\n?", "", output)
+    def run(*arguments, code=0):
+        output = on_terminal(*arguments, columns=columns).ended(code).out
         assert "…" not in output
         return output
 
@@ -77,7 +54,7 @@ def test_runs_and_evaluate(shown, columns):
     settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
     run = rnn_scratch.train("numpy", run=folder, **settings)
     last = run.history[-1]
-    figures = [f"{each:.2f}" for each in (last.perplexity, last.valid_perplexity)]
+    figures = [f"{number:.2f}" for number in (last.perplexity, last.valid_perplexity)]
     output = shown("runs")
     assert_fits(output, columns)
     assert_has(output, [folder, "numpy", "scratch", "gru-after", "2 x 12", "tide-clock", "1/1"])
@@ -85,10 +62,9 @@ def test_runs_and_evaluate(shown, columns):
     assert_has(shown("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
 
 
-def test_errors(shown, columns, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    shown("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1", code=2)
-    error = sys.stderr.getvalue()
+def test_errors(shown, columns):
+    command = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1")
+    error = shown(*command, code=2)
     assert_fits(error, columns)
     assert "a perplexity above 1 and below 1e300, of held-out text" in " ".join(error.split())
 
@@ -129,7 +105,7 @@ def test_check(shown, columns, rows, detail, monkeypatch):
     failures = [row for row in rows if not row.passed]
     first = failures[0]
     number = f"numpy, fast: {len(failures)} of {len(rows)} comparisons fail; look first at: "
-    assert_has(output, [f"{number}{first.piece} {first.result}{first.where} is "])
+    assert_has(output, [f"{number}{first.place}: {first.result}{first.where} is "])
     if detail:
         for row in rows:
             figures = [f"off by {row.difference:.1e}", f"allowed {row.allowed:.1e}"]

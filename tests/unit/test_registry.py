@@ -17,8 +17,8 @@ FOREIGN = {
         def environment():
             print("noise on stdout")
             return {"library": "1.2.3"}
-        own = {"devices": devices, "environment": environment}
-        machine = SimpleNamespace(**{**vars(machine), **own})
+        answer = {"devices": devices, "environment": environment}
+        machine = SimpleNamespace(**{**vars(machine), **answer})
     """,
     "lacking": """
         from types import SimpleNamespace
@@ -94,7 +94,7 @@ import sys
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
 commands = [["--help"], ["train", "--help"], ["runs"], ["--version"]]
-commands += [["show", "all"], ["show", "all", "--diff", "mxnet", "mxnet:fast"]]
+commands += [["show", "train_epoch"], ["show", "forward", "--diff", "mxnet", "mxnet:fast"]]
 for arguments in commands:
     main(arguments)
 registry.names()

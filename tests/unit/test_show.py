@@ -15,21 +15,10 @@ BACKENDS = Path(__file__).parents[2] / "backends"
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    """Make the output a terminal with this number of columns."""
-
-    def columns(number):
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        monkeypatch.setenv("COLUMNS", str(number))
-
-    return columns
-
-
-def plain(text):
-    """A terminal's text without colors."""
-    from rich.text import Text
-
-    return Text.from_ansi(text).plain
+def shown(on_terminal, monkeypatch):
+    """A function that returns the lines of `show` on a terminal of this width."""
+    monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
+    return lambda width, *names: on_terminal("show", *names, columns=width).out.splitlines()
 
 
 def source_of(*arguments):
@@ -146,55 +135,33 @@ def test_piped_it_is_plain_text_one_after_another(capsys):
     assert second.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
 
 
-def test_all_is_every_function_of_a_variant_in_the_order_of_the_contract(capsys):
-    out = here(capsys, "show", "all", "--backends", "torch").out
-    places = [out.index(f"\ndef {function.__name__}(") for function in contract.MODULES["scratch"]]
-    assert places == sorted(places)
-    done = here(capsys, "show", "all", "--backends", "torch", "--model", "fast")
-    assert "class Recurrence" in done.out
-    assert "def clip" not in done.out
-    assert done.err == ""
-
-
 @pytest.mark.parametrize(
     ("width", "rows"), [(60, [1, 1, 1, 1, 1]), (120, [2, 2, 1]), (200, [3, 2]), (400, [5])]
 )
-def test_as_many_columns_as_fit(capsys, terminal, monkeypatch, width, rows):
-    monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
-    terminal(width)
-    lines = plain(here(capsys, "show", "step").out).splitlines()
+def test_as_many_columns_as_fit(shown, width, rows):
+    lines = shown(width, "step")
     heads = [line for line in lines if "scratch.py:" in line]
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.OURS)
 
 
-def test_in_a_narrow_terminal_the_first_code_is_complete_and_the_others_what_differs(
-    capsys, terminal, monkeypatch
-):
-    monkeypatch.chdir(CLONE)
-    terminal(80)
-    out = plain(here(capsys, "show", "rnn", "--backends", "numpy,torch").out)
-    numpy, torch = out.split("\n\n   torch  ")
-    assert "".join(numpy.split()).endswith("".join(source_of("numpy", "rnn").split()))
-    assert '(B, N), and a state to the next\n    state."""\n' in re.sub(" +\n", "\n", numpy)
-    head, legend, *lines = (line.rstrip() for line in torch.splitlines())
-    assert "scratch.py:" in head
+def test_in_a_narrow_terminal_the_first_code_is_complete_and_the_others_what_differs(shown):
+    lines = [line.rstrip() for line in shown(80, "rnn", "--backends", "numpy,torch")]
+    end = lines.index("", lines.index("    return (h,)"))
+    assert "".join("".join(lines[2:end]).split()) == "".join(source_of("numpy", "rnn").split())
+    head, legend, *lines = lines[end + 1 :]
+    assert head.startswith("   torch  backends/torch/scratch.py:")
     assert legend == "   # compared with numpy: | changed, > added, < missing"
-    assert lines == [
-        "   def activation(z, options):",
-        ' |     return torch.tanh(z) if options.activation == "tanh" else torch.relu(z)',
-    ]
-    out = here(capsys, "show", "gradients", "--backends", "numpy,torch").out
-    assert "# without backward, loss_back," in plain(out)
+    assert [line[:3] for line in lines] == ["   ", " | ", "   "]
+    assert "torch.tanh(" in lines[1]
+    lines = shown(80, "gradients", "--backends", "numpy,torch")
+    assert any(line.startswith("   # without backward, through_time, step_back,") for line in lines)
 
 
-def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(capsys, terminal):
-    terminal(120)
-    backends = ("--backends", "torch,tensorflow")
-
+def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(shown):
     def halves(name):
-        rows = plain(here(capsys, "show", name, *backends).out).splitlines()
+        rows = shown(120, name, "--backends", "torch,tensorflow")
         column = next(row for row in rows if "scratch.py:" in row).index("tensorflow  ")
         return [(row[:column].rstrip(), row[column:].rstrip()) for row in rows]
 
@@ -211,26 +178,22 @@ def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(cap
     assert len([half for half in rows if half == ("", "")]) == 2, "between three definitions"
     # In any terminal nothing is lost, and no line is longer than it.
     for width in (30, 64, 120):
-        terminal(width)
-        out = here(capsys, "show", "forward", "--backends", "mxnet").out
-        assert "\x1b[" in out
-        assert max(map(len, plain(out).splitlines())) <= width
+        lines = shown(width, "forward", "--backends", "mxnet")
+        assert max(map(len, lines)) <= width
         source = "".join(source_of("mxnet", "forward").split())
-        assert "".join(plain(out).split()).endswith(source)
+        assert "".join("".join(lines).split()).endswith(source)
 
 
-def test_a_difference_is_marked(capsys, terminal):
-    terminal(220)
-    out = here(capsys, "show", "gradients", "--diff", "torch", "tensorflow").out
-    rows = plain(out).splitlines()
+def test_a_difference_is_marked(shown):
+    rows = shown(220, "gradients", "--diff", "torch", "tensorflow")
     assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
     assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
     assert any(row.startswith("def gradients") and "|" not in row for row in rows), "equal"
-    rows = plain(here(capsys, "show", "forward", "--diff", "torch", "torch:fast").out).splitlines()
+    rows = shown(220, "forward", "--diff", "torch", "torch:fast")
     assert "scratch.py:" in rows[1]
     assert "torch:fast  " in rows[1]
     assert any(" > " in row and "class Recurrence" in row for row in rows)
-    rows = plain(here(capsys, "show", "step", "--diff", "torch", "jax").out).splitlines()
+    rows = shown(220, "step", "--diff", "torch", "jax")
     assert not any(row.strip() in ("<", ">", "|") for row in rows), "between two functions"
 
 

@@ -1,9 +1,6 @@
 """Characters that a terminal would execute are escaped there, and unchanged in a file or a pipe."""
 
-import os
 import re
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,8 +14,6 @@ from rnn_scratch.system import terminal
 # follows, and characters that delete, overwrite or separate.
 EVIL = "\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
 ESCAPED = r"\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
-STYLE = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]")  # what Rich itself writes
-EXECUTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 NAME = f"r {EVIL}"  # of a folder
 NORMAL = {"normalize": "none", "num_hiddens": 8, "num_steps": 6, "batch_size": 4, "num_epochs": 10}
 TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
@@ -41,43 +36,6 @@ def test_what_is_not(text):
 
 
 @pytest.fixture
-def on_terminal(monkeypatch):
-    """A function that runs a command in this process, with a terminal as stdout and stderr."""
-    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals like these")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments):
-        ours, theirs = pty.openpty()
-        pieces = []
-
-        def read():
-            try:
-                while piece := os.read(ours, 4096):
-                    pieces.append(piece)
-            except OSError:
-                pass  # on Linux: the other end is closed
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        code = 0
-        with monkeypatch.context() as patch, open(theirs, "w", encoding="utf-8") as stream:
-            patch.setattr(sys, "stdout", stream)
-            patch.setattr(sys, "stderr", stream)
-            try:
-                main([str(argument) for argument in arguments])
-            except SystemExit as error:
-                code = error.code
-        reader.join()
-        os.close(ours)
-        output = STYLE.sub("", b"".join(pieces).decode().replace("\r\n", "\n"))
-        assert not EXECUTED.search(output), (arguments, output)
-        return code, output
-
-    return run
-
-
-@pytest.fixture
 def text():
     Path("t.txt").write_text(f"{EVIL} and more\n" * 40, encoding="utf-8")
 
@@ -88,8 +46,7 @@ def text():
 def test_a_training_and_what_reads_its_run(on_terminal, monkeypatch, variable):
     for name, value in variable.items():
         monkeypatch.setenv(name, value)
-    code, output = on_terminal(*TRAIN, "--run", NAME)
-    assert code == 0, output
+    output = on_terminal(*TRAIN, "--run", NAME).ended().out
     assert f"run folder: r {ESCAPED}" in output
     if not variable:
         assert re.search(r"epoch \d+/10 ", output)
@@ -106,7 +63,7 @@ def test_a_training_and_what_reads_its_run(on_terminal, monkeypatch, variable):
         ("show", EVIL),
         ("show", "step", "--backends", EVIL),
     ):
-        assert "mine" in on_terminal(*arguments)[1], arguments
+        assert "mine" in on_terminal(*arguments).out, arguments
 
 
 @pytest.mark.usefixtures("text")
@@ -126,11 +83,19 @@ def test_a_file_gets_the_characters_themselves(capfdbinary):
 def test_a_training_in_exact_mode_shows_the_time_left(on_terminal, capsys, monkeypatch):
     command = ("check", "--exact", "numpy", "--corpus", "tide-clock", *options(**NORMAL))
     left = r"training numpy: epoch 5/10 .* time left \d:\d\d:\d\d"
-    assert re.search(left, on_terminal(*command)[1])
+    assert re.search(left, on_terminal(*command).out)
     monkeypatch.setattr("rnn_scratch.cli.check.QUIET", 0.0)
     with pytest.raises(SystemExit, match="0"):
         main([*command])
     assert re.search(left, capsys.readouterr().out)
+
+
+def test_commands_and_paths_stay_whole_and_other_lines_are_wrapped():
+    command = f"rnn-scratch train --resume {'folder/' * 20} --epochs 3"
+    path = "folder/" * 20
+    text = f"It is kept:\n{command}\nnot-much is in {path} or so"
+    lines = ["It is kept:", command, "not-much is in", f"  {path}", "  or so"]
+    assert terminal.wrapped(text, 20, "  ").split("\n") == lines
 
 
 def test_tabs_and_page_breaks_reach_a_file(capsys):
@@ -143,7 +108,6 @@ def test_escapes_count_for_the_width_of_a_column(on_terminal, capsys):
     Path("t.txt").write_text("a plain text\n" * 40, encoding="utf-8")
     for folder in ("runs/plain", f"runs/{EVIL}"):
         here(capsys, *TRAIN, "--run", folder).ended()
-    _, output = on_terminal("runs")
-    heading, *rows = output.splitlines()
+    heading, *rows = on_terminal("runs").out.splitlines()
     column = heading.index("backend")
     assert [row[column:][:5] for row in rows] == ["numpy", "numpy"]

@@ -47,27 +47,6 @@ def test_three_workers_compute_what_one_does(backend, backend_name):
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
 
 
-@pytest.mark.team
-@pytest.mark.usefixtures("_torch")
-def test_a_wrong_mean_is_detected_and_named(copy):
-    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
-    # Three of them, unless the option has another number.
-    done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
-    said = " ".join(done.out.split())
-    assert "torch, scratch, 3 workers: " in said
-    assert "look first at: all_reduce in workers.py: loss" in said
-    # And in exact mode, where the first update after which parameters differ is named.
-    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
-    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
-    done = there(*exact, cwd=copy).ended(1)
-    answer = json.loads(done.out)
-    assert [model["workers"] for model in answer["models"]] == [1, 2]
-    divergence = answer["divergence"]
-    assert divergence["update"] == 1
-    assert divergence["models"] == ["torch", "torch (2 workers)"]
-    assert divergence["tensors"]
-
-
 CLIP = "    grads, _ = clip(grads, how.theta)\n"
 REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
 
@@ -77,15 +56,30 @@ REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
+        (MEAN, WRONG, "all_reduce in workers.py: loss"),
         (MEAN, REVERSED, "all_reduce in workers.py: gradients, added by rank"),
         (REDUCE + CLIP, CLIP + REDUCE, "train_together in workers.py: parameters after 3 updates"),
     ],
-    ids=["added in another order", "clipped before the mean"],
+    ids=["no mean", "added in another order", "clipped before the mean"],
 )
 def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
     change(copy / "backends" / "torch" / "workers.py", old, new)
+    # Three of them, unless the option has another number.
     done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
+    assert "torch, scratch, 3 workers: " in done.out
     assert f"look first at: {named}" in " ".join(done.out.split())
+
+
+@pytest.mark.team
+@pytest.mark.usefixtures("_torch")
+def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
+    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
+    exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
+    answer = json.loads(there(*exact, cwd=copy).ended(1).out)
+    assert [model["workers"] for model in answer["models"]] == [1, 2]
+    divergence = answer["divergence"]
+    assert (divergence["update"], divergence["models"]) == (1, ["torch", "torch (2 workers)"])
 
 
 @pytest.mark.team

@@ -6,7 +6,7 @@ import pytest
 from helpers import error_of
 
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.workers import launch, meeting
+from rnn_scratch.workers import launch
 from rnn_scratch.workers.launch import Launch
 
 LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
@@ -79,25 +79,12 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
         ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT is ."),
         ({"PMI_SIZE": "2", "PMI_RANK": "-1"}, "PMI_SIZE is 2, PMI_RANK is -1."),
         ({**SRUN, "SLURM_PROCID": "3"}, "SLURM_NTASKS is 3, SLURM_PROCID is 3,"),
+        ({"PMIX_RANK": "1"}, "PMIX_SIZE is , PMIX_RANK is 1."),  # as prterun sets it
     ],
 )
 def test_an_environment_that_says_no_worker(environment, variables, words):
     environment(**variables)
     assert words in error_of(launch.chosen, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("variables", "coordinator"),
-    [
-        ({**TORCHRUN, "MASTER_PORT": "65535"}, "10.0.0.1:65536"),
-        ({**TORCHRUN, "MASTER_ADDR": ""}, ":29401"),
-        ({**SRUN, "SLURM_STEP_NODELIST": ""}, ":29542"),
-    ],
-)
-def test_an_environment_without_a_coordinator(environment, variables, coordinator):
-    environment(**variables)
-    words = f"The coordinator is '{coordinator}'; it must be HOST:PORT"
-    assert error_of(meeting.meet, launch.chosen(None), {}).startswith(words)
 
 
 def test_a_minibatch_must_be_divisible():

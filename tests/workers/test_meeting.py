@@ -57,17 +57,38 @@ def test_a_worker_that_is_there_twice(coordinator):
         assert "Worker 1 has joined twice, from 127.0.0.1" in str(error)
 
 
-def test_a_worker_that_was_started_again(coordinator):
-    hello = {"rank": 1, "address": "127.0.0.1:1", "terms": TERMS}
+def test_a_worker_that_was_started_again(coordinator, monkeypatch):
+    """Its first connection ends after worker 0 has accepted the second one."""
+    joined, closed, receive = threading.Event(), threading.Event(), meeting._receive
 
-    def others():
-        with reach(coordinator) as ended:  # before the other workers have joined
-            ended.sendall(json.dumps(hello).encode() + b"\n")
-        return parallel([lambda rank=rank: meet(rank, coordinator, 3) for rank in (1, 2)])
+    def receive_later(connection, seconds, kind):
+        if kind is meeting.Hello and joined.is_set():
+            first.close()
+            closed.set()
+        return receive(connection, seconds, kind)
 
-    first, (second, third) = parallel([lambda: meet(0, coordinator, 3), others])
-    assert first.addresses == second.addresses == third.addresses
-    assert first.addresses[1] != hello["address"]
+    def say(line):
+        if line.startswith("worker 1 has joined"):
+            joined.set()
+
+    def start_twice():
+        nonlocal first
+        first = reach(coordinator)
+        first.sendall(json.dumps(STRANGER).encode() + b"\n")
+        assert joined.wait(10)
+        return meet(1, coordinator, 3)
+
+    def start_last():
+        assert closed.wait(10)
+        return meet(2, coordinator, 3)
+
+    first = None
+    monkeypatch.setattr(meeting, "_receive", receive_later)
+    launch = Launch(3, 0, coordinator, 20.0)
+    calls = [lambda: meeting.meet(launch, TERMS, say=say), start_twice, start_last]
+    answers = parallel(calls)
+    assert len({tuple(answer.addresses) for answer in answers}) == 1
+    assert answers[0].addresses[1] != STRANGER["address"]
 
 
 def reach(coordinator):
@@ -140,6 +161,11 @@ def test_another_program_at_the_port(coordinator, answer):
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "long" * 20])
 def test_an_unknown_host(rank, host):
     assert "of a worker is unknown" in error_of(meet, rank, f"{host}:29500")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:0", "10.0.0.1:65536", ":29542", "10.0.0.1"])
+def test_an_address_that_is_none(address):
+    assert f"The coordinator is '{address}'; it must be HOST:PORT" in error_of(meet, 0, address)
 
 
 def test_an_address_of_another_machine():

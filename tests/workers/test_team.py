@@ -1,6 +1,5 @@
 """Training with several workers: what they compute, and what is left when one of them fails."""
 
-import contextlib
 import errno
 import os
 import shutil
@@ -19,7 +18,6 @@ from helpers import (
     has_engine,
     history,
     is_running,
-    lines,
     options,
     parameters,
     require_engine,
@@ -34,7 +32,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.events import Report
-from rnn_scratch.system import processes, signals
+from rnn_scratch.system import signals
 from rnn_scratch.workers import network
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
@@ -184,7 +182,6 @@ STORY = ("--corpus", "tide-clock")
 @pytest.mark.parametrize(
     ("options_of_1", "words"),
     [
-        ((*STORY, "--lr", 2), "--lr: 2.0 in worker 1, 1.0 in worker 0"),
         (("--text", "text.txt"), "SHA-256 of the text: "),
         (STORY, "version of the numpy backend: "),  # in the copy
     ],
@@ -206,36 +203,20 @@ LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
 
 
-@pytest.fixture
-def workers(monkeypatch):
-    """The numbers of the workers' processes by rank, as soon as they are known."""
-    numbers, begin = {}, processes.started
-
-    @contextlib.contextmanager
-    def started(calls):
-        with begin(calls) as (children, answers):
-            numbers.update({rank: child.pid for rank, child in children.items()})
-            yield children, answers
-
-    monkeypatch.setattr(processes, "started", started)
-    return numbers
-
-
 class Strike(Report):
-    """Does something once, after an epoch."""
+    """Does something to the workers once, after an epoch."""
 
     def __init__(self, action):
         self.action = action
 
     def epoch(self, epoch):
         if epoch.epoch == STRIKE:
-            self.action()
+            self.workers = psutil.Process().children()[-2:]  # by rank
+            self.action(self.workers)
 
-
-def assert_ended(workers):
-    """Check that nothing is left running of a training."""
-    assert sorted(workers) == [0, 1]
-    assert [process for process in workers.values() if is_running(process)] == []
+    def assert_ended(self):
+        """Check that nothing is left running of the training."""
+        assert [worker for worker in self.workers if worker.is_running()] == []
 
 
 def assert_undisturbed(run="r", workers=1, settings=EXACT):
@@ -247,20 +228,20 @@ def assert_undisturbed(run="r", workers=1, settings=EXACT):
     assert [row["epoch"] for row in history(run)] == list(range(1, epochs + 1))
 
 
-def failed(name, strike, workers):
-    """Train until it fails; the error, which is in the run's record as well."""
+def failed(name, action):
+    """Train until it fails by what is done to the workers; the error."""
+    strike = Strike(action)
     with pytest.raises(RNNScratchError) as error:
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
-    assert_ended(workers)
+    strike.assert_ended()
     session = last_session()
     assert session.outcome in ("failed", "running")  # a worker that was killed recorded nothing
     return str(error.value)
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.team), 1])
-def test_a_killed_worker(name, workers, rank):
-    strike = Strike(lambda: os.kill(workers[rank], signal.SIGKILL))
-    words = failed(name, strike, workers)
+def test_a_killed_worker(name, rank):
+    words = failed(name, lambda workers: workers[rank].kill())
     assert words.startswith(f"Worker {rank} has failed: killed by SIGKILL")
     assert_undisturbed(workers=2 - rank)
 
@@ -275,15 +256,14 @@ CHANGE = """
 
 
 @pytest.mark.team
-def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
+def test_an_error_in_one_worker_says_where(name, copy, monkeypatch):
     path = copy / "backends" / name / "scratch.py"
     before, signature, after = path.read_text(encoding="utf-8").partition("def step(")
     docstring, end, body = after.partition('"""\n    ')
     assert body
     path.write_text(before + signature + docstring + end + CHANGE + body, encoding="utf-8")
     monkeypatch.chdir(copy)  # where the workers find it
-    strike = Strike(lambda: Path("fault").touch())
-    words = failed(name, strike, workers)
+    words = failed(name, lambda workers: Path("fault").touch())
     assert words.startswith(("Worker 0 has failed: Traceback", "Worker 1 has failed: Traceback"))
     assert "in step\n" in words
     assert words.endswith("ZeroDivisionError: a change\n")
@@ -291,30 +271,16 @@ def test_an_error_in_one_worker_says_where(name, workers, copy, monkeypatch):
 
 
 @pytest.mark.parametrize("to", ["all", pytest.param("worker 1", marks=pytest.mark.team)])
-def test_ctrl_c(name, workers, to):
-    number = {"all": lambda: os.getpid(), "worker 1": lambda: workers[1]}[to]
-    strike = Strike(lambda: os.kill(number(), signal.SIGINT))
+def test_ctrl_c(name, to):
+    def interrupt(workers):
+        process = psutil.Process() if to == "all" else workers[1]
+        process.send_signal(signal.SIGINT)
+
+    strike = Strike(interrupt)
     with pytest.raises(signals.Stopped, match="SIGINT"):
         rnn_scratch.train(name, run="r", workers=2, report=strike, **LONG)
-    assert_ended(workers)
+    strike.assert_ended()
     assert last_session().outcome == "interrupted"
-    assert_undisturbed()
-
-
-@pytest.mark.team
-def test_ctrl_z(name):
-    process = start("train", *command(name, 60, run="r", workers=2), preexec_fn=os.setpgrp)
-    wait_for_epochs(process, "r", STRIKE)
-    family = [psutil.Process(process.pid)]
-    family += family[0].children(recursive=True)
-    os.killpg(process.pid, signal.SIGTSTP)
-    wait_until(lambda: {each.status() for each in family} == {psutil.STATUS_STOPPED}, process)
-    trained = lines("r")
-    time.sleep(1)
-    assert len(family) == 3
-    assert lines("r") == trained
-    os.killpg(process.pid, signal.SIGCONT)  # as `fg` does
-    finish(process).ended(err="")
     assert_undisturbed()
 
 
@@ -330,28 +296,14 @@ def test_workers_end_when_the_command_is_killed(name):
 
 
 @pytest.mark.team
-def test_ctrl_c_before_the_workers_have_started(name, monkeypatch):
-    started = processes.started
-
-    def interrupted(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        return started(*arguments)
-
-    monkeypatch.setattr(processes, "started", interrupted)
-    with pytest.raises(signals.Stopped):
-        rnn_scratch.train(name, run="r", workers=2, **LONG)
-    assert len(lines("r")) < LONG["num_epochs"]
-
-
-@pytest.mark.team
-def test_a_history_that_cannot_grow_stops_all_workers(name, workers):
+def test_a_history_that_cannot_grow_stops_all_workers(name):
     history, kept = Path("r/history.jsonl"), Path("kept")
 
-    def replace():
+    def replace(workers):
         history.rename(kept)
         history.mkdir()  # to which nobody can write
 
-    words = failed(name, Strike(replace), workers)
+    words = failed(name, replace)
     assert words == f"r/history.jsonl could not be written: {os.strerror(errno.EISDIR)}."
     history.rmdir()
     kept.rename(history)
