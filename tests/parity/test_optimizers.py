@@ -64,7 +64,7 @@ def test_it_is_that_of_the_framework(backend, candidate, optimizer):
     same, other = (trained(candidate, how, corrected) for corrected in (inside, not inside))
     if candidate == "jax":
         pytest.importorskip("optax")
-    result = OPTIMIZERS[candidate][1](initial(OPTIONS, 1.0, 0), GRADS, how)
+    result = OPTIMIZERS[candidate][1](initial(OPTIONS, 1.0, 0), GRADS, how, LR)
     assert_same(result, same, TOLERANCE.get((candidate, optimizer), 1e-14))
     if optimizer == "adam":
         assert all(np.abs(result[name] - other[name]).max() > LR / 100 for name in other)
