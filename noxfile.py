@@ -26,7 +26,7 @@ TOOLS = {"PYTHONPATH": "notebooks"}  # where the packages `make` and `measure` a
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
-CELLS = ("rnn", "gru", "gru-after", "lstm")
+CELLS = ("rnn", "gru", "gru-after", "lstm", "rnn-relu")
 RECORDS = {
     f"{backend}-{model}-{sampling}": f"--backend {backend} --model {model} --sampling {sampling}"
     for model, sampling in (

@@ -8,7 +8,6 @@ other functions to write is the project's. Wrong numbers are compared with those
 import functools
 import importlib.util
 import inspect
-import itertools
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,38 +17,34 @@ import numpy as np
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
-from rnn_scratch.check.inputs import DTYPES, PLAIN, TRIED, Case, Piece, in_each_dtype, make_case
+from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
 from rnn_scratch.check.mistakes import MISTAKES, Mistake, changed
 from rnn_scratch.check.results import Computed, Row, apart, worst
-from rnn_scratch.contract import Backend, Options
+from rnn_scratch.contract import Backend
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
 OWN = "{} is the project's own: write yours, run the cell that defines it, and then this one."
-RELU, EMBEDDING = (PLAIN._replace(**{name: TRIED[name]}) for name in ("activation", "embedding"))
-# The functions to write, and what grades each: a piece of the check, in the cases that concern it.
-GRADED_BY: dict[str, tuple[Piece, tuple[Options, ...]]] = {
-    "encode": (functions.encode, (PLAIN, EMBEDDING)),
-    "rnn": (functions.step, (PLAIN, RELU)),
-    "rnn_back": (functions.gradients, (PLAIN, RELU)),
-    "step": (functions.step, (PLAIN,)),
-    "loss": (functions.loss, (PLAIN,)),
-    "loss_back": (functions.gradients, (PLAIN,)),
-    "backward": (functions.gradients, (PLAIN, EMBEDDING)),
-    "predict": (epochs.predict, (PLAIN,)),
-    "clip": (functions.clip, (PLAIN,)),
-    "update": (functions.update, (PLAIN,)),
+# The functions to write, and the piece of the check that grades each.
+GRADED_BY: dict[str, Piece] = {
+    "encode": functions.encode,
+    "rnn": functions.cell,
+    "rnn_back": functions.gradients,
+    "step": functions.step,
+    "loss": functions.loss,
+    "loss_back": functions.gradients,
+    "through_time": functions.gradients,
+    "predict": epochs.predict,
+    "clip": functions.clip,
+    "sgd": functions.of_optimizer("sgd"),
 }
 TABLES = ("CELLS", "CELLS_BACK", "OPTIMIZERS")
-# Of a function that later lessons need more of: the results that the first one needs.
-FIRST = {"update": ("plain", "with a learning rate above 1")}
-NEEDED = "equal to the reference in all that this lesson needs."
 # What a result is whose name does not say it.
 EXPLAINED = {
     "of one token": "the gradients of a text of one token",
     "with 300 characters": "with 300 entries in the vocabulary",
 }
-CHANGING = ("predict", "update")  # what they do is not only what they return
+CHANGING = ("predict", "sgd")  # what they do is not only what they return
 
 
 # The points of each function that was graded: 1 for one that this lesson can use as it should be.
@@ -81,24 +76,19 @@ def graded(installed: Backend, function: Callable) -> Callable:
     except Exception as each:
         error = each
     failures = [row for row in rows if not row.passed]
-    needed = [row for row in failures if row.result in FIRST.get(name, (row.result,))]
-    complete = {*FIRST.get(name, ())} <= {row.result for row in rows} and name in FIRST
-    usable = error is None or (complete and not needed)
-    if needed or error is None:
+    usable = error is None and not (failures and failures[0].difference is None)
+    if failures or error is None:
         result = _sentence(name, failures, len(rows))
-        usable = usable and not (needed and needed[0].difference is None)
-        if needed and (mistake := _diagnosis(installed, function)):
+        if failures and (mistake := _diagnosis(installed, function)):
             result += f"\nThese are the numbers of a known mistake: {mistake}."
-    elif usable:
-        result = f"{name}: {NEEDED} Later lessons need more; there it {error}."
     elif isinstance(error, _UnusableError):
         result = f"{name} {error}."
     else:  # outside of the function: it is what the check does with its result
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if usable:
-        POINTS[name] = int(not needed)
-        which = f"{name}, although it is not right yet" if needed else name
+        POINTS[name] = int(not failures)
+        which = f"{name}, although it is not right yet" if failures else name
         print(f"{result}\nThe cells below use your {which}.")
         return function
     print(f"{result}\nFor now, the cells below use the project's own {name}.")
@@ -126,7 +116,7 @@ def verdict(installed: Backend, **written: Callable) -> str:
 
 def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
     for case in _cases(installed, function, DTYPES):
-        yield from case.rows(GRADED_BY[function.__name__][0])
+        yield from case.rows(GRADED_BY[function.__name__])
 
 
 def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -139,37 +129,33 @@ def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Ite
     if alone is function:  # decorated: it has the notebook's functions, but the project's tables
         alone = _among(function, {key: others[key] for key in TABLES if key in others})
     candidate = _with(installed, {name: _watched(alone, project[name])})
-    for dtype, options in itertools.product(dtypes, GRADED_BY[name][1]):
-        options = options._replace(dtype=dtype)
+    for dtype in dtypes:
+        options = PLAIN._replace(dtype=dtype)
         yield make_case(_name(installed), candidate, "scratch", options, short=True)
 
 
 def _diagnosis(installed: Backend, function: Callable) -> str:
     # The known mistake with which the reference computes the function's numbers, or "".
-    piece, _ = GRADED_BY[function.__name__]
-    needed = FIRST.get(function.__name__, ())
-    cases = list(_cases(installed, function, DTYPES[:1]))
+    piece = GRADED_BY[function.__name__]
+    (case,) = _cases(installed, function, DTYPES[:1])
     try:
-        numbers = [_numbers(case, piece, needed) for case in cases]
+        numbers = _numbers(case, piece)
     except Exception:  # they cannot all be computed
         return ""
-    for mistake in known(piece.__name__):
+    for mistake in known(function.__name__):
         try:
             wrong = _mistaken(mistake.changes["numpy"])
-            mistaken = (case._replace(name="numpy", backend=wrong) for case in cases)
-            mistaken_numbers = [_numbers(case, piece, needed) for case in mistaken]
+            mistaken_numbers = _numbers(case._replace(name="numpy", backend=wrong), piece)
         except Exception:  # it cannot be computed here
             continue
-        if all(map(_equal, mistaken_numbers, numbers)):
+        if _equal(mistaken_numbers, numbers):
             return mistake.name
     return ""
 
 
-def _numbers(case: Case, piece: Piece, needed: Sequence[str]) -> list[Computed]:
-    # What the piece computes, or only these results, after which it may not be able to go on.
-    computed = (result for result in piece(case) if isinstance(result, Computed))
-    chosen = (result for result in computed if result.name in (needed or (result.name,)))
-    results = itertools.islice(chosen, len(needed) or None)
+def _numbers(case: Case, piece: Piece) -> list[Computed]:
+    # What the piece computes.
+    results = (result for result in piece(case) if isinstance(result, Computed))
     return [result._replace(value=_finite(case.as_arrays(result.value))) for result in results]
 
 
@@ -192,10 +178,18 @@ def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
     return True
 
 
-def known(piece: str) -> list[Mistake]:
-    """Return the mistakes that this piece of the check finds and that NumPy can have."""
+def graded_in(function: str) -> str:
+    """Return the name under which the check compares what grades this function."""
+    return make_case("numpy", registry.load("numpy"), "scratch", PLAIN).name_of(GRADED_BY[function])
+
+
+def known(function: str) -> list[Mistake]:
+    """Return the mistakes that are recognized in this function: what NumPy's can have."""
+    piece = graded_in(function)
     return [
-        mistake for mistake in MISTAKES if mistake.piece == piece and "numpy" in mistake.changes
+        mistake
+        for mistake in MISTAKES
+        if mistake.piece == piece and mistake.file == "scratch.py" and "numpy" in mistake.changes
     ]
 
 
@@ -220,7 +214,7 @@ def _watched(function: Callable, right: Callable) -> Callable:
                 raise _UnusableError("is not written yet") from error
             reason = f"{runner.described(error)}{_line(error, function)}"
             raise _UnusableError(f"raises {reason}") from error
-        if result is None and function.__name__ != "update":  # which changes its argument
+        if result is None and function.__name__ != "sgd":  # which changes its argument
             raise _UnusableError("returns None, as without a `return` at its end")
         if function.__name__ not in CHANGING:
             instead = _instead(result, right(*arguments, **keywords))
@@ -264,16 +258,18 @@ def _form(value: Any) -> str:
 
 def _with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
     # The backend with these functions, which its other functions then call: executed once more,
-    # because a function looks up the others in its own module.
+    # because a function looks up the others in its own module. Its tables have what other files
+    # have added to them.
     spec = installed.scratch.__spec__
     scratch = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(scratch)
-    vars(scratch).update(functions)
+    own = vars(scratch)
+    own.update(functions)
     for table in TABLES:
-        if hasattr(scratch, table):
-            cells = getattr(scratch, table)
-            cells.update({cell: functions.get(f.__name__, f) for cell, f in cells.items()})
-    return types.SimpleNamespace(machine=installed.machine, scratch=scratch)
+        if table in own:
+            written = {key: functions.get(f.__name__, f) for key, f in own[table].items()}
+            own[table] = getattr(installed.scratch, table) | written
+    return types.SimpleNamespace(machine=installed.machine, scratch=scratch, deep=installed.deep)
 
 
 def _calling(function: Callable, names: dict[str, Any]) -> Callable:
@@ -305,16 +301,11 @@ def _among(function: Callable, tables: Mapping[str, Any]) -> Callable:
 def _sentence(name: str, failures: list[Row], number: int) -> str:
     if not failures:
         return f"{name}: equal to the reference, in {number} comparisons."
-    first, piece = failures[0], GRADED_BY[name][0].__name__
+    first = failures[0]
     case = ", ".join(filter(None, (first.case, EXPLAINED.get(first.result))))
     what = f"The first is {first.result!r} ({case}): {_what(first)}."
-    if piece != name:
-        what = f"They are of `{piece}`, run with your `{name}`. {what}"
-    if name in FIRST and not any(row.result in FIRST[name] for row in failures):
-        return (
-            f"{name}: {NEEDED} Of the {number} comparisons of later lessons too, "
-            f"{len(failures)} fail; ignore them for now. {what}"
-        )
+    if first.piece != name:
+        what = f"They are of `{first.piece}`, run with your `{name}`. {what}"
     return f"{name}: {len(failures)} of {number} comparisons with the reference fail. {what}"
 
 

@@ -23,7 +23,7 @@ from .runs.progress import LineReport
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work, require_held_out, resumed
-from .settings import OPTIONS, SETTINGS, Settings, checked, option_of
+from .settings import GONE, OPTIONS, SETTINGS, Settings, checked, option_of
 from .system.kinds import PATH, Kind
 from .text import books, dataset, vocabulary
 from .workers import supervisor
@@ -82,7 +82,7 @@ def public(function: Function) -> Function:
         if unknown := sorted(set(kwargs) - set(known)):
             raise RNNScratchError(
                 f"Unknown argument: {', '.join(unknown)}.",
-                f"The arguments are: {', '.join(known)}.",
+                in_python(GONE.get(unknown[0], f"The arguments are: {', '.join(known)}.")),
             )
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         settings, runtime = arguments.pop("settings", {}), arguments.pop("runtime", {})

@@ -4,14 +4,16 @@ The functions below are the specification: they have documentation and no body. 
 package, registered under the entry-point group ``rnn_scratch.backends``, with these modules, each
 in a file of its name:
 
-``scratch``  the plain implementation, with the functions below, up to `build`
-``fast``     the same model optimized by hand: its own `build`, everything else from ``scratch``
+``scratch``  a network of one layer and its training, from `params` to `build`: *Build it*
+``cells``    more cells for the table CELLS of ``scratch``: *Gates*
+``deep``     several layers, an embedding, dropout, optimizers and evaluation: *Make it learn well*
+``fast``     the same model optimized by hand: its own `build`, all else as above: *Make it fast*
 ``concise``  the same model on the framework's own layers: its own `build`, likewise
 ``machine``  devices, threads and the conversion of arrays, from `devices` to `array`
 ``workers``  the framework's engine for training in several processes, from `join` to `engine`
 
-``fast``, ``concise`` and ``workers`` may be absent in a backend from another package.
-`rnn-scratch check` holds a backend to this page.
+In italics are the lessons about them. ``fast``, ``concise`` and ``workers`` may be absent in a
+backend from another package. `rnn-scratch check` holds a backend to this page.
 
 Sizes, here and everywhere: B batch size, T number of time steps, V vocabulary size, L number of
 layers, H number of hidden units of each, N size of a learnable embedding. Tokens are integers from
@@ -44,7 +46,7 @@ VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: let frameworks print th
 
 
 class Cell(NamedTuple):
-    """What the core knows of a cell; its mathematics is in each backend's ``scratch``."""
+    """What the core knows of a cell; its mathematics is in ``scratch`` or ``cells``."""
 
     gates: tuple[str, ...]  # gate g has the parameters W_xg, W_hg and b_g
     products: tuple[int, ...]  # of a state with the weights of this many gates, one after another
@@ -56,6 +58,7 @@ CELLS = {
     "gru": Cell(gates=("z", "r", "h"), products=(2, 1)),
     "gru-after": Cell(gates=("z", "r", "h"), products=(3,)),
     "lstm": Cell(gates=("i", "f", "o", "c"), products=(4,), num_states=2),
+    "rnn-relu": Cell(gates=("h",), products=(1,)),
 }
 
 
@@ -65,7 +68,6 @@ class Options(NamedTuple):
     vocab_size: int  # V
     num_hiddens: int  # H
     cell: str = "rnn"  # a name in CELLS
-    activation: str = "tanh"  # or "relu", whose slope at 0 is 0
     embedding: int = 0  # N, the size of a learnable embedding; 0: one-hot vectors
     num_layers: int = 1  # L, cells on top of one another
     dropout: float = 0.0  # the probability that an output of a layer is dropped in training
@@ -82,6 +84,11 @@ class Options(NamedTuple):
         """The number of tensors in the state: those of the cell, layer after layer."""
         return CELLS[self.cell].num_states * self.num_layers
 
+    @property
+    def deep(self) -> bool:
+        """Whether the network needs what ``deep`` has: layers, an embedding or dropout."""
+        return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the parameters by name, in the order in which they are drawn."""
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
@@ -95,15 +102,16 @@ class Options(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """What the core knows of an optimizer; its mathematics is in each backend's ``scratch``."""
+    """What the core knows of an optimizer; its mathematics is in ``scratch`` or ``deep``."""
 
     lr: float  # the learning rate that `Settings` implies
     slots: tuple[str, ...] = ()  # its state: for each name, a tensor beside every parameter
     needs_rates: bool = False  # whether it uses m or v of `Rates`
+    decays: bool = True  # whether it has weight decay
 
 
 OPTIMIZERS = {  # the default first
-    "sgd": Optimizer(lr=1.0),
+    "sgd": Optimizer(lr=1.0, decays=False),
     "momentum": Optimizer(lr=0.1, slots=("m",)),
     "adam": Optimizer(lr=0.002, slots=("m", "v"), needs_rates=True),
 }
@@ -112,11 +120,9 @@ OPTIMIZERS = {  # the default first
 class Update(NamedTuple):
     """How gradient descent changes the parameters."""
 
-    lr: float = 1.0
-    theta: float | None = 1.0  # largest norm of the gradients; None: no clipping
+    theta: float = 1.0  # largest norm of the gradients; infinite: no clipping
     grid: float | None = None  # exact mode: round steps to multiples of it; None: don't
     state_grid: float | None = None  # likewise the state that a minibatch passes on to the next
-    workers: int = 1  # processes that train together, each with its share of every minibatch
     optimizer: str = "sgd"  # a name in OPTIMIZERS
     weight_decay: float = 0.0  # by how much of itself, times lr, a parameter becomes smaller
     grad_grid: float | None = None  # exact mode, like `grid`: clipped gradients that are remembered
@@ -129,8 +135,8 @@ class Rates(NamedTuple):
     """What changes from update to update t = 1, 2, ...: numbers without axes, arrays or tensors."""
 
     lr: Any  # the learning rate
-    m: Any  # 1 - beta1**t, by which Adam divides m
-    v: Any  # 1 - beta2**t, by which it divides v
+    m: Any = None  # 1 - beta1**t, by which Adam divides m; None: the optimizer has no use for it
+    v: Any = None  # 1 - beta2**t, by which it divides v
 
 
 class Batch(NamedTuple):
@@ -138,18 +144,26 @@ class Batch(NamedTuple):
 
     X: Any  # integers (B, T): arrays, or tensors
     Y: Any
-    masks: Any = None  # of dropout, (B, T, L, H): 0, or 1 / (1 - dropout); None: no dropout
-    rates: Rates | None = None  # of the update; None: the lr of `Update`, and no m and v
+    masks: Any = None  # of dropout, (T, L, B, H): 0, or 1 / (1 - dropout); None: no dropout
+    rates: Rates | None = None  # of the update, in training
+
+    @property
+    def inputs(self) -> Any:
+        """What `forward` reads: the tokens X, or with dropout the pair of X and its masks."""
+        return self.X if self.masks is None else (self.X, self.masks)
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
         """Return a batch of what `function` makes of everything in it, with these arguments."""
-        masks = None if self.masks is None else function(self.masks, *arguments)
-        rates = self.rates and Rates(*(function(rate, *arguments) for rate in self.rates))
-        return Batch(function(self.X, *arguments), function(self.Y, *arguments), masks, rates)
+
+        def mapped(value: Any) -> Any:
+            return None if value is None else function(value, *arguments)
+
+        rates = self.rates and Rates(*map(mapped, self.rates))
+        return Batch(mapped(self.X), mapped(self.Y), mapped(self.masks), rates)
 
     def rows(self, rows: slice) -> "Batch":
         """Return some of its rows."""
-        masks = None if self.masks is None else self.masks[rows]
+        masks = None if self.masks is None else self.masks[:, :, rows]
         return self._replace(X=self.X[rows], Y=self.Y[rows], masks=masks)
 
 
@@ -169,9 +183,9 @@ class Team(NamedTuple):
 class Model:
     """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
 
-    The dict `params` is what changes in training: `update` replaces or changes its tensors, and
-    `forward` reads them from it at every call. So does `slots`: what the optimizer remembers, for
-    each of its names in OPTIMIZERS a dict like `params`; the core makes them. Where a framework
+    The dict `params` is what changes in training: an optimizer replaces or changes its tensors,
+    and `forward` reads them from it at every call. So does `slots`: what the optimizer remembers,
+    for each of its names in OPTIMIZERS a dict like `params`; the core makes them. Where a framework
     differentiates functions of their arguments, as JAX does, `forward` takes other parameters as a
     keyword `params`. `to_arrays` copies parameters, or their gradients, or a slot, to NumPy arrays
     in the contract's shapes, whatever the layout in which a layer keeps them.
@@ -179,7 +193,7 @@ class Model:
 
     params: Params
     options: Options
-    forward: Callable[..., tuple[Tensor, State]]  # of tokens, state, and masks or None
+    forward: Callable[..., tuple[Tensor, State]]  # of inputs and state
     state: Callable[[int], State]
     to_arrays: Callable[[Params], Arrays]
     backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
@@ -228,30 +242,21 @@ def state(batch_size: int, options: Options) -> State:
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
-    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype.
-
-    With a learnable embedding W_e (V, N), its rows: tokens (...) to (..., N).
-    """
+    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype."""
 
 
-def step(
-    x: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
-) -> tuple[Tensor, State]:
-    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state.
+def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
+    """One time step: x (B, V) to logits (B, V), and the new state.
 
     The cell makes the new state, for ``rnn`` h_t = tanh(x W_xh + h_{t-1} W_hh + b_h), and the
-    output layer its logits, h_t W_hq + b_q. With several layers, the next layer's x is h_t. With
-    masks (B, L, H) of dropout, what a layer passes upwards is multiplied by its mask.
+    output layer its logits, h_t W_hq + b_q.
     """
 
 
-def forward(
-    tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
-) -> tuple[Tensor, State]:
+def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
 
-    A loop over ``step(encode(...))``, with masks (B, T, L, H) in training with dropout; in ``fast``
-    and ``concise``, equal to that loop.
+    A loop over ``step(encode(...))``; in ``fast`` and ``concise``, equal to that loop.
     """
 
 
@@ -269,15 +274,16 @@ def detach(state: State) -> State:
 def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
     """Loss of one minibatch of tensors, its gradient for every parameter, and the state.
 
-    The state is detached. Gradients are dense, shaped like their parameters, and in the order of
-    `model.params`, whatever order the framework returns.
+    The model's `forward` reads the `inputs` of the minibatch. The state is detached. Gradients are
+    dense, shaped like their parameters, and in the order of `model.params`, whatever order the
+    framework returns.
     """
 
 
-def clip(grads: Params, theta: float | None) -> tuple[Params, Tensor]:
+def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together.
 
-    With theta None they stay as they are.
+    With an infinite theta they stay as they are.
     """
 
 
@@ -288,20 +294,20 @@ def rounded(values: Tensor, grid: float | None) -> Tensor:
     """
 
 
-def update(model: Model, grads: Params, how: Update, rates: Rates | None = None) -> None:
-    """One step of the optimizer, in the model's `params` and `slots`: p <- p - lr (d + decay p).
+def sgd(model: Model, grads: Params, how: Update, rates: Rates) -> None:
+    """One step of gradient descent, in the model's `params`: p <- p - lr g.
 
-    For ``sgd`` the direction d is the gradient. lr is that of the rates; without them, of `how`.
-    With a grid, each step, lr (d + decay p), is first `rounded` to it, and with a `grad_grid` the
-    gradient, before anything else.
+    With a grid, the step lr g is first `rounded` to it. The other optimizers, in ``deep``, are
+    functions of the same arguments.
     """
 
 
 def train_minibatch(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
     """One update of the parameters from a minibatch of tensors: its loss, and the detached state.
 
-    Gradients; of several workers, their mean; clip, update. With a grid for states, the returned
-    state is `rounded` to it. A framework that compiles can compile it as a whole.
+    Gradients, `clip`, and the optimizer that `how` names, with the rates of the minibatch. With a
+    grid for states, the returned state is `rounded` to it. A framework that compiles can compile it
+    as a whole.
     """
 
 
@@ -321,10 +327,6 @@ def train_epoch(
     """
 
 
-def evaluate(model: Model, minibatches: Iterable[Batch], carry: bool) -> tuple[float, int]:
-    """Summed loss in nats and number of tokens over the minibatches; nothing is trained."""
-
-
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose: Callable[[np.ndarray], int]
 ) -> list[int]:
@@ -340,6 +342,51 @@ def build(arrays: Arrays, options: Options) -> Model:
 
     Raises RNNScratchError where the framework has no such layer, or the layer cannot do what the
     options ask. A second bias of a layer stays zero and untrained.
+    """
+
+
+# The functions of ``deep``, in their order there.
+
+
+def deep_step(
+    inputs: tuple[Tensor, Tensor | None], state: State, params: Params, options: Options
+) -> tuple[Tensor, State]:
+    """One time step of all layers: x (B, V), and masks or None, to logits (B, V) and the state.
+
+    With a learnable embedding the first layer reads x W_e (B, N) in place of x. Each further layer
+    reads the h_t of the one below. With masks (L, B, H) of dropout, what a layer passes upwards is
+    multiplied by its mask.
+    """
+
+
+def deep_forward(
+    inputs: Any, state: State, params: Params, options: Options
+) -> tuple[Tensor, State]:
+    """All time steps: `inputs` of a minibatch to logits (T*B, V), time-major, and the last state.
+
+    A loop over ``deep_step(encode(...))``, with masks (T, L, B, H) in training with dropout.
+    """
+
+
+def momentum(model: Model, grads: Params, how: Update, rates: Rates) -> None:
+    """One step of Polyak's heavy ball: m <- beta1 m + g, and p <- p - lr (m + decay p).
+
+    With a `grad_grid` the gradient is first `rounded` to it, and with a grid the step.
+    """
+
+
+def adam(model: Model, grads: Params, how: Update, rates: Rates) -> None:
+    """One step of Adam (Kingma and Ba, 2015, Algorithm 1), with decoupled weight decay.
+
+    m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, and then
+    p <- p - lr (m/rates.m / (sqrt(v/rates.v) + epsilon) + decay p), rounded as in `momentum`.
+    """
+
+
+def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
+    """Summed loss in nats and number of tokens over the minibatches; nothing is trained.
+
+    The state is carried from minibatch to minibatch, from zeros on.
     """
 
 
@@ -428,11 +475,18 @@ def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """
 
 
-def all_reduce(mean: Tensor, grads: Params, workers: int) -> tuple[Tensor, Params]:
+def all_reduce(mean: Tensor, grads: Params) -> tuple[Tensor, Params]:
     """Mean over all workers, two or more, of the loss and of each gradient.
 
     Every worker calls it, with the loss and gradients of its own rows of the minibatch, as many as
     every other one has, and gets the same result: added in the order of the workers' ranks.
+    """
+
+
+def train_together(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
+    """What `train_minibatch` does, from the gradients of all workers' minibatches.
+
+    Each worker has its own rows of a minibatch and of the state.
     """
 
 
@@ -454,6 +508,8 @@ def _between(first: Callable, last: Callable) -> tuple[Callable[..., Any], ...]:
 # The functions of each module, in their order above.
 MODULES = {
     "scratch": _between(params, build),
+    "cells": (),
+    "deep": _between(deep_step, evaluate),
     "machine": _between(devices, array),
     "workers": _between(join, engine),
     **dict.fromkeys(VARIANTS[1:], (build,)),

@@ -1,18 +1,26 @@
-"""The parameters' starting values, the same for every backend; views of them by layer; and gates
-side by side, or apart.
+"""The parameters' starting values, the same for every backend; views of them, of states and of
+inputs; and gates side by side, or apart.
 """
+
+from typing import Any
 
 import numpy as np
 
-from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
+from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State, Tensor
 from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw starting values in float64: weights normal with deviation sigma, the rest zero."""
+    """Draw starting values: weights normal with deviation sigma, the rest zero; all in float64.
+
+    They are rounded to float32. In its bits the last one of a logarithm is lost, in which C
+    libraries differ, so that all machines start exact mode from the same numbers.
+    """
     chance = generator(seed, "initial")
     return {
-        name: chance.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
+        name: chance.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
+        if name.startswith("W")
+        else np.zeros(shape)
         for name, shape in shapes(options, optimizer).items()
     }
 
@@ -56,6 +64,11 @@ def by_layer(state: State, options: Options) -> list[State]:
     """Return the state's tensors layer by layer."""
     size = len(state) // options.num_layers
     return [state[first : first + size] for first in range(0, len(state), size)]
+
+
+def tokens_and_masks(inputs: Any) -> tuple[Tensor, Tensor | None]:
+    """Return what the `inputs` of a minibatch are made of: its tokens, and its masks or None."""
+    return inputs if isinstance(inputs, tuple) else (inputs, None)
 
 
 def join_gates(arrays: Arrays, options: Options) -> Arrays:

@@ -14,13 +14,14 @@ import numpy as np
 from msgspec import Meta
 from packaging.requirements import Requirement
 
-from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options
+from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotOffered, RNNScratchError, shown
 from .settings import checked
 from .system import host, processes
 from .system.records import Line, Record
 
 GROUP = "rnn_scratch.backends"
+OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
 OURS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # this project's, in the order of listings
 PROBE_TIMEOUT = 120.0  # seconds for a backend to load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
@@ -93,7 +94,7 @@ def load(name: str) -> Backend:
     missing = [  # names such as "scratch.step"; the other variants and the engine are optional
         f"{module_name}.{function.__name__}"
         for module_name, functions in MODULES.items()
-        if module_name in ("scratch", "machine") or hasattr(backend, module_name)
+        if module_name not in OPTIONAL or hasattr(backend, module_name)
         for function in functions
         if not hasattr(getattr(backend, module_name, None), function.__name__)
     ]
@@ -178,20 +179,31 @@ def build(
     if not hasattr(backend, variant):
         raise NotOffered(f"The {name} backend has no {variant} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
+    build = getattr(backend, variant).build
+    if variant == "scratch" and options.deep:
+        build = partial(_build_deep, backend)
     try:
-        built = getattr(backend, variant).build(params, options)
+        built = build(params, options)
         for slot in OPTIMIZERS[optimizer].slots:
             # Whatever layout the variant keeps its parameters in: it makes others, as it did these.
             others = {
                 parameter: arrays.get(f"{slot}.{parameter}", np.zeros_like(array))
                 for parameter, array in params.items()
             }
-            built.slots[slot] = getattr(backend, variant).build(others, options).params
+            built.slots[slot] = build(others, options).params
         return built
     except RNNScratchError as error:
         if variant == "scratch":
             raise
         raise NotOffered(error.problem, error.hint) from error
+
+
+def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
+    # The plain model, but with the functions of ``deep``.
+    plain, deep = backend.scratch.build(arrays, options), backend.deep
+    backward = plain.backward and deep.deep_backward
+    forward, state, to_arrays = deep.deep_forward, backend.scratch.state, plain.to_arrays
+    return bind(plain.params, options, forward, state, to_arrays, backward)
 
 
 def workers(name: str, backend: Backend) -> ModuleType:

@@ -4,6 +4,7 @@ Together with the text, the settings determine every number of a run. OPTIONS de
 once. The command line, the Python interface, records and pages follow from it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -61,7 +62,6 @@ OPTIONS = {
     ),
     "sigma": Option(kinds.SIGMA, "Standard deviation σ of the initial weights."),
     "theta": Option(kinds.POSITIVE_OR_NONE, "Clip gradients to this norm θ (none: don't clip)."),
-    "activation": Option(kinds.choice("tanh", "relu"), "Activation of the hidden units."),
     "sampling": Option(
         kinds.choice("sequential", "random"),
         "How to sample minibatches: sequential (each continues the previous one) or random.",
@@ -144,7 +144,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: float = 0.0
     sigma: float = 0.01
     theta: float | None = 1.0
-    activation: str = "tanh"
     sampling: str = "sequential"
     normalize: str = "chapter"
     max_tokens: int = 10_000
@@ -166,6 +165,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
+        if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
+            have = " or ".join(
+                f"`--optimizer {name}`" for name, made in OPTIMIZERS.items() if made.decays
+            )
+            raise RNNScratchError(
+                f"The optimizer {self.optimizer} has no weight decay (got `--weight-decay "
+                f"{self.weight_decay:g}`).",
+                f"Use it with {have}.",
+            )
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
                 f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
@@ -188,6 +196,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}
+# Settings of earlier versions, and what to use instead.
+GONE = {"activation": "For ReLU in place of tanh, use `--cell rnn-relu`."}
 # Options whose names on the command line are shorter.
 SHORTER = {"num_epochs": "epochs", "num_layers": "layers"}
 
@@ -231,10 +241,10 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
     return Options(vocab_size=vocab_size, device=device, **chosen)
 
 
-def update_rule(settings: Settings, workers: int = 1) -> Update:
-    """Return what a backend needs of the settings to train with this number of workers."""
+def update_rule(settings: Settings) -> Update:
+    """Return what a backend needs of the settings to train."""
     chosen = {name: getattr(settings, name) for name in Update._fields if name in SETTINGS}
-    how = Update(workers=workers, **chosen)
+    how = Update(**chosen | {"theta": math.inf if settings.theta is None else settings.theta})
     if not settings.exact:
         return how
     if not OPTIMIZERS[settings.optimizer].slots:

@@ -1,26 +1,19 @@
 """Mistakes made in the source of a backend one at a time, which the check must detect and name.
 
-Those that lessons use are in the package. A source that does not have the text that a mistake
-replaces fails the test, so that the mistakes follow the code.
+Those that lessons use are in the package, all in ``scratch``. A source that does not have the text
+that a mistake replaces fails the test, so that the mistakes follow the code.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnn_scratch.check.inputs import PLAIN, B, T
-from rnn_scratch.check.mistakes import (
-    CARRY,
-    DEEP,
-    MISTAKES,
-    RELU,
-    Mistake,
-    changed,
-    everywhere,
-    within,
-)
+from rnn_scratch.check.inputs import DEEP, LARGE, PLAIN, STACKED, B, T
+from rnn_scratch.check.mistakes import CARRY, MISTAKES, Mistake, changed, everywhere, within
 from rnn_scratch.registry import OURS
 
-GRU, GRU_AFTER, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm"))
+GRU, GRU_AFTER, LSTM, RELU = (
+    PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm", "rnn-relu")
+)
 
 
 def products(some: str) -> dict[str, tuple[str, ...]]:
@@ -43,10 +36,12 @@ SABOTAGES = [
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
         "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
-    Mistake("clip on unsummed sparse rows", "clip", "own gradients", within("tensorflow",
+    Mistake("clip on unsummed sparse rows", "train_minibatch", "parameters", within("tensorflow",
         "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
         "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
-        "norm = tf.linalg.global_norm(list(grads.values()))"), only=DEEP),
+        "norm = tf.linalg.global_norm(list(grads.values()))",
+        "grad * scale for", "tf.convert_to_tensor(grad) * scale for"),
+        model="concise", only=DEEP),
     Mistake("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
     Mistake("state not rounded in exact mode", "train_minibatch", "state in exact mode",
@@ -61,11 +56,10 @@ SABOTAGES = [
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
     Mistake("a state of ones", "state", "zeros",
              everywhere(".zeros((batch_size,", ".ones((batch_size,")),
-    Mistake("rows of the embedding cut in place", "encode", "parameters afterwards",
-             within("torch",
-        '        return F.embedding(tokens, params["W_e"])',
-        '        x = F.embedding(tokens, params["W_e"])\n'
-        '        F.embedding(tokens, params["W_e"], max_norm=1)\n        return x'), only=DEEP),
+    Mistake("rows of the embedding cut in place", "deep_step", "logits", within("torch",
+        'x @ params["W_e"]',
+        'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)'),
+        "deep.py", only=DEEP),
     Mistake("fast.py does not follow a change of the step", "forward", "a loop over its own step",
              everywhere('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + '), model="fast"),
     Mistake("concise.py does not follow a change of the step", "forward",
@@ -88,8 +82,7 @@ SABOTAGES = [
         "return bind(params(arrays, options), options, forward,",
         "copies = params(arrays, options)\n"
         "    return bind(params(arrays, options), options,"
-        " lambda tokens, state, params, options, masks=None:"
-        " forward(tokens, state, copies, options, masks),")),
+        " lambda tokens, state, params, options: forward(tokens, state, copies, options),")),
     Mistake("new parameters that do not leave the compiled function", "train_minibatch",
              "parameters", within("jax",
         "model.params.update(params)", "pass"), "machine.py"),
@@ -108,8 +101,8 @@ SABOTAGES = [
         "    how = train_minibatch.__dict__.setdefault(model.options, how)\n"
         "    mean, grads, state = gradients(model, batch, state)\n")),
     Mistake("exact mode forgotten in training", "train_minibatch", "another one",
-             everywhere("    update(model, grads, how,",
-                        "    update(model, grads, how._replace(grid=None),")),
+             everywhere("(model, grads, how, batch.rates)",
+                        "(model, grads, how._replace(grid=None), batch.rates)")),
     Mistake("an epoch that begins where the one before has ended", "train_epoch", "sequential",
              everywhere("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(model)",
@@ -117,10 +110,12 @@ SABOTAGES = [
                         "    return [float(mean)")),
     Mistake("random sampling that begins with a state", "train_epoch", "random, 1 updates",
              everywhere(CARRY, "if state is None or losses and not carry:")),
-    Mistake("each minibatch counted as a whole one", "evaluate", "state carried",
-             everywhere(" * batch.X.size", f" * {B * T}")),
+    Mistake("each minibatch counted as a whole one", "evaluate", "mean loss",
+             everywhere(" * batch.X.size", f" * {B * T}"), "deep.py"),
     Mistake("a sum that is a tensor", "evaluate", "a float",
-             everywhere("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)")),
+             everywhere("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)"), "deep.py"),
+    Mistake("each minibatch evaluated from zeros", "evaluate", "mean loss",
+             everywhere("state = state or model", "state = model"), "deep.py"),
     Mistake("logits as a tensor", "predict", "from arrays", {
         name: ("choose(array(logits)[0])", "int(choose(logits[0]))")
         for name in OURS if name != "numpy"
@@ -132,93 +127,236 @@ SABOTAGES = [
              everywhere("outputs = model.state(1), [prefix[0]]",
                         "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
 
-    # The gated cells.
-    Mistake("gates swapped", "step", "logits", everywhere(
-        'for name in "zr")', 'for name in "rz")'), only=GRU),
-    Mistake("reset after the product instead of before", "step", "logits", everywhere(
-        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), only=GRU),
-    Mistake("reset before the product instead of after", "step", "logits", everywhere(
-        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), only=GRU_AFTER),
+    # More cells.
+    Mistake("gates swapped", "gru", "state", everywhere(
+        'for name in "zr")', 'for name in "rz")'), "cells.py", only=GRU),
+    Mistake("reset after the product instead of before", "gru", "state", everywhere(
+        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", only=GRU),
+    Mistake("reset before the product instead of after", "gru_after", "state", everywhere(
+        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", only=GRU_AFTER),
     Mistake("only one state of two", "state", "number of tensors", everywhere(
         "range(options.num_states)", "range(1)"), only=LSTM),
-    Mistake("cell state dropped", "step", "logits", everywhere(
-        "c = f * c + i * new", "c = i * new"), only=LSTM),
-    Mistake("cell state not carried", "step", "state", everywhere(
-        "return o * activation(c, options), c",
-        "return o * activation(c, options), state[1]"), only=LSTM),
+    Mistake("cell state dropped", "lstm", "state", everywhere(
+        "c = f * c + i * new", "c = i * new"), "cells.py", only=LSTM),
+    Mistake("cell state not carried", "lstm", "state", everywhere(
+        "(c), c", "(c), state[1]"), "cells.py", only=LSTM),
+    Mistake("tanh in the cell with ReLU", "rnn_relu", "state", {
+        "numpy": ('np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0)',
+                  'np.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])'),
+        "torch": ("torch.relu(", "torch.tanh("),
+        "tensorflow": ("tf.nn.relu(", "tf.tanh("),
+        "mxnet": ("npx.relu(", "np.tanh("),
+        "jax": ("jax.nn.relu(", "jnp.tanh("),
+    }, "cells.py", only=RELU),
+    Mistake("ReLU that ends at 6", "rnn_relu", "state", {
+        "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
+        "torch": ("torch.relu(", "torch.nn.functional.relu6("),
+        "tensorflow": ("tf.nn.relu(", "tf.nn.relu6("),
+        "mxnet": ("npx.relu(", "(lambda z: np.clip(z, 0, 6))("),
+        "jax": ("jax.nn.relu(", "jax.nn.relu6("),
+    }, "cells.py", only=RELU),
+    Mistake("slope of ReLU at 0 is 1", "gradients", "", {
+        "numpy": ("(h > 0)", "(h >= 0)"),
+        "torch": ("torch.relu(", "(lambda z: torch.where(z >= 0, z, 0))("),
+        "tensorflow": ("tf.nn.relu(", "(lambda z: tf.where(z >= 0, z, tf.zeros_like(z)))("),
+        "mxnet": ("npx.relu(", "(lambda z: np.where(z >= 0, z, np.zeros_like(z)))("),
+        "jax": ("jax.nn.relu(", "(lambda z: jnp.where(z >= 0, z, 0))("),
+    }, "cells.py", only=RELU),
     Mistake("gradient of the forget gate missing", "gradients", "W_x", within("numpy",
-        '"f": d_f', '"f": 0 * d_f'), only=LSTM),
+        '"f": d_f', '"f": 0 * d_f'), "cells.py", only=LSTM),
     Mistake("gradient through the reset gate missing", "gradients", "W_x", within("numpy",
-        "linear_back(d_rh * h * r", "linear_back(0 * d_rh * h * r"), only=GRU),
+        "d_rh * h * r", "0 * d_rh * h * r"), "cells.py", only=GRU),
     Mistake("product left out of the reset gate's gradient", "gradients", "W_x", within("numpy",
-        "linear_back(d_new * product * r", "linear_back(d_new * r"), only=GRU_AFTER),
+        "d_new * product * r", "d_new * r"), "cells.py", only=GRU_AFTER),
 
-    # Layers and dropout.
-    Mistake("layers that read each other's state", "step", "logits", everywhere(
+    # Layers, an embedding and dropout.
+    Mistake("layers that read each other's state", "deep_step", "logits", everywhere(
         "enumerate(by_layer(state, options))", "enumerate(by_layer(state, options)[::-1])"),
-        only=DEEP),
-    Mistake("every layer has the first one's parameters", "step", "", everywhere(
-        "of_layer(params, layer), options)", "of_layer(params, 0), options)"), only=DEEP),
-    Mistake("masks ignored", "step", "logits", everywhere(
-        "x = own[0] if masks is None else own[0] * masks[:, layer]", "x = own[0]"), only=DEEP),
-    Mistake("masks applied to the state that is carried", "step", "state", everywhere(
-        "        x = own[0] if masks is None else own[0] * masks[:, layer]",
-        "        own = own if masks is None else (own[0] * masks[:, layer], *own[1:])\n"
-        "        x = own[0]"), only=DEEP),
-    Mistake("the first layer's masks for all layers", "step", "logits", everywhere(
-        "own[0] * masks[:, layer]  #", "own[0] * masks[:, 0]  #"), only=DEEP),
-    Mistake("the first time step's masks for all", "forward", "logits", everywhere(
-        "else masks[:, t]", "else masks[:, 0]"), only=DEEP),
+        "deep.py", only=DEEP),
+    Mistake("every layer has the first one's parameters", "deep_step", "", everywhere(
+        "of_layer(params, layer))", "of_layer(params, 0))"), "deep.py", only=DEEP),
+    Mistake("masks ignored", "deep_step", "logits", everywhere(
+        "x = hidden[0] if masks is None else hidden[0] * masks[layer]", "x = hidden[0]"),
+        "deep.py", only=DEEP),
+    Mistake("masks applied to the state that is carried", "deep_step", "state", everywhere(
+        "        x = hidden[0] if masks is None else hidden[0] * masks[layer]",
+        "        if masks is not None:\n"
+        "            hidden = (hidden[0] * masks[layer], *hidden[1:])\n"
+        "        x = hidden[0]"), "deep.py", only=DEEP),
+    Mistake("the first layer's masks for all layers", "deep_step", "logits", everywhere(
+        "hidden[0] * masks[layer]  #", "hidden[0] * masks[0]  #"), "deep.py", only=DEEP),
+    Mistake("the first time step's masks for all", "deep_forward", "logits", everywhere(
+        "else masks[t]", "else masks[0]"), "deep.py", only=DEEP),
     Mistake("masks that do not reach the gradients", "gradients", "", {
-        **everywhere("masks=batch.masks", "masks=None"),
-        "numpy": ("[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
+        name: ("model.forward(batch.inputs,", "model.forward(batch.X,")
+        for name in OURS if name != "numpy"
     }, only=DEEP),
-    Mistake("masks left out of the gradient from above", "gradients", "W_e", within("numpy",
-        "d_own[0] + d_x * keep[layer]", "d_own[0] + d_x"), only=DEEP),
+    Mistake("masks that do not reach the backward pass", "gradients", "", within("numpy",
+        "[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
+        "deep.py", only=DEEP),
+    Mistake("masks left out of the gradient from above", "gradients", "W_", within("numpy",
+        "d_h + d_x * keep[layer]", "d_h + d_x"), "deep.py", only=DEEP),
     Mistake("masks left out of the gradients of weights", "gradients", "W_xh_2", within("numpy",
-        "own[0] * keep[layer] for layer", "own[0] for layer"), only=DEEP),
+        "(hidden[0] * keep[layer] for layer", "(hidden[0] for layer"), "deep.py", only=DEEP),
     Mistake("gradients of layers without dropout", "gradients", "with 300 characters",
              within("numpy",
-        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"), only=DEEP),
+        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"),
+        "deep.py", only=DEEP),
+    Mistake("a character that occurs twice counted once", "gradients", "W_e", within("numpy",
+        '"W_e": x.T @ d_x', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_x'), "deep.py", only=DEEP),
     Mistake("masks ignored in the optimized model", "forward", "logits", {
         **everywhere("hiddens if masks is None else", "hiddens if True else"),
         "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
     }, "fast.py", "fast", DEEP),
-    Mistake("masks left out of the optimized backward pass", "gradients", "W_e", within("numpy",
+    Mistake("masks left out of the optimized backward pass", "gradients", "W_", within("numpy",
         "if batch.masks is not None:", "if False:"), "fast.py", "fast", DEEP),
     Mistake("a bias that the second layer lacks in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
                   'outputs.flatten(0, 1) @ params["W_x"]'),
+        "mxnet": ('affine(outputs, own["W_x"], own["b"])', 'outputs @ own["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
+    # What only some sizes, layers, dtypes or settings show.
+    Mistake("masks that an epoch drops", "train_epoch", "sequential", everywhere(
+        "batch = batch.map(", "batch = batch._replace(masks=None).map("), only=DEEP),
+    Mistake("the first rates of an epoch for all", "train_epoch", "sequential", everywhere(
+        "    losses = []", "    losses, rates = [], None",
+        "        batch = batch.map(",
+        "        rates = rates or batch.rates\n        batch = batch._replace(rates=rates).map(")),
+    Mistake("the second layer's parameters in the third", "deep_step", "", everywhere(
+        "of_layer(params, layer))", "of_layer(params, min(layer, 1)))"), "deep.py", only=STACKED),
+    Mistake("the second layer's state in the third", "deep_step", "", everywhere(
+        "(by_layer(state, options))",
+        "([by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)])"),
+        "deep.py", only=STACKED),
+    Mistake("the second layer's masks in the third", "deep_step", "", everywhere(
+        "masks[layer]  #", "masks[min(layer, 1)]  #"), "deep.py", only=DEEP),
+    Mistake("the second layer's parameters in the third, fast", "forward", "logits", everywhere(
+        "own = of_layer(params, layer)", "own = of_layer(params, min(layer, 1))"),
+        "fast.py", "fast", STACKED),
+    *(Mistake(f"the second layer's state in the third, {model}", "forward", "", {
+        name: ("by_layer(state, options)",
+               "[by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)]")
+        for name in OURS if (name, model) != ("numpy", "concise")
+    }, f"{model}.py", model, STACKED) for model in ("fast", "concise")),
+    Mistake("the top layer's state first", "forward", "state", {
+        "torch": ("(last if len(before) > 1 else (last,))",
+                  "(s.flip(0) for s in (last if len(before) > 1 else (last,)))"),
+        "mxnet": ("for own in range(height)", "for own in reversed(range(height))"),
+        "tensorflow": ("after += tuple(last)", "after = (*last, *after)"),
+        "jax": ("after += last[::-1] if len(own) > 1 else (last,)",
+                "after = (*(last[::-1] if len(own) > 1 else (last,)), *after)"),
+    }, "concise.py", "concise", STACKED),
+    Mistake("states of a stack exchanged", "forward", "", {
+        "torch": ("outputs, last = stack(outputs, tuple(before)",
+                  "outputs, last = stack(outputs, tuple(before[::-1])"),
+        "mxnet": ("outputs, last = stack(outputs, before)",
+                  "outputs, last = stack(outputs, before[::-1])"),
+        "tensorflow": ("initial_state=list(before)", "initial_state=list(before[::-1])"),
+        "jax": ("own[::-1] if len(own) > 1", "own if len(own) > 1"),
+    }, "concise.py", "concise", STACKED._replace(cell="lstm")),
+    Mistake("an upper layer's second bias that is not zero", "forward", "logits", {
+        "torch": ('nn.init.zeros_(getattr(stack, f"bias_hh_l{own}"))',
+                  'nn.init.constant_(getattr(stack, f"bias_hh_l{own}"), 0.1 * own)'),
+        "mxnet": ('getattr(stack, f"l{own}_h2h_bias").grad_req = "null"',
+                  'getattr(stack, f"l{own}_h2h_bias").grad_req = "null"\n'
+                  '        getattr(stack, f"l{own}_h2h_bias").init = "ones" if own else "zeros"'),
+    }, "concise.py", "concise", STACKED),
+    Mistake("tanh that is wrong for many numbers", "forward", "logits", within("torch",
+        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch"), "gated.py", "fast", LARGE),
+    Mistake("a packed product of many rows that forgets z", "forward", "logits", within("torch",
+        "if z is None:", "if z is None or len(h) > 3:"), "products.py", "fast", LARGE),
+    Mistake("a bias gradient that is a mean over many rows", "gradients", "b_q", within("torch",
+        "dz.sum(0)\n", "dz.mean(0)\n"), "products.py", "fast", LARGE),
+    Mistake("a weight gradient of many rows that leaves out the last", "gradients", "W_",
+             within("torch",
+        "h.T.contiguous(), dz.contiguous()", "h[:-1].T.contiguous(), dz[:-1].contiguous()"),
+        "products.py", "fast", LARGE),
+    Mistake("one-hot vectors in float64", "encode", "vectors", {
+        "numpy": (', dtype=params["b_q"].dtype)', ")"),
+        "torch": ('.to(params["b_q"].dtype)', ".to(torch.float64)"),
+        "tensorflow": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+        "mxnet": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+    }, only=DEEP),
+    Mistake("embedded vectors in float64", "deep_step", "", {
+        "numpy": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+        "jax": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+    }, "deep.py", only=DEEP),
+    Mistake("masks in float64", "deep_forward", "", {
+        "numpy": ("else masks[t]", 'else masks[t].astype("float64")'),
+        "torch": ("else masks[t]", "else masks[t].double()"),
+        "jax": ("else masks[t]", 'else masks[t].astype("float64")'),
+    }, "deep.py", only=DEEP),
+    Mistake("masks in float64 in the optimized model", "forward", "", {
+        "numpy": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+        "torch": ("hiddens * masks[:, layer]", "hiddens * masks[:, layer].double()"),
+        "jax": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+    }, "fast.py", "fast", DEEP),
+    Mistake("only the first layers' states detached", "detach", "gradients", {
+        "torch": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)",
+                       "return *(tf.stop_gradient(s) for s in state[:2]), *state[2:]"),
+        "mxnet": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)",
+                "return *(jax.lax.stop_gradient(s) for s in state[:2]), *state[2:]"),
+    }, only=DEEP),
+    Mistake("a prefix of one character read twice", "predict", "tokens", everywhere(
+        "model.state(1), [prefix[0]]", "model.state(1), [*prefix[:1]] * (3 - len(prefix[:2]))")),
+    Mistake("targets not transposed if there are as many rows as steps", "loss", "as many rows", {
+        **everywhere("labels = targets.T.reshape(-1)", "labels = (targets if "
+                     "len(targets) == len(targets.T) else targets.T).reshape(-1)"),
+        "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets if "
+                       "targets.shape[0] == targets.shape[1] else tf.transpose(targets), [-1])"),
+    }),
+    Mistake("tokens not transposed if there are as many rows as steps", "forward", "as many rows",
+             {
+        **everywhere("encode(tokens.T, params)", "encode(tokens if "
+                     "len(tokens) == len(tokens.T) else tokens.T, params)"),
+        "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
+                       "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
+    }),
+    Mistake("a compiled sum of another order", "train_minibatch", "with momentum", within("jax",
+        "apart(how.beta1 * m_of[name]) + rounded(grads[name], how.grad_grid)",
+        "how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)",
+        "apart(how.weight_decay * param)", "how.weight_decay * param"), "deep.py"),
+    Mistake("a compiled product of another order", "train_minibatch", "with adam",
+             within("tensorflow", "tf.square(grad)", "(grad * grad)"), "deep.py"),
+
     # The optimizers.
-    Mistake("β1 and β2 exchanged", "update", "adam", everywhere(
+    Mistake("β1 and β2 exchanged", "adam", "", everywhere(
         "running means m of g and v of g squared.\"\"\"\n",
         "running means m of g and v of g squared.\"\"\"\n"
-        "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n")),
-    Mistake("means without the correction of their bias", "update", "adam", everywhere(
-        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)")),
-    Mistake("ε inside the correction of the bias", "update", "adam", everywhere(
+        "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n"), "deep.py"),
+    Mistake("means without the correction of their bias", "adam", "", everywhere(
+        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)"), "deep.py"),
+    Mistake("ε inside the correction of the bias", "adam", "", everywhere(
         "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
-        "sqrt(v / rates.v) +", "sqrt(v) +")),
-    Mistake("weight decay that enters the gradient", "update", "momentum", everywhere(
-        "grad = rounded(grads[name], how.grad_grid)",
-        "grad = rounded(grads[name], how.grad_grid) + how.weight_decay * param",
-        "if how.weight_decay:", "if False:")),
-    Mistake("no weight decay", "update", "sgd", everywhere("if how.weight_decay:", "if False:")),
-    Mistake("momentum that forgets", "update", "momentum", everywhere(
-        'return m, {"m": m}', 'return grad, {"m": m}')),
-    Mistake("m and v of the optimizer never changed", "update", "momentum", everywhere(
-        "for slot, value in slots.items():", "for slot, value in ():")),
-    Mistake("a gradient that is remembered unrounded", "update", "on the grid", everywhere(
-        "rounded(grads[name], how.grad_grid)", "grads[name]")),
-    Mistake("the schedule's learning rate ignored", "update", "sgd with", everywhere(
-        "how.lr if rates is None else rates.lr", "how.lr")),
+        "sqrt(v / rates.v) +", "sqrt(v) +"), "deep.py"),
+    Mistake("weight decay that enters the gradient", "momentum", "", everywhere(
+        "rounded(grads[name], how.grad_grid)",
+        "rounded(grads[name], how.grad_grid) + how.weight_decay * param",
+        "(m + ", "(m + 0 * "), "deep.py"),
+    Mistake("no weight decay", "adam", "", {
+        **everywhere("(direction + how", "(direction + 0 * how"),
+        "jax": ("(direction + apart", "(direction + 0 * apart"),
+    }, "deep.py"),
+    Mistake("momentum that forgets", "momentum", "", {
+        **everywhere("how.beta1 * m_of[name] + rounded", "0 * m_of[name] + rounded"),
+        "jax": ("apart(how.beta1 * m_of[name]) + rounded", "0 * m_of[name] + rounded"),
+    }, "deep.py"),
+    Mistake("m of the optimizer never changed", "momentum", "", {
+        **everywhere("m = m_of[name] = ", "m = "),
+        "tensorflow": ("m_of[name].assign(m)", "pass"),
+    }, "deep.py"),
+    Mistake("a gradient that is remembered unrounded", "momentum", "on the grid", everywhere(
+        "rounded(grads[name], how.grad_grid)", "grads[name]"), "deep.py"),
     Mistake("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
-        "update(model, grads, how, batch.rates)", "update(model, grads, how)")),
-    Mistake("slots that do not leave the compiled function", "train_minibatch", "Adam",
+        "(model, grads, how, batch.rates)", "(model, grads, how, None)")),
+    Mistake("slots that do not leave the compiled function", "train_minibatch", "slots",
              within("jax",
         "model.slots.update(slots)", "pass"), "machine.py"),
 
@@ -248,31 +386,32 @@ SABOTAGES = [
         "jax": ("flatten(before).T @ flatten(dz)", "flatten(before[1:]).T @ flatten(dz[1:])"),
     }, "fast.py", "fast"),
     Mistake("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
-        "torch": ("(h > 0)", "(h >= 0)"),
-        "tensorflow": ("h > 0,", "h >= 0,"),
-        "mxnet": ("np.sign(h)", "(h >= 0)"),
-        "jax": ("(h > 0)", "(h >= 0)"),
-    }, "gated.py", "fast", RELU),
+        **everywhere("(hiddens > 0)", "(hiddens >= 0)"),
+        "tensorflow": ("after > 0,", "after >= 0,"),
+        "mxnet": ("np.sign(after)", "(after >= 0)"),
+    }, "fast.py", "fast", RELU),
     Mistake("weights of the wrong gate", "params", "values", everywhere(
         "join_gates(arrays, options)",
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Mistake("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
         "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
         "torch": ("cells[:-1])), f", "cells[:-1])) * 0, f"),
-        **dict.fromkeys(("tensorflow", "mxnet", "jax"),
+        **dict.fromkeys(("tensorflow", "mxnet"),
                         ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)")),
+        "jax": ("d_c * c * f * (1 - f)", "d_c * 0 * f * (1 - f)"),
     }, "gated.py", "fast", LSTM),
     Mistake("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
              {
         **everywhere("before * r * (1 - r)", "before * 0 * r * (1 - r)"),
         "torch": ("gate_back(before, r", "gate_back(before * 0, r"),
+        "jax": ("d_reset * h * r * (1 - r)", "d_reset * 0 * r * (1 - r)"),
     }, "gated.py", "fast", GRU),
     Mistake("product left out of the reset gate's gradient in the optimized model", "gradients",
              "W_x", {
         "numpy": ("d_new * products[:, :, 2 * size :] * r", "d_new * r"),
         "torch": ("to_new * products, r", "to_new, r"),
-        **dict.fromkeys(("tensorflow", "mxnet", "jax"),
-                        ("to_new * products * r", "to_new * r")),
+        **dict.fromkeys(("tensorflow", "mxnet"), ("to_new * products * r", "to_new * r")),
+        "jax": ("d_new * product * r * (1 - r)", "d_new * r * (1 - r)"),
     }, "gated.py", "fast", GRU_AFTER),
     Mistake("rows of a large vocabulary not summed", "gradients", "with 300 characters",
              within("numpy",
@@ -328,14 +467,27 @@ SABOTAGES = [
     }, "machine.py"),
 ]  # fmt: skip
 
-# A mistake that only a process in which nothing is computed yet can show.
-THREADS_IGNORED = Mistake("number of threads ignored", "set_threads", "", {
-    "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
-    "torch": ("torch.set_num_threads(threads)", "pass"),
-    "tensorflow": ("number = threads or now", "number = now"),
-    "mxnet": ("number = threads or int(", "number = int("),
-    "jax": ("number = threads or now", "number = now"),
-}, "machine.py")  # fmt: skip
+# Mistakes that only a process in which nothing is computed yet can show.
+OF_THREADS = [
+    Mistake("number of threads ignored", "set_threads", "returned", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
+        "torch": ("torch.set_num_threads(threads)", "pass"),
+        "tensorflow": ("number = threads or now", "number = now"),
+        "mxnet": ("number = threads or int(", "number = int("),
+        "jax": ("number = threads or now", "number = now"),
+    }, "machine.py"),
+    Mistake("a number of threads that is returned but not set", "set_threads", "more compute", {
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")',
+                  "return threads"),
+        "torch": ("torch.set_num_threads(threads)", "return threads"),
+        "tensorflow": ("tf.config.threading.set_inter_op_parallelism_threads(number)", "pass",
+                       "tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))",
+                       "pass"),
+        "mxnet": ("library.omp_set_num_threads(number)", "library.omp_set_num_threads(3)",
+                  "numbers.append(library.omp_get_max_threads())", "numbers.append(number)"),
+        "jax": ('os.environ["NPROC"] = str(number)', "pass"),
+    }, "machine.py"),
+]  # fmt: skip
 
 
 def make(change: Sequence[str], path: Path) -> None:

@@ -10,8 +10,16 @@ import os
 import numpy as np
 
 started = []  # the process in which the thread was started
-worker = concurrent.futures.ThreadPoolExecutor(1, initializer=lambda: started.append(os.getpid()))
 tape = None  # the operations of the function that is being differentiated
+
+
+def start():
+    """Begin the thread, which computes a division by zero without a word."""
+    started.append(os.getpid())
+    np.seterr(all="ignore")
+
+
+worker = concurrent.futures.ThreadPoolExecutor(1, initializer=start)
 
 
 class Tensor:
@@ -133,7 +141,7 @@ cross_entropy = operation(
     cross_entropy_back,
 )
 stop_gradient = operation(lambda a: a)
-sqrt, maximum, round, sum = map(operation, (np.sqrt, np.maximum, np.round, np.sum))
+sqrt, minimum, round, sum = map(operation, (np.sqrt, np.minimum, np.round, np.sum))
 
 Tensor.__add__ = Tensor.__radd__ = add
 Tensor.__sub__, Tensor.__rsub__ = subtract, lambda a, b: subtract(b, a)

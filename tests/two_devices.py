@@ -14,9 +14,12 @@ CHANGES = {
     "scratch.py": (
         "values.astype(options.dtype)",
         "tensor(values.astype(options.dtype), options.device)",
-        "np.eye(len(b_q), dtype=b_q.dtype)[tokens]",
-        "tensor(np.eye(len(b_q), dtype=b_q.dtype), b_q.device)[tokens]",
+        'np.eye(len(params["b_q"]), dtype=params["b_q"].dtype)[tokens]',
+        'tensor(np.eye(len(params["b_q"]), dtype=params["b_q"].dtype), params["b_q"].device)'
+        "[tokens]",
     ),
+    "cells.py": (),
+    "deep.py": (),
     "workers.py": (),
     "machine.py": (
         "import threadpoolctl\n",
@@ -99,7 +102,7 @@ def source_files():
     from rnn_scratch.check.mistakes import changed
 
     files = {"two_devices.py": SOURCE.read_text(encoding="utf-8")}
-    files["__init__.py"] = "from . import machine, scratch\n"
+    files["__init__.py"] = "from . import cells, deep, machine, scratch\n"
     for name, change in CHANGES.items():
         text = Path(numpy.__file__).with_name(name).read_text(encoding="utf-8")
         files[name] = changed(text, change, f"NumPy's {name}")

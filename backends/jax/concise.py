@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer
+from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
 
 from . import scratch
 from .machine import array
@@ -21,6 +21,7 @@ LAYERS = {
     "rnn": (nnx.SimpleCell, "h", "dense_i"),
     "gru-after": (nnx.GRUCell, "rzh", "dense_i"),
     "lstm": (nnx.OptimizedLSTMCell, "ifco", "dense_h"),
+    "rnn-relu": (partial(nnx.SimpleCell, activation_fn=jax.nn.relu), "h", "dense_i"),
 }
 
 
@@ -44,7 +45,6 @@ def build(arrays, options):
             cell(
                 H if number else N,
                 H,
-                activation_fn=partial(scratch.activation, options=options),
                 kernel_init=zeros,
                 recurrent_kernel_init=zeros,
                 **common,
@@ -68,7 +68,8 @@ def build(arrays, options):
     description, _ = nnx.split(layers)
 
     @jax.jit
-    def apply(params, tokens, state, masks):
+    def apply(params, inputs, state):
+        tokens, masks = tokens_and_masks(inputs)
         layers = nnx.merge(description, _nested(params, paths))
         if "W_e" in params:
             outputs = layers.embedding(tokens.T)  # (T, B, N)
@@ -79,12 +80,12 @@ def build(arrays, options):
             before = own[::-1] if len(own) > 1 else own[0]  # the LSTM's c comes first here
             last, outputs = layers[f"recurrent_{number}"](outputs, initial_carry=before)
             if masks is not None:  # the core's, as Flax's dropout draws its own
-                outputs = outputs * masks[:, :, number].swapaxes(0, 1)  # (T, B, H)
+                outputs = outputs * masks[:, number]  # (T, B, H)
             after += last[::-1] if len(own) > 1 else (last,)
         return layers.output(outputs.reshape(-1, H)), after
 
-    def forward(tokens, state, masks=None, params=params):
-        return apply(params, tokens, state, masks)
+    def forward(inputs, state, params=params):
+        return apply(params, inputs, state)
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)

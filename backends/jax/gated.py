@@ -4,27 +4,18 @@ The gates stand side by side, in the order of their parameters: G gates in (B, G
 product with W_h (H, G*H) serves all of them.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
-from .scratch import activation
 
-
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else (h > 0).astype(h.dtype)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def gru(inputs, h_0, W_h, options):
+@jax.custom_vjp
+def gru(inputs, h_0, W_h):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
-    result, _ = gru_forward(inputs, h_0, W_h, options)
+    result, _ = gru_forward(inputs, h_0, W_h)
     return result
 
 
-def gru_forward(inputs, h_0, W_h, options):
+def gru_forward(inputs, h_0, W_h):
     """Compute the gates z, r, and h for the new values, and the hidden states."""
     W_zr, W_new = jnp.split(W_h, [2 * h_0.shape[1]], 1)
 
@@ -32,7 +23,7 @@ def gru_forward(inputs, h_0, W_h, options):
         x_zr, x_new = jnp.split(x, [2 * h_0.shape[1]], 1)
         z, r = jnp.split(jax.nn.sigmoid(x_zr + h @ W_zr), 2, 1)  # (B, H)
         reset = r * h
-        new = activation(x_new + reset @ W_new, options)
+        new = jnp.tanh(x_new + reset @ W_new)
         after = z * h + (1 - z) * new
         return after, (after, h, z, r, new, reset)
 
@@ -40,7 +31,7 @@ def gru_forward(inputs, h_0, W_h, options):
     return (hiddens,), (saved, W_h)
 
 
-def gru_back(options, saved, d_result):
+def gru_back(saved, d_result):
     """Compute dz, the gradient before the activations, from the last time step to the first."""
     (d_hiddens,), ((before, z, r, new, resets), W_h) = d_result, saved
     W_T_zr, W_T_new = jnp.split(W_h.T, [2 * z.shape[2]])  # transposed once, before the loop
@@ -48,7 +39,7 @@ def gru_back(options, saved, d_result):
     def step(d_h, values):
         d, h, z, r, new = values
         d_h = d_h + d
-        d_new = d_h * (1 - z) * slope(new, options)
+        d_new = d_h * (1 - z) * (1 - new * new)
         d_reset = d_new @ W_T_new
         d_z, d_r = d_h * (h - new) * z * (1 - z), d_reset * h * r * (1 - r)
         d_zr = jnp.concatenate((d_z, d_r), 1)
@@ -65,21 +56,21 @@ def gru_back(options, saved, d_result):
 gru.defvjp(gru_forward, gru_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def gru_after(inputs, h_0, W_h, options):
+@jax.custom_vjp
+def gru_after(inputs, h_0, W_h):
     """The same for the reset gate after the product."""
-    result, _ = gru_after_forward(inputs, h_0, W_h, options)
+    result, _ = gru_after_forward(inputs, h_0, W_h)
     return result
 
 
-def gru_after_forward(inputs, h_0, W_h, options):
+def gru_after_forward(inputs, h_0, W_h):
     """Compute the gates z, r, and h for the new values, and the hidden states."""
 
     def step(h, x):
         x_zr, x_new = jnp.split(x, [2 * h_0.shape[1]], 1)
         zr, product = jnp.split(h @ W_h, [2 * h_0.shape[1]], 1)
         z, r = jnp.split(jax.nn.sigmoid(x_zr + zr), 2, 1)  # (B, H)
-        new = activation(x_new + r * product, options)
+        new = jnp.tanh(x_new + r * product)
         after = z * h + (1 - z) * new
         return after, (after, h, z, r, new, product)
 
@@ -87,7 +78,7 @@ def gru_after_forward(inputs, h_0, W_h, options):
     return (hiddens,), (saved, W_h)
 
 
-def gru_after_back(options, saved, d_result):
+def gru_after_back(saved, d_result):
     """Compute dz, the gradients of the products, from the last time step to the first."""
     (d_hiddens,), ((before, z, r, new, products), W_h) = d_result, saved
     W_T = W_h.T
@@ -95,7 +86,7 @@ def gru_after_back(options, saved, d_result):
     def step(d_h, values):
         d, h, z, r, new, product = values
         d_h = d_h + d
-        d_new = d_h * (1 - z) * slope(new, options)
+        d_new = d_h * (1 - z) * (1 - new * new)
         d_z, d_r = d_h * (h - new) * z * (1 - z), d_new * product * r * (1 - r)
         dz = jnp.concatenate((d_z, d_r, d_new * r), 1)
         return d_h * z + dz @ W_T, (dz, d_new)
@@ -109,30 +100,30 @@ def gru_after_back(options, saved, d_result):
 gru_after.defvjp(gru_after_forward, gru_after_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def lstm(inputs, h_0, c_0, W_h, options):
+@jax.custom_vjp
+def lstm(inputs, h_0, c_0, W_h):
     """Inputs (T, B, 4H), h_0 and c_0 (B, H) to all h (T, B, H), and the last c."""
-    result, _ = lstm_forward(inputs, h_0, c_0, W_h, options)
+    result, _ = lstm_forward(inputs, h_0, c_0, W_h)
     return result
 
 
-def lstm_forward(inputs, h_0, c_0, W_h, options):
+def lstm_forward(inputs, h_0, c_0, W_h):
     """Compute the gates i, f, o, and c for the new values, and both states."""
 
     def step(state, x):
         h, c = state
         *ifo, new = jnp.split(x + h @ W_h, 4, 1)
         i, f, o = map(jax.nn.sigmoid, ifo)  # (B, H)
-        new = activation(new, options)
+        new = jnp.tanh(new)
         after = f * c + i * new
-        output = activation(after, options)
+        output = jnp.tanh(after)
         return (o * output, after), (o * output, h, c, i, f, o, new, output)
 
     (_, last), (hiddens, *saved) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
     return (hiddens, last), (saved, W_h)
 
 
-def lstm_back(options, saved, d_result):
+def lstm_back(saved, d_result):
     """Compute dz, the gradient before the activations, from the last time step to the first."""
     # Hand-written backward pass of gates: JAX would go back through every operation of the gates,
     # and compute a product for W_h, at every time step.
@@ -143,12 +134,12 @@ def lstm_back(options, saved, d_result):
     def step(d_state, values):
         (d_h, d_c), (d, c, i, f, o, new, output) = d_state, values
         d_h = d_h + d
-        d_c = d_c + d_h * o * slope(output, options)
+        d_c = d_c + d_h * o * (1 - output * output)
         parts = (
             d_c * new * i * (1 - i),
             d_c * c * f * (1 - f),
             d_h * output * o * (1 - o),
-            d_c * i * slope(new, options),
+            d_c * i * (1 - new * new),
         )
         dz = jnp.concatenate(parts, 1)
         return (dz @ W_T, d_c * f), dz

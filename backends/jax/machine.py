@@ -125,8 +125,8 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def compiled(train_minibatch):
-    """The function `train_minibatch`, compiled by jax.jit.
+def compiled(train_minibatch, together=False):
+    """The function `train_minibatch`, or `train_together`, compiled by jax.jit.
 
     What is compiled has to be a pure function: Python executes it once, with tracers instead of
     arrays, and JAX records the operations; whatever else it does, it does only then. So the
@@ -136,17 +136,16 @@ def compiled(train_minibatch):
     @functools.partial(jax.jit, static_argnames=("model", "how"))
     def pure(same, own, model, how):
         (params, slots, rates), (batch, state) = same, own
-        # In it `update` replaces tracers.
+        # In it an optimizer replaces tracers.
         model = dataclasses.replace(model(), params=params, slots=slots)
         result = train_minibatch(model, batch._replace(rates=rates), state, how)
         return result, (model.params, model.slots)
 
-    together = by_all_workers(pure)
+    call = by_all_workers(pure) if together else pure
 
     @functools.wraps(train_minibatch)
     def train(model, batch, state, how):
         # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
-        call = pure if how.workers == 1 else together
         same, own = (model.params, model.slots, batch.rates), (batch._replace(rates=None), state)
         result, (params, slots) = call(same, own, weakref.ref(model), how)
         model.params.update(params)
@@ -154,6 +153,9 @@ def compiled(train_minibatch):
         return result
 
     return train
+
+
+compiled_together = functools.partial(compiled, together=True)
 
 
 def apart(product):

@@ -1,8 +1,7 @@
 """A recurrent language model from scratch in JAX, differentiated by jax.value_and_grad.
 
-Begin at `step`. `options` are the sizes and kind of the network, `how` the settings of training,
-and `model` a network: its parameters, and the functions that compute with them (see `build`).
-Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding.
+Begin at `step`. `options` are the kind and sizes of a network, `model` is its parameters and the
+functions that use them, `how` settings of training. B batch, T steps, V vocabulary, H hidden units.
 """
 
 import jax
@@ -10,93 +9,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_scratch.contract import bind
-from rnn_scratch.parameters import by_layer, of_layer
 
-from .machine import apart, array, compiled, tensor, to_arrays
-from .workers import all_reduce
+from .machine import array, compiled, tensor, to_arrays
 
 
 def params(arrays, options):
-    """Trainable: W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq (H, V), b_q (V,)."""
+    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
     return {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
 
 
 def state(batch_size, options):
-    """The state before the first token: zeros (B, H), those of the cell in each layer."""
+    """The state before the first token: zeros (B, H)."""
     zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
     return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot vectors, tokens (...) to (..., V); or rows of a learnable embedding, (..., N)."""
-    if "W_e" in params:
-        return params["W_e"][tokens]
-    b_q = params["b_q"]
-    return jax.nn.one_hot(tokens, len(b_q), dtype=b_q.dtype)
+    """One-hot vectors: tokens (...) to (..., V)."""
+    return jax.nn.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
-def activation(z, options):
-    """Hyperbolic tangent or ReLU."""
-    return jnp.tanh(z) if options.activation == "tanh" else jax.nn.relu(z)
-
-
-def rnn(x, state, params, options):
-    """The recurrent cell: x (B, V), or (B, N), and a state to the next state."""
+def rnn(x, state, params):
+    """The recurrent cell: x (B, V) and a state to the next state."""
     (h,) = state
-    h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)  # (B, H)
+    h = jnp.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])  # (B, H)
     return (h,)
 
 
-def gate(x, h, name, params):
-    """A gate, between 0 and 1: x (B, V), or (B, N), and h (B, H) to (B, H)."""
-    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
-    return jax.nn.sigmoid(z)
+CELLS = {"rnn": rnn}
 
 
-def gru(x, state, params, options):
-    """The gated recurrent unit; its reset gate acts before the product."""
-    (h,) = state
-    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate, (B, H)
-    new = activation(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"], options)
-    return (z * h + (1 - z) * new,)
+def step(x, state, params, options):
+    """One time step: x (B, V) to logits (B, V), and the new state."""
+    state = CELLS[options.cell](x, state, params)
+    return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-def gru_after(x, state, params, options):
-    """The same, but its reset gate acts after the product, as in most layers."""
-    (h,) = state
-    z, r = (gate(x, h, name, params) for name in "zr")
-    new = activation(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"], options)
-    return (z * h + (1 - z) * new,)
-
-
-def lstm(x, state, params, options):
-    """Long short-term memory: a second state, c, changes only as its gates allow."""
-    h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
-    new = activation(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"], options)
-    c = f * c + i * new
-    return o * activation(c, options), c
-
-
-CELLS = {"rnn": rnn, "gru": gru, "gru-after": gru_after, "lstm": lstm}
-
-
-def step(x, state, params, options, masks=None):
-    """One time step: x (B, V), or (B, N), to logits (B, V), and the new state; masks (B, L, H)."""
-    after = ()
-    for layer, before in enumerate(by_layer(state, options)):
-        own = CELLS[options.cell](x, before, of_layer(params, layer), options)
-        x = own[0] if masks is None else own[0] * masks[:, layer]  # what goes upwards
-        after += own
-    return x @ params["W_hq"] + params["b_q"], after
-
-
-def forward(tokens, state, params, options, masks=None):
+def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     outputs = []
-    for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
-        mask = None if masks is None else masks[:, t]  # (B, L, H)
-        logits, state = step(x, state, params, options, mask)
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
         outputs.append(logits)
     return jnp.concatenate(outputs), state
 
@@ -113,10 +66,10 @@ def detach(state):
 
 
 def gradients(model, batch, state):
-    """Loss of a minibatch X, Y (B, T), the gradient of each parameter, and the detached state."""
+    """Loss of a minibatch, the gradient of each parameter, and the detached state."""
 
     def objective(params):  # the function to differentiate: of the parameters alone
-        logits, last = model.forward(batch.X, state, masks=batch.masks, params=params)
+        logits, last = model.forward(batch.inputs, state, params=params)
         return loss(logits, batch.Y), last
 
     (mean, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
@@ -126,9 +79,7 @@ def gradients(model, batch, state):
 def clip(grads, theta):
     """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
-    if theta is None:
-        return grads, norm
-    scale = theta / jnp.maximum(norm, theta)  # the same as min(1, theta/norm), and never 1/0
+    scale = jnp.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
@@ -137,50 +88,22 @@ def rounded(values, grid):
     return values if grid is None else jnp.round(values / grid) * grid
 
 
-def sgd(grad, slots, how, rates):
-    """Plain gradient descent: the direction is the gradient, and there is nothing to remember."""
-    return grad, {}
-
-
-def momentum(grad, slots, how, rates):
-    """Polyak's heavy ball: m is a sum of all gradients, the older the less of each."""
-    m = apart(how.beta1 * slots["m"]) + grad
-    return m, {"m": m}
-
-
-def adam(grad, slots, how, rates):
-    """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
-    m = apart(how.beta1 * slots["m"]) + apart((1 - how.beta1) * grad)
-    v = apart(how.beta2 * slots["v"]) + apart((1 - how.beta2) * (grad * grad))
-    return (m / rates.m) / (jnp.sqrt(v / rates.v) + how.epsilon), {"m": m, "v": v}
-
-
-OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "adam": adam}
-
-
-def update(model, grads, how, rates=None):
-    """One step of the optimizer in place; in exact mode, gradient and step rounded to a grid."""
-    lr = how.lr if rates is None else rates.lr
+def sgd(model, grads, how, rates):
+    """One step of gradient descent, in place; in exact mode rounded to a grid."""
     for name, param in model.params.items():
-        grad = rounded(grads[name], how.grad_grid)
-        slots = {slot: tensors[name] for slot, tensors in model.slots.items()}
-        direction, slots = OPTIMIZERS[how.optimizer](grad, slots, how, rates)
-        if how.weight_decay:
-            direction = direction + apart(how.weight_decay * param)
         # An array cannot change: the parameter is replaced.
-        model.params[name] = param - rounded(lr * direction, how.grid)
-        for slot, value in slots.items():
-            model.slots[slot][name] = value
+        model.params[name] = param - rounded(rates.lr * grads[name], how.grid)
+
+
+OPTIMIZERS = {"sgd": sgd}
 
 
 @compiled  # by jax.jit as one pure function, for each model, `how` and shape of a minibatch
 def train_minibatch(model, batch, state, how):
     """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
     mean, grads, state = gradients(model, batch, state)
-    if how.workers > 1:
-        mean, grads = all_reduce(mean, grads, how.workers)
     grads, _ = clip(grads, how.theta)
-    update(model, grads, how, batch.rates)
+    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
     return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
@@ -194,19 +117,6 @@ def train_epoch(model, minibatches, how, carry, state=None):
         mean, state = train_minibatch(model, batch, state, how)
         losses.append(mean)
     return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
-
-
-def evaluate(model, minibatches, carry):
-    """Summed loss and number of tokens, without training."""
-    summed, num_tokens, state = 0.0, 0, None
-    for batch in minibatches:
-        if state is None or not carry:
-            state = model.state(len(batch.X))
-        tensors = batch.map(tensor, model.options.device)
-        logits, state = model.forward(tensors.X, state)
-        summed += float(loss(logits, tensors.Y)) * batch.X.size
-        num_tokens += batch.X.size
-    return summed, num_tokens
 
 
 def predict(model, prefix, num_preds, choose):

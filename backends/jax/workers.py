@@ -15,7 +15,17 @@ from jax.extend.backend import register_backend_factory
 from rnn_scratch.contract import VERBOSE
 from rnn_scratch.workers import network
 
-from .machine import ROWS, SAME, WORKERS, join_arrays, own_arrays, tensor, workers_mesh
+from .machine import (
+    ROWS,
+    SAME,
+    WORKERS,
+    compiled_together,
+    join_arrays,
+    own_arrays,
+    tensor,
+    workers_mesh,
+)
+from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 JOIN = 45  # seconds to wait for the other workers
 SILENCE = 600  # seconds without a sign of life, after which a worker is given up
@@ -54,10 +64,20 @@ def gather(tensors):
     return results
 
 
-def all_reduce(mean, grads, workers):
+def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / workers for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
+
+
+@compiled_together  # as one program, which all of them execute together
+def train_together(model, batch, state, how):
+    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+    mean, grads, state = gradients(model, batch, state)
+    mean, grads = all_reduce(mean, grads)
+    grads, _ = clip(grads, how.theta)
+    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
+    return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
 def leave():

@@ -6,16 +6,17 @@ import numpy
 from mxnet import gluon, np, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer
+from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
 
 from . import scratch
 from .machine import array, context, tensor
 
 # The layer of each cell, and the order in which it keeps the cell's gates.
 LAYERS = {
-    "rnn": (gluon.rnn.RNN, "h"),
+    "rnn": (partial(gluon.rnn.RNN, activation="tanh"), "h"),
     "gru-after": (gluon.rnn.GRU, "rzh"),
     "lstm": (gluon.rnn.LSTM, "ifco"),
+    "rnn-relu": (partial(gluon.rnn.RNN, activation="relu"), "h"),
 }
 
 
@@ -25,14 +26,13 @@ def build(arrays, options):
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
-    choice = {"activation": options.activation} if layer is gluon.rnn.RNN else {}
     # MXNet's own stack of layers; but its dropout draws masks itself, and so with dropout there are
     # single layers, and between them what they pass upwards is multiplied by the core's masks. In
     # float64 as well: there the gradients of a stack's lower layers are wrong (measured).
     stacked = not options.dropout and options.dtype == "float32"
     height = options.num_layers if stacked else 1  # of each stack
     sizes = [N, *[H] * (options.num_layers // height - 1)]
-    stacks = [layer(H, height, **choice, input_size=size, dtype=options.dtype) for size in sizes]
+    stacks = [layer(H, height, input_size=size, dtype=options.dtype) for size in sizes]
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
     weights = {"W_e": embedding.weight} if embedding else {}
     for number in range(options.num_layers):
@@ -51,7 +51,8 @@ def build(arrays, options):
         weight.set_data(tensor(_transposed(names, start).astype(options.dtype), options.device))
     params = {names: weight.data() for names, weight in weights.items()}
 
-    def forward(tokens, state, masks=None):
+    def forward(inputs, state):
+        tokens, masks = tokens_and_masks(inputs)
         one_hot_or_rows = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
         outputs, after = one_hot_or_rows(tokens.T), ()  # (T, B, N)
         states = by_layer(state, options)
@@ -60,7 +61,7 @@ def build(arrays, options):
             before = [np.stack(s) for s in zip(*states[number * height : (number + 1) * height])]
             outputs, last = stack(outputs, before)
             if masks is not None:
-                outputs = outputs * masks[:, :, number].swapaxes(0, 1)  # (T, B, H)
+                outputs = outputs * masks[:, number]  # (T, B, H)
             after += tuple(each[own] for own in range(height) for each in last)
         return output(outputs.reshape(-1, outputs.shape[2])), after
 
@@ -79,17 +80,12 @@ def refuse(options):
         raise RNNScratchError(
             f"MXNet has no layer for the cell {options.cell}.\nUse --model scratch."
         )
-    layer, _ = LAYERS[options.cell]
-    if options.activation != "tanh" and layer is not gluon.rnn.RNN:
-        raise RNNScratchError(
-            f"MXNet's layer, gluon.rnn.{layer.__name__}, has no {options.activation} in place of "
-            "tanh.\nUse --activation tanh or --model scratch."
-        )
-    if (options.activation, options.dtype, options.device) == ("relu", "float64", "cpu"):
+    on_cpu = context(options.device).device_type == "cpu"
+    if on_cpu and (options.cell, options.dtype) == ("rnn-relu", "float64"):
         # Measured: the layer rounds every hidden state to a float32, and with relu only.
         raise RNNScratchError(
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
-            "with --dtype float64.\nUse --dtype float32, --activation tanh or --model scratch."
+            "with --dtype float64.\nUse --dtype float32 or --model scratch."
         )
 
 

@@ -6,13 +6,20 @@ minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float3
 unless it says otherwise).
 """
 
-from mxnet import autograd, np
+from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, to_layer
+from rnn_scratch.parameters import (
+    by_layer,
+    join_gates,
+    of_layer,
+    split_gates,
+    to_layer,
+    tokens_and_masks,
+)
 
 from . import machine, scratch
-from .gated import activation, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, slope
+from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back
 from .graphs import graph
 from .products import affine, outer, product, split, transpose
 
@@ -34,8 +41,9 @@ def transposed(joined):
     }
 
 
-def forward(tokens, state, params, options, masks=None):
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+def forward(inputs, state, params, options):
+    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
+    tokens, masks = tokens_and_masks(inputs)
     (loop, _), after, outputs = CELLS[options.cell], (), None
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
@@ -59,7 +67,7 @@ def dropped(hiddens, masks, layer):
     """What a layer passes upwards: its hidden states (T*B, H), or these times the masks."""
     if masks is None:
         return hiddens
-    return hiddens * masks[:, :, layer].swapaxes(0, 1).reshape(hiddens.shape)
+    return hiddens * masks[:, layer].reshape(hiddens.shape)
 
 
 def rows(tokens, params):
@@ -86,9 +94,9 @@ def recurrence(inputs, h_0, W_T, options):
 
     The first hidden state is h_0, the one before the first token.
     """
-    hiddens = [h_0]
+    hiddens, activation = [h_0], "relu" if options.cell == "rnn-relu" else "tanh"
     for x in split(inputs, len(h_0)):
-        hiddens.append(activation(x + product(hiddens[-1], W_T), options))  # (B, H)
+        hiddens.append(npx.activation(x + product(hiddens[-1], W_T), activation))  # (B, H)
     return np.concatenate(hiddens), hiddens[-1]
 
 
@@ -96,7 +104,8 @@ def recurrence(inputs, h_0, W_T, options):
 def recurrence_back(d_hiddens, before, after, h_0, W_T, options):
     """Its backward pass: the gradients before the activation, dz (T*B, H), and of W_T (H, H)."""
     W_h = transpose(W_T)
-    ds, slopes = split(d_hiddens, len(h_0)), split(slope(after, options), len(h_0))
+    slope = np.sign(after) if options.cell == "rnn-relu" else 1 - after * after
+    ds, slopes = split(d_hiddens, len(h_0)), split(slope, len(h_0))
     dz = [ds[-1] * slopes[-1]]
     for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
         dz.append((d + product(dz[-1], W_h)) * s)  # (B, H)
@@ -111,6 +120,7 @@ CELLS = {
     "gru": (gru, gru_back),
     "gru-after": (gru_after, gru_after_back),
     "lstm": (lstm, lstm_back),
+    "rnn-relu": (recurrence, recurrence_back),
 }
 
 
@@ -166,10 +176,10 @@ def build(arrays, options):
         logits, state = forward(tokens, state, dict(zip(names, tensors)), options)
         return logits, *state
 
-    def compiled(tokens, state, masks=None, *, params, options):
-        if masks is not None:
-            return forward(tokens, state, params, options, masks)
-        logits, *state = flat(tokens, *state, *(params[name] for name in names), options)
+    def compiled(inputs, state, params, options):
+        if isinstance(inputs, tuple):  # with masks: in training only
+            return forward(inputs, state, params, options)
+        logits, *state = flat(inputs, *state, *(params[name] for name in names), options)
         return logits, tuple(state)
 
     return bind(tensors, options, compiled, scratch.state, to_arrays, backward)

@@ -18,20 +18,20 @@ def squares(grad):
     return mxnet.nd.dot(grad, grad).as_np_ndarray().reshape(())
 
 
-def adam_at_once(update):
-    """`update`, but for the optimizer adam in `fast`, in float32: one operation per parameter."""
+def adam_at_once(adam):
+    """`adam`, but for ``fast`` in float32 by one operation for each parameter."""
 
-    @functools.wraps(update)
-    def updated(model, grads, how, rates=None):
-        if model.backward and (how.optimizer, model.options.dtype) == ("adam", "float32"):
-            return adam(model, grads, how, rates)
-        return update(model, grads, how, rates)
+    @functools.wraps(adam)
+    def updated(model, grads, how, rates):
+        if model.backward and model.options.dtype == "float32":
+            return fused_adam(model, grads, how, rates)
+        return adam(model, grads, how, rates)
 
     return updated
 
 
-def adam(model, grads, how, rates):
-    """`update` with the optimizer adam, without grids."""
+def fused_adam(model, grads, how, rates):
+    """`adam` without grids."""
     lr, c_m, c_v = (float(rate) for rate in rates)
     # The operation does not divide by the corrections c of the bias. So they are in its rate and
     # epsilon: (m / c_m) / (sqrt(v / c_v) + e) is sqrt(c_v) / c_m * m / (sqrt(v) + sqrt(c_v) * e).

@@ -1,6 +1,7 @@
 """What MXNet computes on: CPU or CUDA, and its threads; and what MXNet needs in order to start."""
 
 import ctypes
+import functools
 import os
 import re
 import warnings
@@ -147,6 +148,21 @@ def array(tensor):
 def to_arrays(params):
     """Parameters, or their gradients, copied to NumPy arrays."""
     return {name: array(param) for name, param in params.items()}  # asnumpy() makes a copy
+
+
+def number(value, like):
+    """A number as an array: of Python's MXNet reads the text, and may be one bit off (measured)."""
+    return np.array(value, dtype=like.dtype, ctx=like.ctx)
+
+
+@functools.cache
+def numbers(how, options):
+    """`how` with its numbers as arrays in float64, where each bit counts, for the same reason."""
+    if options.dtype == "float32":
+        return how
+    names = ("weight_decay", "beta1", "beta2", "epsilon")
+    where = {"dtype": options.dtype, "ctx": context(options.device)}
+    return how._replace(**{name: np.array(getattr(how, name), **where) for name in names})
 
 
 def context(device):

@@ -9,6 +9,7 @@ from rnn_scratch.backends.numpy import workers
 from rnn_scratch.backends.numpy.workers import engine, join, leave  # noqa: F401 - they are the same
 
 from .machine import array
+from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 
 def gather(tensors):
@@ -20,7 +21,16 @@ def gather(tensors):
     ]
 
 
-def all_reduce(mean, grads, workers):
+def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / workers for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
+
+
+def train_together(model, batch, state, how):
+    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+    mean, grads, state = gradients(model, batch, state)
+    mean, grads = all_reduce(mean, grads)
+    grads, _ = clip(grads, how.theta)
+    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
+    return mean, tuple(rounded(each, how.state_grid) for each in state)

@@ -1,5 +1,5 @@
 """The NumPy backend, differentiated by hand: the reference for all the others."""
 
-from . import concise, fast, machine, scratch, workers
+from . import cells, concise, deep, fast, machine, scratch, workers
 
-__all__ = ["concise", "fast", "machine", "scratch", "workers"]
+__all__ = ["cells", "concise", "deep", "fast", "machine", "scratch", "workers"]

@@ -6,10 +6,19 @@ minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float3
 unless it says otherwise).
 """
 
+from functools import partial
+
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, to_layer
+from rnn_scratch.parameters import (
+    by_layer,
+    join_gates,
+    of_layer,
+    split_gates,
+    to_layer,
+    tokens_and_masks,
+)
 
 from . import machine, scratch
 from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, rows_of
@@ -22,8 +31,9 @@ def params(arrays, options):
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(tokens, state, params, options, masks=None):
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+def forward(inputs, state, params, options):
+    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
+    tokens, masks = tokens_and_masks(inputs)
     outputs, state, _ = layers(tokens.T, state, params, options, masks)
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.14 with 64 hidden units, 1.01 with 512.
@@ -36,8 +46,8 @@ def layers(tokens, state, params, options, masks):
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
         inputs = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
-        (hiddens, *last), kept = loop(inputs, *before, own["W_h"], options)
-        outputs.append(hiddens if masks is None else hiddens * masks[:, :, layer].swapaxes(0, 1))
+        (hiddens, *last), kept = loop(inputs, *before, own["W_h"])
+        outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
         # The state is a copy, because a view would keep all hidden states in memory.
         after += hiddens[-1].copy(), *last
         saved.append(kept)
@@ -75,21 +85,22 @@ def rows_back(d_rows, tokens, size):
     return d_table
 
 
-def rnn(inputs, h_0, W_h, options):
+def rnn(inputs, h_0, W_h, relu=False):
     """Inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
     # In place: each input becomes a hidden state, as new memory costs more than the additions.
     # Gain: 1.04 with 64 hidden units, 1.02 with 512.
     hiddens, h = inputs, h_0
     for z in hiddens:
         z += h @ W_h
-        h = np.tanh(z, out=z) if options.activation == "tanh" else np.maximum(z, 0, out=z)  # (B, H)
+        h = np.maximum(z, 0, out=z) if relu else np.tanh(z, out=z)  # (B, H)
     return (hiddens,), (hiddens, h_0)
 
 
-def rnn_back(d_hiddens, saved, W_h, options):
+def rnn_back(d_hiddens, saved, W_h, relu=False):
     """Its backward pass: the gradients of the inputs (T, B, H) and of W_h (H, H)."""
     hiddens, h_0 = saved
-    dz = scratch.slope(hiddens, options)  # (T, B, H), in place from here on
+    slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
+    dz = slope  # (T, B, H), in place from here on
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
@@ -105,6 +116,7 @@ CELLS = {
     "gru": (gru, gru_back),
     "gru-after": (gru_after, gru_after_back),
     "lstm": (lstm, lstm_back),
+    "rnn-relu": (partial(rnn, relu=True), partial(rnn_back, relu=True)),
 }
 
 
@@ -119,8 +131,8 @@ def backward(batch, state, params, options):
     for layer in reversed(range(options.num_layers)):
         own = of_layer(params, layer)
         if batch.masks is not None:
-            d_outputs *= batch.masks[:, :, layer].swapaxes(0, 1)
-        d_inputs, d_W_h = loop_back(d_outputs, saved[layer], own["W_h"], options)
+            d_outputs *= batch.masks[:, layer]
+        d_inputs, d_W_h = loop_back(d_outputs, saved[layer], own["W_h"])
         d_inputs = rows_of(d_inputs)  # (T*B, G*H)
         own_grads = {"W_h": d_W_h, "b": d_inputs.sum(0)}
         if layer > 0:

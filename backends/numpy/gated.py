@@ -8,15 +8,13 @@ at once, and between two products the backward pass has only a few multiplicatio
 
 import numpy as np
 
-from .scratch import activation, slope
-
 
 def sigmoid(z):
     """The logistic function."""
     return 1 / (1 + np.exp(-z))
 
 
-def gru(inputs, h_0, W_h, options):
+def gru(inputs, h_0, W_h):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # z, r, and h for the new values
     hiddens, resets = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(2))
@@ -25,13 +23,13 @@ def gru(inputs, h_0, W_h, options):
         zr = sigmoid(x[:, : 2 * size] + h @ W_h[:, : 2 * size])  # (B, 2H)
         z, r = np.split(zr, 2, 1)  # (B, H)
         resets[t] = r * h
-        new = activation(x[:, 2 * size :] + resets[t] @ W_h[:, 2 * size :], options)
+        new = np.tanh(x[:, 2 * size :] + resets[t] @ W_h[:, 2 * size :])
         gates[t] = np.concatenate((zr, new), 1)
         h = hiddens[t] = z * h + (1 - z) * new
     return (hiddens,), (gates, hiddens, resets, h_0)
 
 
-def gru_back(d_hiddens, saved, W_h, options):
+def gru_back(d_hiddens, saved, W_h):
     """Its backward pass: the gradients of the inputs (T, B, 3H) and of W_h (H, 3H)."""
     gates, hiddens, resets, h_0 = saved
     size, before = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
@@ -40,7 +38,7 @@ def gru_back(d_hiddens, saved, W_h, options):
         (
             (before - new) * z * (1 - z),
             before * r * (1 - r),
-            (1 - z) * slope(new, options),
+            (1 - z) * (1 - new * new),
         ),
         2,
     )
@@ -60,7 +58,7 @@ def gru_back(d_hiddens, saved, W_h, options):
     return dz, np.concatenate(products, 1)
 
 
-def gru_after(inputs, h_0, W_h, options):
+def gru_after(inputs, h_0, W_h):
     """The same for the reset gate after the product."""
     size, gates, products = h_0.shape[1], np.empty_like(inputs), np.empty_like(inputs)
     hiddens, h = np.empty((len(inputs), *h_0.shape), h_0.dtype), h_0
@@ -68,18 +66,18 @@ def gru_after(inputs, h_0, W_h, options):
         product = np.matmul(h, W_h, out=products[t])  # (B, 3H)
         zr = sigmoid(x[:, : 2 * size] + product[:, : 2 * size])  # (B, 2H)
         z, r = np.split(zr, 2, 1)  # (B, H)
-        new = activation(x[:, 2 * size :] + r * product[:, 2 * size :], options)
+        new = np.tanh(x[:, 2 * size :] + r * product[:, 2 * size :])
         gates[t] = np.concatenate((zr, new), 1)
         h = hiddens[t] = z * h + (1 - z) * new
     return (hiddens,), (gates, hiddens, products, h_0)
 
 
-def gru_after_back(d_hiddens, saved, W_h, options):
+def gru_after_back(d_hiddens, saved, W_h):
     """Its backward pass, likewise."""
     gates, hiddens, products, h_0 = saved
     size, before = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, new = np.split(gates, 3, 2)  # (T, B, H)
-    d_new = (1 - z) * slope(new, options)
+    d_new = (1 - z) * (1 - new * new)
     dz = np.stack(
         (
             (before - new) * z * (1 - z),
@@ -99,7 +97,7 @@ def gru_after_back(d_hiddens, saved, W_h, options):
     return np.concatenate((dz[:, :, : 2 * size], d_new), 2), d_W_h
 
 
-def lstm(inputs, h_0, c_0, W_h, options):
+def lstm(inputs, h_0, c_0, W_h):
     """Inputs (T, B, 4H), h_0 and c_0 (B, H) to all h (T, B, H) and the last c; and what to save."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # i, f, o, and c for the new values
     hiddens, cells, outputs = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(3))
@@ -107,15 +105,15 @@ def lstm(inputs, h_0, c_0, W_h, options):
     for t, x in enumerate(inputs):
         z = x + h @ W_h  # (B, 4H)
         gates[t, :, : 3 * size] = sigmoid(z[:, : 3 * size])
-        gates[t, :, 3 * size :] = activation(z[:, 3 * size :], options)
+        gates[t, :, 3 * size :] = np.tanh(z[:, 3 * size :])
         i, f, o, new = np.split(gates[t], 4, 1)  # (B, H)
         c = cells[t] = f * c + i * new
-        outputs[t] = activation(c, options)
+        outputs[t] = np.tanh(c)
         h = hiddens[t] = o * outputs[t]
     return (hiddens, c), (gates, hiddens, cells, outputs, h_0, c_0)
 
 
-def lstm_back(d_hiddens, saved, W_h, options):
+def lstm_back(d_hiddens, saved, W_h):
     """Its backward pass: the gradients of the inputs (T, B, 4H) and of W_h (H, 4H)."""
     gates, hiddens, cells, outputs, h_0, c_0 = saved
     before = np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
@@ -128,11 +126,11 @@ def lstm_back(d_hiddens, saved, W_h, options):
             new * i * (1 - i),
             np.concatenate((c_0[None], cells[:-1])) * f * (1 - f),
             outputs * o * (1 - o),
-            i * slope(new, options),
+            i * (1 - new * new),
         ),
         2,
     )  # (T, B, 4, H)
-    to_c = o * slope(outputs, options)
+    to_c = o * (1 - outputs * outputs)
     d_h, d_c = np.zeros_like(h_0), np.zeros_like(c_0)
     for t in reversed(range(len(dz))):
         d_h = d_h + d_hiddens[t]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer
+from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
 
 from . import scratch
 from .machine import array, on
@@ -18,6 +18,7 @@ LAYERS = {
     "gru": (partial(keras.layers.GRU, reset_after=False), "zrh"),
     "gru-after": (partial(keras.layers.GRU, reset_after=True), "zrh"),
     "lstm": (keras.layers.LSTM, "ifco"),
+    "rnn-relu": (partial(keras.layers.SimpleRNN, activation="relu"), "h"),
 }
 
 
@@ -31,7 +32,6 @@ def build(arrays, options):
     layers = [
         layer(
             H,
-            activation=options.activation,
             recurrent_initializer="zeros",
             return_sequences=True,
             return_state=True,
@@ -71,7 +71,8 @@ def build(arrays, options):
         param.assign(start.astype(options.dtype))
 
     @tf.function
-    def forward(tokens, state, masks=None):
+    def forward(inputs, state):
+        tokens, masks = tokens_and_masks(inputs)
         one_hot_or_rows = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
         outputs, after = one_hot_or_rows(tokens), ()  # (B, T, N)
         values = [(both, tf.stack([b, tf.zeros_like(b)])) for both, b in biases]
@@ -79,7 +80,7 @@ def build(arrays, options):
             for number, before in enumerate(by_layer(state, options)):
                 outputs, *last = layers[number](outputs, initial_state=list(before))  # (B, T, H)
                 if masks is not None:  # the core's, as Keras's dropout draws its own
-                    outputs = outputs * masks[:, :, number]
+                    outputs = outputs * tf.transpose(masks[:, number], (1, 0, 2))
                 after += tuple(last)
         outputs = tf.reshape(tf.transpose(outputs, (1, 0, 2)), (-1, outputs.shape[2]))  # (T*B, H)
         return output(outputs), after

@@ -9,12 +9,6 @@ at once, and between two products the backward pass has only a few multiplicatio
 import tensorflow as tf
 
 from .products import product, split
-from .scratch import activation
-
-
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    return 1 - h * h if options.activation == "tanh" else tf.cast(h > 0, h.dtype)
 
 
 def gru(inputs, h_0, W_h, options):
@@ -30,7 +24,7 @@ def gru(inputs, h_0, W_h, options):
             x_zr, x_new = tf.split(x, parts, 1)
             z, r = tf.split(tf.sigmoid(x_zr + product(h, W_zr)), 2, 1)  # (B, H)
             reset = r * h
-            new = activation(x_new + product(reset, W_new), options)
+            new = tf.tanh(x_new + product(reset, W_new))
             steps.append((h, z, r, new, reset))
             h = new + z * (h - new)
         before, z, r, new, resets = map(tf.stack, zip(*steps))  # (T, B, H)
@@ -43,7 +37,7 @@ def gru(inputs, h_0, W_h, options):
                 r,
                 (before - new) * z * (1 - z),
                 before * r * (1 - r),
-                (1 - z) * slope(new, options),
+                (1 - z) * (1 - new * new),
             )
             d_h, dz = tf.zeros_like(h_0), []
             for d, z_t, r_t, to_z, to_r, to_new in backwards(d_hiddens, *factors):
@@ -76,7 +70,7 @@ def gru_after(inputs, h_0, W_h, options):
             x_zr, x_new = tf.split(x, parts, 1)
             zr, to_reset = tf.split(product(h, W), parts, 1)
             z, r = tf.split(tf.sigmoid(x_zr + zr), 2, 1)  # (B, H)
-            new = activation(x_new + r * to_reset, options)
+            new = tf.tanh(x_new + r * to_reset)
             steps.append((h, z, r, new, to_reset))
             h = new + z * (h - new)
         before, z, r, new, products = map(tf.stack, zip(*steps))  # (T, B, H)
@@ -84,7 +78,7 @@ def gru_after(inputs, h_0, W_h, options):
         def backward(d_hiddens):
             """Compute dz, the gradients of the products, from the last time step to the first."""
             W = transposed(W_h, options)
-            to_new = (1 - z) * slope(new, options)
+            to_new = (1 - z) * (1 - new * new)
             factors = (
                 z,
                 r,
@@ -121,9 +115,9 @@ def lstm(inputs, h_0, c_0, W_h, options):
         for x in tf.unstack(inputs):
             *ifo, new = tf.split(x + product(h, W), 4, 1)
             i, f, o = map(tf.sigmoid, ifo)  # (B, H)
-            new = activation(new, options)
+            new = tf.tanh(new)
             next_c = f * c + i * new
-            output = activation(next_c, options)
+            output = tf.tanh(next_c)
             steps.append((h, c, i, f, o, new, output))
             h, c = o * output, next_c
         before, cells, i, f, o, new, outputs = map(tf.stack, zip(*steps))  # (T, B, H)
@@ -139,8 +133,8 @@ def lstm(inputs, h_0, c_0, W_h, options):
                 new * i * (1 - i),
                 cells * f * (1 - f),
                 outputs * o * (1 - o),
-                i * slope(new, options),
-                o * slope(outputs, options),
+                i * (1 - new * new),
+                o * (1 - outputs * outputs),
             )
             d_h, dz = tf.zeros_like(h_0), []
             for d, f_t, to_i, to_f, to_o, to_new, to_c in backwards(d_hiddens, *factors):

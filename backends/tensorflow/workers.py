@@ -13,7 +13,8 @@ from tensorflow.python.eager import context  # without a public name for `enable
 
 from rnn_scratch.contract import RNNScratchError
 
-from .machine import on
+from .machine import on, on_its_device
+from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 _JOIN_SECONDS = 45
 _DEVICE = "/job:worker/replica:0/task:{}"  # of a rank
@@ -66,10 +67,21 @@ def gather(tensors):
     return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
 
 
-def all_reduce(mean, grads, workers):
+def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / workers for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
+
+
+@on_its_device
+@tf.function  # compiled as one graph, as `train_minibatch` is
+def train_together(model, batch, state, how):
+    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+    mean, grads, state = gradients(model, batch, state)
+    mean, grads = all_reduce(mean, grads)
+    grads, _ = clip(grads, how.theta)
+    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
+    return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
 def leave():

@@ -2,6 +2,6 @@
 
 # The machine comes first: it sets what must be set before PyTorch is imported.
 from . import machine  # isort: skip
-from . import concise, fast, scratch, workers
+from . import cells, concise, deep, fast, scratch, workers
 
-__all__ = ["concise", "fast", "machine", "scratch", "workers"]
+__all__ = ["cells", "concise", "deep", "fast", "machine", "scratch", "workers"]

@@ -8,13 +8,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer
+from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
 
 from . import scratch
 from .machine import array
 
 # The layer of each cell, and the order in which it keeps the cell's gates.
-LAYERS = {"rnn": (nn.RNN, "h"), "gru-after": (nn.GRU, "rzh"), "lstm": (nn.LSTM, "ifco")}
+LAYERS = {
+    "rnn": (nn.RNN, "h"),
+    "gru-after": (nn.GRU, "rzh"),
+    "lstm": (nn.LSTM, "ifco"),
+    "rnn-relu": (partial(nn.RNN, nonlinearity="relu"), "h"),
+}
 
 
 def build(arrays, options):
@@ -24,12 +29,11 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **where) if "W_e" in arrays else None
-    choice = {"nonlinearity": options.activation} if layer is nn.RNN else {}
     # PyTorch's own stack of layers; but its dropout draws masks itself, and so with dropout there
     # are single layers, and between them what they pass upwards is multiplied by the core's masks.
     height = 1 if options.dropout else options.num_layers  # of each stack
     sizes = [N, *[H] * (options.num_layers // height - 1)]
-    stacks = [layer(size, H, height, **choice, **where) for size in sizes]
+    stacks = [layer(size, H, height, **where) for size in sizes]
     output = nn.Linear(H, V, **where)
     params = {"W_e": embedding.weight} if embedding else {}
     for number in range(options.num_layers):
@@ -46,7 +50,8 @@ def build(arrays, options):
             start = np.concatenate([arrays[name] for name in names.split()], axis=-1)
             param.copy_(torch.tensor(_transposed(names, start)))
 
-    def forward(tokens, state, masks=None):
+    def forward(inputs, state):
+        tokens, masks = tokens_and_masks(inputs)
         one_hot_or_rows = embedding or (lambda tokens: F.one_hot(tokens, V).to(where["dtype"]))
         outputs, after = one_hot_or_rows(tokens.T), ()  # (T, B, N)
         states = by_layer(state, options)
@@ -55,7 +60,7 @@ def build(arrays, options):
             before = [torch.stack(s) for s in zip(*states[number * height : (number + 1) * height])]
             outputs, last = stack(outputs, tuple(before) if len(before) > 1 else before[0])
             if masks is not None:
-                outputs = outputs * masks[:, :, number].transpose(0, 1)  # (T, B, H)
+                outputs = outputs * masks[:, number]  # (T, B, H)
             after += tuple(s for each in zip(*(last if len(before) > 1 else (last,))) for s in each)
         return output(outputs.flatten(0, 1)), after
 
@@ -73,12 +78,6 @@ def refuse(options):
     if options.cell not in LAYERS:
         raise RNNScratchError(
             f"PyTorch has no layer for the cell {options.cell}.\nUse --model scratch."
-        )
-    layer, _ = LAYERS[options.cell]
-    if options.activation != "tanh" and layer is not nn.RNN:
-        raise RNNScratchError(
-            f"PyTorch's layer, torch.nn.{layer.__name__}, has no {options.activation} in place of "
-            "tanh.\nUse --activation tanh or --model scratch."
         )
 
 

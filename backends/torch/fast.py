@@ -6,14 +6,16 @@ minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float3
 unless it says otherwise).
 """
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates
+from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, tokens_and_masks
 
 from . import machine, scratch
-from .gated import GRU, LSTM, GRUAfter, activation, over_time, slope
+from .gated import GRU, LSTM, GRUAfter, over_time, tanh, tanh_slope
 from .products import linear, multiplier
 
 
@@ -24,14 +26,15 @@ def params(arrays, options):
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(tokens, state, params, options, masks=None):
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
-    loop, after, outputs = CELLS[options.cell], (), None
+def forward(inputs, state, params, options):
+    """All time steps: tokens (B, T), or these and masks (B, T, L, H), to logits (T*B, V)."""
+    (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
+    after, outputs = (), None
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
-        inputs = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
-        hiddens, *last = loop(inputs, *before, own["W_h"], options)  # (T, B, H)
-        outputs = hiddens if masks is None else hiddens * masks[:, :, layer].transpose(0, 1)
+        x = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
+        hiddens, *last = loop(x, *before, own["W_h"])  # (T, B, H)
+        outputs = hiddens if masks is None else hiddens * masks[:, layer]
         after += hiddens[-1], *last
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.38 with 64 hidden units, 1.05 with 512.
@@ -65,17 +68,18 @@ class Recurrence(torch.autograd.Function):
     # Gain: 1.22 with 64 hidden units, 1.20 with 512.
 
     @staticmethod
-    def forward(ctx, inputs, h_0, W_h, options):
+    def forward(ctx, inputs, h_0, W_h, relu):
         """Compute the hidden states in the memory of the inputs."""
         # In place: each input becomes a hidden state, as new memory costs more than the additions.
         # Gain: 1.15 with 64 hidden units, 1.09 with 512.
         hiddens, h = inputs, h_0
         product = multiplier(W_h, len(inputs))
+        activation = partial(torch.clamp, min=0) if relu else tanh
         for z in hiddens.unbind():
-            h = activation(product(h, z), options, out=z)  # (B, H)
+            h = activation(product(h, z), out=z)  # (B, H)
         ctx.mark_dirty(hiddens)
         ctx.save_for_backward(hiddens, h_0, W_h)
-        ctx.options = options
+        ctx.relu = relu
         return (hiddens,)
 
     @staticmethod
@@ -84,7 +88,8 @@ class Recurrence(torch.autograd.Function):
         """Compute dz, the gradient before the activation, from the last time step to the first."""
         hiddens, h_0, W_h = ctx.saved_tensors
         product = multiplier(W_h.T, len(hiddens))
-        dz = slope(hiddens, ctx.options)  # (T, B, H), in place from here on
+        slope = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)
+        dz = slope  # (T, B, H), in place from here on
         d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H); indexing at each step takes longer
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
@@ -97,7 +102,13 @@ class Recurrence(torch.autograd.Function):
         return dz, d_h, d_W_h, None
 
 
-CELLS = {"rnn": Recurrence.apply, "gru": GRU.apply, "gru-after": GRUAfter.apply, "lstm": LSTM.apply}
+CELLS = {
+    "rnn": lambda *tensors: Recurrence.apply(*tensors, False),
+    "gru": GRU.apply,
+    "gru-after": GRUAfter.apply,
+    "lstm": LSTM.apply,
+    "rnn-relu": lambda *tensors: Recurrence.apply(*tensors, True),
+}
 
 
 def build(arrays, options):

@@ -15,10 +15,8 @@ MINUS_ONE = torch.tensor(-1.0)
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 
 
-def activation(z, options, out):
-    """Hyperbolic tangent or ReLU, written to `out`."""
-    if options.activation == "relu":
-        return torch.clamp(z, min=0, out=out)
+def tanh(z, out):
+    """Hyperbolic tangent, written to `out`."""
     if z.numel() < 2**13:
         return torch.tanh(z, out=out)
     # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is faster.
@@ -26,10 +24,8 @@ def activation(z, options, out):
     return torch.add(MINUS_ONE, torch.add(z, z, out=out).sigmoid_(), alpha=2, out=out)
 
 
-def slope(h, options):
-    """The derivative of the activation, from its value h."""
-    if options.activation == "relu":
-        return (h > 0).to(h.dtype)
+def tanh_slope(h):
+    """The derivative of the hyperbolic tangent, from its value h."""
     return torch.addcmul(h.new_ones(()), h, h, value=-1)  # 1 - h h, in one pass
 
 
@@ -52,7 +48,7 @@ class GRU(torch.autograd.Function):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
 
     @staticmethod
-    def forward(ctx, inputs, h_0, W_h, options):
+    def forward(ctx, inputs, h_0, W_h):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
         size, gates, times = h_0.shape[1], inputs, len(inputs)
         to_gates = multiplier(W_h[:, : 2 * size], times)
@@ -63,10 +59,9 @@ class GRU(torch.autograd.Function):
             z, r, new = x.chunk(3, 1)  # (B, H)
             torch.sigmoid(to_gates(h, x[:, : 2 * size]), out=x[:, : 2 * size])
             torch.mul(r, h, out=resets[t])
-            activation(to_new(resets[t], new), options, out=new)
+            tanh(to_new(resets[t], new), out=new)
             h = torch.lerp(new, h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, resets, h_0, W_h)
-        ctx.options = options
         return (hiddens,)
 
     @staticmethod
@@ -80,7 +75,7 @@ class GRU(torch.autograd.Function):
         d_z, d_r, d_new = dz.chunk(3, 2)
         gate_back(before - new, z, out=d_z)
         gate_back(before, r, out=d_r)
-        torch.mul(1 - z, slope(new, ctx.options), out=d_new)
+        torch.mul(1 - z, tanh_slope(new), out=d_new)
         from_gates = multiplier(W_h[:, : 2 * size].T, len(dz))
         from_new = multiplier(W_h[:, 2 * size :].T, len(dz))
         d_h = torch.zeros_like(h_0)
@@ -94,14 +89,14 @@ class GRU(torch.autograd.Function):
             d_h = torch.addcmul(d_h * z_t, d_reset, r_t)
             d_h = from_gates(d_zr_t, d_h)
         products = over_time(before, d_zr), over_time(resets, d_new)
-        return dz, d_h, torch.cat(products, 1), None
+        return dz, d_h, torch.cat(products, 1)
 
 
 class GRUAfter(torch.autograd.Function):
     """The same for the reset gate after the product."""
 
     @staticmethod
-    def forward(ctx, inputs, h_0, W_h, options):
+    def forward(ctx, inputs, h_0, W_h):
         """Compute the gates z, r, and h for the new values, and the hidden states."""
         size, gates, product = h_0.shape[1], inputs, multiplier(W_h, len(inputs))
         hiddens, h = inputs.new_empty(len(inputs), *h_0.shape), h_0
@@ -111,9 +106,8 @@ class GRUAfter(torch.autograd.Function):
             z_h = product(h)  # (B, 3H)
             x[:, : 2 * size].add_(z_h[:, : 2 * size]).sigmoid_()
             new.addcmul_(r, products[t].copy_(z_h[:, 2 * size :]))
-            h = torch.lerp(activation(new, options, out=new), h, z, out=hiddens[t])
+            h = torch.lerp(tanh(new, out=new), h, z, out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, products, h_0, W_h)
-        ctx.options = options
         return (hiddens,)
 
     @staticmethod
@@ -123,7 +117,7 @@ class GRUAfter(torch.autograd.Function):
         gates, hiddens, products, h_0, W_h = ctx.saved_tensors
         size, before = h_0.shape[1], torch.cat((h_0[None], hiddens[:-1]))  # (T, B, H)
         z, r, new = gates.chunk(3, 2)  # (T, B, H)
-        to_new = (1 - z) * slope(new, ctx.options)
+        to_new = (1 - z) * tanh_slope(new)
         dz = torch.empty_like(gates).unflatten(2, (3, size))  # (T, B, 3, H)
         gate_back(before - new, z, out=dz[:, :, 0])
         gate_back(to_new * products, r, out=dz[:, :, 1])
@@ -137,7 +131,7 @@ class GRUAfter(torch.autograd.Function):
         dz = dz.flatten(2)
         d_W_h = over_time(before, dz)
         dz[:, :, 2 * size :] = to_new  # from the gradient of the products to that of the inputs
-        return dz, d_h, d_W_h, None
+        return dz, d_h, d_W_h
 
 
 class LSTM(torch.autograd.Function):
@@ -148,7 +142,7 @@ class LSTM(torch.autograd.Function):
     # Gain (lstm): 1.33 with 64 hidden units, 1.31 with 512.
 
     @staticmethod
-    def forward(ctx, inputs, h_0, c_0, W_h, options):
+    def forward(ctx, inputs, h_0, c_0, W_h):
         """Compute the gates i, f, o, and c for the new values, and both states."""
         size, gates, product = h_0.shape[1], inputs, multiplier(W_h, len(inputs))
         hiddens, h, c = inputs.new_empty(len(inputs), *h_0.shape), h_0, c_0
@@ -157,11 +151,10 @@ class LSTM(torch.autograd.Function):
             i, f, o, new = x.chunk(4, 1)  # (B, H)
             z = product(h, x)
             torch.sigmoid(z[:, : 3 * size], out=x[:, : 3 * size])
-            activation(z[:, 3 * size :], options, out=new)
+            tanh(z[:, 3 * size :], out=new)
             c = torch.addcmul(f * c, i, new, out=cells[t])
-            h = torch.mul(o, activation(c, options, out=outputs[t]), out=hiddens[t])
+            h = torch.mul(o, tanh(c, out=outputs[t]), out=hiddens[t])
         ctx.save_for_backward(gates, hiddens, cells, outputs, h_0, c_0, W_h)
-        ctx.options = options
         return hiddens, c.clone()
 
     @staticmethod
@@ -178,8 +171,8 @@ class LSTM(torch.autograd.Function):
         gate_back(new, i, out=dz[:, :, 0])
         gate_back(torch.cat((c_0[None], cells[:-1])), f, out=dz[:, :, 1])
         gate_back(outputs, o, out=dz[:, :, 2])
-        torch.mul(i, slope(new, ctx.options), out=dz[:, :, 3])
-        to_c = o * slope(outputs, ctx.options)
+        torch.mul(i, tanh_slope(new), out=dz[:, :, 3])
+        to_c = o * tanh_slope(outputs)
         d_h, product = torch.zeros_like(d_c), multiplier(W_h.T, len(dz))
         parts = d_hiddens, dz, dz[:, :, :2], dz[:, :, 2], dz[:, :, 3], f, to_c
         for d_hidden, d_z, d_if, d_o, d_new, f_t, to_c_t in reversed(by_step(*parts)):
@@ -191,4 +184,4 @@ class LSTM(torch.autograd.Function):
             d_c = d_c * f_t
             d_h = product(d_z.flatten(1))
         dz = dz.flatten(2)
-        return dz, d_h, d_c, over_time(before, dz), None
+        return dz, d_h, d_c, over_time(before, dz)

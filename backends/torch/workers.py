@@ -10,6 +10,8 @@ from torch import distributed
 from rnn_scratch.contract import RNNScratchError
 from rnn_scratch.workers import network
 
+from .scratch import OPTIMIZERS, clip, gradients, rounded
+
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
 
@@ -38,10 +40,19 @@ def gather(tensors):
     return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
-def all_reduce(mean, grads, workers):
+def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / workers for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
+
+
+def train_together(model, batch, state, how):
+    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+    mean, grads, state = gradients(model, batch, state)
+    mean, grads = all_reduce(mean, grads)
+    grads, _ = clip(grads, how.theta)
+    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
+    return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
 def leave():

@@ -4,13 +4,14 @@ It is Markdown in which some lines are directives:
 
 ```` ```python ````              a code cell
 ```` ```python torch mxnet ````  a code cell for these backends only
-``::: piece encode``             the source of that function of ``scratch``, as a code cell
+``::: piece encode``             the source of that function of a backend, as a code cell
 ``::: piece step without CELLS`` the same, but without this helper and what it uses itself
 ``::: source build concise``     the source of that function of another variant, to read
 ``::: core parameters.initial``  the source of that function of ``rnn_scratch``, to read
 ``::: imports``                  what ``scratch`` imports
-``::: imports framework``        the same without the modules of this project, but for ``machine``
-``::: uses build encode``        an import of those of these functions that ``scratch`` has
+``::: imports deep``             what another file imports
+``::: imports framework``        what ``scratch`` imports of the framework and of ``machine``
+``::: uses build encode``        an import of those of these functions that the backend has
 ``::: bug MISTAKE``              a function with a mistake of ``check.mistakes`` in it
 ``::: fix MISTAKE``              the difference that the mistake makes
 ``::: gains``                    the measured gains of the optimizations, as a table
@@ -194,7 +195,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
-        return Code(_imports(backend, part.argument))
+        imports = _imports(backend, part.argument)
+        return Code(imports) if imports else None
     if part.kind == "uses":
         return _uses(backend, part.argument.split(), used)
     if part.kind in ("piece", "source"):
@@ -249,12 +251,14 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Def
     return fresh
 
 
-def _imports(backend: str, some: str) -> str:
-    # The neighbours first: ``machine`` sets what must be set before the framework is imported.
-    (path,) = (path for path in source_code.files(backend) if path.stem == "scratch")
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+def _imports(backend: str, which: str) -> str:
+    # The neighbors first: ``machine`` sets what must be set before the framework is imported.
+    name = "scratch" if which == "framework" else which or "scratch"
+    # Another package may lack a file that ours have.
+    paths = [path for path in source_code.files(backend) if path.stem == name]
+    nodes = [node for path in paths for node in ast.parse(path.read_text(encoding="utf-8")).body]
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
-    if some:
+    if which == "framework":
         ours = re.compile(r"from (rnn_scratch|[.](?!machine))")
         lines = [line for line in lines if not ours.match(line)]
     text = "\n".join(sorted(lines, key=lambda line: not line.startswith("from .")))
@@ -264,14 +268,18 @@ def _imports(backend: str, some: str) -> str:
 
 def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
     # They are not shown again as helpers of others.
-    pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
-    imported = [piece.name for piece in pieces if piece.file.stem == "scratch"]
-    used |= {*imported}
-    listed = textwrap.fill(", ".join(imported), 84, initial_indent="    ", subsequent_indent="    ")
-    start = f"from {registry.find(backend)}.scratch import"
-    line = f"{start} {listed.strip()}"
-    long = len(line) > 88 or "\n" in listed
-    return Code(f"{start} (\n{listed},\n)" if long else line) if imported else None
+    found = [piece for name in names for piece in source_code.find(backend, name)[:1]]
+    pieces = [piece for piece in found if piece.file.stem in (*optimizations.PLAIN, "machine")]
+    used |= {piece.name for piece in pieces}
+    lines = []
+    for file in dict.fromkeys(piece.file.stem for piece in pieces):
+        imported = ", ".join(piece.name for piece in pieces if piece.file.stem == file)
+        line = f"from {registry.find(backend)}.{file} import {imported}"
+        if len(line) > 88:
+            listed = textwrap.fill(imported, 84, initial_indent="    ", subsequent_indent="    ")
+            line = f"{line.removesuffix(imported)}(\n{listed},\n)"
+        lines.append(line)
+    return Code("\n".join(lines)) if lines else None
 
 
 def _cells(

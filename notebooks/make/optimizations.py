@@ -23,6 +23,7 @@ from rnn_scratch.system.records import Record
 from . import prose
 from .prose import Cells
 
+PLAIN = ("scratch", "cells", "deep")  # the files of the plain code
 V = 28  # characters in the vocabulary of the lessons' text
 RECORD = Path("notebooks/records/optimizations.json")
 NAME = re.compile(r"( *)# (?!Gain)([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
@@ -77,11 +78,11 @@ def names(backend: str) -> list[str]:
 
 
 def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
-    """Return an optimization's code as a diff against the function of ``scratch`` it replaces.
+    """Return an optimization's code as a diff against the plain function that it replaces.
 
     `replaces` names functions: one of the same name as the function that contains the code comes
-    first, then the first of those that the backend's ``scratch`` has. What is in `shown` is not
-    there again; what is there is added.
+    first, then the first of those that the backend has. What is in `shown` is not there again; what
+    is there is added.
     """
     diffs = []
     for optimization in find(backend):
@@ -168,9 +169,9 @@ def _end(lines: list[str], start: int, indent: int) -> int:
 
 
 def _body(backend: str, function: str) -> list[str]:
-    # The lines of a function of ``scratch``, without its signature and its documentation.
+    # The lines of a plain function, without its signature and its documentation.
     pieces = source_code.find(backend, function)
-    if not pieces or pieces[0].file.stem != "scratch":
+    if not pieces or pieces[0].file.stem not in PLAIN:
         return []
     (node,) = ast.parse(pieces[0].source).body
     if not isinstance(node, ast.FunctionDef):

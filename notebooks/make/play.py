@@ -72,7 +72,7 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     logits, _ = model.forward(tokens[None], model.state(1))
     written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
     held_out = minibatches.whole(dataset.prepare(text, settings).valid, settings)
-    summed, count = scratch.evaluate(model, held_out, True)
+    summed, count = setup.backend.deep.evaluate(model, held_out)
     return {
         **page.network(saved),
         "settings": asdict(settings),

@@ -83,7 +83,7 @@ def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
 def step() -> bytes:
     """Return a picture of one time step in two frameworks, as `show` prints it."""
     pieces = {
-        name: [source_code.find(name, function)[0] for function in ("activation", "rnn", "step")]
+        name: [source_code.find(name, function)[0] for function in ("rnn", "step")]
         for name in ("numpy", "torch")
     }
     screen = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)

@@ -42,7 +42,7 @@ from .site_code import STATIC
 PAGES = Path("build/pages")
 RUN = "numpy-scratch-sequential"  # whose samples the start page has
 EPOCHS = (10, 150, 200, 500)
-FUNCTIONS = ("activation", "rnn", "step")  # of the start page, of which one calls the other
+FUNCTIONS = ("rnn", "step")  # of the start page, of which one calls the other
 
 
 def pages(
@@ -86,11 +86,11 @@ def pages(
 def _mistakes() -> dict[str, list[str]]:
     # Those that grading recognizes, by the function in whose code, in NumPy, they are made.
     names: dict[str, list[str]] = {}
-    for function, (piece, _) in grading.GRADED_BY.items():
+    for function in grading.GRADED_BY:
         source = source_code.join(source_code.find("numpy", function)[:1])
         names[function] = [
             mistake.name
-            for mistake in grading.known(piece.__name__)
+            for mistake in grading.known(function)
             if all(old in source for old in mistake.changes["numpy"][::2])
         ]
     return names

@@ -23,7 +23,17 @@ import numpy as np
 from rnn_scratch import exact
 from rnn_scratch.check import exact_mode
 from rnn_scratch.check.exact_mode import AfterEpoch, ExactModel, carried
-from rnn_scratch.contract import OPTIMIZERS, VARIANTS, Arrays, Batch, Model, State, Team, Update
+from rnn_scratch.contract import (
+    OPTIMIZERS,
+    VARIANTS,
+    Arrays,
+    Batch,
+    Model,
+    Rates,
+    State,
+    Team,
+    Update,
+)
 from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import trained_arrays
 from rnn_scratch.registry import OURS
@@ -39,7 +49,6 @@ from rnn_scratch.workers import groups
 EVERY = 25  # epochs between two digests
 GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
 SCALE = 2.0**200
-SUBTRACTION = Update(lr=1.0, theta=None)  # subtracts what it is given
 CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a midpoint,
 SAMPLE = 16  # and some that are the same ones in every update
 ELEMENT = np.dtype([("index", np.int64), ("value", np.float64)])
@@ -216,13 +225,13 @@ class Observer:
         # All that is to be rounded. It leaves no parameters but the steps, or the gradients, times
         # -SCALE.
         start = ""
+        rates = self._rates(SCALE)
         if OPTIMIZERS[how.optimizer].slots:
-            how, start = Update(SCALE, how.theta, workers=how.workers), GRADIENT
-            batch = batch._replace(rates=None)
+            how, start = Update(how.theta), GRADIENT
         else:
-            how = how._replace(lr=how.lr * SCALE, grid=None, state_grid=None)
-            if batch.rates is not None:
-                batch = batch._replace(rates=batch.rates._replace(lr=batch.rates.lr * SCALE))
+            how = how._replace(grid=None, state_grid=None)
+            rates = self._rates(self._rate(batch) * SCALE)
+        batch = batch._replace(rates=rates)
         model = self.setup.model
         _, state = self.train_minibatch(model, batch, state, how)
         arrays = model.to_arrays(model.params)
@@ -230,16 +239,20 @@ class Observer:
         return values | carried(self.setup, state)
 
     def _is_clipped(self, arrays: Arrays, values: Arrays, batch: Batch, how: Update) -> bool:
-        if how.theta is None:
-            return False
         scale, grads = 1.0, [values.get(GRADIENT + name) for name in arrays]
-        if not OPTIMIZERS[how.optimizer].slots:  # from the steps back to the gradients
-            rates = batch.rates
-            scale = how.lr if rates is None else float(self.setup.backend.machine.array(rates.lr))
-            decay = scale * how.weight_decay
-            grads = [values[name] - decay * array for name, array in arrays.items()]
+        if not OPTIMIZERS[how.optimizer].slots:  # the steps are the gradients times the rate
+            scale, grads = self._rate(batch), [values[name] for name in arrays]
         norm = np.sqrt(sum((array**2).sum() for array in grads if array is not None))
         return bool(norm >= scale * how.theta * (1 - 2.0**-30))
+
+    def _rate(self, batch: Batch) -> float:
+        assert batch.rates is not None  # as in all training
+        return float(self.setup.backend.machine.array(batch.rates.lr))
+
+    def _rates(self, lr: float) -> Rates:
+        # A tensor, as a framework may read one of Python's numbers as text.
+        machine, device = self.setup.backend.machine, self.setup.runtime.device
+        return Rates(machine.tensor(np.asarray(lr), device))
 
     def _layout(self) -> Arrays:
         # The parameters as the model keeps them: a layer may have several in one tensor.
@@ -251,7 +264,7 @@ class Observer:
         tensor, device = self.setup.backend.machine.tensor, self.setup.runtime.device
         for changes in (self._layout(), {name: -array for name, array in arrays.items()}):
             tensors = {name: tensor(array, device) for name, array in changes.items()}
-            self.setup.backend.scratch.update(self.setup.model, tensors, SUBTRACTION)
+            self.setup.backend.scratch.sgd(self.setup.model, tensors, Update(), self._rates(1.0))
 
     def _compare(self, name: str, array: np.ndarray) -> None:
         # Keep elements of a tensor, or compare them with those of the first model. Remember the one

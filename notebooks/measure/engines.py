@@ -25,7 +25,7 @@ import numpy as np
 
 from measure.measuring import ask, rounded, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Options, Team, Update
+from rnn_scratch.contract import Batch, Options, Rates, Team, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host
@@ -206,11 +206,12 @@ def compute(
         arrays = initial(options, Settings().sigma, 0)
         model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
-            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS)))
+            rates = Rates(np.asarray(LR, DTYPE))
+            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS)), rates=rates)
             milliseconds = []
             for turn in range(turns + 1):
                 start = time.perf_counter()
-                _, state = backend.scratch.train_epoch(model, [batch] * 2, Update(LR), True)
+                _, state = backend.scratch.train_epoch(model, [batch] * 2, Update(), True)
                 backend.machine.synchronize([*state, *model.params.values()], "cpu")
                 if turn:  # the first one compiles
                     milliseconds.append(1000 * (time.perf_counter() - start) / 2)

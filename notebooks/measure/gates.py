@@ -70,7 +70,7 @@ def evaluated(arrays, options, backend, text):
     """Return the perplexity of the training text with these parameters and options."""
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
     batches = minibatches.whole(text.train, SETTINGS)
-    summed, count = backend.scratch.evaluate(model, batches, carry=True)
+    summed, count = backend.deep.evaluate(model, batches)
     return rounded(training.perplexity(summed / count))
 
 
@@ -95,7 +95,7 @@ def reach(arrays, cell, tokens):
     norms = []
     for t in reversed(range(STEPS)):
         back = numpy.CELLS_BACK[cell]
-        _, d_state, _ = back(d_state, states[t + 1], inputs[t], states[t], params, options)
+        _, d_state, _ = back(d_state, states[t + 1], inputs[t], states[t], params)
         norms.append(rounded(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
     return norms
 

@@ -10,6 +10,7 @@ import numpy as np
 from measure.measuring import rounded, write
 from rnn_scratch import registry
 from rnn_scratch.check import growth
+from rnn_scratch.runs import schedule
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings, update_rule
@@ -35,7 +36,8 @@ def equal_updates(made, name, text):
     updates = 0
     for epoch in range(1, made.num_epochs + 1):
         states = [setup.model.state(made.batch_size) for setup in setups]
-        for batch in minibatches.epoch_batches(setups[0].dataset.train, made, epoch):
+        batches = minibatches.epoch_batches(setups[0].dataset.train, made, epoch)
+        for batch in schedule.with_rates(batches, made, updates, 0):
             for number, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
                 _, states[number] = setup.backend.scratch.train_minibatch(

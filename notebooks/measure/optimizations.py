@@ -19,7 +19,7 @@ from make.optimizations import Gain, Gains, V
 
 from measure.measuring import alone, copy, load
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, Options, Rates, Update
 from rnn_scratch.runs import decoding
 from rnn_scratch.show import source_code
 from rnn_scratch.system import host, records
@@ -75,6 +75,7 @@ def gain(backend, case, num_hiddens):
     arrays = parameters.initial(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1))
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
+    batch = batch._replace(rates=Rates(np.ones((), options.dtype)))
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too
     with tempfile.TemporaryDirectory() as folder:
         modules = (undone(backend, case, folder), backend)

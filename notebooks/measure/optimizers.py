@@ -22,19 +22,19 @@ SIZES = (1.0, 1e-4, 1e-8)  # of the elements of the gradients; ε is as large as
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
-HOW = Update(LR, optimizer="adam")
+HOW = Update(optimizer="adam")
 
 
-def torch(arrays, grads, how):
+def torch(arrays, grads, how, lr=LR):
     """Return the parameters that start at these arrays, after updates by PyTorch's optimizer."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        optimizer = torch.optim.AdamW(params.values(), how.lr, betas, how.epsilon, how.weight_decay)
+        optimizer = torch.optim.AdamW(params.values(), lr, betas, how.epsilon, how.weight_decay)
     else:
-        optimizer = torch.optim.SGD(params.values(), how.lr, momentum=how.beta1)
+        optimizer = torch.optim.SGD(params.values(), lr, momentum=how.beta1)
     for step_grads in grads:
         for name, param in params.items():
             param.grad = torch.tensor(step_grads[name])
@@ -42,23 +42,23 @@ def torch(arrays, grads, how):
     return {name: param.numpy() for name, param in params.items()}
 
 
-def tensorflow(arrays, grads, how):
+def tensorflow(arrays, grads, how, lr=LR):
     """Return the parameters after updates by Keras's optimizer."""
     import keras
 
     params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        optimizer = keras.optimizers.AdamW(how.lr, how.weight_decay, *betas, how.epsilon)
+        optimizer = keras.optimizers.AdamW(lr, how.weight_decay, *betas, how.epsilon)
     else:
-        optimizer = keras.optimizers.SGD(how.lr, momentum=how.beta1)
+        optimizer = keras.optimizers.SGD(lr, momentum=how.beta1)
     for step_grads in grads:
         tensors = [keras.ops.convert_to_tensor(step_grads[name]) for name in params]
         optimizer.apply(tensors, [*params.values()])
     return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
 
 
-def mxnet(arrays, grads, how):
+def mxnet(arrays, grads, how, lr=LR):
     """Return those after updates by MXNet's Trainer, which adds weight decay to the gradient."""
     from mxnet import autograd, gluon, np
 
@@ -71,7 +71,7 @@ def mxnet(arrays, grads, how):
     adam = {"beta1": how.beta1, "beta2": how.beta2, "epsilon": how.epsilon}
     adam["wd"] = how.weight_decay
     name, more = {"adam": ("adam", adam)}.get(how.optimizer, ("sgd", {"momentum": how.beta1}))
-    optimizer = gluon.Trainer(params, name, {"learning_rate": how.lr, **more})
+    optimizer = gluon.Trainer(params, name, {"learning_rate": lr, **more})
     for step_grads in grads:
         with autograd.record():  # a sum with these gradients
             tensors = {n: np.array(grad, dtype="float64") for n, grad in step_grads.items()}
@@ -81,7 +81,7 @@ def mxnet(arrays, grads, how):
     return {name: param.data().asnumpy() for name, param in params.items()}
 
 
-def jax(arrays, grads, how):
+def jax(arrays, grads, how, lr=LR):
     """Return those after updates by optax, which Flax's users take."""
     import optax
 
@@ -89,9 +89,9 @@ def jax(arrays, grads, how):
     params = {name: tensor(array) for name, array in arrays.items()}
     if how.optimizer == "adam":
         betas = how.beta1, how.beta2
-        optimizer = optax.adamw(how.lr, *betas, how.epsilon, weight_decay=how.weight_decay)
+        optimizer = optax.adamw(lr, *betas, how.epsilon, weight_decay=how.weight_decay)
     else:
-        optimizer = optax.sgd(how.lr, momentum=how.beta1)
+        optimizer = optax.sgd(lr, momentum=how.beta1)
     kept = optimizer.init(params)
     for step_grads in grads:
         tensors = {name: tensor(grad) for name, grad in step_grads.items()}
@@ -120,7 +120,7 @@ def ours(decay=0.0, name="torch"):
             grad = grad + decay * params["w"]
         else:
             how = how._replace(weight_decay=decay * LR / rates.lr)
-        registry.load("numpy").scratch.update(model, {"w": grad}, how, rates)
+        registry.load("numpy").deep.adam(model, {"w": grad}, how, rates)
     return params["w"]
 
 

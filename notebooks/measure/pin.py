@@ -19,7 +19,7 @@ def main(file):
         case = inputs.make_case("numpy", registry.load("numpy"), "scratch", options)
         if options.dtype == "float64":
             numbers[case.label] = {
-                f"{piece.__name__}: {result.name}": results.weighted_sum(result.value)
+                f"{case.name_of(piece)}: {result.name}": results.weighted_sum(result.value)
                 for piece in runner.of_case(case)
                 for result in piece(case)
                 if isinstance(result, results.Computed) and result.expected is None

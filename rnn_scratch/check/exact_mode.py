@@ -159,8 +159,9 @@ def _train(
 ) -> Iterator[tuple[AfterEpoch, Divergence | None]]:
     # In a child: an answer before the first epoch and after each, with the divergence so far.
     setup = set_up(settings, runtime, text, team=team)
-    scratch = setup.backend.scratch
-    train_minibatch = scratch.train_minibatch
+    module = setup.backend.scratch if team is None else setup.backend.workers
+    name = "train_minibatch" if team is None else "train_together"
+    train = getattr(module, name)
     lines = Path(file).read_bytes().splitlines() if first else []
     expected = [msgspec.json.decode(line, type=Digests) for line in lines]
     keeps = not first and (team is None or team.rank == 0)
@@ -168,7 +169,7 @@ def _train(
 
     def watched(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
         nonlocal updates
-        mean, state = train_minibatch(model, batch, state, how)
+        mean, state = train(model, batch, state, how)
         updates += 1
         observe(state)
         return mean, state
@@ -196,7 +197,7 @@ def _train(
         return after, divergence
 
     observe(())
-    scratch.train_minibatch = watched
+    setattr(module, name, watched)
     yield answer(0, None)
     for epoch, _ in training.epochs(setup):
         yield answer(epoch.epoch, epoch.perplexity)

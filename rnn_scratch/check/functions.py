@@ -7,16 +7,19 @@ function that is wrong.
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from ..contract import OPTIMIZERS, Arrays, Batch, Params, State, Tensor, Update
 from ..exact import FINE_GRID, GRID, STATE_GRID
 from ..parameters import initial, trained_arrays
-from .inputs import LR, SIGMA, B, Case, H, T, V
+from .inputs import LR, SIGMA, B, Case, H, Piece, T, V
 from .results import ROUNDING, Computed, Row, fact
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
+# Multiples of 0.02, times which many multiples of the grid are the middle of two others.
+LEARNING_RATES = [n / 50 for n in range(1, 200, 2)]
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
 
@@ -29,8 +32,8 @@ def params(case: Case) -> Iterator[Computed | Row]:
     yield Computed("values", model.to_arrays(model.params), allowed=0)
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
-        parameter: _aligned(array.astype(case.options.dtype))
-        for parameter, array in initial(many, SIGMA, 0).items()
+        parameter: _aligned(np.ones(shape, case.options.dtype))
+        for parameter, shape in many.shapes().items()
     }
     expected = {parameter: array.copy() for parameter, array in arrays.items()}
     model = case.model(arrays)
@@ -58,19 +61,26 @@ def state(case: Case) -> Iterator[Computed | Row]:
 
 
 def encode(case: Case) -> Iterator[Computed | Row]:
-    """One-hot vectors, or rows of the embedding, to the last bit; the parameters stay."""
+    """One-hot vectors, to the last bit; the parameters stay."""
     params = case.params()
     x = case.scratch.encode(case.tensor(case.batch.X), params)
     yield Computed("vectors", x, allowed=0)
     yield Computed("parameters afterwards", params, case.arrays, 0)
 
 
+def cell(case: Case) -> Iterator[Computed | Row]:
+    """The cell by itself: the next state from a state that is not zero."""
+    if case.options.deep:
+        return  # its cells are the same, and `deep_step` calls them
+    name, params = case.options.cell, case.params()
+    x = case.tensor(case.reference.scratch.encode(case.batch.X[:, 0], case.arrays))  # (B, V)
+    yield Computed("state", case.scratch.CELLS[name](x, case.state(), params))
+
+
 def step(case: Case) -> Iterator[Computed | Row]:
     """One time step, from a state that is not zero."""
-    x = case.reference.scratch.encode(case.batch.X[:, 0], case.arrays)  # (B, V)
-    first = case.batch.map(lambda each: case.tensor(each[:, 0])).masks  # (B, L, H)
-    inputs = case.tensor(x), case.state(), case.params(), case.options
-    logits, state = case.scratch.step(*inputs, first)
+    x = case.tensor(case.reference.scratch.encode(case.batch.X[:, 0], case.arrays))  # (B, V)
+    logits, state = case.step(x, case.state(), case.params(), 0)
     yield Computed("logits", logits)
     yield Computed("state", state)
 
@@ -85,6 +95,9 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     targets = chance.randint(0, LARGE_V, (rows, steps))
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
     yield Computed(f"with {LARGE_V} characters", mean)
+    square, targets = large[: T * T], case.batch.Y[:T]
+    mean = case.scratch.loss(case.tensor(square), case.tensor(targets))
+    yield Computed("of as many rows as steps", mean)
 
 
 def detach(case: Case) -> Iterator[Computed | Row]:
@@ -98,11 +111,9 @@ def detach(case: Case) -> Iterator[Computed | Row]:
     _, _, after = reference.gradients()
     _, expected, _ = reference._replace(states=after).gradients()
 
-    def both(
-        tokens: Tensor, state: State, *, masks: Tensor | None = None, **params: Params
-    ) -> tuple[Tensor, State]:
-        _, state = model.forward(tokens, state, masks=masks, **params)
-        return model.forward(tokens, case.scratch.detach(state), masks=masks, **params)
+    def both(inputs: Any, state: State, **params: Params) -> tuple[Tensor, State]:
+        _, state = model.forward(inputs, state, **params)
+        return model.forward(inputs, case.scratch.detach(state), **params)
 
     twice = dataclasses.replace(model, forward=both, backward=None)
     _, grads, _ = case.scratch.gradients(twice, batch, start)
@@ -115,8 +126,8 @@ def detach(case: Case) -> Iterator[Computed | Row]:
 def clip(case: Case) -> Iterator[Computed | Row]:
     """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
     _, grads, _ = case.reference.gradients()
-    norm = float(case.reference.scratch.clip(grads, None)[1])
-    thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": None}
+    norm = float(case.reference.scratch.clip(grads, math.inf)[1])
+    thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": math.inf}
     thetas["θ above 1 and the norm"] = 2 * max(1, norm)
     for name, theta in thetas.items():
         tensors = {parameter: case.tensor(grad.copy()) for parameter, grad in grads.items()}
@@ -124,10 +135,11 @@ def clip(case: Case) -> Iterator[Computed | Row]:
         yield Computed(f"norm, {name}", own_norm)
         yield Computed(f"result, {name}", clipped)
     zeros = {parameter: case.tensor(grad * 0) for parameter, grad in grads.items()}
-    yield Computed("result, gradients of zero", case.scratch.clip(zeros, 1.0)[0])
-    # A framework may have its own form of gradients, rows of an embedding for instance.
+    with np.errstate(all="ignore"):
+        yield Computed("result, gradients of zero", case.scratch.clip(zeros, 1.0)[0])
+    # A framework may have its own form of gradients, rows of a matrix for instance.
     _, own, _ = case.scratch.gradients(case.model(), *case.minibatch())
-    yield Computed("norm, its own gradients", case.scratch.clip(own, None)[1])
+    yield Computed("norm, its own gradients", case.scratch.clip(own, math.inf)[1])
 
 
 def rounded(case: Case) -> Iterator[Computed | Row]:
@@ -141,31 +153,41 @@ def rounded(case: Case) -> Iterator[Computed | Row]:
             yield Computed(label, case.scratch.rounded(case.tensor(each), grid), allowed=0)
 
 
-def update(case: Case) -> Iterator[Computed | Row]:
-    """Plain steps and those of all optimizers, also on the grids of exact mode."""
-    _, grads, _ = case.reference.gradients()
-    trials = {"plain": Update(LR), "with a learning rate above 1": Update(3.0)}
-    if case.options.dtype == "float64":  # the only one with exact mode
-        trials["on the grid"] = Update(LR, grid=GRID)
-    for name, how in trials.items():
-        # A model of the backend, because some tensors of a framework cannot be updated in place.
-        model = case.model()
-        tensors = {parameter: case.tensor(grad) for parameter, grad in grads.items()}
-        case.scratch.update(model, tensors, how)
-        allowed = 0 if how.grid else ROUNDING
-        yield Computed(name, model.to_arrays(model.params), allowed=allowed)
-    for optimizer in OPTIMIZERS:
-        for grid in (None, FINE_GRID) if case.options.dtype == "float64" else (None,):
-            how = Update(LR, grid=grid, optimizer=optimizer, weight_decay=0.1, grad_grid=grid)
-            model = case.model(optimizer=optimizer)
-            for number in range(1, 4):
-                tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
-                rates = case.rates(number)
-                if not OPTIMIZERS[optimizer].needs_rates:  # it has none in training either
-                    rates = rates._replace(m=None, v=None)
-                case.scratch.update(model, tensors, how, rates)
-            name = f"{optimizer} with weight decay" + (", on the grid" if grid else "")
-            yield Computed(name, trained_arrays(model), allowed=0 if grid else ROUNDING)
+def of_optimizer(name: str) -> Piece:
+    """The piece that compares an optimizer."""
+    made = OPTIMIZERS[name]
+
+    def piece(case: Case) -> Iterator[Computed | Row]:
+        """Some steps, with weight decay if it has it, and on the grids of exact mode."""
+        _, grads, _ = case.reference.gradients()
+        fine = FINE_GRID if made.slots else GRID
+        for lr in (LR, 3.0):
+            for grid in (None, fine) if case.options.dtype == "float64" else (None,):
+                how = Update(grid=grid, optimizer=name, grad_grid=grid)
+                how = how._replace(weight_decay=0.1) if made.decays else how
+                # A model of the backend, because some tensors cannot be updated in place.
+                model = case.model(optimizer=name)
+                for number in range(1, 4):
+                    tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
+                    rates = case.rates(lr / number, number if made.needs_rates else None)
+                    case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
+                label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
+                yield Computed(label, trained_arrays(model), allowed=0 if grid else ROUNDING)
+        if case.options.dtype == "float64":
+            # A framework that reads a number as text may have it one bit off, and a step that is
+            # the middle of two multiples of the grid is then rounded to the other one.
+            model = case.model(optimizer=name)
+            # With no sums in it, and steps that are no larger than the gradients.
+            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0, epsilon=1.0)
+            tensors = {name: case.tensor(grad) for name, grad in grads.items()}
+            for number, lr in enumerate(LEARNING_RATES, 1):
+                rates = case.rates(lr, number if made.needs_rates else None)
+                case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
+            label = f"{len(LEARNING_RATES)} learning rates, on the grid"
+            yield Computed(label, trained_arrays(model), allowed=0)
+
+    piece.__name__ = name
+    return piece
 
 
 # The functions of the model, in all variants.
@@ -174,17 +196,19 @@ def update(case: Case) -> Iterator[Computed | Row]:
 def forward(case: Case) -> Iterator[Computed | Row]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     model, (batch, start) = case.model(), case.minibatch()
-    logits, state = model.forward(batch.X, start, masks=batch.masks)
+    logits, state = model.forward(batch.inputs, start)
     yield Computed("logits", logits)
     yield Computed("state", state)
     params, looped, looped_state = case.params(), [], case.state()
     for t in range(T):
-        now = Batch(*(each if each is None else case.tensor(each[:, t]) for each in case.batch[:3]))
-        x = case.scratch.encode(now.X, params)
-        each, looped_state = case.scratch.step(x, looped_state, params, case.options, now.masks)
+        x = case.scratch.encode(case.tensor(case.batch.X[:, t]), params)
+        each, looped_state = case.step(x, looped_state, params, t)
         looped.append(case.as_arrays(each))
     yield Computed("logits of a loop over its own step", logits, np.concatenate(looped))
     yield Computed("state of a loop over its own step", state, looped_state)
+    square = case.of_rows(slice(T))
+    batch, start = square.minibatch()
+    yield Computed("logits of as many rows as steps", model.forward(batch.inputs, start)[0])
     # A text is generated token by token, and an implementation may choose other operations then.
     one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
     yield Computed("logits of one token", one)
@@ -204,15 +228,22 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     for name in case.arrays:
         yield Computed(name, {name: grads[name]})
     yield Computed("state", state)
-    if case.options.activation == "tanh":
-        token = case.of_rows(slice(3, 4))  # whose gradients are large, also as they are no means
-        grads = token.gradients(batch=token.batch.map(lambda each: each[:, :1]))[1]
+    if case.large:
+        return  # the rest is the same at any size
+    if case.options.cell != "rnn-relu":
+        token = case.of_rows(slice(9, 10))  # whose gradients are large, also as they are no means
+        X, Y, masks, _ = token.batch
+        one = Batch(X[:, :1], Y[:, :1], None if masks is None else masks[:1])
+        grads = token.gradients(batch=one)[1]
         yield Computed("of one token", grads, allowed=10 * ROUNDING)
         large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
         X, Y = (tokens * (LARGE_V // V) for tokens in case.batch[:2])
         # Layers without dropout have gradients of their own.
         _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y, masks=None))
         yield Computed(f"with {LARGE_V} characters", grads)
+        if case.plain:
+            loss, grads, _ = case.of_rows(slice(T)).gradients()
+            yield Computed("of as many rows as steps", (loss, *grads.values()))
     else:
         # For half of the units what goes into ReLU is 0, whose slope there is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
@@ -231,11 +262,12 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
         losses = []
         for distance in (1e-5, -1e-5):
             model = case.model({**case.arrays, name: array + distance * direction})
-            logits, _ = model.forward(batch.X, state, masks=batch.masks)
+            logits, _ = model.forward(batch.inputs, state)
             losses.append(float(case.scratch.loss(logits, batch.Y)))
         slope, difference = float((grads[name] * direction).sum()), (losses[0] - losses[1]) / 2e-5
         yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
 
 
-FUNCTIONS = (params, state, encode, step, forward, loss, gradients, detach, clip, rounded, update)
-OF_ANY_CELL = (loss, detach, rounded, update)  # which do the same whatever the cell is
+FUNCTIONS = (params, state, encode, cell, step, forward, loss, gradients, detach, clip, rounded)
+OF_ANY_CELL = (encode, loss, rounded)  # which do the same whatever the cell is
+OF_OPTIMIZERS = tuple(map(of_optimizer, OPTIMIZERS))

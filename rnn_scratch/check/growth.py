@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..contract import Arrays
 from ..randomness import generator
 from ..runs.runtime import Runtime
 from ..runs.setup import Setup, set_up
@@ -16,6 +17,7 @@ from ..settings import Settings
 from ..text import books, minibatches
 
 DISTANCE = 1e-6  # of two states, small enough for tanh to be linear and large against rounding
+DOUBTFUL = 1e3  # runs in which frameworks differed had 8e3 and more in the end
 UNLIKELY = 1e5  # in the record growth.json all frameworks are equal with 5e4, and none with 7e7
 
 
@@ -50,6 +52,17 @@ def growth(setup: Setup) -> float:
             return 0.0
         product *= factor
     return product
+
+
+def doubt(settings: Settings, text: books.Text, arrays: Arrays) -> list[str]:
+    """A sentence where the growth with these parameters is such that their digest is doubtful."""
+    found = growth(set_up(settings, Runtime("numpy", device="cpu"), text, arrays))
+    if found < DOUBTFUL:
+        return []
+    return [
+        "Another framework may not reach this digest: within a minibatch a difference in the "
+        f"state grows {found:.0e}-fold."
+    ]
 
 
 def warn(settings: Settings, text: books.Text, say: Callable[[str], object]) -> None:

@@ -25,19 +25,18 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
-from .results import LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
+from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
-B, T, H, V = 12, 3, 13, 11
+B, T, H, V = 12, 4, 13, 11
 SIGMA = 0.2
+LARGE_B, LARGE_H = 128, 512  # for the operations that an optimized model has for large tensors
 LR = 0.3  # which no float32 is equal to
 DTYPES = "float64", "float32"
 PLAIN = Options(V, H)  # from which the other cases differ
-# What the other cases have, with every cell: the first by itself, as many layers of frameworks lack
-# it, and the others together.
-FIRST: dict[str, Any] = {"activation": "relu"}
-OTHERS: dict[str, Any] = {"embedding": 5, "dropout": 0.4, "num_layers": 2}
-TRIED = FIRST | OTHERS
+DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
+STACKED = PLAIN._replace(num_layers=3)  # which a framework may have a layer for
+LARGE = PLAIN._replace(num_hiddens=LARGE_H)
 
 
 class Case(NamedTuple):
@@ -85,12 +84,32 @@ class Case(NamedTuple):
         """The parameters as tensors of ``scratch``."""
         return self.scratch.params(self.arrays, self.options)
 
+    def step(self, x: Tensor, state: State, params: Params, t: int) -> tuple[Tensor, State]:
+        """The backend's time step, or that of its deep networks, with the masks of step t."""
+        if not self.options.deep:
+            return self.scratch.step(x, state, params, self.options)
+        masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
+        return self.backend.deep.deep_step((x, masks), state, params, self.options)
+
+    def name_of(self, piece: "Piece") -> str:
+        """The function of the contract that a piece compares in this case."""
+        name = piece.__name__
+        if name == "cell":
+            return self.options.cell.replace("-", "_")
+        deep = self.options.deep and self.variant == "scratch" and name in ("step", "forward")
+        return f"deep_{name}" if deep else name
+
+    def file_of(self, function: str) -> str:
+        """The file that a function of the contract is in, for this variant of the model."""
+        of_variant = self.variant != "scratch" and function in ("params", "forward", "gradients")
+        return f"{self.variant}.py" if of_variant else FILES.get(function, "")
+
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor of the backend."""
         return self.backend.machine.tensor(array, self.options.device)
 
-    def state(self, rows: int = B) -> State:
-        """The first rows of the state as tensors of the backend."""
+    def state(self, rows: int | None = None) -> State:
+        """The state, or the first rows of it, as tensors of the backend."""
         return tuple(self.tensor(array[:rows]) for array in self.states)
 
     def minibatch(self) -> tuple[Batch, State]:
@@ -118,21 +137,28 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Dtype, cell, activation, and what else the case tries."""
+        """Dtype, cell, and what else the case tries."""
         o = self.options
         others = [name for name in ("embedding", "dropout") if getattr(o, name)]
         layers = [f"{o.num_layers} layers"] if o.num_layers > 1 else []
-        return " ".join((o.dtype, o.cell, o.activation, *others, *layers))
+        units = [f"{o.num_hiddens} units"] if self.large else []
+        return " ".join((o.dtype, o.cell, *others, *layers, *units))
+
+    @property
+    def large(self) -> bool:
+        """Whether it is a case of large tensors."""
+        return self.options.num_hiddens == LARGE_H
 
     @property
     def plain(self) -> bool:
         """Whether it is a case of nothing but a cell and a dtype."""
-        return all(getattr(self.options, name) == getattr(PLAIN, name) for name in TRIED)
+        return not self.options.deep
 
-    def rates(self, update: int) -> Rates:
-        """Rates of one of the first updates, as tensors of the backend."""
-        means = (1 - beta**update for beta in (Update().beta1, Update().beta2))
-        rates = (LR / update, *means)
+    def rates(self, lr: float, update: int | None = None) -> Rates:
+        """Rates, as tensors of the backend; those of an optimizer with means have an update."""
+        rates, how = [lr], Update()
+        if update is not None:
+            rates += 1 - how.beta1**update, 1 - how.beta2**update
         return Rates(*(self.tensor(np.asarray(each, self.options.dtype)) for each in rates))
 
     def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:
@@ -142,18 +168,19 @@ class Case(NamedTuple):
         would agree, whatever mistake is made in it.
         """
         of_reference: dict[str, Any] = {}
+        name = self.name_of(piece)
         for result in piece(self, *more):
             if isinstance(result, Row):
-                yield replace(result, piece=piece.__name__, case=self.label)
+                yield replace(result, piece=name, case=self.label, file=self.file_of(name))
             elif result.expected is not None:
-                yield self.row(piece.__name__, result)
+                yield self.row(name, result)
             elif self.is_reference:
-                yield self._recorded(piece.__name__, result)
+                yield self._recorded(name, result)
             else:
                 if not of_reference:
                     each = (r for r in piece(self.reference) if isinstance(r, Computed))
                     of_reference = {r.name: self.reference.as_arrays(r.value) for r in each}
-                yield self.row(piece.__name__, result._replace(expected=of_reference[result.name]))
+                yield self.row(name, result._replace(expected=of_reference[result.name]))
 
     def row(self, piece: str, result: Computed) -> Row:
         """Compare a result with what is expected; its worst element determines the row."""
@@ -165,6 +192,7 @@ class Case(NamedTuple):
             case=self.label,
             allowed=allowed,
             note=result.note,
+            file=self.file_of(piece),
             **most._asdict(),
         )
 
@@ -182,18 +210,21 @@ class Case(NamedTuple):
 Piece = Callable[[Case], Iterator[Computed | Row]]
 
 
-def cases(device: str = "cpu", cells: Sequence[str] = ()) -> list[Options]:
-    """The options to check, by dtype: of each cell the plain model, and what the contract tries."""
+def cases(
+    device: str = "cpu", cells: Sequence[str] = (), variant: str = "scratch"
+) -> list[Options]:
+    """The options to check, by dtype: of each cell the plain model, and deep and large ones."""
     every = []
     for dtype in DTYPES:
         for cell in cells or CELLS:
-            plain = PLAIN._replace(cell=cell, dtype=dtype, device=device)
-            every.append(plain)
-            # What another option changes, float64 shows. (MXNet's layer has no ReLU in it.)
-            if dtype == "float64" or cell == "rnn":
-                every.append(plain._replace(**FIRST))
-            if dtype == "float64":
-                every.append(plain._replace(**OTHERS))
+            tried = [PLAIN]
+            if dtype == "float64" or cell == PLAIN.cell:
+                tried.append(DEEP)
+            if dtype == "float32" and cell in ("rnn", "lstm"):  # one tensor of each layer, and two
+                tried.append(STACKED)
+            if dtype == "float32" and variant == "fast":
+                tried.append(LARGE)
+            every += [each._replace(cell=cell, dtype=dtype, device=device) for each in tried]
     return every
 
 
@@ -206,25 +237,35 @@ def make_case(
     name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
     """Inputs for a model with these options, always the same."""
-    chance = np.random.RandomState(0)
-    arrays = initial(options, SIGMA, 0)
+    # States of which some are large, so that a function of limited range shows.
+    chance, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
+    if options.num_hiddens == LARGE_H:  # many terms of a sum are rounded more
+        rows, sigma, largest = LARGE_B, SIGMA / 10, 1
+    arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
-            arrays[parameter] = chance.normal(0, SIGMA, arrays[parameter].shape)
+            arrays[parameter] = chance.normal(0, sigma, arrays[parameter].shape)
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
-    tokens = chance.randint(0, V, (B, T + 1))
-    # Some that are large, so that a function of limited range shows.
-    states = [chance.uniform(-6, 6, (B, H)) for _ in range(options.num_states)]
-    drawn = chance.uniform(size=(B, T, options.num_layers, H)) >= options.dropout
-    masks = np.multiply(drawn, 1 / (1 - options.dropout), dtype=options.dtype)
+    tokens = chance.randint(0, V, (rows, T + 1))
+    shape = rows, options.num_hiddens
+    states = [chance.uniform(-largest, largest, shape) for _ in range(options.num_states)]
+    rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
         backend,
         variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        Batch(tokens[:, :-1], tokens[:, 1:], masks if options.dropout else None),
+        Batch(tokens[:, :-1], tokens[:, 1:], masks(options, chance), rates),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )
+
+
+def masks(options: Options, chance: np.random.RandomState) -> np.ndarray | None:
+    """Masks for a minibatch, other ones at each call; None without dropout."""
+    if not options.dropout:
+        return None
+    kept = chance.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
+    return np.multiply(kept, 1 / (1 - options.dropout), dtype=options.dtype)

@@ -4,13 +4,14 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, updated
-from .inputs import LR, Case
+from .inputs import Case
 from .results import Computed, Row, fact
 
 PRODUCTS = 50
@@ -51,6 +52,30 @@ def set_threads(backend: Backend) -> Iterator[Row]:
             note = "it uses 1 thread only" if (number, returned) == (2, 1) else ""
             good, otherwise = returned == number or bool(note), f"{returned!r} is returned"
         yield fact(setting, good, otherwise, note, piece="set_threads")
+
+
+def used_threads(backend: Backend) -> Iterator[Row]:
+    """A single thread has computed some products, as `set_threads` has said before.
+
+    Measured is processor time, of which other programs take none away. Only Linux has it by thread.
+    """
+    machine, chance = backend.machine, np.random.RandomState(0)
+    W = machine.tensor(chance.normal(0, 512**-0.5, (512, 512)).astype("float32"), "cpu")
+    times = []
+    for _ in range(3):  # in the first one it may start threads and compile
+        machine.array(machine.multiply(W, [W] * 20))
+        times.append(_times_of_threads())
+    if times[-1]:
+        spent = [time - times[0].get(thread, 0) for thread, time in times[-1].items()]
+        share = max(spent) / sum(spent)
+        otherwise = f"1 thread is returned, and more compute: {share:.0%} is the largest share"
+        yield fact("1 thread computes", share > 0.7, otherwise, piece="set_threads")
+
+
+def _times_of_threads() -> dict[str, int]:
+    # Nanoseconds that each thread of this process has computed.
+    files = Path("/proc/self/task").glob("*/schedstat")
+    return {str(file): int(file.read_text(encoding="utf-8").split()[0]) for file in files}
 
 
 def tensor(case: Case) -> Iterator[Computed | Row]:
@@ -120,10 +145,10 @@ def set_eager(case: Case) -> Iterator[Computed | Row]:
         model = case.model()
         backward = model.backward and counted(model.backward)
         model = dataclasses.replace(model, forward=counted(model.forward), backward=backward)
-        params, _, _ = updated(case, Update(LR), model)
+        params, _, _ = updated(case, Update(), model)
     finally:
         case.backend.machine.set_eager(False)
     otherwise = f"compiled: not executed in {FEW - len(calls)} of {FEW} updates"
     yield fact("functions executed", len(calls) >= FEW, otherwise)
-    expected, _, _ = updated(case.reference, Update(LR))
+    expected, _, _ = updated(case.reference, Update())
     yield Computed(f"parameters after {FEW} updates", params, expected, 1e-12)

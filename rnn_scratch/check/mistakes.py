@@ -1,4 +1,4 @@
-"""Known mistakes, each a change of text in a backend's source.
+"""Known mistakes in ``scratch``, each a change of text in a backend's source.
 
 Lessons grade a student's function by them: wrong numbers that are those of a known mistake get its
 name. Lessons also show some of them as bugs to find. The check must detect all of them, and many
@@ -10,14 +10,11 @@ from typing import NamedTuple
 
 from ..contract import Options
 from ..registry import OURS
-from .inputs import OTHERS, PLAIN
-
-RELU = PLAIN._replace(activation="relu")
-DEEP = PLAIN._replace(**OTHERS)  # an embedding, dropout and two layers
+from .inputs import PLAIN
 
 
 class Mistake(NamedTuple):
-    """A mistake: the piece that the check must name first, and the change in each backend."""
+    """A mistake: the function that the check must name first, and the change in each backend."""
 
     name: str
     piece: str
@@ -47,7 +44,7 @@ def changed(source: str, change: Sequence[str], where: object = "the source") ->
     return source
 
 
-CARRY = "if state is None or not carry:"  # first in train_epoch, then in evaluate
+CARRY = "if state is None or not carry:"
 
 MISTAKES = [
     Mistake("targets not transposed", "loss", "mean", {
@@ -77,28 +74,23 @@ MISTAKES = [
              everywhere(CARRY, "if state is None:")),
     Mistake("clip by the norm of one parameter instead of all", "clip", "norm",
              everywhere("for grad in grads.values())", "for grad in [*grads.values()][:1])")),
-    Mistake("clip that scales up where θ is above 1", "clip", "θ",
-             everywhere("scale = theta /", "scale = theta / norm if theta > 1 else theta /")),
-    Mistake("clip by norm + 1e-6", "clip", "result", {
-        "numpy": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
-        "torch": ("theta / norm.clamp(min=theta)", "(theta / (norm + 1e-6)).clamp(max=1)"),
-        "tensorflow": ("theta / tf.maximum(norm, theta)", "tf.minimum(1.0, theta / (norm + 1e-6))"),
-        "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(1, theta / (norm + 1e-6))"),
-        "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(1, theta / (norm + 1e-6))"),
-    }),
-    Mistake("small gradients scaled up to θ", "clip", "", everywhere(
-        "scale = theta / ", "scale = theta / norm  # ")),
-    Mistake("a step up the gradient instead of down", "update", "plain", {
+    Mistake("clip that scales up where θ is above 1", "clip", "θ", everywhere(
+        "grad * scale for", "grad * (theta / norm if 1 < theta < 1e9 else scale) for")),
+    Mistake("clip by norm + 1e-6", "clip", "result",
+             everywhere(" / norm, ", " / (norm + 1e-6), ")),
+    Mistake("small gradients scaled up to θ", "clip", "",
+             everywhere("grad * scale for", "grad * (theta / norm) for")),
+    Mistake("a step up the gradient instead of down", "sgd", "", {
         **everywhere("param -= rounded(", "param += rounded("),
         "tensorflow": ("param.assign_sub(rounded(", "param.assign_add(rounded("),
         "jax": ("param - rounded(", "param + rounded("),
     }),
-    Mistake("no learning rate", "update", "plain",
-             everywhere("rounded(lr * direction", "rounded(direction")),
-    Mistake("learning rate applied twice", "update", "plain",
-             everywhere("rounded(lr *", "rounded(lr * lr *")),
-    Mistake("learning rate cut at 1", "update", "above 1",
-             everywhere("lr = how.lr if", "lr = min(how.lr, 1.0) if")),
+    Mistake("no learning rate", "sgd", "",
+             everywhere("rounded(rates.lr * grads", "rounded(grads")),
+    Mistake("learning rate applied twice", "sgd", "",
+             everywhere("rounded(rates.lr *", "rounded(rates.lr * rates.lr *")),
+    Mistake("learning rate cut at 1", "sgd", "learning rate 3",
+             everywhere("rounded(rates.lr *", "rounded(min(rates.lr, 1.0) *")),
     Mistake("one vector for all characters", "encode", "vectors", {
         **everywhere("one_hot(tokens,", "one_hot(tokens * 0,"),
         "numpy": (")[tokens]", ")[tokens * 0]"),
@@ -114,31 +106,24 @@ MISTAKES = [
              everywhere("model.state(1), [prefix[0]]", "model.state(1), [*prefix]",
                         "range(1, len(prefix)", "range(len(prefix), len(prefix)")),
     Mistake("the output layer without its bias", "step", "logits",
-             everywhere(' + params["b_q"], after', ", after")),
+             everywhere(' + params["b_q"], state', ", state")),
     Mistake("logits of the state before the step", "step", "logits", everywhere(
-        'return x @ params["W_hq"]', 'return state[0] @ params["W_hq"]')),
-    Mistake("no activation in the step", "step", "logits", everywhere(
-        'h = activation(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], options)',
-        'h = x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]')),
-    Mistake("tanh in the step, whatever the activation", "step", "logits", everywhere(
-        'h @ params["W_hh"] + params["b_h"], options)  #',
-        'h @ params["W_hh"] + params["b_h"], options._replace(activation="tanh"))  #'), only=RELU),
-    Mistake("the hidden layer without its bias", "step", "logits", everywhere(
-        'h @ params["W_hh"] + params["b_h"], options)  #', 'h @ params["W_hh"], options)  #')),
-    Mistake("the previous state left out of the step", "step", "logits",
-             everywhere(' + h @ params["W_hh"] + params["b_h"], options)  #',
-                        ' + params["b_h"], options)  #')),
-    Mistake("W_hh transposed in the step", "step", "logits", {
+        "    state = CELLS[", "    before, state = state, CELLS[",
+        'return state[0] @ params["W_hq"]', 'return before[0] @ params["W_hq"]')),
+    Mistake("no activation in the step", "rnn", "state", {
+        **everywhere("h = np.tanh(x @", "h = (x @"),
+        "torch": ("h = torch.tanh(x @", "h = (x @"),
+        "tensorflow": ("h = tf.tanh(x @", "h = (x @"),
+        "jax": ("h = jnp.tanh(x @", "h = (x @"),
+    }),
+    Mistake("the hidden layer without its bias", "rnn", "state", everywhere(
+        'h @ params["W_hh"] + params["b_h"])  #', 'h @ params["W_hh"])  #')),
+    Mistake("the previous state left out of the step", "rnn", "state", everywhere(
+        ' + h @ params["W_hh"] + params["b_h"])  #', ' + params["b_h"])  #')),
+    Mistake("W_hh transposed in the step", "rnn", "state", {
         **everywhere('h @ params["W_hh"] + ', 'h @ params["W_hh"].T + '),
         "tensorflow": ('h @ params["W_hh"] + ', 'h @ tf.transpose(params["W_hh"]) + '),
     }),
-    Mistake("slope of ReLU at 0 is 1", "gradients", "", {
-        "numpy": ("(h > 0)", "(h >= 0)"),
-        "torch": ("torch.relu(z)", "torch.where(z >= 0, z, 0)"),
-        "tensorflow": ("tf.nn.relu(z)", "tf.where(z >= 0, z, tf.zeros_like(z))"),
-        "mxnet": ("npx.activation(z, options.activation)", "np.where(z >= 0, z, np.zeros_like(z))"),
-        "jax": ("jax.nn.relu(z)", "jnp.where(z >= 0, z, 0)"),
-    }, only=RELU),
 
     Mistake("only the first 64 rows counted in the loss", "loss", "with 300 characters", {
         "numpy": ("labels].mean()", "labels][:64].mean()"),
@@ -154,12 +139,6 @@ MISTAKES = [
         "jax": ("jax.nn.log_softmax(logits)",
                 "jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(1, keepdims=True))"),
     }),
-    Mistake("ReLU that ends at 6", "step", "logits", {
-        "numpy": ("np.maximum(z, 0)", "np.clip(z, 0, 6)"),
-        "torch": ("torch.relu(z)", "F.relu6(z)"),
-        "tensorflow": ("tf.nn.relu(z)", "tf.nn.relu6(z)"),
-        "jax": ("jax.nn.relu(z)", "jax.nn.relu6(z)"),
-    }, only=RELU),
     Mistake("gradients in the order of their names", "gradients", "", {
         "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
         "torch": ("dict(zip(model.params, grads)), detach(",
@@ -172,7 +151,7 @@ MISTAKES = [
     }),
     Mistake("gradients that are right only for two rows and more", "gradients", "of one token", {
         "numpy": (", grads, detach(",
-                  ", {n: g / 2 if len(batch.X) < 2 else g for n, g in grads.items()}, detach("),
+                  ", {n: g / 2 if len(targets) < 2 else g for n, g in grads.items()}, detach("),
         "torch": ("zip(model.params, grads)", "zip(model.params, (g / 2 for g in grads) "
                   "if len(batch.X) < 2 else grads)"),
         "jax": ("grads[name] for", "grads[name] / (2 if len(batch.X) < 2 else 1) for"),
@@ -183,15 +162,13 @@ MISTAKES = [
         "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
         "jax": ("grads[name] for", "grads[name].clip(-1, 1) for"),
     }),
-    Mistake("clip that divides by a norm of 0", "clip", "gradients of zero", {
-        "numpy": ("theta / np.maximum(norm, theta)", "np.minimum(norm, theta) / norm"),
-        "torch": ("theta / norm.clamp(min=theta)", "norm.clamp(max=theta) / norm"),
-        "tensorflow": ("theta / tf.maximum(norm, theta)", "tf.minimum(norm, theta) / norm"),
-        "mxnet": ("theta / np.maximum(norm, theta)", "np.minimum(norm, theta) / norm"),
-        "jax": ("theta / jnp.maximum(norm, theta)", "jnp.minimum(norm, theta) / norm"),
+    Mistake("clip that divides by a norm of 0", "clip", "gradients of zero",
+             everywhere("grad * scale for", "grad / norm * (scale * norm) for")),
+    Mistake("learning rate in float32", "sgd", "", {
+        **everywhere("rates.lr *", "rates.lr.astype('float32').astype(rates.lr.dtype) *"),
+        "torch": ("rates.lr *", "rates.lr.float() *"),
+        "tensorflow": ("rates.lr *", "tf.cast(tf.cast(rates.lr, 'float32'), rates.lr.dtype) *"),
     }),
-    Mistake("learning rate in float32", "update", "plain",
-             everywhere("lr = how.lr if", "lr = float(__import__('numpy').float32(how.lr)) if")),
     Mistake("parameters that change while text is generated", "predict", "parameters", {
         **everywhere("    return outputs\n\n\ndef build",
                      '    model.params["b_q"] = model.params["b_q"] + 1\n'
@@ -200,18 +177,17 @@ MISTAKES = [
 
     # NumPy's hand-written backward pass.
     Mistake("derivative of tanh from the pre-activation", "gradients", "W_xh", within("numpy",
-        "1 - h * h if", "1 - np.arctanh(h) ** 2 if")),
+        "(1 - h * h)", "(1 - np.arctanh(h) ** 2)")),
     Mistake("gradient of a sum instead of a mean", "gradients", "", within("numpy",
         "return d_logits / len(labels)", "return d_logits")),
     Mistake("gradient of the loss without the one-hot vector", "gradients", "", within("numpy",
         "d_logits[np.arange(len(labels)), labels] -= 1", "pass")),
     Mistake("no slope of the activation in the gradient", "gradients", "", within("numpy",
-        "linear_back(d_h * slope(h, options), x,", "linear_back(d_h, x,")),
+        "dz = d_h * (1 - h * h)", "dz = d_h")),
     Mistake("bias gradient missing", "gradients", "b_h", within("numpy",
-        'f"b_{name}": dz.sum(0)', 'f"b_{name}": np.zeros_like(params["b_h"])')),
+        '"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])')),
     Mistake("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", within("numpy",
-        'dz @ params[f"W_h{name}"].T', 'dz @ params[f"W_h{name}"]')),
-    Mistake("a character that occurs twice counted once", "gradients", "W_e", within("numpy",
-        'np.add.at(grads["W_e"], batch.X[:, t], d_x)',
-        'grads["W_e"][batch.X[:, t]] += d_x'), only=DEEP),
+        'dz @ params["W_hh"].T', 'dz @ params["W_hh"]')),
+    Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", within("numpy",
+        "grads[name] += grad", "grads[name] = grad")),
 ]  # fmt: skip

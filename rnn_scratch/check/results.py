@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from ..contract import CELLS, MODULES
 from ..system.records import Record
+
+# The file of each function that a row can name.
+FILES = {
+    function.__name__: f"{module}.py"
+    for module in ("scratch", "deep", "machine", "workers")
+    for function in MODULES[module]
+}
+FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
 # What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
 # float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
@@ -33,7 +42,7 @@ class Row(Record):
 
     piece: str  # a function of the contract
     result: str
-    case: str  # dtype, cell, activation, and whether there is an embedding
+    case: str  # dtype, cell, and what else it has
     difference: float | None  # None: it is not a number, or there is nothing to compare
     where: str
     allowed: float
@@ -41,6 +50,12 @@ class Row(Record):
     offered: bool = True
     expected: float | None = None  # the number with the largest difference; None: it is none
     actual: float | None = None
+    file: str = ""  # of the function; empty where it is not the contract's
+
+    @property
+    def place(self) -> str:
+        """The function, and the file that it is in."""
+        return f"{self.piece} in {self.file}" if self.file else self.piece
 
     @property
     def passed(self) -> bool:
@@ -97,6 +112,7 @@ def fact(
         where="" if true else otherwise,
         allowed=0,
         note=note,
+        file=FILES.get(piece, ""),
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, Options, Team
 from ..errors import NotOffered, RNNScratchError
@@ -52,8 +54,9 @@ def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[R
     threads = list(machine.set_threads(backend))
     if runtime.model == "scratch":
         yield from threads
+        yield from machine.used_threads(backend)
     device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
-    cases = inputs.cases(device, cells)
+    cases = inputs.cases(device, cells, runtime.model)
     yield from check(runtime.backend, backend, runtime.model, cases)
 
 
@@ -75,16 +78,16 @@ def check(
     if model == "scratch":
         yield from machine.devices(name, backend)
     seen = set[str]()  # dtypes
-    for options in inputs.cases() if cases is None else cases:
+    for options in inputs.cases(variant=model) if cases is None else cases:
         case = make_case(name, backend, model, options, short)
         if options.device not in backend.machine.devices(options.dtype):
             reason = f"There is no {options.dtype} on the device {options.device}."
             yield not_offered(model, case.label, reason)
             continue
-        once = () if seen else ONCE
+        once = () if seen or case.large else ONCE
         if model == "scratch" and options.dtype not in seen:
             once += OF_A_DTYPE
-        pieces = of_case(case) if options.dtype in seen else PIECES[model]
+        pieces = of_case(case) if case.large or options.dtype in seen else PIECES[model]
         for piece in pieces + once:
             if piece in omit:
                 continue
@@ -94,13 +97,16 @@ def check(
                 yield not_offered(model, case.label, str(error))
                 break
             except Exception as error:
-                yield fact("raised", False, described(error), piece=piece.__name__, case=case.label)
+                row = fact("raised", False, described(error), piece=case.name_of(piece))
+                yield replace(row, case=case.label, file=case.file_of(row.piece))
         else:
             seen.add(options.dtype)
 
 
 def of_case(case: Case) -> tuple[Piece, ...]:
     """The pieces to check in a case that is not the first one of its dtype."""
+    if case.large:
+        return functions.forward, functions.gradients
     dtype, cell = case.options.dtype, case.options.cell
     full = dtype == "float64" and (case.plain or cell == inputs.PLAIN.cell)
     return tuple(each for each in PIECES[case.variant] if full or each not in OF_A_CELL)
@@ -114,7 +120,7 @@ def described(error: Exception) -> str:
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
     """Whether functions take the contract's arguments: all, or the `build` of a variant."""
-    modules = ["scratch", "machine", "workers"] if model == "scratch" else [model]
+    modules = ["scratch", "deep", "machine", "workers"] if model == "scratch" else [model]
     for module in filter(partial(hasattr, backend), modules):  # workers may be absent
         for specification in MODULES[module]:
             name = specification.__name__
@@ -134,11 +140,21 @@ def _parameters(function: Any) -> str:
 
 
 # Each piece before those that use it, so that the first one that fails is the one to correct.
-OF_SCRATCH: tuple[Piece, ...] = (machine.tensor, *functions.FUNCTIONS, *epochs.TRAINING)
+OF_SCRATCH: tuple[Piece, ...] = (
+    machine.tensor,
+    *functions.FUNCTIONS,
+    *functions.OF_OPTIMIZERS,
+    *epochs.TRAINING,
+)
 OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
 PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
 # Those that do the same with any cell, and are tried with the first one only.
-OF_A_CELL = (machine.tensor, *functions.OF_ANY_CELL, *epochs.TRAINING[1:])
+OF_A_CELL = (
+    machine.tensor,
+    *functions.OF_ANY_CELL,
+    *functions.OF_OPTIMIZERS,
+    *epochs.TRAINING[1:],
+)
 # Those that are the same in all cases, and in all of a dtype.
 ONCE: tuple[Piece, ...] = (machine.set_eager,)
 OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

@@ -14,13 +14,11 @@ from ..errors import NotOffered
 from ..runs import exchange
 from ..runs.runtime import Runtime
 from .epochs import FEW, clipping, updated
-from .inputs import PLAIN, TRIED, B, Case, in_each_dtype, make_case
+from .inputs import DEEP, PLAIN, B, Case, in_each_dtype, make_case
 from .results import Computed, Row, fact, not_offered
 
 CASES = tuple(
-    case
-    for options in (PLAIN, PLAIN._replace(cell="lstm", **{**TRIED, "activation": "tanh"}))
-    for case in in_each_dtype(options)
+    case for options in (PLAIN, DEEP._replace(cell="lstm")) for case in in_each_dtype(options)
 )
 # Of the numbers that are sent: signs of zeros, the smallest and the largest, and what is none.
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
@@ -36,7 +34,7 @@ def check(runtime: Runtime, team: Team) -> Iterator[Row]:
     for options in CASES:
         case = make_case(name, backend, runtime.model, options._replace(device=device))
         try:
-            for piece in TEAM_PIECES if runtime.model == "scratch" else (train_minibatch,):
+            for piece in TEAM_PIECES if runtime.model == "scratch" else (train_together,):
                 yield from case.rows(piece, team)
         except NotOffered as error:
             yield not_offered(runtime.model, case.label, str(error))
@@ -61,7 +59,7 @@ def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
     """Check that the means over the workers are the gradients of all rows."""
     part, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
-    mean, means = part.backend.workers.all_reduce(loss, grads, len(team.addresses))
+    mean, means = part.backend.workers.all_reduce(loss, grads)
     expected, _, _ = case.reference.gradients()
     yield Computed("loss", mean, expected)
     arrays, workers = model.to_arrays(grads), len(team.addresses)
@@ -70,12 +68,12 @@ def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
     yield Computed("gradients, added by rank", model.to_arrays(means), exact, 0)
 
 
-def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Row]:
+def train_together(case: Case, team: Team) -> Iterator[Computed | Row]:
     """Check that workers reach the parameters that one process reaches on all rows."""
     how = clipping(case)
     expected, losses, states = updated(case.reference, how)
     part = case.of_rows(exchange.share(B, team))
-    arrays, means, state = updated(part, how._replace(workers=len(team.addresses)))
+    arrays, means, state = updated(part, how, train=part.backend.workers.train_together)
     whole = exchange.join_rows(case.backend, case.options.device, part.as_arrays(state))
     yield Computed(f"parameters after {FEW} updates", arrays, expected)
     yield Computed(f"losses after {FEW} updates", means, losses)
@@ -84,4 +82,4 @@ def train_minibatch(case: Case, team: Team) -> Iterator[Computed | Row]:
     yield fact("same in all workers", len(set(digests)) == 1, str(digests))
 
 
-TEAM_PIECES = (gather, all_reduce, train_minibatch)
+TEAM_PIECES = (gather, all_reduce, train_together)

@@ -44,8 +44,9 @@ EXACT_EPOCHS = 50  # in exact mode
 )
 @option(
     "workers",
-    "Number of workers, or several numbers to try in turn, such as 1,2,4.",
+    "Number of workers (3 if no number follows), or several to try in turn, such as 1,2,4.",
     default="1",
+    alone="3",
     metavar="N,...",
     several=True,
 )
@@ -133,7 +134,7 @@ def _check_pieces(
         number = sum(row.offered for row in rows)
         verdict = f"{number} comparison{'s' * (number != 1)}, all within the tolerance."
         if failures := [row for row in rows if not row.passed]:
-            first = f"{failures[0].piece} {failures[0].sentence}"
+            first = f"{failures[0].place}: {failures[0].sentence}"
             verdict = f"{len(failures)} of {len(rows)} comparisons fail; look first at: {first}."
         verdicts.append(f"{title}: {verdict}")
         where = {"backend": runtime.backend, "model": runtime.model, "workers": runtime.workers}

@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO
 import click
 
 from ..errors import RNNScratchError, shown
+from ..settings import GONE
 from ..system import signals
 from ..system.terminal import echo
 
@@ -85,7 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         message = io.StringIO()
         error.show(message)
-        _fail(message.getvalue().removesuffix("\n"), error.exit_code)
+        option = error.option_name if isinstance(error, click.NoSuchOption) else ""
+        hint = GONE.get(option.removeprefix("--"))
+        _fail(
+            "\n".join(filter(None, [message.getvalue().removesuffix("\n"), hint])), error.exit_code
+        )
     except RNNScratchError as error:
         _fail(f"Error: {error}", error.exit_code)
     except KeyboardInterrupt as error:

@@ -46,15 +46,18 @@ def option(
     metavar: str | None = None,
     several: bool = False,
     implied: str = "",
+    alone: str | None = None,
 ) -> Decorator:
     """Add an option as OPTIONS describes it, or with this help.
 
-    `implied` says what the command does if the option has no default and is not given.
+    `implied` says what the command does if the option has no default and is not given, and `alone`
+    is its value if it is given without one.
     """
     kind, words = OPTIONS[name]
     words = (help or words) + (f"  [default: {implied}]" if implied else "")
     if kind is BOOL:
         return click.option(option_of(name), name, is_flag=True, default=None, help=words)
+    more: dict[str, Any] = {"is_flag": False, "flag_value": alone} if alone else {}
     return click.option(
         option_of(name),
         name,
@@ -64,6 +67,7 @@ def option(
         default=default,
         show_default=default is not None,
         help=words,
+        **more,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .. import api, exact
+from ..check import growth
 from ..errors import RNNScratchError
 from ..runs import checkpoint, inference, run_folder
 from ..runs.events import Ended, Progress, Started
@@ -18,6 +19,7 @@ from ..runs.run import Run
 from ..runs.run_folder import Epoch
 from ..runs.training import Diverged
 from ..settings import option_of
+from ..text import dataset
 from ..workers import launch
 from ..workers.launch import COORDINATOR, WAIT
 from .options import option, runtime_options, settings_options, specified, text_options
@@ -166,7 +168,11 @@ def _results(done: Run) -> str:
     where = done.record.sessions[-1].runtime
     how = {**SAMPLE, "best": done.best is not None, "device": where.device, "eager": where.eager}
     text = inference.predict(done, **how)
-    return f"digest {exact.digest(done.arrays)}\n{text}" if done.record.settings.exact else text
+    if not done.record.settings.exact:
+        return text
+    content = dataset.reload_and_verify(done.record.text, None)
+    doubt = growth.doubt(done.record.settings, content, done.arrays)
+    return "\n".join([f"digest {exact.digest(done.arrays)}", *doubt, text])
 
 
 def _how_to_resume(folder: Path) -> str:

@@ -118,17 +118,17 @@ def measure(
     setup.backend.machine.set_tf32(plan.tf32)
     model, arrays = setup.model, setup.model.to_arrays(setup.model.params)
     batches, chains, large = _batches(setup), _chains(setup), _large(setup)
-    train = partial(_updates, setup, model, batches, runtime.workers)
+    train = partial(_updates, setup, model, batches)
     works: Works = {
         "minibatches": train,
         "products": partial(_multiply, setup, chains),
         "large": partial(_multiply, setup, [large]),
     }
     if team is not None:
-        works["without_exchange"] = partial(_updates, setup, model, batches, 1)
+        works["without_exchange"] = partial(_updates, setup, model, batches, alone=True)
     generate = partial(_generate, setup, model)
     with np.errstate(all="ignore"):  # a short training may diverge, and takes as long
-        first = _seconds(setup, partial(_updates, setup, model, batches[:1], runtime.workers))
+        first = _seconds(setup, partial(_updates, setup, model, batches[:1]))
         times = yield from _in_turns(setup, works)
         _seconds(setup, generate)  # to warm up
         generation = [_seconds(setup, generate) / GENERATED for _ in range(TURNS)]
@@ -138,7 +138,7 @@ def measure(
         if has_layer:
             place = runtime.backend, setup.backend, "concise"
             layer = registry.build(*place, arrays, model.options, settings.optimizer)
-            update_layer = partial(_updates, setup, layer, batches, runtime.workers)
+            update_layer = partial(_updates, setup, layer, batches)
             pairs = yield from _in_turns(setup, {"layer": update_layer, "model": train})
             own_layer = [a / b for a, b in zip(pairs["layer"], pairs["model"])]
     assert setup.runtime.threads is not None  # now it is the number in use
@@ -206,10 +206,13 @@ def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
 
 
 def _updates(
-    setup: Setup, model: Model, batches: Sequence[Batch], workers: int
+    setup: Setup, model: Model, batches: Sequence[Batch], alone: bool = False
 ) -> Sequence[Tensor]:
-    carry, how = minibatches.carries(setup.settings.sampling), update_rule(setup.settings, workers)
-    _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
+    carry, how = minibatches.carries(setup.settings.sampling), update_rule(setup.settings)
+    if setup.team is None or alone:
+        _, state = setup.backend.scratch.train_epoch(model, batches, how, carry)
+    else:
+        _, state = exchange.train_epoch(setup.backend, model, batches, how, carry, None)
     return [*state, *model.params.values()]
 
 

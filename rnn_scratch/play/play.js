@@ -33,7 +33,7 @@
   // The values of a tensor, from −1 to 1. What has no bounds is shown through tanh.
   function shades(state, which) {
     const { values } = state[which];
-    const bounded = names(model.options)[which][0] === "H" && model.options.activation === "tanh";
+    const bounded = names(model.options)[which][0] === "H" && model.options.cell !== "rnn-relu";
     return bounded ? values : values.map(Math.tanh);
   }
 

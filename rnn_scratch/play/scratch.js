@@ -1,5 +1,5 @@
 // A recurrent language model from scratch in JavaScript, differentiated by hand: the functions of
-// NumPy's `scratch.py` in their order, in float64, for one worker.
+// NumPy's `scratch.py`, `cells.py` and `deep.py`, in float64, for one worker.
 //
 // Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding. Tokens are
 // lists, masks of dropout T lists of L arrays (B, H). What NumPy does is in `arrays.js`.
@@ -25,12 +25,12 @@ function encode(tokens, params) {
 
 // Hyperbolic tangent or ReLU.
 function activation(z, options) {
-  return map(options.activation === "tanh" ? Math.tanh : (each) => Math.max(each, 0), z);
+  return map(options.cell !== "rnn-relu" ? Math.tanh : (each) => Math.max(each, 0), z);
 }
 
 // The derivative of the activation, from its value h.
 function slope(h, options) {
-  return map(options.activation === "tanh" ? (each) => 1 - each * each : (each) => +(each > 0), h);
+  return map(options.cell !== "rnn-relu" ? (each) => 1 - each * each : (each) => +(each > 0), h);
 }
 
 // Backward pass of z = x W_xg + h W_hg + b_g for gate g: gradients of x, h and these.
@@ -145,8 +145,10 @@ function lstm_back(d_after, after, x, before, params, options) {
   return [d_x, [d_h_before, times(d_c, f)], grads];
 }
 
-const CELLS = { rnn, gru, "gru-after": gru_after, lstm };
-const CELLS_BACK = { rnn: rnn_back, gru: gru_back, "gru-after": gru_after_back, lstm: lstm_back };
+const CELLS = { rnn, gru, "gru-after": gru_after, lstm, "rnn-relu": rnn };
+const CELLS_BACK = {
+  rnn: rnn_back, gru: gru_back, "gru-after": gru_after_back, lstm: lstm_back, "rnn-relu": rnn_back,
+};
 
 // One time step: x (B, V), or (B, N), to logits (B, V), and the new state; masks, L times (B, H).
 function step(x, state, params, options, masks = null) {

@@ -4,11 +4,11 @@ Every worker calls these functions in the same order; each returns the same in a
 travel in the model's own dtype, so they are whole numbers that float32 has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..contract import Arrays, Backend, Options, Team
+from ..contract import Arrays, Backend, Batch, Model, Options, State, Team, Update
 from ..errors import RNNScratchError
 from ..exact import digest
 
@@ -19,6 +19,26 @@ def share(rows: int, team: Team) -> slice:
     """The worker's rows of a minibatch with this number of rows, a multiple of the workers'."""
     size = rows // len(team.addresses)
     return slice(team.rank * size, (team.rank + 1) * size)
+
+
+def train_epoch(
+    backend: Backend,
+    model: Model,
+    minibatches: Iterable[Batch],
+    how: Update,
+    carry: bool,
+    state: State | None,
+) -> tuple[list[float], State]:
+    """What the backend's `train_epoch` does, by all workers, each with its rows of a minibatch."""
+    losses, device = [], model.options.device
+    for batch in minibatches:
+        if state is None or not carry:
+            state = model.state(len(batch.X))
+        tensors = batch.map(backend.machine.tensor, device)
+        mean, state = backend.workers.train_together(model, tensors, state, how)
+        losses.append(mean)
+    assert state is not None
+    return [float(mean) for mean in losses], state
 
 
 def gather(backend: Backend, device: str, arrays: Sequence[np.ndarray]) -> list[list[np.ndarray]]:

@@ -156,7 +156,7 @@ def _evaluation(
 ) -> Evaluation:
     batches = minibatches.whole(tokens, saved.settings)
     with np.errstate(all="ignore"):
-        summed, count = setup.backend.scratch.evaluate(setup.model, batches, True)
+        summed, count = setup.backend.deep.evaluate(setup.model, batches)
     uniform, loss = float(len(saved.vocab)), float(summed / count)
     return Evaluation(
         count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position

@@ -25,7 +25,7 @@ def learning_rate(settings: Settings, update: int, total: int) -> float:
     return settings.lr * (1 + math.cos(math.pi * passed)) / 2
 
 
-def needs_rates(settings: Settings) -> bool:
+def numbered(settings: Settings) -> bool:
     """Return whether anything depends on the number of the update."""
     varies = settings.schedule != "constant" or settings.warmup > 0
     return varies or OPTIMIZERS[settings.optimizer].needs_rates
@@ -53,11 +53,9 @@ def with_rates(
     batches: Iterable[Batch], settings: Settings, done: int, total: int
 ) -> Iterator[Batch]:
     """The minibatches with the rates of their updates, which follow `done` of all `total` ones."""
-    if not needs_rates(settings):
-        yield from batches
-        return
     how = Update()
     for update, batch in enumerate(batches, done + 1):
-        means = (1 - how.beta1**update, 1 - how.beta2**update)
-        rates = learning_rate(settings, update, total), *means
+        rates = [learning_rate(settings, update, total)]
+        if OPTIMIZERS[settings.optimizer].needs_rates:
+            rates += 1 - how.beta1**update, 1 - how.beta2**update
         yield batch._replace(rates=Rates(*(np.asarray(rate, settings.dtype) for rate in rates)))

@@ -28,7 +28,7 @@ from ..system.records import Record
 from ..text import books, dataset
 from . import checkpoint, curve, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
-from .events import Ended, Event, Message, Progress, Started
+from .events import Ended, Event, Message, Started
 from .run import Run, numbered
 from .run_folder import CURVE, HISTORY, RUN_FILE, Epoch, History, Mark, RunRecord, Session
 from .runtime import Runtime
@@ -163,7 +163,7 @@ def follow(work: Work, team: Team) -> Generator[Event, None, None]:
     setup = set_up(work.settings, work.runtime, work.text, team=team)
     with signals.deferred() as request:
         for chunk in training.train_in_chunks(setup, 0, NOTHING, request):
-            if isinstance(chunk, Progress):
+            if not isinstance(chunk, Chunk):
                 yield chunk  # the first worker keeps the results
 
 
@@ -198,7 +198,7 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
             yield Started(folder=folder, settings=before.settings, session=keeper.session)
             chunks = training.train_in_chunks(setup, before.epoch, before.incomplete, request)
             for chunk in chunks:
-                if isinstance(chunk, Progress):
+                if not isinstance(chunk, Chunk):
                     yield chunk
                     continue
                 keeper.add(chunk)

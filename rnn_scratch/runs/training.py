@@ -16,7 +16,7 @@ from ..system import signals
 from ..text import minibatches, vocabulary
 from . import decoding, exchange, schedule
 from .checkpoint import NOTHING, Incomplete
-from .events import Progress
+from .events import Message, Progress
 from .run_folder import Epoch
 from .setup import Setup
 
@@ -50,7 +50,7 @@ def epochs(setup: Setup) -> Iterator[tuple[Epoch, list[float]]]:
 
 def train_in_chunks(
     setup: Setup, last: int, incomplete: Incomplete, request: signals.Request
-) -> Iterator[Progress | Chunk]:
+) -> Iterator[Progress | Message | Chunk]:
     """Train the epochs after epoch `last`, of which `incomplete` has been trained already.
 
     Yields the progress before each chunk of minibatches and the chunk after it: at the end of an
@@ -61,10 +61,11 @@ def train_in_chunks(
     settings, size = setup.settings, 1
     begin: tuple[float, float] | None = None  # the first position, in epochs, and its time
     arrays, text = trained_arrays(setup.model), setup.dataset.train
+    start = arrays if settings.exact and not last and not incomplete.losses else None
     if setup.team is not None:
         last, incomplete = _same_start(setup, setup.team.rank, last, incomplete)
     # The number of updates before this epoch, and of all, where they matter.
-    first = schedule.updates(len(text), settings, last) if schedule.needs_rates(settings) else 0
+    first = schedule.updates(len(text), settings, last) if schedule.numbered(settings) else 0
     varies = settings.schedule != "constant"
     updates = schedule.updates(len(text), settings, settings.num_epochs) if varies else 0
     for number in range(last + 1, settings.num_epochs + 1):
@@ -89,6 +90,11 @@ def train_in_chunks(
                 yield Chunk(incomplete, arrays)
                 size = _stop_or_go_on(setup, size, request)
         yield Chunk(incomplete, arrays, _end(setup, number, incomplete, arrays))
+        names = setup.model.options.shapes()
+        if start and all(np.array_equal(start[name], arrays[name]) for name in names):
+            what = "no step is as large as half of exact mode's grid. Use a larger --lr."
+            yield Message(text=f"No parameter has changed in epoch {number}: {what}")
+        start = None
         size = _stop_or_go_on(setup, size, request)
         if not size:
             return
@@ -150,7 +156,7 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     # Train minibatches after others of the same epoch: a worker its own rows of each.
     settings, model, device = setup.settings, setup.model, setup.runtime.device
     scratch, machine = setup.backend.scratch, setup.backend.machine
-    how = update_rule(settings, setup.runtime.workers)
+    how = update_rule(settings)
     carry = minibatches.carries(settings.sampling)
     states = before.state
     if setup.team is not None:
@@ -160,7 +166,10 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     state = tuple(machine.tensor(array, device) for array in states) or None
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
         start = time.perf_counter()
-        losses, state = scratch.train_epoch(model, batches, how, carry, state)
+        if setup.team is None:
+            losses, state = scratch.train_epoch(model, batches, how, carry, state)
+        else:
+            losses, state = exchange.train_epoch(setup.backend, model, batches, how, carry, state)
         slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
         machine.synchronize([*(state or ()), *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
@@ -180,7 +189,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> E
     if len(setup.dataset.valid) and reports:
         held_out = minibatches.whole(setup.dataset.valid, settings)
         with np.errstate(all="ignore"):
-            evaluated = setup.backend.scratch.evaluate(model, held_out, True)
+            evaluated = setup.backend.deep.evaluate(model, held_out)
             valid_loss = float(np.divide(*evaluated))
     _require_finite(settings, number, arrays, loss, valid_loss or 0)
     return Epoch(

@@ -16,6 +16,7 @@ from ..contract import MODULES, VARIANTS
 from ..errors import RNNScratchError
 
 CONTRACT = tuple(dict.fromkeys(f.__name__ for functions in MODULES.values() for f in functions))
+SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
 class Definition(NamedTuple):
@@ -30,19 +31,22 @@ class Definition(NamedTuple):
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
     """A function of a variant of a backend, then the helpers that it uses.
 
-    The functions of ``machine`` and ``workers`` and helpers are found by name too, a helper in each
-    file that defines it. The list is empty where there is none, for instance for a function that a
-    variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no source
-    of it on this machine.
+    The functions of the modules that all variants share and helpers are found by name too, a helper
+    in each file that defines it. The list is empty where there is none, for instance for a function
+    that a variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no
+    source of it on this machine.
     """
     paths = {path.stem: path for path in files(backend)}
-    for module in (variant, "machine", "workers"):
+    own = paths.get(variant)
+    if own and name in _definitions(own):
+        return _with_helpers(own, name)
+    if own and name in (beside := _beside(own)):
+        return _with_helpers(*beside[name])
+    for module in SHARED:
         if module in paths and name in _definitions(paths[module]):
             return _with_helpers(paths[module], name)
     if name in CONTRACT:
         return []
-    if variant in paths and name in (beside := _beside(paths[variant])):
-        return _with_helpers(*beside[name])
     defining = [path for path in paths.values() if name in _definitions(path)]
     return [definition for path in defining for definition in _with_helpers(path, name)]
 

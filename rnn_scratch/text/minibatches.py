@@ -76,7 +76,7 @@ def epoch_batches(
 
 
 def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
-    """The masks of dropout of a minibatch, (B, T, L, H): 0 with probability p, or 1 / (1 - p).
+    """The masks of dropout of a minibatch, (T, L, B, H): 0 with probability p, or 1 / (1 - p).
 
     Drawn are 16 bits for each: p is `dropout`, rounded to a multiple of 2**-16.
     """
@@ -85,7 +85,8 @@ def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> 
         0, 2**16, shape, np.uint16
     )
     dropped = round(settings.dropout * 2**16)
-    return np.multiply(drawn >= dropped, 2**16 / (2**16 - dropped), dtype=settings.dtype)
+    kept = drawn.transpose(1, 2, 0, 3) >= dropped
+    return np.multiply(kept, 2**16 / (2**16 - dropped), dtype=settings.dtype, order="C")
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:

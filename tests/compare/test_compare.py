@@ -32,7 +32,7 @@ def make_machine(after_check=None, **functions):
             after_check()
     named = {{"environment": lambda: {{"{name}": "1.0"}}, "set_tf32": set_tf32, **functions}}
     return changed(numpy.machine, **named)
-scratch, machine = numpy.scratch, make_machine()
+scratch, deep, machine = numpy.scratch, numpy.deep, make_machine()
 """
 
 # Each of these fails at another point, or is slow.
@@ -303,15 +303,15 @@ def test_a_new_comparison_beside_an_old_one(compared):
 def test_what_is_checked_is_what_is_compared(tmp_path):
     source = """
         def build(arrays, options):
-            if "W_e" in arrays and options.activation == "relu":
-                options = options._replace(activation="tanh")
+            if "W_e" in arrays and options.cell == "rnn-relu":
+                arrays = {**arrays, "W_e": 2 * arrays["W_e"]}
             return numpy.scratch.build(arrays, options)
         scratch = changed(scratch, build=build)
     """
     env = packages(tmp_path / "more", {"stubborn": source})
     arguments = ("compare", "--backends", "stubborn", *SHORT)
     there(*arguments, env=env).ended()
-    done = there(*arguments, "--activation", "relu", "--embedding", "5", env=env).ended(1)
+    done = there(*arguments, "--cell", "rnn-relu", "--embedding", "5", env=env).ended(1)
     assert "its check failed in" in done.out
 
 

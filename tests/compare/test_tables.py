@@ -200,7 +200,7 @@ def test_one_value_is_found_among_several(vary, values):
 
 
 WORK = [
-    {"settings": {"activation": "relu"}},
+    {"settings": {"cell": "rnn-relu"}},
     {"settings": {"dtype": "float64"}},
     {"settings": {"cell": "lstm"}},
     {"plan": {"tf32": True}},

@@ -8,7 +8,7 @@ import pytest
 from measure.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, Options, Rates, Update
 
 RECORD = Path(__file__).parents[2] / "notebooks" / "records" / "exercises.json"
 
@@ -73,7 +73,9 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
     if candidate not in registry.OURS:
         pytest.skip(f"{candidate} is a backend of another package")
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
-    batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
+    rates = Rates(np.array(1.0))
+    starts = (0, 4, 8, 12)
+    batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5], rates=rates) for i in starts]
     options = Options(5, 7, dtype="float64")
     arrays = parameters.initial(options, 1.0, 0)
 
@@ -87,7 +89,7 @@ def test_gradients_that_are_not_detached(backend, candidate, model):
     np.testing.assert_allclose(losses[1], expected, rtol=1e-12)
     assert len({f"{sum(values):.6f}" for values in losses.values()}) == 3, losses
     # While the parameters stay the same, so do the losses.
-    expected, _ = backend.scratch.train_epoch(build(), batches, Update(lr=1e-20), True)
+    expected, _ = backend.scratch.train_epoch(build(), batches, Update(theta=1e-20), True)
     for reach in (1, 2, 4):
-        constant = train_epoch_not_detached(backend, build(), batches, reach, Update(lr=1e-20))
+        constant = train_epoch_not_detached(backend, build(), batches, reach, Update(theta=1e-20))
         np.testing.assert_allclose(constant, expected, rtol=1e-12)

@@ -1,5 +1,6 @@
 """The lessons, and the notebooks made from them: complete, up to date, fit for publication."""
 
+import ast
 import functools
 import json
 import re
@@ -18,7 +19,8 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.system import records
 
-TAUGHT = [function.__name__ for function in contract.MODULES["scratch"]]
+TAUGHT = [f.__name__ for file in ("scratch", "deep") for f in contract.MODULES[file]]
+TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 
 # What the test that runs a notebook changes in it, so that its cells train less: on a fifth of the
 # text, or in fewer epochs and repetitions.
@@ -133,6 +135,23 @@ def test_the_lessons_have_the_whole_source_of_the_backend(backend):
     assert len(headings) > 40
 
 
+@pytest.mark.parametrize("backend", registry.OURS)
+def test_build_it_names_all_that_is_in_scratch(backend):
+    (path,) = (path for path in source_code.files(backend) if path.stem == "scratch")
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            names |= {node.name, *(argument.arg for argument in node.args.args)}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name for alias in node.names}
+    assert len(names) > 40
+    text = "\n".join(cell.source for cell in CELLS(f"{backend}-build") if cell.kind == "markdown")
+    prose_only = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert names - set(re.findall(r"\w+", prose_only)) == set()
+    if backend == "torch":
+        assert len(text.split()) <= 5000
+
+
 @pytest.mark.parametrize("name", notebooks.ALL)
 def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
     cells = CELLS(name)
@@ -214,7 +233,7 @@ def test_each_bug_is_detected_in_its_function(backend):
             (output,) = cell["outputs"]
             assert "".join(output["text"]).startswith(f"{match[1]} fails"), output
             functions.append(match[1])
-    assert functions == ["loss", "step", "clip", "update", "train_epoch", "predict"]
+    assert functions == ["loss", "rnn", "clip", "sgd", "train_epoch", "predict"]
 
 
 @pytest.mark.parametrize("backend", registry.OURS[1:])
@@ -378,13 +397,13 @@ def test_gains_as_a_table(tmp_path):
 def test_a_diff_of_an_optimization_has_what_it_replaces():
     shown = set()
     diff = optimizations.difference("torch", "One output layer", ["step"], shown).split("\n")
-    assert '-return x @ params["W_hq"] + params["b_q"], after' in diff
+    assert '-return state[0] @ params["W_hq"] + params["b_q"], state' in diff
     assert any(line.startswith("+# One output layer: ") for line in diff)
     assert diff[-1].startswith("+return ")
     # The function of the same name as the one that it is in comes first.
     diff = optimizations.difference("torch", "Gates in one product", ["rnn", "params"], shown)
     assert "requires_grad=True" in diff
     # What was shown is not there again.
-    assert "-return x @" not in optimizations.difference(
+    assert "-return state" not in optimizations.difference(
         "torch", "One output layer", ["step"], shown
     )

@@ -10,8 +10,8 @@ from helpers import CLONE
 from make import readme
 
 from rnn_scratch import contract, registry
-from rnn_scratch.check import functions, runner
-from rnn_scratch.check.inputs import PLAIN, in_each_dtype
+from rnn_scratch.check import epochs, functions
+from rnn_scratch.check.inputs import PLAIN, in_each_dtype, make_case
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
@@ -186,21 +186,44 @@ def test_every_file_that_the_page_names_is_there(path):
     assert (CLONE / path).is_file()
 
 
+def lion(name):
+    """The optimizer of the page, with what the page says to change for this backend."""
+    (source,) = re.findall(r"```python\n(@torch.no_grad.*?)```", PAGE, re.DOTALL)
+    if name == "torch":
+        return source
+    modules = {"tensorflow": "tf", "jax": "jnp"}
+    source = source.replace("@torch.no_grad()\n", "")
+    source = source.replace("torch.", f"{modules.get(name, 'np')}.")
+    if name == "tensorflow":
+        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
+        source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
+    if name == "jax":
+        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
+        source = re.sub(product, r"apart(\g<0>)", source)
+        source = source.replace("param -= ", "model.params[name] = param - ")
+    if name == "mxnet":
+        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
+    return source
+
+
 def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
-    (function,) = re.findall(r"```python\n(def lion.*?)```", PAGE, re.DOTALL)
-    (declared,) = re.findall(r'`"lion": (.*?)`', PAGE)
+    (declared,) = re.findall(r'`"lion": (.*?)`', PAGE, re.DOTALL)
     monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(declared, vars(contract)))
-    modules = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}
     for name in {"numpy", backend_name}:
-        scratch = registry.load(name).scratch
-        names = dict(vars(scratch))
-        exec(function.replace("torch.", f"{modules.get(name, 'np')}."), names)
-        monkeypatch.setitem(scratch.OPTIMIZERS, "lion", names["lion"])
-    pieces = (*runner.PIECES["scratch"], *runner.ONCE, *runner.OF_A_DTYPE)
-    omit = [piece for piece in pieces if piece is not functions.update]
-    cases = in_each_dtype(PLAIN)
-    backend = registry.load(backend_name)
-    rows = runner.check(backend_name, backend, cases=cases, short=True, omit=omit)
-    lion = [row for row in rows if row.result.startswith("lion")]
-    assert len(lion) == 3
-    assert all(row.passed for row in lion)
+        backend = registry.load(name)
+        names = dict(vars(backend.deep))
+        exec(lion(name), names)
+        monkeypatch.setitem(backend.scratch.OPTIMIZERS, "lion", names["lion"])
+    rows = []
+    for options in in_each_dtype(PLAIN):
+        case = make_case(backend_name, registry.load(backend_name), "scratch", options)
+        for piece in (
+            functions.of_optimizer("lion"),
+            epochs.train_minibatch,
+        ):  # the latter compiled
+            rows += case.rows(piece)
+    assert {row.piece for row in rows if "lion" in (row.piece, row.result.split()[-1])} == {
+        "lion",
+        "train_minibatch",
+    }
+    assert [row for row in rows if not row.passed] == []

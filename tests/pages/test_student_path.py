@@ -74,7 +74,7 @@ def test_the_readme_s_edit_of_the_step_changes_the_next_training(own_name, copy)
     answers = run(copy, own_name)
     before = rnn_scratch.train(own_name, **SHORT).perplexity
     assert abs(answers["perplexity"] - before) > 0.01 * before
-    assert answers["first"] == "step"
+    assert answers["first"] == "rnn"
 
 
 def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backend_names, copy):
@@ -92,6 +92,8 @@ def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backe
         done = there(
             "train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env
         ).ended()
-        measured.append(float(re.search(r"^perplexity (\S+),", done.out, re.MULTILINE)[1]))
+        measured.append(
+            float(re.search(r"^training text .* perplexity (\S+)$", done.out, re.MULTILINE)[1])
+        )
     # The figures are rounded, and processors differ in the last bits.
     assert [float(number) for number in quoted] == pytest.approx(measured, abs=0.11)

@@ -75,11 +75,9 @@ def install(site):
 
 
 def write(site, title, text):
-    """Write a file of the package; `scratch.py` comes in parts, of which a later one may edit."""
+    """Write a file of the package; all but `__init__.py`, which is replaced, may come in parts."""
     file = site / title
-    before = file.read_text() if file.name == "scratch.py" and file.exists() else ""
-    for name in re.findall(r"^def (\w+)", text, re.MULTILINE):
-        before = re.sub(rf"^def {name}\(.*?(?=^\S|\Z)", "", before, flags=re.DOTALL | re.MULTILINE)
+    before = file.read_text() if file.name != "__init__.py" and file.exists() else ""
     file.write_text(before + text + "\n\n", encoding="utf-8")
 
 
@@ -144,7 +142,7 @@ def test_a_mistake_that_the_guide_warns_of_is_named_as_it_says(
 ):
     changed = copy(load(package[0] / "toy_rnn"), tmp_path)
     if named:
-        sources = (changed / "machine.py", changed / "scratch.py")
+        sources = [changed / f"{name}.py" for name in ("machine", "scratch", "deep")]
         (path,) = (path for path in sources if right in path.read_text(encoding="utf-8"))
         make((right, wrong), path)
     rows = runner.check("toy", load(changed), cases=CASES, short=True)

@@ -17,7 +17,7 @@ def test_every_result_of_the_reference_is_recorded():
     for chosen in (each for each in inputs.cases(cells=["rnn"]) if each.dtype == "float64"):
         case = inputs.make_case("numpy", registry.load("numpy"), "scratch", chosen)
         names = {
-            f"{piece.__name__}: {result.name}"
+            f"{case.name_of(piece)}: {result.name}"
             for piece in runner.of_case(case)
             for result in piece(case)
             if isinstance(result, results.Computed) and result.expected is None

@@ -15,7 +15,7 @@ from measure import arm, certificate
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import CELLS, VARIANTS, Options
+from rnn_scratch.contract import CELLS, VARIANTS, Options, Rates
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.runtime import Runtime
@@ -273,7 +273,8 @@ def by_hand():
                 grads, norm = scratch.clip(grads, settings.theta)
                 steps = setup.model.to_arrays({n: settings.lr * g for n, g in grads.items()})
                 each.append({"state": after, **steps})
-                scratch.update(setup.model, grads, update_rule(settings))
+                rates = Rates(np.asarray(settings.lr))
+                scratch.sgd(setup.model, grads, update_rule(settings), rates)
             for name, values in each[0].items():
                 grid = exact.STATE_GRID if name == "state" else exact.GRID
                 for place, value in np.ndenumerate(values):
@@ -321,7 +322,7 @@ def test_equal_models_have_a_line_with_updates_and_digest():
 
 # NumPy's backend, in which one function is another one from some call on.
 OFF = """
-from rnn_scratch.backends.numpy import machine, scratch
+from rnn_scratch.backends.numpy import deep, machine, scratch
 
 plain, number = scratch.{function}, 0
 

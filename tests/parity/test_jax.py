@@ -8,7 +8,7 @@ import pytest
 from helpers import SMALL, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 
 X64 = f"""if True:
@@ -34,7 +34,8 @@ def model_and_minibatch(jax, model="scratch"):
     options = Options(5, 7)
     built = registry.build("jax", jax, model, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
-    return built, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
+    rates = Rates(np.asarray(0.5, "float32"))
+    return built, Batch(tokens, tokens, rates=rates).map(jax.machine.tensor, "cpu")
 
 
 @pytest.mark.usefixtures("jax")

@@ -48,7 +48,7 @@ def trained(name, how, corrected=False):
         rates = Rates(*(tensor(np.asarray(each)) for each in (LR, *means)))
         own = how._replace(epsilon=how.epsilon / means[1] ** 0.5) if corrected else how
         tensors = {parameter: tensor(grad) for parameter, grad in grads.items()}
-        backend.scratch.update(model, tensors, own, rates)
+        backend.scratch.OPTIMIZERS[how.optimizer](model, tensors, own, rates)
     return model.to_arrays(model.params)
 
 
@@ -59,7 +59,7 @@ def test_it_is_that_of_the_framework(backend, candidate, optimizer):
         pytest.skip("a framework that this test does not know")
     decay = 0.0 if optimizer == "momentum" or candidate in WITHOUT_DECAY else DECAY
     beta1, beta2 = BETAS
-    how = Update(LR, None, None, None, 1, optimizer, decay, None, beta1, beta2, EPSILON)
+    how = Update(optimizer=optimizer, weight_decay=decay, beta1=beta1, beta2=beta2, epsilon=EPSILON)
     inside = optimizer == "adam" and candidate in INSIDE
     same, other = (trained(candidate, how, corrected) for corrected in (inside, not inside))
     if candidate == "jax":

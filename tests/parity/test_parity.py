@@ -1,5 +1,6 @@
 """Every model against the reference, by the same code that `rnn-scratch check` runs."""
 
+import contextlib
 import itertools
 from importlib import import_module
 
@@ -9,9 +10,9 @@ from helpers import skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
-from rnn_scratch.check.inputs import TRIED, V
+from rnn_scratch.check.inputs import DEEP, V
 from rnn_scratch.check.results import Row, worst
-from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
@@ -20,26 +21,26 @@ from rnn_scratch.text import minibatches, vocabulary
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_a_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(runner.check(backend_name, backend, model, inputs.cases(device)))
+    rows = list(runner.check(backend_name, backend, model, inputs.cases(device, variant=model)))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     offered = [row for row in rows if row.offered]
     if model not in variants(backend_name):
         assert {row.piece for row in offered} <= {"signature"}
         return
-    expected = {*runner.PIECES[model], *runner.ONCE} - {functions.detach}
+    expected = {*runner.PIECES[model], *runner.ONCE} - {functions.detach, functions.cell}
     assert {piece.__name__ for piece in expected} <= {row.piece for row in offered}
     for cell in CELLS:
-        assert {f"float32 {cell} tanh", f"float64 {cell} tanh"} <= {row.case for row in rows}
+        assert {f"float32 {cell}", f"float64 {cell}"} <= {row.case for row in rows}
 
 
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
     if "mxnet" not in backend_names:
         pytest.skip("only MXNet has such a layer")
-    cases = inputs.in_each_dtype(inputs.PLAIN._replace(activation="relu"))
+    cases = inputs.in_each_dtype(inputs.PLAIN._replace(cell="rnn-relu"))
     rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
     (refusal,) = (row for row in rows if not row.offered)
-    assert refusal.case == "float64 rnn relu"
+    assert refusal.case == "float64 rnn-relu"
     assert "computes relu on the CPU in float32" in refusal.note
 
 
@@ -47,7 +48,7 @@ def test_a_variant_that_a_backend_lacks_is_not_offered():
     numpy = registry.load("numpy")
 
     class Backend:
-        scratch, machine = numpy.scratch, numpy.machine
+        scratch, deep, machine = numpy.scratch, numpy.deep, numpy.machine
 
     rows = list(runner.check("plain", Backend, "fast"))
     assert rows
@@ -79,7 +80,8 @@ def test_some_updates_are_clipped_and_others_are_not():
 
 def test_sizes_cannot_hide_a_mistake():
     characters = len(epochs.built_in_text(inputs.PLAIN)[1]["b_q"])
-    assert len({inputs.B, inputs.T, inputs.H, inputs.V, TRIED["embedding"], characters}) == 6
+    sizes = inputs.B, inputs.T, inputs.H, inputs.V, DEEP.embedding, DEEP.num_layers
+    assert len({*sizes, characters}) == 7
     # Optimized models use other operations for fewer tokens than characters.
     assert inputs.B * inputs.T > characters > inputs.V
     assert inputs.B * inputs.T < functions.LARGE_V
@@ -97,7 +99,9 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
     options, settings = Options(len(vocab), 512, dtype="float64"), Settings(sampling=sampling)
     arrays = initial(options, 0.01, 0)
     batches = [
-        pair for epoch in (1, 2) for pair in minibatches.epoch_batches(tokens, settings, epoch)
+        batch._replace(rates=Rates(np.asarray(1.0)))
+        for epoch in (1, 2)
+        for batch in minibatches.epoch_batches(tokens, settings, epoch)
     ]
     carry = minibatches.carries(sampling)
 
@@ -119,25 +123,30 @@ def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, samp
             assert difference <= allowed, (model, where)
 
 
+# Units, steps, rows, layers, and the size of an embedding, of which 0 is none.
+SMALLEST = [(*s, n % 4) for n, s in enumerate(itertools.product((1, 2, 3), repeat=4))]
+
+
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_of_large_weights(backend, backend_name, device, cell):
-    if not hasattr(backend, "fast"):
-        pytest.skip(f"{backend_name} has no optimized model")
-    # It may compute with them by other operations than with small ones.
-    options = Options(V, 512, cell, device=device)
-    tokens = np.random.RandomState(0).randint(0, V, (32, 16 + 1))  # 2^18 hidden states
-    batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy())
-    numpy = registry.load("numpy")
+def test_the_smallest_networks_are_trained_alike(backend, backend_name, cell):
+    some = SMALLEST if backend_name in ("numpy", "torch") else SMALLEST[::40]
+    for units, steps, rows, layers, embedding in some:
+        options = Options(5, units, cell, embedding, layers, dtype="float64")
+        tokens = np.random.RandomState(0).randint(0, 5, (2, rows, steps + 1))
+        rates = Rates(np.asarray(0.5))
+        batches = [Batch(each[:, :-1], each[:, 1:], rates=rates) for each in tokens]
 
-    def gradients(name, own, model, options):
-        network = registry.build(name, own, model, initial(options, 0.05, 0), options)
-        tensors = batch.map(own.machine.tensor, options.device)
-        return network.to_arrays(own.scratch.gradients(network, tensors, network.state(32))[1])
+        def trained(name, own, model, options=options, batches=batches):
+            network = registry.build(name, own, model, initial(options, 0.5, 0), options)
+            own.scratch.train_epoch(network, batches, Update(), carry=True)
+            return network.to_arrays(network.params)
 
-    expected = gradients("numpy", numpy, "scratch", options._replace(device="cpu"))
-    difference, where, *_ = worst(expected, gradients(backend_name, backend, "fast", options))
-    assert difference <= 1e-6, where
+        expected = trained("numpy", registry.load("numpy"), "scratch")
+        for model in variants(backend_name):
+            with contextlib.suppress(registry.NotOffered):
+                difference, where, *_ = worst(expected, trained(backend_name, backend, model))
+                assert difference <= 1e-13, (model, options, where)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -193,8 +202,8 @@ def test_of_several_tensors_the_worst_one_is_named():
     ("row", "sentence"),
     [
         (
-            Row("gradients", "W_xh", "float64 rnn tanh", 1e-9, "W_xh[0, 1]", 1e-14, **NEAR),
-            "W_xh[0, 1] is 0.512 instead of 0.512000001 in float64 rnn tanh: off by "
+            Row("gradients", "W_xh", "float64 rnn", 1e-9, "W_xh[0, 1]", 1e-14, **NEAR),
+            "W_xh[0, 1] is 0.512 instead of 0.512000001 in float64 rnn: off by "
             "1.0e-09, allowed 1.0e-14",
         ),
         (
@@ -220,12 +229,11 @@ def test_a_row_says_which_number_is_off_and_by_how_much(row, sentence):
 
 # The gated cells that the layers of each framework compute, which `check` verifies.
 LAYERS = {
-    "torch": {"gru-after": "GRU", "lstm": "LSTM"},
-    "tensorflow": {"gru": "GRU", "gru-after": "GRU", "lstm": "LSTM"},
-    "mxnet": {"gru-after": "GRU", "lstm": "LSTM"},
-    "jax": {"gru-after": "GRUCell", "lstm": "OptimizedLSTMCell"},
+    "torch": {"gru-after", "lstm"},
+    "tensorflow": {"gru", "gru-after", "lstm"},
+    "mxnet": {"gru-after", "lstm"},
+    "jax": {"gru-after", "lstm"},
 }
-RELU = {"tensorflow", "jax"}  # whose gated layers can have it in place of tanh
 
 
 def build(name, backend, options):
@@ -237,20 +245,13 @@ def build(name, backend, options):
 def test_which_cells_are_offered(backend, candidate, monkeypatch):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
-    layers = LAYERS[candidate]
-    expected = {
-        ("tanh", cell): None
-        if cell == "rnn" or cell in layers
-        else ("has its reset gate after the product", "--cell gru-after", "--model scratch")
-        for cell in CELLS
-    }
-    for cell, name in layers.items():
-        refused = (f"{name}, has no relu", "--activation tanh", "--model scratch")
-        expected["relu", cell] = None if candidate in RELU else refused
+    offered = {"rnn", "rnn-relu", *LAYERS[candidate]}
+    after = ("has its reset gate after the product", "--cell gru-after", "--model scratch")
+    expected = {cell: None if cell in offered else after for cell in CELLS}
     monkeypatch.setitem(CELLS, "plainest", CELLS["rnn"])
-    expected["tanh", "plainest"] = ("no layer for the cell plainest",)
-    for (activation, cell), words in expected.items():
-        options = Options(V, inputs.H, cell, activation)
+    expected["plainest"] = ("no layer for the cell plainest",)
+    for cell, words in expected.items():
+        options = Options(V, inputs.H, cell)
         if words is None:
             build(candidate, backend, options)
             continue

@@ -109,7 +109,7 @@ def small():
 def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
     saved = checkpoint.load(small.folder)
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
-    settings = checkpoint.Settings(**SETTINGS, activation="relu")
+    settings = checkpoint.Settings(**SETTINGS, cell="rnn-relu")
     saved = replace(saved, arrays=huge, settings=settings)
     checkpoint.save(small.folder / checkpoint.FILE, saved)
     with np.errstate(all="raise"):

@@ -151,7 +151,7 @@ def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
 
 # NumPy warns of each overflow; the project reports it once, as an error.
 without_warnings = pytest.mark.filterwarnings("error")
-DIVERGING = {"lr": 1e6, "activation": "relu", "sigma": 10.0}
+DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -178,7 +178,7 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name, more):
 @without_warnings
 def test_the_last_good_checkpoint_is_kept(backend_name):
     # Each epoch multiplies the parameters; a few are still finite.
-    settings = {**SMALL, "lr": 3e3, "activation": "relu", "sigma": 0.5, "batch_size": 30}
+    settings = {**SMALL, "lr": 3e3, "cell": "rnn-relu", "sigma": 0.5, "batch_size": 30}
     with pytest.raises(RNNScratchError) as caught:
         rnn_scratch.train(backend_name, num_epochs=500, run="r", theta=None, **settings)
     epoch = int(re.search(r"checkpoint of epoch (\d+) is kept", str(caught.value))[1])
@@ -191,7 +191,7 @@ def test_the_last_good_checkpoint_is_kept(backend_name):
 
 @without_warnings
 def test_a_perplexity_too_large_for_a_number(capfd):
-    settings = {**SMALL, "lr": 0.01, "activation": "relu", "sigma": 9.0, "dtype": "float64"}
+    settings = {**SMALL, "lr": 0.01, "cell": "rnn-relu", "sigma": 9.0, "dtype": "float64"}
     done = here(
         capfd, "train", "--backend", "numpy", *options(run="r", num_epochs=1, **settings)
     ).ended(err="")

@@ -6,6 +6,7 @@ different.
 
 import ast
 import inspect
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,17 @@ import pytest
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.check.runner import signatures
-from rnn_scratch.contract import CELLS, MODULES, OPTIMIZERS, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, MODULES, VARIANTS, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 
 CORE = Path(rnn_scratch.__file__).parent
-# NumPy's scratch.py has more lines because NumPy does not differentiate: it has the backward pass.
-LINES = {"numpy": 330}
-CELL_NAMES = {cell.replace("-", "_") for cell in CELLS}
-BACKWARD = {"loss_back", "log_softmax", "backward", "step_back", "slope", "linear_back"}
-BACKWARD |= {f"{cell}_back" for cell in CELL_NAMES}
+LESSONS = ("scratch", "cells", "deep")
+# Of scratch.py, and of all three. NumPy's have more: it does not differentiate, and so each
+# function of a network is followed by its backward pass.
+LINES = {"numpy": (215, 375)}
+CELL_NAMES = [cell.replace("-", "_") for cell in CELLS]
+PASSES = {"step_back", "loss_back", "log_softmax", "backward", "through_time", "deep_backward"}
+PASSES |= {"gates_back", "deep_step_back", *(f"{cell}_back" for cell in CELL_NAMES)}
 
 
 def sources(backend):
@@ -40,7 +43,7 @@ def test_signatures_are_those_of_the_contract(backend, backend_name, model):
         pytest.skip(f"{backend_name} has no {model} model")
     rows = list(signatures(backend, model))
     assert [row.where for row in rows if not row.passed] == []
-    modules = ("scratch", "machine", "workers") if model == "scratch" else (model,)
+    modules = ("scratch", "deep", "machine", "workers") if model == "scratch" else (model,)
     # The engine may be absent.
     assert len(rows) == sum(len(MODULES[name]) for name in modules if hasattr(backend, name))
 
@@ -54,46 +57,50 @@ def test_a_model_takes_arguments_by_name(backend, backend_name):
     logits, _ = model.forward(tokens=tokens, state=state)
     same, _ = scratch.forward(state=state, tokens=tokens, options=options, params=model.params)
     np.testing.assert_array_equal(array(logits), array(same))
-    batch = Batch(X=tokens, Y=tokens)
+    batch = Batch(X=tokens, Y=tokens, rates=Rates(lr=tensor(np.asarray(0.1), "cpu")))
     mean, _ = scratch.train_minibatch(model=model, batch=batch, state=state, how=Update())
     assert array(mean) > 0
 
 
-@pytest.mark.parametrize("module", ["scratch", "machine", "workers"])
+@pytest.mark.parametrize("module", ["scratch", "cells", "deep", "machine", "workers"])
 def test_functions_of_the_contract_are_documented_in_the_same_words(backend, own_name, module):
     # One says of which libraries it returns the versions.
-    contract = [f.__name__ for f in MODULES[module] if f.__name__ != "environment"]
+    names = [f.__name__ for f in MODULES[module] if f.__name__ != "environment"]
     reference = getattr(registry.load("numpy"), module)
-    for name in contract:
+    for name in ["gate", *CELL_NAMES[1:]] if module == "cells" else names:
         expected = inspect.getdoc(getattr(reference, name))
         actual = inspect.getdoc(getattr(getattr(backend, module), name))
         assert actual == expected, name
 
 
 def test_functions_come_in_the_contract_s_order(backend, own_name):
-    names = list(functions(sources(backend) / "scratch.py"))
-    contract = [function.__name__ for function in MODULES["scratch"]]
-    assert [name for name in names if name in contract] == contract
-    helpers = {"activation", "gate", *CELL_NAMES} | (BACKWARD if own_name == "numpy" else set())
-    assert set(names) - set(contract) == helpers | set(OPTIMIZERS)
-    # And the helpers stand between `encode` and `step`, but for those of the backward pass.
-    start, end = names.index("encode"), names.index("step")
-    assert set(names[start + 1 : end]) - BACKWARD == helpers - BACKWARD
-    # As do the optimizers before `update`.
-    start, end = names.index("rounded"), names.index("update")
-    assert names[start + 1 : end] == list(OPTIMIZERS)
+    scratch, cells, deep = ([*functions(sources(backend) / f"{name}.py")] for name in LESSONS)
+    plain = [function.__name__ for function in MODULES["scratch"]]
+    plain.insert(plain.index("step"), "rnn")
+    expected = [plain, ["gate", *CELL_NAMES[1:]], [f.__name__ for f in MODULES["deep"]]]
+    passes = PASSES if own_name == "numpy" else set()
+    assert [[n for n in names if n not in passes] for names in (scratch, cells, deep)] == expected
+    # And a backward pass stands below its function, or below another backward pass.
+    for above, name in itertools.pairwise(scratch + cells + deep):
+        if name in passes and name.endswith("_back"):
+            assert above in (name.removesuffix("_back"), "gate"), name
 
 
-def test_scratch_can_be_read_in_one_sitting(backend, own_name):
-    text = (sources(backend) / "scratch.py").read_text(encoding="utf-8")
-    assert text.count("\n") <= LINES.get(own_name, 230)
+def test_lessons_can_be_read_in_one_sitting(backend, own_name):
+    lines = [
+        (sources(backend) / f"{name}.py").read_text(encoding="utf-8").count("\n")
+        for name in LESSONS
+    ]
+    most, of_all = LINES.get(own_name, (140, 250))
+    assert lines[0] <= most
+    assert sum(lines) <= of_all
 
 
 def test_no_function_ignores_an_argument(backend, own_name):
-    for model in VARIANTS:
-        if (own_name, model) == ("numpy", "concise"):
+    for module in (*LESSONS, *VARIANTS[1:]):
+        if (own_name, module) == ("numpy", "concise"):
             continue  # it only says that there is none
-        for name, function in functions(sources(backend) / f"{model}.py").items():
+        for name, function in functions(sources(backend) / f"{module}.py").items():
             used = {
                 node.id
                 for part in function.body
@@ -103,6 +110,4 @@ def test_no_function_ignores_an_argument(backend, own_name):
             unused = {argument.arg for argument in function.args.args} - used
             # The backward passes of all cells are called alike; some need not know the new state.
             alike = {"after"} if name.removesuffix("_back") in CELL_NAMES else set()
-            # And so are all optimizers, of which the simplest needs nothing but the gradient.
-            alike |= {"slots", "how", "rates"} if name in OPTIMIZERS else set()
-            assert unused <= alike, f"{model}.{name} ignores {unused}"
+            assert unused <= alike, f"{module}.{name} ignores {unused}"

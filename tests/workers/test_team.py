@@ -140,7 +140,7 @@ def test_workers_that_are_started_one_by_one(name):
     expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 12})
     assert digest(parameters("r")) == digest(parameters(expected))
 
-    infinite = ("--dtype", "float64", "--activation", "relu", "--lr", "1e300", "--run", "d")
+    infinite = ("--dtype", "float64", "--cell", "rnn-relu", "--lr", "1e300", "--run", "d")
     for done in both("--backend", name, *options(**SMALL), *infinite):
         assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
     assert last_session("d").outcome == "failed"

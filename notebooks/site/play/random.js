@@ -64,10 +64,9 @@ function permutation(bits, length) {
   return order;
 }
 
-// A function that draws normal numbers of variance 1, two from each point of the unit disc. `log`
-// is of a number and of which of the points, from 0.
-function normals(bits, log = Math.log) {
-  let [point, second] = [0, null];
+// A function that draws normal numbers of variance 1, two from each point of the unit disc.
+function normals(bits) {
+  let second = null;
   return () => {
     let x, y, square;
     if (second !== null) {
@@ -78,48 +77,10 @@ function normals(bits, log = Math.log) {
       [x, y] = [2 * uniform(bits) - 1, 2 * uniform(bits) - 1];
       square = x * x + y * y;
     } while (square >= 1 || square === 0);
-    const factor = Math.sqrt((-2 * log(square, point)) / square);
-    point += 1;
+    const factor = Math.sqrt((-2 * Math.log(square)) / square);
     second = factor * x;
     return factor * y;
   };
-}
-
-// The logarithm of the C library that NumPy uses on Linux, to the last bit, of the points of one
-// generator: the nearest number, except where it is near the middle of two. `exceptions` has the
-// points where the other one is taken: how many points further than the one before each is, with a
-// minus if the other one is the smaller.
-function c_library(exceptions) {
-  const steps = new Map();
-  exceptions.reduce((point, each) => {
-    steps.set(point + Math.abs(each), Math.sign(each));
-    return point + Math.abs(each);
-  }, 0);
-  return (x, point) => nudged(nearest_log(x), steps.get(point) ?? 0);
-}
-
-// The number that is nearest to the natural logarithm of x, below 1 and not very small: `Math.log`
-// and its error, computed in whole multiples of 2**-128.
-function nearest_log(x) {
-  const [BITS, ONE] = [128n, 1n << 128n];
-  const fixed = (each) => BigInt(each * 2 ** 128);
-  const guess = fixed(Math.log(x));
-  let [term, power] = [ONE, ONE]; // of the series of exp(-guess / 256)
-  for (let n = 1n; term !== 0n; n++) {
-    term = (-guess * term) / (n << (BITS + 8n));
-    power += term;
-  }
-  for (let n = 0; n < 8; n++) power = (power * power) >> BITS;
-  const error = ((fixed(x) * power) >> BITS) - ONE; // x / exp(guess) - 1
-  return Number(guess + error - ((error * error) >> (BITS + 1n))) / 2 ** 128;
-}
-
-// The number so many steps of the last bit away.
-function nudged(x, steps) {
-  const view = new DataView(new ArrayBuffer(8));
-  view.setFloat64(0, x);
-  view.setBigInt64(0, view.getBigInt64(0) + BigInt(Math.sign(x) * steps));
-  return view.getFloat64(0);
 }
 
 // 16 random bits for each, of which two are drawn at a time.

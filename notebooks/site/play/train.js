@@ -24,7 +24,15 @@
       sampling: elements.sampling.value,
       normalize: own && find("all").checked ? "none" : "chapter",
       exact: elements.exact.checked,
+      seed: seed(elements.seed),
     };
+  }
+
+  function seed({ value }) {
+    const found = Number(value);
+    if (value.trim() && Number.isInteger(found) && found >= 0 && found < 2 ** 32) return found;
+    throw Error(`The random seed is “${value.slice(0, 50)}”; it must be a whole number from 0 to `
+      + `${2 ** 32 - 1}.`);
   }
 
   function number({ value }, name) {
@@ -57,10 +65,10 @@
     find("shown").hidden = find("exact").hidden = true;
     find("samples").replaceChildren();
     const { value: prefix, defaultValue: usual } = elements.prefix;
-    const { exceptions } = RECORDED, text = settings.corpus ? STORY : find("text").value;
+    const text = settings.corpus ? STORY : find("text").value;
     URL.revokeObjectURL(find("file").href);
     if (!settings.corpus) find("file").href = URL.createObjectURL(new Blob([text]));
-    const more = { exceptions, prefix, usual, name: "W_hq" };
+    const more = { prefix, usual, name: "W_hq" };
     worker.postMessage({ ask: "begin", settings, text, ...more });
     runs(true);
   }
@@ -119,8 +127,9 @@
   };
 
   function show_digest({ epoch, digest }) {
-    const { cell, num_hiddens, optimizer, sampling, lr, theta, corpus } = settings;
-    const usual = corpus && lr === LEARNING_RATES[optimizer] && theta === DEFAULTS.theta;
+    const { cell, num_hiddens, optimizer, sampling, lr, theta, seed, corpus } = settings;
+    const recorded_rate = lr === LEARNING_RATES[optimizer];
+    const usual = corpus && recorded_rate && theta === DEFAULTS.theta && seed === DEFAULTS.seed;
     const name = [cell, num_hiddens, optimizer, sampling].join(" ");
     const recorded = RECORDED.digests[name][epoch - 1]; // of the first epochs only
     find("exact").hidden = false;

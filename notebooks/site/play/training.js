@@ -9,16 +9,17 @@ const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
 const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
 // The settings that a visitor cannot choose, as the command has them by default.
 const FIXED = {
-  batch_size: 32, num_steps: 35, num_layers: 1, embedding: 0, dropout: 0, sigma: 0.01, seed: 0,
-  max_tokens: 10000,
+  batch_size: 32, num_steps: 35, num_layers: 1, embedding: 0, dropout: 0, sigma: 0.01, max_tokens: 10000,
 };
 // The options of the others, and their defaults besides the learning rate.
 const OPTIONS = {
   cell: "--cell", num_hiddens: "--num-hiddens", num_epochs: "--epochs", optimizer: "--optimizer",
   lr: "--lr", theta: "--theta", sampling: "--sampling", normalize: "--normalize",
+  seed: "--seed",
 };
 const DEFAULTS = {
   cell: "rnn", optimizer: "sgd", theta: 1, sampling: "sequential", normalize: "chapter",
+  seed: 0,
 };
 const [MOST_CHARACTERS, MOST_PARAMETERS] = [10 ** 6, 2 ** 19];
 
@@ -55,11 +56,12 @@ function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V 
   return { ...found, W_hq: [H, V], b_q: [V] };
 }
 
-// Starting values: weights normal with standard deviation sigma, the rest zero.
-function initial(options, sigma, seed, log) {
-  const draw = normals(generator(seed, "initial"), log);
+// Starting values: weights normal with standard deviation sigma, rounded to 32 bits, in which the
+// last bit of a logarithm is lost, as it differs between machines; the rest zero.
+function initial(options, sigma, seed) {
+  const draw = normals(generator(seed, "initial")), weight = () => Math.fround(sigma * draw());
   return by_name(shapes(options), (shape, name) =>
-    name.startsWith("W") ? map(() => sigma * draw(), zeros(...shape)) : zeros(...shape));
+    name.startsWith("W") ? map(weight, zeros(...shape)) : zeros(...shape));
 }
 
 // The minibatches of one epoch: X and Y, both (B, T), and masks of dropout.
@@ -112,9 +114,9 @@ function rates(how, update) {
 }
 
 // A training before its first epoch; an Error with a sentence where it cannot begin. `text` is what
-// the visitor gave, `exceptions` those of `c_library`.
-function begin(settings, text, exceptions) {
-  const { normalize: how, batch_size, num_steps, exact } = settings;
+// the visitor gave.
+function begin(settings, text) {
+  const { normalize: how, batch_size, num_steps } = settings;
   const counted = (number) => number.toLocaleString("en");
   if (text.length > MOST_CHARACTERS) {
     throw Error(`The text has ${counted(text.length)} characters, and this page takes at most `
@@ -135,7 +137,7 @@ function begin(settings, text, exceptions) {
   }
   const { cell, num_hiddens, num_layers, embedding } = settings;
   const num_states = num_layers * (cell === "lstm" ? 2 : 1);
-  const options = { cell, num_hiddens, num_layers, num_states, embedding, activation: "tanh",
+  const options = { cell, num_hiddens, num_layers, num_states, embedding,
     vocab_size: vocab.length };
   const count = Object.values(shapes(options)).reduce((sum, [m, n = 1]) => sum + m * n, 0);
   if (count > MOST_PARAMETERS) {
@@ -143,8 +145,7 @@ function begin(settings, text, exceptions) {
       + `${counted(count)} parameters, and on this page at most ${counted(MOST_PARAMETERS)}. `
       + "Use fewer units, or a text with fewer characters.");
   }
-  const log = exact ? c_library(exceptions) : undefined;
-  const model = build(initial(options, settings.sigma, settings.seed, log), options);
+  const model = build(initial(options, settings.sigma, settings.seed), options);
   for (const slot of SLOTS[settings.optimizer]) {
     model.slots[slot] = by_name(model.params, (param) => zeros(...param.shape));
   }

@@ -7,8 +7,8 @@ let training, prefix, shown, last_epoch;
 let loop = 0; // which of the loops may go on: none after a stop
 
 const ASKED = {
-  begin({ settings, text, exceptions, prefix: own, usual, name }) {
-    training = begin(settings, text, exceptions);
+  begin({ settings, text, prefix: own, usual, name }) {
+    training = begin(settings, text);
     [shown, last_epoch] = [name, settings.num_epochs];
     const known = [...own].every((each) => training.vocab.includes(each));
     // In place of the usual prefix the most frequent character, as `train` does.
