@@ -27,7 +27,7 @@ def params(arrays, options):
 
 
 def forward(inputs, state, params, options):
-    """All time steps: tokens (B, T), or these and masks (B, T, L, H), to logits (T*B, V)."""
+    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
     (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
     after, outputs = (), None
     for layer, before in enumerate(by_layer(state, options)):

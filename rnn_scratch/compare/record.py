@@ -19,7 +19,7 @@ from ..system.records import ONE_LINE, Count, Line, Record
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
-COMPARISON_FORMAT = 7
+COMPARISON_FORMAT = 8
 VARIED = {  # what can be varied, and the label of its axis
     "num_hiddens": "hidden units",
     "num_layers": "layers",

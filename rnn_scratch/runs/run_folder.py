@@ -31,7 +31,7 @@ from ..text.dataset import TextRecord
 from .runtime import Runtime
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-RUN_FORMAT = 5
+RUN_FORMAT = 6
 LONGEST_LINE = 2**13  # bytes of a line of the history: a sample of 50 characters takes 600 at most
 PARENT = Path("runs")
 
