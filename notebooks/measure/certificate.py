@@ -46,7 +46,7 @@ from rnn_scratch.system.records import Record
 from rnn_scratch.text import books
 from rnn_scratch.workers import groups
 
-EVERY = 25  # epochs between two digests
+KEPT = 20  # digests of each model, besides the first
 GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
 SCALE = 2.0**200
 CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a midpoint,
@@ -314,9 +314,10 @@ def _chosen(name: str, flat: np.ndarray) -> np.ndarray:
     return kept
 
 
-def main(file: str) -> None:
+def main(file: str, epochs: str = "500") -> None:
     """Make the record of all models of all backends, with the chapter's settings."""
     runtimes = [Runtime(name, model, "cpu") for name in OURS for model in VARIANTS]
     text = books.load("time-machine")
-    record = certify(runtimes, Settings(num_epochs=500, exact=True), text, EVERY)
+    every = max(1, int(epochs) // KEPT)
+    record = certify(runtimes, Settings(num_epochs=int(epochs), exact=True), text, every)
     files.replace(Path(file), records.encoded(record))
