@@ -294,7 +294,7 @@ const OPTIMIZERS = { sgd, momentum, adam };
 function update(model, grads, how, rates = null) {
   const lr = rates ? rates.lr : how.lr;
   for (const [name, param] of Object.entries(model.params)) {
-    const grad = rounded(grads[name], how.grad_grid);
+    const grad = how.optimizer === "sgd" ? grads[name] : rounded(grads[name], how.grad_grid);
     const before = by_name(model.slots, (arrays) => arrays[name]);
     const [direction, slots] = OPTIMIZERS[how.optimizer](grad, before, how, rates);
     const change = map((d, p) => lr * (d + how.weight_decay * p), direction, param);

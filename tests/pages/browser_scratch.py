@@ -66,11 +66,15 @@ def written(folder, text):
     return books.read_file(path)
 
 
-def test_it_has_the_functions_of_numpys_in_their_order():
+def test_its_functions_are_numpys():
     source = javascript.SCRIPTS[1].read_text(encoding="utf-8")
-    numpy = (javascript.CLONE / "backends" / "numpy" / "scratch.py").read_text(encoding="utf-8")
+    folder = javascript.CLONE / "backends" / "numpy"
+    files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))
+    numpy = "".join(path.read_text(encoding="utf-8") for path in files)
     expected = re.findall(r"^def (\w+)", numpy, re.MULTILINE)
-    assert re.findall(r"^function (\w+)", source, re.MULTILINE) == expected
+    # One file is for all networks, with one `step` and one `update` for all of them.
+    own = {"activation", "slope", "linear_back", "update"}
+    assert set(re.findall(r"^function (\w+)", source, re.MULTILINE)) <= {*expected, *own}
     assert len(source.splitlines()) <= 350
 
 
@@ -81,24 +85,24 @@ def test_it_has_the_functions_of_numpys_in_their_order():
 )
 def test_it_computes_what_numpy_does(process, options):
     case = inputs.make_case("javascript", javascript.backend(process), "scratch", options, True)
-    pieces = (*functions.FUNCTIONS, *epochs.TRAINING)
+    pieces = (*functions.FUNCTIONS, *functions.OF_OPTIMIZERS, *epochs.TRAINING)
     rows = [row for piece in pieces for row in case.rows(piece)]
     assert len(rows) > 50
     assert [row for row in rows if not row.passed] == []
 
 
 @pytest.mark.parametrize("cell", contract.CELLS)
-@pytest.mark.parametrize("more", [{}, {"num_layers": 2, "embedding": 5, "cell": "rnn-relu"}])
+@pytest.mark.parametrize("more", [{}, {"num_layers": 2, "embedding": 5}])
 def test_the_influence_of_a_character_is_its_derivative(call, cell, more):
     options = Options(9, 6, cell, dtype="float64", **more)
-    scratch, arrays = registry.load("numpy").scratch, initial(options, 0.5, 3)
+    numpy, arrays = registry.load("numpy"), initial(options, 0.5, 3)
     tokens, token, change = [1, 4, 4, 0, 8, 2], 5, 1e-6
 
     def logit(scales):
-        state = scratch.state(1, options)
+        state = numpy.scratch.state(1, options)
         for each, scale in zip(tokens, scales):
-            x = scale * scratch.encode(np.array([each]), arrays)
-            logits, state = scratch.step(x, state, arrays, options)
+            x = scale * numpy.scratch.encode(np.array([each]), arrays)
+            logits, state = numpy.deep.deep_step((x, None), state, arrays, options)
         return logits[0, token]
 
     scales = 1 + change * np.eye(len(tokens))
@@ -200,7 +204,8 @@ def test_the_command_trains_the_same_network(call, monkeypatch):
         named = {"corpus": "tide-clock"} if "corpus" in changes else {"text": "text.txt"}
         assert {name: str(each) for name, each in text.items()} == named
         assert given.pop("backend") == "numpy"
-        del given["report"]
+        for name in ("report", "workers", "run"):
+            del given[name]
         assert Settings(**given) == Settings(**{**own(settings), "num_epochs": 7})
 
 

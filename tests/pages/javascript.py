@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import math
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import playwright
 
 from rnn_scratch import contract, registry
 from rnn_scratch.contract import Batch, Model, Options, bind
+from rnn_scratch.parameters import tokens_and_masks
 
 CLONE = Path(__file__).parents[2]
 SCRIPTS = (
@@ -56,7 +58,9 @@ def _plain(value):
         data = base64.b64encode(value.astype("<f8").tobytes()).decode()
         return {"shape": value.shape, "data": data}
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        return _plain(value.tolist())
+    if value == math.inf:  # a theta, which is null where nothing is clipped
+        return None
     if hasattr(value, "_asdict"):
         return _plain(value._asdict())
     if isinstance(value, dict):
@@ -65,8 +69,8 @@ def _plain(value):
 
 
 def _masks(masks):
-    # (B, T, L, H) as T lists of L arrays (B, H).
-    return None if masks is None else [[*step] for step in masks.transpose(1, 2, 0, 3)]
+    # (T, L, B, H) as T lists of L arrays (B, H).
+    return None if masks is None else [[*step] for step in masks]
 
 
 def _arrays(value):
@@ -79,27 +83,41 @@ def _arrays(value):
 
 
 def backend(process):
-    """The functions of `scratch.js` as a backend of the contract; NumPy has its arrays."""
-    numpy, scratch = registry.load("numpy"), ModuleType("scratch")
+    """The functions of `scratch.js` as a backend of the contract; NumPy has its arrays.
+
+    Its `step` is that of all networks, and its `update` that of all optimizers.
+    """
+    numpy, scratch, deep = registry.load("numpy"), ModuleType("scratch"), ModuleType("deep")
     own = functools.partial(call, process)
 
     def function(name):
         return lambda *values: own(name, *values)[0]
 
     def encode(tokens, params):
-        return own("encode", tokens.ravel(), params)[0].reshape(*tokens.shape, -1)
+        one_hot = {name: param for name, param in params.items() if name != "W_e"}
+        return own("encode", tokens.ravel(), one_hot)[0].reshape(*tokens.shape, -1)
 
     def with_state(name, *values):
         # What a function returns, of which the last is a state.
         *others, state = own(name, *values)[0]
         return *others, tuple(state)
 
-    def step(x, state, params, options, masks=None):
-        masks = None if masks is None else _masks(masks[:, None])[0]
-        return with_state("step", x, state, params, options, masks)
+    def step(x, state, params, options):
+        return with_state("step", x, state, params, options)
 
-    def forward(tokens, state, params, options, masks=None):
+    def deep_step(inputs, state, params, options):
+        x, masks = inputs
+        x = x @ params["W_e"] if options.embedding else x
+        return with_state("step", x, state, params, options, masks if masks is None else [*masks])
+
+    def forward(inputs, state, params, options):
+        tokens, masks = tokens_and_masks(inputs)
         return with_state("forward", tokens, state, params, options, _masks(masks))
+
+    def cell(name):
+        options = {"cell": name}
+        function = name.removesuffix("-relu").replace("-", "_")
+        return lambda x, state, params: tuple(own(function, x, state, params, options)[0])
 
     def backward(*values):
         return with_state("backward", *values)
@@ -119,8 +137,8 @@ def backend(process):
 
         return change
 
-    def evaluate(model, minibatches, carry):
-        summed, num_tokens = own("evaluate", model, list(minibatches), carry)[0]
+    def evaluate(model, minibatches):
+        summed, num_tokens = own("evaluate", model, list(minibatches), True)[0]
         return float(summed), num_tokens
 
     def predict(model, prefix, num_preds, choose):
@@ -134,11 +152,16 @@ def backend(process):
         return bind(params, options, forward, state, numpy.machine.to_arrays, backward)
 
     given = dict(locals())
-    changes = ("update", "train_minibatch", "train_epoch")
-    for specification in contract.MODULES["scratch"]:
-        name = specification.__name__
-        made = changing(name) if name in changes else given.get(name) or function(name)
-        setattr(scratch, name, functools.wraps(specification)(made))
+    scratch.CELLS = {name: cell(name) for name in contract.CELLS}
+    scratch.OPTIMIZERS = dict.fromkeys(contract.OPTIMIZERS, changing("update"))
+    given |= {**scratch.OPTIMIZERS, "deep_forward": forward}
+    deep.deep_backward = backward
+    for module in (scratch, deep):
+        for specification in contract.MODULES[module.__name__]:
+            name = specification.__name__
+            changes = name in ("train_minibatch", "train_epoch")
+            made = changing(name) if changes else given.get(name) or function(name)
+            setattr(module, name, functools.wraps(specification)(made))
     module = ModuleType("javascript")
-    module.scratch, module.machine = scratch, numpy.machine
+    module.scratch, module.deep, module.machine = scratch, deep, numpy.machine
     return module
