@@ -194,13 +194,13 @@ def test_the_command_refuses_a_damaged_record_and_names_the_place(capsys):
 
 def test_records_that_are_none_or_of_another_format(capsys):
     here(capsys, "report", "nowhere").refused("nowhere", "comparison.json")
-    for content in ("", "[]", "{}", '{"format": 7}', '{"format": "7"}', "{"):
+    for content in ("", "[]", "{}", '{"format": 8}', '{"format": "8"}', "{"):
         write(content)
         with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
             read(Path("damaged"))
-    write('{"format": 6, "something": "else"}')
+    write('{"format": 7, "something": "else"}')
     done = here(capsys, "report", "damaged")
-    done.refused("damaged/comparison.json has format 6", "reads format 7")
+    done.refused("damaged/comparison.json has format 7", "reads format 8")
 
 
 # Random changes of a record, from a seed

@@ -43,7 +43,7 @@ CASES = {
     "numpy": ({"cell": "gru-after", "optimizer": "adam", "dropout": 0.3}, "fast"),
     "torch": ({"cell": "lstm", "optimizer": "adam", "warmup": 20, **DEEP}, "concise"),
     "tensorflow": ({"sampling": "random", "optimizer": "momentum"}, "fast"),
-    "mxnet": ({"embedding": 5, "weight_decay": 0.1, **DEEP}, "concise"),
+    "mxnet": ({"embedding": 5, "optimizer": "momentum", "weight_decay": 0.1, **DEEP}, "concise"),
     "jax": ({"cell": "gru", "optimizer": "adam", **DEEP}, "fast"),
 }
 SOME = {**SMALL, "valid_tokens": 100, "threads": 1}
