@@ -195,7 +195,7 @@ def test_a_font_that_cannot_be_read_keeps_the_run():
 
 
 def test_a_file_that_cannot_be_opened_is_not_said_to_be_damaged_or_moved(capsys, monkeypatch):
-    """Whichever it is of those that a resumed training opens."""
+    """Each file that a resumed training opens."""
     rnn_scratch.train("numpy", num_epochs=2, run="trained", valid_share=0.2, **SMALL)
     system = os.open
     monkeypatch.setattr(inference, "predict", lambda run, **how: "")  # which reads other files
