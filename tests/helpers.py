@@ -328,3 +328,25 @@ def epoch_row(number, **fields):
     row = {"loss": 1.0, "perplexity": np.e, "valid_loss": None, "valid_perplexity": None}
     row |= {"tokens": 100, "seconds": 0.1, "backend": "numpy", "sample": None}
     return Epoch(epoch=number, **{**row, **fields})
+
+
+CONTRIBUTING = (CLONE / "notebooks" / "site" / "contributing.md").read_text(encoding="utf-8")
+
+
+def lion(name):
+    """The optimizer of the page for contributors, with what it says to change for this backend."""
+    (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", CONTRIBUTING, re.DOTALL)
+    if name == "torch":
+        return source
+    source = source.replace("@torch.no_grad()\n", "")
+    source = source.replace("torch.", f"{({'tensorflow': 'tf', 'jax': 'jnp'}).get(name, 'np')}.")
+    if name == "tensorflow":
+        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
+        source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
+    if name == "jax":
+        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
+        source = re.sub(product, r"apart(\g<0>)", source)
+        source = source.replace("param -= ", "model.params[name] = param - ")
+    if name == "mxnet":
+        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
+    return source

@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
-from helpers import CLONE
+from helpers import CLONE, CONTRIBUTING, lion
 from make import readme
 
 from rnn_scratch import contract, registry
@@ -151,7 +151,7 @@ def test_the_record_of_optimizers_says_where_each_epsilon_is():
 # The page for contributors and the workflow name sessions and files that there are.
 
 
-PAGE = (CLONE / "notebooks/site/contributing.md").read_text(encoding="utf-8")
+PAGE = CONTRIBUTING
 WORKFLOW = (CLONE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
 SESSIONS = set(
     re.findall(
@@ -186,26 +186,6 @@ def test_the_workflow_runs_what_the_page_says():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))
 def test_every_file_that_the_page_names_is_there(path):
     assert (CLONE / path).is_file()
-
-
-def lion(name):
-    """The optimizer of the page, with what the page says to change for this backend."""
-    (source,) = re.findall(r"```python\n(@torch.no_grad.*?)```", PAGE, re.DOTALL)
-    if name == "torch":
-        return source
-    modules = {"tensorflow": "tf", "jax": "jnp"}
-    source = source.replace("@torch.no_grad()\n", "")
-    source = source.replace("torch.", f"{modules.get(name, 'np')}.")
-    if name == "tensorflow":
-        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
-        source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
-    if name == "jax":
-        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
-        source = re.sub(product, r"apart(\g<0>)", source)
-        source = source.replace("param -= ", "model.params[name] = param - ")
-    if name == "mxnet":
-        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
-    return source
 
 
 def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):

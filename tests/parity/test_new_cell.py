@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import CLONE, assert_same, environment, in_one_process, options
+from helpers import CONTRIBUTING, assert_same, environment, in_one_process, lion, options
 from sabotages import make
 from safetensors.numpy import load_file
 
@@ -40,30 +40,10 @@ BACKWARD = '''def mgu_back(d_after, after, x, before, params):
 '''
 MODULE = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # of `tanh` and `sign`, or np
 TABLE, TABLE_BACK = "CELLS |= {", "CELLS_BACK |= {"
-# Lion as the page for contributors has it, in PyTorch, and what it says to change elsewhere.
-PAGE = (CLONE / "notebooks" / "site" / "contributing.md").read_text(encoding="utf-8")
-(LION,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", PAGE, re.DOTALL)
-(DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', PAGE.replace(",\n", ", "))
+(DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', CONTRIBUTING.replace(",\n", ", "))
 DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the default first\n", "OPTIMIZERS |= {"
 SIZES = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SIZES)
-
-
-def lion(name):
-    """Lion for this backend."""
-    source = LION.replace("torch.sign", f"{MODULE.get(name, 'np')}.sign")
-    if name != "torch":
-        source = source.replace("@torch.no_grad()\n", "")
-    if name == "tensorflow":
-        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
-        source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
-    if name == "jax":
-        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
-        source = re.sub(product, r"apart(\g<0>)", source)
-        source = source.replace("param -= ", "model.params[name] = param - ")
-    if name == "mxnet":
-        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
-    return source
 
 
 @pytest.fixture
