@@ -151,7 +151,9 @@ def to_arrays(params):
 
 
 def number(value, like):
-    """A number as an array: of Python's MXNet reads the text, and may be one bit off (measured)."""
+    """A number as an array in float64: of Python's MXNet reads the text, and may be one bit off."""
+    if like.dtype == "float32":
+        return value
     return np.array(value, dtype=like.dtype, ctx=like.ctx)
 
 
