@@ -24,7 +24,7 @@ from .runs.runtime import Runtime
 from .runs.sessions import Work, require_held_out, resumed
 from .settings import GONE, OPTIONS, SETTINGS, Settings, SettingsDict, checked, option_of
 from .system.kinds import PATH, Kind
-from .text import books, dataset, vocabulary
+from .text import books, dataset
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
@@ -153,11 +153,9 @@ def train(
         folder=None if run is None else str(run),
         patience=patience,
     )
-    if not launch.rank:
-        vocabulary.warn(work.text.content, work.settings.normalize, model, reporter.say)
-        if work.settings.exact:
-            with contextlib.suppress(RNNScratchError):  # which the training itself meets
-                growth.warn(work.settings, work.text, reporter.say)
+    if work.settings.exact and not launch.rank:
+        with contextlib.suppress(RNNScratchError):  # which the training itself meets
+            growth.warn(work.settings, work.text, reporter.say)
     return _train(work, launch, reporter)
 
 
@@ -203,7 +201,7 @@ def resume(
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     work = Work(
         settings=resumed(folder, record, num_epochs, settings),
-        text=dataset.reload_and_verify(record.text, same),
+        text=dataset.reload_and_verify(record.text, same, reporter.say),
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
         folder=str(folder),

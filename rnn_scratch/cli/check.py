@@ -44,9 +44,9 @@ EXACT_EPOCHS = 50  # in exact mode
 )
 @option(
     "workers",
-    "Number of workers (3 if no number follows), or several to try in turn, such as 1,2,4.",
+    "Number of workers, or several to try in turn, such as 1,2,4.  [without a number: 3,2]",
     default="1",
-    alone="3",
+    alone="3,2",
     metavar="N,...",
     several=True,
 )
