@@ -84,6 +84,13 @@ def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
     assert "@font-face" not in drawn  # it loads nothing
 
 
+def test_continuous_integration_calls_the_second_of_the_readme_s_two_lines():
+    train, test = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert train.endswith("rnn-scratch train --preset minute")
+    assert test.endswith("nox")
+    assert (CLONE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
+
+
 def test_the_readme_is_short_and_its_pictures_exist():
     text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
     prose = re.sub(
