@@ -16,6 +16,10 @@ __all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
 
 def __getattr__(name: str) -> "Any":
     # Imported when first used, so that the command line starts at once.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rnn-scratch")
     if name in __all__:
         from . import api
 
