@@ -268,9 +268,8 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    pages = [
-        f"tests/pages/browser_{name}.py" for name in ("site", "play", "run", "train", "scratch")
-    ]
+    names = ("site", "play", "run", "train", "scratch", "slides")
+    pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
 
@@ -336,7 +335,7 @@ def notebooks(session: nox.Session, which: str) -> None:
 @nox.session
 def slides(session: nox.Session) -> None:
     """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
-    session.install("-e", ".[notebooks]", "nbconvert")
+    session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 

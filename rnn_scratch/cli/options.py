@@ -120,6 +120,7 @@ def text_options(implied: str = "time-machine, or tide-clock if that is unavaila
 
 
 best_option = option("best")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 unknown_option = option("unknown", default="error")
 
 
