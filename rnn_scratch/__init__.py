@@ -25,6 +25,10 @@ __all__ += ["Ended", "Epoch", "Message", "Progress", "Report", "Started"]
 
 def __getattr__(name: str) -> "Any":
     # Imported when first used, so that the command line starts at once.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rnn-scratch")
     if name in __all__:
         from . import api
         from .runs import events, inference, presets

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import registry
 from .check import growth
 from .errors import RNNScratchError
 from .runs import curve, inference, run_folder, sessions
@@ -114,7 +115,7 @@ def public(function: Function) -> Function:
 
 @public
 def train(
-    backend: str = "torch",
+    backend: str | None = None,
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
@@ -130,14 +131,15 @@ def train(
 ) -> Run:
     """Train a new model, and write its record, curve and checkpoint to a folder.
 
-    `corpus` names a text that comes with the project or is downloaded; `text` is a file of your
-    own. Without either, the text is *The Time Machine*, or the built-in text if that is
-    unavailable. With several `workers`, each is a process that trains on its share of every
-    minibatch; with a `Launch` that has a rank, this process is one of them, and returns None unless
-    it is worker 0. With `patience`, training ends after that number of epochs without a lower loss
-    on held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated
-    one under ``runs/``). `settings` are fields of `Settings`, such as num_hiddens or num_epochs;
-    ``**PRESETS["minute"]`` is a preset of the command line. Raises RNNScratchError.
+    The default `backend` is torch, or numpy if PyTorch is not installed. `corpus` names a text that
+    comes with the project or is downloaded; `text` is a file of your own. Without either, the text
+    is *The Time Machine*, or the built-in text if that is unavailable. With several `workers`, each
+    is a process that trains on its share of every minibatch; with a `Launch` that has a rank, this
+    process is one of them, and returns None unless it is worker 0. With `patience`, training ends
+    after that number of epochs without a lower loss on held-out text (`valid_share` or
+    `valid_tokens`). `run` is the folder (default: a new dated one under ``runs/``). `settings` are
+    fields of `Settings`, such as num_hiddens or num_epochs; ``**PRESETS["minute"]`` is a preset of
+    the command line. Raises RNNScratchError.
 
     In a notebook, a card shows the curve, the latest sample of the model's text and the time left
     during training; in an interactive session of Python, lines are printed; in a program, nothing
@@ -146,6 +148,8 @@ def train(
     """
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
+    if backend is None:
+        backend = registry.default(reporter.say)
     work = Work(
         settings=Settings(**settings),
         text=books.find(corpus, text, reporter.say),

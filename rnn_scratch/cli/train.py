@@ -62,7 +62,12 @@ class BarReport(LineReport):
 
 
 @click.command()
-@runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
+@runtime_options(
+    backend="torch, or numpy without PyTorch",
+    model="scratch",
+    device="auto",
+    threads="the framework's choice",
+)
 @option("workers", metavar="N", implied="1")
 @option(
     "rank",

@@ -84,6 +84,13 @@ def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
     assert "@font-face" not in drawn  # it loads nothing
 
 
+def test_continuous_integration_calls_the_second_of_the_readme_s_two_lines():
+    train, test = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert train.endswith("rnn-scratch train --preset minute")
+    assert test.endswith("nox")
+    assert (CLONE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
+
+
 def test_the_readme_is_short_and_its_pictures_exist():
     text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
     prose = re.sub(
@@ -199,7 +206,7 @@ def test_the_page_s_sessions_are_those_of_the_noxfile():
 
 def test_the_workflow_runs_what_the_page_says():
     (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:13]]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:14]]
     for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
         text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
         (together,) = re.findall(r"session: \[(.*?)\]", text)
