@@ -40,16 +40,10 @@ def runs(folder: str, as_json: bool) -> None:
     named = numbered(parent) if parent == run_folder.PARENT else {}
     numbers = {path: number for number, path in named.items()}
     if as_json:
-        answers = [
-            {
-                "run": numbers.get(path),
-                "folder": str(path),
-                "state": _state(path, record),
-                "last": history[-1] if history else None,
-                "record": record,
-            }
-            for path, record, history in entries
-        ]
+        answers = []
+        for path, record, history in entries:
+            where = {"run": numbers.get(path), "folder": str(path), "state": _state(path, record)}
+            answers.append({**where, "last": history[-1] if history else None, "record": record})
         print(json.dumps(to_builtins(answers), indent=2))
         return
     if not entries:

@@ -119,9 +119,7 @@ def text_options(implied: str = "time-machine, or tide-clock if that is unavaila
     )
 
 
-best_option = option("best")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-unknown_option = option("unknown", default="error")
 
 
 def _show_messages(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -10,19 +11,15 @@ import msgspec
 from ..runs import inference
 from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
-from ..system.terminal import echo, printable
+from ..system.terminal import echo
 from ..text import books
-from .options import (
-    best_option,
-    json_option,
-    option,
-    runtime_options,
-    specified,
-    text_options,
-    unknown_option,
-)
+from .options import json_option, option, options, runtime_options, specified, text_options
 
-DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
+model_options = options(
+    option("best"),
+    option("unknown", default="error"),
+    runtime_options(backend="the run's", model="the run's", device="auto", threads="the run's"),
+)
 
 
 @click.command()
@@ -41,10 +38,8 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 @option("top_p")
 @option("min_p")
 @option("seed", default=0)
-@best_option
-@unknown_option
-@runtime_options(**DEFAULTS)
-def predict(run: str, prefix: str | None, **options: Any) -> None:
+@model_options
+def predict(run: str, prefix: str | None, **more: Any) -> None:
     """Generate text from a prefix with the model of RUN.
 
     RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
@@ -52,27 +47,17 @@ def predict(run: str, prefix: str | None, **options: Any) -> None:
     """
     if prefix == "-":
         prefix = books.decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
-    arguments = {"run": run, "prefix": prefix, **specified(options)}
-    if sys.stdout is None or not sys.stdout.isatty():
-        echo(inference.predict(**arguments))
-    else:
-        inference.predict(**arguments, stream=_show)
-        print()
-
-
-def _show(text: str) -> None:
-    # The terminal breaks the lines: where a word ends, nobody knows yet.
-    print(printable(text), end="", flush=True)
+    stream = partial(echo, end="") if sys.stdout is not None and sys.stdout.isatty() else None
+    text = inference.predict(run, prefix, stream=stream, **specified(more))
+    echo("" if stream else text)
 
 
 @click.command()
 @click.argument("run")
 @text_options("the run's, the training part and the held-out part separately")
-@best_option
-@unknown_option
 @json_option
-@runtime_options(**DEFAULTS)
-def evaluate(run: str, as_json: bool, **options: Any) -> None:
+@model_options
+def evaluate(run: str, as_json: bool, **more: Any) -> None:
     """Compute the loss of the model of RUN on a text, and the perplexity of two baselines.
 
     RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
@@ -81,7 +66,7 @@ def evaluate(run: str, as_json: bool, **options: Any) -> None:
     bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
     characters would be as hard to predict.
     """
-    result = inference.evaluate(run, **specified(options))
+    result = inference.evaluate(run, **specified(more))
     if as_json:
         held_out = None if result.held_out is None else result.held_out._asdict()
         encoded = msgspec.json.encode({**result._asdict(), "held_out": held_out})

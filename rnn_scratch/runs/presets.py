@@ -32,11 +32,8 @@ def like(record: RunRecord) -> dict[str, Any]:
     settings, session = record.settings, record.sessions[-1]
     default = {**structs.asdict(Settings()), "lr": OPTIMIZERS[settings.optimizer].lr, "patience": 0}
     values = {**structs.asdict(settings), "patience": session.patience}
-    changed = {
-        name: "none" if value is None else value
-        for name, value in values.items()
-        if value != default[name]
-    }
-    runtime, text = session.runtime, record.text
-    where = {"text": text.origin} if text.corpus == "file" else {"corpus": text.corpus}
-    return {"backend": runtime.backend, "model": runtime.model, **where, **changed}
+    changed = {n: "none" if v is None else v for n, v in values.items() if v != default[n]}
+    is_file = record.text.corpus == "file"
+    text = {"text": record.text.origin} if is_file else {"corpus": record.text.corpus}
+    runtime = {"backend": session.runtime.backend, "model": session.runtime.model}
+    return {**runtime, **text, **changed}
