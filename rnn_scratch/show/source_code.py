@@ -15,6 +15,7 @@ from .. import registry
 from ..contract import MODULES, VARIANTS
 from ..errors import RNNScratchError
 
+CORE = Path(registry.__file__).parent
 CONTRACT = tuple(dict.fromkeys(f.__name__ for functions in MODULES.values() for f in functions))
 SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
@@ -28,6 +29,21 @@ class Definition(NamedTuple):
     source: str
 
 
+class Place(NamedTuple):
+    """Where something is defined: the file, and its name there; "": the whole file."""
+
+    file: Path
+    name: str
+
+
+class Import(NamedTuple):
+    """What a file imports of another package: a module, or a name of it."""
+
+    module: str
+    name: str = ""
+    alias: str = ""
+
+
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
     """A function of a variant of a backend, then the helpers that it uses.
 
@@ -38,16 +54,16 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     """
     paths = {path.stem: path for path in files(backend)}
     own = paths.get(variant)
-    if own and name in _definitions(own):
+    if own and name in definitions(own):
         return _with_helpers(own, name)
     if own and name in (beside := _beside(own)):
         return _with_helpers(*beside[name])
     for module in SHARED:
-        if module in paths and name in _definitions(paths[module]):
+        if module in paths and name in definitions(paths[module]):
             return _with_helpers(paths[module], name)
     if name in CONTRACT:
         return []
-    defining = [path for path in paths.values() if name in _definitions(path)]
+    defining = [path for path in paths.values() if name in definitions(path)]
     return [definition for path in defining for definition in _with_helpers(path, name)]
 
 
@@ -70,7 +86,7 @@ def files(backend: str) -> list[Path]:
 
 def names(backend: str) -> list[str]:
     """All names that `find` knows for a backend: the contract's functions first, then helpers."""
-    helpers = [name for path in files(backend) for name in _definitions(path)]
+    helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
@@ -85,7 +101,8 @@ def join(definitions: list[Definition]) -> str:
     return "\n\n\n".join(definition.source for definition in ordered(definitions))
 
 
-def _tree(path: Path) -> ast.Module:
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -99,10 +116,10 @@ def _parse(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _definitions(path: Path) -> dict[str, ast.stmt]:
-    # The functions, classes and constants of a file, by name.
+def definitions(path: Path) -> dict[str, ast.stmt]:
+    """The functions, classes and constants of a file, by name."""
     definitions: dict[str, ast.stmt] = {}
-    for node in _tree(path).body:
+    for node in tree(path).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             definitions[node.name] = node
         elif isinstance(node, ast.Assign):  # `step = compiled(_step)`, or a constant
@@ -111,16 +128,34 @@ def _definitions(path: Path) -> dict[str, ast.stmt]:
     return definitions
 
 
+@functools.cache
+def bindings(path: Path) -> dict[str, Place | Import]:
+    """What names stand for in a file: definitions, its own or of the core or beside it; imports."""
+    found: dict[str, Place | Import] = {}
+    for node in ast.walk(tree(path)):
+        for each in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+            name, alias = each.asname or each.name.partition(".")[0], each.asname or ""
+            if isinstance(node, ast.Import):
+                found[name] = Import(each.name, "", alias)
+            elif not node.level and not (node.module or "").startswith(f"{CORE.name}."):
+                found[name] = Import(node.module or "", each.name, alias)
+            else:
+                folder = path.parents[node.level - 1] if node.level else CORE.parent
+                file = folder.joinpath(*(node.module or each.name).split(".")).with_suffix(".py")
+                found[name] = Place(file, each.name if node.module else "")
+    return found | {name: Place(path, name) for name in definitions(path)}
+
+
 def _with_helpers(path: Path, name: str) -> list[Definition]:
     places = [(path, name)]
     for place in places:  # the list grows in the loop: helpers have helpers
         places += [helper for helper in _helpers(*place) if helper not in places]
-    return [_cut(*place) for place in places]
+    return [cut(*place) for place in places]
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     # What a function uses of its own file, and of files beside it that are no part of the contract.
-    local, beside = _definitions(path), _beside(path)
+    local, beside = definitions(path), _beside(path)
     for used in dict.fromkeys(_used_names(local[name])):
         if used in CONTRACT or used in MODULES:
             continue
@@ -130,16 +165,17 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
             yield beside[used]
 
 
-def _beside(path: Path) -> dict[str, tuple[Path, str]]:
-    # What a file imports from such files: where it is defined, and as what, by its name here.
-    beside: dict[str, tuple[Path, str]] = {}
-    for node in _tree(path).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
-            file = path.with_name(f"{node.module}.py")
-            defined = _definitions(file) if file.exists() else {}
-            names = [alias for alias in node.names if alias.name in defined]
-            beside |= {alias.asname or alias.name: (file, alias.name) for alias in names}
-    return beside
+def _beside(path: Path) -> dict[str, Place]:
+    # What a file imports from such files, by its name here.
+    return {
+        name: place
+        for name, place in bindings(path).items()
+        if isinstance(place, Place)
+        and place.file.parent == path.parent
+        and place.file != path
+        and place.file.stem not in MODULES
+        and place.name in definitions(place.file)
+    }
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
@@ -151,8 +187,9 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
             yield part.attr
 
 
-def _cut(path: Path, name: str) -> Definition:
-    node = _definitions(path)[name]
+def cut(path: Path, name: str) -> Definition:
+    """The definition with this name in a file."""
+    node = definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
     while first > 1 and lines[first - 2].startswith("#"):

@@ -9,6 +9,9 @@ import numpy as np
 from ..errors import RNNScratchError, shown
 
 UNKNOWN = "<unk>"
+# Between lines. The chapter has nothing there: "us" at the end of a line and "his" at the start of
+# the next become "ushis".
+BETWEEN = {"chapter": "", "spaced": " "}
 MANY = 1000  # characters; with NumPy's scratch a minibatch takes five times as long as with 28
 
 
@@ -19,19 +22,24 @@ def normalize(text: str, how: str) -> str:
     separator. ``spaced``: the same with a space between lines. ``none``: unchanged, for other
     scripts, capitals, punctuation and newlines.
     """
-    if how == "none":
-        return text
+    return text if how == "none" else letters(text, BETWEEN[how])
+
+
+def letters(text: str, between: str) -> str:
+    """Lower-case letters and spaces: each line stripped, and lines joined by `between`."""
     lines = [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
-    if how == "spaced":
-        return " ".join(line for line in lines if line)
-    # The chapter's: "us" at the end of a line and "his" at the start of the next become "ushis".
-    return "".join(lines)
+    return between.join(line for line in lines if line)
 
 
 def build(text: str) -> list[str]:
-    """The vocabulary: ``<unk>``, then the characters by falling frequency, ties by code point."""
+    """The vocabulary: ``<unk>``, then the characters by falling frequency."""
+    return [UNKNOWN, *by_frequency(text)]
+
+
+def by_frequency(text: str) -> list[str]:
+    """The characters of a text by falling frequency, ties by code point."""
     counts = Counter(text)
-    return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
+    return sorted(counts, key=lambda character: (-counts[character], character))
 
 
 def warn(text: str, how: str, model: str, say: Callable[[str], object]) -> None:
