@@ -15,7 +15,6 @@ from .. import registry
 from ..contract import MODULES, VARIANTS
 from ..errors import RNNScratchError
 
-CORE = Path(registry.__file__).parent
 CONTRACT = tuple(dict.fromkeys(f.__name__ for functions in MODULES.values() for f in functions))
 SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
@@ -27,21 +26,6 @@ class Definition(NamedTuple):
     file: Path
     line: int  # where it begins
     source: str
-
-
-class Place(NamedTuple):
-    """Where something is defined: the file, and its name there; "": the whole file."""
-
-    file: Path
-    name: str
-
-
-class Import(NamedTuple):
-    """What a file imports of another package: a module, or a name of it."""
-
-    module: str
-    name: str = ""
-    alias: str = ""
 
 
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
@@ -128,24 +112,6 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
     return definitions
 
 
-@functools.cache
-def bindings(path: Path) -> dict[str, Place | Import]:
-    """What names stand for in a file: definitions, its own or of the core or beside it; imports."""
-    found: dict[str, Place | Import] = {}
-    for node in ast.walk(tree(path)):
-        for each in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
-            name, alias = each.asname or each.name.partition(".")[0], each.asname or ""
-            if isinstance(node, ast.Import):
-                found[name] = Import(each.name, "", alias)
-            elif not node.level and not (node.module or "").startswith(f"{CORE.name}."):
-                found[name] = Import(node.module or "", each.name, alias)
-            else:
-                folder = path.parents[node.level - 1] if node.level else CORE.parent
-                file = folder.joinpath(*(node.module or each.name).split(".")).with_suffix(".py")
-                found[name] = Place(file, each.name if node.module else "")
-    return found | {name: Place(path, name) for name in definitions(path)}
-
-
 def _with_helpers(path: Path, name: str) -> list[Definition]:
     places = [(path, name)]
     for place in places:  # the list grows in the loop: helpers have helpers
@@ -165,17 +131,16 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
             yield beside[used]
 
 
-def _beside(path: Path) -> dict[str, Place]:
-    # What a file imports from such files, by its name here.
-    return {
-        name: place
-        for name, place in bindings(path).items()
-        if isinstance(place, Place)
-        and place.file.parent == path.parent
-        and place.file != path
-        and place.file.stem not in MODULES
-        and place.name in definitions(place.file)
-    }
+def _beside(path: Path) -> dict[str, tuple[Path, str]]:
+    # What a file imports from such files: where it is defined, and as what, by its name here.
+    beside: dict[str, tuple[Path, str]] = {}
+    for node in tree(path).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
+            file = path.with_name(f"{node.module}.py")
+            defined = definitions(file) if file.exists() else {}
+            names = [alias for alias in node.names if alias.name in defined]
+            beside |= {alias.asname or alias.name: (file, alias.name) for alias in names}
+    return beside
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
@@ -188,7 +153,7 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
 
 
 def cut(path: Path, name: str) -> Definition:
-    """The definition with this name in a file."""
+    """The definition of this name in a file."""
     node = definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
