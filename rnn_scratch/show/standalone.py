@@ -18,20 +18,20 @@ from ..errors import RNNScratchError
 from ..registry import FRAMEWORKS
 from ..runs.presets import SAMPLE
 from ..settings import Settings, model_options, update_rule
-from ..text.vocabulary import BETWEEN
 from .source_code import cut, definitions, files, tree
 
 CORE = Path(__file__).parents[1]
 # The core's files with functions for such a program, in their order there.
-BEFORE = ("text/vocabulary", "randomness", "contract", "text/minibatches", "runs/schedule")
-FILES = [CORE / f"{name}.py" for name in (*BEFORE, "parameters", "runs/decoding")]
+BEFORE = ("randomness", "contract", "text/minibatches", "runs/schedule", "parameters")
+FILES = [CORE / f"{name}.py" for name in (*BEFORE, "runs/decoding")]
 LESSONS = ("scratch", "cells", "deep")  # files of a backend
 OTHERS = ("fast", "concise", "workers", "__init__")  # files that are not needed
 TEMPLATES = Environment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
 )
 IMPORTS = """
-import sys, zipfile
+import re, sys, zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 """
@@ -59,7 +59,6 @@ def program(backend: str, settings: Settings, command: str) -> str:
         "options": model_options(settings, 0),
         "cell": CELLS[settings.cell],
         "optimizer": OPTIMIZERS[settings.optimizer],
-        "between": BETWEEN.get(settings.normalize),
         "sample": SAMPLE,
         "framework": FRAMEWORKS.get(backend, backend),
         "backward": "deep_backward" in definitions(lessons[-1]),
