@@ -41,8 +41,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
             "For other scripts, use `--normalize none`.",
         )
     vocab = vocabulary.build(normalized)
-    tokens = vocabulary.encode(normalized, vocab)
-    held_out, available = settings.valid_tokens, len(tokens) - settings.valid_tokens
+    held_out, available = settings.valid_tokens, len(normalized) - settings.valid_tokens
     end = min(settings.max_tokens or available, available)
     if settings.valid_share:
         held_out = round(settings.valid_share * end)
@@ -50,7 +49,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     if settings.valid_tokens and end < 1:
         raise RNNScratchError(
             f"`--valid-tokens {settings.valid_tokens}` leaves nothing to train on: the text has "
-            f"{len(tokens):,} characters."
+            f"{len(normalized):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
@@ -59,7 +58,8 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
             f"`{option}` holds out {held_out} of the characters.",
             "Hold out at least 2 characters, or none.",
         )
-    return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
+    tokens = vocabulary.encode(normalized[: end + held_out], vocab)
+    return Dataset(vocab, tokens[:end], tokens[end:])
 
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
