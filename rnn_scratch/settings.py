@@ -6,7 +6,7 @@ once. The command line, the Python interface, records and pages follow from it.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 from msgspec import structs
@@ -193,6 +193,34 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def holds_out(self) -> bool:
         """Whether some of the text is held out."""
         return bool(self.valid_tokens or self.valid_share)
+
+
+class SettingsDict(TypedDict, total=False):
+    """The fields of `Settings` as keyword arguments, for editors and type checkers."""
+
+    batch_size: int
+    num_steps: int
+    num_hiddens: int
+    cell: str
+    embedding: int
+    num_layers: int
+    dropout: float
+    num_epochs: int
+    optimizer: str
+    lr: float
+    schedule: str
+    warmup: int
+    weight_decay: float
+    sigma: float
+    theta: float | None
+    sampling: str
+    normalize: str
+    max_tokens: int
+    valid_tokens: int
+    valid_share: float
+    dtype: str
+    exact: bool
+    seed: int
 
 
 SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}

@@ -37,7 +37,6 @@ def momentum(model, grads, how, rates):
         param -= rounded(rates.lr * (m + how.weight_decay * param), how.grid)
 
 
-@adam_at_once  # in `fast`, by an operation of MXNet
 def adam(model, grads, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     how, m_of, v_of = numbers(how, model.options), model.slots["m"], model.slots["v"]
@@ -49,7 +48,7 @@ def adam(model, grads, how, rates):
         param -= rounded(rates.lr * (direction + how.weight_decay * param), how.grid)
 
 
-OPTIMIZERS |= {"momentum": momentum, "adam": adam}
+OPTIMIZERS |= {"momentum": momentum, "adam": adam_at_once(adam)}
 
 
 def evaluate(model, minibatches):

@@ -21,6 +21,7 @@ from rnn_scratch import registry
 from rnn_scratch.api import in_python
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import SETTINGS, Settings
 from rnn_scratch.show import source_code
 
@@ -65,6 +66,7 @@ def pages(
         "defaults": Settings(),
         "in_python": in_python,
         "presets": readme.presets()["presets"],
+        "arguments_of_presets": PRESETS,
         "mistakes": _mistakes(),
         **_start(backends),
     }

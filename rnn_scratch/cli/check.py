@@ -24,7 +24,7 @@ from ..runs.runtime import Runtime
 from ..settings import OPTIONS, Settings, option_of
 from ..text import books, dataset
 from ..workers import launch
-from .options import option, settings_options, specified, text_options
+from .options import json_option, option, settings_options, specified, text_options
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # in exact mode
@@ -44,9 +44,9 @@ EXACT_EPOCHS = 50  # in exact mode
 )
 @option(
     "workers",
-    "Number of workers (3 if no number follows), or several to try in turn, such as 1,2,4.",
+    "Number of workers, or several to try in turn, such as 1,2,4.  [without a number: 3,2]",
     default="1",
-    alone="3",
+    alone="3,2",
     metavar="N,...",
     several=True,
 )
@@ -60,7 +60,7 @@ EXACT_EPOCHS = 50  # in exact mode
     multiple=True,
     help="Recurrent cell; may be repeated.  [default: all; with --exact: rnn]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @text_options()
 @option("every", "With --exact: epochs between two digests.", default=10)
 @settings_options(omit=["cell"], num_epochs=EXACT_EPOCHS)

@@ -10,14 +10,14 @@ from ..runs import inference
 from ..runs.run import folder_of
 from ..system import files
 from ..system.terminal import echo
-from .options import best_option
+from .options import option
 
 FILE = "play.html"
 
 
 @click.command()
 @click.argument("run")
-@best_option
+@option("best")
 @click.option(
     "--output", metavar="FILE", help=f"HTML file to write.  [default: {FILE} in the run's folder]"
 )

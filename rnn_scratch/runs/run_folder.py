@@ -52,13 +52,13 @@ class Epoch(Record, tag=True):
 
     epoch: Count
     loss: float
-    perplexity: AboveZero | None  # None where it is too large for a float
-    valid_loss: float | None  # None without held-out text
+    perplexity: AboveZero | None  #: None where it is too large for a float
+    valid_loss: float | None  #: None without held-out text
     valid_perplexity: AboveZero | None
     tokens: Count
     seconds: Annotated[float, Meta(ge=0)]
     backend: Line
-    sample: str | None  # generated text, every tenth epoch
+    sample: str | None  #: generated text, every tenth epoch
 
 
 class Session(Record):

@@ -212,7 +212,7 @@ def predictions(setup: Setup) -> list[str]:
     """
     vocab = setup.dataset.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
-    prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
+    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in possible]
     with np.errstate(all="ignore"):  # the training may be about to diverge
         outputs = [
             setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)

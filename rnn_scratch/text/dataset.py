@@ -41,7 +41,8 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
             "For other scripts, use `--normalize none`.",
         )
     vocab = vocabulary.build(normalized)
-    held_out, available = settings.valid_tokens, len(normalized) - settings.valid_tokens
+    tokens = vocabulary.encode(normalized, vocab)
+    held_out, available = settings.valid_tokens, len(tokens) - settings.valid_tokens
     end = min(settings.max_tokens or available, available)
     if settings.valid_share:
         held_out = round(settings.valid_share * end)
@@ -49,7 +50,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     if settings.valid_tokens and end < 1:
         raise RNNScratchError(
             f"`--valid-tokens {settings.valid_tokens}` leaves nothing to train on: the text has "
-            f"{len(normalized):,} characters."
+            f"{len(tokens):,} characters."
         )
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
@@ -58,15 +59,16 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
             f"`{option}` holds out {held_out} of the characters.",
             "Hold out at least 2 characters, or none.",
         )
-    tokens = vocabulary.encode(normalized[: end + held_out], vocab)
-    return Dataset(vocab, tokens[:end], tokens[end:])
+    return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
-def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
+def reload_and_verify(
+    original: TextRecord | books.Text, text: books.Text | None, say: books.Say = lambda line: None
+) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None:
         is_file = original.corpus == "file"
-        text = books.read_file(original.origin) if is_file else books.load(original.corpus)
+        text = books.read_file(original.origin, say) if is_file else books.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "

@@ -52,7 +52,9 @@ def pages():
 
 def test_all_pages_are_there():
     names = "index build gates learn fast bugs teaching errata parity comparison workers"
-    assert {f"{name}.html" for name in f"{names} backend usage reference".split()} <= set(PAGES)
+    assert {f"{name}.html" for name in f"{names} backend usage weights reference".split()} <= set(
+        PAGES
+    )
 
 
 @pytest.mark.parametrize("name", PAGES)

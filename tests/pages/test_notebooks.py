@@ -179,26 +179,46 @@ def test_a_fork_s_notebooks_open_in_colab(monkeypatch):
     exec(install.source, {})  # elsewhere it does nothing
 
 
-def test_slides_show_code_function_by_function_and_prose_to_the_speaker():
-    def cell(kind, source, outputs=()):
-        return {"cell_type": kind, "source": source, "outputs": list(outputs)}
+def test_slides_are_full_and_few_and_load_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("latex2mathml", reason="slides have formulas")
+    monkeypatch.setattr(slides, "SLIDES", tmp_path)
+    for name in ("numpy-build", "torch-build", "torch-gates", "jax-learn", "mxnet-fast"):
+        made = list(slides.slides(read(name)))
+        assert len(made) <= 40
+        assert all(slide.title and slide.parts for slide in made)
+        page = slides.make(name).read_text(encoding="utf-8")
+        assert not re.search(r"src=\"(?!data:)|<link|url\((?!data:)", page)
+        shown = re.sub("<[^>]*>", "", page.partition("<main>")[2].partition("</main>")[0])
+        assert not re.search(r"FORMULA\d|\['|\\n'|\$", shown)
 
-    notebook = {
-        "cells": [
-            cell("markdown", "# A\n\nProse.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```"),
-            cell("code", "def f():\n    pass\n\n\ndef g():\n    pass", ["printed"]),
-            cell("code", "f()"),
-        ]
-    }
-    assert list(slides.cells(notebook)) == [
-        ("slide", "markdown", "# A", []),
-        ("notes", "markdown", "Prose.", []),
-        ("fragment", "markdown", "$$x$$", []),
-        ("fragment", "markdown", "```diff\n-a\n\n+b\n```", []),
-        ("subslide", "code", "def f():\n    pass", []),
-        ("fragment", "code", "def g():\n    pass", ["printed"]),
-        ("subslide", "code", "f()", []),
+
+def test_slides_have_functions_formulas_and_pictures_but_no_answers():
+    pytest.importorskip("latex2mathml", reason="slides have formulas")
+    image = {"data": {"image/png": "abc="}}
+    cells = [
+        ("markdown", "# First\n\nOne. Two.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```", None),
+        ("code", "def f():\n    pass\n\n\ndef g():\n    pass", []),
+        ("code", '# Figure a: Of "f".\nprint(f())', [{"text": ["['a', ", "'b']"]}, image]),
+        ("markdown", "The answer.\n\n# Last\n\n- a list", None),
     ]
+    keys = ("cell_type", "source", "outputs")
+    first, second, last = slides.slides({"cells": [dict(zip(keys, cell)) for cell in cells]})
+    contents = [
+        re.sub("<math.*?</math>|\n|<span[^>]*>|</span>", "", c)
+        for c, _ in first.parts + second.parts
+    ]
+    assert contents == [
+        "<p>One.</p>",
+        "",
+        '<div class="code"><pre>def f():    pass</pre></div>',
+        '<div class="code"><pre>def g():    pass</pre></div>',
+        '<figure><img alt="Of &quot;f&quot;." src="data:image/png;base64,abc="></figure>',
+    ]
+    assert first.notes == ["One. Two.", "The answer."]
+    assert (last.title, [part.content for part in last.parts]) == (
+        "Last",
+        ["<ul>\n<li>a list</li>\n</ul>\n"],
+    )
 
 
 def headings_of(cells):

@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLONE, CONTRIBUTING, lion
+from helpers import CLONE, CONTRIBUTING, lion, there
 from make import readme
 
+import rnn_scratch
 from rnn_scratch import contract, registry
 from rnn_scratch.check import epochs, functions
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype, make_case
@@ -17,18 +19,41 @@ from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS, Update
+from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 USAGE = (CLONE / "notebooks" / "site" / "usage.md").read_text(encoding="utf-8")
+EXAMPLE, TENSORBOARD = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
 
 
 def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
-    exec(compile(example, "usage.md", "exec"), {})
+    exec(compile(EXAMPLE, "usage.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("runs/")
     assert lines[1].startswith("the clock ")
+
+
+def test_the_report_of_the_page_writes_for_tensorboard():
+    tf = pytest.importorskip("tensorflow")
+    exec(compile(TENSORBOARD, "usage.md", "exec"), {"rnn_scratch": rnn_scratch})
+    (file,) = Path("runs").glob("*/events*")
+    written = {
+        (value.tag, event.step): float(tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    expected = {}
+    for row in run_folder.history(file.parent):
+        expected["loss/training", row.epoch] = row.loss
+        expected["loss/held-out", row.epoch] = row.valid_loss
+    assert written == pytest.approx(expected)
+
+
+def test_the_shell_completes_as_the_page_says():
+    variable, *_ = re.findall(r"_[A-Z]+(?:_[A-Z]+)+(?==bash_source)", USAGE)
+    words = {"COMP_WORDS": "rnn-scratch tr", "COMP_CWORD": "1"}
+    assert there(env={variable: "bash_complete", **words}).out == "plain,train\n"
 
 
 def test_the_page_on_using_it_names_every_command_and_options_that_exist():
@@ -57,6 +82,13 @@ def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
     assert words(drawn) == words(readme.step().decode()), "make it again: python -m make.readme"
     assert "torch.tanh" in drawn
     assert "@font-face" not in drawn  # it loads nothing
+
+
+def test_continuous_integration_calls_the_second_of_the_readme_s_two_lines():
+    train, test = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert train.endswith("rnn-scratch train --preset minute")
+    assert test.endswith("nox")
+    assert (CLONE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
 
 
 def test_the_readme_is_short_and_its_pictures_exist():
@@ -148,6 +180,18 @@ def test_the_record_of_optimizers_says_where_each_epsilon_is():
         assert row["differences"][0] < 1e-4, name
 
 
+def test_the_citation_is_of_this_version():
+    text = (CLONE / "CITATION.cff").read_text(encoding="utf-8")
+    data = dict(re.findall(r'^(\w+): "?(.*?)"?$', text, re.MULTILINE))
+    for name in ("version", "license"):
+        assert f'\n{name} = "{data[name]}"' in (CLONE / "pyproject.toml").read_text(
+            encoding="utf-8"
+        )
+    index = (CLONE / "notebooks/site/index.md").read_text(encoding="utf-8")
+    for name in ("title", "version", "license"):
+        assert re.search(rf"^  {name} += {{{re.escape(data[name])}}},$", index, re.MULTILINE)
+
+
 # The page for contributors and the workflow name sessions and files that there are.
 
 
@@ -174,7 +218,7 @@ def test_the_page_s_sessions_are_those_of_the_noxfile():
 
 def test_the_workflow_runs_what_the_page_says():
     (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:13]]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:14]]
     for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
         text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
         (together,) = re.findall(r"session: \[(.*?)\]", text)

@@ -5,6 +5,7 @@ import sys
 import types
 from io import BytesIO
 from pathlib import Path
+from typing import get_type_hints
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -18,8 +19,9 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import curve, notebook_card
 from rnn_scratch.runs.events import Report
 from rnn_scratch.runs.notebook_card import shown
-from rnn_scratch.settings import SETTINGS
+from rnn_scratch.settings import SETTINGS, Settings, SettingsDict
 from rnn_scratch.text import books
+from rnn_scratch.workers.launch import Launch
 
 STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
 NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
@@ -61,8 +63,9 @@ def test_numbers_of_numpy_and_every_kind_of_path():
 TRAIN = ("backend", "corpus", "text", "model", "device", "threads", "eager", "workers", "patience")
 TRAIN += ("run", "report", *SETTINGS)
 PREDICT = ("run", "model", "prefix", "length", "temperature", "top_k", "top_p", "min_p", "seed")
-PREDICT += ("unknown", "backend", "threads", "workers", "best", "colour")
+PREDICT += ("unknown", "backend", "threads", "workers", "best", "stream", "colour")
 WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
+WRONG |= {"stream": ["print"], "workers": [0, Launch(2, 2)]}
 
 
 def refused(function, arguments, name):
@@ -105,8 +108,14 @@ def test_errors_name_arguments_and_their_values():
     assert api.in_python(f"`--theta none`\n{command}") == f"`theta=None`\n{command}"
 
 
-def test_the_package_lists_its_functions():
-    assert dir(rnn_scratch) == ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+def test_the_package_lists_what_it_offers():
+    assert {"Report", "RNNScratchError", "train"} <= {*dir(rnn_scratch)} == {*rnn_scratch.__all__}
+    assert all(getattr(rnn_scratch, name).__doc__ for name in rnn_scratch.__all__)
+
+
+def test_editors_and_type_checkers_know_every_setting():
+    assert get_type_hints(SettingsDict) == get_type_hints(Settings)
+    assert rnn_scratch.train.__annotations__["settings"] == "Unpack[SettingsDict]"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import error_of
 from hypothesis import given
@@ -84,9 +85,20 @@ def test_round_trip(text):
     vocab = vocabulary.build(text)
     tokens = vocabulary.encode(text, vocab)
     assert tokens.shape == (len(text),)
-    assert tokens.dtype == "int64"
     assert 0 not in tokens
     assert vocabulary.decode(tokens, vocab) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(255, "u1"), (256, "u2"), (65_535, "u2"), (65_536, "u4")]
+)
+def test_tokens_have_as_few_bits_as_the_vocabulary_needs(size, dtype, monkeypatch):
+    monkeypatch.setattr(vocabulary, "BLOCK", 1000)
+    text = "".join(map(chr, range(0x10000, 0x10000 + size)))
+    vocab = vocabulary.build(text)
+    tokens = vocabulary.encode(text, vocab)
+    assert tokens.dtype == dtype
+    np.testing.assert_array_equal(tokens, range(1, size + 1))
 
 
 @given(texts, texts)
