@@ -190,9 +190,7 @@ def test_the_backend_is_a_program_of_one_file(package, tmp_path):
     run = ("--backend", "toy", "--text", "book.txt", "--run", "r")
     Path("rnn.py").write_text(there("standalone", "toy", *settings, env=env).ended().out)
     Path("book.txt").write_text(books.load(books.BUILT_IN).content, encoding="utf-8")
-    there(
-        "train", *settings, "--backend", "toy", "--text", "book.txt", "--run", "r", env=env
-    ).ended()
+    there("train", *settings, *run, env=env).ended()
     there("book.txt", program=("rnn.py",), env=env).ended(err="")
     saved = dict(np.load("book.npz"))
     del saved["vocabulary"]
