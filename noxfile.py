@@ -327,7 +327,8 @@ def notebooks(session: nox.Session, which: str) -> None:
     """Make the notebooks of one framework, or one with two, with only these installed."""
     frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
-    parts = ("build", "build-student", "gates", "learn", "fast")
+    lessons = ("build", "gates", "learn", "fast")
+    parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
     names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
