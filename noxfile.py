@@ -236,7 +236,7 @@ def wheel(session: nox.Session) -> None:
         with session.chdir(Path(folder, "empty")):
             for words in (
                 *("train --epochs 20", "predict last", "play last --no-browser", "check"),
-                *("compare --epochs 1 --repeats 1", "show step"),
+                *("compare --epochs 1 --repeats 1", "show step", "standalone numpy"),
             ):
                 session.run(str(scripts / "rnn-scratch"), *words.split(), external=True)
 
