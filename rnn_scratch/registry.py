@@ -19,7 +19,7 @@ from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotOffered, RNNScratchError, shown
 from .settings import checked
 from .system import host, processes
-from .system.records import Line, Record
+from .system.records import Line, Record, Versions
 
 GROUP = "rnn_scratch.backends"
 OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
@@ -31,7 +31,7 @@ FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", 
 class Usable(Record):
     """What a backend that loads says of itself."""
 
-    environment: dict[str, Line]  # versions
+    environment: Versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
 
 

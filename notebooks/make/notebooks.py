@@ -28,10 +28,9 @@ from .readme import RECORDS
 
 # Those with a master text of their own, and the backends that they compare.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
-STUDENT = "-build-student"  # what ends the name of a copy in which functions are to be written
+STUDENT = "-student"  # what ends the name of a copy in which functions are to be written
 ALL = (
-    *(f"{backend}-{lesson}" for backend in registry.OURS for lesson in LESSONS),
-    *(backend + STUDENT for backend in registry.OURS),
+    *(f"{b}-{lesson}{end}" for end in ("", STUDENT) for b in registry.OURS for lesson in LESSONS),
     *OWN,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON

@@ -26,6 +26,7 @@ COMMANDS = {
     "runs": "listings",
     "backends": "listings",
     "show": "show",
+    "standalone": "show",
     "check": "check",
     "compare": "compare",
     "report": "compare",

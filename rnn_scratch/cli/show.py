@@ -1,18 +1,22 @@
-"""The command `show`: a function of several backends side by side, or the difference of two."""
+"""The commands `show`, for a function of several backends side by side or the difference of two,
+and `standalone`, for a program of one file.
+"""
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from .. import registry
 from ..contract import MODULES, VARIANTS
 from ..errors import RNNScratchError
-from ..settings import checked
+from ..settings import Settings, checked, option_of
 from ..show import columns, source_code
 from ..show.columns import Definitions, location
+from ..show.standalone import program
 from ..system.terminal import echo
-from .options import option, separated
+from .options import option, separated, settings_options, specified
 from .screen import Screen
 
 
@@ -102,3 +106,21 @@ def _print(name: str, sources: Definitions, diff: bool) -> None:
         screen.print("\n".join(lines))
     else:
         screen.print("\n\n\n".join(f"# {title}\n{text}" for title, text in zip(titles, texts)))
+
+
+@click.command("standalone")
+@click.argument("backend")
+@settings_options(omit=("valid_tokens", "valid_share"))  # it evaluates on no other text
+def standalone(backend: str, **options: Any) -> None:
+    """Print a program of one file, which trains with BACKEND and needs only its framework.
+
+    For example:  rnn-scratch standalone torch --cell lstm > rnn.py
+
+    `python rnn.py book.txt` trains on a text, saves the weights and writes; `python rnn.py
+    book.npz` writes more. The settings are at its top. With the same settings, `train` ends at the
+    same weights, to the last bit. No framework needs to be installed.
+    """
+    given = specified(options)
+    words = [f"{option_of(name)} {value}".removesuffix(" True") for name, value in given.items()]
+    command = " ".join(["rnn-scratch standalone", backend, *words])
+    echo(program(backend, Settings(**given), command).removesuffix("\n"))

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from ..errors import RNNScratchError
 from ..system import files
 
+Say = Callable[[str], object]
+
 
 class Book(NamedTuple):
     """A text that can be downloaded, and how its file is verified."""
@@ -84,9 +86,7 @@ def data_folder() -> Path:
     return platformdirs.user_cache_path("rnn-scratch")
 
 
-def find(
-    name: str | None, path: str | os.PathLike[str] | None, say: Callable[[str], object]
-) -> Text:
+def find(name: str | None, path: str | os.PathLike[str] | None, say: Say) -> Text:
     """Return the text with this name, or the text of a file; RNNScratchError for both.
 
     Without either it is The Time Machine or, if that is unavailable, the built-in text, after a
@@ -123,9 +123,7 @@ def load(name: str) -> Text:
     )
 
 
-def read_file(
-    path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None
-) -> Text:
+def read_file(path: str | os.PathLike[str], say: Say = lambda line: None) -> Text:
     """Return the text of a UTF-8 file; RNNScratchError if it cannot be read or has no text.
 
     The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a

@@ -1,6 +1,5 @@
 """Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
-from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -64,9 +63,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 
 def reload_and_verify(
-    original: TextRecord | books.Text,
-    text: books.Text | None,
-    say: Callable[[str], object] = lambda line: None,
+    original: TextRecord | books.Text, text: books.Text | None, say: books.Say = lambda line: None
 ) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None:

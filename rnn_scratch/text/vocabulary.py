@@ -11,9 +11,7 @@ UNKNOWN = "<unk>"
 MANY = 1000  # characters; with NumPy's scratch a minibatch takes five times as long as with 28
 BLOCK = 2**20  # characters that are converted at a time
 # The lower-case letter of each ASCII character; newlines stay, and all others become spaces.
-LETTERS = bytes(
-    code | 32 if bytes([code]).isalpha() else code if code == 10 else 32 for code in range(256)
-)
+LETTERS = bytes(c | 32 if bytes([c]).isalpha() else c if c == 10 else 32 for c in range(256))
 
 
 def normalize(text: str, how: str) -> str:

@@ -159,6 +159,16 @@ def test_the_first_page_has_a_network_samples_and_a_step_before_any_list(pages):
         assert source_code.find(backend, "step")[0].source in code
 
 
+def test_the_program_in_one_file_is_there_to_read_and_to_download(pages):
+    page = pages["program.md"].decode()
+    for backend, (code,) in code_of(page).items():
+        place = f"_static/{backend}/rnn.py"
+        assert f'href="{place}" download' in page
+        assert pages[place].decode() == f"{code}\n"
+        assert f"\nrnn-scratch standalone {backend}\n" in code
+    assert set(code_of(page)) == set(registry.OURS)
+
+
 def test_the_comparison_begins_with_the_fastest(pages):
     _, first, *_ = pages["comparison.md"].decode().split("\n\n")
     speed = read(readme.COMPARISONS / "speed")
