@@ -110,7 +110,7 @@ def _start(backends: Sequence[str]) -> dict[str, Any]:
     run = RECORDS / RUN
     return {
         "backends": backends,
-        "curve": site_parity.PERPLEXITY,
+        **site_play.writer(),
         "characters": run_folder.read(run).text.train_tokens,
         "samples": [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample],
         "step": site_code.group(site_code.of(backends[:2], *FUNCTIONS), backends[:2], kind="pair"),

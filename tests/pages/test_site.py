@@ -17,7 +17,6 @@ from make import (
     site,
     site_code,
     site_lessons,
-    site_parity,
     site_workers,
 )
 from make.exchange import Exchange
@@ -146,11 +145,12 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
     assert "<b>TensorFlow</b>" not in page
 
 
-def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
+def test_the_first_page_has_a_network_samples_and_a_step_before_any_list(pages):
     page, _, lists = pages["index.md"].decode().partition("\n- ")
     assert lists
     assert "from scratch, in NumPy, PyTorch, TensorFlow, MXNet and JAX." in page
-    assert f'<img src="{site_parity.PERPLEXITY}"' in page
+    assert 'data-network="long"' in page
+    assert "ROMEO:" in page  # without a script, too
     last = run_folder.history(readme.RECORDS / site.RUN)[-1]
     assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
     codes = code_of(page)
