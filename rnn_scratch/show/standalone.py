@@ -7,6 +7,7 @@ functions.
 
 import ast
 import builtins
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,11 @@ def program(backend: str, settings: Settings, command: str) -> str:
             if file is not None and name not in known:
                 table = _table(name, lessons, (settings.cell, settings.optimizer))
                 text = table or cut(file, name).source
-                sources[name] = _plain(text).replace("np.", numpy) if file in FILES else text
+                sources[name] = (
+                    _plain(text).replace("np.", numpy)
+                    if file in FILES
+                    else _ordinary(text, settings.exact)
+                )
                 waiting.append(sources[name])
             elif name in imports:
                 needed.add(imports[name])
@@ -103,6 +108,17 @@ def program(backend: str, settings: Settings, command: str) -> str:
 
     functions = "\n\n\n".join(sources[name] for name in sorted(sources, key=position))
     return filled.render(context, imports=_sorted(needed, starts), functions=functions)
+
+
+def _ordinary(source: str, exact: bool) -> str:
+    # A function of the backend without what `fast` has, as a comment says; and without `rounded`,
+    # which outside of exact mode returns its argument.
+    source = re.sub(r"^( *)if .*  # `fast` .*\n(\1 .*\n)*", "", source, flags=re.MULTILINE)
+    if exact:
+        return source
+    source = re.sub(r"rounded\((.*), how\.\w*grid\)", r"\1", source)
+    source = source.replace("tuple(each for each in state)", "state")
+    return re.sub(r"[;,] (in exact mode )?rounded (in exact mode|to a grid)", "", source)
 
 
 def _imports(trees: Sequence[ast.Module]) -> Imports:
