@@ -61,7 +61,7 @@ def program(backend: str, settings: Settings, command: str) -> str:
         "cell": CELLS[settings.cell],
         "optimizer": OPTIMIZERS[settings.optimizer],
         "sample": SAMPLE,
-        "framework": FRAMEWORKS.get(backend, backend),
+        "framework": {"numpy": "NumPy", **FRAMEWORKS}.get(backend, backend),
         "backward": "deep_backward" in definitions(lessons[-1]),
         "command": command,
     }
