@@ -279,7 +279,7 @@ def test_the_number_of_processes(numbers, processes, has_brackets):
     ]
     text = report.lines("method", record_of(*candidates))[0]
     assert processes in text
-    assert ("The brackets give the lowest and the highest" in text) == has_brackets
+    assert ("The brackets show the lowest and the highest" in text) == has_brackets
 
 
 def test_each_backend_has_its_device():
