@@ -176,7 +176,7 @@ class Team(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
+    """The parameters of a network, and the functions bound to them: a ``RNNModelScratch``.
 
     The dict `params` is what changes in training: an optimizer replaces or changes its tensors,
     and `forward` reads them from it at every call. So does `slots`: what the optimizer remembers,

@@ -107,5 +107,4 @@ def _gate_names(options: Options) -> dict[str, list[str]]:
 
 
 def _end(layer: int) -> str:
-    # Of the names of a layer's parameters.
-    return f"_{layer + 1}" if layer else ""
+    return f"_{layer + 1}" if layer else ""  # of the names of a layer's parameters

@@ -50,17 +50,8 @@ from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
-LINES = (
-    "piece",
-    "source",
-    "core",
-    "imports",
-    "uses",
-    "bug",
-    "fix",
-    "gains",
-)  # directives of one line
-# Those that end with a line ":::".
+# Directives of one line, and those that end with a line ":::".
+LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
 
@@ -209,8 +200,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
             piece._replace(source=stub(piece, given[piece.name])) if piece.name in given else piece
             for piece in pieces
         ]
-        code, runs = source_code.join(sources), part.kind == "piece"
-        return Code(code, place=place(pieces[0]), runs=runs)
+        code = source_code.join(sources)
+        return Code(code, place=place(pieces[0]), runs=part.kind == "piece")
     if part.kind == "core":
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
@@ -252,8 +243,7 @@ def _pieces(backend: str, argument: str, used: set[str]) -> list[Definition]:
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
-    helpers = (source_code.find(backend, helper, model) for helper in hidden.split())
-    left_out = {piece.name for pieces_of_one in helpers for piece in pieces_of_one}
+    left_out = {p.name for h in hidden.split() for p in source_code.find(backend, h, model)}
     if model != "scratch":
         return [piece for piece in pieces if piece.name not in left_out]
     fresh = [piece for piece in pieces if piece.name not in left_out | used]
@@ -344,9 +334,8 @@ def _to_write(part: Part, backend: str) -> str:
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     # What to write, with a hint that unfolds, and the cell that grades it.
     *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
-    intro = "\n\n".join([f"**Write `{name}`.**", *task])
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
-    yield "markdown", f"{intro}\n\n{folded}"
+    yield "markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded])
     yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 

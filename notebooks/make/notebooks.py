@@ -125,14 +125,6 @@ def remedy(name: str) -> str:
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
-def make(name: str) -> None:
-    """Execute a notebook's cells, and write it with their outputs.
-
-    Nothing is written where a cell fails, or an output is not fit for publication.
-    """
-    _path(name).write_text(execute(name), encoding="utf-8")
-
-
 def execute(name: str) -> str:
     """Execute a notebook, and return the text of its file.
 
@@ -224,7 +216,7 @@ def main() -> None:
     loadable = set() if chosen else set(registry.loadable(print))
     try:
         for name in chosen or (name for name in ALL if loadable.issuperset(backends_of(name))):
-            make(name)
+            _path(name).write_text(execute(name), encoding="utf-8")
             print(f"made {_path(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
