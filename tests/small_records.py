@@ -50,7 +50,6 @@ def trial_of(*perplexities, seed=0, held_out=None, seconds=1.0):
 
 
 def candidate_of(backend, model, *rounds, **more):
-    """A candidate with these rounds."""
     return Candidate(backend, model, **{"ready": READY, "rounds": list(rounds), **more})
 
 

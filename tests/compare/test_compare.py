@@ -84,13 +84,6 @@ def candidates(folder):
     return {candidate.name: candidate for candidate in read(Path(folder)).candidates}
 
 
-def sleeping_process(process):
-    """The number of the process in which the backend `sleeping` sleeps, as soon as it does."""
-    path = Path("sleeping")
-    wait_until(lambda: path.exists() and path.read_text(), process)
-    return int(path.read_text())
-
-
 @pytest.mark.parametrize(
     "chosen", [{"numpy", "torch"}, pytest.param({*OURS}, marks=pytest.mark.frameworks)], ids=len
 )
@@ -260,7 +253,9 @@ def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing,
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
     ) as process:
-        child = sleeping_process(process)
+        path = Path("sleeping")
+        wait_until(lambda: path.exists() and path.read_text(), process)
+        child = int(path.read_text())
         process.send_signal(how)
         out, err = process.communicate(timeout=300)
     is_killed = how == signal.SIGKILL

@@ -22,18 +22,16 @@ def with_layer(number, times):
 
 
 def small_record():
+    turns = with_layer(0, 2.0), with_layer(1, 4.0)
     return record_of(
         candidate_of("numpy", "scratch", round_of(0, 2.0, 1.0), round_of(1, 4.0, 2.0)),
-        candidate_of(
-            "torch", "scratch", with_layer(0, 2.0), with_layer(1, 4.0), round_of(2, 1.0, 0.5)
-        ),
+        candidate_of("torch", "scratch", *turns, round_of(2, 1.0, 0.5)),
         candidate_of("torch", "fast", round_of(0, 0.5, 0.5, own_layer=[6.0])),
         candidate_of("torch", "concise", round_of(0, 2.0, 0.5), round_of(1, 4.0, 0.5)),
     )
 
 
 def cells_of(record, title):
-    """The cells of the table with this title."""
     (table,) = (table for table in tables.tables(record) if table.title.startswith(title))
     return table.cells()
 

@@ -41,7 +41,6 @@ def choose(page, what):
 
 
 def selected(page):
-    """The selected tabs of a page."""
     return set(page.locator(TABS).all_text_contents())
 
 

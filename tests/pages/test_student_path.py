@@ -79,11 +79,8 @@ def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backe
         if command:
             subprocess.run(command, shell=True, check=True, cwd=copy)
             assert not list(copy.rglob("*.bak"))  # it leaves no file behind
-        done = there(
-            "train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env
-        ).ended()
-        measured.append(
-            float(re.search(r"^training text .* perplexity (\S+)$", done.out, re.MULTILINE)[1])
-        )
+        done = there("train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env)
+        (perplexity,) = re.findall(r"^training text .* perplexity (\S+)$", done.out, re.MULTILINE)
+        measured.append(float(perplexity))
     # The figures are rounded, and processors differ in the last bits.
     assert [float(number) for number in quoted] == pytest.approx(measured, abs=0.11)
