@@ -68,11 +68,8 @@ def test_a_varied_size_changes_the_characters_of_a_minibatch():
     plan = {"vary": "batch_size", "values": [4, 8]}
     record = record_of(candidate_of("numpy", "scratch", *rounds), plan=plan)
     assert [row.figures["train"].median for row in summary.speeds(record)] == [10, 20]
-    assert [row[:2] for row in cells_of(record, "Speed")] == [
-        ["", "batch_size"],
-        ["numpy", "4"],
-        ["numpy", "8"],
-    ]
+    sizes = [row[1] for row in cells_of(record, "Speed")]
+    assert sizes == ["batch_size", "4", "8"]
 
 
 def test_several_workers():
@@ -160,9 +157,8 @@ def test_two_comparisons_beside_each_other():
     heading, row = cells_of(new, "Speed")
     assert heading[1:4] == ["characters/s", "before", "× before"]
     assert row[1:4] == ["10 (5–20)", "5 (4–10)", "2.00 (0.50–5.00)"]
-    assert any(
-        note.startswith("Before is the comparison of") for note in report.lines("notes", new)
-    )
+    notes = report.lines("notes", new)
+    assert any(note.startswith("Before is the comparison of") for note in notes)
 
 
 @pytest.mark.parametrize(("vary", "values"), [("threads", [2, 1]), ("num_hiddens", [128, 64])])

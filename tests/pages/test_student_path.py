@@ -17,18 +17,8 @@ PATH = README.split("## Change a line")[1].split("\n## ")[0]
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
 (EDIT,) = (command for command in COMMANDS if command.startswith("perl "))
 CHANGE = re.search(r"'s/\\Q(.*?)/(.*)/' (\S+)", EDIT).groups()  # old, new, file
-SHORT = {
-    "corpus": "tide-clock",
-    "num_epochs": 1,
-    "num_hiddens": 16,
-    "num_steps": 8,
-    "batch_size": 4,
-    "max_tokens": 800,
-    "sigma": 0.3,
-    "dtype": "float64",
-    "threads": 1,
-    "device": "cpu",
-}
+SHORT = {"num_hiddens": 16, "num_steps": 8, "batch_size": 4, "max_tokens": 800, "num_epochs": 1}
+SHORT |= {"corpus": "tide-clock", "sigma": 0.3, "dtype": "float64", "threads": 1, "device": "cpu"}
 
 # A program for a process in the copy.
 TRAIN = """

@@ -21,16 +21,8 @@ from rnn_scratch.text import books, minibatches
 
 # Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
 LONG = 6
-SETTINGS = {
-    "corpus": "tide-clock",
-    "exact": True,
-    "num_hiddens": 48,
-    "batch_size": 8,
-    "num_steps": 12,
-    "max_tokens": 2_000,
-    "sigma": 0.05,
-    "theta": 0.3,
-}
+SETTINGS = {"corpus": "tide-clock", "exact": True, "sigma": 0.05, "theta": 0.3}
+SETTINGS |= {"num_hiddens": 48, "batch_size": 8, "num_steps": 12, "max_tokens": 2_000}
 # A difference in the state grows within an epoch until it is as large as the state itself.
 CHAOTIC = {"sigma": 0.5, "theta": 1.0}
 
