@@ -119,7 +119,7 @@ def _start(backends: Sequence[str]) -> dict[str, Any]:
 
 def _programs(sources: Mapping[str, str], backends: Sequence[str]) -> dict[str, str]:
     # The programs of one file, and a button for each that downloads it.
-    button = '<a class="btn btn-outline-primary" href="{}/{}/rnn.py" download>Download rnn.py</a>'
+    button = '<a class="download" href="{}/{}/rnn.py" download>Download rnn.py</a>'
     downloads = [site_code.panel([name], button.format(STATIC, name)) for name in sources]
     codes = {name: Code(source.rstrip("\n")) for name, source in sources.items()}
     return {"downloads": "\n\n".join(downloads), "programs": site_code.group(codes, backends)}

@@ -65,31 +65,30 @@ def program(backend: str, settings: Settings, command: str) -> str:
         "backward": "deep_backward" in definitions(lessons[-1]),
         "command": command,
     }
-    main = filled.render(context, imports="", functions="")
     lookup = [*lessons, *own.values(), *FILES]
     places = {name: file for file in reversed(lookup) for name in definitions(file)}
-    known = {getattr(node, "name", "") for node in ast.parse(main).body} - {""}
+
+    def piece(name: str) -> str:
+        table = _table(name, lessons, (settings.cell, settings.optimizer))
+        source = table or cut(places[name], name).source
+        if places[name] in FILES:
+            return _plain(source).replace("np.", numpy)
+        return _ordinary(source, settings.exact)
+
+    main = filled.render(context, imports="", functions="")
+    there = {getattr(node, "name", "") for node in ast.parse(main).body}
     starts = _starts(own["machine"], imports)
     sources: dict[str, str] = {}
     needed = set()
     waiting = [main, *starts]
     for source in waiting:  # the list grows in the loop
         for name in _used(source) - sources.keys():
-            file = places.get(name)
-            if name in known and (source is main or file is None or file in FILES):
-                continue
-            if file is not None and name not in known:
-                table = _table(name, lessons, (settings.cell, settings.optimizer))
-                text = table or cut(file, name).source
-                sources[name] = (
-                    _plain(text).replace("np.", numpy)
-                    if file in FILES
-                    else _ordinary(text, settings.exact)
-                )
+            if name in places and name not in there:
+                sources[name] = piece(name)
                 waiting.append(sources[name])
             elif name in imports:
                 needed.add(imports[name])
-            else:
+            elif source is not main or name not in there:
                 raise RNNScratchError(
                     f"{name} cannot be cut from the {backend} backend: no file of it has such a "
                     "function or constant, or else the program has another one."

@@ -21,7 +21,6 @@ from make import (
 )
 from make.exchange import Exchange
 from make.lessons import Code
-from make.site_code import Output
 from msgspec.structs import asdict
 
 import rnn_scratch
@@ -219,17 +218,9 @@ def test_code_is_escaped_and_no_line_is_lost():
     assert re.sub(r"<[^>]*>", "", block).count("&#10;") == 4
     assert "&lt;" in block
     assert "&amp;y" in block
+    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
     block = site_code.block(Code("-a\n+b\n+c", "diff"))
     assert [block.count(f'<span class="{kind}">') for kind in ("gd", "gi")] == [1, 2]
-
-
-def test_equal_outputs_are_grouped():
-    results = {"numpy": [Output("1\n")], "torch": [Output("2")], "mxnet": [Output("1\n")]}
-    outputs = site_code.outputs(results, registry.OURS, "")
-    assert re.findall(r'data-for="(.*?)"', outputs) == ["numpy mxnet", "torch"]
-    same = {name: [Output("<1>")] for name in registry.OURS}
-    assert site_code.outputs(same, registry.OURS, "").count("&lt;1&gt;") == 1
-    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
 
 
 def test_formulas_and_names_in_prose():
@@ -260,8 +251,8 @@ def record():
     return json.loads(text)
 
 
-def write(folder, content, name=site_workers.RECORD):
-    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+def write(folder, content):
+    (folder / site_workers.RECORD).write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_the_page_quotes_its_record(tmp_path):
