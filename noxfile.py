@@ -236,7 +236,7 @@ def wheel(session: nox.Session) -> None:
         with session.chdir(Path(folder, "empty")):
             for words in (
                 *("train --epochs 20", "predict last", "play last --no-browser", "check"),
-                *("compare --epochs 1 --repeats 1", "show step"),
+                *("compare --epochs 1 --repeats 1", "show step", "standalone numpy"),
             ):
                 session.run(str(scripts / "rnn-scratch"), *words.split(), external=True)
 
@@ -327,7 +327,8 @@ def notebooks(session: nox.Session, which: str) -> None:
     """Make the notebooks of one framework, or one with two, with only these installed."""
     frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
-    parts = ("build", "build-student", "gates", "learn", "fast")
+    lessons = ("build", "gates", "learn", "fast")
+    parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
     names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 

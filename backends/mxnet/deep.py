@@ -4,7 +4,6 @@ from mxnet import np
 
 from rnn_scratch.parameters import by_layer, of_layer, tokens_and_masks
 
-from .fused import adam_at_once
 from .machine import numbers, tensor
 from .scratch import CELLS, OPTIMIZERS, encode, loss, rounded
 
@@ -48,7 +47,7 @@ def adam(model, grads, how, rates):
         param -= rounded(rates.lr * (direction + how.weight_decay * param), how.grid)
 
 
-OPTIMIZERS |= {"momentum": momentum, "adam": adam_at_once(adam)}
+OPTIMIZERS |= {"momentum": momentum, "adam": adam}
 
 
 def evaluate(model, minibatches):

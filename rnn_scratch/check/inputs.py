@@ -25,6 +25,7 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
+from ..runs import exchange
 from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
@@ -71,7 +72,7 @@ class Case(NamedTuple):
     def of_rows(self, rows: slice) -> "Case":
         """The case of some rows of its minibatch."""
         states = tuple(array[rows] for array in self.states)
-        return self._replace(batch=self.batch.rows(rows), states=states)
+        return self._replace(batch=exchange.rows_of(self.batch, rows), states=states)
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "sgd") -> Model:
         """A new model with these parameters, by default the case's."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "runs": "listings",
     "backends": "listings",
     "show": "show",
+    "standalone": "show",
     "check": "check",
     "compare": "compare",
     "report": "compare",
@@ -64,8 +65,8 @@ def cli() -> None:
         os.getcwd()
     except OSError as error:
         raise RNNScratchError(
-            f"The working folder is not there any more: {error.strerror}.",
-            "Change to one that exists: cd FOLDER",
+            f"The working folder no longer exists: {error.strerror}.",
+            "Change to an existing folder: cd FOLDER",
         ) from error
     try:
         datetime.datetime.now().astimezone()
@@ -73,7 +74,7 @@ def cli() -> None:
         raise RNNScratchError(
             f"The time zone {shown(os.environ.get('TZ', ''))} is 24 hours or more from UTC, and "
             "Python has no such time zone.",
-            "Set another in the environment variable TZ, or delete it.",
+            "Set the environment variable TZ to another time zone, or unset it.",
         ) from error
 
 
