@@ -31,7 +31,9 @@ COMMANDS = {
     "compare": "compare",
     "report": "compare",
 }
-OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
+OUT_OF_MEMORY = re.compile(
+    "out of memory|enough memory|allocate.* memory|bad_alloc|OOM when|failed to map segment", re.I
+)
 
 
 class Commands(click.Group):
@@ -109,8 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if str(error) == "can't start new thread":  # Python's words
             _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")
         # Each framework has its own exception for too little memory; only the messages are alike.
+        # A library that is imported may give the reason as the cause of its own error.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
+            if not OUT_OF_MEMORY.search(str(error.__cause__)):
+                raise
+            error = error.__cause__
         reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
         _fail(f"Error: There is not enough memory: {reason}.")
 
