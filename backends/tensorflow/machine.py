@@ -165,18 +165,21 @@ def _has_computed():
     return False
 
 
+@contextlib.contextmanager
 def on(device):
-    """The context in which TensorFlow computes on the device."""
-    return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
+    """The context, or the decorator, with which TensorFlow computes on the device."""
+    with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        yield
 
 
 def on_its_device(function):
-    """The function, with all that it computes on the device that its model is on."""
+    """The function, with all that it computes on the device of its model, or of its options."""
 
     # Otherwise TensorFlow computes on a GPU if there is one, wherever the tensors are.
     @functools.wraps(function)
-    def on_device(model, *args, **kwargs):
-        with on(model.options.device):
-            return function(model, *args, **kwargs)
+    def on_device(*args, **kwargs):
+        options = kwargs.get("options") or getattr(args[0], "options", args[-1])
+        with on(options.device):
+            return function(*args, **kwargs)
 
     return on_device
