@@ -6,6 +6,7 @@ the contract's VERBOSE is set.
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 from importlib.metadata import version
@@ -174,12 +175,15 @@ def on(device):
 
 def on_its_device(function):
     """The function, with all that it computes on the device of its model, or of its options."""
+    names = list(inspect.signature(function).parameters)
+    name = "model" if "model" in names else "options"
+    place = names.index(name)
 
     # Otherwise TensorFlow computes on a GPU if there is one, wherever the tensors are.
     @functools.wraps(function)
     def on_device(*args, **kwargs):
-        options = kwargs.get("options") or getattr(args[0], "options", args[-1])
-        with on(options.device):
+        owner = kwargs[name] if name in kwargs else args[place]
+        with on(getattr(owner, "options", owner).device):
             return function(*args, **kwargs)
 
     return on_device
