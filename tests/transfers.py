@@ -1,4 +1,4 @@
-"""The check on an emulated device, and what is copied there and back; a program for tests."""
+"""A check on an emulated device, and of what is copied there and back; a program for tests."""
 
 import importlib
 import sys
@@ -13,62 +13,85 @@ from rnn_scratch.contract import Rates, Update
 
 # Not in float64, where MXNet gets a number of `how` as an array in each update.
 OPTIONS = DEEP._replace(cell="lstm", dtype="float32")
-# What takes long, and has no tensors that others lack: `transfers` trains for an epoch.
+# What takes long, and has no tensors that others lack.
 OMITTED = (*epochs.TRAINING[1:], machine.set_eager, machine.multiply, machine.synchronize)
+HOW = Update(theta=1.0, optimizer="adam")
 NUMBER = 3  # of minibatches, and of tokens
 
 
+def model_and_batches(case):
+    """A model of the built-in text, and minibatches for Adam."""
+    rates = Rates(*[np.asarray(0.1, case.options.dtype)] * 3)
+    batches = epochs.first_batches(case, epochs.SEQUENTIAL, NUMBER)
+    model = case.model(epochs.built_in_text(case.options)[1], optimizer="adam")
+    return model, [batch._replace(rates=rates) for batch in batches]
+
+
 def copied():
-    """How many tensors have been copied to the device and to the host."""
+    """How many tensors have been copied to the device, and to the host."""
     return emulated.transfers["to device"], emulated.transfers["to host"]
 
 
-def transfers(case):
-    """A minibatch is copied to the device once, and back only what has to be read, when it has."""
-    rates = Rates(*[np.asarray(0.1, case.options.dtype)] * 3)
-    some = epochs.first_batches(case, epochs.SEQUENTIAL, NUMBER)
-    batches = [batch._replace(rates=rates) for batch in some]
-    of_each, states = 5 + bool(case.options.dropout), case.options.num_states
-    how, counts = Update(theta=1.0, optimizer="adam"), []
+def row(copies, expected):
+    """Whether so many have been copied."""
+    return fact("copies", copies == expected, f"{copies} instead of {expected}, there and back")
+
+
+def train_epoch(case):
+    """Each minibatch is copied to the device once, and nothing back but the losses, at the end."""
+    (model, batches), copies = model_and_batches(case), []
 
     def watched():
         for batch in batches:
-            counts.append(copied())
+            copies.append(copied())
             yield batch
 
-    def row(name, expected):
-        counts.append(copied())
-        return fact(name, counts == expected, f"{counts} instead of {expected}, to and from it")
-
-    _, arrays = epochs.built_in_text(case.options)
-    model = case.model(arrays, optimizer="adam")
-    case.scratch.train_epoch(model, iter(batches), how, True)  # compiles, and copies constants
+    case.scratch.train_epoch(model, iter(batches), HOW, True)  # compiles, and copies constants
     emulated.transfers.clear()
     with emulated.explicit():
-        case.scratch.train_epoch(model, watched(), how, True)
-    to_device = [states * (n > 0) + of_each * n for n in range(NUMBER)]
-    expected = [*((n, 0) for n in to_device), (states + of_each * NUMBER, NUMBER)]
-    yield row("copies in training", expected)
-    emulated.transfers.clear()
-    counts.clear()
+        case.scratch.train_epoch(model, watched(), HOW, True)
+    states, each = case.options.num_states, 6  # X, Y, masks and three rates
+    before = [(states * (n > 0) + each * n, 0) for n in range(NUMBER)]
+    yield row([*copies, copied()], [*before, (states + each * NUMBER, NUMBER)])
+
+
+def evaluate(case):
+    """Of each minibatch the tokens are copied to the device, and the loss to the host."""
+    model, batches = model_and_batches(case)
     tokens = (batch._replace(masks=None, rates=None) for batch in batches)
-    case.backend.deep.evaluate(model, tokens)
-    yield row("copies in evaluation", [(states + 2 * NUMBER, NUMBER)])
     emulated.transfers.clear()
-    counts.clear()
+    case.backend.deep.evaluate(model, tokens)
+    yield row(copied(), (case.options.num_states + 2 * NUMBER, NUMBER))
+
+
+def predict(case):
+    """Each token is copied to the device, and the logits after the prefix to the host."""
+    model, _ = model_and_batches(case)
+    emulated.transfers.clear()
     case.scratch.predict(model, (0, 1), NUMBER, lambda logits: 0)
-    yield row("copies in prediction", [(states + 1 + NUMBER, NUMBER)])
+    yield row(copied(), (case.options.num_states + 1 + NUMBER, NUMBER))
 
 
-def main(package, name, device, *variants):
+def rows(name, backend, variant, options):
+    """The rows of the check, and of the copies."""
+    yield from runner.check(name, backend, variant, [options], omit=OMITTED)
+    case = make_case(name, backend, variant, options)
+    for piece in (train_epoch, evaluate, predict):
+        try:
+            yield from case.rows(piece)
+        except Exception as error:
+            yield fact("raised", False, runner.described(error), piece=piece.__name__)
+
+
+def main(package, name, devices, *variants):
     """Print the rows that fail, of these variants of a backend in this package, and a last line."""
-    backend, options = importlib.import_module(package), OPTIONS._replace(device=device)
+    backend = importlib.import_module(package)
     backend.machine.set_threads(1)  # before anything is computed
     for variant in variants:
-        rows = runner.check(name, backend, variant, [options], omit=OMITTED)
-        for row in (*rows, *make_case(name, backend, variant, options).rows(transfers)):
-            if not row.passed:
-                print(row.piece, row.sentence, sep=": ")
+        for device in devices.split(","):
+            for each in rows(name, backend, variant, OPTIONS._replace(device=device)):
+                if not each.passed:
+                    print(f"{each.place}: {each.sentence}")
     print("checked", *variants)
 
 

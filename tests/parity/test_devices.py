@@ -18,11 +18,11 @@ from helpers import (
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# What is checked by default, because of the time: TensorFlow's model on the CPU, where the device
-# is what TensorFlow itself would choose.
+# What is checked by default, because of the time. TensorFlow is also checked on the CPU, where the
+# device is what it would choose itself.
 BY_DEFAULT = {
     "torch": (DEVICE, *VARIANTS),
-    "tensorflow": ("cpu", "fast"),
+    "tensorflow": (f"{DEVICE},cpu", "fast"),
     "mxnet": (DEVICE, *VARIANTS),
     "jax": (DEVICE, "fast"),
 }
