@@ -4,8 +4,13 @@
 `nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
 """
 
+import os
+import re
 import shutil
 import subprocess
+import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 
 import nox
@@ -208,6 +213,34 @@ def benchmark(session: nox.Session) -> None:
     )
 
 
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build sdist and wheel, and use the wheel in a new environment, outside the clone."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        (sdist,), (wheel,) = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
+        tracked = session.run(
+            "git", "ls-files", "rnn_scratch", "backends", external=True, silent=True
+        )
+        expected = {re.sub("^backends", "rnn_scratch/backends", line) for line in tracked.split()}
+        with zipfile.ZipFile(wheel) as packed, tarfile.open(sdist) as source:
+            if missing := expected - set(packed.namelist()):
+                session.error(f"The wheel lacks {', '.join(sorted(missing))}.")
+            if tests := [name for name in source.getnames() if "/tests/" in name]:
+                session.error(f"The sdist has {len(tests)} of the tests, which need the rest.")
+        session.run("python", "-m", "venv", f"{folder}/venv")
+        scripts = Path(folder, "venv", "Scripts" if os.name == "nt" else "bin")
+        session.run(str(scripts / "python"), "-m", "pip", "install", str(wheel), external=True)
+        Path(folder, "empty").mkdir()
+        with session.chdir(Path(folder, "empty")):
+            for words in (
+                *("train --epochs 20", "predict last", "play last --no-browser", "check"),
+                *("compare --epochs 1 --repeats 1", "show step", "standalone numpy"),
+            ):
+                session.run(str(scripts / "rnn-scratch"), *words.split(), external=True)
+
+
 def build_site(session: nox.Session) -> None:
     """Write the site's pages, and build build/site from them; a warning is an error."""
     session.run("python", "-m", "make.site", env=TOOLS)
@@ -235,9 +268,8 @@ def browser(session: nox.Session) -> None:
     """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    pages = [
-        f"tests/pages/browser_{name}.py" for name in ("site", "play", "run", "train", "scratch")
-    ]
+    names = ("site", "play", "run", "train", "scratch", "slides")
+    pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
 
@@ -295,7 +327,8 @@ def notebooks(session: nox.Session, which: str) -> None:
     """Make the notebooks of one framework, or one with two, with only these installed."""
     frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
     session.install("-e", f".[{frameworks}notebooks]")
-    parts = ("build", "build-student", "gates", "learn", "fast")
+    lessons = ("build", "gates", "learn", "fast")
+    parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
     names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
@@ -303,7 +336,7 @@ def notebooks(session: nox.Session, which: str) -> None:
 @nox.session
 def slides(session: nox.Session) -> None:
     """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
-    session.install("-e", ".[notebooks]", "nbconvert")
+    session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
@@ -332,7 +365,8 @@ def student(session: nox.Session, backend: str) -> None:
 def everything(session: nox.Session) -> None:
     """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
     for name in (
-        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team", "site", "browser"),
+        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team"),
+        *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
         *(("arm",) if shutil.which("qemu-aarch64") else ()),

@@ -2,9 +2,11 @@
 
 It is compared with the NumPy reference by the check's own rows, and alone: whatever it calls of the
 other functions to write is the project's. Wrong numbers are compared with those of the mistakes in
-`rnn_scratch.check.mistakes`, one at a time made in the reference.
+`rnn_scratch.check.mistakes`, one at a time made in the reference. A function that no backend has is
+compared on made-up inputs.
 """
 
+import contextlib
 import functools
 import importlib.util
 import inspect
@@ -14,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import solutions  # a file beside this one
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, runner
 from rnn_scratch.check.inputs import DTYPES, PLAIN, Case, Piece, in_each_dtype, make_case
 from rnn_scratch.check.mistakes import MISTAKES, Mistake, changed
-from rnn_scratch.check.results import Computed, Row, apart, worst
-from rnn_scratch.contract import Backend
+from rnn_scratch.check.results import Computed, Row, apart, fact, swapped, worst
+from rnn_scratch.contract import CELLS, OPTIMIZERS, Backend, Options
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
@@ -37,6 +40,8 @@ GRADED_BY: dict[str, Piece] = {
     "predict": epochs.predict,
     "clip": functions.clip,
     "sgd": functions.of_optimizer("sgd"),
+    "lstm": functions.cell,
+    "adam": functions.of_optimizer("adam"),
 }
 TABLES = ("CELLS", "CELLS_BACK", "OPTIMIZERS")
 # What a result is whose name does not say it.
@@ -44,17 +49,41 @@ EXPLAINED = {
     "of one token": "the gradients of a text of one token",
     "with 300 characters": "with 300 entries in the vocabulary",
 }
-CHANGING = ("predict", "sgd")  # what they do is not only what they return
+CHANGING = ("predict", *OPTIMIZERS)  # what they do is not only what they return
+
+
+class Points(int):
+    """A number for nbgrader, which a notebook displays in words."""
+
+    def _repr_html_(self) -> str:
+        return f"{int(self)} of 1 point"
 
 
 # The points of each function that was graded: 1 for one that this lesson can use as it should be.
-POINTS: dict[str, int] = {}
+POINTS: dict[str, Points] = {}
 
 
 class _UnusableError(Exception):
     """What a function did instead of returning a result."""
 
 
+@contextlib.contextmanager
+def _replaced(names: dict[str, Any], tables: Mapping[str, Any]) -> Iterator[None]:
+    # With these tables in place of those among the names.
+    before = {key: names[key] for key in tables if key in names}
+    names.update(tables)
+    try:
+        yield
+    finally:
+        names.update(before)
+
+
+# Lessons add a reader's functions to a backend's tables. With NumPy they are the reference's.
+REFERENCE = vars(registry.load("numpy").scratch)
+with_reference = _replaced(REFERENCE, {key: dict(REFERENCE[key]) for key in TABLES})
+
+
+@with_reference
 def graded(installed: Backend, function: Callable) -> Callable:
     """Print how a function of a notebook compares with the reference; return the one to go on with.
 
@@ -63,8 +92,8 @@ def graded(installed: Backend, function: Callable) -> Callable:
     `installed` is the backend.
     """
     name = function.__name__
-    project_function = getattr(installed.scratch, name)
-    POINTS[name] = 0
+    project_function = _own(installed, name)
+    POINTS[name] = Points(0)
     if _code(function) is _code(project_function):  # it has taken the place of yours
         print(OWN.format(name))
         return function
@@ -79,7 +108,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
     usable = error is None and not (failures and failures[0].difference is None)
     if failures or error is None:
         result = _sentence(name, failures, len(rows))
-        if failures and (mistake := _diagnosis(installed, function)):
+        if failures and name in GRADED_BY and (mistake := _diagnosis(installed, function)):
             result += f"\nThese are the numbers of a known mistake: {mistake}."
     elif isinstance(error, _UnusableError):
         result = f"{name} {error}."
@@ -87,7 +116,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
         purpose = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         result = f"{name} does not return what it should ({runner.described(error)}). {purpose}"
     if usable:
-        POINTS[name] = int(not failures)
+        POINTS[name] = Points(not failures)
         which = f"{name}, although it is not right yet" if failures else name
         print(f"{result}\nThe cells below use your {which}.")
         return function
@@ -96,17 +125,19 @@ def graded(installed: Backend, function: Callable) -> Callable:
     return _calling(project_function, inspect.unwrap(function).__globals__)
 
 
-def points(name: str) -> int:
+def points(name: str) -> Points:
     """Return the points for nbgrader: 1 if the function was right when last graded, else 0."""
     return POINTS[name]
 
 
+@with_reference
 def verdict(installed: Backend, **written: Callable) -> str:
     """Check the backend with these functions in place of its own; describe the first failure."""
     for name, function in written.items():
-        if _code(function) is _code(getattr(installed.scratch, name)):
+        if _code(function) is _code(_own(installed, name)):
             return OWN.format(name)
-    cases, candidate = in_each_dtype(PLAIN), _with(installed, written)
+    cell = next((name for name in written if name in CELLS), PLAIN.cell)
+    cases, candidate = in_each_dtype(PLAIN._replace(cell=cell)), _with(installed, written)
     rows = runner.check(_name(installed), candidate, cases=cases, short=True)
     failure = next((row for row in rows if not row.passed), None)
     if failure is None:
@@ -115,6 +146,9 @@ def verdict(installed: Backend, **written: Callable) -> str:
 
 
 def _rows(installed: Backend, function: Callable) -> Iterator[Row]:
+    if function.__name__ in ALONE:
+        yield from ALONE[function.__name__](function)
+        return
     for case in _cases(installed, function, DTYPES):
         yield from case.rows(GRADED_BY[function.__name__])
 
@@ -128,10 +162,16 @@ def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Ite
     alone = _calling(function, {**names, **others})
     if alone is function:  # decorated: it has the notebook's functions, but the project's tables
         alone = _among(function, {key: others[key] for key in TABLES if key in others})
-    candidate = _with(installed, {name: _watched(alone, project[name])})
+    right = project.get(name) or _own(installed, name)
+    candidate = _with(installed, {name: _watched(alone, right, installed.machine.array)})
     for dtype in dtypes:
-        options = PLAIN._replace(dtype=dtype)
+        options = _options(name)._replace(dtype=dtype)
         yield make_case(_name(installed), candidate, "scratch", options, short=True)
+
+
+def _options(name: str) -> Options:
+    # With the cell, if the function is one.
+    return PLAIN._replace(cell=name) if name in CELLS else PLAIN
 
 
 def _diagnosis(installed: Backend, function: Callable) -> str:
@@ -144,12 +184,15 @@ def _diagnosis(installed: Backend, function: Callable) -> str:
         return ""
     for mistake in known(function.__name__):
         try:
-            wrong = _mistaken(mistake.changes["numpy"])
+            wrong = _mistaken(mistake)
             mistaken_numbers = _numbers(case._replace(name="numpy", backend=wrong), piece)
         except Exception:  # it cannot be computed here
             continue
         if _equal(mistaken_numbers, numbers):
             return mistake.name
+    right = {result.name: result.value for result in _numbers(case.reference, piece)}
+    if any(swapped(right[result.name], result.value) for result in numbers):
+        return "axes swapped"
     return ""
 
 
@@ -180,31 +223,37 @@ def _equal(expected: list[Computed], actual: list[Computed]) -> bool:
 
 def graded_in(function: str) -> str:
     """Return the name under which the check compares what grades this function."""
-    return make_case("numpy", registry.load("numpy"), "scratch", PLAIN).name_of(GRADED_BY[function])
+    case = make_case("numpy", registry.load("numpy"), "scratch", _options(function))
+    return case.name_of(GRADED_BY[function])
 
 
 def known(function: str) -> list[Mistake]:
     """Return the mistakes that are recognized in this function: what NumPy's can have."""
     piece = graded_in(function)
     return [
-        mistake
-        for mistake in MISTAKES
-        if mistake.piece == piece and mistake.file == "scratch.py" and "numpy" in mistake.changes
+        mistake for mistake in MISTAKES if mistake.piece == piece and "numpy" in mistake.changes
     ]
 
 
-def _mistaken(changes: Sequence[str]) -> Any:
+def _mistaken(mistake: Mistake) -> Any:
     # The reference with a mistake.
-    reference = registry.load("numpy")
+    reference, changes = registry.load("numpy"), mistake.changes["numpy"]
+    if mistake.file != "scratch.py":  # in a cell or an optimizer, which a table names
+        function = _own(reference, mistake.piece)
+        names = dict(function.__globals__)
+        exec(changed(inspect.getsource(function), changes), names)
+        return _with(reference, {mistake.piece: names[mistake.piece]})
     source = changed(inspect.getsource(reference.scratch), changes)
     scratch = importlib.util.module_from_spec(reference.scratch.__spec__)
     exec(compile(source, "scratch.py with a mistake", "exec"), vars(scratch))
     return types.SimpleNamespace(machine=reference.machine, scratch=scratch)
 
 
-def _watched(function: Callable, right: Callable) -> Callable:
+def _watched(
+    function: Callable, right: Callable | None = None, array: Callable = np.asarray
+) -> Callable:
     # An error inside the function is distinguished from a result that the check cannot use, and
-    # from one that has not the form of what the project's own function returns.
+    # from one that has not the form of what `right`, the project's own function, returns.
     @functools.wraps(function)
     def watched(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -214,10 +263,10 @@ def _watched(function: Callable, right: Callable) -> Callable:
                 raise _UnusableError("is not written yet") from error
             reason = f"{runner.described(error)}{_line(error, function)}"
             raise _UnusableError(f"raises {reason}") from error
-        if result is None and function.__name__ != "sgd":  # which changes its argument
+        if result is None and function.__name__ not in OPTIMIZERS:  # which change an argument
             raise _UnusableError("returns None, as without a `return` at its end")
-        if function.__name__ not in CHANGING:
-            instead = _instead(result, right(*arguments, **keywords))
+        if right and function.__name__ not in CHANGING:
+            instead = _instead(result, right(*arguments, **keywords), array)
             if instead:
                 raise _UnusableError(f"returns {instead}")
         return result
@@ -225,7 +274,7 @@ def _watched(function: Callable, right: Callable) -> Callable:
     return watched
 
 
-def _instead(value: Any, right: Any, place: str = "") -> str:
+def _instead(value: Any, right: Any, array: Callable, place: str = "") -> str:
     # What the first part of a result is instead of what, where their forms differ, or "".
     parts: list[tuple[Any, Any, Any]] | None = None
     if isinstance(value, dict) and isinstance(right, dict) and [*value] == [*right]:
@@ -234,11 +283,17 @@ def _instead(value: Any, right: Any, place: str = "") -> str:
     if alike and len(value) == len(right):
         parts = [(number, *pair) for number, pair in enumerate(zip(value, right))]
     if parts is not None:
-        differences = (_instead(ours, theirs, f"{place}[{key!r}]") for key, ours, theirs in parts)
+        differences = (
+            _instead(ours, theirs, array, f"{place}[{key!r}]") for key, ours, theirs in parts
+        )
         return next(filter(None, differences), "")
     returned, expected = _form(value), _form(right)
+    if returned == expected:
+        return ""
     where = f" in `result{place}`" if place else ""
-    return f"{returned} instead of {expected}{where}" if returned != expected else ""
+    tensors = type(value) is type(right) and hasattr(value, "shape")
+    how = ", axes swapped" if tensors and swapped(array(right), array(value)) else ""
+    return f"{returned} instead of {expected}{where}{how}"
 
 
 def _form(value: Any) -> str:
@@ -267,9 +322,16 @@ def _with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
     own.update(functions)
     for table in TABLES:
         if table in own:
-            written = {key: functions.get(f.__name__, f) for key, f in own[table].items()}
-            own[table] = getattr(installed.scratch, table) | written
+            every = getattr(installed.scratch, table) | own[table]
+            own[table] = {key: functions.get(f.__name__, f) for key, f in every.items()}
     return types.SimpleNamespace(machine=installed.machine, scratch=scratch, deep=installed.deep)
+
+
+def _own(installed: Backend, name: str) -> Callable:
+    # The project's function of this name.
+    files = (getattr(installed, file, None) for file in ("scratch", "cells", "deep"))
+    own: Callable = next(getattr(f, name) for f in (*files, solutions) if hasattr(f, name))
+    return own
 
 
 def _calling(function: Callable, names: dict[str, Any]) -> Callable:
@@ -284,18 +346,46 @@ def _calling(function: Callable, names: dict[str, Any]) -> Callable:
 
 def _among(function: Callable, tables: Mapping[str, Any]) -> Callable:
     # The function, with these tables in place of those of its module during each call.
-    names = inspect.unwrap(function).__globals__
+    return _replaced(inspect.unwrap(function).__globals__, tables)(function)
 
-    @functools.wraps(function)
-    def called(*arguments: Any, **keywords: Any) -> Any:
-        before = {key: names[key] for key in tables if key in names}
-        names.update(tables)
-        try:
-            return function(*arguments, **keywords)
-        finally:
-            names.update(before)
 
-    return called
+def _best_run(function: Callable) -> Iterator[Row]:
+    losses = (  # of training text and of held-out text, by epoch
+        ((3.0, 2.0, 1.0), (3.0, 2.4, 2.9)),
+        ((3.0, 2.2, 1.5), (3.0, 2.1, 2.7)),  # the best
+        ((3.0, 2.5, 2.0), (3.1, 2.6, 2.3)),
+    )
+    histories = [
+        [types.SimpleNamespace(loss=each, valid_loss=other) for each, other in zip(*run)]
+        for run in losses
+    ]
+    for names in ((0.0, 0.3, 0.6), (0.6, 0.0, 0.3)):
+        chosen = _watched(function)(dict(zip(names, histories)))
+        wrong = {names[0]: ", which has the lowest loss of the training text"}
+        wrong[names[2]] = ", which has the lowest held-out loss of the last epoch, not of any"
+        what = f"{chosen!r} instead of {names[1]!r}{wrong.get(chosen, '')}"
+        yield fact("the chosen run", chosen == names[1], what, piece="best_run")
+
+
+def _seconds(function: Callable) -> Iterator[Row]:
+    clock, calls, durations = [0.0], [0], (100, 5, 3, 4)  # seconds; the first call compiles
+
+    def timed() -> None:
+        clock[0] += durations[min(calls[0], 3)]
+        calls[0] += 1
+
+    fake = types.SimpleNamespace(perf_counter=lambda: clock[0])
+    names = {**inspect.unwrap(function).__globals__, "time": fake}
+    result = _watched(_calling(function, names))(timed, 3)
+    what = f"{calls[0]} instead of 4, one before the clock is read and 3 with it"
+    yield fact("the number of calls", calls[0] == 4, what, piece="seconds")
+    wrong = {12: ", their sum", 4: ", their mean or median", 5: ", the longest", 112: ", the sum"}
+    what = f"{result!r} instead of 3, for a call of 100 s and then calls of 5, 3 and 4 s"
+    yield fact("the time", result == 3, what + wrong.get(result, ""), piece="seconds")
+
+
+# The functions to write that are those of `solutions`, and what compares each.
+ALONE = {"best_run": _best_run, "seconds": _seconds}
 
 
 def _sentence(name: str, failures: list[Row], number: int) -> str:
@@ -303,7 +393,8 @@ def _sentence(name: str, failures: list[Row], number: int) -> str:
         return f"{name}: equal to the reference, in {number} comparisons."
     first = failures[0]
     case = ", ".join(filter(None, (first.case, EXPLAINED.get(first.result))))
-    what = f"The first is {first.result!r} ({case}): {_what(first)}."
+    case = f" ({case})" if case else ""
+    what = f"The first is {first.result!r}{case}: {_what(first)}."
     if first.piece != name:
         what = f"They are of `{first.piece}`, run with your `{name}`. {what}"
     return f"{name}: {len(failures)} of {number} comparisons with the reference fail. {what}"

@@ -10,16 +10,31 @@ if TYPE_CHECKING:
 
     from .api import evaluate, predict, resume, train
     from .errors import RNNScratchError
+    from .runs.events import Ended, Message, Progress, Report, Started
+    from .runs.inference import Evaluation
+    from .runs.presets import PRESETS
+    from .runs.run import Run
+    from .runs.run_folder import Epoch
+    from .settings import Settings
+    from .workers.launch import Launch
 
-__all__ = ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+__all__ = ["evaluate", "predict", "resume", "train"]
+__all__ += ["PRESETS", "Evaluation", "Launch", "RNNScratchError", "Run", "Settings"]
+__all__ += ["Ended", "Epoch", "Message", "Progress", "Report", "Started"]
 
 
 def __getattr__(name: str) -> "Any":
     # Imported when first used, so that the command line starts at once.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rnn-scratch")
     if name in __all__:
         from . import api
+        from .runs import events, inference, presets
 
-        return getattr(api, name)
+        modules = api, events, inference, presets
+        return next(vars(module)[name] for module in modules if name in vars(module))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,8 +1,7 @@
 """The Python interface: the commands `train`, `predict` and `evaluate` as functions.
 
 The functions of the package check their arguments, and their errors name arguments. The command
-line calls the same functions without this: `inspect.unwrap` of them, whose errors name options,
-and whose `workers` may be a `Launch`.
+line calls the same functions without this: `inspect.unwrap` of them, whose errors name options.
 """
 
 import contextlib
@@ -12,8 +11,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import registry
 from .check import growth
 from .errors import RNNScratchError
 from .runs import curve, inference, run_folder, sessions
@@ -23,26 +23,39 @@ from .runs.progress import LineReport
 from .runs.run import Run, folder_of
 from .runs.runtime import Runtime
 from .runs.sessions import Work, require_held_out, resumed
-from .settings import GONE, OPTIONS, SETTINGS, Settings, checked, option_of
+from .settings import GONE, OPTIONS, SETTINGS, Settings, SettingsDict, checked, option_of
 from .system.kinds import PATH, Kind
-from .text import books, dataset, vocabulary
+from .text import books, dataset
 from .workers import supervisor
 from .workers.launch import Launch, require_shares
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # which type checkers bring; Python has it from 3.11 on
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ARGUMENTS = {  # which no option of the command line has
+ARGUMENTS = {  # what no option of the command line is, or may be
     "run": Kind(
         PATH.words,
         lambda run: isinstance(run, Run) or PATH.fits(run),
         lambda run: run.folder if isinstance(run, Run) else Path(run),
     ),
     "report": Kind(
-        "a function that takes a line of text, such as print, or a rnn_scratch.runs.events.Report",
+        "a function that takes a line of text, such as print, or a rnn_scratch.Report",
         lambda report: (
             isinstance(report, Report) or (callable(report) and not isinstance(report, type))
         ),
         lambda report: report,
+    ),
+    "stream": Kind("a function that takes a text", callable, lambda stream: stream),
+    "workers": Kind(
+        f"{OPTIONS['workers'].kind.words}, or a rnn_scratch.Launch",
+        lambda workers: (
+            workers.rank is None or 0 <= workers.rank < workers.workers
+            if isinstance(workers, Launch)
+            else OPTIONS["workers"].kind.fits(workers)
+        ),
+        lambda workers: workers if isinstance(workers, Launch) else int(workers),
     ),
 }
 ARGUMENT_OF = {option_of(name): name for name in OPTIONS}
@@ -102,7 +115,7 @@ def public(function: Function) -> Function:
 
 @public
 def train(
-    backend: str = "torch",
+    backend: str | None = None,
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
@@ -110,30 +123,33 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     eager: bool = False,
-    workers: int = 1,
+    workers: int | Launch = 1,
     patience: int = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
-    **settings: Any,
+    **settings: "Unpack[SettingsDict]",
 ) -> Run:
     """Train a new model, and write its record, curve and checkpoint to a folder.
 
-    `corpus` names a text that comes with the project or is downloaded; `text` is a file of your
-    own. Without either, the text is *The Time Machine*, or the built-in text if that is
-    unavailable. With several `workers`, each is a process that trains on its share of every
-    minibatch. With `patience`, training ends after that number of epochs without a lower loss on
-    held-out text (`valid_share` or `valid_tokens`). `run` is the folder (default: a new dated one
-    under ``runs/``). `settings` are fields of `rnn_scratch.settings.Settings`, such as num_hiddens
-    or num_epochs; ``**PRESETS["minute"]``, of `rnn_scratch.runs.presets`, is a preset of the
-    command line. Raises RNNScratchError.
+    The default `backend` is torch, or numpy if PyTorch is not installed. `corpus` names a text that
+    comes with the project or is downloaded; `text` is a file of your own. Without either, the text
+    is *The Time Machine*, or the built-in text if that is unavailable. With several `workers`, each
+    is a process that trains on its share of every minibatch; with a `Launch` that has a rank, this
+    process is one of them, and returns None unless it is worker 0. With `patience`, training ends
+    after that number of epochs without a lower loss on held-out text (`valid_share` or
+    `valid_tokens`). `run` is the folder (default: a new dated one under ``runs/``). `settings` are
+    fields of `Settings`, such as num_hiddens or num_epochs; ``**PRESETS["minute"]`` is a preset of
+    the command line. Raises RNNScratchError.
 
     In a notebook, a card shows the curve, the latest sample of the model's text and the time left
     during training; in an interactive session of Python, lines are printed; in a program, nothing
-    is. `report` replaces this: a function such as `print` is called with each line, and a
-    `rnn_scratch.runs.events.Report` receives every event.
+    is. `report` replaces this: a function such as `print` is called with each line, and a `Report`
+    receives every event.
     """
     reporter = _reporter(report)
     launch = workers if isinstance(workers, Launch) else Launch(workers)
+    if backend is None:
+        backend = registry.default(reporter.say)
     work = Work(
         settings=Settings(**settings),
         text=books.find(corpus, text, reporter.say),
@@ -141,11 +157,9 @@ def train(
         folder=None if run is None else str(run),
         patience=patience,
     )
-    if not launch.rank:
-        vocabulary.warn(work.text.content, work.settings.normalize, model, reporter.say)
-        if work.settings.exact:
-            with contextlib.suppress(RNNScratchError):  # which the training itself meets
-                growth.warn(work.settings, work.text, reporter.say)
+    if work.settings.exact and not launch.rank:
+        with contextlib.suppress(RNNScratchError):  # which the training itself meets
+            growth.warn(work.settings, work.text, reporter.say)
     return _train(work, launch, reporter)
 
 
@@ -161,7 +175,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     eager: bool | None = None,
-    workers: int | None = None,
+    workers: int | Launch | None = None,
     patience: int | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -191,7 +205,7 @@ def resume(
     launch = workers if isinstance(workers, Launch) else Launch(workers or last.workers)
     work = Work(
         settings=resumed(folder, record, num_epochs, settings),
-        text=dataset.reload_and_verify(record.text, same),
+        text=dataset.reload_and_verify(record.text, same, reporter.say),
         # Another number of threads may add in another order.
         runtime=last.but(**chosen, workers=launch.workers),
         folder=str(folder),
@@ -203,7 +217,7 @@ def resume(
 
 def _train(work: Work, launch: Launch, report: Report) -> Any:
     # In this process or in those of several workers, after all that can be known before. Returns
-    # the run, or None where worker 0 is another process, as only the command starts it.
+    # the run, or None where worker 0 is another process.
     require_held_out(work.settings, work.patience)
     require_shares(work.settings.batch_size, launch.workers)
     curve.check_matplotlib("png")

@@ -127,7 +127,7 @@ class Update(NamedTuple):
     weight_decay: float = 0.0  # by how much of itself, times lr, a parameter becomes smaller
     grad_grid: float | None = None  # exact mode, like `grid`: clipped gradients that are remembered
     beta1: float = 0.9  # how much of the slot m is kept
-    beta2: float = 0.999  # and of v
+    beta2: float = 0.999  # how much of the slot v is kept
     epsilon: float = 1e-8  # Adam's ε, outside the root
 
 
@@ -161,11 +161,6 @@ class Batch(NamedTuple):
         rates = self.rates and Rates(*map(mapped, self.rates))
         return Batch(mapped(self.X), mapped(self.Y), mapped(self.masks), rates)
 
-    def rows(self, rows: slice) -> "Batch":
-        """Return some of its rows."""
-        masks = None if self.masks is None else self.masks[:, :, rows]
-        return self._replace(X=self.X[rows], Y=self.Y[rows], masks=masks)
-
 
 class Team(NamedTuple):
     """The processes that train together, each a worker, as one of them sees it."""
@@ -181,7 +176,7 @@ class Team(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The chapter's ``RNNModelScratch`` as data: parameters, and the functions bound to them.
+    """The parameters of a network, and the functions bound to them: a ``RNNModelScratch``.
 
     The dict `params` is what changes in training: an optimizer replaces or changes its tensors,
     and `forward` reads them from it at every call. So does `slots`: what the optimizer remembers,
@@ -213,14 +208,9 @@ def bind(
     `backward`, if given, is a hand-written backward pass: what `gradients` returns, from a
     minibatch and the state.
     """
-    return Model(
-        params,
-        options,
-        partial(forward, params=params, options=options),
-        partial(state, options=options),
-        to_arrays,
-        backward and partial(backward, params=params, options=options),
-    )
+    forward = partial(forward, params=params, options=options)
+    backward = backward and partial(backward, params=params, options=options)
+    return Model(params, options, forward, partial(state, options=options), to_arrays, backward)
 
 
 # The functions of ``scratch``, in their order there.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, requires
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Annotated
@@ -18,7 +19,7 @@ from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotOffered, RNNScratchError, shown
 from .settings import checked
 from .system import host, processes
-from .system.records import Line, Record
+from .system.records import Line, Record, Versions
 
 GROUP = "rnn_scratch.backends"
 OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
@@ -30,7 +31,7 @@ FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", 
 class Usable(Record):
     """What a backend that loads says of itself."""
 
-    environment: dict[str, Line]  # versions
+    environment: Versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
 
 
@@ -113,7 +114,15 @@ def how_to_install(name: str) -> str:
             f"It is not available for this Python ({sys.version_info.major}."
             f"{sys.version_info.minor}) on this platform ({sys.platform})."
         )
-    return f"Install it in the folder of the clone: pip install -e '.[{name}]'"
+    return f"Install it{host.by_pip(name)}"
+
+
+def default(say: Callable[[str], object]) -> str:
+    """The backend that trains by default: torch, or without PyTorch numpy, and a line about it."""
+    if find_spec("torch") is not None:
+        return "torch"
+    say(f"PyTorch is not installed, so training uses NumPy. {how_to_install('torch')}")
+    return "numpy"
 
 
 def available(name: str) -> bool:

@@ -69,6 +69,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--trials", type=int, help="Number of trials of each campaign with random faults."
     )
+    parser.addoption("--seeds", help="Comma-separated seeds of the campaign of faults.")
+    parser.addoption("--record", help="File for the counts of the campaign of faults.")
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ class Process(subprocess.Popen):
         super().__exit__(kind, *error)
 
 
-def start(*arguments, program=("-m", "rnn_scratch.cli"), prefix=(), env=None, **more):
+def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **more):
     """Start a command in a process of its own, and return while it runs."""
     return Process(
         [*prefix, sys.executable, *program, *map(str, arguments)],

@@ -1,6 +1,6 @@
 """Mistakes made in the source of a backend one at a time, which the check must detect and name.
 
-Those that lessons use are in the package, all in ``scratch``. A source that does not have the text
+Those that lessons use are in the package. A source that does not have the text
 that a mistake replaces fails the test, so that the mistakes follow the code.
 """
 
@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnn_scratch.check.inputs import DEEP, LARGE, PLAIN, STACKED, B, T
-from rnn_scratch.check.mistakes import CARRY, MISTAKES, Mistake, changed, everywhere, within
+from rnn_scratch.check.mistakes import CARRY, LSTM, MISTAKES, Mistake, changed, everywhere, within
 from rnn_scratch.registry import OURS
 
-GRU, GRU_AFTER, LSTM, RELU = (
-    PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm", "rnn-relu")
-)
+GRU, GRU_AFTER, RELU = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "rnn-relu"))
 
 
 def products(some: str) -> dict[str, tuple[str, ...]]:
@@ -136,10 +134,6 @@ SABOTAGES = [
         'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", only=GRU_AFTER),
     Mistake("only one state of two", "state", "number of tensors", everywhere(
         "range(options.num_states)", "range(1)"), only=LSTM),
-    Mistake("cell state dropped", "lstm", "state", everywhere(
-        "c = f * c + i * new", "c = i * new"), "cells.py", only=LSTM),
-    Mistake("cell state not carried", "lstm", "state", everywhere(
-        "(c), c", "(c), state[1]"), "cells.py", only=LSTM),
     Mistake("tanh in the cell with ReLU", "rnn_relu", "state", {
         "numpy": ('np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0)',
                   'np.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])'),
@@ -327,23 +321,10 @@ SABOTAGES = [
              within("tensorflow", "tf.square(grad)", "(grad * grad)"), "deep.py"),
 
     # The optimizers.
-    Mistake("β1 and β2 exchanged", "adam", "", everywhere(
-        "running means m of g and v of g squared.\"\"\"\n",
-        "running means m of g and v of g squared.\"\"\"\n"
-        "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n"), "deep.py"),
-    Mistake("means without the correction of their bias", "adam", "", everywhere(
-        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)"), "deep.py"),
-    Mistake("ε inside the correction of the bias", "adam", "", everywhere(
-        "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
-        "sqrt(v / rates.v) +", "sqrt(v) +"), "deep.py"),
     Mistake("weight decay that enters the gradient", "momentum", "", everywhere(
         "rounded(grads[name], how.grad_grid)",
         "rounded(grads[name], how.grad_grid) + how.weight_decay * param",
         "(m + ", "(m + 0 * "), "deep.py"),
-    Mistake("no weight decay", "adam", "", {
-        **everywhere("(direction + how", "(direction + 0 * how"),
-        "jax": ("(direction + apart", "(direction + 0 * apart"),
-    }, "deep.py"),
     Mistake("momentum that forgets", "momentum", "", {
         **everywhere("how.beta1 * m_of[name] + rounded", "0 * m_of[name] + rounded"),
         "jax": ("apart(how.beta1 * m_of[name]) + rounded", "0 * m_of[name] + rounded"),

@@ -4,8 +4,6 @@ import functools
 
 from make import lessons
 
-from rnn_scratch.show import source_code
-
 GRADING = "grading.graded("
 # The README's edit: a network without its memory.
 EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
@@ -13,11 +11,11 @@ TRAINING = "model, curve = train()"  # in the cell that trains for the first tim
 
 
 @functools.cache
-def solutions(backend):
+def solutions(backend, lesson="build"):
     """What the student's copy has in place of each function to write, and the function."""
-    parts = lessons.text_of("build")
+    parts = lessons.text_of(lesson)
     pieces = {
-        name: (source_code.find(backend, name)[0], after)
+        name: (lessons.find(backend, name)[0], after)
         for name, after in lessons.writes(parts, backend).items()
     }
     return {
@@ -25,8 +23,8 @@ def solutions(backend):
     }
 
 
-def written(cell, backend):
+def written(cell, backend, lesson="build"):
     """The cell with the functions that are to be written in it."""
-    for stub, source in solutions(backend).values():
+    for stub, source in solutions(backend, lesson).values():
         cell = cell.replace(stub, source)
     return cell

@@ -125,8 +125,8 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def compiled(train_minibatch, together=False):
-    """The function `train_minibatch`, or `train_together`, compiled by jax.jit.
+def compiled(train_minibatch, wrapped=None):
+    """The function `train_minibatch`, compiled by jax.jit and perhaps `wrapped` by another one.
 
     What is compiled has to be a pure function: Python executes it once, with tracers instead of
     arrays, and JAX records the operations; whatever else it does, it does only then. So the
@@ -141,7 +141,7 @@ def compiled(train_minibatch, together=False):
         result = train_minibatch(model, batch._replace(rates=rates), state, how)
         return result, (model.params, model.slots)
 
-    call = by_all_workers(pure) if together else pure
+    call = wrapped(pure) if wrapped else pure
 
     @functools.wraps(train_minibatch)
     def train(model, batch, state, how):
@@ -153,9 +153,6 @@ def compiled(train_minibatch, together=False):
         return result
 
     return train
-
-
-compiled_together = functools.partial(compiled, together=True)
 
 
 def apart(product):
@@ -188,6 +185,9 @@ def by_all_workers(function):
         return own_arrays(program(same, own, model, how, mesh))
 
     return call
+
+
+compiled_together = functools.partial(compiled, wrapped=by_all_workers)  # for `train_together`
 
 
 @functools.cache

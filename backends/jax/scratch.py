@@ -90,8 +90,7 @@ def rounded(values, grid):
 
 def sgd(model, grads, how, rates):
     """One step of gradient descent, in place; in exact mode rounded to a grid."""
-    for name, param in model.params.items():
-        # An array cannot change: the parameter is replaced.
+    for name, param in model.params.items():  # an array cannot change: it is replaced
         model.params[name] = param - rounded(rates.lr * grads[name], how.grid)
 
 

@@ -4,7 +4,6 @@ from mxnet import np
 
 from rnn_scratch.parameters import by_layer, of_layer, tokens_and_masks
 
-from .fused import adam_at_once
 from .machine import numbers, tensor
 from .scratch import CELLS, OPTIMIZERS, encode, loss, rounded
 
@@ -37,7 +36,6 @@ def momentum(model, grads, how, rates):
         param -= rounded(rates.lr * (m + how.weight_decay * param), how.grid)
 
 
-@adam_at_once  # in `fast`, by an operation of MXNet
 def adam(model, grads, how, rates):
     """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
     how, m_of, v_of = numbers(how, model.options), model.slots["m"], model.slots["v"]

@@ -18,7 +18,8 @@ from rnn_scratch.parameters import (
     tokens_and_masks,
 )
 
-from . import machine, scratch
+from . import deep, machine, scratch
+from .fused import adam_at_once
 from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back
 from .graphs import graph
 from .products import affine, outer, product, split, transpose
@@ -183,3 +184,6 @@ def build(arrays, options):
         return logits, tuple(state)
 
     return bind(tensors, options, compiled, scratch.state, to_arrays, backward)
+
+
+scratch.OPTIMIZERS["adam"] = adam_at_once(deep.adam)

@@ -10,9 +10,10 @@ import numpy
 
 from rnn_scratch.contract import VERBOSE
 
-# MXNet 1.9.1 uses numpy.bool, which NumPy 1.24 removed, both when it is imported and later when it
-# indexes: so the name stays defined. (NumPy 2 has it again, but MXNet does not run with NumPy 2.)
-vars(numpy).setdefault("bool", bool)
+if "bool" not in vars(numpy):
+    # NumPy 1.24 removed this name, which MXNet 1.9.1 uses when it is imported and when it indexes.
+    # (NumPy 2 has it again, but MXNet does not run with NumPy 2.)
+    numpy.bool = bool
 
 # After a product OpenMP's threads wait for the next one in a busy loop. On a machine that has other
 # work, that lasts longer than the product (measured: two threads 1.5 to 50 times slower). This

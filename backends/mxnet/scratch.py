@@ -88,8 +88,7 @@ def clip(grads, theta):
 
 def rounded(values, grid):
     """The nearest multiples of the grid, a half to the even one; without a grid, the values."""
-    # Not rint, which rounds halves down.
-    return values if grid is None else np.round(values / grid) * grid
+    return values if grid is None else np.round(values / grid) * grid  # rint rounds halves down
 
 
 def sgd(model, grads, how, rates):

@@ -17,13 +17,14 @@ from importlib import metadata
 import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.system import host
 from rnn_scratch.workers import meeting, network
 from rnn_scratch.workers.launch import Launch
 
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 JOIN = 45  # seconds to wait for the other workers
-INSTALL = "Install them in the folder of the clone: pip install -e '.[workers]'"
+INSTALL = f"Install them{host.by_pip('workers')}"
 _MPI = None  # the module mpi4py.MPI
 _launched = False  # by a launcher
 

@@ -38,27 +38,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grading
+import solutions
 
 from rnn_scratch import registry
 from rnn_scratch.check.mistakes import MISTAKES, changed
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
+from rnn_scratch.show.source_code import Definition
 
 from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
-LINES = (
-    "piece",
-    "source",
-    "core",
-    "imports",
-    "uses",
-    "bug",
-    "fix",
-    "gains",
-)  # directives of one line
-# Those that end with a line ":::".
+# Directives of one line, and those that end with a line ":::".
+LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
 
@@ -155,7 +148,7 @@ def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
     return given
 
 
-def stub(piece: source_code.Definition, after: int) -> str:
+def stub(piece: Definition, after: int) -> str:
     """Return a function without its body, except for its docstring and its first statements."""
     (node,) = ast.parse(piece.source).body
     assert isinstance(node, ast.FunctionDef)
@@ -207,8 +200,8 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
             piece._replace(source=stub(piece, given[piece.name])) if piece.name in given else piece
             for piece in pieces
         ]
-        code, runs = source_code.join(sources), part.kind == "piece"
-        return Code(code, place=place(pieces[0]), runs=runs)
+        code = source_code.join(sources)
+        return Code(code, place=place(pieces[0]), runs=part.kind == "piece")
     if part.kind == "core":
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
@@ -224,26 +217,33 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
     return None
 
 
-def place(piece: source_code.Definition) -> str:
+def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
+    """Return a function of a backend and its helpers, or one of the exercises' `solutions`."""
+    if name not in grading.ALONE:
+        return source_code.find(backend, name, model)
+    lines, number = inspect.getsourcelines(getattr(solutions, name))
+    return [Definition(name, Path(solutions.__file__), number, "".join(lines).rstrip("\n"))]
+
+
+def place(piece: Definition) -> str:
     """Return a piece's file and line, relative to the clone or to another package's folder."""
     clone, package = Path.cwd(), piece.file.parent.parent
     folder = clone if piece.file.is_relative_to(clone) else package
     return f"{piece.file.relative_to(folder)}, line {piece.line}"
 
 
-def _pieces(backend: str, argument: str, used: set[str]) -> list[source_code.Definition]:
+def _pieces(backend: str, argument: str, used: set[str]) -> list[Definition]:
     # A function and those of its helpers that are not used yet. The argument is that of the
     # directive: a function, a variant if it is not ``scratch``, and after the word "without"
     # helpers to leave out.
     shown, _, hidden = argument.partition(" without ")
     name, model = (*shown.split(), "scratch")[:2]
-    pieces = source_code.find(backend, name, model)
+    pieces = find(backend, name, model)
     if not pieces and backend in registry.OURS:
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
-    helpers = (source_code.find(backend, helper, model) for helper in hidden.split())
-    left_out = {piece.name for pieces_of_one in helpers for piece in pieces_of_one}
+    left_out = {p.name for h in hidden.split() for p in source_code.find(backend, h, model)}
     if model != "scratch":
         return [piece for piece in pieces if piece.name not in left_out]
     fresh = [piece for piece in pieces if piece.name not in left_out | used]
@@ -323,20 +323,19 @@ def _linked(text: str, backend: str) -> str:
 def _to_write(part: Part, backend: str) -> str:
     # The function of a directive "write", or "" where the backend does not have it.
     name = part.argument.partition(" after ")[0]
-    if name not in grading.GRADED_BY:
+    if name not in (*grading.GRADED_BY, *grading.ALONE):
         raise RNNScratchError(
             f"Line {part.line} names {name}, which {grading.__name__} does not grade."
         )
-    pieces = source_code.find(backend, name)
-    return name if pieces and pieces[0].file.stem == "scratch" else ""
+    pieces = find(backend, name)
+    return name if pieces and pieces[0].file.stem in (*optimizations.PLAIN, "solutions") else ""
 
 
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     # What to write, with a hint that unfolds, and the cell that grades it.
     *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
-    intro = "\n\n".join([f"**Write `{name}`.**", *task])
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
-    yield "markdown", f"{intro}\n\n{folded}"
+    yield "markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded])
     yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 

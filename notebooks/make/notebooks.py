@@ -28,10 +28,9 @@ from .readme import RECORDS
 
 # Those with a master text of their own, and the backends that they compare.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
-STUDENT = "-build-student"  # what ends the name of a copy in which functions are to be written
+STUDENT = "-student"  # what ends the name of a copy in which functions are to be written
 ALL = (
-    *(f"{backend}-{lesson}" for backend in registry.OURS for lesson in LESSONS),
-    *(backend + STUDENT for backend in registry.OURS),
+    *(f"{b}-{lesson}{end}" for end in ("", STUDENT) for b in registry.OURS for lesson in LESSONS),
     *OWN,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON
@@ -126,14 +125,6 @@ def remedy(name: str) -> str:
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
-def make(name: str) -> None:
-    """Execute a notebook's cells, and write it with their outputs.
-
-    Nothing is written where a cell fails, or an output is not fit for publication.
-    """
-    _path(name).write_text(execute(name), encoding="utf-8")
-
-
 def execute(name: str) -> str:
     """Execute a notebook, and return the text of its file.
 
@@ -225,7 +216,7 @@ def main() -> None:
     loadable = set() if chosen else set(registry.loadable(print))
     try:
         for name in chosen or (name for name in ALL if loadable.issuperset(backends_of(name))):
-            make(name)
+            _path(name).write_text(execute(name), encoding="utf-8")
             print(f"made {_path(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")

@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from rnn_scratch import registry
 from rnn_scratch.api import in_python
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import SETTINGS, Settings
-from rnn_scratch.show import source_code
+from rnn_scratch.show import source_code, standalone
 
 from . import (
     prose,
@@ -34,7 +35,7 @@ from . import (
     site_play,
     site_workers,
 )
-from .lessons import TEXTS
+from .lessons import TEXTS, Code
 from .prose import SOURCES
 from .readme import COMPARISONS, RECORDS
 from .site_code import STATIC
@@ -65,9 +66,17 @@ def pages(
         "defaults": Settings(),
         "in_python": in_python,
         "presets": readme.presets()["presets"],
+        "arguments_of_presets": PRESETS,
         "mistakes": _mistakes(),
         **_start(backends),
     }
+    programs = {
+        name: standalone.program(name, Settings(), f"rnn-scratch standalone {name}")
+        for name in backends
+        if name in registry.OURS
+    }
+    texts |= {f"{STATIC}/{name}/rnn.py": source for name, source in programs.items()}
+    values |= _programs(programs, backends)
     for path in sorted(SOURCES.glob("*.md")):
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values, backends, typeset)
@@ -101,11 +110,19 @@ def _start(backends: Sequence[str]) -> dict[str, Any]:
     run = RECORDS / RUN
     return {
         "backends": backends,
-        "curve": site_parity.PERPLEXITY,
+        **site_play.writer(),
         "characters": run_folder.read(run).text.train_tokens,
         "samples": [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample],
         "step": site_code.group(site_code.of(backends[:2], *FUNCTIONS), backends[:2], kind="pair"),
     }
+
+
+def _programs(sources: Mapping[str, str], backends: Sequence[str]) -> dict[str, str]:
+    # The programs of one file, and a button for each that downloads it.
+    button = '<a class="download" href="{}/{}/rnn.py" download>Download rnn.py</a>'
+    downloads = [site_code.panel([name], button.format(STATIC, name)) for name in sources]
+    codes = {name: Code(source.rstrip("\n")) for name, source in sources.items()}
+    return {"downloads": "\n\n".join(downloads), "programs": site_code.group(codes, backends)}
 
 
 def write(folder: Path, backends: Sequence[str]) -> None:

@@ -146,6 +146,7 @@ def _output(output: Output, source: str) -> str:
     if output.picture:
         figure = FIGURE.search(source)
         words = html.escape(figure[2].replace("\n# ", " ")) if figure else ""
-        return f'<img src="{figure_name(output.picture)}" loading="lazy" alt="{words}">'
+        name = figure_name(output.picture)
+        return f'<figure><img src="{name}" loading="lazy" alt="{words}"></figure>'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from rnn_scratch.play import page
 from rnn_scratch.text import books
@@ -19,7 +20,7 @@ WORKER = (
     *(page.FOLDER / name for name in ("arrays.js", "scratch.js")),
     *(SOURCES / name for name in ("random.js", "training.js", "worker.js")),
 )
-DATA = "data.js"
+DATA, START = "data.js", "start.js"
 FUNCTIONS = ("step", "encode", "rnn", "gate", "lstm")
 
 
@@ -42,11 +43,18 @@ def render(backends: Sequence[str]) -> tuple[str, dict[str, bytes]]:
         "network": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
     }
     files = {name: (page.FOLDER / name).read_bytes() for name in (*page.SCRIPTS, page.STYLE)}
-    files |= {name: (SOURCES / name).read_bytes() for name in (play.SCRIPT.name, *TRAINING)}
+    files |= {name: (SOURCES / name).read_bytes() for name in (play.SCRIPT.name, *TRAINING, START)}
     files[DATA] = data().encode()
     return prose.page("play.md", values), {
         f"{site_code.STATIC}/play/{name}": content for name, content in files.items()
     }
+
+
+def writer() -> dict[str, Any]:
+    """Return what the start page needs for its network, which writes: name, scripts, a text."""
+    expected = play.read()[play.LONG]["expected"]
+    scripts = (play.SCRIPT.name, *page.SCRIPTS[:-1], START)
+    return {"network": play.LONG, "scripts": scripts, "written": expected["greedy"]}
 
 
 def data() -> str:

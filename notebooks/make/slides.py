@@ -1,75 +1,167 @@
 """Makes slides of lessons from the cells of their notebooks: `python -m make.slides NAME`.
 
 It runs in the folder of the clone, with names such as numpy-build, or none for all lessons whose
-notebooks there are, and writes to ``build/slides``. A heading begins a slide, and a cell of code
-one below it. Formulas, tables and lists are on it, and so are functions, which appear one after
-another, and what they print and draw; prose is in the speaker's notes, which the key S shows.
+notebooks there are, and writes to ``build/slides``: for each lesson one HTML file, which loads
+nothing. A section of the lesson is a slide, or several if it does not fit on one. On them are its
+first sentence, formulas, lists, tables, functions and pictures. All of its text is in the notes,
+which the key S shows.
 """
 
 import argparse
+import ast
+import base64
+import html
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader
+from markdown_it import MarkdownIt
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from rnn_scratch import registry
 
+from . import prose
 from .lessons import LESSONS, TEXTS
 
-SLIDES = Path("build/slides")
-SHOWN = ("$$", "|", "- ", "```", "**")  # how a block of text begins that is on the slide
+SLIDES, TEMPLATES = Path("build/slides"), Path(__file__).parent / "templates"
+# Pixels of a slide's height, of the template's fonts.
+ROOM, GAP, LINE, SMALL_LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 40, 26, 75, 330
+WIDTH, LONG_FORMULA = 85, 120  # characters of a line of text, and of a formula in LaTeX
+STRUCTURED = ("- ", "|", "1. ")  # how a list or a table begins
+MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
-def cells(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Any]]]:
-    """Yield the cells of the slides: kind of slide, kind of cell, source and outputs."""
+class Part(NamedTuple):
+    """Something on a slide: HTML, and its height."""
+
+    content: str
+    height: int
+
+
+class Slide(NamedTuple):
+    """A slide: the title of its section, what is on it, and the text of the section."""
+
+    title: str
+    parts: list[Part]
+    notes: list[str]
+
+
+def slides(notebook: dict[str, Any]) -> Iterator[Slide]:
+    """Yield the slides of a notebook's sections."""
+    title, parts, texts, letter, level = "", list[Part](), list[str](), "", 0
+    for source, outputs in _blocks(notebook):
+        heading = re.match("(#+) ", source) if outputs is None else None
+        if heading and re.fullmatch("#+ [A-Z]", source):  # beside others on a slide
+            letter = f"<h2>{source[-1]}</h2>"
+        elif heading:
+            deeper, level = len(heading[1]) > level, len(heading[1])
+            if not (deeper and len(parts) == len(texts) == 1):  # a sentence before subsections
+                yield from _packed(title, parts, texts)
+            title, parts, texts = _html(source.lstrip("# ")), [], []
+        elif outputs is not None:
+            for part in _code(source, outputs):
+                parts.append(Part(letter + part.content, part.height + LINE * bool(letter)))
+                letter = ""
+        elif source.startswith("$$"):
+            small = len(source) > LONG_FORMULA
+            parts.append(_part(_html(source), FORMULA + LINE * source.count("\\\\"), small))
+        elif source.startswith(STRUCTURED):
+            rows, small = source.count("\n") + 1, source.startswith("|")
+            parts.append(_part(_html(source), rows * (SMALL_LINE if small else LINE), small))
+        elif not source.startswith(("```", "<", "    ")):
+            # After code there are answers, and what it has shown.
+            parts += [] if parts or texts else [_thought(source)]
+            texts.append(source)
+    yield from _packed(title, parts, texts)
+
+
+def _part(content: str, height: int, small: bool) -> Part:
+    return Part(f'<div class="small">{content}</div>' if small else content, height)
+
+
+def _packed(title: str, parts: list[Part], texts: list[str]) -> Iterator[Slide]:
+    # The parts of a section on as few slides as they fit on, in their order.
+    if not title:
+        return
+    if len(parts) < 2 and texts:  # words alone: more of them
+        parts = [_thought(text, sentences=3) for text in texts[:4]]
+    pages: list[list[Part]] = [[]]
+    for part in parts:
+        taken = sum(other.height + GAP for other in pages[-1])
+        if pages[-1] and taken + part.height > ROOM:
+            pages.append([])
+        pages[-1].append(part)
+    for number, page in enumerate(pages):
+        yield Slide(title, page, [] if number else list(map(_html, texts)))
+
+
+def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
+    # Cells of code with their outputs, and of text what is between empty lines; code between
+    # fences is one block.
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            *parts, last = source.split("\n\n\n")
-            kinds = ["subslide", *["fragment"] * len(parts)]
-            for kind, part in zip(kinds, parts):
-                yield kind, "code", part, []
-            yield kinds[-1] if parts else "subslide", "code", last, cell["outputs"]
-        else:
-            for block in _blocks(source):
-                shown = "fragment" if block.startswith(SHOWN) else "notes"
-                yield "slide" if block.startswith("#") else shown, "markdown", block, []
+            yield "".join(cell["source"]), cell["outputs"]
+            continue
+        lines, fenced = list[str](), False
+        for line in [*"".join(cell["source"]).split("\n"), ""]:
+            fenced ^= line.startswith("```")
+            if line or fenced:
+                lines.append(line)
+            elif lines:
+                yield "\n".join(lines), None
+                lines = []
 
 
-def _blocks(text: str) -> Iterator[str]:
-    # Between empty lines; code between fences is one block.
-    lines: list[str] = []
-    fenced = False
-    for line in [*text.split("\n"), ""]:
-        fenced ^= line.startswith("```")
-        if line or fenced:
-            lines.append(line)
-        elif lines:
-            yield "\n".join(lines)
-            lines = []
+def _code(source: str, outputs: list[Any]) -> Iterator[Part]:
+    # Functions, and the pictures that are drawn; not the experiments around them.
+    if all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body):
+        for function in source.split("\n\n\n"):
+            code = highlight(function, PythonLexer(), HtmlFormatter(cssclass="code"))
+            yield Part(code, CODE_LINE * (function.count("\n") + 1) + 20)
+    figure = re.match(r"# Figure [\w-]+: (.*(?:\n#.*)*)", source)
+    alt = html.escape(" ".join(figure[1].replace("\n#", "").split()) if figure else "")
+    for output in outputs:
+        if image := output.get("data", {}).get("image/png"):
+            data = "".join(image).replace("\n", "")
+            picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+            yield Part(f"<figure>{picture}</figure>", PICTURE)
+
+
+def _thought(text: str, sentences: int = 1) -> Part:
+    # The first sentences of a paragraph.
+    first = " ".join(re.split(r"(?<=[.!?:])\s+(?=[A-Z`*$])", text)[:sentences])
+    return Part(f"<p>{_html(' '.join(first.split()))}</p>", LINE * (1 + len(first) // WIDTH))
+
+
+def _html(text: str) -> str:
+    """Return Markdown as HTML, formulas as MathML."""
+    formulas: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        display = "block" if match[1] else "inline"
+        formulas.append(prose.mathml(match[1] or match[2], display))
+        return f"FORMULA{len(formulas) - 1}X"
+
+    marked = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", keep, text, flags=re.DOTALL)
+    made = MARKDOWN.render(marked) if "\n" in text or text[:2] in STRUCTURED else ""
+    made = made or MARKDOWN.renderInline(marked)
+    return re.sub(r"FORMULA(\d+)X", lambda number: formulas[int(number[1])], made)
 
 
 def make(name: str) -> Path:
     """Write the slides of a lesson's notebook; the file."""
-    from nbconvert import SlidesExporter
-    from nbformat import from_dict
-
     notebook = json.loads((TEXTS / f"{name}.ipynb").read_text(encoding="utf-8"))
-    slides = []
-    for n, (kind, cell, source, outputs) in enumerate(cells(notebook)):
-        results = {"outputs": outputs, "execution_count": None} if cell == "code" else {}
-        metadata = {"slideshow": {"slide_type": kind}}
-        slide = {"cell_type": cell, "id": f"slide-{n}", "source": source, "metadata": metadata}
-        slides.append({**slide, **results})
-    notebook["cells"] = slides
-    exporter = SlidesExporter(
-        reveal_scroll=True,
-        reveal_number="c/t",
-        reveal_width="1280",  # for lines of 100 characters
-        reveal_height="760",
-        exclude_input_prompt=True,
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True)
+    text = templates.get_template("slides.html").render(
+        slides=list(slides(notebook)),
+        colors=HtmlFormatter(cssclass="code").get_style_defs(),
+        font=base64.b64encode(prose.formula_font()).decode(),
     )
-    text, _ = exporter.from_notebook_node(from_dict(notebook))
     SLIDES.mkdir(parents=True, exist_ok=True)
     file = SLIDES / f"{name}.html"
     file.write_text(text, encoding="utf-8")

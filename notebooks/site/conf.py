@@ -1,5 +1,9 @@
 """Configuration of Sphinx, which builds the site from the pages that `make.site` writes."""
 
+from typing import get_type_hints
+
+from rnn_scratch import Epoch, Progress
+
 project = "rnn-scratch"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 
@@ -13,6 +17,8 @@ add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 toc_object_entries_show_parents = "hide"
+for record in (Epoch, Progress):  # without the bounds of what is read from a file
+    record.__annotations__ = get_type_hints(record)
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"

@@ -113,6 +113,8 @@
     }
   }
 
+  const SCROLLING = ".pst-scrollable-table-container, .formula, .pieces, .pair, .bd-content figure";
+
   // A table that is wider than the page becomes a list; boxes that scroll can do so with the keyboard.
   function fit() {
     for (const table of document.querySelectorAll("table.table")) {
@@ -126,7 +128,7 @@
       }
       table.classList.add("cards");
     }
-    for (const box of document.querySelectorAll(".pst-scrollable-table-container, .formula, .pieces, .pair")) {
+    for (const box of document.querySelectorAll(SCROLLING)) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }

@@ -25,6 +25,7 @@ from ..contract import (
     Update,
 )
 from ..parameters import initial
+from ..runs import exchange
 from .results import (
     FILES,
     LEAST,
@@ -82,7 +83,7 @@ class Case(NamedTuple):
     def of_rows(self, rows: slice) -> "Case":
         """The case of some rows of its minibatch."""
         states = tuple(array[rows] for array in self.states)
-        return self._replace(batch=self.batch.rows(rows), states=states)
+        return self._replace(batch=exchange.rows_of(self.batch, rows), states=states)
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "sgd") -> Model:
         """A new model with these parameters, by default the case's."""

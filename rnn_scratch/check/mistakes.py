@@ -1,4 +1,4 @@
-"""Known mistakes in ``scratch``, each a change of text in a backend's source.
+"""Known mistakes, each a change of text in the source of a backend's plain code.
 
 Lessons grade a student's function by them: wrong numbers that are those of a known mistake get its
 name. Lessons also show some of them as bugs to find. The check must detect all of them, and many
@@ -44,6 +44,7 @@ def changed(source: str, change: Sequence[str], where: object = "the source") ->
     return source
 
 
+LSTM = PLAIN._replace(cell="lstm")
 CARRY = "if state is None or not carry:"
 
 MISTAKES = [
@@ -190,4 +191,31 @@ MISTAKES = [
         'dz @ params["W_hh"].T', 'dz @ params["W_hh"]')),
     Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", within("numpy",
         "grads[name] += grad", "grads[name] = grad")),
+
+    # The LSTM and Adam.
+    Mistake("input gate and forget gate exchanged", "lstm", "state", everywhere(
+        'for name in "ifo")', 'for name in "fio")'), "cells.py", only=LSTM),
+    Mistake("the memory without what it was before", "lstm", "state", everywhere(
+        "c = f * c + i * new", "c = i * new"), "cells.py", only=LSTM),
+    Mistake("the memory not passed on", "lstm", "state", everywhere(
+        "(c), c", "(c), state[1]"), "cells.py", only=LSTM),
+    Mistake("the output without the activation of the memory", "lstm", "state", {
+        **everywhere("return o * np.tanh(c), c", "return o * c, c"),
+        "torch": ("return o * torch.tanh(c), c", "return o * c, c"),
+        "tensorflow": ("return o * tf.tanh(c), c", "return o * c, c"),
+        "jax": ("return o * jnp.tanh(c), c", "return o * c, c"),
+    }, "cells.py", only=LSTM),
+    Mistake("β1 and β2 exchanged", "adam", "", everywhere(
+        "running means m of g and v of g squared.\"\"\"\n",
+        "running means m of g and v of g squared.\"\"\"\n"
+        "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n"), "deep.py"),
+    Mistake("means without the correction of their bias", "adam", "", everywhere(
+        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)"), "deep.py"),
+    Mistake("ε inside the correction of the bias", "adam", "", everywhere(
+        "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
+        "sqrt(v / rates.v) +", "sqrt(v) +"), "deep.py"),
+    Mistake("no weight decay", "adam", "", {
+        **everywhere("(direction + how", "(direction + 0 * how"),
+        "jax": ("(direction + apart", "(direction + 0 * apart"),
+    }, "deep.py"),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -155,7 +156,8 @@ def worst(expected: Any, actual: Any) -> Worst:
         return max(numbered if len(elements) > 1 else elements, key=_size)
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
-        return Worst(None, f"shape {actual.shape} instead of {expected.shape}")
+        how = ", axes swapped" if swapped(expected, actual) else ""
+        return Worst(None, f"shape {actual.shape} instead of {expected.shape}{how}")
     if expected.dtype.kind == "f" and expected.dtype != actual.dtype and expected.shape:
         return Worst(None, f"{actual.dtype} instead of {expected.dtype}")
     differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
@@ -165,6 +167,21 @@ def worst(expected: Any, actual: Any) -> Worst:
     if not math.isfinite(largest):
         return Worst(None, f"{where} {actual[index]}")
     return Worst(largest, where, float(expected[index]), float(actual[index]))
+
+
+def swapped(expected: Any, actual: Any) -> bool:
+    """Return whether an array, or one of a dict or tuple, has two axes of the expected swapped."""
+    if isinstance(expected, dict):
+        expected, actual = tuple(expected.values()), tuple(actual.values())
+    if isinstance(expected, tuple):
+        return any(map(swapped, expected, actual))
+    expected, actual = np.asarray(expected), np.asarray(actual)
+
+    def equal(array: np.ndarray) -> bool:
+        return array.shape == expected.shape and np.allclose(array, expected, 1e-4, 1e-7)
+
+    pairs = itertools.combinations(range(actual.ndim), 2)
+    return not equal(actual) and any(equal(np.swapaxes(actual, *pair)) for pair in pairs)
 
 
 def _size(one: Worst) -> float:

@@ -1,9 +1,11 @@
 """The commands `runs` and `backends`: lists of both."""
 
 import functools
+import json
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 
 from .. import registry
 from ..errors import shortened
@@ -13,6 +15,7 @@ from ..runs.run import listing, numbered
 from ..runs.run_folder import Epoch, RunRecord
 from ..system import locks
 from ..system.terminal import echo
+from .options import json_option
 from .screen import Screen
 
 CELL = 40  # characters of a table, at most
@@ -24,29 +27,38 @@ HEADING = [
 
 @click.command()
 @click.argument("folder", default=str(run_folder.PARENT))
-def runs(folder: str) -> None:
+@json_option
+def runs(folder: str, as_json: bool) -> None:
     """List the runs in FOLDER, newest first.
 
-    Those in runs/ have short names, by which every command finds them: a number, which counts up
-    from 1, and `last` for the newest. The units are those of each layer. Perplexities are those of
-    the last epoch.
+    Every command accepts the short names of the runs in runs/: a number, which counts up from 1,
+    and `last` for the newest. Units are per layer. Perplexities are those of the last epoch. With
+    --json, print each run's record, run.json, and its last epoch.
     """
     parent = Path(folder)
     entries = listing(parent, functools.partial(echo, err=True))
+    named = numbered(parent) if parent == run_folder.PARENT else {}
+    numbers = {path: number for number, path in named.items()}
+    if as_json:
+        answers = []
+        for path, record, history in entries:
+            where = {"run": numbers.get(path), "folder": str(path), "state": _state(path, record)}
+            answers.append({**where, "last": history[-1] if history else None, "record": record})
+        print(json.dumps(to_builtins(answers), indent=2))
+        return
     if not entries:
         echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
         return
     heading, rows = HEADING, [_cells(*entry) for entry in entries]
-    if parent == run_folder.PARENT:
-        numbers = {path: str(number) for number, path in numbered(parent).items()}
+    if named:
         heading = ["run", *heading]
-        rows = [[numbers.get(path, ""), *row] for (path, _, _), row in zip(entries, rows)]
+        rows = [[str(numbers.get(path, "")), *row] for (path, _, _), row in zip(entries, rows)]
     Screen().table(heading, rows)
 
 
 @click.command()
 def backends() -> None:
-    """List the backends with their devices and versions, or with the reason why one fails."""
+    """List the backends with their devices and versions, or the reason why one fails."""
     screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())
@@ -60,6 +72,11 @@ def backends() -> None:
     screen.table(["backend", "usable", "devices", "versions", "what to do"], rows)
 
 
+def _state(folder: Path, record: RunRecord) -> str:
+    outcome = record.sessions[-1].outcome
+    return "killed" if outcome == "running" and not locks.is_held(folder) else outcome
+
+
 def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     settings, session = record.settings, record.sessions[-1]
     epoch, perplexity, held_out = 0, "", ""
@@ -69,7 +86,6 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
         if last.valid_loss is not None:
             held_out = format_perplexity(last.valid_perplexity)
     layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""
-    killed = session.outcome == "running" and not locks.is_held(folder)
     return [
         str(folder),
         f"{session.started:%Y-%m-%d %H:%M}",
@@ -81,5 +97,5 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
         f"{epoch}/{settings.num_epochs}",
         perplexity,
         held_out,
-        "killed" if killed else session.outcome,
+        _state(folder, record),
     ]

@@ -119,8 +119,7 @@ def text_options(implied: str = "time-machine, or tide-clock if that is unavaila
     )
 
 
-best_option = option("best")
-unknown_option = option("unknown", default="error")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _show_messages(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:

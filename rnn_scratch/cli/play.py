@@ -10,14 +10,14 @@ from ..runs import inference
 from ..runs.run import folder_of
 from ..system import files
 from ..system.terminal import echo
-from .options import best_option
+from .options import option
 
 FILE = "play.html"
 
 
 @click.command()
 @click.argument("run")
-@best_option
+@option("best")
 @click.option(
     "--output", metavar="FILE", help=f"HTML file to write.  [default: {FILE} in the run's folder]"
 )
@@ -38,4 +38,4 @@ def play(run: str, best: bool | None, output: str | None, no_browser: bool) -> N
     files.replace(file, page.render(saved, place.absolute().name).encode())
     echo(f"The network of {place} is in {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
-        echo("No browser could be opened here. Open the file in one.")
+        echo("No browser could be opened here. Open the file in a browser.")

@@ -1,21 +1,34 @@
 """The commands `predict` and `evaluate`: inference with a trained model."""
 
+import json
+import sys
+from functools import partial
 from typing import Any
 
 import click
+import msgspec
 
 from ..runs import inference
 from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
 from ..system.terminal import echo
-from .options import best_option, option, runtime_options, specified, text_options, unknown_option
+from ..text import books
+from .options import json_option, option, options, runtime_options, specified, text_options
 
-DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "threads": "the run's"}
+model_options = options(
+    option("best"),
+    option("unknown", default="error"),
+    runtime_options(backend="the run's", model="the run's", device="auto", threads="the run's"),
+)
 
 
 @click.command()
 @click.argument("run")
-@option("prefix", implied='"time traveller ", or the most frequent character')
+@option(
+    "prefix",
+    "Text to continue (-: read it from standard input).",
+    implied='"time traveller ", or the most frequent character',
+)
 @option("length", default=50)
 @option(
     "temperature",
@@ -25,34 +38,40 @@ DEFAULTS = {"backend": "the run's", "model": "the run's", "device": "auto", "thr
 @option("top_p")
 @option("min_p")
 @option("seed", default=0)
-@best_option
-@unknown_option
-@runtime_options(**DEFAULTS)
-def predict(run: str, prefix: str | None, **options: Any) -> None:
-    """Generate text from a prefix with the model of RUN.
+@model_options
+def predict(run: str, prefix: str | None, **more: Any) -> None:
+    """Generate text from a prefix with RUN's model.
 
     RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
     for the newest), or a checkpoint file.
     """
-    echo(inference.predict(run, prefix, **specified(options)))
+    if prefix == "-":
+        prefix = books.decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+    stream = partial(echo, end="") if sys.stdout is not None and sys.stdout.isatty() else None
+    text = inference.predict(run, prefix, stream=stream, **specified(more))
+    echo("" if stream else text)
 
 
 @click.command()
 @click.argument("run")
 @text_options("the run's, the training part and the held-out part separately")
-@best_option
-@unknown_option
-@runtime_options(**DEFAULTS)
-def evaluate(run: str, **options: Any) -> None:
-    """Compute the loss of the model of RUN on a text, and the perplexity of two baselines.
+@json_option
+@model_options
+def evaluate(run: str, as_json: bool, **more: Any) -> None:
+    """Compute the loss of RUN's model on a text, and the perplexity of two baselines.
 
     RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
 
     The loss is the mean cross-entropy of a character: in nats, with the natural logarithm, and in
-    bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
-    characters would be as hard to predict.
+    bits, with the logarithm to base 2. The perplexity is exp(loss in nats), the number of equally
+    likely characters that would be as hard to predict.
     """
-    result = inference.evaluate(run, **specified(options))
+    result = inference.evaluate(run, **specified(more))
+    if as_json:
+        held_out = None if result.held_out is None else result.held_out._asdict()
+        encoded = msgspec.json.encode({**result._asdict(), "held_out": held_out})
+        print(json.dumps(msgspec.json.decode(encoded), indent=2))  # with null in place of NaN
+        return
     echo(f"model      {result.trained}")
     _print(result)
     if result.held_out is not None:

@@ -11,11 +11,11 @@ import click
 from .. import api, exact
 from ..check import growth
 from ..errors import RNNScratchError
-from ..runs import checkpoint, inference, run_folder
+from ..runs import checkpoint, inference, presets, run_folder
 from ..runs.events import Ended, Progress, Started
 from ..runs.presets import PRESETS, SAMPLE
 from ..runs.progress import LineReport, numbers_within, perplexities, time_left
-from ..runs.run import Run
+from ..runs.run import Run, folder_of
 from ..runs.run_folder import Epoch
 from ..runs.training import Diverged
 from ..settings import option_of
@@ -62,7 +62,12 @@ class BarReport(LineReport):
 
 
 @click.command()
-@runtime_options(backend="torch", model="scratch", device="auto", threads="the framework's choice")
+@runtime_options(
+    backend="torch, or numpy without PyTorch",
+    model="scratch",
+    device="auto",
+    threads="the framework's choice",
+)
 @option("workers", metavar="N", implied="1")
 @option(
     "rank",
@@ -87,16 +92,22 @@ class BarReport(LineReport):
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Resume the run in this folder, or with this short name (`rnn-scratch runs`); requires "
+    help="Resume the run in this folder or with this short name (`rnn-scratch runs`). Requires "
     "--epochs, the total number of epochs.",
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Use a named set of options, which the command prints; other options override it. "
-    "chapter: the defaults; minute: readable text after a minute or two; shakespeare: a good "
-    "network for --corpus tiny-shakespeare, in some minutes; long: a better one, in 15 minutes.",
+    help="Use a named set of options and print it. Other options override it. "
+    "chapter: the defaults; minute: readable text in a minute or two; shakespeare: a good network "
+    "for --corpus tiny-shakespeare in a few minutes; long: a better network in 15 minutes.",
+)
+@click.option(
+    "--like",
+    metavar="RUN",
+    help="Start a new run with the settings, text, backend and model of this run. Other options "
+    "override them.",
 )
 @text_options()
 @option("eager")
@@ -105,17 +116,18 @@ def train(
     resume: str | None,
     run: str | None,
     preset: str | None,
+    like: str | None,
     workers: int | None,
     rank: int | None,
     coordinator: str | None,
     wait: float | None,
     **options: Any,
 ) -> None:
-    """Train a model on a text, and print text that it generates.
+    """Train a model on a text and print text that it generates.
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
-    With --resume, text and hyperparameters are those of the run, and backend, model, device,
+    With --resume, the text and the hyperparameters come from the run. The backend, model, device,
     number of threads, workers and patience default to the run's.
     """
     screen = Screen()
@@ -123,16 +135,19 @@ def train(
     chosen = launch.chosen(workers, rank, coordinator, wait)
     arguments = specified(options)
     try:
+        begun = specified({"preset": preset, "like": like, "resume": resume})
+        if len(begun) > 1:
+            first, second, *_ = map(option_of, begun)
+            raise RNNScratchError(f"`{first}` and `{second}` exclude each other.", "Choose one.")
         if preset is not None:
-            if resume is not None:
-                raise RNNScratchError("`--preset` is for a new run.", "Omit it with `--resume`.")
-            arguments = _with_preset(preset, arguments)
-            given = {"run": run, **arguments}
-            words = [
-                option_of(name) if value is True else f"{option_of(name)} {value}"
-                for name, value in specified(given).items()
-            ]
-            report.say(" ".join([f"preset {preset}: rnn-scratch train", *words]))
+            arguments = _based_on(PRESETS[preset], arguments)
+        if like is not None:
+            arguments = _based_on(presets.like(run_folder.read(folder_of(like))), arguments)
+        if begun and resume is None:
+            words = ["rnn-scratch", "train"]
+            for name, value in specified({"run": run, **arguments}).items():
+                words += [option_of(name)] if value is True else [option_of(name), str(value)]
+            report.say(f"{f'preset {preset}' if preset else f'like {like}'}: {shlex.join(words)}")
         if resume is None:
             done = inspect.unwrap(api.train)(
                 report=report, workers=chosen or 1, run=run, **arguments
@@ -143,7 +158,7 @@ def train(
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
             done = inspect.unwrap(api.resume)(resume, report=report, workers=chosen, **arguments)
-        text = _results(done) if done else "training is complete; the run is where worker 0 is"
+        text = _results(done) if done else "training is complete; worker 0 has the run"
     except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):
@@ -155,12 +170,12 @@ def train(
     screen.print(text)
 
 
-def _with_preset(preset: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _based_on(base: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     # What is on the command line comes first, and replaces what it excludes or implies.
     replaced = {"text": "corpus", "valid_tokens": "valid_share", "optimizer": "lr"}
+    replaced |= {"corpus": "text", "valid_share": "valid_tokens"}
     omitted = {replaced.get(name) for name in arguments}
-    values = {name: value for name, value in PRESETS[preset].items() if name not in omitted}
-    return {**values, **arguments}
+    return {name: value for name, value in base.items() if name not in omitted} | arguments
 
 
 def _results(done: Run) -> str:

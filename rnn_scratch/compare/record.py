@@ -15,7 +15,7 @@ from ..errors import LONGEST, RNNScratchError
 from ..settings import Settings
 from ..system import files, records
 from ..system.host import Machine
-from ..system.records import ONE_LINE, Count, Line, Record
+from ..system.records import ONE_LINE, Count, Line, Record, Versions
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
@@ -39,7 +39,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
-Times = Annotated[list[Divisor], Meta(min_length=1, max_length=10**6)]
+Times = Annotated[list[Divisor], Meta(min_length=1, max_length=10**5)]
 Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # of a loss of 700 at most
 
 
@@ -52,7 +52,7 @@ class Plan(Record, omit_defaults=False):
     repeats: Count = 5  # processes in which a candidate is timed
     seeds: Count = 1  # training runs of a candidate
     vary: Annotated[str, _one_of(VARIED)] | None = None
-    values: list[Count] = []  # of the varied setting
+    values: Annotated[list[Count], Meta(max_length=32)] = []  # of the varied setting
     target: Perplexity | None = None  # held-out perplexity at which training ends
     timeout: Seconds = 900.0  # without a message, until a child is stopped
 
@@ -90,7 +90,7 @@ class Ready(Record, tag=True):
     device: Line
     threads: Count
     machine: Machine
-    versions: dict[Line, Line]
+    versions: Versions
 
 
 class EpochResult(Record, tag=True, kw_only=True):
@@ -160,7 +160,7 @@ class Candidate(Record):
     ready: Ready | None = None
     trials: list[Trial] = []
     rounds: list[Round] = []
-    failures: list[Failure] = []
+    failures: Annotated[list[Failure], Meta(max_length=100)] = []
 
     @property
     def place(self) -> str:
@@ -201,7 +201,7 @@ class Comparison(Record, kw_only=True):
     settings: Settings
     text: TextRecord
     unigram: Perplexity | None = None  # of the held-out text, by the frequency of its characters
-    candidates: Annotated[list[Candidate], Meta(min_length=1)]
+    candidates: Annotated[list[Candidate], Meta(min_length=1, max_length=32)]
     against: "Comparison | None" = None  # an older comparison, to show beside this one
 
     @property

@@ -52,7 +52,7 @@ SPEED = [
     Column("own_layer", "× own layer", ".2f"),
     Column("of_own_limit", "of own limit", ".0%"),
     Column("of_peak", "of peak", ".0%"),
-    Column("speed_up", "speed-up", ".2f"),
+    Column("speed_up", "speedup", ".2f"),
     Column("exchange", "exchange ms", ".2f"),
     FAILURE,
 ]

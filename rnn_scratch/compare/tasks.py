@@ -191,7 +191,7 @@ def _batches(setup: Setup) -> list[Batch]:
     if setup.team is None:
         return batches
     rows = exchange.share(settings.batch_size, setup.team)
-    return [batch.rows(rows) for batch in batches]
+    return [exchange.rows_of(batch, rows) for batch in batches]
 
 
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:

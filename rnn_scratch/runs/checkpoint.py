@@ -9,14 +9,15 @@ import contextlib
 import hashlib
 import json
 import os
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from ..contract import Arrays
+from ..contract import Arrays, Options
 from ..errors import RNNScratchError, shown
 from ..parameters import shapes
 from ..settings import Settings, model_options
@@ -108,10 +109,15 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     """
     path = Path(run, FILE) if os.path.isdir(run) else Path(run)
     try:
-        metadata, tensors = _parts(path, arrays)
-        if metadata["format"] != CHECKPOINT_FORMAT:
-            raise ValueError(f"its format is {metadata['format']}, not {CHECKPOINT_FORMAT}")
-        checkpoint = _checkpoint(metadata, tensors if arrays else None)
+        with files.opened(path) as file:
+            metadata, tensors = _header(file)
+            if metadata["format"] != CHECKPOINT_FORMAT:
+                raise ValueError(f"its format is {metadata['format']}, not {CHECKPOINT_FORMAT}")
+            checkpoint = msgspec.json.decode(metadata["checkpoint"], type=Checkpoint)
+            # Before the numbers are read, which may be many.
+            _require_consistent(checkpoint, tensors)
+            if arrays:
+                _fill(checkpoint, metadata, file)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"There is no checkpoint at {path}.",
@@ -141,59 +147,75 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     return checkpoint
 
 
-def _parts(path: Path, arrays: bool) -> tuple[dict[str, str], Arrays]:
-    # The metadata of a file, and its tensors if they are to be read. It begins with the length of
-    # its header, which is JSON; how long the file is stands there.
-    from safetensors.numpy import load as to_arrays
-
-    with files.opened(path) as file:
-        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
-        if length > LARGEST_HEADER:
-            raise ValueError(f"its header has more than {LARGEST_HEADER:,} bytes")
-        header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        if size != 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()):
-            raise ValueError("its size is not that of its tensors")
-        file.seek(0)
-        return metadata, to_arrays(file.read()) if arrays else {}
+def _header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Any]]:
+    # The metadata and the description of each tensor. The file begins with the length of its
+    # header, which is JSON; after it are the tensors, one after another.
+    size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+    if length > LARGEST_HEADER:
+        raise ValueError(f"its header has more than {LARGEST_HEADER:,} bytes")
+    tensors = json.loads(file.read(length))
+    metadata = tensors.pop("__metadata__", {})
+    sizes = (prod(each["shape"]) * int(each["dtype"][1:]) // 8 for each in tensors.values())
+    if size != 8 + length + sum(sizes):
+        raise ValueError("its size is not that of its tensors")
+    return metadata, tensors
 
 
-def _checkpoint(metadata: dict[str, str], tensors: Arrays | None) -> Checkpoint:
-    # Raises an error of some kind if metadata and tensors do not fit together.
-    if tensors is not None and _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
-        raise ValueError("its SHA-256 is not the one in its metadata")
-    checkpoint = msgspec.json.decode(metadata["checkpoint"], type=Checkpoint)
+def _require_consistent(checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
+    # Raise an error of some kind unless the vocabulary is one and the tensors are the settings'.
     settings, vocab = checkpoint.settings, checkpoint.vocab
     characters = set(vocab[1:])
     if not characters or len(characters) < len(vocab) - 1 or set(map(len, characters)) != {1}:
         raise ValueError("its vocabulary is not <unk> and different characters")
-    if tensors is None:
-        return checkpoint
     options = model_options(settings, len(vocab))
-    whole = shapes(options, settings.optimizer)
-    best = {f"{BEST}{name}": size for name, size in options.shapes().items()}
-    expected = whole | (best if checkpoint.best_epoch else {})
+    expected = shapes(options, settings.optimizer)
+    if checkpoint.best_epoch:
+        expected |= {f"{BEST}{name}": size for name, size in options.shapes().items()}
+    doubles: dict[str, tuple[int, ...]] = {}
     if LOSSES in tensors:
-        losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
-        states = [f"{STATE}{number}" for number in range(options.num_states)]
-        if states[0] not in tensors:  # each minibatch starts without
-            states = []
-        expected |= dict.fromkeys(states, (settings.batch_size, settings.num_hiddens))
-        state = tuple(tensors[name] for name in states)
-        checkpoint.incomplete = Incomplete(tuple(losses.tolist()), state, float(seconds))
-        if not (checkpoint.incomplete.seconds > 0 and np.isfinite([*losses, seconds]).all()):
-            raise ValueError("an incomplete epoch has losses, and has taken some time")
-    actual = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
-    if actual != (wanted := {name: (expected[name], settings.dtype) for name in expected}):
+        (number,) = tensors[LOSSES]["shape"]
+        doubles = {LOSSES: (number,), DURATION: ()}
+        states = _states(options)
+        if states[0] in tensors:  # otherwise each minibatch starts without
+            expected |= dict.fromkeys(states, (settings.batch_size, settings.num_hiddens))
+    wanted = {name: (size, settings.dtype) for name, size in expected.items()}
+    wanted |= {name: (size, "float64") for name, size in doubles.items()}
+    names = {f"F{size}": f"float{size}" for size in (16, 32, 64)}
+    actual = {
+        name: (tuple(tensor["shape"]), names.get(tensor["dtype"], tensor["dtype"]))
+        for name, tensor in tensors.items()
+    }
+    if actual != wanted:
         wrong = {name: kind for name, kind in actual.items() if wanted.get(name) != kind}
         right = {name: kind for name, kind in wanted.items() if actual.get(name) != kind}
         raise ValueError(f"its tensors are {wrong} instead of {right}")
+
+
+def _states(options: Options) -> list[str]:
+    return [f"{STATE}{number}" for number in range(options.num_states)]
+
+
+def _fill(checkpoint: Checkpoint, metadata: dict[str, str], file: BinaryIO) -> None:
+    # Read the tensors; raise ValueError if they are not those that were written, or not finite.
+    from safetensors.numpy import load as to_arrays
+
+    file.seek(0)
+    tensors = to_arrays(file.read())
+    if _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
+        raise ValueError("its SHA-256 is not the one in its metadata")
+    options = model_options(checkpoint.settings, len(checkpoint.vocab))
+    if LOSSES in tensors:
+        losses, seconds = tensors.pop(LOSSES), tensors.pop(DURATION)
+        state = tuple(tensors[name] for name in _states(options) if name in tensors)
+        checkpoint.incomplete = Incomplete(tuple(losses.tolist()), state, float(seconds))
+        if not (checkpoint.incomplete.seconds > 0 and np.isfinite([*losses, seconds]).all()):
+            raise ValueError("an incomplete epoch has losses, and has taken some time")
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has values that are not finite")
     # The file has the parameters in alphabetical order. Backends add up the norm of the gradients
     # in the order of `shapes`; another order could change the last bit of a resumed run.
+    whole = shapes(options, checkpoint.settings.optimizer)
     checkpoint.arrays = {name: tensors[name] for name in whole}
     if checkpoint.best_epoch:
-        checkpoint.best = {name.removeprefix(BEST): tensors[name] for name in best}
-    return checkpoint
+        checkpoint.best = {name: tensors[f"{BEST}{name}"] for name in options.shapes()}

@@ -25,7 +25,7 @@ class Message(Record, tag=True):
 class Started(Record, tag=True):
     """A session of training has begun."""
 
-    folder: str  # of the run
+    folder: str  #: of the run
     settings: Settings
     session: Session
 
@@ -34,12 +34,12 @@ class Progress(Record, tag=True):
     """How far an epoch has come: before its first minibatch, and about every second after it."""
 
     epoch: Count
-    total: Count  # minibatches
-    done: NotNegative  # minibatches
-    loss: float | None  # the mean over these, in nats; None before the first
-    tokens: NotNegative  # characters in these minibatches
-    seconds: float  # of training on these minibatches
-    left: float | None = None  # seconds to the end of the last epoch; None if it is unknown
+    total: Count  #: minibatches
+    done: NotNegative  #: minibatches
+    loss: float | None  #: the mean over these, in nats; None before the first
+    tokens: NotNegative  #: characters in these minibatches
+    seconds: float  #: of training on these minibatches
+    left: float | None = None  #: seconds to the end of the last epoch; None if it is unknown
 
     @property
     def position(self) -> float:
@@ -51,7 +51,7 @@ class Ended(Record, tag=True):
     """The session has ended, and its record is complete; the last event after `Started`."""
 
     session: Session
-    best: Epoch | None = None  # the epoch with the lowest loss on held-out text
+    best: Epoch | None = None  #: the epoch with the lowest loss on held-out text
 
 
 # An `Epoch` is the end of an epoch, and on the disk.

@@ -21,6 +21,12 @@ def share(rows: int, team: Team) -> slice:
     return slice(team.rank * size, (team.rank + 1) * size)
 
 
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a minibatch."""
+    masks = None if batch.masks is None else batch.masks[:, :, rows]
+    return batch._replace(X=batch.X[rows], Y=batch.Y[rows], masks=masks)
+
+
 def train_epoch(
     backend: Backend,
     model: Model,

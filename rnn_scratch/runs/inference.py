@@ -1,6 +1,7 @@
 """Inference with a trained model: text generation, and evaluation on other texts."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +24,14 @@ class Evaluation(NamedTuple):
     """How well a model predicts a text, and two baselines without a model."""
 
     tokens: int
-    loss: float  # mean per character, in nats; divided by log(2) it is in bits
-    perplexity: float | None  # None where it is too large for a float
-    uniform: float  # every character of the vocabulary equally likely
-    unigram: float  # every character as likely as it is frequent in this text
-    skipped: int  # characters omitted because the vocabulary lacks them
-    source: str  # which characters of which text these are
-    trained: str  # how far the model has been trained, in words
-    held_out: "Evaluation | None" = None  # with the run's own text, on what it was not trained on
+    loss: float  #: mean per character, in nats; divided by log(2) it is in bits
+    perplexity: float | None  #: None where it is too large for a float
+    uniform: float  #: every character of the vocabulary equally likely
+    unigram: float  #: every character as likely as it is frequent in this text
+    skipped: int  #: characters omitted because the vocabulary lacks them
+    source: str  #: which characters of which text these are
+    trained: str  #: how far the model has been trained, in words
+    held_out: "Evaluation | None" = None  #: with the run's own text, on what it was not trained on
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
@@ -72,6 +73,7 @@ def predict(
     seed: int = 0,
     unknown: str = "error",
     best: bool = False,
+    stream: Callable[[str], object] | None = None,
     **runtime: Any,
 ) -> str:
     """The prefix and `length` characters that the model of a run generates after it.
@@ -80,10 +82,11 @@ def predict(
     frequent character. Without a temperature the most likely character is chosen; with one,
     characters are sampled from softmax(logits / temperature), where the chapter's exponent α is
     1 / temperature. `top_k`, `top_p` and `min_p` leave out unlikely characters, as in
-    `decoding.likely`; with one of them the default temperature is 1. `best` and `runtime`, which
-    may have backend, model, device, threads and eager, are those of `load`. Raises RNNScratchError
-    for an empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``),
-    and as `load` does.
+    `decoding.likely`; with one of them the default temperature is 1. `stream` is called with the
+    prefix, and with each character as soon as it is chosen. `best` and `runtime`, which may have
+    backend, model, device, threads and eager, are those of `load`. Raises RNNScratchError for an
+    empty prefix, for characters that the vocabulary lacks (unless `unknown` is ``skip``), and as
+    `load` does.
     """
     setup, saved = load(folder_of(run), best, **runtime)
     if prefix is None:
@@ -99,8 +102,16 @@ def predict(
         choose = decoding.sampler(temperature, seed, top_k, top_p, min_p)
     else:
         choose = decoding.greedy
+    write = stream or (lambda text: None)
+    write(vocabulary.decode(tokens, saved.vocab))
+
+    def choose_and_write(logits: np.ndarray) -> int:
+        token = choose(logits)
+        write(saved.vocab[token])
+        return token
+
     with np.errstate(all="ignore"):
-        outputs = setup.backend.scratch.predict(setup.model, tokens, length, choose)
+        outputs = setup.backend.scratch.predict(setup.model, tokens, length, choose_and_write)
     return vocabulary.decode(outputs, saved.vocab)
 
 
@@ -121,7 +132,7 @@ def evaluate(
     """
     other = None
     if corpus is not None or text is not None:
-        other = books.find(corpus, text, print)  # which says nothing of a text that is named
+        other = books.find(corpus, text, lambda line: None)
     setup, saved = load(folder_of(run), best, **runtime)
     trained = saved.text
     if other is None:

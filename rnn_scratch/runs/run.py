@@ -19,9 +19,9 @@ class Run(NamedTuple):
 
     folder: Path
     history: list[Epoch]
-    record: RunRecord
-    vocab: list[str]
-    arrays: Arrays
+    record: RunRecord  #: with the settings, the text and the sessions of training
+    vocab: list[str]  #: the character of each token
+    arrays: Arrays  #: the parameters by name, and the optimizer's state
 
     @property
     def perplexity(self) -> float | None:

@@ -26,7 +26,7 @@ from ..settings import Settings
 from ..system import files, records
 from ..system.files import Damaged
 from ..system.host import Machine
-from ..system.records import Count, Line, Record
+from ..system.records import Count, Line, Record, Versions
 from ..text.dataset import TextRecord
 from .runtime import Runtime
 
@@ -52,13 +52,13 @@ class Epoch(Record, tag=True):
 
     epoch: Count
     loss: float
-    perplexity: AboveZero | None  # None where it is too large for a float
-    valid_loss: float | None  # None without held-out text
+    perplexity: AboveZero | None  #: None where it is too large for a float
+    valid_loss: float | None  #: None without held-out text
     valid_perplexity: AboveZero | None
     tokens: Count
     seconds: Annotated[float, Meta(ge=0)]
     backend: Line
-    sample: str | None  # generated text, every tenth epoch
+    sample: str | None  #: generated text, every tenth epoch
 
 
 class Session(Record):
@@ -69,7 +69,7 @@ class Session(Record):
     from_epoch: LastEpoch
     runtime: Runtime  # with the device and the number of threads in use
     machine: Machine
-    environment: dict[str, Line]  # versions of the framework and its libraries
+    environment: Versions  # versions of the framework and its libraries
     # It stays "running" if the process is killed.
     outcome: Literal["running", "finished", "interrupted", "failed"]
     engine: Line | None = None  # of several workers
@@ -77,7 +77,9 @@ class Session(Record):
     reason: str | None = None  # why it ended before its last epoch
     ended: Time | None = None
     to_epoch: LastEpoch | None = None
-    predictions: list[str] = []  # continuations of two prefixes, at the end
+    predictions: Annotated[
+        list[str], Meta(max_length=2)
+    ] = []  # continuations of two prefixes, at the end
 
 
 class RunRecord(Record, kw_only=True):

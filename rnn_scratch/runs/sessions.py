@@ -25,7 +25,7 @@ from ..parameters import trained_arrays
 from ..settings import Settings, by_option, differences
 from ..system import files, host, locks, records, signals
 from ..system.records import Record
-from ..text import books, dataset
+from ..text import books, dataset, vocabulary
 from . import checkpoint, curve, run_folder, training
 from .checkpoint import NOTHING, Checkpoint
 from .events import Ended, Event, Message, Started
@@ -92,6 +92,8 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
     if work.resumes and path is not None:
         return (yield from _resume(path, work, team))
     setup = set_up(work.settings, work.runtime, work.text, team=team)
+    for line in vocabulary.warning(setup.dataset.vocab, work.runtime.model):
+        yield Message(text=line)
     about: dict[str, Any] = {"identity": secrets.token_hex(16), "settings": work.settings}
     about["text"] = dataset.describe(work.text, setup.dataset)
     start = Checkpoint(
@@ -215,6 +217,8 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
             problem = str(error) if isinstance(error, RNNScratchError) else shown(error)
+            # A record is UTF-8, which the name of a folder need not be.
+            problem = problem.encode(errors="backslashreplace").decode()
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):

@@ -161,7 +161,7 @@ def _train(setup: Setup, batches: Iterable[Batch], before: Incomplete) -> Incomp
     states = before.state
     if setup.team is not None:
         rows = exchange.share(settings.batch_size, setup.team)
-        batches = (batch.rows(rows) for batch in batches)
+        batches = (exchange.rows_of(batch, rows) for batch in batches)
         states = tuple(array[rows] for array in states)
     state = tuple(machine.tensor(array, device) for array in states) or None
     with np.errstate(all="ignore"):  # an overflow is reported elsewhere
@@ -212,7 +212,7 @@ def predictions(setup: Setup) -> list[str]:
     """
     vocab = setup.dataset.vocab
     possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
-    prefixes = [list(vocabulary.encode(prefix, vocab)) for prefix in possible]
+    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in possible]
     with np.errstate(all="ignore"):  # the training may be about to diverge
         outputs = [
             setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)

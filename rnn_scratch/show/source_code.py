@@ -38,16 +38,16 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     """
     paths = {path.stem: path for path in files(backend)}
     own = paths.get(variant)
-    if own and name in _definitions(own):
+    if own and name in definitions(own):
         return _with_helpers(own, name)
     if own and name in (beside := _beside(own)):
         return _with_helpers(*beside[name])
     for module in SHARED:
-        if module in paths and name in _definitions(paths[module]):
+        if module in paths and name in definitions(paths[module]):
             return _with_helpers(paths[module], name)
     if name in CONTRACT:
         return []
-    defining = [path for path in paths.values() if name in _definitions(path)]
+    defining = [path for path in paths.values() if name in definitions(path)]
     return [definition for path in defining for definition in _with_helpers(path, name)]
 
 
@@ -70,7 +70,7 @@ def files(backend: str) -> list[Path]:
 
 def names(backend: str) -> list[str]:
     """All names that `find` knows for a backend: the contract's functions first, then helpers."""
-    helpers = [name for path in files(backend) for name in _definitions(path)]
+    helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
@@ -85,7 +85,8 @@ def join(definitions: list[Definition]) -> str:
     return "\n\n\n".join(definition.source for definition in ordered(definitions))
 
 
-def _tree(path: Path) -> ast.Module:
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -99,10 +100,10 @@ def _parse(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _definitions(path: Path) -> dict[str, ast.stmt]:
-    # The functions, classes and constants of a file, by name.
+def definitions(path: Path) -> dict[str, ast.stmt]:
+    """The functions, classes and constants of a file, by name."""
     definitions: dict[str, ast.stmt] = {}
-    for node in _tree(path).body:
+    for node in tree(path).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             definitions[node.name] = node
         elif isinstance(node, ast.Assign):  # `step = compiled(_step)`, or a constant
@@ -115,12 +116,12 @@ def _with_helpers(path: Path, name: str) -> list[Definition]:
     places = [(path, name)]
     for place in places:  # the list grows in the loop: helpers have helpers
         places += [helper for helper in _helpers(*place) if helper not in places]
-    return [_cut(*place) for place in places]
+    return [cut(*place) for place in places]
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     # What a function uses of its own file, and of files beside it that are no part of the contract.
-    local, beside = _definitions(path), _beside(path)
+    local, beside = definitions(path), _beside(path)
     for used in dict.fromkeys(_used_names(local[name])):
         if used in CONTRACT or used in MODULES:
             continue
@@ -133,10 +134,10 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
 def _beside(path: Path) -> dict[str, tuple[Path, str]]:
     # What a file imports from such files: where it is defined, and as what, by its name here.
     beside: dict[str, tuple[Path, str]] = {}
-    for node in _tree(path).body:
+    for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
             file = path.with_name(f"{node.module}.py")
-            defined = _definitions(file) if file.exists() else {}
+            defined = definitions(file) if file.exists() else {}
             names = [alias for alias in node.names if alias.name in defined]
             beside |= {alias.asname or alias.name: (file, alias.name) for alias in names}
     return beside
@@ -151,8 +152,9 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
             yield part.attr
 
 
-def _cut(path: Path, name: str) -> Definition:
-    node = _definitions(path)[name]
+def cut(path: Path, name: str) -> Definition:
+    """The definition of this name in a file."""
+    node = definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
     while first > 1 and lines[first - 2].startswith("#"):

@@ -49,6 +49,13 @@ def source_version(package: str) -> str:
     return f"{version('rnn-scratch')}, source {content.hexdigest()[:8]}"
 
 
+def by_pip(extra: str) -> str:
+    """How to install an extra of this project, as the end of a sentence."""
+    if (Path(__file__).parents[2] / "pyproject.toml").exists():
+        return f" in the folder of the clone: pip install -e '.[{extra}]'"
+    return f": pip install 'rnn-scratch[{extra}]'"
+
+
 def cores() -> int:
     """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -148,7 +148,7 @@ def _child(
     parent, lines = child.stdin, child.stdout
 
     def listen() -> None:
-        rest, last, error = arguments, b"", None
+        rest, last, error = memoryview(arguments), b"", None  # whose slices are no copies
         try:
             with printed, lines:
                 with contextlib.suppress(OSError, ValueError):  # it ends before it has read them

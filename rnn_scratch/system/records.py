@@ -14,11 +14,14 @@ from ..errors import RNNScratchError, shown
 from . import files
 from .files import Damaged
 
-LARGEST_RECORD = 2**23  # bytes; thousands of sessions, or a comparison, have fewer
+# Bytes; thousands of sessions, or a comparison, have fewer. In memory a crafted record takes up to
+# twenty times as many.
+LARGEST_RECORD = 6 * 2**20
 
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
 Count = Annotated[int, Meta(ge=1, le=2**31)]
+Versions = Annotated[dict[Line, Line], Meta(max_length=100)]  # by the names of libraries
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -49,11 +49,15 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def echo(text: str = "", err: bool = False) -> None:
-    """Print the text to stdout or stderr; for a terminal, as `printable` and `wrapped` make it."""
+def echo(text: str = "", err: bool = False, end: str = "\n") -> None:
+    """Print the text to stdout or stderr; for a terminal, as `printable` and `wrapped` make it.
+
+    With another `end`, the text is a part of a line, which the terminal breaks.
+    """
     stream = sys.stderr if err else sys.stdout
     if stream is None:  # as in a program without a console on Windows
         return
     if stream.isatty():
-        text = wrapped(printable(text), shutil.get_terminal_size().columns)
-    print(text, file=stream, flush=True)
+        text = printable(text)
+        text = wrapped(text, shutil.get_terminal_size().columns) if end == "\n" else text
+    print(text, end=end, file=stream, flush=True)

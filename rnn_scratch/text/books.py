@@ -12,6 +12,8 @@ from typing import NamedTuple
 from ..errors import RNNScratchError
 from ..system import files
 
+Say = Callable[[str], object]
+
 
 class Book(NamedTuple):
     """A text that can be downloaded, and how its file is verified."""
@@ -71,7 +73,8 @@ If it is a text, save it as UTF-8 in an editor, or write a copy with this comman
 where OLD is the file, NEW the copy, and cp1252 the encoding of Western Europe; of
 other texts it may be utf-16, cp1250, cp1251 (Russian), gb18030 or shift_jis:
 python -c "open('NEW', 'w', encoding='utf-8').write(open('OLD', encoding='cp1252').read())\""""
-LARGEST_FILE = 2**27  # bytes of a user's file; its tokens take eight times as much memory
+LARGEST_FILE = 2**27  # bytes of a user's file; to read one takes four times as much memory
+LARGE_FILE = 10**7  # bytes that take a while to read
 
 
 def data_folder() -> Path:
@@ -83,9 +86,7 @@ def data_folder() -> Path:
     return platformdirs.user_cache_path("rnn-scratch")
 
 
-def find(
-    name: str | None, path: str | os.PathLike[str] | None, say: Callable[[str], object]
-) -> Text:
+def find(name: str | None, path: str | os.PathLike[str] | None, say: Say) -> Text:
     """Return the text with this name, or the text of a file; RNNScratchError for both.
 
     Without either it is The Time Machine or, if that is unavailable, the built-in text, after a
@@ -96,7 +97,7 @@ def find(
             f"`--corpus {name}` and `--text {path}` exclude each other.", "Choose one text."
         )
     if path is not None:
-        return read_file(path)
+        return read_file(path, say)
     if name is not None:
         return load(name)
     try:
@@ -122,23 +123,27 @@ def load(name: str) -> Text:
     )
 
 
-def read_file(path: str | os.PathLike[str]) -> Text:
+def read_file(path: str | os.PathLike[str], say: Say = lambda line: None) -> Text:
     """Return the text of a UTF-8 file; RNNScratchError if it cannot be read or has no text.
 
     The file has at most LARGEST_FILE bytes. It is no pipe or device: those may have no end, and a
-    run reads its text again when it is resumed. `path` is a path, or the `origin` of a text.
+    run reads its text again when it is resumed. `path` is a path, or the `origin` of a text. Before
+    a large file is read, `say` is called with a line.
     """
     path = Path(path).absolute()
     if not os.path.lexists(path):
         path = Path(
             re.sub(r"\\(udc[89a-f][0-9a-f])", lambda code: chr(int(code[1][1:], 16)), str(path))
         )
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    if LARGE_FILE <= size <= LARGEST_FILE:
+        say(f"reading the text, {size / 1e6:,.0f} MB")
     data = _read(path, LARGEST_FILE)
     try:
         content = decode(data, str(path))
     except RNNScratchError as error:
         raise RNNScratchError(error.problem, NOT_UTF8) from error
-    if not content.strip():
+    if not content or content.isspace():
         problem = "contains only white space" if data else "is empty"
         raise RNNScratchError(f"{path} {problem}.", "Choose a file that contains text.")
     # A record is UTF-8, which a file's name need not be: `read_file` reverses this.

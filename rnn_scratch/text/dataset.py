@@ -62,11 +62,13 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
-def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
+def reload_and_verify(
+    original: TextRecord | books.Text, text: books.Text | None, say: books.Say = lambda line: None
+) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None:
         is_file = original.corpus == "file"
-        text = books.read_file(original.origin) if is_file else books.load(original.corpus)
+        text = books.read_file(original.origin, say) if is_file else books.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "

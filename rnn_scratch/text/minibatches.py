@@ -33,7 +33,7 @@ def sequential(
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
     for start in range(0, length if rest else length - num_steps + 1, num_steps):
         columns = slice(start, start + num_steps)
-        yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray)
+        yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray, "int64")
 
 
 def random(
@@ -44,7 +44,7 @@ def random(
     starts = offset + num_steps * chance.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(num_steps)
-        yield Batch(tokens[index], tokens[index + 1])
+        yield Batch(tokens[index], tokens[index + 1]).map(np.ascontiguousarray, "int64")
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:

@@ -1,8 +1,7 @@
 """Converts characters to tokens and back, after one of three normalizations of the text."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +9,9 @@ from ..errors import RNNScratchError, shown
 
 UNKNOWN = "<unk>"
 MANY = 1000  # characters; with NumPy's scratch a minibatch takes five times as long as with 28
+BLOCK = 2**20  # characters that are converted at a time
+# The lower-case letter of each ASCII character; newlines stay, and all others become spaces.
+LETTERS = bytes(c | 32 if bytes([c]).isalpha() else c if c == 10 else 32 for c in range(256))
 
 
 def normalize(text: str, how: str) -> str:
@@ -21,22 +23,34 @@ def normalize(text: str, how: str) -> str:
     """
     if how == "none":
         return text
-    lines = [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
+    words = text.encode("ascii", "replace").translate(LETTERS)
     if how == "spaced":
-        return " ".join(line for line in lines if line)
+        words = words.replace(b"\n", b" ")
+    while b"  " in words:  # half as many in each run of spaces
+        words = words.replace(b"  ", b" ")
     # The chapter's: "us" at the end of a line and "his" at the start of the next become "ushis".
-    return "".join(lines)
+    words = words.replace(b" \n", b"\n").replace(b"\n ", b"\n").replace(b"\n", b"")
+    return words.strip().decode()
+
+
+def code_points(block: str) -> np.ndarray:
+    """The code points (n,) of a part of a text."""
+    return np.frombuffer(block.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def build(text: str) -> list[str]:
     """The vocabulary: ``<unk>``, then the characters by falling frequency, ties by code point."""
-    counts = Counter(text)
-    return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
+    counts = np.zeros(sys.maxunicode + 1, np.int64)
+    for start in range(0, len(text), BLOCK):
+        found = np.bincount(code_points(text[start : start + BLOCK]))
+        counts[: len(found)] += found
+    codes = np.flatnonzero(counts).tolist()
+    return [UNKNOWN, *map(chr, sorted(codes, key=lambda code: -counts[code]))]
 
 
-def warn(text: str, how: str, model: str, say: Callable[[str], object]) -> None:
-    """Say what a large vocabulary costs, where the normalized text has MANY characters or more."""
-    size = len(set(text)) if how == "none" else 0  # otherwise at most 27
+def warning(vocab: Sequence[str], model: str) -> Iterator[str]:
+    """A line about what a large vocabulary costs, where it has MANY characters or more."""
+    size = len(vocab) - 1
     if size < MANY:
         return
     line = (
@@ -48,27 +62,34 @@ def warn(text: str, how: str, model: str, say: Callable[[str], object]) -> None:
             f" The {model} model also multiplies one-hot vectors of this length; `--model fast` "
             "gathers rows of the weights instead."
         )
-    say(line)
+    yield line
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
-    """The tokens (n,) of a text.
+    """The tokens (n,) of a text, unsigned integers of as few bits as the vocabulary needs.
 
     `unknown` determines what happens to characters that the vocabulary lacks: with ``error`` they
     raise RNNScratchError, with ``skip`` they are omitted.
     """
-    index = {character: token for token, character in enumerate(vocab)}
-    missing = sorted(set(text) - set(index))
-    if missing and unknown != "skip":
+    table = np.zeros(sys.maxunicode + 1, np.min_scalar_type(len(vocab) - 1))
+    table[[ord(character) for character in vocab[1:]]] = range(1, len(vocab))
+    tokens = np.empty(len(text), table.dtype)
+    for start in range(0, len(text), BLOCK):
+        block = slice(start, start + BLOCK)
+        tokens[block] = table[code_points(text[block])]
+    if tokens.all():
+        return tokens
+    if unknown != "skip":
+        missing = sorted(set(text) - set(vocab))
         named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:10])
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        known = "".join(sorted(character for character in vocab if len(character) == 1))
+        known = "".join(sorted(vocab[1:]))
         raise RNNScratchError(
             f"The vocabulary lacks {named}{more}.",
             f"It has these {len(known)} characters: {shown(known)}.\n"
             "Remove the others from the text, or use `--unknown skip` to omit them.",
         )
-    return np.array([index[c] for c in text if c in index], dtype=np.int64)
+    return tokens[tokens > 0]
 
 
 def decode(tokens: Sequence[int], vocab: Sequence[str]) -> str:

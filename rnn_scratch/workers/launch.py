@@ -29,10 +29,10 @@ SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
 class Launch(NamedTuple):
     """How workers are started: all by this process, or the one with this rank."""
 
-    workers: int
-    rank: int | None = None
-    coordinator: str = COORDINATOR
-    wait: float = WAIT
+    workers: int  #: how many train together
+    rank: int | None = None  #: from 0; None: this process starts all workers on this machine
+    coordinator: str = COORDINATOR  #: HOST:PORT, where worker 0 waits for the others
+    wait: float = WAIT  #: seconds until the others must have come
 
 
 def chosen(

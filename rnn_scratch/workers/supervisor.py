@@ -68,7 +68,7 @@ def follow(
     known |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name]}
     met = meeting.meet(launch, known, say=say)
     work = msgspec.json.decode(met.job, type=Work)
-    text = dataset.reload_and_verify(work.text, text)
+    text = dataset.reload_and_verify(work.text, text, say)
     runtime = replace(work.runtime, threads=None, device="auto").but(**chosen)
     work = replace(work, text=text, runtime=runtime)
     return (yield from _train(Team(launch.rank or 0, tuple(met.addresses)), work))

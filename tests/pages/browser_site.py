@@ -8,6 +8,7 @@ from browser import LOOKS, SHOTS, SITE, assert_legible
 from helpers import CLONE, there
 
 from rnn_scratch import registry
+from rnn_scratch.runs import curve
 
 pytest_plugins = ["browser"]  # for the fixtures
 PAGES = sorted(path.stem for path in SITE.glob("*.html") if path.stem != "play")
@@ -180,6 +181,17 @@ def test_brackets_grow_with_the_formula_between_them(visit, width, scheme):
     assert max(heights) > 2 * min(heights) > 0  # around a fraction, and around a letter
 
 
+def contrast(*colors):
+    """The contrast of two colors, as the guidelines for accessibility (WCAG) define it."""
+
+    def luminance(color):
+        parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    dark, light = sorted(map(luminance, colors))
+    return (light + 0.05) / (dark + 0.05)
+
+
 @LOOKS
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
@@ -189,9 +201,17 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
         image.loading = "eager";
         await image.decode();
         const {backgroundColor, filter} = getComputedStyle(image);
-        return [image.naturalWidth > 0, backgroundColor, filter];
+        const brightness = filter.match(/brightness\\(([\\d.]+)\\)/)?.[1] ?? 1;
+        const ground = getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number);
+        const whole = image.naturalWidth > 0 && backgroundColor === "rgba(0, 0, 0, 0)";
+        const narrow = image.clientWidth < Math.min(500, 0.8 * image.naturalWidth);
+        return [whole, !image.offsetParent || !narrow, Number(brightness), ground];
     }))""")
-    assert all(each == [True, "rgba(0, 0, 0, 0)", "none"] for each in pictures), pictures
+    ink = int(curve.INK[1:3], 16)  # a gray, of letters and lines
+    for whole, wide, brightness, ground in pictures:
+        assert whole
+        assert wide, "its letters are too small"
+        assert contrast([min(255, brightness * ink)] * 3, ground) >= 4.5
     tables = page.evaluate(
         """[...document.querySelectorAll(".pst-scrollable-table-container")]
             .filter(box => box.scrollWidth > box.clientWidth + 1)
@@ -200,6 +220,25 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     assert tables == []
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert_legible(page, name)
+
+
+def test_the_first_page_writes_until_it_is_paused(visit):
+    page = visit("index", 1440)
+    text, button = page.locator("#start-text"), page.locator("#start-run")
+    page.wait_for_function("document.getElementById('start-text').textContent.length > 20")
+    button.click()
+    written = text.text_content()
+    assert written.startswith("ROMEO:")
+    shares = page.locator("#start-next span").all_text_contents()
+    assert 50 <= sum(int(share.rstrip(" %")) for share in shares) <= 103
+    button.click()
+    page.wait_for_function(
+        f"document.getElementById('start-text').textContent.length > {len(written)}"
+    )
+    assert text.text_content().startswith(written)
+    page = visit("index", 1440, reduced_motion="reduce")
+    assert page.get_by_role("button", name="Write").is_visible()
+    assert len(page.locator("#start-text").text_content()) < 20
 
 
 def test_the_search_works_from_a_folder(visit):

@@ -27,7 +27,7 @@ TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
     "gates": ("num_epochs=40", "num_epochs=1"),
-    "learn": ("num_epochs=40", "num_epochs=1", "num_epochs=15", "num_epochs=1"),
+    "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
     "fast": ("num_epochs=20", "num_epochs=1"),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
     "comparison": ('"--epochs", "20", "--repeats", "3"', '"--epochs", "2", "--repeats", "1"'),
@@ -179,26 +179,46 @@ def test_a_fork_s_notebooks_open_in_colab(monkeypatch):
     exec(install.source, {})  # elsewhere it does nothing
 
 
-def test_slides_show_code_function_by_function_and_prose_to_the_speaker():
-    def cell(kind, source, outputs=()):
-        return {"cell_type": kind, "source": source, "outputs": list(outputs)}
+def test_slides_are_full_and_few_and_load_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("latex2mathml", reason="slides have formulas")
+    monkeypatch.setattr(slides, "SLIDES", tmp_path)
+    for name in ("numpy-build", "torch-build", "torch-gates", "jax-learn", "mxnet-fast"):
+        made = list(slides.slides(read(name)))
+        assert len(made) <= 40
+        assert all(slide.title and slide.parts for slide in made)
+        page = slides.make(name).read_text(encoding="utf-8")
+        assert not re.search(r"src=\"(?!data:)|<link|url\((?!data:)", page)
+        shown = re.sub("<[^>]*>", "", page.partition("<main>")[2].partition("</main>")[0])
+        assert not re.search(r"FORMULA\d|\['|\\n'|\$", shown)
 
-    notebook = {
-        "cells": [
-            cell("markdown", "# A\n\nProse.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```"),
-            cell("code", "def f():\n    pass\n\n\ndef g():\n    pass", ["printed"]),
-            cell("code", "f()"),
-        ]
-    }
-    assert list(slides.cells(notebook)) == [
-        ("slide", "markdown", "# A", []),
-        ("notes", "markdown", "Prose.", []),
-        ("fragment", "markdown", "$$x$$", []),
-        ("fragment", "markdown", "```diff\n-a\n\n+b\n```", []),
-        ("subslide", "code", "def f():\n    pass", []),
-        ("fragment", "code", "def g():\n    pass", ["printed"]),
-        ("subslide", "code", "f()", []),
+
+def test_slides_have_functions_formulas_and_pictures_but_no_answers():
+    pytest.importorskip("latex2mathml", reason="slides have formulas")
+    image = {"data": {"image/png": "abc="}}
+    cells = [
+        ("markdown", "# First\n\nOne. Two.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```", None),
+        ("code", "def f():\n    pass\n\n\ndef g():\n    pass", []),
+        ("code", '# Figure a: Of "f".\nprint(f())', [{"text": ["['a', ", "'b']"]}, image]),
+        ("markdown", "The answer.\n\n# Last\n\n- a list", None),
     ]
+    keys = ("cell_type", "source", "outputs")
+    first, second, last = slides.slides({"cells": [dict(zip(keys, cell)) for cell in cells]})
+    contents = [
+        re.sub("<math.*?</math>|\n|<span[^>]*>|</span>", "", c)
+        for c, _ in first.parts + second.parts
+    ]
+    assert contents == [
+        "<p>One.</p>",
+        "",
+        '<div class="code"><pre>def f():    pass</pre></div>',
+        '<div class="code"><pre>def g():    pass</pre></div>',
+        '<figure><img alt="Of &quot;f&quot;." src="data:image/png;base64,abc="></figure>',
+    ]
+    assert first.notes == ["One. Two.", "The answer."]
+    assert (last.title, [part.content for part in last.parts]) == (
+        "Last",
+        ["<ul>\n<li>a list</li>\n</ul>\n"],
+    )
 
 
 def headings_of(cells):
@@ -208,16 +228,27 @@ def headings_of(cells):
 
 
 @pytest.mark.parametrize("backend", registry.OURS)
-def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(backend):
-    whole, student = (CELLS(f"{backend}-{end}") for end in ("build", "build-student"))
-    assert student.count(("code", lessons.CODE)) == 4
-    assert student.count(("markdown", lessons.WORDS)) == 10
+@pytest.mark.parametrize(
+    ("lesson", "codes", "words", "answer"),
+    [
+        ("build", 4, 10, "numpy.add.at"),
+        ("gates", 0, 1, "the memory that the function returns is the old one"),
+        ("learn", 2, 3, "Two numbers per character"),
+        ("fast", 1, 1, "map(seconds, products"),
+    ],
+)
+def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(
+    backend, lesson, codes, words, answer
+):
+    whole, student = (CELLS(f"{backend}-{lesson}{end}") for end in ("", notebooks.STUDENT))
+    assert student.count(("code", lessons.CODE)) == codes
+    assert student.count(("markdown", lessons.WORDS)) == words
     text = "\n".join(cell.source for cell in student)
-    for answer in ('lesson.record("exercises")', "numpy.add.at"):
-        assert answer in "\n".join(cell.source for cell in whole)
-        assert answer not in text
-    assert "```diff" not in text  # that would be a solution
-    code = [written(cell.source, backend) for cell in student if cell.kind == "code"]
+    assert answer in "\n".join(cell.source for cell in whole)
+    assert answer not in text
+    if lesson != "fast":  # which shows optimizations
+        assert "```diff" not in text  # that would be a solution
+    code = [written(cell.source, backend, lesson) for cell in student if cell.kind == "code"]
     kept = [source for source in code if source != lessons.CODE and GRADING not in source]
     assert [cell.source for cell in whole if cell.source in kept] == kept
     for part in (lessons.CODE, lessons.WORDS, GRADING, "<summary>Hint", "NotImplementedError"):
@@ -261,15 +292,15 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
         change.setattr(
             source_code, "files", lambda name: [copy if p == scratch else p for p in files(name)]
         )
-        ours = {f"torch-{end}" for end in (*lessons.LESSONS, "build-student")}
+        ours = {name for name in notebooks.ALL if name.startswith("torch-")}
         assert changed() == {*ours, "side_by_side", "comparison"}
     assert notebooks.remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
     records_here = shutil.copytree(notebooks.RECORDS, tmp_path / "records")
     with (records_here / "exercises.json").open("a") as record:
         record.write("\n")
     monkeypatch.setattr(notebooks, "RECORDS", records_here)
-    quoting = {f"{backend}-{end}" for backend in registry.OURS for end in ("build", "learn")}
-    assert changed() == quoting
+    ends = ("build", "learn", "learn-student")
+    assert changed() == {f"{backend}-{end}" for backend in registry.OURS for end in ends}
 
 
 def test_notebooks_that_do_not_exist(monkeypatch):

@@ -3,32 +3,55 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLONE, CONTRIBUTING, lion
+from helpers import CLONE, CONTRIBUTING, there
 from make import readme
 
-from rnn_scratch import contract, registry
-from rnn_scratch.check import epochs, functions
-from rnn_scratch.check.inputs import PLAIN, in_each_dtype, make_case
+import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.compare.record import read
 from rnn_scratch.contract import VARIANTS, Update
+from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 USAGE = (CLONE / "notebooks" / "site" / "usage.md").read_text(encoding="utf-8")
+EXAMPLE, TENSORBOARD = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
 
 
 def test_the_python_example_of_the_page_on_using_it_runs(tmp_path, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
-    exec(compile(example, "usage.md", "exec"), {})
+    exec(compile(EXAMPLE, "usage.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("runs/")
     assert lines[1].startswith("the clock ")
+
+
+def test_the_report_of_the_page_writes_for_tensorboard():
+    tf = pytest.importorskip("tensorflow")
+    exec(compile(TENSORBOARD, "usage.md", "exec"), {"rnn_scratch": rnn_scratch})
+    (file,) = Path("runs").glob("*/events*")
+    written = {
+        (value.tag, event.step): float(tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    expected = {}
+    for row in run_folder.history(file.parent):
+        expected["loss/training", row.epoch] = row.loss
+        expected["loss/held-out", row.epoch] = row.valid_loss
+    assert written == pytest.approx(expected)
+
+
+def test_the_shell_completes_as_the_page_says():
+    variable, *_ = re.findall(r"_[A-Z]+(?:_[A-Z]+)+(?==bash_source)", USAGE)
+    words = {"COMP_WORDS": "rnn-scratch tr", "COMP_CWORD": "1"}
+    assert there(env={variable: "bash_complete", **words}).out == "plain,train\n"
 
 
 def test_the_page_on_using_it_names_every_command_and_options_that_exist():
@@ -57,6 +80,13 @@ def test_the_results_in_the_readme_are_those_of_the_records(monkeypatch):
     assert words(drawn) == words(readme.step().decode()), "make it again: python -m make.readme"
     assert "torch.tanh" in drawn
     assert "@font-face" not in drawn  # it loads nothing
+
+
+def test_continuous_integration_calls_the_second_of_the_readme_s_two_lines():
+    train, test = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert train.endswith("rnn-scratch train --preset minute")
+    assert test.endswith("nox")
+    assert (CLONE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
 
 
 def test_the_readme_is_short_and_its_pictures_exist():
@@ -148,6 +178,18 @@ def test_the_record_of_optimizers_says_where_each_epsilon_is():
         assert row["differences"][0] < 1e-4, name
 
 
+def test_the_citation_is_of_this_version():
+    text = (CLONE / "CITATION.cff").read_text(encoding="utf-8")
+    data = dict(re.findall(r'^(\w+): "?(.*?)"?$', text, re.MULTILINE))
+    for name in ("version", "license"):
+        assert f'\n{name} = "{data[name]}"' in (CLONE / "pyproject.toml").read_text(
+            encoding="utf-8"
+        )
+    index = (CLONE / "notebooks/site/index.md").read_text(encoding="utf-8")
+    for name in ("title", "version", "license"):
+        assert re.search(rf"^  {name} += {{{re.escape(data[name])}}},$", index, re.MULTILINE)
+
+
 # The page for contributors and the workflow name sessions and files that there are.
 
 
@@ -161,51 +203,24 @@ SESSIONS = set(
     )
 )
 NAMES = {name or function for name, function in SESSIONS}
+(TABLE,) = re.findall(r"\| `nox -s` .*?\n\|---.*?\n(.*?)\n\n", PAGE, re.DOTALL)
+ROWS = [re.findall(r"`([\w-]+)`", line.split("|")[1]) for line in TABLE.splitlines()]
 
 
 def test_the_page_s_sessions_are_those_of_the_noxfile():
-    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line]
-    listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
-    assert listed == NAMES
+    assert {name for row in ROWS for name in row} == NAMES
     for name in re.findall(r'nox -s "?(\w+)', PAGE):
         assert name in NAMES, name
 
 
 def test_the_workflow_runs_what_the_page_says():
-    (table,) = re.findall(r"\| `nox -s` .*?\n\n", PAGE, re.DOTALL)
-    rows = [line.split("|")[1] for line in table.splitlines()[2:13]]
-    for job, listed in (("nox", rows[:4]), ("weekly", rows[4:])):
+    for job, listed in (("nox", ROWS[:4]), ("weekly", ROWS[4:12])):
         text = WORKFLOW.split(f"  {job}:\n")[1].split("steps:")[0]
         (together,) = re.findall(r"session: \[(.*?)\]", text)
         sessions = {*together.split(", "), *re.findall(r"session: (\w+)", text)}
-        assert sessions == {name for row in listed for name in re.findall(r"`(\w+)`", row)}
-        assert sessions <= NAMES
+        assert sessions == {name for row in listed for name in row}
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w./]+/[\w./]+\.\w+", PAGE))))
 def test_every_file_that_the_page_names_is_there(path):
     assert (CLONE / path).is_file()
-
-
-def test_the_optimizer_of_the_page_is_equal_in_every_backend(backend_name, monkeypatch):
-    (declared,) = re.findall(r'`"lion": (.*?)`', PAGE, re.DOTALL)
-    monkeypatch.setitem(contract.OPTIMIZERS, "lion", eval(declared, vars(contract)))
-    for name in {"numpy", backend_name}:
-        backend = registry.load(name)
-        names = dict(vars(backend.deep))
-        exec(lion(name), names)
-        monkeypatch.setitem(backend.scratch.OPTIMIZERS, "lion", names["lion"])
-    rows = []
-    for options in in_each_dtype(PLAIN):
-        case = make_case(backend_name, registry.load(backend_name), "scratch", options)
-        for piece in (
-            functions.of_optimizer("lion"),
-            epochs.train_minibatch,
-        ):  # the latter compiled
-            rows += case.rows(piece)
-    assert {row.piece for row in rows if "lion" in (row.piece, row.result.split()[-1])} == {
-        "lion",
-        "train_minibatch",
-    }
-    assert [row for row in rows if not row.passed] == []

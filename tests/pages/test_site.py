@@ -17,14 +17,13 @@ from make import (
     site,
     site_code,
     site_lessons,
-    site_parity,
     site_workers,
 )
 from make.exchange import Exchange
 from make.lessons import Code
-from make.site_code import Output
 from msgspec.structs import asdict
 
+import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.compare import summary
 from rnn_scratch.compare.record import read
@@ -55,14 +54,13 @@ def pages():
         os.chdir(before)
 
 
-def test_what_the_reference_describes_exists_and_it_has_every_setting(pages):
+def test_what_the_reference_describes_exists_and_it_has_every_setting_and_public_name(pages):
     page = pages["reference.md"].decode()
     defaults = asdict(Settings()).items()
     assert all(f"| `{name}` | `{default!r}` |" in page for name, default in defaults)
     names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
-    assert len(names) > 10
-    for name in names:
-        pkgutil.resolve_name(name)
+    described = [pkgutil.resolve_name(name) for name in names]
+    assert all(getattr(rnn_scratch, name) in described for name in rnn_scratch.__all__)
 
 
 def code_of(page):
@@ -146,17 +144,28 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
     assert "<b>TensorFlow</b>" not in page
 
 
-def test_the_first_page_has_a_curve_samples_and_a_step_before_any_list(pages):
+def test_the_first_page_has_a_network_samples_and_a_step_before_any_list(pages):
     page, _, lists = pages["index.md"].decode().partition("\n- ")
     assert lists
     assert "from scratch, in NumPy, PyTorch, TensorFlow, MXNet and JAX." in page
-    assert f'<img src="{site_parity.PERPLEXITY}"' in page
+    assert 'data-network="long"' in page
+    assert "ROMEO:" in page  # without a script, too
     last = run_folder.history(readme.RECORDS / site.RUN)[-1]
     assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
     codes = code_of(page)
     assert set(codes) == {"numpy", "torch"}
     for backend, (code,) in codes.items():
         assert source_code.find(backend, "step")[0].source in code
+
+
+def test_the_program_in_one_file_is_there_to_read_and_to_download(pages):
+    page = pages["program.md"].decode()
+    for backend, (code,) in code_of(page).items():
+        place = f"_static/{backend}/rnn.py"
+        assert f'href="{place}" download' in page
+        assert pages[place].decode() == f"{code}\n"
+        assert f"\nrnn-scratch standalone {backend}\n" in code
+    assert set(code_of(page)) == set(registry.OURS)
 
 
 def test_the_comparison_begins_with_the_fastest(pages):
@@ -209,17 +218,9 @@ def test_code_is_escaped_and_no_line_is_lost():
     assert re.sub(r"<[^>]*>", "", block).count("&#10;") == 4
     assert "&lt;" in block
     assert "&amp;y" in block
+    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
     block = site_code.block(Code("-a\n+b\n+c", "diff"))
     assert [block.count(f'<span class="{kind}">') for kind in ("gd", "gi")] == [1, 2]
-
-
-def test_equal_outputs_are_grouped():
-    results = {"numpy": [Output("1\n")], "torch": [Output("2")], "mxnet": [Output("1\n")]}
-    outputs = site_code.outputs(results, registry.OURS, "")
-    assert re.findall(r'data-for="(.*?)"', outputs) == ["numpy mxnet", "torch"]
-    same = {name: [Output("<1>")] for name in registry.OURS}
-    assert site_code.outputs(same, registry.OURS, "").count("&lt;1&gt;") == 1
-    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
 
 
 def test_formulas_and_names_in_prose():
@@ -250,8 +251,8 @@ def record():
     return json.loads(text)
 
 
-def write(folder, content, name=site_workers.RECORD):
-    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+def write(folder, content):
+    (folder / site_workers.RECORD).write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_the_page_quotes_its_record(tmp_path):

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grading
@@ -40,6 +41,13 @@ TYPICAL = {
     "predict": ("warm-up left out: only the last token of the prefix is read", "logits"),
     "clip": ("clip by the norm of one parameter instead of all", "norm, θ half the norm"),
     "sgd": ("learning rate applied twice", "learning rate 0.3"),
+    "lstm": ("input gate and forget gate exchanged", "state"),
+    "adam": ("means without the correction of their bias", "learning rate 0.3"),
+}
+# A mistake in each function that no backend has, and words about it.
+ALONE = {
+    "best_run": ((".valid_loss", ".loss"), "has the lowest loss of the training text"),
+    "seconds": (("return min", "return sum"), "their sum"),
 }
 NUMBERS = itertools.count()
 # Three updates by the notebook's functions.
@@ -93,6 +101,15 @@ def grade(name, source, names):
     """Run the function's cell and the one that grades it; what the latter prints."""
     execute(source, names)
     return execute(f"{name} = {GRADING}installed, {name})", names)
+
+
+def mistaken(name, source, backend):
+    """The function with a typical mistake, and what is printed about it."""
+    if name in ALONE:
+        change, words = ALONE[name]
+        return changed(source, change), words
+    mistake, _ = TYPICAL[name]
+    return changed(source, CHANGES[mistake][backend]), f"a known mistake: {mistake}."
 
 
 def gradings(printed):
@@ -176,6 +193,10 @@ FAULTY = {
         "clip",
         "return {0: 1}, numpy.float64(1)",
     ),
+    "rnn returns float64 (13, 12) instead of float64 (12, 13) in `result[0]`, axes swapped.": (
+        "rnn",
+        "return (numpy.tanh(x @ params['W_xh'] + state[0] @ params['W_hh'] + params['b_h']).T,)",
+    ),
     "rnn returns float64 (12, 13) instead of a tuple of 1: float64 (12, 13)": (
         "rnn",
         "return numpy.tanh(x @ params['W_xh'])",
@@ -202,20 +223,51 @@ def test_what_is_no_result_is_explained(words):
     assert replaced == (f"The cells below use your {name}" not in text)
 
 
-def test_two_equal_mistakes_divide_by_zero_alike():
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "mistake"),
+    [
+        # Two equal mistakes divide by zero alike.
+        ("clip", "np.minimum(theta / norm, 1)", "theta / norm", "small gradients scaled up to θ"),
+        ("rnn_back", "h_before.T @ dz", "dz.T @ h_before", "axes swapped"),
+    ],
+)
+def test_numbers_that_are_known(name, right, wrong, mistake):
     installed = registry.load("numpy")
     names = {**vars(installed.scratch), "installed": installed, "grading": grading}
-    _, source = solutions("numpy")["clip"]
-    right = "np.minimum(theta / norm, 1)"
-    assert right in source
+    source = changed(solutions("numpy")[name][1], (right, wrong))
     with np.errstate(all="ignore"):
-        text = grade("clip", source.replace(right, "theta / norm"), names)
-    assert "known mistake: small gradients scaled up to θ." in text
+        assert f"a known mistake: {mistake}." in grade(name, source, names)
+    points = grading.points(name)  # nbgrader reads a number, and a notebook displays words
+    assert (repr(points), points._repr_html_()) == ("0", "0 of 1 point")
+
+
+def test_the_functions_of_the_other_lessons(own_name, monkeypatch):
+    installed = registry.load(own_name)
+    names = {"installed": installed, "grading": grading, "time": time}
+    for file in (installed.scratch, installed.cells, installed.deep):
+        names |= vars(file)
+    functions = {}
+    for lesson in lessons.LESSONS[1:]:
+        functions |= solutions(own_name, lesson)
+    assert {*functions} == {"lstm", "adam", *ALONE}
+    for name, (_, source) in functions.items():
+        wrong, words = mistaken(name, source, own_name)
+        assert words in grade(name, wrong, names)
+        if name in TYPICAL:  # the lesson puts it into the project's table: NumPy's is the reference
+            table = installed.scratch.CELLS if name == "lstm" else installed.scratch.OPTIMIZERS
+            monkeypatch.setitem(table, name, names[name])
+        assert words in grade(name, wrong, names)
+        assert grade(name, source, names).startswith(f"{name}: equal to the reference")
+        assert grading.points(name) == 1
 
 
 def test_each_function_to_write_has_a_hint_and_a_mistake():
     for backend in registry.OURS:
-        functions, sources = solutions(backend), [cell.source for cell in cells(backend)]
+        functions, sources = {}, []
+        for lesson in lessons.LESSONS:
+            functions |= solutions(backend, lesson)
+            copy = lessons.cells(lessons.text_of(lesson), backend, student=True)
+            sources += [cell.source for cell in copy]
         for name, (stub, _) in functions.items():
             (number,) = (n for n, source in enumerate(sources) if stub in source)
             task, hint = sources[number + 1].split("<summary>Hint</summary>")
@@ -231,6 +283,7 @@ def test_each_function_to_write_has_a_hint_and_a_mistake():
             set() if backend == "numpy" else {"rnn_back", "loss_back", "through_time"}
         )
     assert set(TYPICAL) == set(grading.GRADED_BY)
+    assert set(ALONE) == set(grading.ALONE)
 
 
 def test_each_result_that_is_explained_is_one_of_the_check():
@@ -241,7 +294,8 @@ def test_each_result_that_is_explained_is_one_of_the_check():
 
 # nbgrader grades a class: three submissions, one right, one wrong and one empty.
 
-WRONG = ("encode", "rnn", "loss")  # functions with a mistake in the second one
+# Functions with a mistake in the second one.
+WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -270,41 +324,42 @@ def nbgrader(course, *arguments):
 
 @pytest.mark.student
 @pytest.mark.timeout(1800)
-def test_three_submissions_are_graded(own_name, tmp_path):
+@pytest.mark.parametrize("lesson", lessons.LESSONS)
+def test_three_submissions_are_graded(own_name, lesson, tmp_path):
     pytest.importorskip("nbgrader", reason="nbgrader is not installed")
     import nbformat
     from nbgrader.api import Gradebook
 
-    name = f"{own_name}{notebooks.STUDENT}"
-    functions = solutions(own_name)
-    changes = {function: CHANGES[TYPICAL[function][0]][own_name] for function in WRONG}
+    name = f"{own_name}-{lesson}{notebooks.STUDENT}"
+    functions = solutions(own_name, lesson)
+    wrong = [name for name in functions if name in WRONG]
     shutil.copy(CLONE / "notebooks" / "nbgrader_config.py", tmp_path)
-    source = tmp_path / "source" / "build"
+    source = tmp_path / "source" / lesson
     source.mkdir(parents=True)
     nbformat.write(unexecuted(name), source / f"{name}.ipynb")
-    nbgrader(tmp_path, "generate_assignment", "build", "--create")
-    released = tmp_path / "release" / "build" / f"{name}.ipynb"
+    nbgrader(tmp_path, "generate_assignment", lesson, "--create")
+    released = tmp_path / "release" / lesson / f"{name}.ipynb"
     assert "raise NotImplementedError" in released.read_text(encoding="utf-8")
     for student in ("right", "wrong", "empty"):
-        submitted = tmp_path / "submitted" / student / "build" / released.name
+        submitted = tmp_path / "submitted" / student / lesson / released.name
         submitted.parent.mkdir(parents=True)
         notebook = json.loads(released.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             text = "".join(cell["source"])
             if student != "empty" and cell["cell_type"] == "code":
-                text = written(text, own_name)
-                for function, change in changes.items() if student == "wrong" else ():
+                text = written(text, own_name, lesson)
+                for function in wrong if student == "wrong" else ():
                     right = functions[function][1]
-                    text = text.replace(right, changed(right, change))
+                    text = text.replace(right, mistaken(function, right, own_name)[0])
             cell["source"] = text
         submitted.write_text(json.dumps(notebook), encoding="utf-8")
-    nbgrader(tmp_path, "autograde", "build", "--create")
+    nbgrader(tmp_path, "autograde", lesson, "--create")
     with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
         scores = {
-            student: gradebook.find_submission("build", student).score
+            student: gradebook.find_submission(lesson, student).score
             for student in ("right", "wrong", "empty")
         }
-    whole = tmp_path / "autograded" / "right" / "build" / released.name
+    whole = tmp_path / "autograded" / "right" / lesson / released.name
     assert '"output_type": "error"' not in whole.read_text(encoding="utf-8")
     most = len(functions)
-    assert scores == {"right": most, "wrong": most - len(WRONG), "empty": 0}
+    assert scores == {"right": most, "wrong": most - len(wrong), "empty": 0}

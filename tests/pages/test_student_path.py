@@ -9,7 +9,6 @@ import pytest
 from helpers import CLONE, there
 
 import rnn_scratch
-from rnn_scratch.show import source_code
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -55,15 +54,6 @@ def run(copy, name):
     answers = json.loads(done.out.splitlines()[-1])
     assert Path(answers["file"]).is_relative_to(copy)
     return answers
-
-
-def test_the_path_has_five_commands_at_most_and_changes_the_source_that_show_shows():
-    assert len(COMMANDS) <= 5
-    old, _, file = CHANGE
-    assert file == "backends/torch/scratch.py"
-    shown = source_code.join(source_code.find("torch", "rnn"))
-    assert shown.count(old) == (CLONE / file).read_text(encoding="utf-8").count(old) == 1
-    assert any("show rnn" in command for command in COMMANDS)
 
 
 def test_the_readme_s_edit_of_the_step_changes_the_next_training(own_name, copy):

@@ -3,14 +3,17 @@
 The backend that it makes is a package of its own, and an equal of ours.
 """
 
+import os
 import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from helpers import (
     CLONE,
+    SETTINGS,
     SMALL,
     TEST_FILES,
     assert_same,
@@ -26,6 +29,7 @@ from sabotages import make
 from rnn_scratch.check import runner
 from rnn_scratch.check.inputs import PLAIN, in_each_dtype
 from rnn_scratch.compare import record
+from rnn_scratch.text import books
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
 CASES = [*in_each_dtype(PLAIN), PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64")]
@@ -171,6 +175,26 @@ def test_the_backend_trains_resumes_and_predicts(package):
     assert "toy (scratch) on cpu" in first
     assert_same(parameters("r"), parameters("whole"))
     assert prediction == reference != ""
+
+
+def test_the_backend_is_a_program_of_one_file(package, tmp_path):
+    there("standalone", "toy", env=package[1]).refused("toy cannot be cut from the toy backend")
+    # But if its framework is a package as others are, and not a module of the backend:
+    env = install(tmp_path / "site")
+    (tmp_path / "site" / "toy_rnn" / "toy.py").rename(tmp_path / "toy.py")
+    for file in (package[0] / "toy_rnn").glob("*.py"):
+        text = file.read_text(encoding="utf-8").replace("from . import toy", "import toy")
+        (tmp_path / "site" / "toy_rnn" / file.name).write_text(text, encoding="utf-8")
+    env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    settings = options(**SETTINGS, cell="lstm", optimizer="adam", layers=2, epochs=2)
+    run = ("--backend", "toy", "--text", "book.txt", "--run", "r")
+    Path("rnn.py").write_text(there("standalone", "toy", *settings, env=env).ended().out)
+    Path("book.txt").write_text(books.load(books.BUILT_IN).content, encoding="utf-8")
+    there("train", *settings, *run, env=env).ended()
+    there("book.txt", program=("rnn.py",), env=env).ended(err="")
+    saved = dict(np.load("book.npz"))
+    del saved["vocabulary"]
+    assert_same(saved, {name: array for name, array in parameters("r").items() if name in saved})
 
 
 @pytest.mark.student

@@ -36,7 +36,7 @@ def test_all_variants_are_checked_by_default_and_some_cells_on_request(capsys):
     assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["offered"] for row in rows if row["model"] != "concise")
     here(capsys, "check", "--exact", "--cell", "gru", "--cell", "rnn").refused(
-        "--exact trains one cell at a time; --cell is gru, rnn"
+        "`--exact` trains one cell at a time (got `--cell` gru, rnn)."
     )
 
 

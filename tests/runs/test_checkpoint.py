@@ -196,11 +196,17 @@ def test_other_files(saved):
 
 def test_a_header_that_promises_more_than_the_file_has(saved):
     header, numbers = safetensors_parts(saved)
-    header["b_q"]["data_offsets"][1] += 10**11
-    put_together(saved, header, numbers)
-    refused(saved, "its size is not that of its tensors")
     saved.write_bytes(struct.pack("<Q", 2**40) + saved.read_bytes()[8:])
     refused(saved, "its header has more than")
+    header["b_q"]["data_offsets"][1] += 10**11
+    put_together(saved, header, numbers)
+    refused(saved, "damaged")
+    os.truncate(saved, saved.stat().st_size + 10**11)  # a sparse file has them
+    refused(saved, "its size is not that of its tensors")
+    header["b_q"]["shape"] = [header["b_q"]["shape"][0] + 10**11 // 4]
+    put_together(saved, header, numbers)
+    os.truncate(saved, saved.stat().st_size + 10**11)
+    refused(saved, "its tensors are")
 
 
 def test_a_vocabulary_of_all_characters(saved):

@@ -1,10 +1,11 @@
 """Inference from Python: text generation and evaluation with a trained model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SETTINGS, SMALL, there
+from helpers import SETTINGS, SMALL, here, there
 from msgspec.structs import replace
 
 import rnn_scratch
@@ -57,7 +58,9 @@ def test_from_training_to_evaluation(backend_name, device, story):
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_a_parrot_repeats_its_text(parrot):
     assert rnn_scratch.predict(parrot, "ab", 23) == (TEXT * 2)[:25]
-    assert rnn_scratch.predict(parrot, "d", 1) == "d "
+    pieces = []
+    assert rnn_scratch.predict(parrot, "d", 1, stream=pieces.append) == "d "
+    assert pieces == ["d", " "]
     assert len(rnn_scratch.predict(parrot, "a")) == 51
     # The state is warmed up on the whole prefix, not only on its last character.
     assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
@@ -106,7 +109,7 @@ def small():
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
+def test_weights_that_overflow_cause_no_warnings(small, backend_name, story, capsys):
     saved = checkpoint.load(small.folder)
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
     settings = checkpoint.Settings(**SETTINGS, cell="rnn-relu")
@@ -117,6 +120,8 @@ def test_weights_that_overflow_cause_no_warnings(small, backend_name, story):
         result = rnn_scratch.evaluate(small, text=story, backend=backend_name)
     assert text.startswith("the ")
     assert result.perplexity is None
+    done = here(capsys, "evaluate", small.folder, "--json", "--backend", backend_name).ended()
+    assert json.loads(done.out, parse_constant=pytest.fail)["perplexity"] is None
 
 
 def test_baselines(small, tmp_path):

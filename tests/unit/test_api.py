@@ -1,10 +1,12 @@
 """The Python interface: numbers and paths of other types, and errors that name the argument."""
 
+import inspect
 import re
 import sys
 import types
 from io import BytesIO
 from pathlib import Path
+from typing import get_type_hints
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -18,8 +20,9 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import curve, notebook_card
 from rnn_scratch.runs.events import Report
 from rnn_scratch.runs.notebook_card import shown
-from rnn_scratch.settings import SETTINGS
+from rnn_scratch.settings import SETTINGS, Settings, SettingsDict
 from rnn_scratch.text import books
+from rnn_scratch.workers.launch import Launch
 
 STORY = "A traveller spoke of a clock. Nobody believed him.\n" * 40
 NUMPY = {name: np.int64(v) if isinstance(v, int) else np.str_(v) for name, v in SMALL.items()}
@@ -57,33 +60,33 @@ def test_numbers_of_numpy_and_every_kind_of_path():
         assert result == rnn_scratch.evaluate("one", text="story.txt", unknown="skip")
 
 
-# The arguments of two functions, and what some of them must not be, besides an object.
-TRAIN = ("backend", "corpus", "text", "model", "device", "threads", "eager", "workers", "patience")
-TRAIN += ("run", "report", *SETTINGS)
-PREDICT = ("run", "model", "prefix", "length", "temperature", "top_k", "top_p", "min_p", "seed")
-PREDICT += ("unknown", "backend", "threads", "workers", "best", "colour")
+# Arguments of each function that are right, and what some must not be, besides an object.
+CALLS = {
+    "train": {"backend": "numpy", "corpus": "tide-clock"},
+    "resume": {"run": "no-run", "num_epochs": 2},
+    "evaluate": {"run": "no-run"},
+    "predict": {"run": "no-run"},
+}
 WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
+WRONG |= {"stream": ["print"], "workers": [0, Launch(2, 2)], "colour": [3]}
 
 
-def refused(function, arguments, name):
-    """Check that the function refuses these arguments because of the one with this name."""
-    with pytest.raises(RNNScratchError) as raised:
-        function(**arguments)
-    assert str(raised.value).startswith((f"`{name}` must be ", f"Unknown argument: {name}."))
-
-
-def test_wrong_arguments(monkeypatch):
+@pytest.mark.parametrize("name", CALLS)
+def test_wrong_arguments(name, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda name: pytest.fail("too late"))
-    whole = {"backend": "numpy", "corpus": "tide-clock"}
-    for name in TRAIN:
-        for value in (object(), *WRONG.get(name, ())):
-            rest = {} if name == "text" else whole
-            refused(rnn_scratch.train, {"backend": "numpy", **rest, name: value}, name)
-    refused(rnn_scratch.train, {**whole, "run": "nul\0"}, "run")
+    function = getattr(rnn_scratch, name)
+    *named, _ = inspect.signature(function).parameters
+    runtime = ("model", "backend", "device", "threads", "eager", "workers")
+    for argument in {*named, *(SETTINGS if name == "train" else runtime), "colour"}:
+        for value in (object(), *WRONG.get(argument, ())):
+            rest = {"backend": "numpy"} if argument == "text" and name == "train" else CALLS[name]
+            with pytest.raises(RNNScratchError) as raised:
+                function(**{**rest, argument: value})
+            expected = (f"`{argument}` must be ", f"Unknown argument: {argument}.")
+            assert str(raised.value).startswith(expected)
+    with pytest.raises(RNNScratchError, match="`run` must be "):
+        rnn_scratch.train(**CALLS["train"], run="nul\0")
     assert not Path("runs").exists()
-    for name in PREDICT:
-        for value in (object(), *WRONG.get(name, ())):
-            refused(rnn_scratch.predict, {"run": "no-run", name: value}, name)
 
 
 def test_errors_name_arguments_and_their_values():
@@ -105,8 +108,14 @@ def test_errors_name_arguments_and_their_values():
     assert api.in_python(f"`--theta none`\n{command}") == f"`theta=None`\n{command}"
 
 
-def test_the_package_lists_its_functions():
-    assert dir(rnn_scratch) == ["RNNScratchError", "evaluate", "predict", "resume", "train"]
+def test_the_package_lists_what_it_offers():
+    assert {"Report", "RNNScratchError", "train"} <= {*dir(rnn_scratch)} == {*rnn_scratch.__all__}
+    assert all(getattr(rnn_scratch, name).__doc__ for name in rnn_scratch.__all__)
+
+
+def test_editors_and_type_checkers_know_every_setting():
+    assert get_type_hints(SettingsDict) == get_type_hints(Settings)
+    assert rnn_scratch.train.__annotations__["settings"] == "Unpack[SettingsDict]"
 
 
 @pytest.fixture
@@ -153,14 +162,6 @@ def test_a_run_in_one_line():
     held_out = run.history[0].valid_perplexity
     expected = f"<Run s: 1 epoch, perplexity {run.perplexity:.2f} (held out {held_out:.2f})>"
     assert repr(run) == expected
-
-
-def test_arguments_of_resume_and_evaluate():
-    run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    for name in ("text", "threads", "report", "backend", "eager"):
-        refused(rnn_scratch.resume, {"run": run, "num_epochs": 2, name: 3.5}, name)
-        if name != "report":
-            refused(rnn_scratch.evaluate, {"run": run, name: 3.5}, name)
 
 
 # The curve of a run, and the card with it that a notebook shows, in training and afterwards.

@@ -1,19 +1,24 @@
 """The command line: its output, and errors with exit code 2 for invalid input."""
 
+import io
 import json
 import math
 import os
 import re
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import SMALL, here, history, options
 
 import rnn_scratch
 from rnn_scratch.play import page
-from rnn_scratch.runs.presets import SAMPLE
+from rnn_scratch.runs import decoding
+from rnn_scratch.runs.presets import PRESETS, SAMPLE
+from rnn_scratch.settings import SETTINGS
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -59,6 +64,30 @@ def test_predict(capsys, run):
     assert re.fullmatch("he .\n", skipped.out)
 
 
+def test_a_prefix_from_standard_input(capsys, monkeypatch, run):
+    for written, words in (
+        ("clock \r\n", "clock "),
+        ("the\n\n", r"lacks '\n'"),
+        ("\xff", "standard input is not UTF-8"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(written.encode("latin-1"))))
+        done = here(capsys, "predict", run, "--prefix", "-", "--length", "1")
+        assert words in done.out + done.err
+
+
+def test_a_terminal_shows_each_character_when_it_is_chosen(on_terminal, monkeypatch, run):
+    shown = []
+
+    def greedy(logits):
+        shown.append(sys.stdout.getvalue())
+        return np.argmax(logits)
+
+    monkeypatch.setattr(decoding, "greedy", greedy)
+    output = on_terminal("predict", run, "--prefix", "the ", "--length", "3").ended().out
+    assert shown == [output[:number] for number in (4, 5, 6)]
+    assert output[7:] == "\n"
+
+
 def test_evaluate(capsys, run):
     done = here(capsys, "evaluate", run, "--corpus", "tide-clock").ended(err="")
     model, text, first, loss, uniform, unigram = done.out.splitlines()
@@ -84,7 +113,52 @@ def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
     assert "which were held out" in held_out
     assert f"perplexity {last['valid_perplexity']:.2f} on " in held_out
     assert f"{last['valid_loss']:.3f} nats" in held_out
-    assert rnn_scratch.evaluate(run).held_out.loss == last["valid_loss"]
+    result = rnn_scratch.evaluate(run)
+    assert result.held_out.loss == last["valid_loss"]
+    answer = json.loads(here(capsys, "evaluate", run, "--json").ended(err="").out)
+    assert answer == {**result._asdict(), "held_out": result.held_out._asdict()}
+
+
+def test_the_list_of_runs_as_json(capsys):
+    assert json.loads(here(capsys, "runs", "--json").ended().out) == []
+    for number in (1, 2):
+        rnn_scratch.train("numpy", num_epochs=number, run=f"runs/{number}", **SMALL)
+    second, first = json.loads(here(capsys, "runs", "--json").ended(err="").out)
+    record = json.loads(Path("runs/2/run.json").read_bytes())
+    state = {"run": 2, "folder": str(Path("runs/2")), "state": "finished"}
+    assert second == {**state, "last": history("runs/2")[-1], "record": second["record"]}
+    assert second["record"]["identity"] == record["identity"]
+    assert first["run"] == 1
+
+
+def test_a_run_like_another_one_or_a_preset(capsys):
+    small = {**SMALL, "num_epochs": 1, "backend": "numpy", "run": "a b"}
+    unlike = {"optimizer": "adam", "lr": 0.3, "valid_share": 0.2, "patience": 7, "theta": "none"}
+    here(capsys, "train", *options(**small, **unlike)).ended()
+    command = ("train", "--like", "a b", "--run", "c", "--cell", "lstm", "--optimizer", "momentum")
+    shown, *_ = here(capsys, *command, "--valid-tokens", "50").ended().out.splitlines()
+    assert shown.startswith("like a b: rnn-scratch train --run c --backend numpy --model scratch ")
+    before, after = (json.loads(Path(run, "run.json").read_bytes()) for run in ("a b", "c"))
+    changed = {"cell": "lstm", "optimizer": "momentum", "valid_tokens": 50}
+    implied = {"lr": 0.1, "valid_share": 0.0}
+    assert after["settings"] == {**before["settings"], **changed, **implied}
+    assert after["text"]["sha256"] == before["text"]["sha256"]
+    assert after["sessions"][0]["patience"] == 7
+    again = shlex.split(shown.partition("rnn-scratch ")[2].replace("--run c", "--run d"))
+    here(capsys, *again).ended()
+    assert json.loads(Path("d", "run.json").read_bytes())["settings"] == after["settings"]
+
+    small |= {"warmup": 2, "run": "e"}
+    here(capsys, "train", "--preset", "minute", *options(**small)).ended()
+    settings = json.loads(Path("e", "run.json").read_bytes())["settings"]
+    assert (
+        settings.items()
+        >= {
+            name: value
+            for name, value in {**PRESETS["minute"], **small}.items()
+            if name in SETTINGS
+        }.items()
+    )
 
 
 def test_impossible_values(capsys):  # the others are refused before the backend is loaded

@@ -94,20 +94,3 @@ def test_lessons_can_be_read_in_one_sitting(backend, own_name):
     most, of_all = LINES.get(own_name, (140, 250))
     assert lines[0] <= most
     assert sum(lines) <= of_all
-
-
-def test_no_function_ignores_an_argument(backend, own_name):
-    for module in (*LESSONS, *VARIANTS[1:]):
-        if (own_name, module) == ("numpy", "concise"):
-            continue  # it only says that there is none
-        for name, function in functions(sources(backend) / f"{module}.py").items():
-            used = {
-                node.id
-                for part in function.body
-                for node in ast.walk(part)
-                if isinstance(node, ast.Name)
-            }
-            unused = {argument.arg for argument in function.args.args} - used
-            # The backward passes of all cells are called alike; some need not know the new state.
-            alike = {"after"} if name.removesuffix("_back") in CELL_NAMES else set()
-            assert unused <= alike, f"{module}.{name} ignores {unused}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import error_of, there
 
+import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.text import books
 
@@ -352,6 +353,19 @@ def test_the_largest_file(tmp_path, monkeypatch):
             file.truncate(2**40)  # without taking any room
     assert "more than 1,000 bytes" in error_of(books.read_file, path)
     assert "more than 16,777,216 bytes" in error_of(books.load, "war-of-the-worlds")
+
+
+def test_reading_a_large_file_is_announced_with_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(books, "LARGE_FILE", 2_000_000)
+    path, said = tmp_path / "mine.txt", []
+    for size in (1_999_999, 2_000_000):
+        path.write_bytes(b"abcdefg " * (size // 8) + b"x" * (size % 8))
+        settings = {"num_epochs": 1, "num_hiddens": 2, "report": said.append}
+        run = rnn_scratch.train("numpy", text=path, max_tokens=2000, **settings)
+    assert sum("reading" in line for line in said) == 1
+    said.clear()
+    rnn_scratch.resume(run, 2, report=said.append)
+    assert said[0] == "reading the text, 2 MB"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")

@@ -44,9 +44,9 @@ def name(path):
 
 
 # Modules by name, without the package itself, which offers the functions of `api` when they are
-# first used.
+# first used, and without the program that starts `cli`.
 MODULES = {name(path): path for path in CORE.rglob("*.py") if path.parent != CORE / "backends"}
-del MODULES[CORE.name]
+del MODULES[CORE.name], MODULES[f"{CORE.name}.__main__"]
 
 
 def sources():

@@ -132,3 +132,21 @@ def test_frameworks_that_are_not_installed():
             registry.how_to_install(name),
         )
     ]
+
+
+NO_TORCH = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+from rnn_scratch.cli.main import main
+main()
+"""
+
+
+def test_training_uses_numpy_where_pytorch_is_not_installed(copy):
+    small, program = options(**SMALL, num_epochs=1), ("-c", NO_TORCH)
+    said, begun, *_ = there("train", *small, program=program).ended(err="").out.splitlines()
+    assert said.startswith("PyTorch is not installed, so training uses NumPy. Install it ")
+    assert "in the folder of the clone: pip install -e '.[torch]'" in said
+    assert begun.startswith("numpy (scratch) on cpu")
+    done = there("train", "--backend", "torch", *small, program=program, env={"PYTHONPATH": copy})
+    done.refused("PyTorch, which is not installed", "Install it: pip install 'rnn-scratch[torch]'")

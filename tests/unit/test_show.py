@@ -1,7 +1,6 @@
 """The functions cut from the backends' files, and `show`, which displays them side by side."""
 
 import ast
-import inspect
 import re
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def source_of(*arguments):
 
 
 @pytest.mark.parametrize("name", registry.OURS)
-def test_every_function_of_the_contract_is_found_with_its_signature(name):
+def test_every_function_of_the_contract_is_found_where_it_is(name):
     for module in ("scratch", "deep", "machine", "workers"):
         for function in contract.MODULES[module]:
             if (name, function.__name__) in (("mxnet", f) for f in ("join", "leave", "engine")):
@@ -34,9 +33,6 @@ def test_every_function_of_the_contract_is_found_with_its_signature(name):
                 continue
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == BACKENDS / name / f"{module}.py"
-            (node,) = ast.parse(piece.source).body
-            arguments = [argument.arg for argument in node.args.args]
-            assert arguments == list(inspect.signature(function).parameters)
             lines = piece.file.read_text(encoding="utf-8").splitlines()
             source = piece.source.splitlines()
             assert lines[piece.line - 1 :][: len(source)] == source

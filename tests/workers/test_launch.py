@@ -1,10 +1,13 @@
 """How workers are launched: by options, or by variables of the environment."""
 
 import os
+import re
+import shlex
 
 import pytest
-from helpers import error_of
+from helpers import CLONE, error_of
 
+from rnn_scratch.cli.train import train
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.workers import launch
 from rnn_scratch.workers.launch import Launch
@@ -92,3 +95,47 @@ def test_a_minibatch_must_be_divisible():
         with pytest.raises(RNNScratchError, match=f"a multiple of {workers}, such as {instead}"):
             launch.require_shares(rows, workers)
         launch.require_shares(rows, rows)
+
+
+# The job scripts of the page about several workers, as their launchers would run them.
+
+PAGE = (CLONE / "notebooks/site/workers.md").read_text(encoding="utf-8")
+(BATCH_SCRIPT,) = re.findall(r"```bash\n(#!/bin/bash.*?)```", PAGE, re.DOTALL)
+(MANIFEST,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def launched(script):
+    """How the script's command launches its worker, whose rows must be as many as the others'."""
+    (command,) = re.findall(
+        r"rnn-scratch train (.*?--run \S+)", script.replace("\\\n", ""), re.DOTALL
+    )
+    options = train.make_context("train", shlex.split(os.path.expandvars(command))).params
+    found = launch.chosen(*(options[name] for name in ("workers", "rank", "coordinator", "wait")))
+    launch.require_shares(options["batch_size"], found.workers)
+    assert options["threads"] == 8
+    return found
+
+
+@pytest.mark.parametrize("nodes", [2, 8])
+def test_the_job_script_for_slurm(environment, nodes):
+    asked = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", BATCH_SCRIPT))
+    workers = nodes * int(asked["ntasks-per-node"])
+    step = {"SLURM_NTASKS": str(workers), "SLURM_STEP_NODELIST": f"node[1-{nodes}]"}
+    step |= {"SLURM_CPUS_PER_TASK": asked["cpus-per-task"]}
+    for rank in range(workers):
+        environment(SLURM_PROCID=str(rank), **step)
+        assert launched(BATCH_SCRIPT) == Launch(workers, rank, "node1:29500", 300.0)
+
+
+@pytest.mark.parametrize("nodes", [2, 8])
+def test_the_job_for_kubernetes(environment, nodes):
+    numbers = r"(completions: |parallelism: |--workers )2\b"
+    manifest, replaced = re.subn(numbers, rf"\g<1>{nodes}", MANIFEST)
+    assert replaced == 3
+    service, job = re.findall(r"{name: (\w+)}\nspec", manifest)
+    assert re.findall(r"subdomain: (\w+)", manifest) == [service]
+    assert re.findall(r"job-name: (\w+)", manifest) == [job, job]
+    assert f"until getent hosts {job}-0.{service};" in manifest
+    for rank in range(nodes):
+        environment(JOB_COMPLETION_INDEX=str(rank))
+        assert launched(manifest) == Launch(nodes, rank, f"{job}-0.{service}:29500", 300.0)

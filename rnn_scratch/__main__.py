@@ -1,0 +1,5 @@
+"""`python -m rnn_scratch` is the command `rnn-scratch`."""
+
+from .cli.__main__ import start
+
+start()

@@ -1,0 +1,45 @@
+"""Slides of the lessons in a real browser: whatever is on a slide fits on it."""
+
+import pytest
+from browser import SITE
+from make import slides
+
+from rnn_scratch import registry
+
+pytest_plugins = ["browser"]  # for the fixtures
+MISFITS = """sections => sections.filter(section => {
+    document.body.className = "";
+    location.hash = section.id;
+    show();
+    const sizes = [...section.querySelectorAll("img")].map(image => image.clientHeight);
+    const fits = section.scrollHeight <= 720 && section.scrollWidth <= 1280;
+    return !fits || Math.min(...sizes, 999) < 200;
+}).map(section => section.id)"""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(monkeypatch):
+    monkeypatch.chdir(SITE.parents[1])
+
+
+@pytest.mark.parametrize("backend", registry.OURS)
+@pytest.mark.parametrize("lesson", slides.LESSONS)
+def test_whatever_is_on_a_slide_fits_on_it(visit, backend, lesson):
+    page = visit(slides.make(f"{backend}-{lesson}").absolute())
+    page.set_viewport_size({"width": 1280, "height": 720})
+    assert page.locator("section").evaluate_all(MISFITS) == []
+    page.screenshot(path=SITE.parent / "slides" / f"{backend}-{lesson}.png")
+
+
+def test_keys_move_and_show_the_notes(visit):
+    page = visit(slides.make("numpy-build").absolute())
+    shown, notes = page.locator("section.shown"), page.locator("aside:visible")
+    for key, number in (("ArrowRight", "2"), ("End", "40"), ("ArrowLeft", "39"), ("Home", "1")):
+        page.keyboard.press(key)
+        assert shown.get_attribute("id") == number
+    assert notes.count() == 0
+    page.keyboard.press("s")
+    assert "adjustable numbers" in notes.inner_text()
+    page.reload()
+    page.mouse.click(1000, 300)
+    assert shown.get_attribute("id") == "2"
