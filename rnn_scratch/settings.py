@@ -55,7 +55,9 @@ OPTIONS = {
         kinds.choice("constant", "cosine"),
         "Learning-rate schedule: constant, or cosine decay to zero.",
     ),
-    "warmup": Option(kinds.integer(0), "Updates over which the learning rate rises from zero."),
+    "warmup": Option(
+        kinds.integer(0), "Raise the learning rate linearly from zero over the first N updates."
+    ),
     "weight_decay": Option(
         kinds.NOT_NEGATIVE,
         "Decoupled weight decay: each update shrinks the weights by lr times this value.",
@@ -72,14 +74,14 @@ OPTIONS = {
         "spaced (the same with a space between lines) or none (keep the text unchanged).",
     ),
     "max_tokens": Option(kinds.integer(0), "Use only the first N characters (0: all)."),
-    "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after those."),
+    "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after the training text."),
     "valid_share": Option(
         kinds.BELOW_ONE,
-        "Hold out this fraction of the `--max-tokens` characters, at their end, instead of "
-        "`--valid-tokens`.",
+        "Hold out this fraction at the end of the `--max-tokens` characters (excludes "
+        "`--valid-tokens`).",
     ),
     "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
-    "exact": Option(kinds.BOOL, "Exact mode: bit-for-bit equal in all backends, in float64."),
+    "exact": Option(kinds.BOOL, "Exact mode, in float64: all backends agree bit for bit."),
     "seed": Option(kinds.integer(0), "Random seed."),
     # Where and how to compute.
     "backend": Option(kinds.STRING, "Backend; `rnn-scratch backends` lists them."),
@@ -92,7 +94,9 @@ OPTIONS = {
     "threads": Option(kinds.integer(1, MOST_THREADS), "Number of threads."),
     "eager": Option(kinds.BOOL, "Run functions uncompiled, to debug them."),
     "best": Option(kinds.BOOL, "Use the epoch with the lowest held-out loss, not the latest."),
-    "workers": Option(kinds.integer(1, MOST_WORKERS), "Processes that share every minibatch."),
+    "workers": Option(
+        kinds.integer(1, MOST_WORKERS), "Number of processes that share every minibatch."
+    ),
     "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
     "patience": Option(
         kinds.integer(0, MOST_EPOCHS),
@@ -104,7 +108,7 @@ OPTIONS = {
         "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
         "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).",
     ),
-    "text": Option(kinds.PATH, "Text file to use instead, in UTF-8."),
+    "text": Option(kinds.PATH, "Text file to use instead of `--corpus`, in UTF-8."),
     "unknown": Option(kinds.choice("error", "skip"), "How to treat unknown characters."),
     "prefix": Option(kinds.STRING, "Text to continue."),
     "length": Option(kinds.integer(1, MOST_CHARACTERS), "Number of characters to generate."),
@@ -114,8 +118,12 @@ OPTIONS = {
         "unlikely characters more frequent.",
     ),
     "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
-    "top_p": Option(kinds.TO_ONE, "Sample from the fewest characters with this probability."),
-    "min_p": Option(kinds.TO_ONE, "Sample from characters with this share of the highest one."),
+    "top_p": Option(
+        kinds.TO_ONE, "Sample only from the fewest characters with at least this total probability."
+    ),
+    "min_p": Option(
+        kinds.TO_ONE, "Sample only from characters with this fraction of the highest probability."
+    ),
     # Check and comparison.
     "every": Option(kinds.integer(1, MOST_EPOCHS)),
     **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
@@ -178,8 +186,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RNNScratchError(
                 f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
                 "exclude each other.",
-                "Choose one: the first holds out characters after those of `--max-tokens`, the "
-                "second a fraction of these.",
+                "Choose one: `--valid-tokens` holds out characters after the `--max-tokens` "
+                "characters, `--valid-share` a fraction of them.",
             )
 
     @property

@@ -11,8 +11,7 @@ import tempfile
 
 import hypothesis
 import pytest
-from helpers import CLONE, Done, exit_code, other_packages
-from two_devices import source_files
+from helpers import CLONE, Done, exit_code
 
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
@@ -70,6 +69,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--trials", type=int, help="Number of trials of each campaign with random faults."
     )
+    parser.addoption("--seeds", help="Comma-separated seeds of the campaign of faults.")
+    parser.addoption("--record", help="File for the counts of the campaign of faults.")
 
 
 @pytest.fixture
@@ -176,12 +177,11 @@ def backend_names(request):
 
 
 @pytest.fixture
-def two_devices(tmp_path):
-    """Install the backend `two`, with the devices gpu and cpu; returns the environment for it."""
-    env = other_packages(tmp_path, {"two": ""})
-    for name, text in source_files().items():
-        (tmp_path / "two_rnn" / name).write_text(text, encoding="utf-8")
-    return {**env, "OMP_NUM_THREADS": "1"}
+def emulated(tmp_path):
+    """The environment of a process in which each framework has the device emu beside the CPU."""
+    (tmp_path / "sitecustomize.py").write_text("import emulated\nemulated.install()\n")
+    folders = (tmp_path, CLONE / "tests", os.environ.get("PYTHONPATH", ""))
+    return {"PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

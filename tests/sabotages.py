@@ -470,6 +470,53 @@ OF_THREADS = [
     }, "machine.py"),
 ]  # fmt: skip
 
+# Mistakes that only a device beside the CPU can show, in the frameworks that have one.
+MAP = "batch = batch.map(tensor, model.options.device)"
+SQUARES = "sum((grad * grad).sum() for grad in grads.values())"
+OF_DEVICES = [
+    Mistake("parameters and slots on the CPU", "params", "device", {
+        "torch": ('"device": options.device', '"device": "cpu"'),
+        "tensorflow": ("with on(options.device):", 'with on("cpu"):'),
+        **dict.fromkeys(("mxnet", "jax"), ("options.device) for n", '"cpu") for n')),
+    }),
+    Mistake("a state on the CPU", "state", "device",
+             everywhere("tensor(zeros.copy(), options.device)", 'tensor(zeros.copy(), "cpu")')),
+    Mistake("one-hot vectors on the CPU", "encode", "raised", {
+        "torch": ('F.one_hot(tokens, len(params["b_q"]))', 'torch.eye(len(params["b_q"]))[tokens]'),
+        "tensorflow": ("    return tf.one_hot", '    with on("cpu"):\n        return tf.one_hot'),
+        "jax": ("jax.nn.one_hot(tokens, ",
+                '(lambda V, dtype: tensor(jnp.eye(V), "cpu")[tokens])('),
+    }),
+    # MXNet takes rows from the other device.
+    Mistake("one-hot vectors on the CPU in MXNet", "deep_forward", "device", within("mxnet",
+        "npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])(")),
+    *(Mistake(f"{name} on the CPU", "train_epoch", "", everywhere(
+        MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))
+      for name in ("masks", "rates")),
+    Mistake("a slot on the CPU", "momentum", "", {
+        "torch": ("= how.beta1", "= torch.zeros(param.shape) + how.beta1"),
+        "mxnet": ("= how.beta1", "= np.zeros(param.shape) + how.beta1"),
+        "jax": ("= apart(", '= tensor(jnp.zeros(param.shape), "cpu") + apart('),
+    }, "deep.py"),
+    Mistake("a loss read in the loop", "train_epoch", "copies",
+             everywhere("losses.append(mean)", "losses.append(float(mean))")),
+    Mistake("the norm computed on the host", "train_epoch", "copies", {
+        "torch": (f"torch.sqrt({SQUARES})",
+                  f"tensor(np.array(float({SQUARES}) ** 0.5, 'f'), grads['b_q'].device)"),
+        "mxnet": ("np.sqrt(sum(", "(lambda x: np.array(float(x) ** 0.5, ctx=x.ctx))(sum("),
+    }),
+    Mistake("the norm computed on the host in a compiled function", "train_minibatch", "raised",
+             within("jax",  # TensorFlow's compiler makes an operation of `float`
+        "norm = jnp.sqrt(sum(", "norm = (lambda x: jnp.sqrt(float(x)))(sum(")),
+    *(Mistake(f"{name} where TensorFlow would compute it", name, "device",
+              within("tensorflow", f"@on_its_device\n{line}", line), file)
+      for name, line, file in (
+          ("deep_forward", "def deep_forward", "deep.py"),
+          ("gradients", "def gradients", "scratch.py"),
+          ("train_minibatch", "@tf.function", "scratch.py"),
+      )),
+]  # fmt: skip
+
 
 def make(change: Sequence[str], path: Path) -> None:
     """Change a file."""

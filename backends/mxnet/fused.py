@@ -19,11 +19,15 @@ def squares(grad):
 
 
 def adam_at_once(adam):
-    """`adam`, but for ``fast`` in float32 by one operation for each parameter."""
+    """`adam`, but for ``fast`` in float32 on the CPU by one operation for each parameter.
+
+    It takes the rates as numbers, and a GPU would have to be waited for to read them.
+    """
 
     @functools.wraps(adam)
     def updated(model, grads, how, rates):
-        if model.backward and model.options.dtype == "float32":
+        options = model.options
+        if model.backward and (options.dtype, options.device) == ("float32", "cpu"):
             return fused_adam(model, grads, how, rates)
         return adam(model, grads, how, rates)
 

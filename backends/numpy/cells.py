@@ -40,7 +40,7 @@ def gru_back(d_after, after, x, before, params):
 
 
 def gru_after(x, state, params):
-    """The same, but its reset gate acts after the product, as in most layers."""
+    """The gated recurrent unit; its reset gate acts after the product, as in most layers."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
     new = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
@@ -48,7 +48,7 @@ def gru_after(x, state, params):
 
 
 def gru_after_back(d_after, after, x, before, params):
-    """Its backward pass, likewise."""
+    """Its backward pass, with the gates computed once more."""
     (d_h,), (h,) = d_after, before
     z, r = (gate(x, h, name, params) for name in "zr")
     product = h @ params["W_hh"]
@@ -71,7 +71,7 @@ def lstm(x, state, params):
 
 
 def lstm_back(d_after, after, x, before, params):
-    """Its backward pass, likewise."""
+    """Its backward pass, with the gates computed once more."""
     (d_h, d_c), (_, c_after), (h, c) = d_after, after, before
     i, f, o = (gate(x, h, name, params) for name in "ifo")
     new = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])

@@ -70,6 +70,7 @@ def build(arrays, options):
         start = np.concatenate([arrays[name] for name in names.split()], axis=-1)
         param.assign(start.astype(options.dtype))
 
+    @on(options.device)
     @tf.function
     def forward(inputs, state):
         tokens, masks = tokens_and_masks(inputs)

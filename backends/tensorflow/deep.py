@@ -19,6 +19,7 @@ def deep_step(inputs, state, params, options):
     return x @ params["W_hq"] + params["b_q"], after
 
 
+@on_its_device
 def deep_forward(inputs, state, params, options):
     """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
     (tokens, masks), outputs = tokens_and_masks(inputs), []

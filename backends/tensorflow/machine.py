@@ -6,6 +6,7 @@ the contract's VERBOSE is set.
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 from importlib.metadata import version
@@ -165,18 +166,24 @@ def _has_computed():
     return False
 
 
+@contextlib.contextmanager
 def on(device):
-    """The context in which TensorFlow computes on the device."""
-    return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
+    """The context, or the decorator, with which TensorFlow computes on the device."""
+    with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        yield
 
 
 def on_its_device(function):
-    """The function, with all that it computes on the device that its model is on."""
+    """The function, with all that it computes on the device of its model, or of its options."""
+    names = list(inspect.signature(function).parameters)
+    name = "model" if "model" in names else "options"
+    place = names.index(name)
 
     # Otherwise TensorFlow computes on a GPU if there is one, wherever the tensors are.
     @functools.wraps(function)
-    def on_device(model, *args, **kwargs):
-        with on(model.options.device):
-            return function(model, *args, **kwargs)
+    def on_device(*args, **kwargs):
+        owner = kwargs[name] if name in kwargs else args[place]
+        with on(getattr(owner, "options", owner).device):
+            return function(*args, **kwargs)
 
     return on_device

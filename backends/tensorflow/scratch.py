@@ -45,6 +45,7 @@ def step(x, state, params, options):
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
+@on_its_device  # TensorFlow would prefer a GPU to the CPU that the tensors are on
 def forward(tokens, state, params, options):
     """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
     outputs = []
@@ -65,6 +66,7 @@ def detach(state):
     return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
 
 
+@on_its_device
 def gradients(model, batch, state):
     """Loss of a minibatch, the gradient of each parameter, and the detached state."""
     with tf.GradientTape() as tape:
@@ -96,6 +98,7 @@ def sgd(model, grads, how, rates):
 OPTIMIZERS = {"sgd": sgd}
 
 
+@on_its_device
 @tf.function  # compiled as one graph, for each model, `how` and shape of a minibatch
 def train_minibatch(model, batch, state, how):
     """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
@@ -105,7 +108,6 @@ def train_minibatch(model, batch, state, how):
     return mean, tuple(rounded(each, how.state_grid) for each in state)
 
 
-@on_its_device  # TensorFlow would prefer a GPU to the CPU that the model is on
 def train_epoch(model, minibatches, how, carry, state=None):
     """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
     losses = []
@@ -118,7 +120,6 @@ def train_epoch(model, minibatches, how, carry, state=None):
     return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
 
 
-@on_its_device
 def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]

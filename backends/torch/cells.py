@@ -20,7 +20,7 @@ def gru(x, state, params):
 
 
 def gru_after(x, state, params):
-    """The same, but its reset gate acts after the product, as in most layers."""
+    """The gated recurrent unit; its reset gate acts after the product, as in most layers."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
     new = torch.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])

@@ -50,6 +50,7 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     """One update, clipped, and another one as in exact mode; `forward` uses the new parameters."""
     model = case.model()
     loss, state = case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
+    yield case.on_device(loss, state, model.params)
     yield Computed("parameters", model.to_arrays(model.params))
     yield Computed("loss", loss)
     yield Computed("state", state)
@@ -127,6 +128,7 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
         else:
             yield fact(name, False, "not a list of floats")
         yield Computed(f"{sampling}, state", state, allowed=allowed)
+        yield case.on_device(state, model.params)
 
 
 @functools.cache

@@ -26,7 +26,18 @@ from ..contract import (
 )
 from ..parameters import initial
 from ..runs import exchange
-from .results import FILES, LEAST, RECORDED, Computed, Row, recorded, tolerance, weighted_sum, worst
+from .results import (
+    FILES,
+    LEAST,
+    RECORDED,
+    Computed,
+    Row,
+    fact,
+    recorded,
+    tolerance,
+    weighted_sum,
+    worst,
+)
 
 # Few time steps, as a compiler takes its time for each; but B*T is more than a text's V, 28.
 B, T, H, V = 12, 4, 13, 11
@@ -136,6 +147,12 @@ class Case(NamedTuple):
             return value
         return self.backend.machine.array(value)
 
+    def on_device(self, *values: Any) -> Row:
+        """Whether tensors, alone or in dicts or tuples, are on the device of the model."""
+        (expected,) = devices_of(self.tensor(self.arrays["b_q"]))
+        others = ", ".join(sorted(devices_of(values) - {expected}))
+        return fact("device", not others, f"on {others} instead of {expected}")
+
     @property
     def label(self) -> str:
         """Dtype, cell, and what else the case tries."""
@@ -205,6 +222,14 @@ class Case(NamedTuple):
             row.difference = abs(row.actual - expected)
             row.where, row.allowed = RECORDED, max(row.allowed, LEAST)
         return row
+
+
+def devices_of(value: Any) -> set[str]:
+    """The devices of tensors, in the framework's words; an empty word where it has none."""
+    if isinstance(value, dict | tuple):
+        each = value.values() if isinstance(value, dict) else value
+        return set().union(*map(devices_of, each))
+    return {str(getattr(value, "device", getattr(value, "ctx", "")))}
 
 
 # A function of the contract with inputs that the reference would give it.

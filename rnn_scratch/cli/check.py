@@ -40,7 +40,10 @@ EXACT_EPOCHS = 50  # in exact mode
     help="Variant of the model; may be repeated.  [default: all; with --exact: scratch]",
 )
 @click.option(
-    "--device", default="cpu", show_default=True, help="cpu, cuda, mps; auto: the best one."
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Device: cpu, cuda, mps, or auto for the best one.",
 )
 @option(
     "workers",
@@ -51,7 +54,10 @@ EXACT_EPOCHS = 50  # in exact mode
     several=True,
 )
 @click.option(
-    "--all", "all_rows", is_flag=True, help="Show every comparison, not a line for each function."
+    "--all",
+    "all_rows",
+    is_flag=True,
+    help="Show every comparison instead of a line for each function.",
 )
 @click.option(
     "--cell",
@@ -77,24 +83,27 @@ def check(
     every: int,
     **options: Any,
 ) -> None:
-    """Compare backends with the NumPy reference, piece by piece.
+    """Compare backends with the NumPy reference, function by function.
 
-    A line for each function says that it is equal, or names the first number that differs. The last
-    lines name the function to look at first. NumPy itself is compared with recorded values, and its
-    gradients with finite differences.
+    Each function has a line: ok, or the first number that differs. The last lines name the function
+    to look at first. NumPy itself is compared with recorded values, and its gradients with finite
+    differences.
 
-    With --exact, train them in exact mode instead, with the settings of `train` (by default 50
-    epochs), and compare their parameters to the last bit after every update: either they are equal,
-    or it names the first update and parameters that differ, and says how likely rounding is the
-    reason. The exit code is 1 if anything differs.
+    With --exact, train the backends in exact mode instead, with the settings of `train` (by default
+    50 epochs), and compare all parameters bit for bit after every update. If they differ, the
+    command names the first update and the parameters, and says whether rounding is a likely reason.
+
+    The exit code is 1 if anything differs.
     """
     settings, cells = specified(options), list(dict.fromkeys(cells))
     exact = settings.pop("exact", False)
     if exact and len(cells) > 1:
-        raise RNNScratchError(f"--exact trains one cell at a time; --cell is {', '.join(cells)}.")
+        raise RNNScratchError(
+            f"`--exact` trains one cell at a time (got `--cell` {', '.join(cells)})."
+        )
     if not exact and (settings or corpus or text):
         stray = ", ".join(map(option_of, settings)) or "A text"
-        raise RNNScratchError(f"{stray} requires --exact: the pieces are checked on fixed sizes.")
+        raise RNNScratchError(f"{stray} requires --exact: functions are checked with fixed sizes.")
     screen = Screen(stderr=as_json)  # beside the JSON
     if exact:
         settings |= {"cell": cells[0]} if cells else {}
@@ -222,7 +231,7 @@ def _print_exact(result: ExactResult, screen: Screen) -> None:
         if model.reason:
             screen.say(f"{model.title}: {model.outcome}: {model.reason}")
     if result.divergence:
-        screen.print("The parameters are not equal to the last bit in all of them.")
+        screen.print("The models' parameters are not equal, bit for bit.")
         screen.print(result.divergence.sentence)
     elif len(trained) == 1:
         screen.print("Only one model was trained: there is nothing to compare it with.")

@@ -49,14 +49,13 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "cpu",
     "NAME",
 )
-@option("threads", "Number of threads of every candidate.", 1, "N")
-@option("repeats", "Number of processes in which a candidate is timed.", 5, "N")
+@option("threads", "Number of threads for every candidate.", 1, "N")
+@option("repeats", "Number of processes to time each candidate in.", 5, "N")
 @option("seeds", "Number of random seeds to train with.", 1, "N")
 @option(
     "target",
-    "Train until the perplexity of held-out text is P or below, and report seconds and "
-    "epochs. By default this trains on all but the last "
-    f"{HELD_OUT:,} characters, for {TARGET_EPOCHS} epochs at most.",
+    "Train until the held-out perplexity is P or below, and report seconds and epochs. By default, "
+    f"train on all but the last {HELD_OUT:,} characters for at most {TARGET_EPOCHS} epochs.",
     metavar="P",
 )
 @click.option(
@@ -76,7 +75,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 @click.option(
     "--against",
     metavar="FOLDER",
-    help="Older comparison to show the speeds of, with the ratios to them.",
+    help="Also show the speeds of this older comparison and the ratios to them.",
 )
 @verbose_option
 @text_options()
@@ -94,10 +93,10 @@ def compare(
     text: str | None,
     **options: Any,
 ) -> None:
-    """Run the same training in several backends, and report speed and results.
+    """Run the same training in several backends and report speed and results.
 
-    Trains for 5 epochs, or with --target for 500 at most, unless --epochs is given. The exit code
-    is 1 if anything failed.
+    By default, train for 5 epochs, or with --target for at most 500. The exit code is 1 if anything
+    failed.
     """
     common = {name: options.pop(name) for name in PLAN}
     defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
@@ -109,7 +108,9 @@ def compare(
     screen = Screen()
     named = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
     if candidates and (backends or models):
-        raise RNNScratchError("--candidates takes the place of --backends and --models: omit them.")
+        raise RNNScratchError(
+            "`--candidates` replaces --backends and --models.", "Omit these options."
+        )
     if candidates:
         names = separated(candidates)
     else:
@@ -140,7 +141,7 @@ def compare(
 @click.command()
 @click.argument("folder")
 def report(folder: str) -> None:
-    """Make the report of a comparison again, from its record in FOLDER alone."""
+    """Make the report of a comparison again from its record in FOLDER."""
     record = read(Path(folder))
     curve.check_matplotlib(*pictures.FORMATS)
     _show(Path(folder), record, Screen())
@@ -162,7 +163,7 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
         screen.table(heading, rows, table.title, numbers=table.title != "Quality", keys=keys)
     for line in ("", *lines("notes", record)):
         screen.print(line)
-    screen.say(f"\nThe report, for a browser, with how it was measured: {folder / 'report.html'}")
+    screen.say(f"\nThe report with all figures and the method: {folder / 'report.html'}")
 
 
 def _folder(output: Path | None) -> Path:
@@ -178,7 +179,7 @@ def _folder(output: Path | None) -> Path:
         ) from error
     if others and not locks.is_held(output):
         raise RNNScratchError(
-            f"The folder {output} is not empty, and would mix two results.",
+            f"The folder {output} is not empty and would mix two results.",
             "Choose another folder with --output.",
         )
     return output
@@ -199,7 +200,7 @@ def _varied(text: str) -> tuple[str, list[int]]:
         numbers = sorted({int(value) for value in separated(values)})
     except ValueError:
         raise RNNScratchError(
-            f"--vary {text}: the values must be whole numbers, such as --vary {example}"
+            f"--vary {text}: the values must be integers, such as --vary {example}"
         ) from None
     return name.strip().replace("-", "_"), numbers
 
@@ -208,7 +209,7 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise RNNScratchError(
-            f"{option} {text}: a name and a value are needed, such as {option} {example}"
+            f"{option} {text}: pass a name and a value, such as {option} {example}"
         )
     return name, value
 
@@ -219,8 +220,8 @@ def _candidate(text: str) -> Candidate:
     backend, at, environment = place.partition("@")
     if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
         raise RNNScratchError(
-            f"--candidates {text}: an environment's name has letters, digits, and . + - _ only, "
-            "such as numpy@new."
+            f"--candidates {text}: an environment's name may have letters, digits, and . + - _ "
+            "only, such as numpy@new."
         )
     registry.find(backend)
     return Candidate(backend, checked("model", model if colon else VARIANTS[0]), environment)

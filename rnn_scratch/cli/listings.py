@@ -31,9 +31,9 @@ HEADING = [
 def runs(folder: str, as_json: bool) -> None:
     """List the runs in FOLDER, newest first.
 
-    Those in runs/ have short names, by which every command finds them: a number, which counts up
-    from 1, and `last` for the newest. The units are those of each layer. Perplexities are those of
-    the last epoch. With --json, a run has its record, which is run.json, and its last epoch.
+    Every command accepts the short names of the runs in runs/: a number, which counts up from 1,
+    and `last` for the newest. Units are per layer. Perplexities are those of the last epoch. With
+    --json, print each run's record, run.json, and its last epoch.
     """
     parent = Path(folder)
     entries = listing(parent, functools.partial(echo, err=True))
@@ -58,7 +58,7 @@ def runs(folder: str, as_json: bool) -> None:
 
 @click.command()
 def backends() -> None:
-    """List the backends with their devices and versions, or with the reason why one fails."""
+    """List the backends with their devices and versions, or the reason why one fails."""
     screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())

@@ -31,7 +31,9 @@ COMMANDS = {
     "compare": "compare",
     "report": "compare",
 }
-OUT_OF_MEMORY = re.compile("out of memory|enough memory|allocate.* memory|bad_alloc|OOM when", re.I)
+OUT_OF_MEMORY = re.compile(
+    "out of memory|enough memory|allocate.* memory|bad_alloc|OOM when|failed to map segment", re.I
+)
 
 
 class Commands(click.Group):
@@ -63,8 +65,8 @@ def cli() -> None:
         os.getcwd()
     except OSError as error:
         raise RNNScratchError(
-            f"The working folder is not there any more: {error.strerror}.",
-            "Change to one that exists: cd FOLDER",
+            f"The working folder no longer exists: {error.strerror}.",
+            "Change to an existing folder: cd FOLDER",
         ) from error
     try:
         datetime.datetime.now().astimezone()
@@ -72,7 +74,7 @@ def cli() -> None:
         raise RNNScratchError(
             f"The time zone {shown(os.environ.get('TZ', ''))} is 24 hours or more from UTC, and "
             "Python has no such time zone.",
-            "Set another in the environment variable TZ, or delete it.",
+            "Set the environment variable TZ to another time zone, or unset it.",
         ) from error
 
 
@@ -109,9 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if str(error) == "can't start new thread":  # Python's words
             _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")
         # Each framework has its own exception for too little memory; only the messages are alike.
+        # A library that is imported may give the reason as the cause of its own error.
+        cause: BaseException = error
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
-        reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
+            cause = error.__cause__ or error
+            if not OUT_OF_MEMORY.search(str(cause)):
+                raise
+        reason = (str(cause).splitlines() or ["none is left"])[0].removesuffix(".")
         _fail(f"Error: There is not enough memory: {reason}.")
 
 

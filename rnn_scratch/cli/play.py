@@ -38,4 +38,4 @@ def play(run: str, best: bool | None, output: str | None, no_browser: bool) -> N
     files.replace(file, page.render(saved, place.absolute().name).encode())
     echo(f"The network of {place} is in {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
-        echo("No browser could be opened here. Open the file in one.")
+        echo("No browser could be opened here. Open the file in a browser.")

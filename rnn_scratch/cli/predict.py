@@ -26,7 +26,7 @@ model_options = options(
 @click.argument("run")
 @option(
     "prefix",
-    "Text to continue; - reads it from standard input.",
+    "Text to continue (-: read it from standard input).",
     implied='"time traveller ", or the most frequent character',
 )
 @option("length", default=50)
@@ -40,7 +40,7 @@ model_options = options(
 @option("seed", default=0)
 @model_options
 def predict(run: str, prefix: str | None, **more: Any) -> None:
-    """Generate text from a prefix with the model of RUN.
+    """Generate text from a prefix with RUN's model.
 
     RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
     for the newest), or a checkpoint file.
@@ -58,13 +58,13 @@ def predict(run: str, prefix: str | None, **more: Any) -> None:
 @json_option
 @model_options
 def evaluate(run: str, as_json: bool, **more: Any) -> None:
-    """Compute the loss of the model of RUN on a text, and the perplexity of two baselines.
+    """Compute the loss of RUN's model on a text, and the perplexity of two baselines.
 
     RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
 
     The loss is the mean cross-entropy of a character: in nats, with the natural logarithm, and in
-    bits, with the logarithm to base 2. The perplexity is exp(loss in nats): so many equally likely
-    characters would be as hard to predict.
+    bits, with the logarithm to base 2. The perplexity is exp(loss in nats), the number of equally
+    likely characters that would be as hard to predict.
     """
     result = inference.evaluate(run, **specified(more))
     if as_json:

@@ -22,31 +22,35 @@ from .screen import Screen
 
 @click.command()
 @click.argument("function")
-@click.option("--backends", metavar="A,B,...", help="Only these, in this order.  [default: all]")
-@option("model", "The variant.", default=VARIANTS[0])
-@click.option("--diff", nargs=2, metavar="A B", help="Mark the differences between these two.")
+@click.option(
+    "--backends", metavar="A,B,...", help="Show only these backends, in this order.  [default: all]"
+)
+@option("model", "Variant of the model.", default=VARIANTS[0])
+@click.option(
+    "--diff", nargs=2, metavar="A B", help="Mark the differences between these two backends."
+)
 def show(function: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
     """Show the source of FUNCTION in several backends side by side.
 
     FUNCTION is params, state, step, forward, clip, train_epoch, predict, or any other function of a
-    backend. No framework needs to be installed. In a narrow terminal, the first backend's code is
-    complete, and of the others there is what differs from it.
+    backend. No framework needs to be installed. A narrow terminal shows the first backend's code,
+    and how the others differ from it.
 
-    The source is that of the plain variant, scratch, unless --model says otherwise. A single
-    backend's variant is written torch:fast, so that `show forward --diff torch torch:fast` shows
-    how the optimized code differs from the plain code.
+    By default, the source is that of the plain variant, scratch. Write a backend's variant as
+    torch:fast: `show forward --diff torch torch:fast` shows how the optimized code differs from the
+    plain code.
     """
     if backends is not None and diff:
         raise RNNScratchError(
             f"`--backends {backends}` and `--diff` exclude each other.",
-            "Omit `--backends`: `--diff` names the two to show.",
+            "Omit `--backends`: `--diff` names the two backends to show.",
         )
     codes = _choose(diff or () if backends is None else separated(backends), model)
     if diff and len(codes) == 1:
         backend, *_ = codes[0].split(":")
         raise RNNScratchError(
-            f"`--diff {diff[0]} {diff[1]}` names one code twice.",
-            f"Name two different ones, such as: --diff {backend} {backend}:fast",
+            f"`--diff {diff[0]} {diff[1]}` names the same code twice.",
+            f"Name two backends or variants, such as: --diff {backend} {backend}:fast",
         )
     sources = {}
     for code in codes:
@@ -55,7 +59,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     absent = [code for code in codes if not sources[code]]
     absence = f"There is no {function} in: {', '.join(absent)}."
     if any(function == piece.__name__ for piece in MODULES["scratch"]):
-        absence += " A variant takes from scratch what it does not define."
+        absence += " A variant uses the functions of scratch that it does not define."
     if absent == codes:
         raise _unknown(function, absence, codes)
     _print(function, sources if diff else {code: s for code, s in sources.items() if s}, bool(diff))
@@ -112,13 +116,13 @@ def _print(name: str, sources: Definitions, diff: bool) -> None:
 @click.argument("backend")
 @settings_options(omit=("valid_tokens", "valid_share"))  # it evaluates on no other text
 def standalone(backend: str, **options: Any) -> None:
-    """Print a program of one file, which trains with BACKEND and needs only its framework.
+    """Print a program in one file that trains with BACKEND and needs only its framework.
 
     For example:  rnn-scratch standalone torch --cell lstm > rnn.py
 
-    `python rnn.py book.txt` trains on a text, saves the weights and writes; `python rnn.py
-    book.npz` writes more. The settings are at its top. With the same settings, `train` ends at the
-    same weights, to the last bit. No framework needs to be installed.
+    `python rnn.py book.txt` trains on a text, saves the weights and generates text. `python rnn.py
+    book.npz` generates more. The settings are at the top of the program. With the same settings,
+    `train` ends with the same weights, bit for bit. No framework needs to be installed.
     """
     given = specified(options)
     words = [f"{option_of(name)} {value}".removesuffix(" True") for name, value in given.items()]

@@ -92,21 +92,21 @@ class BarReport(LineReport):
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Resume the run in this folder, or with this short name (`rnn-scratch runs`); requires "
+    help="Resume the run in this folder or with this short name (`rnn-scratch runs`). Requires "
     "--epochs, the total number of epochs.",
 )
 @click.option("--run", metavar="FOLDER", help="Folder of the run.  [default: a new one in runs/]")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Use a named set of options, which the command prints; other options override it. "
-    "chapter: the defaults; minute: readable text after a minute or two; shakespeare: a good "
-    "network for --corpus tiny-shakespeare, in some minutes; long: a better one, in 15 minutes.",
+    help="Use a named set of options and print it. Other options override it. "
+    "chapter: the defaults; minute: readable text in a minute or two; shakespeare: a good network "
+    "for --corpus tiny-shakespeare in a few minutes; long: a better network in 15 minutes.",
 )
 @click.option(
     "--like",
     metavar="RUN",
-    help="Start a new run with the settings, text, backend and model of this run; other options "
+    help="Start a new run with the settings, text, backend and model of this run. Other options "
     "override them.",
 )
 @text_options()
@@ -123,11 +123,11 @@ def train(
     wait: float | None,
     **options: Any,
 ) -> None:
-    """Train a model on a text, and print text that it generates.
+    """Train a model on a text and print text that it generates.
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
-    With --resume, text and hyperparameters are those of the run, and backend, model, device,
+    With --resume, the text and the hyperparameters come from the run. The backend, model, device,
     number of threads, workers and patience default to the run's.
     """
     screen = Screen()
@@ -158,7 +158,7 @@ def train(
             raise RNNScratchError("`--resume` requires `--epochs N`, the total number of epochs.")
         else:
             done = inspect.unwrap(api.resume)(resume, report=report, workers=chosen, **arguments)
-        text = _results(done) if done else "training is complete; the run is where worker 0 is"
+        text = _results(done) if done else "training is complete; worker 0 has the run"
     except BaseException as error:
         # A run that has diverged would diverge again.
         if report.folder is not None and not isinstance(error, Diverged):

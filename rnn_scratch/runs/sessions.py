@@ -217,6 +217,8 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
             problem = str(error) if isinstance(error, RNNScratchError) else shown(error)
+            # A record is UTF-8, which the name of a folder need not be.
+            problem = problem.encode(errors="backslashreplace").decode()
             # On a full disk, or without the folder, this fails as well; the first error is the one
             # to report.
             with contextlib.suppress(RNNScratchError):

@@ -58,6 +58,7 @@ def set_up(
     if data is not None:
         schedule.require(len(data.train), settings)
     backend, threads = registry.start(runtime.backend, runtime.threads)
+    _allocate_buffers()
     backend.machine.set_eager(runtime.eager)
     if team is not None:
         registry.workers(runtime.backend, backend).join(team)
@@ -79,6 +80,14 @@ def set_up(
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return Setup(settings, runtime, backend, model, data, team)
+
+
+def _allocate_buffers() -> None:
+    # OpenBLAS allocates a buffer of 32 MiB in its first product, which it keeps. Where a limit on
+    # the address space leaves no room for it, OpenBLAS would try again for ever: MemoryError.
+    np.empty(2**26, np.uint8)
+    some = np.ones((200, 200), np.float32)
+    some @ some
 
 
 def _require_memory(options: Options, optimizer: str) -> None:

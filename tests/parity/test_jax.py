@@ -1,5 +1,6 @@
-"""What only JAX has: a switch for 64 bits, tracers, and a compiler that remembers."""
+"""What only JAX has: a switch for 64 bits, tracers, a compiler that remembers, and export."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -8,7 +9,9 @@ import pytest
 from helpers import SMALL, there
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Options, Rates, Update
+from rnn_scratch.check.inputs import DEEP, make_case
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Rates, Update
+from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import initial
 
 X64 = f"""if True:
@@ -81,3 +84,28 @@ def test_training_replaces_the_arrays_and_leaves_the_old_ones_as_they_were(jax):
         assert built.params[name] is not param
         np.testing.assert_array_equal(np.asarray(param), values[name])
         assert np.abs(np.asarray(built.params[name]) - values[name]).max() > 0
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("model", VARIANTS)
+def test_training_lowers_for_accelerators_that_are_not_there(jax, model, cell, optimizer):
+    from jax import export, jit
+
+    case = make_case("jax", jax, model, DEEP._replace(cell=cell, dtype="float32"))
+    try:
+        built = case.model(optimizer=optimizer)
+    except NotOffered as reason:
+        pytest.skip(str(reason))
+    batch, state = case.minibatch()
+    arrays = built.params, built.slots, batch._replace(rates=case.rates(0.1, 1)), state
+
+    def update(params, slots, batch, state):
+        changed = dataclasses.replace(built, params=params, slots=slots)
+        update = jax.scratch.train_minibatch.__wrapped__
+        result = update(changed, batch, state, Update(optimizer=optimizer))
+        return result, changed.params, changed.slots
+
+    exported = export.export(jit(update), platforms=["cuda", "tpu"])(*arrays)
+    assert exported.platforms == ("cuda", "tpu")

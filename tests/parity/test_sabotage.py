@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import CLONE, TEST_FILES, there
 from measure.measuring import copy, load
-from sabotages import OF_THREADS, SABOTAGES, make
+from sabotages import OF_DEVICES, OF_THREADS, SABOTAGES, make
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, inputs, runner
@@ -122,6 +122,22 @@ def test_a_mistake_in_the_number_of_threads_is_detected(backend, own_name, sabot
     assert first.startswith(sabotage.piece)
     assert sabotage.result in first
     assert not run(())
+
+
+@pytest.mark.sabotages
+@pytest.mark.parametrize("sabotage", OF_DEVICES, ids=lambda sabotage: sabotage.name)
+def test_a_mistake_of_devices_is_detected_and_named(
+    backend, own_name, sabotage, tmp_path, emulated
+):
+    if own_name == "numpy" or own_name not in sabotage.changes:
+        pytest.skip(f"{own_name} cannot have this mistake")
+    package = copy(backend, tmp_path)
+    make(sabotage.changes[own_name], package / sabotage.file)
+    devices = "emu,cpu" if own_name == "tensorflow" else "emu"  # see test_devices
+    arguments = (package.name, own_name, devices, "scratch")
+    first, *_ = there(*arguments, program=("-m", "transfers"), env=emulated).ended().out.split("\n")
+    assert first.startswith(f"{sabotage.piece} in ")
+    assert sabotage.result in first
 
 
 def test_set_eager_ends_the_use_of_graphs(backend_names):

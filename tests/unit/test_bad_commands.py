@@ -68,7 +68,7 @@ COMMANDS = [
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
     ((*COMPARE, "--vary", "num_hiddens"), "--vary num_hiddens=64,128,256"),
-    ((*COMPARE, "--vary", "num_hiddens=,"), "whole numbers"),
+    ((*COMPARE, "--vary", "num_hiddens=,"), "must be integers"),
     ((*COMPARE, "--vary", "batch_size=4,40000"), "--batch-size 40000"),
     ((*COMPARE, "--seed", "4294967295", "--seeds", "2"), "(got 4294967296)"),
     ((*COMPARE, "--target", "1"), "--target is 1; it must be a perplexity above 1"),
@@ -82,7 +82,7 @@ COMMANDS = [
     ((*CANDIDATES, "numpy@"), "an environment's name"),
     ((*CANDIDATES, "numpy:slow"), "(got 'slow')"),
     ((*CANDIDATES, "numpi"), "Did you mean numpy?"),
-    ((*CANDIDATES, "numpy", "--models", "fast"), "takes the place of --backends and --models"),
+    ((*CANDIDATES, "numpy", "--models", "fast"), "replaces --backends and --models"),
     ((*CANDIDATES, "numpy", "--python", "numpy@x=p"), "numpy@x, which is not compared"),
     # What excludes or requires something else.
     ((*TRAIN, "--text", "no-text"), "exclude each other"),

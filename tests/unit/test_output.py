@@ -114,7 +114,7 @@ def test_a_working_folder_that_is_gone():
     program = "import os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); {}"
     program = program.format("from rnn_scratch.cli.main import main; main()")
     for arguments in (("runs",), ("train", "--text", "t.txt")):
-        there(*arguments, program=("-c", program)).refused("The working folder is not there")
+        there(*arguments, program=("-c", program)).refused("The working folder no longer exists")
 
 
 @pytest.mark.parametrize(

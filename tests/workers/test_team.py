@@ -134,7 +134,7 @@ def test_workers_that_are_started_one_by_one(name):
 
     first, second = both(*command(name, 10, run="r"))
     assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
-    assert second.out.splitlines()[-1] == "training is complete; the run is where worker 0 is"
+    assert second.out.splitlines()[-1] == "training is complete; worker 0 has the run"
     launch = f"rnn_scratch.Launch(2, 1, '127.0.0.1:{port}', 90.0)"
     python = f"import rnn_scratch; print(rnn_scratch.resume('r', 12, workers={launch}))"
     first = start("train", "--resume", "r", "--epochs", 12, "--wait", 90, env=torchrun)
