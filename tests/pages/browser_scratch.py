@@ -225,17 +225,7 @@ def test_what_cannot_be_trained_gets_a_sentence(call):
         message = call(begun, own(Settings(**{**FIXED, **changes})), text)
         assert words in message, message
     assert call(begun, own(Settings(**FIXED)), STORY) is None
-    refused = """(text) => {
-        try { prefix_of(text, ["<unk>", "a", " "]); } catch (error) { return error.message; }
+    prefix = """() => {
+        try { prefix_of("", ["<unk>", "a"]); } catch (error) { return error.message; }
     }"""
-    assert call(refused, "a ж a") == (
-        "The network does not know “ж”: it has read other characters only."
-    )
-    assert "at least one character" in call(refused, "")
-    assert call(refused, "a a") is None
-    diverges = """(own, text) => {
-        const training = begin({ ...FIXED, ...own }, text, []);
-        training.model.params.b_q.values[0] = NaN;
-        try { advance(training); } catch (error) { return error.message; }
-    }"""
-    assert "has diverged" in call(diverges, own(Settings(**FIXED)), STORY)
+    assert "at least one character" in call(prefix)

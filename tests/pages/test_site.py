@@ -9,16 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import CLONE, other_packages, there
-from make import (
-    exchange,
-    lessons,
-    prose,
-    readme,
-    site,
-    site_code,
-    site_lessons,
-    site_workers,
-)
+from make import exchange, lessons, prose, readme, site, site_code, site_lessons, site_workers
 from make.exchange import Exchange
 from make.lessons import Code
 from msgspec.structs import asdict
@@ -277,8 +268,6 @@ def test_the_page_has_the_code_and_the_constants():
         assert first.source.split("\n")[0] in text
     assert f"within {launch.WAIT:g} seconds, or what `--wait` says" in text
     assert f"the others have {supervisor.GRACE:g} seconds" in text
-    assert "the version of the backend" in text
-    assert "every setting, from `--batch-size` to `--seed`" in text
     prose = re.sub(r'<div class="pieces">.*', "", page)
     assert not re.search(r"\{\w+\}", prose)
 

@@ -25,7 +25,6 @@ TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
 @pytest.fixture
 def run(capsys):
-    """A small run, in the folder r."""
     here(capsys, *TRAIN, *options(run="r", **SMALL)).ended()
     return "r"
 
@@ -151,14 +150,8 @@ def test_a_run_like_another_one_or_a_preset(capsys):
     small |= {"warmup": 2, "run": "e"}
     here(capsys, "train", "--preset", "minute", *options(**small)).ended()
     settings = json.loads(Path("e", "run.json").read_bytes())["settings"]
-    assert (
-        settings.items()
-        >= {
-            name: value
-            for name, value in {**PRESETS["minute"], **small}.items()
-            if name in SETTINGS
-        }.items()
-    )
+    expected = {name: v for name, v in {**PRESETS["minute"], **small}.items() if name in SETTINGS}
+    assert settings == {**settings, **expected}
 
 
 def test_impossible_values(capsys):  # the others are refused before the backend is loaded
