@@ -177,7 +177,10 @@ def sabotages(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills at random moments, damages at random places: many of each."""
+    """Kills at random moments, damages at random places: many of each.
+
+    The campaign's record: tests/runs/test_campaign.py --record notebooks/records/faults.json -n 0
+    """
     run_tests(session, "all", "-m", "faults", *session.posargs)
 
 

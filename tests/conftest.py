@@ -123,7 +123,6 @@ def reported_devices(names):
 
 
 def devices_to_test(config):
-    """The devices to test each backend on."""
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
     if selection == "cpu":  # which every backend has
         return {name: ["cpu"] for name in names}
@@ -174,7 +173,6 @@ def backend(request):
 
 @pytest.fixture
 def backend_names(request):
-    """The names of all backends to test."""
     return backends_to_test(request.config)
 
 

@@ -99,7 +99,6 @@ def exit_code(*arguments):
 
 
 def here(capsys, *arguments):
-    """Run a command in this process."""
     capsys.readouterr()
     return Done(exit_code(*arguments), *capsys.readouterr())
 
@@ -220,7 +219,6 @@ def there(*arguments, **more):
 
 
 def finish(process):
-    """Wait until a command ends."""
     with process:
         out, err = process.communicate()
         return Done(process.returncode, out, err)
@@ -264,7 +262,6 @@ def figures(folder):
 
 
 def parameters(run):
-    """The parameters in a run's checkpoint."""
     return checkpoint.load(getattr(run, "folder", run)).arrays
 
 
@@ -301,17 +298,12 @@ def put_together(path, header, numbers):
             metadata["sha256"] = digest.hexdigest()
 
 
-def _sparse(path):
-    with path.open("wb") as file:
-        file.truncate(10**11)
-
-
 # What is no file, or has no end, in place of a file.
 ENDLESS = {
     "a pipe": os.mkfifo,
     "a device": lambda path: path.symlink_to("/dev/zero"),
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "a sparse file": _sparse,
+    "a sparse file": lambda path: (path.touch(), os.truncate(path, 10**11)),
 }
 if sys.platform == "win32":  # which has none of these
     ENDLESS = {}
@@ -324,7 +316,6 @@ def hidden_files(folder):
 
 
 def epoch_row(number, **fields):
-    """A row of a history."""
     row = {"loss": 1.0, "perplexity": np.e, "valid_loss": None, "valid_perplexity": None}
     row |= {"tokens": 100, "seconds": 0.1, "backend": "numpy", "sample": None}
     return Epoch(epoch=number, **{**row, **fields})

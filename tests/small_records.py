@@ -25,17 +25,8 @@ TEXT = TextRecord(
 
 def round_of(number=0, seconds=2.0, products=1.0, **more):
     """The times of one process, most of them the same in each turn."""
-    common = {
-        "threads": 1,
-        "importing": 1.0,
-        "parameters": "a",
-        "minibatches_seen": "b",
-        "first": 2.0,
-        "generation": [0.5],
-        "memory": 2**20,
-        "operations": 10**9,
-        "peak": [4.0],
-    }
+    common = {"threads": 1, "parameters": "a", "minibatches_seen": "b", "generation": [0.5]}
+    common |= {"importing": 1.0, "first": 2.0, "memory": 2**20, "operations": 10**9, "peak": [4.0]}
     times = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
     return Round(number=number, **{**common, **times, **more})
 
@@ -50,7 +41,6 @@ def trial_of(*perplexities, seed=0, held_out=None, seconds=1.0):
 
 
 def candidate_of(backend, model, *rounds, **more):
-    """A candidate with these rounds."""
     return Candidate(backend, model, **{"ready": READY, "rounds": list(rounds), **more})
 
 

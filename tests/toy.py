@@ -96,13 +96,6 @@ def add_back(d, y, a, b):
     return d.sum(0) if np.ndim(b) < d.ndim else d
 
 
-def rows_back(d, y, W, indices):
-    """Gradient of a matrix of which rows were taken."""
-    grad = np.zeros_like(W)
-    np.add.at(grad, indices, d)
-    return grad
-
-
 def log_softmax(logits):
     """Logarithms of the probabilities."""
     shifted = logits - logits.max(1, keepdims=True)
@@ -134,7 +127,6 @@ matmul = operation(np.matmul, lambda d, y, a, b: d @ b.T, lambda d, y, a, b: a.T
 tanh = operation(np.tanh, lambda d, y, z: d * (1 - y * y))
 relu = operation(lambda z: np.maximum(z, 0), lambda d, y, z: d * (z > 0))
 sigmoid = operation(lambda z: 1 / (1 + np.exp(-z)), lambda d, y, z: d * y * (1 - y))
-rows = operation(lambda W, indices: W[indices], rows_back)
 one_hot = operation(lambda indices, like: np.eye(len(like), dtype=like.dtype)[indices])
 cross_entropy = operation(
     lambda logits, labels: -log_softmax(logits)[np.arange(len(labels)), labels].mean(),

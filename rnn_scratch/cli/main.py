@@ -112,11 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")
         # Each framework has its own exception for too little memory; only the messages are alike.
         # A library that is imported may give the reason as the cause of its own error.
+        cause: BaseException = error
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-            if not OUT_OF_MEMORY.search(str(error.__cause__)):
+            cause = error.__cause__ or error
+            if not OUT_OF_MEMORY.search(str(cause)):
                 raise
-            error = error.__cause__
-        reason = (str(error).splitlines() or ["none is left"])[0].removesuffix(".")
+        reason = (str(cause).splitlines() or ["none is left"])[0].removesuffix(".")
         _fail(f"Error: There is not enough memory: {reason}.")
 
 

@@ -10,14 +10,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers import is_running, options, other_packages, start, there, wait_until
+from helpers import SMALL, is_running, options, other_packages, start, there, wait_until
 
 from rnn_scratch.compare import pictures, summary
 from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
 
-SMALL = options(num_hiddens=12, num_steps=6, batch_size=4, max_tokens=400, corpus="tide-clock")
-SHORT = (*SMALL, "--epochs", "2", "--repeats", "1")
+SHORT = options(**SMALL, num_epochs=2, repeats=1)
 
 # Backends that are NumPy's but for a few functions. `after_check` is called between a child's
 # check and its work.
@@ -57,13 +56,8 @@ FAILING = {
 
 def packages(folder, sources):
     """Install these backends; returns the environment in which they are found."""
-    return other_packages(
-        folder,
-        {
-            name: BASE.format(name=name) + textwrap.dedent(source)
-            for name, source in sources.items()
-        },
-    )
+    whole = {name: BASE.format(name=name) + textwrap.dedent(each) for name, each in sources.items()}
+    return other_packages(folder, whole)
 
 
 @pytest.fixture
@@ -82,13 +76,6 @@ def compared(tmp_path_factory):
 
 def candidates(folder):
     return {candidate.name: candidate for candidate in read(Path(folder)).candidates}
-
-
-def sleeping_process(process):
-    """The number of the process in which the backend `sleeping` sleeps, as soon as it does."""
-    path = Path("sleeping")
-    wait_until(lambda: path.exists() and path.read_text(), process)
-    return int(path.read_text())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +247,9 @@ def test_no_child_outlives_its_comparison_and_what_was_measured_is_kept(failing,
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
     ) as process:
-        child = sleeping_process(process)
+        path = Path("sleeping")
+        wait_until(lambda: path.exists() and path.read_text(), process)
+        child = int(path.read_text())
         process.send_signal(how)
         out, err = process.communicate(timeout=300)
     is_killed = how == signal.SIGKILL
@@ -307,12 +296,8 @@ def test_environments_of_a_backend_stand_in_one_table(tmp_path):
     names = "numpy,numpy@1.26-same:fast,numpy@shared,numpy@bare,numpy@1.26-same:fast"
     done = there("compare", "--candidates", names, *pythons, *SHORT, "--output", "out").ended(1)
     record = read(Path("out"))
-    timed = summary.timed(record)
-    assert [row.candidate.name for row in timed] == [
-        "numpy",
-        "numpy@1.26-same fast",
-        "numpy@shared",
-    ]
+    timed = [row.candidate.name for row in summary.timed(record)]
+    assert timed == ["numpy", "numpy@1.26-same fast", "numpy@shared"]
     ((name, (failure,)),) = ((c.name, c.failures) for c in record.candidates if c.failures)
     assert name == "numpy@bare"
     assert f"{bare} could not be started" in failure.reason

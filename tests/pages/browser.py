@@ -16,7 +16,6 @@ LOOKS = pytest.mark.parametrize(
 
 
 def assert_accessible(page):
-    """No serious violation is found by axe."""
     # Without loading the style sheets, which a page in a folder may not read as text.
     violations = Axe().run(page, options={"preload": False}).response["violations"]
     worst = [each for each in violations if each["impact"] in ("serious", "critical")]

@@ -33,7 +33,6 @@ pytest_plugins = ["browser"]  # for the fixtures
 
 @pytest.fixture
 def visit(visit):
-    """Open the page."""
     return functools.partial(visit, "play")
 
 
@@ -72,7 +71,6 @@ def use(page, cell, temperature=0.5):
 
 
 def step(page, times):
-    """Press the button for a step with the keyboard."""
     page.get_by_role("button", name="Step").focus()
     for _ in range(times):
         page.keyboard.press("Enter")

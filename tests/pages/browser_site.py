@@ -41,7 +41,6 @@ def choose(page, what):
 
 
 def selected(page):
-    """The selected tabs of a page."""
     return set(page.locator(TABS).all_text_contents())
 
 
@@ -278,10 +277,9 @@ def test_pages_without_a_script(visit):
     assert page.locator(".switch").count() == 0
     assert page.get_by_role("link", name="Gates").first.is_visible()
     # Highlighted all the same.
-    colors = page.locator(".highlight .k").first.evaluate("each => getComputedStyle(each).color")
-    assert colors != page.locator("article p").first.evaluate(
-        "each => getComputedStyle(each).color"
-    )
+    color = "each => getComputedStyle(each).color"
+    words, code = (page.locator(each).first for each in ("article p", ".highlight .k"))
+    assert words.evaluate(color) != code.evaluate(color)
     page.screenshot(path=SHOTS / "build-no-script.png")
 
 

@@ -119,11 +119,8 @@ def backend(process):
         function = name.removesuffix("-relu").replace("-", "_")
         return lambda x, state, params: tuple(own(function, x, state, params, options)[0])
 
-    def backward(*values):
-        return with_state("backward", *values)
-
-    def gradients(*values):
-        return with_state("gradients", *values)
+    backward = functools.partial(with_state, "backward")
+    gradients = functools.partial(with_state, "gradients")
 
     def changing(name):
         # A function that changes the model, whose arrays are replaced.

@@ -181,10 +181,9 @@ def test_the_record_of_optimizers_says_where_each_epsilon_is():
 def test_the_citation_is_of_this_version():
     text = (CLONE / "CITATION.cff").read_text(encoding="utf-8")
     data = dict(re.findall(r'^(\w+): "?(.*?)"?$', text, re.MULTILINE))
+    project = (CLONE / "pyproject.toml").read_text(encoding="utf-8")
     for name in ("version", "license"):
-        assert f'\n{name} = "{data[name]}"' in (CLONE / "pyproject.toml").read_text(
-            encoding="utf-8"
-        )
+        assert f'\n{name} = "{data[name]}"' in project
     index = (CLONE / "notebooks/site/index.md").read_text(encoding="utf-8")
     for name in ("title", "version", "license"):
         assert re.search(rf"^  {name} += {{{re.escape(data[name])}}},$", index, re.MULTILINE)

@@ -45,14 +45,6 @@ class Block(NamedTuple):
     text: str
 
 
-class Command(NamedTuple):
-    """A command of a console block, the file that its output is added to, and what is shown."""
-
-    arguments: list[str]
-    file: str
-    shown: list[str]
-
-
 BLOCKS = [
     Block(*found)
     for found in re.findall(
@@ -62,13 +54,13 @@ BLOCKS = [
 
 
 def commands(block):
-    """The commands of a console block."""
+    """Commands of a console block: arguments, the file for its output, and what is shown."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, *shown = part.splitlines()
         line, _, file = line.partition(" >> ")
         program, *arguments = shlex.split(line)
         assert program == "rnn-scratch"
-        yield Command(arguments, file, shown)
+        yield arguments, file, shown
 
 
 def install(site):
@@ -86,21 +78,20 @@ def write(site, title, text):
 
 
 def follow(site, env, only_files=False):
-    """Write the files and run the commands, in order: each command and how it ended.
+    """Write the files and run the commands, perhaps only those whose output is for a file.
 
-    With `only_files` those that only show something are left out.
+    Yields each command and how it ended.
     """
     for block in BLOCKS:
         if block.language == "python" and block.title.startswith("toy_rnn/"):
             write(site, block.title, block.text)
         elif block.language == "console":
-            for command in commands(block):
-                if command.file or not only_files:
-                    done = there(*command.arguments, env=env)
-                    if command.file:
-                        assert done.code == 0, done.err
-                        write(site, command.file, done.out)
-                    yield command, done
+            for arguments, file, shown in commands(block):
+                if file or not only_files:
+                    done = there(*arguments, env=env)
+                    if file:
+                        write(site, file, done.ended().out)
+                    yield arguments, shown, done
 
 
 def shows(out, lines):
@@ -128,12 +119,10 @@ def test_each_step_has_the_result_that_the_guide_shows(tmp_path):
     (project,) = (block for block in BLOCKS if block.language == "toml")
     assert '[project.entry-points."rnn_scratch.backends"]\ntoy = "toy_rnn"' in project.text
     done = list(follow(site, env))
-    for command, result in done:
-        lacks = any(" lacks " in line for line in command.shown)
-        assert result.code == lacks, (command, result.out, result.err)
-        assert command.file or command.shown
-        assert shows(result.out, command.shown), (command, result.out)
-    assert {command.arguments[0] for command, _ in done} == {"check", "train", "show"}
+    for arguments, shown, result in done:
+        result.ended(any(" lacks " in line for line in shown))
+        assert shows(result.out, shown), (arguments, result.out)
+    assert {arguments[0] for arguments, *_ in done} == {"check", "train", "show"}
 
 
 @pytest.mark.parametrize(

@@ -130,12 +130,6 @@ def test_each_update_of_a_run_has_its_rates(monkeypatch):
         assert v == pytest.approx(1 - math.exp(update * math.log(0.999)), rel=1e-9)
 
 
-def test_where_the_rate_stays_all_are_equal(monkeypatch):
-    batches = Batches(monkeypatch)
-    rnn_scratch.train("numpy", num_epochs=1, optimizer="momentum", **SMALL)
-    assert batches.rates == [[np.float32(0.1)]] * len(batches.rates)
-
-
 def test_masks_are_those_of_seed_epoch_and_minibatch(monkeypatch):
     with monkeypatch.context() as patch:
         first = Batches(patch)

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import CONTRIBUTING, assert_same, environment, in_one_process, lion, options
+from helpers import CONTRIBUTING, SETTINGS, assert_same, environment, in_one_process, lion, options
 from sabotages import make
 from safetensors.numpy import load_file
 
@@ -42,8 +42,7 @@ MODULE = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # of `tanh` and `
 TABLE, TABLE_BACK = "CELLS |= {", "CELLS_BACK |= {"
 (DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', CONTRIBUTING.replace(",\n", ", "))
 DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the default first\n", "OPTIMIZERS |= {"
-SIZES = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
-SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SIZES)
+SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SETTINGS)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make.optimizations import Gain, read
 from make.optimizations import names as names_in_code
+from make.optimizations import read
 from measure import optimizations
 
 from rnn_scratch import parameters
@@ -14,7 +14,6 @@ from rnn_scratch.contract import Batch, Options
 
 RECORD = Path(__file__).parents[2] / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
-GAIN = Gain(name="Bias in the table", num_hiddens={64: 1.234, 512: 1.0})
 
 
 def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
@@ -59,11 +58,3 @@ def test_record_code_and_script_have_the_same_names_and_gains(backend, own_name)
             assert comment.rstrip().endswith(optimizations.comment(each)), each.name
         number += len(comments)
     assert code.count("# Gain") == number
-
-
-def test_a_gain_goes_below_its_comment_and_replaces_the_old_one(tmp_path):
-    file = tmp_path / "fast.py"
-    text = "    # Bias in the table: it is\n    # added once.\n    # Gain: {}.\n    x\n"
-    file.write_text(text.format("9.00 with 64 hidden units, 9.00 with 512") + text.format(""))
-    optimizations.annotate(tmp_path, [GAIN])
-    assert file.read_text() == 2 * text.format("1.23 with 64 hidden units, 1.00 with 512")

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -224,12 +225,6 @@ LAYERS = {
 }
 
 
-def build(name, backend, options):
-    """The model on the framework's layers, with any parameters."""
-    arrays = {name: np.zeros(shape) for name, shape in options.shapes().items()}
-    return registry.build(name, backend, "concise", arrays, options)
-
-
 def test_which_cells_are_offered(backend, candidate, monkeypatch):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
@@ -240,10 +235,12 @@ def test_which_cells_are_offered(backend, candidate, monkeypatch):
     expected["plainest"] = ("no layer for the cell plainest",)
     for cell, words in expected.items():
         options = Options(V, inputs.H, cell)
+        arrays = initial(options, 0.1, 0)
+        build = partial(registry.build, candidate, backend, "concise", arrays, options)
         if words is None:
-            build(candidate, backend, options)
+            build()
             continue
         with pytest.raises(registry.NotOffered) as error:
-            build(candidate, backend, options)
+            build()
         for word in words:
             assert word in str(error.value)

@@ -14,7 +14,6 @@ import random
 import shutil
 import signal
 import socketserver
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -56,23 +55,18 @@ from rnn_scratch.cli.__main__ import start
 from rnn_scratch.runs import sessions
 from rnn_scratch.system import signals
 from rnn_scratch.text import books
-how = json.loads(sys.argv.pop(1))
+how, numbers = json.loads(sys.argv.pop(1)), itertools.count()
 sessions.SHARE = how["share"]
 books.DEADLINE = books.SERVER_SILENCE = 2
-if "url" in how:
-    books.BOOKS["time-machine"] = books.BOOKS["time-machine"]._replace(url=how["url"])
-numbers = itertools.count()
+books.BOOKS["time-machine"] = books.BOOKS["time-machine"]._replace(url=how.get("url"))
 
-def faulty(call):
-    def either(*arguments, **more):
-        if how["first"] <= next(numbers) <= how["last"]:
-            raise OSError(how["errno"], os.strerror(how["errno"]))
-        return call(*arguments, **more)
-
-    return either
+def faulty(call, *arguments, **more):
+    if how["first"] <= next(numbers) <= how["last"]:
+        raise OSError(how["errno"], os.strerror(how["errno"]))
+    return call(*arguments, **more)
 
 for name in how.get("calls", ()):
-    setattr(os, name, faulty(getattr(os, name)))
+    setattr(os, name, lambda *args, call=getattr(os, name), **more: faulty(call, *args, **more))
 install = signals.install
 signals.install = lambda: (install(), signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS))
 start()
@@ -86,23 +80,17 @@ def block():
 
 def train(chance, run, *more, how=None, **process):
     """Start the training, new or resumed; half of them save at every opportunity."""
-    how = {"share": chance.choice((0.01, 1e9)), **(how or {})}
-    if Path(run, RUN_FILE).exists():
-        more = ("--resume", run, "--epochs", EPOCHS, *more)
-    else:
-        more = (*options(backend="numpy", threads=1, run=run, **SETTINGS), *more)
-    return start(
-        json.dumps(how), "train", *more, program=("-c", PROGRAM), **{"preexec_fn": block, **process}
-    )
+    how = json.dumps({"share": chance.choice((0.01, 1e9)), **(how or {})})
+    new = options(backend="numpy", threads=1, run=run, **SETTINGS)
+    begun = ("--resume", run, "--epochs", EPOCHS) if Path(run, RUN_FILE).exists() else new
+    process = {"preexec_fn": block, **process}
+    return start(how, "train", *begun, *more, program=("-c", PROGRAM), **process)
 
 
 def ended(process, *codes):
     """Wait for the end of a command, which has one of these exit codes and no traceback."""
-    try:
+    with process:  # which an error kills
         out, err = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise AssertionError("it does not end") from None
     assert process.returncode in codes, (process.returncode, out, err)
     for text in (out or "", err or ""):
         assert "Traceback" not in text, text
@@ -111,13 +99,20 @@ def ended(process, *codes):
     return process.returncode
 
 
-def kills(chance, run):
-    """Signals at random moments, twice."""
+def kills(chance, run, most=1):
+    """Signals at random moments, to one or several sessions in one folder."""
     for _ in range(2):
-        process = train(chance, run)
+        processes = [train(chance, run) for _ in range(chance.randint(1, most))]
         time.sleep(chance.uniform(0, 1.5))
-        process.send_signal(chance.choice((signal.SIGKILL, *signals.SIGNALS)))
-        ended(process, 0, 2, -signal.SIGKILL, *STOPPED)
+        for process in processes[::2]:
+            process.send_signal(chance.choice((signal.SIGKILL, *signals.SIGNALS)))
+        for process in processes:
+            ended(process, 0, 2, -signal.SIGKILL, *STOPPED)
+
+
+def several(chance, run):
+    """Several sessions at once, some of which are killed."""
+    kills(chance, run, most=4)
 
 
 def limits(chance, run):
@@ -158,40 +153,32 @@ def errors(chance, run):
 
 def environments(chance, run):
     """Variables, streams and folders that are odd or missing."""
-    env = {
-        name: chance.choice(values)
-        for name, values in {
-            "TZ": ("UTC+24", "UTC-24:30", "nowhere", ":/dev/zero", ""),
-            "LANG": ("C", "tlh"),
-            "LC_ALL": ("POSIX", "xx_XX.latin1"),
-            "TMPDIR": ("/nowhere", "/dev/null"),
-            "HOME": ("/nowhere", "/dev/null", ""),
-            "COLUMNS": ("0", "-1", "many"),
-            "TERM": ("dumb", ""),
-            "MPLBACKEND": ("nonsense", "agg"),
-            "MPLCONFIGDIR": ("/dev/null/x",),
-            "SOURCE_DATE_EPOCH": ("never", "0"),
-            "OMP_NUM_THREADS": ("many", "0"),
-            "PYTHONIOENCODING": ("ascii", "utf-16"),
-        }.items()
-        if chance.random() < 0.3
-    }
+    odd = "TZ=UTC+24 TZ=nowhere TZ= LANG=C LC_ALL=POSIX LC_ALL=xx_XX.latin1 TMPDIR=/dev/null HOME= "
+    odd += (
+        "HOME=/dev/null COLUMNS=-1 COLUMNS=many TERM= MPLBACKEND=nonsense MPLCONFIGDIR=/dev/null "
+    )
+    odd += "SOURCE_DATE_EPOCH=never OMP_NUM_THREADS=many PYTHONIOENCODING=utf-16 PYTHONUTF8=0"
+    env = dict(each.split("=") for each in chance.sample(odd.split(), chance.randint(0, 6)))
     closed, full = chance.choice(((), (0,), (1,), (2,), (0, 1, 2))), chance.random() < 0.2
     with open("/dev/full", "w") as out:
-        streams = {"stdout": out} if full else {}
-        process = train(
-            chance, run, env=env, preexec_fn=lambda: [os.close(each) for each in closed], **streams
-        )
-        ended(process, 0, 1, 2)
+        how = {"env": env, "preexec_fn": lambda: [os.close(each) for each in closed]}
+        ended(train(chance, run, **how, **({"stdout": out} if full else {})), 0, 1, 2)
 
 
 def servers(chance, run):
     """A server that sends anything but the book."""
+    status = chance.choice(
+        (b"200 OK", b"200 \x1b]0;x\x07", b"301 x\r\nLocation: /", b"500 no", b"")
+    )
+    more = (
+        b"Content-Length: 7",
+        b"Content-Encoding: gzip",
+        b"Transfer-Encoding: chunked",
+        b"x" * 9999,
+    )
     body = chance.choice((b"", b"the time machine\n" * 99, gzip.compress(bytes(2**27)), b"\xff\0"))
-    head = [b"HTTP/1.1 " + chance.choice((b"200 OK", b"200 \x1b]0;x\x07", b"500 no", b"x", b"301"))]
-    more = (b"Content-Length: 7", b"Content-Encoding: gzip", b"Transfer-Encoding: chunked")
-    head += chance.sample((*more, b"Location: /", b"X: " + b"x" * 10**5, b"\x1b[2J: 1"), 2)
-    answer, endless = b"\r\n".join([*head, b"", body]), chance.random() < 0.4
+    answer = b"\r\n".join([b"HTTP/1.1 " + status, *chance.sample(more, 2), b"", body])
+    endless = chance.random() < 0.4
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
@@ -200,54 +187,34 @@ def servers(chance, run):
                 self.request.sendall(answer)
                 while endless:
                     self.request.sendall(answer[-1000:])
-                    time.sleep(chance.choice((0, 0.1)))
+                    time.sleep(0.1 * (len(body) < 99))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
+        server.daemon_threads, server.block_on_close = True, False
         threading.Thread(target=server.serve_forever, daemon=True).start()
         how = {"url": f"http://127.0.0.1:{server.server_address[1]}/book"}
         env = {"RNN_SCRATCH_DATA": str(Path("data").absolute()), "NO_PROXY": "*"}
-        process = train(chance, run, "--corpus", "time-machine", how=how, env=env)
-        ended(process, 2)
+        ended(train(chance, run, "--corpus", "time-machine", how=how, env=env), 2)
         server.shutdown()
     assert os.listdir("data") == [] != os.path.exists(run)
     os.rmdir("data")
-
-
-def several(chance, run):
-    """Several sessions at once in one folder, some of which are killed."""
-    for _ in range(2):
-        processes = [train(chance, run) for _ in range(chance.randint(2, 4))]
-        time.sleep(chance.uniform(0, 1.5))
-        for process in processes[::2]:
-            process.send_signal(chance.choice((signal.SIGKILL, signal.SIGINT)))
-        for process in processes:
-            ended(process, 0, 2, -signal.SIGKILL, *STOPPED)
 
 
 def crafted(chance, run):
     """A change of the record, the history or the metadata, with the digests that belong to it."""
     ended(train(chance, run), 0)
     header, numbers = safetensors_parts(run / checkpoint.FILE)
-    about = header["__metadata__"]["checkpoint"]
-
-    def changed(text):
-        return next(mutations(json.loads(text), chance.random(), 1))
-
-    part = chance.choice((RUN_FILE, HISTORY, checkpoint.FILE))
-    if part == RUN_FILE:
-        (run / RUN_FILE).write_text(changed((run / RUN_FILE).read_text()))
-    elif part == HISTORY:
-        rows = (run / HISTORY).read_text().splitlines()
-        number = chance.randrange(len(rows))
-        rows[number] = changed(rows[number])
-        content = "".join(row + "\n" for row in rows).encode()
-        (run / HISTORY).write_bytes(content)
+    parts = [(run / RUN_FILE).read_text(), header["__metadata__"]["checkpoint"]]
+    parts += (run / HISTORY).read_text().splitlines()
+    which = chance.choice((0, 1, chance.randrange(2, len(parts))))
+    parts[which] = next(mutations(json.loads(parts[which]), chance.random(), 1))
+    record, about, *rows = parts
+    (run / RUN_FILE).write_text(record)
+    (run / HISTORY).write_text("".join(row + "\n" for row in rows))
+    if which > 1:
+        content = (run / HISTORY).read_bytes()
         mark = len(content), hashlib.sha256(content).hexdigest()
         about = json.dumps({**json.loads(about), "history": mark})
-    else:
-        about = changed(about)
     header["__metadata__"]["checkpoint"] = about
     put_together(run / checkpoint.FILE, header, numbers)
 
@@ -289,19 +256,17 @@ def whole(tmp_path_factory):
     return rnn_scratch.train("numpy", threads=1, run=folder, **SETTINGS).folder
 
 
-@pytest.fixture(scope="module")
-def counts(request):
-    """The trials and failures of each kind of fault, which are written to the record."""
-    counts = {}
-    yield counts
-    if path := request.config.getoption("--record"):
+def count(request, name, trials, failures):
+    """Write the counts of one kind of fault into the record, beside the others."""
+    path, seeds = (request.config.getoption(each) for each in ("--record", "--seeds"))
+    if path:
         others = json.loads(Path(path).read_bytes())["faults"] if Path(path).exists() else {}
-        seeds = request.config.getoption("--seeds")
-        measuring.write(path, {"seeds": seeds, "faults": {**others, **counts}})
+        faults = {**others, name: {"trials": trials, "failures": len(failures)}}
+        measuring.write(path, {"seeds": seeds, "faults": faults})
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_campaign(request, tmp_path, monkeypatch, on_terminal, whole, counts, trials, fault):
+def test_campaign(request, tmp_path, monkeypatch, on_terminal, whole, trials, fault):
     seeds = (request.config.getoption("--seeds") or str(random.randrange(10**6))).split(",")
     failures = []
     for number in range(trials or 10):
@@ -323,5 +288,5 @@ def test_campaign(request, tmp_path, monkeypatch, on_terminal, whole, counts, tr
             failures.append(f"{seed}: {error!r}")
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(folder)
-    counts[fault.__name__] = {"trials": number + 1, "failures": len(failures)}
+    count(request, fault.__name__, number + 1, failures)
     assert not failures, "\n".join(failures)

@@ -2,11 +2,9 @@
 
 import errno
 import functools
-import itertools
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from helpers import (
     environment,
     figures,
     finish,
-    here,
     hidden_files,
     history,
     lines,
@@ -34,7 +31,7 @@ from helpers import (
 )
 
 import rnn_scratch
-from rnn_scratch.runs import checkpoint, inference, run_folder
+from rnn_scratch.runs import checkpoint, run_folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
@@ -192,32 +189,6 @@ def test_a_font_that_cannot_be_read_keeps_the_run():
     done = there("train", *settings, program=("-c", NO_FONTS))
     done.refused("Matplotlib cannot draw the figures", "Too many open files", ".ttf")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
-
-
-def test_a_file_that_cannot_be_opened_is_not_said_to_be_damaged_or_moved(capsys, monkeypatch):
-    """Each file that a resumed training opens."""
-    rnn_scratch.train("numpy", num_epochs=2, run="trained", valid_share=0.2, **SMALL)
-    system = os.open
-    monkeypatch.setattr(inference, "predict", lambda run, **how: "")  # which reads other files
-    for failing in itertools.count():
-        numbers = itertools.count()
-
-        def opened(path, *arguments, numbers=numbers, failing=failing):
-            if Path(path).parts[:1] == ("r",) and next(numbers) == failing:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return system(path, *arguments)
-
-        shutil.rmtree("r", ignore_errors=True)
-        shutil.copytree("trained", "r")
-        monkeypatch.setattr(os, "open", opened)
-        done = here(capsys, "train", "--resume", "r", "--epochs", 3)
-        monkeypatch.setattr(os, "open", system)
-        if next(numbers) <= failing:
-            break
-        done.refused("could not be ", "Too many open files")
-        begun, ended = (words in done.out for words in ("run folder: r", "training text"))
-        assert not begun or ended or "is kept" in done.out
-    assert failing > 15
 
 
 def test_the_reader_of_the_output_exits():

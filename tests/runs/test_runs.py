@@ -1,7 +1,6 @@
 """The folder of a run: record, history, curve and checkpoint; and the list of runs."""
 
 import concurrent.futures
-import contextlib
 import hashlib
 import itertools
 import json
@@ -105,23 +104,6 @@ def test_a_folder_that_exists_is_not_changed(tmp_path):
     with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine --epochs N"):
         rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
-
-
-@pytest.mark.parametrize("number", range(12))
-def test_a_start_that_fails_at_any_sync_leaves_no_folder(monkeypatch, number):
-    """As where there are no more descriptors, or at a Ctrl-C."""
-    count, fsync = itertools.count(), os.fsync
-
-    def failing(file):
-        if next(count) == number:
-            raise (KeyboardInterrupt, OSError(24, "Too many open files"))[number % 2]
-        fsync(file)
-
-    monkeypatch.setattr(os, "fsync", failing)
-    with contextlib.suppress(KeyboardInterrupt, RNNScratchError):
-        rnn_scratch.train("numpy", run="r", num_epochs=1, **SMALL)
-    assert not Path("r").exists() or run_folder.read(Path("r")).sessions
-    assert Path("r").exists() == (number >= 7), "the folder's name, and three files and their names"
 
 
 @pytest.mark.parametrize("folder", ["runs/r", "runs", None])

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import error_of, there
+from helpers import error_of
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
@@ -90,7 +90,6 @@ def refuses_in_many_words(handler):
 
 
 def is_silent(handler):
-    """Send nothing until the test ends."""
     handler.server.over.wait(10)
 
 
@@ -282,12 +281,6 @@ def test_the_data_folder(tmp_path, monkeypatch):
     assert books.data_folder() == cache
     assert cache.is_absolute()
     assert "rnn-scratch" in cache.parts
-
-
-def test_the_import_leaves_the_slow_modules_for_later():
-    done = there(program=("-c", "import sys, rnn_scratch.text.books as _; print(*sys.modules)"))
-    slow = {"requests", "urllib3", "rich", "platformdirs"}
-    assert not slow & set(done.out.split())
 
 
 # The user's files

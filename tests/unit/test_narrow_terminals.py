@@ -33,7 +33,6 @@ def shown(on_terminal, columns):
 
 
 def assert_fits(output, columns):
-    """No line of these is wider than the terminal."""
     assert max(map(len, output.splitlines())) <= columns
 
 

@@ -155,9 +155,8 @@ def test_help_says_the_defaults(capsys):
     ids=["pieces", "exact"],
 )
 def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
-    done = there(
-        "check", "numpy", "--json", *how, env={"FORCE_COLOR": "1"}
-    ).ended()  # as Jupyter sets it
+    env = {"FORCE_COLOR": "1"}  # as Jupyter sets it
+    done = there("check", "numpy", "--json", *how, env=env).ended()
     assert json.loads(done.out)
     assert "numpy" in done.err  # the progress
 

@@ -88,18 +88,19 @@ def test_a_core_and_backends_of_two_clones_are_refused(copy):
         done.refused(f"{copy / 'rnn_scratch'}, but its backends are in", "pip install -e .")
 
 
-# Without a command that computes, nothing of theirs is imported.
+# Without a command that computes, nothing of theirs is imported, nor what downloads a book.
 IMPORTED = """
 import sys
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
+from rnn_scratch.text import books
 commands = [["--help"], ["train", "--help"], ["runs"], ["--version"]]
 commands += [["show", "train_epoch"], ["show", "forward", "--diff", "mxnet", "mxnet:fast"]]
 for arguments in commands:
     main(arguments)
 registry.names()
 modules = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax", "rnn_scratch.backends.numpy"}
-print(modules & set(sys.modules))
+print({*modules, "requests", "urllib3", "platformdirs"} & set(sys.modules))
 """
 
 

@@ -47,7 +47,6 @@ for name in sys.argv[1:]:
 
 
 def write(name, text, encoding="utf-8"):
-    """Write a text file."""
     Path(name).write_text(text, encoding=encoding)
 
 
