@@ -10,37 +10,34 @@ import functools
 import importlib.machinery
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 DEVICE = "emu"
 transfers = Counter()  # "to device" and "to host"
-explicit = contextlib.nullcontext
+explicit = contextlib.nullcontext  # in it, JAX refuses copies that no call has asked for
 
 
 def install():
     """Give the device to the `machine` of each backend that is imported from now on."""
-    sys.meta_path.insert(0, Finder)
+    sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))
 
 
-class Finder:
-    """Finds what Python's own finder does, and changes modules called `machine`."""
+def find_spec(name, path=None, target=None):
+    """Find a `machine`, to be changed before anything can import a function from it."""
+    spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+    if not spec or not name.endswith(".machine"):
+        return None
+    execute = spec.loader.exec_module
 
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        """A `machine` is changed before anything can import a function from it."""
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if not spec or not name.endswith(".machine"):
-            return None
-        execute = spec.loader.exec_module
+    def exec_module(module):
+        execute(module)
+        for framework, emulate in FRAMEWORKS.items():
+            if framework in vars(module):
+                module.devices = lambda dtype: [DEVICE, "cpu"]
+                emulate(module)
 
-        def exec_module(module):
-            execute(module)
-            for framework, emulate in FRAMEWORKS.items():
-                if framework in vars(module):
-                    module.devices = lambda dtype: [DEVICE, "cpu"]
-                    emulate(module)
-
-        spec.loader.exec_module = exec_module
-        return spec
+    spec.loader.exec_module = exec_module
+    return spec
 
 
 def counted(function, direction):
@@ -64,24 +61,21 @@ def jax(machine):
     """The second of two CPUs, which JAX refuses to combine with the first."""
     from jax._src.array import ArrayImpl
 
-    def _device(device, rank=None):
-        return machine.jax.devices("cpu")[device == DEVICE]
-
     global explicit
-    machine.jax.config.update("jax_num_cpu_devices", 2)
-    machine._device = _device
-    explicit = functools.partial(machine.jax.transfer_guard, "disallow")
+    jax = machine.jax
+    jax.config.update("jax_num_cpu_devices", 2)
+    machine._device = lambda device, rank=None: jax.devices("cpu")[device == DEVICE]
+    explicit = functools.partial(jax.transfer_guard, "disallow")
     count_conversions(machine)
     ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # which float() reads
 
 
 def mxnet(machine):
-    """The second of MXNet's contexts of the CPU, which it refuses to combine with the first."""
+    """The second of MXNet's contexts of the CPU; many of its operations need one for all arrays."""
     machine.context = lambda device: machine.mxnet.cpu(int(device == DEVICE))
     library = machine.mxnet.base._LIB
-    for name, direction in (("From", "to device"), ("To", "to host")):
-        name = f"MXNDArraySyncCopy{name}CPU"
-        setattr(library, name, counted(getattr(library, name), direction))
+    library.MXNDArraySyncCopyFromCPU = counted(library.MXNDArraySyncCopyFromCPU, "to device")
+    library.MXNDArraySyncCopyToCPU = counted(library.MXNDArraySyncCopyToCPU, "to host")
 
 
 def tensorflow(machine):
@@ -94,9 +88,11 @@ def tensorflow(machine):
     def on(device):
         before = config.get_device_policy()
         config.set_device_policy("silent_for_int32")  # for other tensors, an error
-        with tf.device(f"/CPU:{int(device == DEVICE)}"):
-            yield
-        config.set_device_policy(before)
+        try:
+            with tf.device(f"/CPU:{int(device == DEVICE)}"):
+                yield
+        finally:
+            config.set_device_policy(before)
 
     @functools.cache
     def devices(dtype):
@@ -114,10 +110,9 @@ def fused_cells(torch):
 
     def lstm(x, h, c, b_x, b_h):
         i, f, new, o = (x + h + b_x + b_h).chunk(4, 1)
-        gates = torch.cat([i.sigmoid(), f.sigmoid(), new.tanh(), o.sigmoid()], 1)
-        i, f, new, o = gates.chunk(4, 1)
+        i, f, new, o = i.sigmoid(), f.sigmoid(), new.tanh(), o.sigmoid()
         after = f * c + i * new
-        return o * after.tanh(), after, gates
+        return o * after.tanh(), after, torch.cat([i, f, new, o], 1)
 
     def lstm_back(d_h, d_c, c, after, gates, has_bias):
         i, f, new, o = gates.chunk(4, 1)
@@ -157,24 +152,8 @@ def torch(machine):
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
 
-    class Emulated(torch.Tensor):
-        @staticmethod
-        def __new__(cls, inner):
-            layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
-            place = {"dtype": inner.dtype, "device": f"{DEVICE}:0"}
-            tensor = cls._make_wrapper_subclass(cls, inner.size(), **layout, **place)
-            tensor.inner = inner
-            return tensor
-
-        @staticmethod
-        def around(each):
-            return Emulated(each) if isinstance(each, torch.Tensor) else each
-
-        @classmethod
-        def __torch_dispatch__(cls, function, types, arguments=(), named=None):
-            return compute(function, arguments, named or {})
-
-    def compute(function, arguments, named):
+    def compute(owner, function, types, arguments=(), named=None):
+        named = named or {}
         name, device = function.__name__.split(".")[0], named.get("device")
         tensors = [each for each in leaves((arguments, named)) if isinstance(each, torch.Tensor)]
         there = [each for each in tensors if isinstance(each, Emulated)]
@@ -190,14 +169,27 @@ def torch(machine):
         result = cells.get(name, function)(*map_(inner, arguments), **map_(inner, named))
         if there and function._schema.is_mutable and result is there[0].inner:
             return there[0]
-        return map_(Emulated.around, result) if target == DEVICE else result
+        return map_(around, result) if target == DEVICE else result
+
+    def around(each):
+        return Emulated(each) if isinstance(each, torch.Tensor) else each
 
     def inner(each):
         return each.inner if isinstance(each, Emulated) else each
 
+    class Emulated(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
+            place = {"dtype": inner.dtype, "device": f"{DEVICE}:0"}
+            tensor = cls._make_wrapper_subclass(cls, inner.size(), **layout, **place)
+            tensor.inner = inner
+            return tensor
+
+        __torch_dispatch__ = classmethod(compute)
+
     class Mode(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), named=None):
-            return compute(function, arguments, named or {})
+        __torch_dispatch__ = compute
 
     cells, tree = fused_cells(torch), torch.utils._pytree
     leaves, map_ = tree.tree_leaves, tree.tree_map

@@ -16,7 +16,6 @@ from rnn_scratch.check import epochs, functions, inputs
 from rnn_scratch.cli.train import train
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial, trained_arrays
-from rnn_scratch.randomness import generator
 from rnn_scratch.runs import training
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.runs.setup import set_up
@@ -115,24 +114,9 @@ def test_the_influence_of_a_character_is_its_derivative(call, cell, more):
     assert np.abs(expected).min() > 1e-5
 
 
-def test_its_random_numbers_are_the_cores(call):
-    options = Options(50, 128, "lstm", num_layers=2)
-    arrays = initial(options, 0.01, 0)
-    found = call("(options) => initial(options, 0.01, 0)", options)
-    assert [*found] == [*arrays]
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array, name)
-    for seed, epoch in ((0, 1), (7, 3), (2**32 - 1, 20)):
-        bits = f"generator({seed}, 'shuffle', {epoch})"
-        order = call(f"() => permutation({bits}, 1000)")
-        assert order == generator(seed, "shuffle", epoch).permutation(1000).tolist()
-        drawn = call(f"(n) => whole(generator({seed}, 'offset', {epoch}), n - 1)", 35)
-        assert drawn == minibatches.draw_offset(35, seed, epoch)
-
-
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 def test_its_minibatches_and_masks_are_the_cores(call, sampling):
-    settings = Settings(sampling=sampling, num_hiddens=3, num_layers=2, dropout=0.3, seed=5)
+    settings = Settings(sampling=sampling, num_hiddens=3, num_layers=2, dropout=0.3, seed=2**32 - 1)
     tokens = np.arange(5000)
     expected = list(minibatches.epoch_batches(tokens, settings, 2))
     names = ("batch_size", "num_steps", "seed", "sampling", "dropout", "num_layers", "num_hiddens")
@@ -164,7 +148,7 @@ def test_its_texts_and_vocabularies_are_the_cores(call, tmp_path):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 @pytest.mark.parametrize(
-    ("text", "seed"), [(STORY, 0), (OTHER, 0), (STORY, 7)], ids=["story", "other script", "seed 7"]
+    ("text", "seed"), [(STORY, 0), (OTHER, 0), (STORY, 2**32 - 1)], ids=["story", "other", "seed"]
 )
 def test_exact_mode_ends_at_numpys_digest(call, tmp_path, text, seed, cell, optimizer):
     how = "chapter" if text is STORY else "none"

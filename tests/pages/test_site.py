@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from helpers import CLONE, other_packages, there
-from make import exchange, lessons, prose, readme, site, site_code, site_lessons, site_workers
+from make import exchange, lessons, prose, readme, site, site_lessons, site_workers
 from make.exchange import Exchange
-from make.lessons import Code
 from msgspec.structs import asdict
 
 import rnn_scratch
@@ -179,39 +178,6 @@ def test_pictures_suit_a_light_page_and_a_dark_one(pages):
         assert curve.INK.encode() in text, name
         ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
         assert b"fill: none" in ground[1], name
-
-
-@pytest.mark.parametrize(
-    ("sources", "rows"),
-    [
-        (["a = 1\nb = 2"], [[0, 1]]),
-        (
-            [
-                "def f(x):\n    return x + 1",
-                "@compiled\ndef f(x):\n    return x + 1.0",
-                "def f(x):\n    # why\n    return x + 1",
-            ],
-            [[1, 3], [0, 1, 3], [1, 2, 3]],
-        ),
-        (  # no line is aligned with one of another function
-            ["def f(x):\n    return x", "def g(x):\n    return x\n\n\ndef f(x):\n    return x"],
-            [[4, 5], [0, 1, 2, 3, 4, 5]],
-        ),
-    ],
-)
-def test_corresponding_lines_are_in_the_same_row(sources, rows):
-    assert site_code.rows(sources) == rows
-
-
-def test_code_is_escaped_and_no_line_is_lost():
-    block = site_code.block(Code('a < b and """x\n\n&y"""\n'))
-    assert "\n" not in block
-    assert re.sub(r"<[^>]*>", "", block).count("&#10;") == 4
-    assert "&lt;" in block
-    assert "&amp;y" in block
-    assert site_code.outputs({"numpy": []}, registry.OURS, "") == ""
-    block = site_code.block(Code("-a\n+b\n+c", "diff"))
-    assert [block.count(f'<span class="{kind}">') for kind in ("gd", "gi")] == [1, 2]
 
 
 def test_formulas_and_names_in_prose():

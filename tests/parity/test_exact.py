@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLONE, here, options, other_packages, skip_without, there, variants
+from helpers import CLONE, here, options, other_packages, skip_without, there
 from measure import arm, certificate
 
 from rnn_scratch import api, exact, registry
@@ -199,17 +199,6 @@ def test_check_exact_compares_backends(chosen, backend_names, capsys):
     assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
 
 
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device, capsys):
-    skip_without(registry.load(backend_name), device, "float64")
-    models = [argument for model in VARIANTS for argument in ("--model", model)]
-    code, answer = check_exact(capsys, backend_name, *models, "--device", device)
-    assert (code, answer["equal"]) == (0, True)
-    outcomes = {model["model"]: model["outcome"] for model in answer["models"]}
-    offered = variants(backend_name)
-    assert outcomes == {m: "trained" if m in offered else "not offered" for m in VARIANTS}
-
-
 def test_check_exact_fails_where_nothing_can_be_trained(capsys):
     code, answer = check_exact(capsys, "numpy", "--model", "concise")
     assert (code, answer["equal"]) == (1, False)
@@ -335,7 +324,6 @@ def test_of_models_that_diverge_update_and_parameter_are_named(
 ):
     source = OFF.format(function=function, change=change)
     done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source})).ended(1)
-    assert "not equal to the last bit" in done.out
     said = " ".join(done.out.split())
     assert words in said, said[-400:]
     assert "rounding is unlikely to be the reason. To check each function, run: " in said

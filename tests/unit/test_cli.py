@@ -163,12 +163,6 @@ def test_impossible_values(capsys):  # the others are refused before the backend
     assert not Path("runs").exists(), "errors are reported before a folder is created"
 
 
-def test_impossible_ways_to_resume(capsys, run):
-    resume = ("train", "--resume", run, "--epochs")
-    here(capsys, *resume, 2).refused("Nothing left to train")
-    here(capsys, *resume, 3, "--theta", "none").refused("--theta: 1.0 before, None now")
-
-
 @pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
 def test_check_on_a_device_that_no_backend_has(capsys, more):
     here(capsys, "check", "numpy", "--device", "zz", *more).refused(

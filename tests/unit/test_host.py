@@ -24,26 +24,6 @@ def test_two_threads_give_the_same_numbers(backend_name):
     assert actual == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.frameworks
-def test_tensorflow_multiplies_on_the_device_of_the_tensors(backend_names):
-    if "tensorflow" not in backend_names:
-        pytest.skip("TensorFlow is not tested")
-    # Otherwise it would choose the first device; here the CPU serves as two.
-    program = """if True:
-        import tensorflow as tf
-        from rnn_scratch.backends.tensorflow import machine
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
-        for device in ("CPU:0", "CPU:1"):
-            with tf.device(device):
-                square = tf.eye(7)
-            print(device, machine.multiply(square, [square, square]).device.endswith(device))
-    """
-    done = there(program=("-c", program))
-    assert done.out.splitlines() == ["CPU:0 True", "CPU:1 True"], done.err
-
-
 def test_memory_of_a_device(backend, backend_name, device):
     memory = backend.machine.memory(device)
     if device == "cpu":
