@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLONE, here, options, other_packages, skip_without, there, variants
+from helpers import CLONE, here, options, other_packages, skip_without, there
 from measure import arm, certificate
 
 from rnn_scratch import api, exact, registry
@@ -197,17 +197,6 @@ def test_check_exact_compares_backends(chosen, backend_names, capsys):
         assert [row["epoch"] for row in model["digests"]] == [0, 2, 4]
         assert len({row["digest"] for row in model["digests"]}) == 3
     assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_check_exact_compares_variants_and_runs_on_a_device(backend_name, device, capsys):
-    skip_without(registry.load(backend_name), device, "float64")
-    models = [argument for model in VARIANTS for argument in ("--model", model)]
-    code, answer = check_exact(capsys, backend_name, *models, "--device", device)
-    assert (code, answer["equal"]) == (0, True)
-    outcomes = {model["model"]: model["outcome"] for model in answer["models"]}
-    offered = variants(backend_name)
-    assert outcomes == {m: "trained" if m in offered else "not offered" for m in VARIANTS}
 
 
 def test_check_exact_fails_where_nothing_can_be_trained(capsys):

@@ -1,7 +1,6 @@
-"""Every backend has the contract's functions, with its signatures.
+"""The form of the source of this project's backends; one of another package may look different.
 
-The form of the source is that of this project's backends: one of another package may look
-different.
+That functions have the contract's signatures is verified by the check, in test_parity.
 """
 
 import ast
@@ -12,13 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import rnn_scratch
 from rnn_scratch import registry
-from rnn_scratch.check.runner import signatures
-from rnn_scratch.contract import CELLS, MODULES, VARIANTS, Batch, Options, Rates, Update
+from rnn_scratch.contract import CELLS, MODULES, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 
-CORE = Path(rnn_scratch.__file__).parent
 LESSONS = ("scratch", "cells", "deep")
 # Of scratch.py, and of all three. NumPy's have more: it does not differentiate, and so each
 # function of a network is followed by its backward pass.
@@ -35,17 +31,6 @@ def sources(backend):
 def functions(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-@pytest.mark.parametrize("model", VARIANTS)
-def test_signatures_are_those_of_the_contract(backend, backend_name, model):
-    if not hasattr(backend, model):
-        pytest.skip(f"{backend_name} has no {model} model")
-    rows = list(signatures(backend, model))
-    assert [row.where for row in rows if not row.passed] == []
-    modules = ("scratch", "deep", "machine", "workers") if model == "scratch" else (model,)
-    # The engine may be absent.
-    assert len(rows) == sum(len(MODULES[name]) for name in modules if hasattr(backend, name))
 
 
 def test_a_model_takes_arguments_by_name(backend, backend_name):
