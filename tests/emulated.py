@@ -163,8 +163,10 @@ def torch(machine):
             target = into[0].device.type if into else target if name == "_to_copy" else "cpu"
             if source.device.type != target:
                 transfers["to device" if target == DEVICE else "to host"] += 1
-        elif 0 < len(there) < len(tensors):  # a number too, which a GPU would be sent each time
-            raise RuntimeError(f"{name}: tensors on different devices, {DEVICE} and cpu")
+        elif 0 < len(there) < len(tensors):
+            transfers["to device"] += 1  # a number, which a GPU is sent each time
+            if any(each.dim() for each in tensors if not isinstance(each, Emulated)):
+                raise RuntimeError(f"{name}: tensors on different devices, {DEVICE} and cpu")
         named = {**named, "device": "cpu"} if "device" in named else named
         result = cells.get(name, function)(*map_(inner, arguments), **map_(inner, named))
         if there and function._schema.is_mutable and result is there[0].inner:

@@ -131,17 +131,7 @@ def limits(chance, run):
 
 def errors(chance, run):
     """Errors of system calls: of one, of some, or of all from then on."""
-    calls = (
-        "open",
-        "write",
-        "fsync",
-        "replace",
-        "ftruncate",
-        "unlink",
-        "mkdir",
-        "fstat",
-        "listdir",
-    )
+    calls = "open", "write", "fsync", "replace", "ftruncate", "mkdir", "fstat"
     first = int(10 ** chance.uniform(0, 3))
     last = first + chance.choice((0, 0, 3, 10**9))
     codes = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EACCES, errno.EROFS, errno.ESTALE)
@@ -260,7 +250,8 @@ def count(request, name, trials, failures):
     """Write the counts of one kind of fault into the record, beside the others."""
     path, seeds = (request.config.getoption(each) for each in ("--record", "--seeds"))
     if path:
-        others = json.loads(Path(path).read_bytes())["faults"] if Path(path).exists() else {}
+        path = request.config.invocation_params.dir / path
+        others = json.loads(path.read_bytes())["faults"] if path.exists() else {}
         faults = {**others, name: {"trials": trials, "failures": len(failures)}}
         measuring.write(path, {"seeds": seeds, "faults": faults})
 
