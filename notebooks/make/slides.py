@@ -88,7 +88,9 @@ def _packed(title: str, parts: list[Part], texts: list[str]) -> Iterator[Slide]:
     # The parts of a section on as few slides as they fit on, in their order.
     if not title:
         return
-    if len(parts) < 2 and texts:  # words alone: more of them
+    if texts and re.match(r"[0-9]\.", title):  # an exercise: what follows is its solution
+        parts = [_thought(texts[0], sentences=9)]
+    elif len(parts) < 2 and texts:  # words alone: more of them
         parts = [_thought(text, sentences=3) for text in texts[:4]]
     pages: list[list[Part]] = [[]]
     for part in parts:
@@ -134,7 +136,7 @@ def _code(source: str, outputs: list[Any]) -> Iterator[Part]:
 
 def _thought(text: str, sentences: int = 1) -> Part:
     # The first sentences of a paragraph.
-    first = " ".join(re.split(r"(?<=[.!?:])\s+(?=[A-Z`*$])", text)[:sentences])
+    first = " ".join(re.split(r"(?<=[.!?])\s+(?=[A-Z`*$])", text)[:sentences])
     return Part(f"<p>{_html(' '.join(first.split()))}</p>", LINE * (1 + len(first) // WIDTH))
 
 

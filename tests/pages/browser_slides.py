@@ -34,9 +34,10 @@ def test_whatever_is_on_a_slide_fits_on_it(visit, backend, lesson):
 def test_keys_move_and_show_the_notes(visit):
     page = visit(slides.make("numpy-build").absolute())
     shown, notes = page.locator("section.shown"), page.locator("aside:visible")
-    for key, number in (("ArrowRight", "2"), ("End", "40"), ("ArrowLeft", "39"), ("Home", "1")):
+    last = page.locator("section").count()
+    for key, number in (("ArrowRight", 2), ("End", last), ("ArrowLeft", last - 1), ("Home", 1)):
         page.keyboard.press(key)
-        assert shown.get_attribute("id") == number
+        assert shown.get_attribute("id") == str(number)
     assert notes.count() == 0
     page.keyboard.press("s")
     assert "adjustable numbers" in notes.inner_text()
