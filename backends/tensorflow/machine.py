@@ -34,7 +34,7 @@ def _silence():
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the user of Keras 3 may have set another one
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or it takes a GPU's whole memory
 if _QUIET:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # JAX in the same process has set another one
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 
