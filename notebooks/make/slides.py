@@ -129,9 +129,8 @@ def _code(source: str, outputs: list[Any]) -> Iterator[Part]:
     alt = html.escape(" ".join(figure[1].replace("\n#", "").split()) if figure else "")
     for output in outputs:
         if image := output.get("data", {}).get("image/png"):
-            data = "".join(image).replace("\n", "")
-            picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
-            yield Part(f"<figure>{picture}</figure>", PICTURE)
+            src = "data:image/png;base64," + "".join(image).replace("\n", "")
+            yield Part(f'<figure><img alt="{alt}" src="{src}"></figure>', PICTURE)
 
 
 def _thought(text: str, sentences: int = 1) -> Part:

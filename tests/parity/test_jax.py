@@ -1,4 +1,4 @@
-"""What only JAX has: a switch for 64 bits, tracers, a compiler that remembers, and export."""
+"""What only JAX has: a switch for 64 bits, tracers, the cache of compiled functions, and export."""
 
 import dataclasses
 import gc

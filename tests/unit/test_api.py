@@ -68,7 +68,7 @@ CALLS = {
     "predict": {"run": "no-run"},
 }
 WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
-WRONG |= {"stream": ["print"], "workers": [0, Launch(2, 2)], "colour": [3]}
+WRONG |= {"stream": ["print"], "workers": [0, Launch(2, 2)], "color": [3]}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -77,7 +77,7 @@ def test_wrong_arguments(name, monkeypatch):
     function = getattr(rnn_scratch, name)
     *named, _ = inspect.signature(function).parameters
     runtime = ("model", "backend", "device", "threads", "eager", "workers")
-    for argument in {*named, *(SETTINGS if name == "train" else runtime), "colour"}:
+    for argument in {*named, *(SETTINGS if name == "train" else runtime), "color"}:
         for value in (object(), *WRONG.get(argument, ())):
             rest = {"backend": "numpy"} if argument == "text" and name == "train" else CALLS[name]
             with pytest.raises(RNNScratchError) as raised:
