@@ -49,11 +49,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 @cache
 def check_matplotlib(*formats: str) -> None:
-    """Write a figure before hours of work; RNNScratchError if Matplotlib cannot in these formats.
-
-    MemoryError if there is too little memory for it.
-    """
-    bytearray(2**27)  # with less, threads and linear algebra may wait for ever
+    """Write a figure in these formats before hours of work; RNNScratchError if that fails."""
     with _explained():
         from matplotlib.figure import Figure
 

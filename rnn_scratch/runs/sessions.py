@@ -282,7 +282,7 @@ class _Keeper:
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
         self._verify()
         path, epoch = self.folder / HISTORY, chunk.epoch
-        if not os.path.lexists(path):
+        if not files.exists(path):
             files.replace(path, b"".join(map(records.line, self.history.epochs)), self._verify)
         if epoch is None:
             return

@@ -37,6 +37,17 @@ def descriptor(path: Path, flags: int) -> Iterator[int]:
         os.close(file)
 
 
+def exists(path: Path) -> bool:
+    """Return whether a file, folder or link has this name; RNNScratchError if nobody can know."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file for reading; ValueError for a pipe or a device, which may have no end.
