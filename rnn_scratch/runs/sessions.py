@@ -117,7 +117,8 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 keeper = _Keeper(folder, record, History(), start, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind
-                files.remove(folder)
+                stack.close()  # Windows does not delete open files
+                files.remove(folder, locks.LOCK, checkpoint.FILE, HISTORY, RUN_FILE)
                 raise
         return (yield from _session(keeper, setup))
 

@@ -131,12 +131,13 @@ def _write(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder with the files in it, unless there is a folder in it."""
+def remove(folder: Path, *names: str) -> None:
+    """Remove a folder with these files, unless there is something else in it."""
+    # Without a list of what is in it: there may be too many open files to make one.
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(folder / name)
-        os.rmdir(folder)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def delete_temporary(folder: Path) -> None:
