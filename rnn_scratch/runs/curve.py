@@ -18,6 +18,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(GROUNDS, "none"),
     "legend.frameon": False,
     "text.parse_math": False,  # a record's names are no formulas
+    "agg.path.chunksize": 5000,  # points; a whole line of many takes much memory
 }
 HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
