@@ -12,24 +12,22 @@ import sys
 from pathlib import Path
 from symtable import symtable
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment
 
 from .. import parameters
 from ..contract import CELLS, OPTIMIZERS, VARIANTS
 from ..errors import RNNScratchError
 from ..randomness import PURPOSES
 from ..registry import FRAMEWORKS
+from ..runs import schedule
 from ..runs.presets import SAMPLE
 from ..settings import Settings, model_options, update_rule
 from .source_code import cut, definitions, files
 
-TEMPLATE = Path(__file__).with_suffix(".txt")
-TEMPLATES = Environment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-)
-# A function that returns its argument, as some do where tensors are arrays; its name.
-SAME = re.compile(r'def (\w+)\((\w+).*\):\n(?: +""".*"""\n)? +return \2(?:  #.*)?')
-STANDARD = "# The standard library\n"  # whose imports are known when all else is
+TEMPLATE = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")
+TEMPLATES = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+# A function that returns its argument, as some do where tensors are arrays.
+SAME = re.compile(r'def \w+\((\w+).*\):\n(?: +""".*"""\n)? +return \1(?:  #.*)?')
 
 
 def program(backend: str, settings: Settings, command: str) -> str:
@@ -38,42 +36,45 @@ def program(backend: str, settings: Settings, command: str) -> str:
     Raises RNNScratchError if there is no such backend, or something cannot be cut.
     """
     paths = [path for path in files(backend) if path.stem not in VARIANTS[1:]]
-    paths.append(Path(parameters.__file__))
+    paths += (Path(str(module.__file__)) for module in (parameters, schedule))
     paths.sort(key=lambda path: path.stem not in ("scratch", "cells", "deep"))
-    places = {name: path for path in reversed(paths) for name in definitions(path)}
+    places = {name: (path, name) for path in reversed(paths) for name in definitions(path)}
+    deep = model_options(settings, 0).deep
+    if deep:
+        places |= {name.removeprefix("deep_"): places[name] for name in places if "deep_" in name}
+    cell, backward = settings.cell.replace("-", "_"), "backward" in places
+    varies = settings.schedule != "constant" or settings.warmup > 0
     rules = _rules(settings, backend)
     sources: dict[str, str] = {}
 
     def plain(name: str) -> str:
-        source = cut(places[name], name).source
+        source = cut(*places[name]).source
         for old, new in rules.items():
             source = re.sub(old, new, source)
         return source
 
     def add(*names: str) -> None:
-        # These functions if the backend has them, each after what it uses.
+        # These functions, if there are such, each after what it uses.
         for name in names:
             if name in places and name not in sources:
                 sources[name] = plain(name)
                 add(*_used(sources[name]))
                 sources[name] = sources.pop(name)
 
-    deep = "deep_" if model_options(settings, 0).deep else ""
-    cell = settings.cell.replace("-", "_")
-    backward = f"{deep}backward" if f"{deep}backward" in places else ""
     add("tensor", "array")
-    for name in ("params", "state", "encode", cell, f"{deep}step", f"{deep}forward", "loss"):
+    for name in ("params", "state", "encode", cell, "step", "forward", "loss"):
         add(name, f"{name}_back" if backward else name)
-    add(backward or "gradients", "clip", settings.optimizer, "predict")
-    same = [found[1] for found in map(SAME.fullmatch, sources.values()) if found]
-    template = TEMPLATE.read_text(encoding="utf-8")
-    if backend == "mxnet":  # which has another module called np
-        template = template.replace("np.", "numpy.")
-    scratch = places["params"].read_text(encoding="utf-8")
-    text = original = TEMPLATES.from_string(template).render(
+    add("backward" if backward else "gradients", "clip", settings.optimizer, "predict")
+    add(*["learning_rate"] * varies)
+    same = [name for name in sources if SAME.fullmatch(sources[name])]
+    # MXNet has another module called np.
+    template = TEMPLATE.replace("np.", "numpy.") if backend == "mxnet" else TEMPLATE
+    scratch = places["params"][0].read_text(encoding="utf-8")
+    text = whole = TEMPLATES.from_string(template).render(
         settings=settings,
         how=update_rule(settings),
         deep=deep,
+        varies=varies,
         cell=CELLS[settings.cell],
         optimizer=OPTIMIZERS[settings.optimizer],
         purposes=PURPOSES,
@@ -81,69 +82,64 @@ def program(backend: str, settings: Settings, command: str) -> str:
         backend=backend,
         framework={"numpy": "NumPy", **FRAMEWORKS}.get(backend, backend),
         command=command,
-        standard=STANDARD,
         imports=re.findall(r"(?m)^(?:import|from) (?!rnn_scratch|\.).*$", scratch),
         decorators=plain("train_minibatch").partition("def ")[0],
         functions=[sources[name] for name in sources if name not in same],
         backward=backward,
     )
-    for node in ast.walk(ast.parse(original)):
+    for node in ast.walk(ast.parse(whole)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in same:
-            whole, value = (ast.get_source_segment(original, each) for each in (node, node.args[0]))
-            text = text.replace(str(whole), str(value))
+            call, argument = (ast.get_source_segment(whole, n) or "" for n in (node, node.args[0]))
+            text = text.replace(call, argument)
+    # Without the settings that nothing uses.
+    for line, name in re.findall(r"(?m)(^(\w+) = .*\n)", text):
+        text = text if len(re.findall(rf"\b{name}\b", text)) > 1 else text.replace(line, "")
     missing = set(_used(text))
     if others := missing - sys.stdlib_module_names:
         raise RNNScratchError(
             f"{min(others)} cannot be cut from the {backend} backend: no file of it has such a "
             "function, or else the program has another one."
         )
-    return text.replace(STANDARD, "".join(f"import {name}\n" for name in sorted(missing)))
+    standard = "\n".join(f"import {name}" for name in sorted(missing))
+    return text.replace('"""\n\n', f'"""\n\n{standard}\n\n', 1)
 
 
 def _rules(settings: Settings, backend: str) -> dict[str, str]:
-    # What is replaced in functions, and by what.
+    # What is replaced in the functions, and by what, one after another.
     deep, optimizer = model_options(settings, 0).deep, OPTIMIZERS[settings.optimizer]
     cell, states = settings.cell.replace("-", "_"), CELLS[settings.cell].num_states
     rules = {
         r"(?m)^( *)if .*  # `fast` .*\n(\1 .*\n)*": "",
-        r"(?m)^(@.*?)  #.*": r"\1",
+        r"  # .*`how`.*": "",
+        r"\bsettings: \w+, |(?<=\w): ([A-Z]\w+|int)(?=[,)])|(?<=\)) -> .*(?=:\n)": "",  # types
         r"@on_its_device": "@on(device)",
         r"@compiled": "@jax.jit",
         r"_device\(device\)": "jax.devices(device)[0]",
-        r"(?<=\w): ([A-Z]\w+|int)(?=[,)])|(?m:(?<=\)) -> .*(?=:$))": "",  # types
         r"CELLS\[options\.cell\]": cell,
         r"CELLS_BACK\[options\.cell\]": f"{cell}_back",
-        r"OPTIMIZERS\[how\.optimizer\]": settings.optimizer,
-        r"model\.forward\((.*?), state(, params=params)?\)": (
-            rf"{'deep_' if deep else ''}forward(\1, state, params)"
-        ),
-        r"model\.backward": f"{'deep_' if deep else ''}backward",
+        r"\bdeep_": "",
+        r"model\.forward\((.*?), state(, params=params)?\)": r"forward(\1, state, params)",
         r"model\.state\b|(?<=def )state\b": "initial_state",
         r"options\.num_states": f"{states} * num_layers" if deep else f"{states}",
-        r"numbers\(how, model.options\), |(?m:(?<=^    )how, )": "",  # of MXNet
+        r"rates\.(m|v)": r"c_\1",
+        r"\brates\b(?!\.)": "lr, c_m, c_v" if optimizer.needs_rates else "lr",
+        r"numbers\(how, model.options\), |(?<=\n    )how, ": "",
     }
     if settings.dtype == "float32":
         rules |= {r"\bnumber\((\S+), \w+\)": r"\1"}
     elif backend == "mxnet":
         rules |= {r"how\.(beta1|beta2|epsilon|weight_decay)": r"number(\1, param)"}
     if not settings.exact:
-        rules |= {r"rounded\((.*), how\.\w*grid\)": r"\1"}
-        rules |= {r"; in exact mode rounded to a grid|, rounded in exact mode": ""}
-        rules |= {r"tuple\(rounded.*": "state"}
-    rules |= {
-        r"\b(model\.options|options|how)\.": "",
-        r", (options|how)\b": "",
+        rules |= {r"rounded\((.*), how\.\w*grid\)": r"\1", "; in exact mode rounded to a grid": ""}
+    return rules | {
         r"batch\.inputs": "(X, masks)" if deep else "X",
-        r"\bbatch\.": "",
+        r"\b(model\.options|model|batch|options|how|settings|rates)\.": "",
+        r", (options|how)\b": "",
         r"\bbatch\b": "X, Y, masks" if deep else "X, Y",
         r"\bmodel(?=, grads)": "params, slots" if optimizer.slots else "params",
-        r"\bmodel\b(?!\.)": "params",
-        r"\bmodel\.": "",
+        r"\bmodel\b": "params",
         r"\n +(.*) = \1(?=\n)": "",
     }
-    if not optimizer.needs_rates:
-        rules |= {r"\brates\.lr|\brates\b": "lr"}
-    return rules
 
 
 def _used(source: str) -> list[str]:
