@@ -128,7 +128,8 @@ def _rules(settings: Settings, backend: str) -> dict[str, str]:
     if settings.dtype == "float32":
         rules |= {r"\bnumber\((\S+), \w+\)": r"\1"}
     elif backend == "mxnet":
-        rules |= {r"how\.(beta1|beta2|epsilon|weight_decay)": r"number(\1, param)"}
+        rules |= {r"\(1 - how\.(beta\d)\)": r"number(1 - \1, grad)"}
+        rules |= {r"how\.(beta\d|epsilon|weight_decay)": r"number(\1, param)"}
     if not settings.exact:
         rules |= {r"rounded\((.*), how\.\w*grid\)": r"\1", "; in exact mode rounded to a grid": ""}
     return rules | {

@@ -76,12 +76,14 @@ def test_it_ends_at_the_losses_and_weights_of_train_and_writes_what_predict_does
 
 
 def test_the_chapters_program_can_be_read_from_top_to_bottom():
-    for backend in registry.OURS:
-        assert program(backend, Settings(), "").count("\n") <= 250, backend
+    lines = {backend: program(backend, Settings(), "").count("\n") for backend in registry.OURS}
+    assert max(lines.values()) <= 250, lines
 
 
 def test_every_program_is_clean():
-    kinds = itertools.cycle([{}, {"num_layers": 2}, {"embedding": 4, "dropout": 0.1}])
+    kinds = itertools.cycle(
+        [{}, {"num_layers": 2}, {"embedding": 4, "dropout": 0.1}, {"exact": True}]
+    )
     rest = itertools.cycle([{"sampling": "random", "theta": None}, {"schedule": "cosine"}])
     for backend, cell, optimizer in itertools.product(registry.OURS, CELLS, OPTIMIZERS):
         settings = Settings(cell=cell, optimizer=optimizer, **next(kinds), **next(rest))
