@@ -418,7 +418,7 @@ def test_gains_as_a_table(tmp_path):
     ]
     records.write(record, optimizations.Gains(backends={"torch": gains}))
     assert optimizations.gains("torch", record) == [
-        ["optimization", "64 hidden units", "512 hidden units", "timed"],
+        ["optimization", "gain, 64 hidden units", "gain, 512 hidden units", "what was timed"],
         ["A", "1.00", "1.10", "training"],
         ["B", "3.00", "2.00", "generation, 2 threads"],
         ["C", "1.00", "1.00", "training, lstm, 5,000 characters in the vocabulary"],
