@@ -232,7 +232,7 @@ def headings_of(cells):
     ("lesson", "codes", "words", "answer"),
     [
         ("build", 4, 10, "numpy.add.at"),
-        ("gates", 0, 1, "the memory that the function returns is the old one"),
+        ("gates", 0, 1, "The candidate is added in full, not in the proportion"),
         ("learn", 2, 3, "Two numbers per character"),
         ("fast", 1, 1, "map(seconds, products"),
     ],
