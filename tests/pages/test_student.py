@@ -270,7 +270,9 @@ def test_exact_mode_is_left_to_the_project_and_time_has_one_clock(own_name):
         text = grade(name, functions[name][1], names)
         assert text.startswith(f"{name}: equal to the reference"), text
     text = grade("seconds", functions["seconds"][1].replace("perf_counter", "time"), names)
-    assert "measure with `time.perf_counter`, not with `time.time`, in `start = time.time()`" in text
+    assert (
+        "measure with `time.perf_counter`, not with `time.time`, in `start = time.time()`" in text
+    )
 
 
 def test_each_function_to_write_has_a_hint_and_a_mistake():
