@@ -50,8 +50,7 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     """One update, clipped, and another one as in exact mode; `forward` uses the new parameters."""
     model = case.model()
     loss, state = case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
-    yield case.on_device(loss, state, model.params)
-    yield Computed("parameters", model.to_arrays(model.params))
+    yield Computed("parameters", model.to_arrays(model.params), tensors=model.params)
     yield Computed("loss", loss)
     yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
@@ -121,14 +120,13 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
             params = model.to_arrays(model.params)
             note = f"{clipped[:updates].sum()} of {updates} were clipped"
             name = f"{sampling}, {updates} updates"
-            yield Computed(name, params, allowed=AFTER[updates], note=note)
+            yield Computed(name, params, allowed=AFTER[updates], note=note, tensors=model.params)
         name = f"{sampling}, losses"
         if isinstance(losses, list) and {type(each) for each in losses} == {float}:
             yield Computed(name, np.array(losses), allowed=allowed)
         else:
             yield fact(name, False, "not a list of floats")
         yield Computed(f"{sampling}, state", state, allowed=allowed)
-        yield case.on_device(state, model.params)
 
 
 @functools.cache
