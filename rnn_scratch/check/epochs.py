@@ -55,7 +55,7 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
     yield Computed("logits afterwards", logits)
-    if not case.plain:
+    if case.options.deep:
         return  # settings of an update do the same in any model, as optimizers do with any cell
     # What is compiled, or remembered, for the first update must not determine the second.
     exact = case.options.dtype == "float64"  # the only one with exact mode
@@ -99,13 +99,13 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
     _, arrays = built_in_text(case.options)
     # Because of the time, many updates in one case of each cell only, and both ways of sampling,
     # which no cell knows of, with one cell.
-    many = case.plain and case.options.dtype == "float64" and not case.short
-    both = case.plain and case.options.cell == PLAIN.cell
+    deep, first = case.options.deep, case.options.cell == PLAIN.cell
+    many = not deep and case.options.dtype == "float64" and not case.short
     milestones: tuple[int, ...] = UPDATES if many else UPDATES[:2]
     if (case.options.dtype, case.options.cell) == ("float32", "rnn-relu"):
         milestones = UPDATES[:1]  # nothing limits the states, and float32's errors grow with them
     allowed = AFTER[milestones[-1]]
-    for settings in (SEQUENTIAL, RANDOM) if both else (SEQUENTIAL,):
+    for settings in (SEQUENTIAL, RANDOM) if first and not deep else (SEQUENTIAL,):
         sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
         batches = first_batches(case, settings, max(milestones[-1], 10))
         theta, clipped = threshold(case.reference.backend, case.options, settings, len(batches))

@@ -29,8 +29,7 @@ LARGE_V = 300  # a vocabulary for which an implementation may choose other opera
 def params(case: Case) -> Iterator[Computed | Row]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     model = case.model()
-    values = model.to_arrays(model.params)
-    yield Computed("values", values, allowed=0, tensors=model.params)
+    yield Computed("values", model.to_arrays(model.params), allowed=0, tensors=model.params)
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
         parameter: _aligned(np.ones(shape, case.options.dtype))
@@ -243,7 +242,7 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
         # Layers without dropout have gradients of their own.
         _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y, masks=None))
         yield Computed(f"with {LARGE_V} characters", grads)
-        if case.plain:
+        if not case.options.deep:
             loss, grads, _ = case.of_rows(slice(T)).gradients()
             yield Computed("of as many rows as steps", (loss, *grads.values()))
     else:

@@ -161,11 +161,6 @@ class Case(NamedTuple):
         """Whether it is a case of large tensors."""
         return self.options.num_hiddens == LARGE_H
 
-    @property
-    def plain(self) -> bool:
-        """Whether it is a case of nothing but a cell and a dtype."""
-        return not self.options.deep
-
     def rates(self, lr: float, update: int | None = None) -> Rates:
         """Rates, as tensors of the backend; those of an optimizer with means have an update."""
         rates, how = [lr], Update()
