@@ -99,13 +99,14 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
     _, arrays = built_in_text(case.options)
     # Because of the time, many updates in one case of each cell only, and both ways of sampling,
     # which no cell knows of, with one cell.
-    deep, first = case.options.deep, case.options.cell == PLAIN.cell
+    deep = case.options.deep
     many = not deep and case.options.dtype == "float64" and not case.short
+    both = not deep and case.options.cell == PLAIN.cell
     milestones: tuple[int, ...] = UPDATES if many else UPDATES[:2]
     if (case.options.dtype, case.options.cell) == ("float32", "rnn-relu"):
         milestones = UPDATES[:1]  # nothing limits the states, and float32's errors grow with them
     allowed = AFTER[milestones[-1]]
-    for settings in (SEQUENTIAL, RANDOM) if first and not deep else (SEQUENTIAL,):
+    for settings in (SEQUENTIAL, RANDOM) if both else (SEQUENTIAL,):
         sampling, carry = settings.sampling, minibatches.carries(settings.sampling)
         batches = first_batches(case, settings, max(milestones[-1], 10))
         theta, clipped = threshold(case.reference.backend, case.options, settings, len(batches))

@@ -172,8 +172,8 @@ def of_optimizer(name: str) -> Piece:
                     rates = case.rates(lr / number, number if made.needs_rates else None)
                     case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
                 label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
-                allowed, tensors = 0 if grid else ROUNDING, (model.params, model.slots)
-                yield Computed(label, trained_arrays(model), allowed=allowed, tensors=tensors)
+                allowed, own = 0 if grid else ROUNDING, (model.params, model.slots)
+                yield Computed(label, trained_arrays(model), allowed=allowed, tensors=own)
         if case.options.dtype == "float64":
             # A framework that reads a number as text may have it one bit off, and a step that is
             # the middle of two multiples of the grid is then rounded to the other one.
