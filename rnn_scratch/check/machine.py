@@ -88,8 +88,8 @@ def tensor(case: Case) -> Iterator[Computed | Row]:
         same = integers or actual.dtype == array.dtype
         yield fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
     if case.options.device != "cpu":
-        on_cpu = devices_of(case.backend.machine.tensor(array, "cpu"))
-        yield fact("device", devices_of(case.tensor(array)) != on_cpu, "the CPU")
+        on_cpu = devices_of(case.backend.machine.tensor(case.states[0], "cpu"))
+        yield fact("device", devices_of(case.state()) != on_cpu, "on the CPU")
 
 
 def multiply(case: Case) -> Iterator[Computed | Row]:
