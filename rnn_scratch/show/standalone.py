@@ -42,7 +42,9 @@ def program(backend: str, settings: Settings, command: str) -> str:
     deep = model_options(settings, 0).deep
     if deep:
         places |= {name.removeprefix("deep_"): places[name] for name in places if "deep_" in name}
-    cell, backward = settings.cell.replace("-", "_"), "backward" in places
+    if "backward" in places:
+        places["gradients"] = places["backward"]
+    cell = settings.cell.replace("-", "_")
     varies = settings.schedule != "constant" or settings.warmup > 0
     rules = _rules(settings, backend)
     sources: dict[str, str] = {}
@@ -63,8 +65,8 @@ def program(backend: str, settings: Settings, command: str) -> str:
 
     add("tensor", "array")
     for name in ("params", "state", "encode", cell, "step", "forward", "loss"):
-        add(name, f"{name}_back" if backward else name)
-    add("backward" if backward else "gradients", "clip", settings.optimizer, "predict")
+        add(name, *[f"{name}_back"] * ("backward" in places))
+    add("gradients", "clip", settings.optimizer, "predict")
     add(*["learning_rate"] * varies)
     same = [name for name in sources if SAME.fullmatch(sources[name])]
     # MXNet has another module called np.
@@ -85,7 +87,6 @@ def program(backend: str, settings: Settings, command: str) -> str:
         imports=re.findall(r"(?m)^(?:import|from) (?!rnn_scratch|\.).*$", scratch),
         decorators=plain("train_minibatch").partition("def ")[0],
         functions=[sources[name] for name in sources if name not in same],
-        backward=backward,
     )
     for node in ast.walk(ast.parse(whole)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in same:
@@ -96,10 +97,8 @@ def program(backend: str, settings: Settings, command: str) -> str:
         text = text if len(re.findall(rf"\b{name}\b", text)) > 1 else text.replace(line, "")
     missing = set(_used(text))
     if others := missing - sys.stdlib_module_names:
-        raise RNNScratchError(
-            f"{min(others)} cannot be cut from the {backend} backend: no file of it has such a "
-            "function, or else the program has another one."
-        )
+        name = min(others)
+        raise RNNScratchError(f"{name} cannot be cut from the {backend} backend, which has none.")
     standard = "\n".join(f"import {name}" for name in sorted(missing))
     return text.replace('"""\n\n', f'"""\n\n{standard}\n\n', 1)
 
@@ -118,6 +117,9 @@ def _rules(settings: Settings, backend: str) -> dict[str, str]:
         r"CELLS\[options\.cell\]": cell,
         r"CELLS_BACK\[options\.cell\]": f"{cell}_back",
         r"\bdeep_": "",
+        r'def backward\(.*\n    """What `gradients` returns': (
+            'def gradients(model, batch, state):\n    """Loss, gradients and the last state'
+        ),
         r"model\.forward\((.*?), state(, params=params)?\)": r"forward(\1, state, params)",
         r"model\.state\b|(?<=def )state\b": "initial_state",
         r"options\.num_states": f"{states} * num_layers" if deep else f"{states}",
@@ -148,7 +150,6 @@ def _used(source: str) -> list[str]:
     tables = [symtable(source, "rnn.py", "exec")]
     for table in tables:  # the list grows in the loop
         tables += table.get_children()
-    top = tables[0].get_symbols()
-    own = {each.get_name() for each in top if each.is_assigned() or each.is_imported()}
+    own = {s.get_name() for s in tables[0].get_symbols() if s.is_assigned() or s.is_imported()}
     names = [s.get_name() for table in tables for s in table.get_symbols() if s.is_global()]
     return [name for name in names if name not in own | vars(builtins).keys()]
