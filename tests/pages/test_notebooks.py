@@ -160,6 +160,7 @@ def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
     for file, heading in links:
         made = file.removesuffix(".ipynb") in notebooks.ALL
         assert made or not file or (CLONE / "notebooks" / file).exists(), file
+        assert not made or (notebooks.STUDENT in file) == (notebooks.STUDENT in name)
         assert file or f"# {heading.replace('-', ' ')}" in text
     assert links or name.partition("-")[0] in notebooks.OWN
 
