@@ -20,7 +20,7 @@ layers, H number of hidden units of each, N size of a learnable embedding. Token
 0 to V-1. A tensor is of the framework's own type; `tensor` and `array` convert from NumPy and back.
 
 Devices are named "cpu", "cuda", "mps" or as the framework calls others, without a number: the
-first of its kind.
+first of its kind. Tensors that a function returns are on the device of its model.
 """
 
 # mypy: disable-error-code="empty-body"

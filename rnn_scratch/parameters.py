@@ -11,22 +11,17 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw the starting values of a model and of its optimizer; all in float64.
+    """Draw starting values: weights W normal with deviation sigma, the rest zero; all in float64.
 
     They are rounded to float32. In its bits the last one of a logarithm is lost, in which C
     libraries differ, so that all machines start exact mode from the same numbers.
     """
-    return draw(shapes(options, optimizer), sigma, seed)
-
-
-def draw(shapes: dict[str, tuple[int, ...]], sigma: float, seed: int) -> Arrays:
-    """Draw starting values: weights W normal with deviation sigma, the rest zero."""
     chance = generator(seed, "initial")
     return {
         name: chance.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
         if name.startswith("W")
         else np.zeros(shape)
-        for name, shape in shapes.items()
+        for name, shape in shapes(options, optimizer).items()
     }
 
 

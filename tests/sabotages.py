@@ -481,15 +481,34 @@ OF_DEVICES = [
     }),
     Mistake("a state on the CPU", "state", "device",
              everywhere("tensor(zeros.copy(), options.device)", 'tensor(zeros.copy(), "cpu")')),
-    Mistake("one-hot vectors on the CPU", "encode", "raised", {
-        "torch": ('F.one_hot(tokens, len(params["b_q"]))', 'torch.eye(len(params["b_q"]))[tokens]'),
-        "tensorflow": ("    return tf.one_hot", '    with on("cpu"):\n        return tf.one_hot'),
-        "jax": ("jax.nn.one_hot(tokens, ",
-                '(lambda V, dtype: tensor(jnp.eye(V), "cpu")[tokens])('),
+    Mistake("one-hot vectors made without a device", "encode", "device", {
+        "torch": ("F.one_hot(tokens,", "F.one_hot(tokens.cpu(),"),
+        "tensorflow": ("    return tf.one_hot",
+                       '    with tf.device("/CPU:0"):\n        return tf.one_hot'),
+        "mxnet": ("npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])("),
+        "jax": ("one_hot(tokens,", "one_hot(array(tokens),"),
     }),
-    # MXNet takes rows from the other device.
-    Mistake("one-hot vectors on the CPU in MXNet", "deep_forward", "device", within("mxnet",
-        "npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])(")),
+    Mistake("a loss on the CPU", "loss", "device", everywhere(
+        "def detach(", "there = loss\n\n\ndef loss(logits, targets):\n"
+        '    return tensor(array(there(logits, targets)), "cpu")\n\n\ndef detach(')),
+    *(Mistake(f"{name} on the CPU", piece, "device", everywhere(
+        f"{before}{name}{after}", f'{before}tensor(array({name}), "cpu"){after}'))
+      for name, piece, before, after in (
+          ("h", "rnn", "return (", ",)"),
+          ('state[0] @ params["W_hq"] + params["b_q"]', "step", "return ", ", state"),
+          ("norm", "clip", "}, ", ""),
+          ("grad * scale", "clip", "{name: ", " for"),
+      )),
+    Mistake("a bias on the CPU only, by its name", "step", "logits", everywhere(
+        ' + params["b_q"], state',
+        ' + (params["b_q"] if options.device == "cpu" else 0), state')),
+    Mistake("tensors that stay on the CPU", "tensor", "device", {
+        "torch": ("array, device=device", 'array, device="cpu"'),
+        "tensorflow": ("with on(device):\n        return tf.constant",
+                       'with on("cpu"):\n        return tf.constant'),
+        "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
+        "jax": ("_device(device))", '_device("cpu"))'),
+    }, "machine.py"),
     *(Mistake(f"{name} on the CPU", "train_epoch", "", everywhere(
         MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))
       for name in ("masks", "rates")),
@@ -505,9 +524,10 @@ OF_DEVICES = [
                   f"tensor(np.array(float({SQUARES}) ** 0.5, 'f'), grads['b_q'].device)"),
         "mxnet": ("np.sqrt(sum(", "(lambda x: np.array(float(x) ** 0.5, ctx=x.ctx))(sum("),
     }),
-    Mistake("the norm computed on the host in a compiled function", "train_minibatch", "raised",
-             within("jax",  # TensorFlow's compiler makes an operation of `float`
-        "norm = jnp.sqrt(sum(", "norm = (lambda x: jnp.sqrt(float(x)))(sum(")),
+    Mistake("the norm computed on the host in a compiled function", "train_minibatch", "raised", {
+        "tensorflow": ("tf.sqrt(sum(", "(lambda x: tf.sqrt(x.numpy()))(sum("),
+        "jax": ("jnp.sqrt(sum(", "(lambda x: jax.device_put(array(x) ** 0.5, x.device))(sum("),
+    }),
     *(Mistake(f"{name} where TensorFlow would compute it", name, "device",
               within("tensorflow", f"@on_its_device\n{line}", line), file)
       for name, line, file in (

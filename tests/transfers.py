@@ -7,7 +7,7 @@ import emulated
 import numpy as np
 
 from rnn_scratch.check import epochs, machine, runner
-from rnn_scratch.check.inputs import DEEP, make_case
+from rnn_scratch.check.inputs import DEEP, PLAIN, make_case
 from rnn_scratch.check.results import fact
 from rnn_scratch.contract import Rates, Update
 
@@ -74,7 +74,8 @@ def predict(case):
 
 def rows(name, backend, variant, options):
     """The rows of the check, and of the copies."""
-    yield from runner.check(name, backend, variant, [options], omit=OMITTED)
+    plain = PLAIN._replace(dtype=options.dtype, device=options.device)
+    yield from runner.check(name, backend, variant, [plain, options], omit=OMITTED)
     case = make_case(name, backend, variant, options)
     for piece in (train_epoch, evaluate, predict):
         try:
@@ -84,14 +85,14 @@ def rows(name, backend, variant, options):
 
 
 def main(package, name, devices, *variants):
-    """Print the rows that fail, of these variants of a backend in this package, and a last line."""
+    """Print the first row that fails of a backend in this package, or what has been checked."""
     backend = importlib.import_module(package)
     backend.machine.set_threads(1)  # before anything is computed
     for variant in variants:
         for device in devices.split(","):
             for each in rows(name, backend, variant, OPTIONS._replace(device=device)):
                 if not each.passed:
-                    print(f"{each.place}: {each.sentence}")
+                    return print(f"{each.place}: {each.sentence}")
     print("checked", *variants)
 
 

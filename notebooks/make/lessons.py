@@ -25,7 +25,8 @@ It is Markdown in which some lines are directives:
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
     a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
 
-The placeholders of ``prose`` may stand anywhere.
+The placeholders of ``prose`` may stand anywhere. A sentence that ends with ``<!--slide-->`` is on a
+slide, and so is what code prints that follows ``<!--output-->``.
 """
 
 import ast
@@ -54,6 +55,8 @@ LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are 
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
+STUDENT = "-student"  # what ends the name of a copy in which functions are to be written
+MARKS = re.compile("<!--(?:slide|output)-->")  # what is on slides
 
 
 class Part(NamedTuple):
@@ -293,7 +296,8 @@ def _cells(
         if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
-            yield "markdown", _linked(prose.fill("\n".join(content), backend), backend)
+            end = "" if to_write is None else STUDENT
+            yield "markdown", _linked(prose.fill("\n".join(content), backend), backend, end)
         elif kind == "gains":
             yield "markdown", optimizations.gains_table(backend)
         elif kind == "solution" and to_write is not None:
@@ -307,12 +311,12 @@ def _cells(
             yield ("code", code.source) if code.runs else ("markdown", fenced)
 
 
-def _linked(text: str, backend: str) -> str:
+def _linked(text: str, backend: str, end: str) -> str:
     # Links between pages, as links between the notebooks of this backend and other files.
     def link(match: re.Match[str]) -> str:
         name = match[1]
         if name in LESSONS:
-            return f"]({backend}-{name}.ipynb)"
+            return f"]({backend}-{name}{end}.ipynb)"
         if name == "bugs":
             return "](#Spot-the-bug)"
         return match[0] if (TEXTS / f"{name}.md").exists() else f"](site/{name}.md)"

@@ -23,12 +23,11 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
 from . import lessons, prose
-from .lessons import LESSONS, TEXTS, Cell, Part
+from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part
 from .readme import RECORDS
 
 # Those with a master text of their own, and the backends that they compare.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
-STUDENT = "-student"  # what ends the name of a copy in which functions are to be written
 ALL = (
     *(f"{b}-{lesson}{end}" for end in ("", STUDENT) for b in registry.OURS for lesson in LESSONS),
     *OWN,

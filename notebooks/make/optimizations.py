@@ -104,7 +104,7 @@ def gains(backend: str, path: Path = RECORD) -> Cells:
     if not measured:
         return []
     sizes = sorted({size for gain in measured for size in gain.num_hiddens})
-    head = ["optimization", *(f"{size} hidden units" for size in sizes), "timed"]
+    head = ["optimization", *(f"gain, {size} hidden units" for size in sizes), "what was timed"]
     rows = (
         [gain.name, *(f"{gain.num_hiddens[size]:.2f}" for size in sizes), _measured(gain)]
         for gain in measured

@@ -96,7 +96,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         if part.kind == "notebook" or not names:
             continue
         if part.kind == "text":
-            if text := "\n".join(part.content).strip("\n"):
+            if text := lessons.MARKS.sub("", "\n".join(part.content)).strip("\n"):
                 yield Item(prose.render(text, backends, context.typeset))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)

@@ -3,8 +3,8 @@
 It runs in the folder of the clone, with names such as numpy-build, or none for all lessons whose
 notebooks there are, and writes to ``build/slides``: for each lesson one HTML file, which loads
 nothing. A section of the lesson is a slide, or several if it does not fit on one. On them are its
-first sentence, formulas, lists, tables, functions and pictures. All of its text is in the notes,
-which the key S shows.
+marked sentences and outputs, formulas, lists, tables, functions and pictures. All of its text is in
+the notes, which the key S shows.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from pygments.lexers import PythonLexer
 from rnn_scratch import registry
 
 from . import prose
-from .lessons import LESSONS, TEXTS
+from .lessons import LESSONS, MARKS, TEXTS
 
 SLIDES, TEMPLATES = Path("build/slides"), Path(__file__).parent / "templates"
 # Pixels of a slide's height, of the template's fonts.
-ROOM, GAP, LINE, SMALL_LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 40, 26, 75, 330
-WIDTH, LONG_FORMULA = 85, 120  # characters of a line of text, and of a formula in LaTeX
+ROOM, GAP, LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 26, 75, 260
+WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # characters of text, of code, and of LaTeX
 STRUCTURED = ("- ", "|", "1. ")  # how a list or a table begins
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -53,49 +53,38 @@ class Slide(NamedTuple):
 
 def slides(notebook: dict[str, Any]) -> Iterator[Slide]:
     """Yield the slides of a notebook's sections."""
-    title, parts, texts, letter, level = "", list[Part](), list[str](), "", 0
+    title, parts, texts, letter, before = "", list[Part](), list[str](), "", ""
     for source, outputs in _blocks(notebook):
         heading = re.match("(#+) ", source) if outputs is None else None
         if heading and re.fullmatch("#+ [A-Z]", source):  # beside others on a slide
             letter = f"<h2>{source[-1]}</h2>"
         elif heading:
-            deeper, level = len(heading[1]) > level, len(heading[1])
-            if not (deeper and len(parts) == len(texts) == 1):  # a sentence before subsections
-                yield from _packed(title, parts, texts)
+            yield from _packed(title, parts, texts)
             title, parts, texts = _html(source.lstrip("# ")), [], []
         elif outputs is not None:
-            for part in _code(source, outputs):
+            for part in _code(source, outputs, before.endswith("<!--output-->")):
                 parts.append(Part(letter + part.content, part.height + LINE * bool(letter)))
                 letter = ""
-        elif source.startswith("$$"):
-            small = len(source) > LONG_FORMULA
-            parts.append(_part(_html(source), FORMULA + LINE * source.count("\\\\"), small))
-        elif source.startswith(STRUCTURED):
-            rows, small = source.count("\n") + 1, source.startswith("|")
-            parts.append(_part(_html(source), rows * (SMALL_LINE if small else LINE), small))
+        elif source.startswith(("$$", *STRUCTURED)):
+            formula = source.startswith("$$")
+            rows = source.count("\\\\") if formula else source.count("\n") + 1
+            small = len(source) > LONG_FORMULA if formula else source.startswith("|")
+            content = f'<div class="small">{_html(source)}</div>' if small else _html(source)
+            parts.append(Part(content, FORMULA * formula + LINE * rows))
         elif not source.startswith(("```", "<", "    ")):
-            # After code there are answers, and what it has shown.
-            parts += [] if parts or texts else [_thought(source)]
-            texts.append(source)
+            parts += _marked(source)
+            texts.append(MARKS.sub("", source))
+        before = source if outputs is None else before
     yield from _packed(title, parts, texts)
-
-
-def _part(content: str, height: int, small: bool) -> Part:
-    return Part(f'<div class="small">{content}</div>' if small else content, height)
 
 
 def _packed(title: str, parts: list[Part], texts: list[str]) -> Iterator[Slide]:
     # The parts of a section on as few slides as they fit on, in their order.
-    if not title:
-        return
-    if texts and re.match(r"[0-9]\.", title):  # an exercise: what follows is its solution
-        parts = [_thought(texts[0], sentences=9)]
-    elif len(parts) < 2 and texts:  # words alone: more of them
-        parts = [_thought(text, sentences=3) for text in texts[:4]]
-    pages: list[list[Part]] = [[]]
+    if re.match(r"[0-9]\.", title):  # an exercise: code and pictures are its solution
+        parts = [part for part in parts if part.content.startswith("<p>")]
+    pages: list[list[Part]] = []
     for part in parts:
-        taken = sum(other.height + GAP for other in pages[-1])
-        if pages[-1] and taken + part.height > ROOM:
+        if not pages or sum(each.height + GAP for each in pages[-1]) + part.height > ROOM:
             pages.append([])
         pages[-1].append(part)
     for number, page in enumerate(pages):
@@ -119,7 +108,7 @@ def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
                 lines = []
 
 
-def _code(source: str, outputs: list[Any]) -> Iterator[Part]:
+def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
     # Functions, and the pictures that are drawn; not the experiments around them.
     if all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body):
         for function in source.split("\n\n\n"):
@@ -128,15 +117,21 @@ def _code(source: str, outputs: list[Any]) -> Iterator[Part]:
     figure = re.match(r"# Figure [\w-]+: (.*(?:\n#.*)*)", source)
     alt = html.escape(" ".join(figure[1].replace("\n#", "").split()) if figure else "")
     for output in outputs:
-        if image := output.get("data", {}).get("image/png"):
+        data = output.get("data", {})
+        if image := data.get("image/png"):
             src = "data:image/png;base64," + "".join(image).replace("\n", "")
             yield Part(f'<figure><img alt="{alt}" src="{src}"></figure>', PICTURE)
+        elif printed:
+            text = "".join(output.get("text") or data["text/plain"]).rstrip()
+            rows = sum(1 + len(line) // LONG_LINE for line in text.split("\n"))
+            content = f'<div class="code"><pre>{html.escape(text)}</pre></div>'
+            yield Part(content, CODE_LINE * rows + 20)
 
 
-def _thought(text: str, sentences: int = 1) -> Part:
-    # The first sentences of a paragraph.
-    first = " ".join(re.split(r"(?<=[.!?])\s+(?=[A-Z`*$])", text)[:sentences])
-    return Part(f"<p>{_html(' '.join(first.split()))}</p>", LINE * (1 + len(first) // WIDTH))
+def _marked(text: str) -> list[Part]:
+    sentences = re.split(r"(?<=[.!?>])\s+(?=[A-Z`*$(])", " ".join(text.split()))
+    marked = " ".join(MARKS.sub("", each) for each in sentences if "<!--slide-->" in each)
+    return [Part(f"<p>{_html(marked)}</p>", LINE * (1 + len(marked) // WIDTH))] if marked else []
 
 
 def _html(text: str) -> str:

@@ -50,13 +50,12 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     """One update, clipped, and another one as in exact mode; `forward` uses the new parameters."""
     model = case.model()
     loss, state = case.scratch.train_minibatch(model, *case.minibatch(), clipping(case))
-    yield case.on_device(loss, state, model.params)
-    yield Computed("parameters", model.to_arrays(model.params))
+    yield Computed("parameters", model.to_arrays(model.params), tensors=model.params)
     yield Computed("loss", loss)
     yield Computed("state", state)
     logits, _ = model.forward(case.tensor(case.batch.X), case.state())
     yield Computed("logits afterwards", logits)
-    if not case.plain:
+    if case.options.deep:
         return  # settings of an update do the same in any model, as optimizers do with any cell
     # What is compiled, or remembered, for the first update must not determine the second.
     exact = case.options.dtype == "float64"  # the only one with exact mode
@@ -100,8 +99,9 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
     _, arrays = built_in_text(case.options)
     # Because of the time, many updates in one case of each cell only, and both ways of sampling,
     # which no cell knows of, with one cell.
-    many = case.plain and case.options.dtype == "float64" and not case.short
-    both = case.plain and case.options.cell == PLAIN.cell
+    deep = case.options.deep
+    many = not deep and case.options.dtype == "float64" and not case.short
+    both = not deep and case.options.cell == PLAIN.cell
     milestones: tuple[int, ...] = UPDATES if many else UPDATES[:2]
     if (case.options.dtype, case.options.cell) == ("float32", "rnn-relu"):
         milestones = UPDATES[:1]  # nothing limits the states, and float32's errors grow with them
@@ -121,14 +121,13 @@ def train_epoch(case: Case) -> Iterator[Computed | Row]:
             params = model.to_arrays(model.params)
             note = f"{clipped[:updates].sum()} of {updates} were clipped"
             name = f"{sampling}, {updates} updates"
-            yield Computed(name, params, allowed=AFTER[updates], note=note)
+            yield Computed(name, params, allowed=AFTER[updates], note=note, tensors=model.params)
         name = f"{sampling}, losses"
         if isinstance(losses, list) and {type(each) for each in losses} == {float}:
             yield Computed(name, np.array(losses), allowed=allowed)
         else:
             yield fact(name, False, "not a list of floats")
         yield Computed(f"{sampling}, state", state, allowed=allowed)
-        yield case.on_device(state, model.params)
 
 
 @functools.cache

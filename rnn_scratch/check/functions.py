@@ -29,8 +29,7 @@ LARGE_V = 300  # a vocabulary for which an implementation may choose other opera
 def params(case: Case) -> Iterator[Computed | Row]:
     """The parameters are equal to the arrays that they start at, and share no memory with them."""
     model = case.model()
-    yield case.on_device(model.params)
-    yield Computed("values", model.to_arrays(model.params), allowed=0)
+    yield Computed("values", model.to_arrays(model.params), allowed=0, tensors=model.params)
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
         parameter: _aligned(np.ones(shape, case.options.dtype))
@@ -57,10 +56,8 @@ def state(case: Case) -> Iterator[Computed | Row]:
     state = case.scratch.state(B, case.options)
     right, otherwise = len(state) == case.options.num_states, f"{len(state)} tensors"
     yield fact("number of tensors", right, otherwise)
-    of_model = case.model().state(B)
-    yield case.on_device(state, of_model)
     yield Computed("zeros", state, allowed=0)
-    yield Computed("of the model", of_model, allowed=0)
+    yield Computed("of the model", case.model().state(B), allowed=0)
 
 
 def encode(case: Case) -> Iterator[Computed | Row]:
@@ -175,8 +172,8 @@ def of_optimizer(name: str) -> Piece:
                     rates = case.rates(lr / number, number if made.needs_rates else None)
                     case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
                 label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
-                yield Computed(label, trained_arrays(model), allowed=0 if grid else ROUNDING)
-        yield case.on_device(model.params, model.slots)
+                allowed, own = 0 if grid else ROUNDING, (model.params, model.slots)
+                yield Computed(label, trained_arrays(model), allowed=allowed, tensors=own)
         if case.options.dtype == "float64":
             # A framework that reads a number as text may have it one bit off, and a step that is
             # the middle of two multiples of the grid is then rounded to the other one.
@@ -201,7 +198,6 @@ def forward(case: Case) -> Iterator[Computed | Row]:
     """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
     model, (batch, start) = case.model(), case.minibatch()
     logits, state = model.forward(batch.inputs, start)
-    yield case.on_device(logits, state)
     yield Computed("logits", logits)
     yield Computed("state", state)
     params, looped, looped_state = case.params(), [], case.state()
@@ -227,12 +223,11 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
     other = batch._replace(X=batch.Y, Y=batch.X)
     case.scratch.gradients(model, other, start)  # neither is added to the first nor replaces it
     grads = model.to_arrays(own)
-    yield case.on_device(loss, own, state)
     if case.is_reference and case.options.dtype == "float64":
         yield from finite_differences(case, grads)
     yield Computed("loss", loss)
     for name in case.arrays:
-        yield Computed(name, {name: grads[name]})
+        yield Computed(name, {name: grads[name]}, tensors=own)
     yield Computed("state", state)
     if case.large:
         return  # the rest is the same at any size
@@ -247,7 +242,7 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
         # Layers without dropout have gradients of their own.
         _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y, masks=None))
         yield Computed(f"with {LARGE_V} characters", grads)
-        if case.plain:
+        if not case.options.deep:
             loss, grads, _ = case.of_rows(slice(T)).gradients()
             yield Computed("of as many rows as steps", (loss, *grads.values()))
     else:

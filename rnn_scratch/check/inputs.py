@@ -147,12 +147,6 @@ class Case(NamedTuple):
             return value
         return self.backend.machine.array(value)
 
-    def on_device(self, *values: Any) -> Row:
-        """Whether tensors, alone or in dicts or tuples, are on the device of the model."""
-        (expected,) = devices_of(self.tensor(self.arrays["b_q"]))
-        others = ", ".join(sorted(devices_of(values) - {expected}))
-        return fact("device", not others, f"on {others} instead of {expected}")
-
     @property
     def label(self) -> str:
         """Dtype, cell, and what else the case tries."""
@@ -166,11 +160,6 @@ class Case(NamedTuple):
     def large(self) -> bool:
         """Whether it is a case of large tensors."""
         return self.options.num_hiddens == LARGE_H
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is a case of nothing but a cell and a dtype."""
-        return not self.options.deep
 
     def rates(self, lr: float, update: int | None = None) -> Rates:
         """Rates, as tensors of the backend; those of an optimizer with means have an update."""
@@ -187,7 +176,7 @@ class Case(NamedTuple):
         """
         of_reference: dict[str, Any] = {}
         name = self.name_of(piece)
-        for result in piece(self, *more):
+        for result in self._results(piece, *more):
             if isinstance(result, Row):
                 yield replace(result, piece=name, case=self.label, file=self.file_of(name))
             elif result.expected is not None:
@@ -199,6 +188,19 @@ class Case(NamedTuple):
                     each = (r for r in piece(self.reference) if isinstance(r, Computed))
                     of_reference = {r.name: self.reference.as_arrays(r.value) for r in each}
                 yield self.row(name, result._replace(expected=of_reference[result.name]))
+
+    def _results(self, piece: "Piece", *more: Any) -> Iterator[Computed | Row]:
+        # And a row for the device of all tensors among them, which has to be the model's.
+        devices = set[str]()
+        for result in piece(self, *more):
+            if isinstance(result, Computed):
+                devices |= devices_of((result.value, result.tensors))
+            yield result
+        if devices:
+            own = self.tensor(self.arrays["b_q"])
+            right = devices_of((own, own + 0) if piece.__name__ in PARTS else own)
+            others = ", ".join(sorted(devices - right))
+            yield fact("device", not others, f"on {others} instead of {self.options.device}")
 
     def row(self, piece: str, result: Computed) -> Row:
         """Compare a result with what is expected; its worst element determines the row."""
@@ -225,12 +227,17 @@ class Case(NamedTuple):
 
 
 def devices_of(value: Any) -> set[str]:
-    """The devices of tensors, in the framework's words; an empty word where it has none."""
+    """The devices of tensors, alone or in dicts or tuples, in the framework's words."""
     if isinstance(value, dict | tuple):
         each = value.values() if isinstance(value, dict) else value
         return set().union(*map(devices_of, each))
-    return {str(getattr(value, "device", getattr(value, "ctx", "")))}
+    device = getattr(value, "device", getattr(value, "ctx", None))
+    return set() if device is None or isinstance(value, np.ndarray | np.generic) else {str(device)}
 
+
+# Pieces of functions that a model's functions call. When the check calls them, TensorFlow computes
+# on a GPU if there is one, wherever the tensors are.
+PARTS = "encode", "cell", "step", "loss", "clip", "rounded"
 
 # A function of the contract with inputs that the reference would give it.
 Piece = Callable[[Case], Iterator[Computed | Row]]

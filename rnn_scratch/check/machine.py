@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contract import Backend, Update
 from .epochs import FEW, updated
-from .inputs import Case
+from .inputs import Case, devices_of
 from .results import Computed, Row, fact
 
 PRODUCTS = 50
@@ -87,6 +87,9 @@ def tensor(case: Case) -> Iterator[Computed | Row]:
         integers = actual.dtype.kind == array.dtype.kind == "i"  # of any number of bits
         same = integers or actual.dtype == array.dtype
         yield fact(f"dtype of {name}", same, f"{actual.dtype} instead of {array.dtype}")
+    if case.options.device != "cpu":
+        on_cpu = devices_of(case.backend.machine.tensor(case.states[0], "cpu"))
+        yield fact("device", devices_of(case.state()) != on_cpu, "on the CPU")
 
 
 def multiply(case: Case) -> Iterator[Computed | Row]:

@@ -44,7 +44,7 @@ def changed(source: str, change: Sequence[str], where: object = "the source") ->
     return source
 
 
-LSTM = PLAIN._replace(cell="lstm")
+GRU, LSTM = (PLAIN._replace(cell=cell) for cell in ("gru", "lstm"))
 CARRY = "if state is None or not carry:"
 
 MISTAKES = [
@@ -192,7 +192,9 @@ MISTAKES = [
     Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", within("numpy",
         "grads[name] += grad", "grads[name] = grad")),
 
-    # The LSTM and Adam.
+    # A GRU, the LSTM and Adam.
+    Mistake("the candidate added in full", "gru", "state", everywhere(
+        "(z * h + (1 - z) * new,)", "(z * h + new,)"), "cells.py", only=GRU),
     Mistake("input gate and forget gate exchanged", "lstm", "state", everywhere(
         'for name in "ifo")', 'for name in "fio")'), "cells.py", only=LSTM),
     Mistake("the memory without what it was before", "lstm", "state", everywhere(

@@ -125,6 +125,7 @@ class Computed(NamedTuple):
     expected: Any = None  # None: what the same piece computes with the reference
     allowed: float = ROUNDING  # the difference, in float64
     note: str = ""
+    tensors: Any = None  # of which the value is made, where it is arrays
 
 
 class Worst(NamedTuple):

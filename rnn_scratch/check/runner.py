@@ -109,7 +109,7 @@ def of_case(case: Case) -> tuple[Piece, ...]:
         return functions.forward, functions.gradients
     double, first = case.options.dtype == "float64", case.options.cell == inputs.PLAIN.cell
     omitted = () if double and first else OF_ANY_CELL
-    if not (double and (first or case.plain)):
+    if not double or (case.options.deep and not first):
         omitted += epochs.TRAINING[1:]
     return tuple(each for each in PIECES[case.variant] if each not in omitted)
 

@@ -27,25 +27,16 @@ def sampler(
     random = generator(seed, "decoding")
 
     def choose(logits: np.ndarray) -> int:
-        weights = softmax(logits, temperature)
+        logits = logits.astype(np.float64)
+        with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
+            weights = np.exp((logits - logits.max()) / temperature)
         tokens = likely(weights, top_k, top_p, min_p)
-        return int(tokens[pick(weights[tokens], random)])
+        sums = weights[tokens].cumsum()
+        # Without the last sum: a sample just below 1 can be rounded up to the sum of all.
+        position = np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right")
+        return int(tokens[position])
 
     return choose
-
-
-def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(logits / temperature), but for a factor: the largest weight is 1."""
-    logits = logits.astype(np.float64)
-    with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
-        return np.exp((logits - logits.max()) / temperature)
-
-
-def pick(weights: np.ndarray, random: np.random.RandomState) -> int:
-    """Draw an index, with probabilities proportional to the weights."""
-    sums = weights.cumsum()
-    # Without the last sum: a sample just below 1 can be rounded up to the sum of all.
-    return int(np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right"))
 
 
 def likely(

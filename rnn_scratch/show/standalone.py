@@ -1,42 +1,33 @@
 """Writes a program of one file: a kind of network, and its training with one backend.
 
-Its functions are cut from the files of the backend and of the core, as they stand there. What only
-such a program has is in ``standalone.txt``, the same for every framework: it calls the contract's
-functions.
+The program is ``standalone.txt``, the same for every framework. What differs between frameworks is
+cut from the files of the backend, and made plainer: settings are variables, and a model is its
+parameters.
 """
 
 import ast
 import builtins
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from symtable import symtable
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment
 
-from ..contract import CELLS, OPTIMIZERS
+from .. import parameters
+from ..contract import CELLS, OPTIMIZERS, VARIANTS
 from ..errors import RNNScratchError
+from ..randomness import PURPOSES
 from ..registry import FRAMEWORKS
+from ..runs import schedule
 from ..runs.presets import SAMPLE
 from ..settings import Settings, model_options, update_rule
-from .source_code import cut, definitions, files, tree
+from .source_code import cut, definitions, files
 
-CORE = Path(__file__).parents[1]
-# The core's files with functions for such a program, in their order there.
-BEFORE = ("randomness", "contract", "text/minibatches", "runs/schedule", "parameters")
-FILES = [CORE / f"{name}.py" for name in (*BEFORE, "runs/decoding")]
-LESSONS = ("scratch", "cells", "deep")  # files of a backend
-OTHERS = ("fast", "concise", "workers", "__init__")  # files that are not needed
-TEMPLATES = Environment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-)
-IMPORTS = """
-import re, sys, zipfile
-from collections import Counter
-from pathlib import Path
-from typing import Any, NamedTuple
-"""
-Imports = Mapping[str, tuple[str, str]]  # by names: a module or "", and what is imported (from it)
+TEMPLATE = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")
+TEMPLATES = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+# A function that returns its argument, as some do where tensors are arrays.
+SAME = re.compile(r'def \w+\((\w+).*\):\n(?: +""".*"""\n)? +return \1(?:  #.*)?')
 
 
 def program(backend: str, settings: Settings, command: str) -> str:
@@ -44,167 +35,121 @@ def program(backend: str, settings: Settings, command: str) -> str:
 
     Raises RNNScratchError if there is no such backend, or something cannot be cut.
     """
-    own = {path.stem: path for path in files(backend) if path.stem not in OTHERS}
-    if missing := [name for name in (*LESSONS, "machine") if name not in own]:
-        raise RNNScratchError(f"The {backend} backend has no file {missing[0]}.py.")
-    lessons = [own.pop(name) for name in LESSONS]
-    trees = [tree(path) for path in (*FILES, *own.values(), *reversed(lessons))]
-    imports = _imports([ast.parse(IMPORTS), *trees])
-    # MXNet has another module called np: then NumPy is numpy.
-    numpy = "np." if imports["np"] == ("", "numpy as np") else "numpy."
-    template = (CORE / "show" / "standalone.txt").read_text(encoding="utf-8")
-    filled = TEMPLATES.from_string(template.replace("np.", numpy))
-    context = {
-        "settings": settings,
-        "how": update_rule(settings),
-        "options": model_options(settings, 0),
-        "cell": CELLS[settings.cell],
-        "optimizer": OPTIMIZERS[settings.optimizer],
-        "sample": SAMPLE,
-        "framework": {"numpy": "NumPy", **FRAMEWORKS}.get(backend, backend),
-        "backward": "deep_backward" in definitions(lessons[-1]),
-        "command": command,
-    }
-    lookup = [*lessons, *own.values(), *FILES]
-    places = {name: file for file in reversed(lookup) for name in definitions(file)}
-
-    def piece(name: str) -> str:
-        table = _table(name, lessons, (settings.cell, settings.optimizer))
-        source = table or cut(places[name], name).source
-        if places[name] in FILES:
-            return _plain(source).replace("np.", numpy)
-        return _ordinary(source, settings.exact)
-
-    main = filled.render(context, imports="", functions="")
-    there = {getattr(node, "name", "") for node in ast.parse(main).body}
-    starts = _starts(own["machine"], imports)
+    paths = [path for path in files(backend) if path.stem not in VARIANTS[1:]]
+    paths += (Path(str(module.__file__)) for module in (parameters, schedule))
+    paths.sort(key=lambda path: path.stem not in ("scratch", "cells", "deep"))
+    places = {name: (path, name) for path in reversed(paths) for name in definitions(path)}
+    deep = model_options(settings, 0).deep
+    if deep:
+        places |= {name.removeprefix("deep_"): places[name] for name in places if "deep_" in name}
+    if "backward" in places:
+        places["gradients"] = places["backward"]
+    cell = settings.cell.replace("-", "_")
+    varies = settings.schedule != "constant" or settings.warmup > 0
+    rules = _rules(settings, backend)
     sources: dict[str, str] = {}
-    needed = set()
-    waiting = [main, *starts]
-    for source in waiting:  # the list grows in the loop
-        for name in _used(source) - sources.keys():
-            if name in places and name not in there:
-                sources[name] = piece(name)
-                waiting.append(sources[name])
-            elif name in imports:
-                needed.add(imports[name])
-            elif source is not main or name not in there:
-                raise RNNScratchError(
-                    f"{name} cannot be cut from the {backend} backend: no file of it has such a "
-                    "function or constant, or else the program has another one."
-                )
-    order = [*FILES[:-1], *own.values(), lessons[0], FILES[-1]]
-    lines = {name: n for n, name in enumerate(definitions(lessons[0]))}
 
-    def position(name: str) -> tuple[int, int, bool, int]:
-        # Cells are before the table that names them, and `deep_step` is where `step` would be.
-        file, node = places[name], definitions(places[name])[name]
-        if file not in lessons:
-            return order.index(file), 0, False, node.lineno
-        table = lines.get("CELLS" if file == lessons[1] else "OPTIMIZERS", 0)
-        line = lines.get(name.removeprefix("deep_"), table)
-        return order.index(lessons[0]), line, isinstance(node, ast.Assign), node.lineno
-
-    functions = "\n\n\n".join(sources[name] for name in sorted(sources, key=position))
-    return filled.render(context, imports=_sorted(needed, starts), functions=functions)
-
-
-def _ordinary(source: str, exact: bool) -> str:
-    # A function of the backend without what `fast` has, as a comment says; and without `rounded`,
-    # which outside of exact mode returns its argument.
-    source = re.sub(r"^( *)if .*  # `fast` .*\n(\1 .*\n)*", "", source, flags=re.MULTILINE)
-    if exact:
+    def plain(name: str) -> str:
+        source = cut(*places[name]).source
+        for old, new in rules.items():
+            source = re.sub(old, new, source)
         return source
-    source = re.sub(r"rounded\((.*), how\.\w*grid\)", r"\1", source)
-    source = source.replace("tuple(each for each in state)", "state")
-    return re.sub(r"[;,] (in exact mode )?rounded (in exact mode|to a grid)", "", source)
+
+    def add(*names: str) -> None:
+        # These functions, if there are such, each after what it uses.
+        for name in names:
+            if name in places and name not in sources:
+                sources[name] = plain(name)
+                add(*_used(sources[name]))
+                sources[name] = sources.pop(name)
+
+    add("tensor", "array")
+    for name in ("params", "state", "encode", cell, "step", "forward", "loss"):
+        add(name, *[f"{name}_back"] * ("backward" in places))
+    add("gradients", "clip", settings.optimizer, "predict")
+    add(*["learning_rate"] * varies)
+    same = [name for name in sources if SAME.fullmatch(sources[name])]
+    # MXNet has another module called np.
+    template = TEMPLATE.replace("np.", "numpy.") if backend == "mxnet" else TEMPLATE
+    scratch = places["params"][0].read_text(encoding="utf-8")
+    text = whole = TEMPLATES.from_string(template).render(
+        settings=settings,
+        how=update_rule(settings),
+        deep=deep,
+        varies=varies,
+        cell=CELLS[settings.cell],
+        optimizer=OPTIMIZERS[settings.optimizer],
+        purposes=PURPOSES,
+        sample=SAMPLE,
+        backend=backend,
+        framework={"numpy": "NumPy", **FRAMEWORKS}.get(backend, backend),
+        command=command,
+        imports=re.findall(r"(?m)^(?:import|from) (?!rnn_scratch|\.).*$", scratch),
+        decorators=plain("train_minibatch").partition("def ")[0],
+        functions=[sources[name] for name in sources if name not in same],
+    )
+    for node in ast.walk(ast.parse(whole)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in same:
+            call, argument = (ast.get_source_segment(whole, n) or "" for n in (node, node.args[0]))
+            text = text.replace(call, argument)
+    # Without the settings that nothing uses.
+    for line, name in re.findall(r"(?m)(^(\w+) = .*\n)", text):
+        text = text if len(re.findall(rf"\b{name}\b", text)) > 1 else text.replace(line, "")
+    missing = set(_used(text))
+    if others := missing - sys.stdlib_module_names:
+        name = min(others)
+        raise RNNScratchError(f"{name} cannot be cut from the {backend} backend, which has none.")
+    standard = "\n".join(f"import {name}" for name in sorted(missing))
+    return text.replace('"""\n\n', f'"""\n\n{standard}\n\n', 1)
 
 
-def _imports(trees: Sequence[ast.Module]) -> Imports:
-    # What these files import from other packages.
-    found = {}
-    for node in (node for each in trees for node in ast.walk(each)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            module = getattr(node, "module", "") or ""
-            if not getattr(node, "level", 0) and module.partition(".")[0] != CORE.name:
-                for each in node.names:
-                    found[each.asname or each.name.partition(".")[0]] = module, ast.unparse(each)
-    return found
+def _rules(settings: Settings, backend: str) -> dict[str, str]:
+    # What is replaced in the functions, and by what, one after another.
+    deep, optimizer = model_options(settings, 0).deep, OPTIMIZERS[settings.optimizer]
+    cell, states = settings.cell.replace("-", "_"), CELLS[settings.cell].num_states
+    rules = {
+        r"(?m)^( *)if .*  # `fast` .*\n(\1 .*\n)*": "",
+        r"  # .*`how`.*": "",
+        r"\bsettings: \w+, |(?<=\w): ([A-Z]\w+|int)(?=[,)])|(?<=\)) -> .*(?=:\n)": "",  # types
+        r"@on_its_device": "@on(device)",
+        r"@compiled": "@jax.jit",
+        r"_device\(device\)": "jax.devices(device)[0]",
+        r"CELLS\[options\.cell\]": cell,
+        r"CELLS_BACK\[options\.cell\]": f"{cell}_back",
+        r"\bdeep_": "",
+        r'def backward\(.*\n    """What `gradients` returns': (
+            'def gradients(model, batch, state):\n    """Loss, gradients and the last state'
+        ),
+        r"model\.forward\((.*?), state(, params=params)?\)": r"forward(\1, state, params)",
+        r"model\.state\b|(?<=def )state\b": "initial_state",
+        r"options\.num_states": f"{states} * num_layers" if deep else f"{states}",
+        r"rates\.(m|v)": r"c_\1",
+        r"\brates\b(?!\.)": "lr, c_m, c_v" if optimizer.needs_rates else "lr",
+        r"numbers\(how, model.options\), |(?<=\n    )how, ": "",
+    }
+    if settings.dtype == "float32":
+        rules |= {r"\bnumber\((\S+), \w+\)": r"\1"}
+    elif backend == "mxnet":
+        rules |= {r"\(1 - how\.(beta\d)\)": r"number(1 - \1, grad)"}
+        rules |= {r"how\.(beta\d|epsilon|weight_decay)": r"number(\1, param)"}
+    if not settings.exact:
+        rules |= {r"rounded\((.*), how\.\w*grid\)": r"\1", "; in exact mode rounded to a grid": ""}
+    return rules | {
+        r"batch\.inputs": "(X, masks)" if deep else "X",
+        r"\b(model\.options|model|batch|options|how|settings|rates)\.": "",
+        r", (options|how)\b": "",
+        r"\bbatch\b": "X, Y, masks" if deep else "X, Y",
+        r"\bmodel(?=, grads)": "params, slots" if optimizer.slots else "params",
+        r"\bmodel\b": "params",
+        r"\n +(.*) = \1(?=\n)": "",
+    }
 
 
-def _used(source: str) -> set[str]:
-    # The names in a source that are neither Python's nor variables of its own.
-    used: set[str] = set()
-    for statement in ast.parse(source).body:
-        nodes = list(ast.walk(statement))
-        names = [node for node in nodes if isinstance(node, ast.Name)]
-        own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-        own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-        own |= {str(getattr(node, "name", "")) for node in nodes}
-        used |= {node.id for node in names} - own
-    return used - vars(builtins).keys() - {"__name__"}
-
-
-def _starts(machine: Path, imports: Imports) -> list[str]:
-    # What has to be done before and after a framework is imported; but variables of the
-    # environment, which are for speed and silence.
-    text = machine.read_text(encoding="utf-8")
-    nodes = [node for node in tree(machine).body if isinstance(node, (ast.Expr, ast.If))]
-    starts = [ast.get_source_segment(text, node) or "" for node in nodes]
-    return [start for start in starts if set() < _used(start) <= imports.keys() - {"os"}]
-
-
-def _table(name: str, paths: Sequence[Path], kept: Collection[str]) -> str:
-    # A table to which several files add, by NAME = {...}, NAME |= {...} and NAME[...] = ...
-    pairs: list[tuple[ast.expr | None, ast.expr]] = []
-    for node in (node for path in paths for node in tree(path).body):
-        if isinstance(node, (ast.Assign, ast.AugAssign)):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Subscript) and ast.unparse(target.value) == name:
-                pairs.append((target.slice, node.value))
-            elif isinstance(node.value, ast.Dict) and ast.unparse(target) == name:
-                pairs += zip(node.value.keys, node.value.values)
-    entries = {ast.literal_eval(key): ast.unparse(value) for key, value in pairs if key}
-    words = ", ".join(f'"{key}": {entries[key]}' for key in entries if key in kept)
-    return f"{name} = {{{words}}}" if words else ""
-
-
-def _plain(source: str) -> str:
-    # Code of the core as a backend's is: without types, and with docstrings of one paragraph.
-    lines = source.split("\n")
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
-    for node in sorted(nodes, key=lambda node: -node.lineno):  # upwards: the lines above stay there
-        if isinstance(node, ast.AnnAssign):
-            line, kind = lines[node.lineno - 1], node.annotation
-            lines[node.lineno - 1] = line[: kind.col_offset] + "Any" + line[kind.end_col_offset :]
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            first = node.body[0]
-            words, *more = "\n".join(lines[first.lineno - 1 : first.end_lineno]).split("\n\n")
-            if more and ast.get_docstring(node):
-                words += "\n" + " " * first.col_offset if "\n" in words else ""
-                lines[first.lineno - 1 : first.end_lineno] = f'{words}"""'.split("\n")
-            if isinstance(node, ast.FunctionDef):
-                for each in ast.walk(node.args):
-                    vars(each).pop("annotation", None)
-                header = f"{' ' * node.col_offset}def {node.name}({ast.unparse(node.args)}):"
-                lines[node.lineno - 1 : first.lineno - 1] = [header]
-    return "\n".join(lines)
-
-
-def _sorted(imports: Collection[tuple[str, str]], starts: Sequence[str]) -> str:
-    # As isort sorts them: the standard library, then others, but first what a start needs.
-    before = [start for start in starts if _used(start) == {"numpy"}]
-    groups: dict[tuple[int, bool, str], list[str]] = {}
-    for module, words in sorted(imports, key=lambda each: (each[1][0].islower(), each)):
-        root = (module or words).split(".")[0].split()[0]
-        rank = 2 if before and root != "numpy" else 1
-        rank = 0 if root in sys.stdlib_module_names else rank
-        groups.setdefault((rank, bool(module), module or words), []).append(words)
-    blocks: list[list[str]] = [[], [], []]
-    for (rank, of, module), names in sorted(groups.items()):
-        blocks[rank].append(
-            f"from {module} import {', '.join(names)}" if of else f"import {module}"
-        )
-    standard, others, late = ("\n".join(block) for block in blocks)
-    after = [start for start in starts if start not in before]
-    return "\n\n".join(filter(None, [standard, others, *before, late, *after]))
+def _used(source: str) -> list[str]:
+    # The names in a source that are neither Python's nor its own, in their order.
+    tables = [symtable(source, "rnn.py", "exec")]
+    for table in tables:  # the list grows in the loop
+        tables += table.get_children()
+    own = {s.get_name() for s in tables[0].get_symbols() if s.is_assigned() or s.is_imported()}
+    names = [s.get_name() for table in tables for s in table.get_symbols() if s.is_global()]
+    return [name for name in names if name not in own | vars(builtins).keys()]

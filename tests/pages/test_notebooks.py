@@ -160,6 +160,7 @@ def test_the_links_of_a_notebook_lead_to_files_and_headings(name):
     for file, heading in links:
         made = file.removesuffix(".ipynb") in notebooks.ALL
         assert made or not file or (CLONE / "notebooks" / file).exists(), file
+        assert not made or (notebooks.STUDENT in file) == (notebooks.STUDENT in name)
         assert file or f"# {heading.replace('-', ' ')}" in text
     assert links or name.partition("-")[0] in notebooks.OWN
 
@@ -192,29 +193,59 @@ def test_slides_are_full_and_few_and_load_nothing(tmp_path, monkeypatch):
         assert not re.search(r"FORMULA\d|\['|\\n'|\$", shown)
 
 
+@pytest.mark.parametrize("backend", registry.OURS)
+@pytest.mark.parametrize("lesson", lessons.LESSONS)
+def test_each_section_has_sentences_for_a_slide(backend, lesson):
+    pytest.importorskip("latex2mathml", reason="slides have formulas")
+    cells = [
+        {"cell_type": kind, "source": source, "outputs": []}
+        for kind, source in CELLS(f"{backend}-{lesson}")
+    ]
+    pages = slides.slides({"cells": cells})
+    said = {page.title for page in pages for part in page.parts if part.content.startswith("<p>")}
+    headings = {line.lstrip("# ") for line in headings_of(CELLS(f"{backend}-{lesson}"))}
+    assert {each for each in headings - said if len(each) > 1} <= {"Summary", "Exercises"}
+
+
 def test_slides_have_functions_formulas_and_pictures_but_no_answers():
     pytest.importorskip("latex2mathml", reason="slides have formulas")
     image = {"data": {"image/png": "abc="}}
     cells = [
-        ("markdown", "# First\n\nOne. Two.\n\n$$x$$\n\n```diff\n-a\n\n+b\n```", None),
+        (
+            "markdown",
+            "# First\n\nA. *One.*<!--slide--> Two.\n\n$$x$$\n\n```diff\n-a\n+b\n```",
+            None,
+        ),
         ("code", "def f():\n    pass\n\n\ndef g():\n    pass", []),
         ("code", '# Figure a: Of "f".\nprint(f())', [{"text": ["['a', ", "'b']"]}, image]),
-        ("markdown", "The answer.\n\n# Last\n\n- a list", None),
+        ("markdown", "The result:<!--output-->", None),
+        ("code", "print(1, '<', 2)", [{"text": ["1 < ", "2\n"]}]),
+        (
+            "markdown",
+            "## Empty\n\nB.\n\n## 1. Exercise\n\nWhy?<!--slide-->\n\nSo:<!--output-->",
+            None,
+        ),
+        ("code", "print(3)", [{"text": ["3"]}]),
+        ("markdown", "# Last\n\n- a list", None),
     ]
     keys = ("cell_type", "source", "outputs")
-    first, second, last = slides.slides({"cells": [dict(zip(keys, cell)) for cell in cells]})
+    first, second, exercise, last = slides.slides(
+        {"cells": [dict(zip(keys, cell)) for cell in cells]}
+    )
     contents = [
         re.sub("<math.*?</math>|\n|<span[^>]*>|</span>", "", c)
         for c, _ in first.parts + second.parts
     ]
     assert contents == [
-        "<p>One.</p>",
+        "<p><em>One.</em></p>",
         "",
         '<div class="code"><pre>def f():    pass</pre></div>',
         '<div class="code"><pre>def g():    pass</pre></div>',
         '<figure><img alt="Of &quot;f&quot;." src="data:image/png;base64,abc="></figure>',
+        '<div class="code"><pre>1 &lt; 2</pre></div>',
     ]
-    assert first.notes == ["One. Two.", "The answer."]
+    assert first.notes == ["A. <em>One.</em> Two.", "The result:"]
+    assert [part.content for part in exercise.parts] == ["<p>Why?</p>"]
     assert (last.title, [part.content for part in last.parts]) == (
         "Last",
         ["<ul>\n<li>a list</li>\n</ul>\n"],
@@ -232,7 +263,7 @@ def headings_of(cells):
     ("lesson", "codes", "words", "answer"),
     [
         ("build", 4, 10, "numpy.add.at"),
-        ("gates", 0, 1, "the memory that the function returns is the old one"),
+        ("gates", 0, 1, "The candidate is added in full, not in the proportion"),
         ("learn", 2, 3, "Two numbers per character"),
         ("fast", 1, 1, "map(seconds, products"),
     ],
@@ -418,7 +449,7 @@ def test_gains_as_a_table(tmp_path):
     ]
     records.write(record, optimizations.Gains(backends={"torch": gains}))
     assert optimizations.gains("torch", record) == [
-        ["optimization", "64 hidden units", "512 hidden units", "timed"],
+        ["optimization", "gain, 64 hidden units", "gain, 512 hidden units", "what was timed"],
         ["A", "1.00", "1.10", "training"],
         ["B", "3.00", "2.00", "generation, 2 threads"],
         ["C", "1.00", "1.00", "training, lstm, 5,000 characters in the vocabulary"],

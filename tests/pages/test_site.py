@@ -154,7 +154,7 @@ def test_the_program_in_one_file_is_there_to_read_and_to_download(pages):
         place = f"_static/{backend}/rnn.py"
         assert f'href="{place}" download' in page
         assert pages[place].decode() == f"{code}\n"
-        assert f"\nrnn-scratch standalone {backend}\n" in code
+        assert f" (`rnn-scratch standalone {backend}`).\n" in code
     assert set(code_of(page)) == set(registry.OURS)
 
 

@@ -261,6 +261,20 @@ def test_the_functions_of_the_other_lessons(own_name, monkeypatch):
         assert grading.points(name) == 1
 
 
+def test_exact_mode_is_left_to_the_project_and_time_has_one_clock(own_name):
+    installed = registry.load(own_name)
+    names = {**vars(installed.scratch), **vars(installed.deep), "time": time}
+    names |= {"installed": installed, "grading": grading, "rounded": lambda values, grid: values}
+    functions = solutions(own_name) | solutions(own_name, "learn") | solutions(own_name, "fast")
+    for name in ("sgd", "adam"):
+        text = grade(name, functions[name][1], names)
+        assert text.startswith(f"{name}: equal to the reference"), text
+    text = grade("seconds", functions["seconds"][1].replace("perf_counter", "time"), names)
+    assert (
+        "measure with `time.perf_counter`, not with `time.time`, in `start = time.time()`" in text
+    )
+
+
 def test_each_function_to_write_has_a_hint_and_a_mistake():
     for backend in registry.OURS:
         functions, sources = {}, []

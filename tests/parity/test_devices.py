@@ -59,10 +59,8 @@ def test_every_variant_passes_the_check(framework, cell, emulated):
 @pytest.mark.frameworks(by_default=("torch",))
 def test_training_and_inference_on_each_device(framework, emulated):
     small = options(**SMALL, optimizer="adam", layers=2, dropout=0.2)
-    train, resume = (
-        ("train", "--backend", framework, *small),
-        ("train", "--resume", "r", "--epochs"),
-    )
+    train = ("train", "--backend", framework, *small)
+    resume = ("train", "--resume", "r", "--epochs")
     on_each = (
         ([*train, "--run", "r", "--epochs", 2], DEVICE),  # the first one that is reported
         # A run is resumed on its own device, unless it is moved.
@@ -75,10 +73,9 @@ def test_training_and_inference_on_each_device(framework, emulated):
     read = (("predict", "r", "--prefix", "the "), ("evaluate", "r", "--corpus", "tide-clock"))
     places = (("--device", DEVICE), ("--device", "cpu"))
     inferred = [(*command, *place) for command in read for place in places]
-    listed = [("backends",)]
     compared = ("compare", "--backends", framework, "--models", "scratch", *small)
-    compared = [(*compared, "--epochs", 1, "--repeats", 1, "--device", DEVICE, "--output", "c")]
-    commands = [*(command for command, _ in on_each), *inferred, *listed, *compared]
+    compared += ("--epochs", 1, "--repeats", 1, "--device", DEVICE, "--output", "c")
+    commands = [*(command for command, _ in on_each), *inferred, ("backends",), compared]
     outputs = in_one_process(*commands, env=emulated)
     for output, (_, device) in zip(outputs, on_each):
         assert f"{framework} (scratch) on {device}" in output
@@ -96,15 +93,8 @@ def test_training_and_inference_on_each_device(framework, emulated):
 def test_the_project_s_own_tests_run_on_it(framework, emulated):
     names = ("training", "inference", "runs", "host")
     files = [TEST_FILES[f"test_{name}"] for name in names]
-    chosen = (
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "--backends",
-        framework,
-        "-k",
-        f"{framework}-{DEVICE}",
-    )
+    chosen = ("--backends", framework, "-k", f"{framework}-{DEVICE}")
+    chosen += ("-v", "-p", "no:cacheprovider")
     done = there(*chosen, *files, program=("-m", "pytest"), env=emulated, cwd=CLONE).ended()
     for name in names:  # of each, at least one has run
         assert re.search(rf"test_{name}.py s*\.", done.out), done.out

@@ -24,6 +24,7 @@ from helpers import (
 
 from rnn_scratch import registry
 from rnn_scratch.contract import CELLS, OPTIMIZERS
+from rnn_scratch.runs.presets import SAMPLE
 from rnn_scratch.settings import Settings
 from rnn_scratch.show.standalone import program
 from rnn_scratch.text import books
@@ -51,27 +52,38 @@ def write(name, text, encoding="utf-8"):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_it_ends_at_the_losses_and_weights_of_train(own_name):
+def test_it_ends_at_the_losses_and_weights_of_train_and_writes_what_predict_does(own_name):
     cases = {"plain": PLAIN, "deep": DEEP}
     commands = []
+    sample = options(**{**SAMPLE, "prefix": "time traveller "})
     for name, settings in cases.items():
         write(f"{name}.py", program(own_name, Settings(**settings), ""))
         write(f"{name}.txt", books.load(books.BUILT_IN).content, "utf-8-sig")
         run = {"layers" if key == "num_layers" else key: each for key, each in settings.items()}
         run |= {"text": f"{name}.txt", "run": name, "backend": own_name, "device": "cpu"}
         commands.append(("train", *options(**run, threads=1)))
+        seed = ("--seed", settings.get("seed", 0))
+        commands.append(("predict", name, *sample, *seed, "--threads", 1))
     one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
-    in_one_process(*commands, env=one)
+    outputs = in_one_process(*commands, env=one)
     lines = there(*cases, program=("-I", "-c", LOSSES), env=one).ended().out.splitlines()
-    for name in cases:
+    for name, written in zip(cases, outputs[1::2]):
         assert json.dumps([row["loss"] for row in history(name)]) in lines
+        assert written.rstrip("\n") in lines
         for key, array in np.load(f"{name}.npz").items():
             if key != "vocabulary":
                 assert array.tobytes() == parameters(name)[key].tobytes(), key
 
 
+def test_the_chapters_program_can_be_read_from_top_to_bottom():
+    lines = {backend: program(backend, Settings(), "").count("\n") for backend in registry.OURS}
+    assert max(lines.values()) <= 250, lines
+
+
 def test_every_program_is_clean():
-    kinds = itertools.cycle([{}, {"num_layers": 2}, {"embedding": 4, "dropout": 0.1}])
+    kinds = itertools.cycle(
+        [{}, {"num_layers": 2}, {"embedding": 4, "dropout": 0.1}, {"exact": True}]
+    )
     rest = itertools.cycle([{"sampling": "random", "theta": None}, {"schedule": "cosine"}])
     for backend, cell, optimizer in itertools.product(registry.OURS, CELLS, OPTIMIZERS):
         settings = Settings(cell=cell, optimizer=optimizer, **next(kinds), **next(rest))
@@ -99,15 +111,14 @@ def test_a_mistake_is_one_line(rnn, capsys):
     write("latin.txt", "caf\xe9 " * 100, "latin-1")
     write("other.npz", "PK\x03\x04 and not an archive")
     source = Path("rnn.py").read_text(encoding="utf-8")
-    write("larger.py", source.replace("num_hiddens: int = 12", "num_hiddens: int = 13"))
+    write("larger.py", source.replace("num_hiddens = 12", "num_hiddens = 13"))
     for arguments, words in {
         ("rnn.py",): "python rnn.py book.txt",
-        ("rnn.py", "--epochs"): "python rnn.py book.txt",
-        ("rnn.py", "none.txt"): "none.txt could not be read",
-        ("rnn.py", "none.npz"): "none.npz could not be read",
-        ("rnn.py", "latin.txt"): "latin.txt could not be read",
-        ("rnn.py", "short.txt"): "short.txt is too short: 9 characters",
-        ("rnn.py", "other.npz"): "other.npz could not be read",
+        ("rnn.py", "none.txt"): "none.txt cannot be used: [Errno 2] No such file",
+        ("rnn.py", "none.npz"): "none.npz cannot be used: [Errno 2] No such file",
+        ("rnn.py", "latin.txt"): "latin.txt cannot be used: 'utf-8' codec can't decode",
+        ("rnn.py", "short.txt"): "9 characters are too few",
+        ("rnn.py", "other.npz"): "other.npz cannot be used",
         ("larger.py", "book.npz"): "other settings",
     }.items():
         done = there(program=("-I", *arguments)).ended(1)
@@ -118,7 +129,7 @@ def test_a_mistake_is_one_line(rnn, capsys):
 
 def test_ctrl_c_saves_what_was_trained(rnn):
     source = Path("rnn.py").read_text(encoding="utf-8")  # which prints twenty lines
-    write("rnn.py", source.replace("num_epochs: int = 2\n", "num_epochs: int = 10**6\n", 1))
+    write("rnn.py", source.replace("num_epochs = 2\n", "num_epochs = 10**6\n", 1))
     write("rnn.py", Path("rnn.py").read_text(encoding="utf-8").replace("// 20", "// 10**6"))
     process = start("book.txt", program=("-I", "-u", "rnn.py"))
     process.stdout.readline()
