@@ -32,6 +32,7 @@ from .runtime import Runtime
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 6
+LAST_NUMBER = 10**9 - 1  # of a run
 LONGEST_LINE = 2**13  # bytes of a line of the history: a sample of 50 characters takes 600 at most
 PARENT = Path("runs")
 
@@ -89,7 +90,8 @@ class RunRecord(Record, kw_only=True):
     identity: Line
     settings: Settings
     text: TextRecord
-    number: Annotated[int, Meta(ge=0, le=2**31)] = 0  # among the runs beside it; 0: older than that
+    # Among the runs beside it; 0: older than such numbers.
+    number: Annotated[int, Meta(ge=0, le=LAST_NUMBER)] = 0
     sessions: Annotated[list[Session], Meta(min_length=1)]
 
 

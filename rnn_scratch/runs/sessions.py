@@ -113,7 +113,8 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 files.sync(folder.parent)
                 checkpoint.save(folder / checkpoint.FILE, start)
                 files.replace(folder / HISTORY, b"")
-                record.number = max(numbered(folder.parent), default=0) + 1
+                last = max(numbered(folder.parent), default=0)
+                record.number = min(last + 1, run_folder.LAST_NUMBER)  # a copied run may have it
                 keeper = _Keeper(folder, record, History(), start, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind

@@ -212,11 +212,10 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
 
 
 def change_record(folder, **changes):
-    """Change the first session of a run's record; `number=None`: as before there were numbers."""
+    """Change the number of a run, or the first session of its record."""
     path = Path(folder, "run.json")
     record = json.loads(path.read_bytes())
-    if "number" in changes and changes.pop("number") is None:
-        del record["number"]
+    record["number"] = changes.pop("number", record["number"])
     record["sessions"][0].update(changes)
     path.write_text(json.dumps(record))
 
@@ -230,7 +229,7 @@ def test_the_list_is_newest_first(capsys):
     # In three time zones: later in this order, although the local times are in the reverse order.
     clocks = ["2024-05-02T01:00:00+14:00", "2024-05-01T12:30:00+00:00", "2024-05-01T01:00:00-12:00"]
     for folder, clock in zip(folders, clocks):
-        change_record(folder, number=None, started=clock)
+        change_record(folder, number=0, started=clock)  # as before there were numbers
     done = here(capsys, "runs").ended()
     head, *rows = done.out.splitlines()
     assert head.split()[:6] == ["run", "folder", "started", "backend", "variant", "cell"]
@@ -249,7 +248,7 @@ def test_the_list_is_newest_first(capsys):
 def test_a_run_keeps_its_number():
     """When the clock is set back, and when others are added or deleted."""
     parent, old, first, second = Path("runs"), small("old"), small("z"), small("y")
-    change_record(old, number=None)
+    change_record(old, number=0)
     change_record(second, started="2099-01-01T00:00:00+00:00")
     third = small("x")
     assert numbered(parent) == {1: old, 2: first, 3: second, 4: third}
@@ -261,6 +260,8 @@ def test_a_run_keeps_its_number():
     last = small("w")
     assert numbered(parent) == {1: old, 3: second, 4: third, 5: twin, 6: last}
     assert folder_of("last") == folder_of("6") == last
+    change_record(last, number=run_folder.LAST_NUMBER)
+    assert small("z") == folder_of("last")
 
 
 def test_every_command_finds_a_run_by_its_short_name(capsys):
