@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -262,5 +263,7 @@ def _describe(name: str) -> Iterator[Usable]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    # Python reads a file of every installed package to find them, which takes long.
+    # Python reads a file of every installed package to find them, which takes long. A folder that
+    # it cannot list is empty to it: where no folder can be listed, this raises the reason.
+    os.listdir(Path(__file__).parent)
     return {entry.name: entry for entry in entry_points(group=GROUP)}

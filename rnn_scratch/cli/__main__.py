@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 
 def start() -> None:
@@ -10,9 +11,13 @@ def start() -> None:
         from ..system import signals
 
         signals.install()
+        bytes(2**28)  # which takes no time; with less, the threads of OpenBLAS would wait for ever
         from .main import main
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
+    except MemoryError:
+        print("Error: There is not enough memory: 256 MiB are needed.", file=sys.stderr)
+        sys.exit(2)
     main()
 
 

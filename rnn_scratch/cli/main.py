@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 import click
@@ -15,7 +15,7 @@ import click
 from ..errors import RNNScratchError, shown
 from ..settings import GONE
 from ..system import signals
-from ..system.terminal import echo
+from ..system.terminal import echo, leave
 
 # By name, the modules of the commands: each is imported when it is called.
 COMMANDS = {
@@ -118,16 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not OUT_OF_MEMORY.search(str(cause)):
                 raise
         reason = (str(cause).splitlines() or ["none is left"])[0].removesuffix(".")
-        _fail(f"Error: There is not enough memory: {reason}.")
+        # An exit by Python would wait for the threads of OpenBLAS, and they for memory.
+        _fail(f"Error: There is not enough memory: {reason}.", end=leave)
 
 
-def _fail(message: str, code: int = 2) -> NoReturn:
-    # Print the message and exit with the code, even if nothing can be printed.
+def _fail(message: str, code: int = 2, end: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
+    # Print the message and end with the code, even if nothing can be printed.
     try:
         echo(message, err=True)
     except OSError:
         _discard(sys.stderr)
-    sys.exit(code)
+    end(code)
 
 
 def _discard(stream: TextIO) -> None:

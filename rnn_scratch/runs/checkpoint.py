@@ -135,7 +135,7 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
         ) from error
     identity = checkpoint.identity
     # Only beside the record of a run is such a name the run's.
-    if path.name == FILE and os.path.lexists(path.with_name(run_folder.RUN_FILE)):
+    if path.name == FILE and files.exists(path.with_name(run_folder.RUN_FILE)):
         with contextlib.suppress(Damaged):  # then the run is unknown
             identity = run_folder.read(path.parent).identity
     if identity != checkpoint.identity:

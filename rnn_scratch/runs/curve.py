@@ -18,6 +18,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(GROUNDS, "none"),
     "legend.frameon": False,
     "text.parse_math": False,  # a record's names are no formulas
+    "agg.path.chunksize": 5000,  # points; a whole line of many takes much memory
 }
 HIGHEST = 1e200  # perplexity: with a margin, the axis of a larger one would be too long for floats
 
@@ -49,11 +50,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 @cache
 def check_matplotlib(*formats: str) -> None:
-    """Write a figure before hours of work; RNNScratchError if Matplotlib cannot in these formats.
-
-    MemoryError if there is too little memory for it.
-    """
-    bytearray(2**27)  # with less, threads and linear algebra may wait for ever
+    """Write a figure in these formats before hours of work; RNNScratchError if that fails."""
     with _explained():
         from matplotlib.figure import Figure
 

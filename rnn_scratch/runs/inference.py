@@ -9,6 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..errors import RNNScratchError
+from ..system import files
 from ..text import books, dataset, minibatches, vocabulary
 from . import checkpoint, decoding, run_folder
 from .checkpoint import NOTHING, Checkpoint
@@ -53,7 +54,7 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
         saved = replace(saved, arrays=saved.best, **progress)
     default, last = Runtime("numpy"), saved.runtime
     folder = Path(run) if os.path.isdir(run) else Path(run).parent
-    if (folder / run_folder.RUN_FILE).exists():
+    if files.exists(folder / run_folder.RUN_FILE):
         default = Runtime(last.backend)
         if runtime.get("backend") in (None, last.backend):
             # As it was trained: TensorFlow cannot change the number of threads in a process.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..contract import Arrays
 from ..errors import RNNScratchError
+from ..system import files
 from . import checkpoint, notebook_card, run_folder
 from .progress import summary
 from .run_folder import PARENT, RUN_FILE, Epoch, RunRecord, read_history
@@ -55,15 +56,15 @@ def begun(
 ) -> list[tuple[Path, RunRecord]]:
     """Return the runs in a folder with their records, in the order in which they were begun.
 
-    Damaged ones are omitted; `say` is called with a line about each.
+    Damaged and unreadable ones are omitted; `say` is called with a line about each.
     """
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-        if os.path.lexists(folder / RUN_FILE):
-            try:
+        try:
+            if files.exists(folder / RUN_FILE):
                 runs.append((folder, run_folder.read(folder)))
-            except RNNScratchError as error:
-                say(error.problem)
+        except RNNScratchError as error:
+            say(error.problem)
     # By the clock, which may be set back, only if they began at the same moment or long ago.
     return sorted(runs, key=lambda run: (run[1].number, run[1].sessions[0].started, str(run[0])))
 

@@ -117,7 +117,8 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 keeper = _Keeper(folder, record, History(), start, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind
-                files.remove(folder)
+                stack.close()  # Windows does not delete open files
+                files.remove(folder, locks.LOCK, checkpoint.FILE, HISTORY, RUN_FILE)
                 raise
         return (yield from _session(keeper, setup))
 
@@ -282,7 +283,7 @@ class _Keeper:
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
         self._verify()
         path, epoch = self.folder / HISTORY, chunk.epoch
-        if not os.path.lexists(path):
+        if not files.exists(path):
             files.replace(path, b"".join(map(records.line, self.history.epochs)), self._verify)
         if epoch is None:
             return

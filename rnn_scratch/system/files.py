@@ -37,6 +37,17 @@ def descriptor(path: Path, flags: int) -> Iterator[int]:
         os.close(file)
 
 
+def exists(path: Path) -> bool:
+    """Return whether a file, folder or link has this name; RNNScratchError if nobody can know."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file for reading; ValueError for a pipe or a device, which may have no end.
@@ -120,12 +131,13 @@ def _write(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder with the files in it, unless there is a folder in it."""
+def remove(folder: Path, *names: str) -> None:
+    """Remove a folder with these files, unless there is something else in it."""
+    # Without a list of what is in it: there may be too many open files to make one.
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(folder / name)
-        os.rmdir(folder)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def delete_temporary(folder: Path) -> None:

@@ -18,17 +18,17 @@ from . import files
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(handle: int) -> None:
+    def _lock(handle: int, shared: bool = False) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
 
-    def _lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(handle: int, shared: bool = False) -> None:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 LOCK = ".lock"
-OPEN = os.O_RDWR | files.NOFOLLOW
+READ, OPEN = (kind | files.NOFOLLOW for kind in (os.O_RDONLY, os.O_RDWR))
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last ones: on Windows
 
 
@@ -52,10 +52,10 @@ def hold(folder: Path, message: Callable[[], str]) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process holds the folder's lock."""
-    with contextlib.suppress(OSError), files.descriptor(folder / LOCK, OPEN) as lock:
+    """Return whether a process holds the folder's lock, which may be another user's."""
+    with contextlib.suppress(OSError), files.descriptor(folder / LOCK, READ) as lock:
         try:
-            _lock(lock)
+            _lock(lock, shared=True)
         except OSError as error:
             return error.errno in HELD
-    return False  # or there is none, or nobody may write it
+    return False  # or there is none, or this user may not read it

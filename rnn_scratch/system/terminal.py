@@ -5,10 +5,13 @@ such characters. They are escaped where a stream is a terminal; into a file or a
 they are, because there they are data.
 """
 
+import contextlib
+import os
 import re
 import shutil
 import sys
 import textwrap
+from typing import NoReturn
 
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,
@@ -61,3 +64,10 @@ def echo(text: str = "", err: bool = False, end: str = "\n") -> None:
         text = printable(text)
         text = wrapped(text, shutil.get_terminal_size().columns) if end == "\n" else text
     print(text, end=end, file=stream, flush=True)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process when all is printed, without what libraries do at an exit."""
+    with contextlib.suppress(OSError):
+        print(end="", flush=True)
+    os._exit(code)

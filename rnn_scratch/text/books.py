@@ -191,7 +191,7 @@ def _book(name: str) -> Text:
     book = BOOKS[name]
     path = data_folder() / book.file
     try:
-        if os.path.lexists(path):
+        if files.exists(path):
             content = _content(book, _read(path, MOST_BYTES), f"the file {path}")
         else:
             with files.named_in_errors(path.parent):

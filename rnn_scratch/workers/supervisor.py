@@ -9,10 +9,8 @@ The run keeps its last checkpoint.
 import atexit
 import contextlib
 import math
-import os
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -33,6 +31,7 @@ from ..runs.sessions import Work
 from ..runs.training import Diverged
 from ..settings import by_option
 from ..system import host, processes, signals
+from ..system.terminal import leave
 from ..text import books, dataset
 from . import groups, meeting, network
 from .launch import Launch, forget_mpi
@@ -107,24 +106,16 @@ def _train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
                 pass  # the first worker reports the progress
         registry.load(work.runtime.backend).workers.leave()
     except KeyboardInterrupt as error:
-        atexit.register(_exit, signals.exit_code(error))
+        # At the exit, its engine would wait for the others, or crash.
+        atexit.register(leave, signals.exit_code(error))
         raise
     except Exception as error:
         # Whoever has changed the code needs to see where.
         lost = network.Lost(f"Worker {team.rank} has failed: {traceback.format_exc()}")
         failure = error if isinstance(error, RNNScratchError) else lost
-        atexit.register(_exit, failure.exit_code)
+        atexit.register(leave, failure.exit_code)
         raise failure from None
     return run
-
-
-def _exit(code: int) -> None:
-    # At the end of a process of which a worker has failed: its engine would wait for the others, or
-    # crash.
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 def _in_child(team: Team, work: Work) -> Iterator[Event]:

@@ -191,6 +191,31 @@ def test_a_font_that_cannot_be_read_keeps_the_run():
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in done.out
 
 
+# From a moment of the start on, no more files can be opened than this.
+FEW_FILES = """
+import resource, sys
+from rnn_scratch.cli.main import main
+from rnn_scratch.runs import run_folder
+
+def create(*arguments, create=run_folder.create):
+    folder = create(*arguments)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 100))
+    return folder
+
+run_folder.create = create
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("files", [3, 4])
+def test_a_start_with_too_many_open_files_leaves_no_folder(files):
+    pytest.importorskip("resource")
+    settings = options(backend="numpy", run="r", num_epochs=2, **SETTINGS)
+    done = there(files, "train", *settings, program=("-c", FEW_FILES))
+    done.refused("could not be written: Too many open files")
+    assert not Path("r").exists()
+
+
 def test_the_reader_of_the_output_exits():
     settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
     with start("train", *settings) as process:

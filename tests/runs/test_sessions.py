@@ -282,6 +282,21 @@ def test_a_lock_that_is_a_link_leaves_what_it_names_as_it_is(capsys, link):
 
 
 @posix
+def test_a_lock_is_seen_by_a_user_who_may_only_read_it():
+    folder = Path("r")
+    folder.mkdir()
+    user = os.geteuid()
+    with locks.hold(folder, str):
+        os.chmod(folder / locks.LOCK, 0o444)
+        os.chmod(".", 0o755)
+        os.seteuid(user or 65534)  # root may write everything
+        try:
+            assert locks.is_held(folder)
+        finally:
+            os.seteuid(user)
+
+
+@posix
 def test_a_session_whose_lock_is_deleted_stops_when_another_begins(capsys):
     process = training("r")
     process.send_signal(signal.SIGSTOP)

@@ -163,10 +163,11 @@ def test_json_is_the_whole_output_even_if_a_pipe_looks_like_a_terminal(how):
 
 # After the framework is imported, the process may use only little more memory.
 POOR = """
-import resource, sys
+import atexit, resource, sys
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
 registry.load(sys.argv[1])
+atexit.register(print, "the handlers of an exit")  # of which OpenBLAS has one that may not return
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
@@ -187,8 +188,15 @@ def test_too_little_memory(backend_name, what):
     train = ("train", "--backend", backend_name, *options(**settings))
     done = there(backend_name, megabytes, *train, program=("-c", POOR))
     done.refused("There is not enough memory: ")
+    assert "handlers" not in done.out
     assert (f"{backend_name} (scratch) on cpu" in done.out) == (what == "tensors")
     assert Path("runs").exists() == (what == "tensors")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory so")
+def test_a_command_without_memory_for_the_threads_of_numpy_ends():
+    limited = ("prlimit", f"--as={10**8}")
+    there("runs", prefix=limited, env={"OMP_NUM_THREADS": "2"}).refused("not enough memory")
 
 
 def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():

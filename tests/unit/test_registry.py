@@ -1,5 +1,7 @@
 """Backends by name: missing ones, ones that fail or crash, and those of other packages."""
 
+import errno
+
 import pytest
 from helpers import SMALL, options, other_packages, there
 
@@ -86,6 +88,23 @@ def test_a_core_and_backends_of_two_clones_are_refused(copy):
     for command in (("train", *small), ("check", "numpy"), ("show", "step", "--backends", "numpy")):
         done = there(*command, env={"PYTHONPATH": copy})
         done.refused(f"{copy / 'rnn_scratch'}, but its backends are in", "pip install -e .")
+
+
+# No folder can be listed, as when a process has opened too many files.
+LIMITED = """
+import resource
+from rnn_scratch import registry
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    registry.find("numpy")
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_too_many_open_files_are_not_a_missing_backend():
+    pytest.importorskip("resource")
+    assert there(program=("-c", LIMITED)).ended(err="").out == f"{errno.EMFILE}\n"
 
 
 # Without a command that computes, nothing of theirs is imported, nor what downloads a book.
