@@ -2,7 +2,7 @@
 
 The program is ``standalone.txt``, the same for every framework. What differs between frameworks is
 cut from the files of the backend, and made plainer: settings are variables, and a model is its
-parameters.
+parameters. Replacing text, rather than nodes of a syntax tree, keeps comments and line breaks.
 """
 
 import ast
@@ -46,7 +46,7 @@ def program(backend: str, settings: Settings, command: str) -> str:
         places["gradients"] = places["backward"]
     cell = settings.cell.replace("-", "_")
     varies = settings.schedule != "constant" or settings.warmup > 0
-    rules = _rules(settings, backend)
+    rules = _rules(settings, backend, cell, deep)
     sources: dict[str, str] = {}
 
     def plain(name: str) -> str:
@@ -69,9 +69,9 @@ def program(backend: str, settings: Settings, command: str) -> str:
     add("gradients", "clip", settings.optimizer, "predict")
     add(*["learning_rate"] * varies)
     same = [name for name in sources if SAME.fullmatch(sources[name])]
+    scratch = places["params"][0].read_text(encoding="utf-8")
     # MXNet has another module called np.
     template = TEMPLATE.replace("np.", "numpy.") if backend == "mxnet" else TEMPLATE
-    scratch = places["params"][0].read_text(encoding="utf-8")
     text = whole = TEMPLATES.from_string(template).render(
         settings=settings,
         how=update_rule(settings),
@@ -88,6 +88,7 @@ def program(backend: str, settings: Settings, command: str) -> str:
         decorators=plain("train_minibatch").partition("def ")[0],
         functions=[sources[name] for name in sources if name not in same],
     )
+    # In place of a call of such a function, its argument.
     for node in ast.walk(ast.parse(whole)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in same:
             call, argument = (ast.get_source_segment(whole, n) or "" for n in (node, node.args[0]))
@@ -103,10 +104,9 @@ def program(backend: str, settings: Settings, command: str) -> str:
     return text.replace('"""\n\n', f'"""\n\n{standard}\n\n', 1)
 
 
-def _rules(settings: Settings, backend: str) -> dict[str, str]:
+def _rules(settings: Settings, backend: str, cell: str, deep: bool) -> dict[str, str]:
     # What is replaced in the functions, and by what, one after another.
-    deep, optimizer = model_options(settings, 0).deep, OPTIMIZERS[settings.optimizer]
-    cell, states = settings.cell.replace("-", "_"), CELLS[settings.cell].num_states
+    states, optimizer = CELLS[settings.cell].num_states, OPTIMIZERS[settings.optimizer]
     rules = {
         r"(?m)^( *)if .*  # `fast` .*\n(\1 .*\n)*": "",
         r"  # .*`how`.*": "",
