@@ -46,7 +46,8 @@ EPOCHS = 60  # of a few milliseconds
 SETTINGS = {**SMALL, "lr": 3.0, "valid_share": 0.2, "num_epochs": EPOCHS}
 # Control characters, and bytes that are no UTF-8, in the name of the run's folder.
 NAMES = ("r", "two words", "猫", "\x1b]0;title\x07", "\udcff")
-STOPPED = [128 + number for number in signals.SIGNALS]
+# Python's last act is to restore the system's own way of handling signals.
+STOPPED = [code for number in signals.SIGNALS for code in (128 + number, -number)]
 
 # A training whose system calls fail from a number of them on, or whose book is somewhere else.
 PROGRAM = """
