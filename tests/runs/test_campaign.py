@@ -132,7 +132,7 @@ def limits(chance, run):
 
 def errors(chance, run):
     """Errors of system calls: of one, of some, or of all from then on."""
-    calls = "open", "write", "fsync", "replace", "ftruncate", "mkdir", "fstat"
+    calls = ["open", "write", "fsync", "replace", "ftruncate", "mkdir", "fstat", "lstat", "listdir"]
     first = int(10 ** chance.uniform(0, 3))
     last = first + chance.choice((0, 0, 3, 10**9))
     codes = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EACCES, errno.EROFS, errno.ESTALE)
