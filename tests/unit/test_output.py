@@ -205,6 +205,8 @@ import resource
 from rnn_scratch import registry
 from rnn_scratch.cli import listings, main
 registry.names()
+with listings.Screen().status(""):  # which imports what it needs
+    pass
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 main.main(["backends"])
 """
