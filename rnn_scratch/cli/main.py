@@ -1,5 +1,6 @@
 """The command line: calls the command, and prints errors as messages."""
 
+import contextlib
 import datetime
 import importlib
 import inspect
@@ -133,4 +134,5 @@ def _fail(message: str, code: int = 2, end: Callable[[int], NoReturn] = sys.exit
 
 def _discard(stream: TextIO) -> None:
     # Without this, Python would report once more at exit what the stream does not take.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(OSError):  # too many open files, and then it is not the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -46,7 +46,8 @@ EPOCHS = 60  # of a few milliseconds
 SETTINGS = {**SMALL, "lr": 3.0, "valid_share": 0.2, "num_epochs": EPOCHS}
 # Control characters, and bytes that are no UTF-8, in the name of the run's folder.
 NAMES = ("r", "two words", "猫", "\x1b]0;title\x07", "\udcff")
-STOPPED = [128 + number for number in signals.SIGNALS]
+# Python's last act is to restore the system's own way of handling signals.
+STOPPED = [code for number in signals.SIGNALS for code in (128 + number, -number)]
 
 # A training whose system calls fail from a number of them on, or whose book is somewhere else.
 PROGRAM = """
@@ -131,7 +132,7 @@ def limits(chance, run):
 
 def errors(chance, run):
     """Errors of system calls: of one, of some, or of all from then on."""
-    calls = "open", "write", "fsync", "replace", "ftruncate", "mkdir", "fstat"
+    calls = ["open", "write", "fsync", "replace", "ftruncate", "mkdir", "fstat", "lstat", "listdir"]
     first = int(10 ** chance.uniform(0, 3))
     last = first + chance.choice((0, 0, 3, 10**9))
     codes = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EACCES, errno.EROFS, errno.ESTALE)

@@ -199,6 +199,24 @@ def test_a_command_without_memory_for_the_threads_of_numpy_ends():
     there("runs", prefix=limited, env={"OMP_NUM_THREADS": "2"}).refused("not enough memory")
 
 
+# No more files can be opened, not even one in place of the output.
+NO_FILES = """
+import resource
+from rnn_scratch import registry
+from rnn_scratch.cli import listings, main
+registry.names()
+with listings.Screen().status(""):  # which imports what it needs
+    pass
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+main.main(["backends"])
+"""
+
+
+def test_too_many_open_files():
+    pytest.importorskip("resource")
+    there(program=("-c", NO_FILES)).refused()
+
+
 def test_a_network_larger_than_the_memory_is_refused_before_it_is_drawn():
     sizes = ("--num-hiddens", "32768", "--layers", "16", "--cell", "lstm", "--optimizer", "adam")
     done = there("train", "--backend", "numpy", "--corpus", "tide-clock", *sizes)
