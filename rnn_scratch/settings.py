@@ -53,7 +53,7 @@ OPTIONS = {
     "lr": Option(kinds.POSITIVE, f"Learning rate; by default {LEARNING_RATES}."),
     "schedule": Option(
         kinds.choice("constant", "cosine"),
-        "Learning-rate schedule: constant, or cosine decay to zero.",
+        "Learning-rate schedule: constant, or cosine decay to almost zero.",
     ),
     "warmup": Option(
         kinds.integer(0), "Raise the learning rate linearly from zero over the first N updates."

@@ -451,16 +451,17 @@ SABOTAGES = [
 # Mistakes that only a process in which nothing is computed yet can show.
 OF_THREADS = [
     Mistake("number of threads ignored", "set_threads", "returned", {
-        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")', "pass"),
-        "torch": ("torch.set_num_threads(threads)", "pass"),
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads or _OWN_CHOICE, user_api="blas")',
+                  "pass"),
+        "torch": ("torch.set_num_threads(threads or _OWN_CHOICE)", "pass"),
         "tensorflow": ("number = threads or now", "number = now"),
         "mxnet": ("number = threads or int(", "number = int("),
         "jax": ("number = threads or now", "number = now"),
     }, "machine.py"),
     Mistake("a number of threads that is returned but not set", "set_threads", "more compute", {
-        "numpy": ('threadpoolctl.threadpool_limits(limits=threads, user_api="blas")',
+        "numpy": ('threadpoolctl.threadpool_limits(limits=threads or _OWN_CHOICE, user_api="blas")',
                   "return threads"),
-        "torch": ("torch.set_num_threads(threads)", "return threads"),
+        "torch": ("torch.set_num_threads(threads or _OWN_CHOICE)", "return threads"),
         "tensorflow": ("tf.config.threading.set_inter_op_parallelism_threads(number)", "pass",
                        "tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))",
                        "pass"),

@@ -11,9 +11,8 @@ def devices(dtype):
 
 def set_threads(threads):
     """Compute with this number of threads (None: the framework's own choice), and return it."""
-    if threads is not None:
-        threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
-    return max((pool["num_threads"] for pool in _blas()), default=1)
+    threadpoolctl.threadpool_limits(limits=threads or _OWN_CHOICE, user_api="blas")
+    return _threads()
 
 
 def set_eager(eager):
@@ -71,3 +70,10 @@ def to_arrays(params):
 
 def _blas():
     return [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+def _threads():
+    return max((pool["num_threads"] for pool in _blas()), default=1)
+
+
+_OWN_CHOICE = _threads()

@@ -10,14 +10,16 @@ from rnn_scratch.contract import RNNScratchError
 
 # After an operation OpenMP's threads wait for the next one in a busy loop. On a machine that has
 # other work, that lasts longer than the operation (measured: two threads up to five times slower,
-# and with ten other processes no end in sight). This number keeps the loop short.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# and with ten other processes no end in sight). This number keeps the loop short, but longer than
+# the operations between two products, which one thread computes.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 
 from .products import multiplier
 
 _process = os.getpid()  # the one that has imported PyTorch
+_OWN_CHOICE = torch.get_num_threads()
 
 
 def devices(dtype):
@@ -39,8 +41,7 @@ def set_threads(threads):
                 'multiprocessing.get_context("spawn") does.'
             )
         threads = 1
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or _OWN_CHOICE)
     return torch.get_num_threads()
 
 

@@ -32,21 +32,17 @@ STEP = Path("notebooks/figures/step.svg")
 
 
 def speed() -> dict[str, Any]:
-    """Return the training speed of each variant, by backend, with the fewest threads."""
+    """Return the training speed of each variant, by backend: a table for each number of threads."""
     record = comparison.read(COMPARISONS / "speed")
-    timed = summary.timed(record)
-    rows = [row for row in timed if row.value == record.plan.points[0]]
-    speeds: dict[str, dict[str, str]] = {}
-    for row in rows:
-        variants = speeds.setdefault(row.candidate.backend, {})
+    speeds: dict[tuple[int, str], dict[str, str]] = {}
+    for row in summary.timed(record):
+        variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
         variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
-    cells = [[name, *(speeds[name].get(model, "") for model in VARIANTS)] for name in speeds]
-    head = ["characters per second", *VARIANTS]
-    return {
-        "cells": [head, *cells],
-        "threads": rows[0].value or record.plan.threads,
-        "record": record,
-    }
+    heads = {1: "characters per second, 1 thread", 2: "characters per second, 2 threads"}
+    tables = {threads: [[heads[threads], *VARIANTS]] for threads, _ in speeds}
+    for (threads, name), variants in speeds.items():
+        tables[threads].append([name, *(variants.get(model, "") for model in VARIANTS)])
+    return {"tables": tables.values(), "record": record}
 
 
 def exact(folder: Path) -> dict[str, Any]:

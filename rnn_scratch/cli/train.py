@@ -66,7 +66,7 @@ class BarReport(LineReport):
     backend="torch, or numpy without PyTorch",
     model="scratch",
     device="auto",
-    threads="the framework's choice",
+    threads="1 for a small network, else the framework's choice",
 )
 @option("workers", metavar="N", implied="1")
 @option(

@@ -13,7 +13,7 @@ class Runtime(Record, kw_only=False, omit_defaults=False):
     backend: Line = "torch"
     model: Line = "scratch"
     device: Line = "auto"
-    threads: Count | None = None  # None: the framework's own choice
+    threads: Count | None = None  # None: 1 for a small network, else the framework's own choice
     eager: bool = False  # True: run functions uncompiled, to debug them
     workers: Count = 1  # processes that share every minibatch
 

@@ -14,8 +14,8 @@ from ..text import minibatches
 def learning_rate(settings: Settings, update: int, total: int) -> float:
     """The learning rate of an update, from 1 to `total`.
 
-    Over the updates of the warm-up it rises in a line. Then it stays, or falls to zero along half a
-    wave of a cosine (Loshchilov and Hutter, 2017, without restarts).
+    It rises linearly over the updates of the warm-up. Then it stays, or falls along half a wave of
+    a cosine, to almost zero at the last update (Loshchilov and Hutter, 2017, without restarts).
     """
     if update <= settings.warmup:
         return settings.lr * update / settings.warmup

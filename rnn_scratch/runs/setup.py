@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from .. import registry
-from ..contract import Arrays, Backend, Model, Options, Team
+from ..contract import CELLS, Arrays, Backend, Model, Options, Team
 from ..errors import RNNScratchError
 from ..parameters import initial, shapes
 from ..settings import Settings, model_options
@@ -21,6 +21,11 @@ from ..text.books import Text
 from ..text.dataset import Dataset
 from . import exchange, schedule
 from .runtime import Runtime
+
+# These frameworks share each product among their threads. With fewer weights than LARGE in W_h the
+# threads wait for each other longer than they compute (two threads, rnn with 128 hidden units: 0.55
+# to 0.75 of one thread's speed). TensorFlow and JAX share only what is large enough.
+SHARE_ALL, LARGE = ("numpy", "torch", "mxnet"), 2**16
 
 
 class Setup(NamedTuple):
@@ -57,7 +62,10 @@ def set_up(
     data = None if text is None else dataset.prepare(text, settings)
     if data is not None:
         schedule.require(len(data.train), settings)
-    backend, threads = registry.start(runtime.backend, runtime.threads)
+    threads = runtime.threads
+    if threads is None and runtime.backend in SHARE_ALL and _weights(settings) < LARGE:
+        threads = 1
+    backend, threads = registry.start(runtime.backend, threads)
     _allocate_buffers()
     backend.machine.set_eager(runtime.eager)
     if team is not None:
@@ -80,6 +88,11 @@ def set_up(
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return Setup(settings, runtime, backend, model, data, team)
+
+
+def _weights(settings: Settings) -> int:
+    # Of W_h: what the hidden state is multiplied with at every time step.
+    return len(CELLS[settings.cell].gates) * settings.num_hiddens**2
 
 
 def _allocate_buffers() -> None:

@@ -183,6 +183,36 @@ def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name)
     assert own != other, "they are the same kernels, so that the equality above proves nothing"
 
 
+TWO_THREADS = """
+import sys
+from rnn_scratch import exact
+from rnn_scratch.runs import training
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.runs.setup import set_up
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import books
+settings = {"num_steps": 3, "max_tokens": 900, "sigma": 0.05, "exact": True}
+for num_hiddens in (48, 512):
+    runtime = Runtime(sys.argv[1], "fast", "cpu")
+    setup = set_up(Settings(num_hiddens=num_hiddens, **settings), runtime, books.load("tide-clock"))
+    next(training.epochs(setup))
+    params = setup.model.to_arrays(setup.model.params)
+    print("threads", setup.runtime.threads, exact.digest(params))
+"""
+
+
+@pytest.mark.frameworks(by_default=("numpy", "jax"))
+def test_two_threads_end_with_the_bits_of_one_and_small_networks_have_one(backend_name):
+    def trained_with(threads):
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "NPROC", "TF_NUM_INTRAOP_THREADS"), threads)
+        done = there(backend_name, program=("-c", TWO_THREADS), env=variables).ended()
+        return re.findall("threads (.*) (.*)", done.out)
+
+    (_, small), (_, large) = trained_with("1")
+    fewest = "2" if backend_name in ("tensorflow", "jax") else "1"
+    assert trained_with("2") == [(fewest, small), ("2", large)]
+
+
 @pytest.mark.parametrize(
     "chosen", [BY_DEFAULT, pytest.param({*registry.OURS}, marks=pytest.mark.frameworks)], ids=len
 )
