@@ -266,7 +266,7 @@ SABOTAGES = [
         "dz.sum(0)\n", "dz.mean(0)\n"), "products.py", "fast", LARGE),
     Mistake("a weight gradient of many rows that leaves out the last", "gradients", "W_",
              within("torch",
-        "h.T.contiguous(), dz.contiguous()", "h[:-1].T.contiguous(), dz[:-1].contiguous()"),
+        "h.T, dz.contiguous()", "h[:-1].T, dz[:-1].contiguous()"),
         "products.py", "fast", LARGE),
     Mistake("one-hot vectors in float64", "encode", "vectors", {
         "numpy": (', dtype=params["b_q"].dtype)', ")"),
@@ -376,7 +376,7 @@ SABOTAGES = [
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Mistake("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
         "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
-        "torch": ("cells[:-1])), f", "cells[:-1])) * 0, f"),
+        "torch": ("gate_back(cells[:-1], f", "gate_back(cells[:-1] * 0, f"),
         **dict.fromkeys(("tensorflow", "mxnet"),
                         ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)")),
         "jax": ("d_c * c * f * (1 - f)", "d_c * 0 * f * (1 - f)"),

@@ -14,6 +14,9 @@ from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
+# The tensors of the last exchange. In older versions, such as 2.2, the end of the group waits for
+# PyTorch's threads and these for Python, if one of them has the last reference to a tensor.
+_kept = []
 
 
 def join(team):
@@ -31,6 +34,7 @@ def gather(tensors):
     if vector.device.type == "mps":
         raise RNNScratchError("PyTorch has no engine for workers on MPS.", "Use --device cpu.")
     rows = [torch.empty_like(vector) for _ in range(distributed.get_world_size())]
+    _kept[:] = [vector, *rows]
     try:
         distributed.all_gather(rows, vector)
     except RuntimeError as error:  # another worker has ended

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         sys.exit(signals.exit_code(error))
     except click.Abort as error:  # which click makes of it
-        sys.exit(signals.exit_code(error.__cause__ or error))
+        sys.exit(signals.exit_code(error.__context__ or error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         if not where:  # it may be stdout: its reader has exited, or its disk is full
