@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import pytest
-from helpers import CLONE
+from helpers import CLONE, require_engine
 from make import lessons, notebooks, optimizations, prose, slides
 from make.optimizations import Gain
 from student import GRADING, written
@@ -84,6 +84,8 @@ def test_a_notebook_runs_on_the_real_framework(backend, lesson, backend_names, m
     if missing:
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
     pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    if lesson == "fast":
+        require_engine(backend)  # a cell trains with two workers
     for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
         monkeypatch.setenv(variable, value)
     change, text = SMALLER[lesson or name], "".join(sources(read(name), "code"))
