@@ -40,7 +40,7 @@ def by_step(*tensors):
 
 
 def beginning(state, times):
-    """Memory (T+1, B, H) for this state (B, H), its first, and those after each time step."""
+    """Memory for all states (T+1, B, H), of which this one (B, H) is the first, and the first."""
     states = state.new_empty(times + 1, *state.shape)
     return states, states[0].copy_(state)
 

@@ -14,8 +14,9 @@ from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
-# The tensors of the last exchange. In older versions, such as 2.2, the end of the group waits for
-# PyTorch's threads and these for Python, if one of them has the last reference to a tensor.
+# The tensors of the last exchange. If one of PyTorch's threads had the last reference to a tensor,
+# older versions, such as 2.2, could wait forever at the end: Python for that thread, and it for
+# Python.
 _kept = []
 
 

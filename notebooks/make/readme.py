@@ -38,8 +38,10 @@ def speed() -> dict[str, Any]:
     for row in summary.timed(record):
         variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
         variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
-    heads = {1: "characters per second, 1 thread", 2: "characters per second, 2 threads"}
-    tables = {threads: [[heads[threads], *VARIANTS]] for threads, _ in speeds}
+    tables = {
+        threads: [[f"characters per second, {threads} thread{'s' * (threads > 1)}", *VARIANTS]]
+        for threads, _ in speeds
+    }
     for (threads, name), variants in speeds.items():
         tables[threads].append([name, *(variants.get(model, "") for model in VARIANTS)])
     return {"tables": tables.values(), "record": record}

@@ -14,8 +14,8 @@ from ..text import minibatches
 def learning_rate(settings: Settings, update: int, total: int) -> float:
     """The learning rate of an update, from 1 to `total`.
 
-    It rises linearly over the updates of the warm-up. Then it stays, or falls along half a wave of
-    a cosine, to almost zero at the last update (Loshchilov and Hutter, 2017, without restarts).
+    It rises linearly during the warm-up. After that it is constant, or decays to almost zero at the
+    last update by cosine annealing without restarts (Loshchilov and Hutter, 2017).
     """
     if update <= settings.warmup:
         return settings.lr * update / settings.warmup
