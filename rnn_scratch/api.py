@@ -225,7 +225,7 @@ def _train(work: Work, launch: Launch, report: Report) -> Any:
         return drive(sessions.train(work), report)
     if work.folder is not None and work.folder != work.folder.encode(errors="replace").decode():
         raise RNNScratchError(
-            f"The run folder {work.folder!r} has a name that is no text.",
+            f"The name of the run folder {work.folder!r} is not valid UTF-8.",
             "To train with several workers, choose another name.",
         )
     return drive(supervisor.train(work, launch, report.say), report)

@@ -60,9 +60,8 @@ def find(name: str) -> str:
         (folder,) = importlib.import_module(f"{__package__}.backends").__path__
         if Path(folder).resolve() not in (core / "backends", core.parent / "backends"):
             raise RNNScratchError(
-                f"The core of rnn-scratch is {core}, but its backends are in {folder}, which is "
-                "of another clone.",
-                "Install the clone that you mean: in its folder, pip install -e .",
+                f"rnn-scratch runs from {core}, but its backends are in another clone, {folder}.",
+                "To use one clone, run in its folder: pip install -e .",
             )
     return module
 

@@ -77,8 +77,8 @@ OPTIONS = {
     "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after the training text."),
     "valid_share": Option(
         kinds.BELOW_ONE,
-        "Hold out this fraction at the end of the `--max-tokens` characters (excludes "
-        "`--valid-tokens`).",
+        "Hold out this fraction at the end of the text, or of its first `--max-tokens` characters. "
+        "Cannot be used together with `--valid-tokens`.",
     ),
     "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
     "exact": Option(kinds.BOOL, "Exact mode, in float64: all backends agree bit for bit."),
@@ -119,10 +119,13 @@ OPTIONS = {
     ),
     "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
     "top_p": Option(
-        kinds.TO_ONE, "Sample only from the fewest characters with at least this total probability."
+        kinds.TO_ONE,
+        "Sample only from the smallest set of most likely characters whose probabilities add up to "
+        "this value.",
     ),
     "min_p": Option(
-        kinds.TO_ONE, "Sample only from characters with this fraction of the highest probability."
+        kinds.TO_ONE,
+        "Sample only from characters at least this fraction as likely as the most likely one.",
     ),
     # Check and comparison.
     "every": Option(kinds.integer(1, MOST_EPOCHS)),
@@ -135,7 +138,10 @@ OPTIONS = {
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
+    """Hold the settings of a run; the defaults are the chapter's.
+
+    Raises RNNScratchError for a value out of range.
+    """
 
     batch_size: int = 32
     num_steps: int = 35
@@ -185,7 +191,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
                 f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
-                "exclude each other.",
+                "cannot be used together.",
                 "Choose one: `--valid-tokens` holds out characters after the `--max-tokens` "
                 "characters, `--valid-share` a fraction of them.",
             )

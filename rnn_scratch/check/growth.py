@@ -66,10 +66,10 @@ def doubt(settings: Settings, text: books.Text, arrays: Arrays) -> list[str]:
 
 
 def warn(settings: Settings, text: books.Text, say: Callable[[str], object]) -> None:
-    """Say it where the growth before training is such that exact mode is unlikely to hold."""
+    """Warn where the growth before training is so large that exact mode is unlikely to hold."""
     found = growth(set_up(settings, Runtime("numpy", device="cpu"), text))
     if not found < UNLIKELY:  # or not a number
         say(
-            "Exact mode is unlikely to hold: within a minibatch a difference in the state grows "
-            f"{found:.0e}-fold; a smaller --sigma, fewer --num-steps or --cell lstm would help."
+            "Exact mode is unlikely to hold: within a minibatch, a difference in the state grows "
+            f"{found:.0e}-fold. Use a smaller --sigma, fewer --num-steps or --cell lstm."
         )

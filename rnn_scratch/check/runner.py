@@ -32,8 +32,8 @@ def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
     workers = runtime.workers
     if B % workers:
         raise RNNScratchError(
-            f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
-            f"{', '.join(str(number) for number in range(1, B + 1) if B % number == 0)} workers."
+            f"`--workers` must be a divisor of {B}, the rows of a minibatch here (got {workers}).",
+            f"Use {', '.join(str(number) for number in range(1, B + 1) if B % number == 0)}.",
         )
     what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
     try:

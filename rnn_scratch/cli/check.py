@@ -85,9 +85,9 @@ def check(
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
 
-    Each function has a line: ok, or the first number that differs. The last lines name the function
-    to look at first. NumPy itself is compared with recorded values, and its gradients with finite
-    differences.
+    Each function has a line: ok, or DIFFERS and the first number that differs. If a comparison
+    fails, the last line names the function to look at first. NumPy itself is compared with recorded
+    values, and its gradients with finite differences.
 
     With --exact, train the backends in exact mode instead, with the settings of `train` (by default
     50 epochs), and compare all parameters bit for bit after every update. If they differ, the
@@ -102,8 +102,12 @@ def check(
             f"`--exact` trains one cell at a time (got `--cell` {', '.join(cells)})."
         )
     if not exact and (settings or corpus or text):
-        stray = ", ".join(map(option_of, settings)) or "A text"
-        raise RNNScratchError(f"{stray} requires --exact: functions are checked with fixed sizes.")
+        text_options = {"--corpus": corpus, "--text": text}
+        stray = [*map(option_of, settings), *(name for name in text_options if text_options[name])]
+        raise RNNScratchError(
+            f"`{'`, `'.join(stray)}` requires `--exact`.",
+            "Without `--exact`, `check` uses fixed inputs: omit the option.",
+        )
     screen = Screen(stderr=as_json)  # beside the JSON
     if exact:
         settings |= {"cell": cells[0]} if cells else {}
@@ -231,7 +235,7 @@ def _print_exact(result: ExactResult, screen: Screen) -> None:
         if model.reason:
             screen.say(f"{model.title}: {model.outcome}: {model.reason}")
     if result.divergence:
-        screen.print("The models' parameters are not equal, bit for bit.")
+        screen.print("The models' parameters differ.")
         screen.print(result.divergence.sentence)
     elif len(trained) == 1:
         screen.print("Only one model was trained: there is nothing to compare it with.")

@@ -58,8 +58,9 @@ def new_record(
     """Return the record of a comparison to be made; raise RNNScratchError if it is impossible."""
     if plan.target is not None and not (1 < plan.target < 1e300 and settings.holds_out):
         raise RNNScratchError(
-            f"--target is {plan.target:g}; it must be a perplexity above 1 and below 1e300, "
-            "of held-out text: --valid-tokens N holds out N characters, --valid-share a share."
+            "`--target` must be a perplexity above 1 and below 1e300, and requires held-out text "
+            f"(got {plan.target:g}).",
+            "Hold out text with `--valid-tokens N` or `--valid-share P`.",
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
@@ -89,7 +90,7 @@ def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) ->
     places = {candidate.place: candidate.environment for candidate in candidates}
     if unused := sorted(pythons.keys() - {*places, *places.values()}):
         raise RNNScratchError(
-            f"--python names {', '.join(unused)}, which is not compared.",
+            f"`--python` names {', '.join(unused)}, which this comparison does not include.",
             f"The backends of this comparison are: {', '.join(places)}.",
         )
     chosen = {}
@@ -97,8 +98,7 @@ def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) ->
         chosen[place] = pythons.get(place) or pythons.get(environment) or sys.executable
         if environment and not pythons.keys() & {place, environment}:
             raise RNNScratchError(
-                f"The environment of {place} is unknown: which Python does it have?",
-                f"Name it: --python {place}=PATH",
+                f"No Python interpreter is known for {place}.", f"Pass `--python {place}=PATH`."
             )
     return chosen
 
@@ -109,7 +109,7 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
         return settings, plan.threads, 1
     if plan.vary not in VARIED:
         raise RNNScratchError(
-            f"--vary {plan.vary}=... is not possible.", f"You can vary {', '.join(VARIED)}."
+            f"`--vary` cannot vary {plan.vary}.", f"Vary one of: {', '.join(VARIED)}."
         )
     changes: dict[str, Any] = {plan.vary: checked(plan.vary, value)}
     threads, workers = changes.pop("threads", plan.threads), changes.pop("workers", 1)

@@ -66,7 +66,7 @@ def resumed(folder: Path, record: RunRecord, num_epochs: int, values: dict[str, 
         )
     if settings.schedule != "constant" and num_epochs != before.num_epochs:
         raise RNNScratchError(
-            f"The run in {folder} has `--schedule {settings.schedule}` to the end of epoch "
+            f"The {settings.schedule} schedule of the run in {folder} ends with epoch "
             f"{before.num_epochs} (got `--epochs {num_epochs}`).",
             f"Resume it with `--epochs {before.num_epochs}`, or train a new run.",
         )
@@ -330,9 +330,9 @@ class _Keeper:
         except OSError as error:
             raise files.unreadable(path, error) from error
         raise RNNScratchError(
-            f"The folder {self.folder} has no longer the run that began in it: the folder or its "
-            "record was moved, replaced or deleted.",
-            "The training ends here. If the folder was moved, resume the run where it is now.",
+            f"The folder {self.folder} no longer contains the run that this session trains: the "
+            "folder or its record was moved, replaced or deleted.",
+            "Training stops. If you moved the folder, resume the run in its new place.",
         )
 
 

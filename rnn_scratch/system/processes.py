@@ -200,7 +200,7 @@ def _error(code: int, last: bytes, printed: IO[bytes]) -> RNNScratchError | None
         line = next(filter(None, map(one_line, reversed(lines))), "no message")
         return Crashed(f"failed with exit code {code}: {line}")
     if not last.startswith(END):
-        return Crashed("it ended before its last answer; is it a Python with rnn-scratch?")
+        return Crashed("it ended before its last answer; is rnn-scratch installed for this Python?")
     return None
 
 

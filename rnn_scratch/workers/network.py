@@ -58,8 +58,8 @@ def place(coordinator: str) -> tuple[str, int]:
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", coordinator)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
-            f"The coordinator is {shown(coordinator)}; it must be HOST:PORT, with the name or IPv4 "
-            "address of the machine of worker 0 and a port from 1 to 65535.",
+            "The coordinator must be HOST:PORT, the name or IPv4 address of worker 0's machine "
+            f"and a port from 1 to 65535 (got {shown(coordinator)}).",
             "Pass it as `--coordinator`.",
         )
     try:
@@ -93,6 +93,6 @@ def interface(host: str) -> str:
             if first == address or first[:1] == address[:1] == b"\x7f":
                 return name
     raise RNNScratchError(
-        f"No network interface of this machine is known to have {host} as its first address.",
-        "Give the workers' hosts by such addresses.",
+        f"No network interface of this machine has {host} as its first address.",
+        "Pass a host whose address is the first one of an interface.",
     )

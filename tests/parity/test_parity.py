@@ -229,7 +229,7 @@ def test_which_cells_are_offered(backend, candidate, monkeypatch):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
     offered = {"rnn", "rnn-relu", *LAYERS[candidate]}
-    after = ("has its reset gate after the product", "--cell gru-after", "--model scratch")
+    after = ("applies the reset gate after the product", "--cell gru-after", "--model scratch")
     expected = {cell: None if cell in offered else after for cell in CELLS}
     monkeypatch.setitem(CELLS, "plainest", CELLS["rnn"])
     expected["plainest"] = ("no layer for the cell plainest",)

@@ -141,7 +141,7 @@ def test_a_report_may_be_a_function(no_books):
     assert lines[5].startswith("epoch 13: ")
     settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
-    assert lines[7] == "No network. The built-in text tide-clock is used instead."
+    assert lines[7] == "No network. Using the built-in text tide-clock instead."
 
 
 def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys, no_books):

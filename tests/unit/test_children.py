@@ -61,7 +61,7 @@ def sending(*answers):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "it ended before its last answer; is it a Python with rnn-scratch?"),
+        ("exit 0", "it ended before its last answer; is rnn-scratch installed for this Python?"),
         ("printf null", "it ended before its last answer"),
         ("echo '[1]'", "it ended before its last answer"),
         ("echo hello", "it sent 'hello': JSON is malformed"),
