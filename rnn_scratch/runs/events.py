@@ -65,7 +65,7 @@ class Report:
         """Receive a line for the user."""
 
     def started(self, event: Started) -> None:
-        """A session of training has begun."""
+        """Receive the start of a session."""
 
     def progress(self, event: Progress) -> None:
         """Receive the progress within an epoch, about once a second."""
