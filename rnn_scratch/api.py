@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+def _launch(workers: Any) -> Launch:
+    # The launch, or that of a number, with Python's own types; an error of some kind if it is none.
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    values = {name: value for name, value in launch._asdict().items() if value is not None}
+    launch = Launch(**{name: checked(name, value) for name, value in values.items()})
+    if launch.rank is not None and launch.rank >= launch.workers:
+        raise ValueError("the rank is too large")
+    return launch
+
+
 ARGUMENTS = {  # what no option of the command line is, or may be
     "run": Kind(
         PATH.words,
@@ -52,20 +62,10 @@ ARGUMENTS = {  # what no option of the command line is, or may be
         f"{OPTIONS['workers'].kind.words}, or a rnn_scratch.Launch of as many workers, with a rank "
         f"below their number, or none, and as wait {OPTIONS['wait'].kind.words}",
         lambda workers: bool(_launch(workers)),
-        lambda workers: _launch(workers),
+        _launch,
     ),
 }
 ARGUMENT_OF = {option_of(name): name for name in OPTIONS}
-
-
-def _launch(workers: Any) -> Launch:
-    # The launch, or that of a number, with Python's own types; an error of some kind if it is none.
-    launch = workers if isinstance(workers, Launch) else Launch(workers)
-    values = {name: value for name, value in launch._asdict().items() if value is not None}
-    launch = Launch(**{name: checked(name, value) for name, value in values.items()})
-    if launch.rank is not None and launch.rank >= launch.workers:
-        raise ValueError("the rank is too large")
-    return launch
 
 
 def in_python(text: str) -> str:

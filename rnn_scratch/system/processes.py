@@ -30,7 +30,7 @@ from ..errors import RNNScratchError, shortened
 from .terminal import printable
 
 LAST_MESSAGES = 2**16  # bytes of stderr, among which is the reason of a failure
-EXCERPT = 600  # characters of a message, which has room for the names of all functions
+EXCERPT = 600  # characters of a message: enough to name all functions of the contract
 END = b"end "  # begins the last line
 LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
 REST = 1.0  # seconds to wait for the thread that listens to a child, after its end
@@ -60,9 +60,9 @@ def ask(
 ) -> Generator[tuple[Name, Answer | Exited]]:
     """Call functions of modules in a child process each, and yield answers with the call's name.
 
-    The last answer of each call is `Exited`, with an error if the child still runs when none of them
-    has answered for `timeout` seconds. When the generator is closed, the children are killed. The
-    rest is as in `started`.
+    The last answer of each call is `Exited`, with an error if the child still runs when none of
+    them has answered for `timeout` seconds. When the generator is closed, the children are killed.
+    The rest is as in `started`.
     """
     running, looks = list(calls), 0
     with started(calls, pythons, environment) as (_, answers):
