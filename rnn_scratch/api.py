@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
 def _launch(workers: Any) -> Launch:
     # The launch, or that of a number, with Python's own types; an error of some kind if it is none.
     launch = workers if isinstance(workers, Launch) else Launch(workers)
