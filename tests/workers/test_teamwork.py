@@ -123,9 +123,14 @@ def test_the_port_of_mpiexec(monkeypatch, tmp_path, script, error, words):
     if script:
         (tmp_path / "mpiexec").write_text(f"#!/bin/sh\n{script}\nread line\n")
         (tmp_path / "mpiexec").chmod(0o755)
-    with pytest.raises(error, match=words), registry.load("numpy").workers._mpiexec(2) as port:
-        assert port == 5
-        raise ValueError("an error of the workers")
+
+    def meet():
+        with registry.load("numpy").workers._mpiexec(2) as port:
+            assert port == 5
+            raise ValueError("an error of the workers")
+
+    with pytest.raises(error, match=words):
+        meet()
 
 
 TRACEBACK, LOST, HALTED = Lost("Traceback"), Lost("connection closed"), Halted("SIGTERM")
