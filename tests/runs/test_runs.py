@@ -265,7 +265,7 @@ def test_a_run_that_ends_while_it_is_listed(capsys, monkeypatch):
         return False
 
     monkeypatch.setattr(locks, "is_held", is_held)
-    assert " finished\n" in here(capsys, "runs").ended().out
+    assert "finished" in here(capsys, "runs").ended().out
 
 
 def test_every_command_finds_a_run_by_its_short_name(capsys):

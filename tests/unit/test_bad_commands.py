@@ -80,7 +80,7 @@ COMMANDS = [
     ((*COMPARE, "--python", "numpy"), "--python mxnet=PATH"),
     ((*COMPARE, "--python", "torch=python"), "torch, which this comparison does not include"),
     ((*CANDIDATES, "numpy@new"), "--python numpy@new=PATH"),
-    ((*CANDIDATES, "numpy@"), "an environment's name"),
+    ((*CANDIDATES, "numpy@"), "environment name"),
     ((*CANDIDATES, "numpy:slow"), "(got 'slow')"),
     ((*CANDIDATES, "numpi"), "Did you mean numpy?"),
     ((*CANDIDATES, "numpy", "--models", "fast"), "replaces --backends and --models"),
