@@ -49,7 +49,7 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     # What uses the file says so, and what does not use it works.
     for how in ((), ("--best",)):
         here(capsys, "predict", "runs/r", *how).ended(0 if file == HISTORY else 2)
-    assert f"runs/r/{named} is " in here(capsys, "runs").err
+    assert f"runs/r/{named} " in here(capsys, "runs").err
     # All files of it together are that run.
     for name in os.listdir("runs/other"):
         shutil.copy(f"runs/other/{name}", f"runs/r/{name}")
