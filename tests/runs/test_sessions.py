@@ -164,7 +164,7 @@ def test_ctrl_c_during_an_import_has_no_traceback(program, times):
 
 
 # The latter if a file is being written meanwhile.
-GONE = r"folder r has no|r(/\S+)? could not be written: No such file"
+GONE = r"folder r no longer contains|r(/\S+)? could not be written: No such file"
 
 
 @posix
