@@ -47,7 +47,7 @@ def join(team):
     atexit.register(os._exit, 1)
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
     vector = jnp.concatenate([each.ravel() for each in tensors])  # one exchange
     if isinstance(vector, jax.core.Tracer):
@@ -55,7 +55,7 @@ def gather(tensors):
     else:
         mesh = workers_mesh(next(iter(vector.devices())).platform)
         with jax.disable_jit(False):
-            rows = own_arrays(_all_gather(join_arrays(vector, ROWS, mesh), mesh))
+            rows = own_arrays(_exchange(join_arrays(vector, ROWS, mesh), mesh))
     results, start = [], 0
     for each in tensors:
         parts = rows[:, start : start + each.size]
@@ -66,7 +66,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
@@ -93,9 +93,9 @@ def engine():
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def _all_gather(vectors, mesh):
-    exchange = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
-    spread = jax.shard_map(exchange, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
+def _exchange(vectors, mesh):
+    gather = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
+    spread = jax.shard_map(gather, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
     return spread(vectors)
 
 
@@ -112,7 +112,7 @@ def _connect(team):
     # By itself JAX has Gloo listen on the address that the machine's own name stands for. NCCL, on
     # GPUs, chooses an interface of the machine, unless the user sets NCCL_SOCKET_IFNAME.
     register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
-    gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
+    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
 
 
 def _cpu(host):

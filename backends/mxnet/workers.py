@@ -12,9 +12,9 @@ from .machine import array
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    parts = workers.gather([array(tensor) for tensor in tensors])
+    parts = workers.all_gather([array(tensor) for tensor in tensors])
     return [
         [np.array(p, dtype=p.dtype, ctx=tensor.ctx) for p in part]
         for tensor, part in zip(tensors, parts)
@@ -23,7 +23,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 

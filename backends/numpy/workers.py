@@ -37,7 +37,7 @@ def join(team):
     network.connect(team, _initialize if _launched else _start, JOIN)  # MPI would wait forever
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
     vector = np.concatenate([tensor.reshape(-1) for tensor in tensors])  # one exchange
     rows = np.empty((_MPI.COMM_WORLD.size, vector.size), vector.dtype)
@@ -60,7 +60,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
@@ -78,7 +78,7 @@ def leave():
     # After the first, the others may still miss what MPI has sent or is about to send, because
     # that may wait for a connection. The second finds all connections made.
     for _ in range(2):
-        gather([np.zeros(1)])
+        all_gather([np.zeros(1)])
     if _launched:  # the launcher takes the end of a process for a failure until all say this
         _MPI.Finalize()
 

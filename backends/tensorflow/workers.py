@@ -54,7 +54,7 @@ def join(team):
     _places = [ranks.index(rank) for rank in range(_size)]
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
     shapes = [tensor.shape for tensor in tensors]
     sizes = [shape.num_elements() for shape in shapes]
@@ -69,7 +69,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 

@@ -29,7 +29,7 @@ def join(team):
     network.connect(team, _connect, JOIN)  # after its own time PyTorch prints a lot
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
     vector = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])  # one exchange
     if vector.device.type == "mps":
@@ -47,7 +47,7 @@ def gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
@@ -62,7 +62,7 @@ def train_together(model, batch, state, how):
 
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
-    gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
+    all_gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
     distributed.destroy_process_group()
 
 

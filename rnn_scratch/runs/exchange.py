@@ -47,10 +47,12 @@ def train_epoch(
     return [float(mean) for mean in losses], state
 
 
-def gather(backend: Backend, device: str, arrays: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+def all_gather(
+    backend: Backend, device: str, arrays: Sequence[np.ndarray]
+) -> list[list[np.ndarray]]:
     """For each of these arrays, those of all workers in its place, by rank."""
     tensors = [backend.machine.tensor(array, device) for array in arrays]
-    gathered = backend.workers.gather(tensors)
+    gathered = backend.workers.all_gather(tensors)
     return [[backend.machine.array(tensor).copy() for tensor in row] for row in gathered]
 
 
@@ -58,19 +60,19 @@ def of_the_first(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """The first worker's arrays; those of the others have the same shapes and dtypes."""
-    return tuple(row[0] for row in gather(backend, device, arrays))
+    return tuple(row[0] for row in all_gather(backend, device, arrays))
 
 
 def join_rows(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """States (B, H) of all rows, from those of each worker's."""
-    return tuple(np.concatenate(row) for row in gather(backend, device, arrays))
+    return tuple(np.concatenate(row) for row in all_gather(backend, device, arrays))
 
 
 def numbers(backend: Backend, options: Options, *values: int) -> list[list[int]]:
     """Whole numbers of each worker, by rank: from 0 to MOST."""
-    ((*rows,),) = gather(backend, options.device, [np.array(values, options.dtype)])
+    ((*rows,),) = all_gather(backend, options.device, [np.array(values, options.dtype)])
     return [[int(number) for number in row] for row in rows]
 
 

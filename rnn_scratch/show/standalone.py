@@ -123,7 +123,6 @@ def _rules(settings: Settings, backend: str, cell: str, deep: bool) -> dict[str,
         r"model\.forward\((.*?), state(, params=params)?\)": r"forward(\1, state, params)",
         r"model\.state\b|(?<=def )state\b": "initial_state",
         r"options\.num_states": f"{states} * num_layers" if deep else f"{states}",
-        r"rates\.(m|v)": r"c_\1",
         r"\brates\b(?!\.)": "lr, c_m, c_v" if optimizer.needs_rates else "lr",
         r"numbers\(how, model.options\), |(?<=\n    )how, ": "",
     }

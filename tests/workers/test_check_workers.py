@@ -12,7 +12,7 @@ from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
-PIECES = {"gather", "all_reduce", "train_together"}
+PIECES = {"all_gather", "all_reduce", "train_together"}
 # A mistake in what each worker does with the gradients of all.
 MEAN, WRONG = "(sum(parts) / len(parts) for", "(sum(parts) for"
 OF_TWO = "(sum(parts) / (len(parts) if len(parts) > 2 else 1) for"

@@ -42,7 +42,7 @@ def team_of(threads, function):
 
     def setup(rank):
         machine = SimpleNamespace(tensor=lambda array, device: array.copy(), array=lambda x: x)
-        engine = SimpleNamespace(gather=lambda arrays: exchange(rank, arrays))
+        engine = SimpleNamespace(all_gather=lambda arrays: exchange(rank, arrays))
         return SimpleNamespace(
             backend=SimpleNamespace(machine=machine, workers=engine),
             runtime=SimpleNamespace(device="cpu"),
