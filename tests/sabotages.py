@@ -209,7 +209,7 @@ SABOTAGES = [
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
                   'outputs.flatten(0, 1) @ params["W_x"]'),
-        "mxnet": ('affine(outputs, own["W_x"], own["b"])', 'outputs @ own["W_x"]'),
+        "mxnet": ('affine(outputs, params["W_x"], params["b"])', 'outputs @ params["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
     # What only some sizes, layers, dtypes or settings show.

@@ -75,7 +75,7 @@ def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
     assert names("numpy", "step") == ["step", "CELLS", "rnn"]
     assert names("torch", "lstm") == ["lstm", "gate"]
     assert names("torch", "deep_step") == ["deep_step"]
-    assert {"CELLS", "rows", "rnn", "gru"} <= set(names("numpy", "forward", "fast"))
+    assert {"CELLS", "rows", "recurrence", "gru"} <= set(names("numpy", "forward", "fast"))
     # Through model.backward too, which is how NumPy's gradients call their backward pass.
     of_gradients = names("numpy", "gradients")
     assert of_gradients[:3] == ["gradients", "backward", "through_time"]
