@@ -508,7 +508,7 @@ OF_DEVICES = [
         "tensorflow": ("with on(device):\n        return tf.constant",
                        'with on("cpu"):\n        return tf.constant'),
         "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
-        "jax": ("_device(device))", '_device("cpu"))'),
+        "jax": ("device_of(device))", 'device_of("cpu"))'),
     }, "machine.py"),
     *(Mistake(f"{name} on the CPU", "train_epoch", "", everywhere(
         MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))

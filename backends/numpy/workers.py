@@ -1,4 +1,4 @@
-"""Several workers, which exchange arrays through MPI: the library MPICH, and mpi4py for Python.
+"""The engine for training in several processes: MPI, by the library MPICH and by mpi4py.
 
 Processes of MPI are started by a launcher, such as mpiexec or srun, which tells each of them where
 the others are. Where none has started these workers, worker 0 starts mpiexec until all have joined.
@@ -39,7 +39,7 @@ def join(team):
 
 def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = np.concatenate([tensor.reshape(-1) for tensor in tensors])  # one exchange
+    vector = np.concatenate([t.reshape(-1) for t in tensors])  # one exchange
     rows = np.empty((_MPI.COMM_WORLD.size, vector.size), vector.dtype)
     try:
         # Bytes rather than numbers, so that no operation on the way can change one.
@@ -53,9 +53,9 @@ def all_gather(tensors):
             pause = min(pause + 1e-6, 1e-3)
     except _MPI.Exception as error:
         raise network.Lost(f"The exchange with the other workers failed: {error}") from error
-    ends = np.cumsum([tensor.size for tensor in tensors])
+    ends = np.cumsum([t.size for t in tensors])
     parts = zip(*(np.split(row, ends[:-1]) for row in rows))  # for each tensor, N vectors
-    return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
+    return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):

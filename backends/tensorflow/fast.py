@@ -28,7 +28,7 @@ def params(arrays, options):
 def forward(inputs, state, params, options):
     """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
     (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
-    tokens, after, outputs = tf.transpose(tokens), (), None
+    tokens, after, outputs = tf.transpose(tokens), (), None  # tokens (T, B)
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
         x = rows(tokens, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)

@@ -1,4 +1,4 @@
-"""PyTorch's engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
+"""The engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ def join(team):
 
 def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])  # one exchange
+    vector = torch.cat([t.detach().reshape(-1) for t in tensors])  # one exchange
     if vector.device.type == "mps":
         raise RNNScratchError("PyTorch has no engine for workers on MPS.", "Use --device cpu.")
     rows = [torch.empty_like(vector) for _ in range(distributed.get_world_size())]
@@ -40,8 +40,8 @@ def all_gather(tensors):
         distributed.all_gather(rows, vector)
     except RuntimeError as error:  # another worker has ended
         raise network.Lost(f"The exchange with the other workers failed: {error}") from error
-    sizes = [tensor.numel() for tensor in tensors]
-    parts = zip(*(row.split(sizes) for row in rows), strict=True)  # for each tensor, N vectors
+    sizes = [t.numel() for t in tensors]
+    parts = zip(*(row.split(sizes) for row in rows))  # for each tensor, N vectors
     return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 

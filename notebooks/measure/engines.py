@@ -96,7 +96,7 @@ def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
     """Return JAX's `psum` in a function that all workers execute together."""
     import jax
 
-    work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.machine.WORKERS))
+    work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.workers.WORKERS))
     return lambda: work(vector)
 
 
@@ -111,12 +111,12 @@ def jax_compiled(backend: Any, function: Callable) -> Callable:
     """Compile a function of a vector for all workers together."""
     import jax
 
-    machine = backend.machine
-    mesh = machine.workers_mesh("cpu")
-    specs = {"in_specs": machine.ROWS, "out_specs": machine.SAME}
+    workers = backend.workers
+    mesh = workers.workers_mesh("cpu")
+    specs = {"in_specs": workers.ROWS, "out_specs": workers.SAME}
     compiled = jax.jit(jax.shard_map(function, mesh=mesh, **specs, check_vma=False))
-    return lambda vector: machine.own_arrays(
-        compiled(machine.join_arrays(vector, machine.ROWS, mesh))
+    return lambda vector: workers.own_arrays(
+        compiled(workers.join_arrays(vector, workers.ROWS, mesh))
     )
 
 

@@ -113,7 +113,7 @@ def _rules(settings: Settings, backend: str, cell: str, deep: bool) -> dict[str,
         r"\bsettings: \w+, |(?<=\w): ([A-Z]\w+|int)(?=[,)])|(?<=\)) -> .*(?=:\n)": "",  # types
         r"@on_its_device": "@on(device)",
         r"@compiled": "@jax.jit",
-        r"_device\(device\)": "jax.devices(device)[0]",
+        r"device_of\(device\)": "jax.devices(device)[0]",
         r"CELLS\[options\.cell\]": cell,
         r"CELLS_BACK\[options\.cell\]": f"{cell}_back",
         r"\bdeep_": "",
