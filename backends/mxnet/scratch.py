@@ -15,7 +15,10 @@ from .machine import array, number, tensor, to_arrays
 
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
-    tensors = {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
+    tensors = {
+        name: tensor(values.astype(options.dtype), options.device)
+        for name, values in arrays.items()
+    }
     for param in tensors.values():
         param.attach_grad()
     return tensors

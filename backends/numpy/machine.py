@@ -69,7 +69,7 @@ def to_arrays(params):
 
 
 def num_threads():
-    """The number of threads that these libraries compute with."""
+    """The number of threads that the linear algebra library computes with."""
     return max((pool["num_threads"] for pool in _blas()), default=1)
 
 
