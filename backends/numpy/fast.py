@@ -45,8 +45,8 @@ def layers(tokens, state, params, options, masks):
     (loop, _), outputs, after, saved = CELLS[options.cell], [], (), []
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
-        inputs = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
-        (hiddens, *last), kept = loop(inputs, *before, own["W_h"])
+        x = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
+        (hiddens, *last), kept = loop(x, *before, own["W_h"])
         outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
         # The state is a copy, because a view would keep all hidden states in memory.
         after += hiddens[-1].copy(), *last
