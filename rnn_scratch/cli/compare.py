@@ -221,7 +221,7 @@ def _candidate(text: str) -> Candidate:
     backend, at, environment = place.partition("@")
     if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
         raise RNNScratchError(
-            f"The environment name {environment} in `--candidates` is not valid.",
+            f"The environment name {environment!r} in `--candidates` is not valid.",
             "Use letters, digits and . + - _ only, for example numpy@new.",
         )
     registry.find(backend)

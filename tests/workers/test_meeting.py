@@ -154,7 +154,7 @@ def test_another_program_at_the_port(coordinator, answer):
                 connection.recv(10_000)
 
         threading.Thread(target=serve, daemon=True).start()
-        assert f"What answers at {coordinator} is not worker 0" in error_of(meet, 1, coordinator)
+        assert f"The program at {coordinator} is not worker 0" in error_of(meet, 1, coordinator)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
