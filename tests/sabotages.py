@@ -478,7 +478,7 @@ OF_DEVICES = [
     Mistake("parameters and slots on the CPU", "params", "device", {
         "torch": ('"device": options.device', '"device": "cpu"'),
         "tensorflow": ("with on(options.device):", 'with on("cpu"):'),
-        **dict.fromkeys(("mxnet", "jax"), ("options.dtype, options.device", 'options.dtype, "cpu"')),
+        **dict.fromkeys(("mxnet", "jax"), ("options.device\n", '"cpu"\n')),
     }),
     Mistake("a state on the CPU", "state", "device",
              everywhere("tensor(zeros.copy(), options.device)", 'tensor(zeros.copy(), "cpu")')),
