@@ -460,8 +460,8 @@ def all_gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
     Every worker calls it with tensors of the same shapes and dtype, and gets the same result, in
     which every bit is as it was sent. It can be called within `train_minibatch`, compiled or not,
-    and by itself. It waits for the other workers; if one has ended it may wait forever, and whoever
-    started the workers has to end them.
+    and by itself. It waits for the other workers; if one has ended, it may wait forever, and the
+    process that started the workers has to end them.
     """
 
 

@@ -29,7 +29,7 @@ MOST_WORKERS = 256  # of a team
 MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
-LEARNING_RATES = ", ".join(f"{made.lr:g} with {name}" for name, made in OPTIMIZERS.items())
+LEARNING_RATES = ", ".join(f"{each.lr:g} with {name}" for name, each in OPTIMIZERS.items())
 
 
 class Option(NamedTuple):
@@ -98,6 +98,7 @@ OPTIONS = {
         kinds.integer(1, MOST_WORKERS), "Number of processes that share every minibatch."
     ),
     "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
+    "coordinator": Option(kinds.STRING),
     "patience": Option(
         kinds.integer(0, MOST_EPOCHS),
         "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
@@ -127,13 +128,11 @@ OPTIONS = {
         kinds.TO_ONE,
         "Sample only from characters at least this fraction as likely as the most likely one.",
     ),
-    # Check and comparison.
+    # Check, comparison and workers.
     "every": Option(kinds.integer(1, MOST_EPOCHS)),
     **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
     "target": Option(kinds.POSITIVE),
-    "timeout": Option(
-        kinds.number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
-    ),
+    **dict.fromkeys(("timeout", "wait"), Option(kinds.SECONDS)),
 }
 
 
@@ -181,7 +180,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
             have = " or ".join(
-                f"`--optimizer {name}`" for name, made in OPTIMIZERS.items() if made.decays
+                f"`--optimizer {name}`" for name, each in OPTIMIZERS.items() if each.decays
             )
             raise RNNScratchError(
                 f"The optimizer {self.optimizer} has no weight decay (got `--weight-decay "

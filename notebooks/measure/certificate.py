@@ -195,7 +195,7 @@ def observe(
         return after, observer.clipped, observer.closest
 
     yield answer(0, None)
-    for epoch, _ in training.epochs(observer.setup):
+    for epoch in training.epochs(observer.setup):
         yield answer(epoch.epoch, epoch.perplexity)
 
 

@@ -75,18 +75,18 @@ class BarReport(LineReport):
     "other machines.",
     metavar="K",
 )
-@click.option(
-    "--coordinator",
+@option(
+    "coordinator",
+    "With --rank or a launcher: where worker 0 waits for the others. The connection is not "
+    "encrypted: use private networks only.",
     metavar="HOST:PORT",
-    help="With --rank or a launcher: where worker 0 waits for the others. The connection is not "
-    f"encrypted: use private networks only.  [default: {COORDINATOR}]",
+    implied=COORDINATOR,
 )
-@click.option(
-    "--wait",
-    type=click.FloatRange(1, 86400),
+@option(
+    "wait",
+    "With --rank or a launcher: how long to wait for the other workers before training starts.",
     metavar="SECONDS",
-    help="With --rank or a launcher: how long to wait for the other workers before training "
-    f"starts.  [default: {WAIT:g}]",
+    implied=f"{WAIT:g}",
 )
 @option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(

@@ -21,6 +21,7 @@ from ..runs import inference, schedule
 from ..runs.runtime import Runtime
 from ..settings import Settings, checked
 from ..system import host, processes, records
+from ..system.terminal import Say
 from ..text import books, dataset
 from ..workers import groups
 from ..workers.launch import require_shares
@@ -43,7 +44,6 @@ from .record import (
 # From which libraries read their number of threads, before any call can set it.
 THREADED = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in THREADED))
-Say = Callable[[str], None]  # receives a line
 Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one comparison
 Starts = dict[int | None, tuple[str, str]]  # digests, by the seed or the varied value
 
@@ -55,7 +55,10 @@ def new_record(
     text: books.Text,
     command: str,
 ) -> Comparison:
-    """Return the record of a comparison to be made; raise RNNScratchError if it is impossible."""
+    """Return the record of a comparison to be made.
+
+    Raises RNNScratchError if it is impossible, or its record could not be read again.
+    """
     if plan.target is not None and not (1 < plan.target < 1e300 and settings.holds_out):
         raise RNNScratchError(
             "`--target` must be a perplexity above 1 and below 1e300, and requires held-out text "
@@ -68,7 +71,7 @@ def new_record(
         schedule.require(len(dataset.prepare(text, at_point).train), at_point)
     prepared = dataset.prepare(text, settings)
     valid = prepared.valid
-    return Comparison(
+    record = Comparison(
         format=COMPARISON_FORMAT,
         command=shortened(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -80,6 +83,8 @@ def new_record(
         unigram=inference.unigram(valid) if len(valid) else None,
         candidates=list(candidates),
     )
+    records.require_readable(Path(COMPARISON_FILE), records.encoded(record), Comparison)
+    return record
 
 
 def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) -> dict[str, str]:

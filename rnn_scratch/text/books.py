@@ -5,14 +5,12 @@ import importlib.resources
 import os
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import RNNScratchError
 from ..system import files
-
-Say = Callable[[str], object]
+from ..system.terminal import Say
 
 
 class Book(NamedTuple):

@@ -5,7 +5,7 @@ which its engine can listen, and what all must have in common. When all have com
 with the addresses of all, or with what differs, and the connections end. Until then, a worker whose
 connection has ended has not joined, and can be started again.
 
-A message is a line of JSON. Nothing is encrypted, and nobody has to prove who they are: like the
+A message is a line of JSON. Nothing is encrypted, and workers need not prove who they are: like the
 engines of the frameworks, meetings are for private networks.
 """
 
@@ -13,7 +13,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from ..errors import RNNScratchError
 from ..system.records import Line, Record
+from ..system.terminal import Say
 from . import network
 from .launch import Launch
 
@@ -30,7 +31,6 @@ STRANGE = (OSError, ValueError, RecursionError)  # what reading from another pro
 
 Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
 Message = TypeVar("Message", bound=Record)
-Say = Callable[[str], object]
 
 
 class Hello(Record):
@@ -180,7 +180,7 @@ def _connect(launch: Launch, place: tuple[str, int]) -> socket.socket:
 
 
 def _send(connection: socket.socket, message: Record) -> None:
-    # Whether the other side has ended is seen by whoever waits for its answer.
+    # If the other side has ended, waiting for its answer shows it.
     with contextlib.suppress(OSError):
         connection.sendall(msgspec.json.encode(message) + b"\n")
 

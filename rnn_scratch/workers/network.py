@@ -12,6 +12,7 @@ from ..errors import RNNScratchError, shown
 
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
+JOIN = 45  # seconds in which the engine must connect all workers
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
 
 lost = threading.Event()  # set in a worker when another one has ended
@@ -21,13 +22,13 @@ class Lost(RNNScratchError):  # noqa: N818 - what may follow from another worker
     """The exchange with the other workers or the engine has failed, perhaps as one has ended."""
 
 
-def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
+def connect(team: Team, function: Callable[[Team], None]) -> None:
     """Let a function connect a worker with the others, in a thread that need not end.
 
     Engines cannot be interrupted while they wait. Raises RNNScratchError if the function raises
-    anything, or has not returned within these seconds.
+    anything, or has not returned within JOIN seconds.
     """
-    error: Exception | None = TimeoutError(f"not all came within {seconds:g} seconds")
+    error: Exception | None = TimeoutError(f"not all came within {JOIN} seconds")
 
     def call() -> None:
         nonlocal error
@@ -39,7 +40,7 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(JOIN)
     if isinstance(error, RNNScratchError):
         raise error
     if error is not None:

@@ -67,6 +67,7 @@ COMMANDS = [
     ((*COMPARE, "--vary", "threads=100000"), "1,024"),
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "--num-hiddens"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
+    ((*COMPARE, "--vary", f"num_hiddens={','.join(map(str, range(1, 34)))}"), "length <= 32"),
     ((*COMPARE, "--vary", "num_hiddens"), "--vary num_hiddens=64,128,256"),
     ((*COMPARE, "--vary", "num_hiddens=,"), "takes integers"),
     ((*COMPARE, "--vary", "batch_size=4,40000"), "--batch-size 40000"),
@@ -92,7 +93,7 @@ COMMANDS = [
     (RESUME, "requires `--epochs N`"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "Omit `--run`"),
     ((*RESUME, "--preset", "minute"), "`--preset` and `--resume` cannot be used together"),
-    (("check", "numpy", "--lr", "1"), "--exact"),
+    (("check", "numpy", "--lr", "1", "--every", "5"), "`--lr`, `--every` requires `--exact`"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     ((*WORKERS, "--rank", "2"), "(got `--rank 2`, and `--workers` is 2)"),
@@ -102,7 +103,7 @@ COMMANDS = [
         ((*WORKERS, "--rank", "0", "--coordinator", address), "must be HOST:PORT")
         for address in ("h", "h:0", "h:99999", "h:http", ":29500", "::1:29500", f"h:{'9' * 5000}")
     ),
-    (("check", "numpy", "--workers", "5"), "Use 1, 2, 3, 4, 6, 12."),
+    (("check", "numpy", "--workers", "1,5"), "Use 1, 2, 3, 4, 6, 12."),
     (("check", "numpy", "--workers", "two"), "two"),
     # Files and folders that are not there, or are something else.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),

@@ -28,7 +28,7 @@ HERE = {
 def ask(function, *arguments, timeout=60, python=sys.executable):
     calls, pythons = {"": partial(function, *arguments)}, {"": python}
     for _, sent in processes.ask(calls, timeout=timeout, pythons=pythons, environment=HERE):
-        if not isinstance(sent, processes.Ended):
+        if not isinstance(sent, processes.Exited):
             yield sent
         elif sent.error:
             raise sent.error
