@@ -19,7 +19,6 @@ from rnn_scratch.workers import network
 from .machine import compiled, device_of, tensor
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-SILENCE = 600  # seconds without a sign of life, after which a worker is given up
 # Arrays of all workers: each has rows of its own, or all have the same.
 WORKERS = "workers"
 ROWS, SAME = PartitionSpec(WORKERS), PartitionSpec()
@@ -144,7 +143,7 @@ def _connect(team):
         team.rank,
         cluster_detection_method="deactivate",  # or it looks for Slurm and the like
         initialization_timeout=2 * network.JOIN,
-        heartbeat_timeout_seconds=SILENCE,
+        heartbeat_timeout_seconds=network.SILENCE,
         coordinator_bind_address=team.addresses[0],
     )
     # By itself JAX has Gloo listen on the address that the machine's own name stands for. NCCL, on

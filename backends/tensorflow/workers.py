@@ -18,7 +18,6 @@ from .machine import on, on_its_device
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 _DEVICE = "/job:worker/replica:0/task:{}"  # of a rank
-_GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
 _size = 1  # number of workers
 _places = [0]  # of each rank, in what the engine gathers
 
@@ -59,7 +58,7 @@ def all_gather(tensors):
     vector = tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)  # one exchange
     # Bits rather than numbers, so that no operation on the way can change one.
     bits = tf.bitcast(vector, tf.int32)
-    everything = _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS)
+    everything = _exchange(tf.reshape(bits, [-1]), network.SILENCE)
     rows = tf.unstack(tf.bitcast(tf.reshape(everything, [_size, *bits.shape]), vector.dtype))
     sizes = [t.shape.num_elements() for t in tensors]
     parts = zip(*(tf.split(rows[place], sizes) for place in _places))  # for each tensor, N vectors

@@ -12,7 +12,6 @@ from rnn_scratch.workers import network
 
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
 # The tensors of the last exchange. If one of PyTorch's threads had the last reference to a tensor,
 # older versions, such as 2.2, could wait forever at the end: Python for that thread, and it for
 # Python.
@@ -81,7 +80,7 @@ def _connect(team):
         store=_store(team),
         rank=team.rank,
         world_size=len(team.addresses),
-        timeout=EXCHANGE,
+        timeout=timedelta(seconds=network.SILENCE),
     )
 
 
